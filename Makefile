@@ -1,0 +1,66 @@
+# What a person types. `make help` lists it. Each step is a script or one cargo command.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Every recipe runs with the set-up's programs first on PATH.
+env := . scripts/env.sh;
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+.PHONY: setup
+setup: ## install what is missing (dev, check and test do it first)
+	@scripts/setup
+
+.PHONY: dev
+dev: setup ## run Keepsake here: PostgreSQL, the worker, an example application
+	@scripts/install-extension
+	@scripts/build-worker
+	@$(env) cargo build --quiet --package keepsake-tests --bin keepsake-dev
+	@$(env) exec "$${CARGO_TARGET_DIR:-target}/debug/keepsake-dev" run
+
+.PHONY: reset
+reset: setup ## throw away what `make dev` keeps between runs
+	@$(env) cargo run --quiet --package keepsake-tests --bin keepsake-dev -- reset
+
+.PHONY: check
+check: setup ## formatting, lints, documentation, dependencies, versions
+	@echo "==> Versions in step"
+	@scripts/check-versions
+	@echo "==> Formatting"
+	@$(env) cargo fmt --all --check
+	@echo "==> Dependencies: licences, sources, bans"
+	@$(env) cargo-deny --offline --locked check --hide-inclusion-graph bans licenses sources
+	@echo "==> Dependencies: unused"
+	@$(env) cargo-machete
+	@echo "==> Lints"
+	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-tests -- -D warnings
+	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake -- -D warnings
+	@echo "==> Lints, wasm32"
+	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge -- -D warnings
+	@echo "==> Documentation"
+	@$(env) RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --package keepsake-shared --package keepsake --package keepsake-tests
+	@$(env) RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --target wasm32-unknown-unknown --package keepsake-edge
+
+.PHONY: test
+test: check test-shared test-extension test-e2e ## everything that CI runs
+
+.PHONY: test-shared
+test-shared: setup ## unit, vector and property tests of the rules
+	@echo "==> Tests of the shared rules"
+	@$(env) cargo test --locked --quiet --package keepsake-shared
+
+.PHONY: test-extension
+test-extension: setup ## the extension in a real PostgreSQL
+	@scripts/install-extension
+
+.PHONY: test-e2e
+test-e2e: setup ## migrations and the whole path: PostgreSQL, the worker, HTTP
+	@scripts/install-extension
+	@scripts/build-worker
+	@echo "==> Tests of the whole path"
+	@$(env) cargo test --locked --quiet --package keepsake-tests

@@ -1,0 +1,32 @@
+# shellcheck shell=bash
+# Where everything is. Sourced by the scripts, never run.
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/versions.env
+. "$repo/scripts/versions.env"
+
+# Root's home is closed to the `postgres` user, whom root must become to run PostgreSQL.
+if [ -z "${KEEPSAKE_HOME:-}" ]; then
+    if [ "$(id -u)" -eq 0 ]; then
+        KEEPSAKE_HOME=/var/lib/keepsake
+    else
+        KEEPSAKE_HOME=${XDG_DATA_HOME:-$HOME/.local/share}/keepsake
+    fi
+fi
+export KEEPSAKE_HOME
+export PGRX_HOME=$KEEPSAKE_HOME/pgrx
+
+# The private copy of PostgreSQL, which holds the extension.
+pg_root=$KEEPSAKE_HOME/pg$POSTGRES_MAJOR
+export PG_CONFIG=$pg_root/usr/lib/postgresql/$POSTGRES_MAJOR/bin/pg_config
+
+# Ours first: an older Node or another cargo-pgrx on the machine must not be picked up.
+export PATH=$repo/node_modules/.bin:$KEEPSAKE_HOME/tools/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
+say() { printf '==> %s\n' "$*"; }
+
+# fail CAUSE WHAT-TO-DO
+fail() {
+    printf '\nerror: %s\n  hint: %s\n' "$1" "$2" >&2
+    exit 1
+}

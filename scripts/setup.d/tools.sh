@@ -1,0 +1,29 @@
+# shellcheck shell=bash
+# Programs that cargo builds: each at its pinned version, into $KEEPSAKE_HOME/tools.
+
+setup_tools() {
+    install_tool cargo-pgrx "$CARGO_PGRX_VERSION" --locked
+    install_tool worker-build "$WORKER_BUILD_VERSION" --locked
+    # Its own lock file names a release that was withdrawn.
+    install_tool wasm-bindgen-cli "$WASM_BINDGEN_VERSION"
+    install_tool cargo-machete "$CARGO_MACHETE_VERSION" --locked
+    install_tool cargo-deny "$CARGO_DENY_VERSION" --locked
+    rm -rf "$KEEPSAKE_HOME/tools/build"
+}
+
+# install_tool CRATE VERSION [CARGO-OPTION…]
+install_tool() {
+    local crate=$1 version=$2
+    shift 2
+    grep -qs "^\"$crate $version " "$KEEPSAKE_HOME/tools/.crates.toml" && return 0
+
+    say "Building $crate $version (some minutes, once)"
+    # A shared target folder, because the tools share crates; little optimising, because
+    # compiling them takes far longer than all their runs.
+    CARGO_TARGET_DIR=$KEEPSAKE_HOME/tools/build \
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo install --quiet --root "$KEEPSAKE_HOME/tools" "$@" "$crate@$version" || fail \
+        "cargo could not build $crate $version" \
+        "read its message above; it needs crates.io and about 2 GB of disk"
+}
