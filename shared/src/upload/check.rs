@@ -1,0 +1,259 @@
+//! The check of an upload before anything is written or signed.
+
+use alloc::{format, string::String, vec::Vec};
+
+use super::{FileDeclaration, UploadRequest};
+use crate::{
+    EntityId, EntityType, ErrorCode, FieldError, FileName, Limits, MediaType, Sha256Digest,
+};
+
+/// An upload set that may be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedUpload {
+    /// The kind of thing the files belong to.
+    pub entity_type: EntityType,
+    /// The id of the thing the files belong to.
+    pub entity_id: EntityId,
+    /// The files, in the order they were declared.
+    pub files: Vec<CheckedFile>,
+}
+
+/// A file that may be uploaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedFile {
+    /// The name, in NFC.
+    pub name: FileName,
+    /// The media type, by the name's extension.
+    pub media_type: MediaType,
+    /// The length in bytes, at least 1.
+    pub size: u64,
+    /// The SHA-256 of the content.
+    pub sha256: Sha256Digest,
+}
+
+/// Checks a whole request and reports every error in it, each with a JSON pointer to its field.
+///
+/// Of a set with too many files only the first [`Limits::max_files`] are looked at, so that the
+/// answer stays short whatever was asked.
+///
+/// # Errors
+/// Every error found, in the order of the fields; never an empty list.
+pub fn check_upload(
+    request: &UploadRequest,
+    limits: &Limits,
+) -> Result<CheckedUpload, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let entity_type = check_id::<EntityType>(&request.entity_type, "/entity_type", &mut errors);
+    let entity_id = check_id::<EntityId>(&request.entity_id, "/entity_id", &mut errors);
+    check_set(&request.files, limits, &mut errors);
+
+    let most = usize::try_from(limits.max_files).unwrap_or(usize::MAX);
+    let files: Vec<Option<CheckedFile>> = request
+        .files
+        .iter()
+        .take(most)
+        .enumerate()
+        .map(|(index, file)| check_file(index, file, limits, &mut errors))
+        .collect();
+    check_names_differ(request.files.iter().take(most), &mut errors);
+
+    match (entity_type, entity_id, files.into_iter().collect()) {
+        (Some(entity_type), Some(entity_id), Some(files)) if errors.is_empty() => {
+            Ok(CheckedUpload {
+                entity_type,
+                entity_id,
+                files,
+            })
+        }
+        _ => Err(errors),
+    }
+}
+
+fn check_id<T: core::str::FromStr<Err = crate::IdError>>(
+    text: &str,
+    pointer: &str,
+    errors: &mut Vec<FieldError>,
+) -> Option<T> {
+    text.parse()
+        .map_err(|error| {
+            errors.push(FieldError::new(
+                pointer,
+                ErrorCode::InvalidId,
+                sentence(error),
+            ));
+        })
+        .ok()
+}
+
+fn check_set(files: &[FileDeclaration], limits: &Limits, errors: &mut Vec<FieldError>) {
+    let count = u64::try_from(files.len()).unwrap_or(u64::MAX);
+    if count == 0 {
+        errors.push(FieldError::new(
+            "/files",
+            ErrorCode::NoFiles,
+            "Name at least one file.",
+        ));
+    }
+    if count > u64::from(limits.max_files) {
+        let detail = format!(
+            "The upload names {count} files; at most {} may be uploaded together.",
+            limits.max_files
+        );
+        errors.push(FieldError::new("/files", ErrorCode::TooManyFiles, detail));
+    }
+    let total = files
+        .iter()
+        .map(|file| u64::try_from(file.size).unwrap_or(0))
+        .fold(0, u64::saturating_add);
+    if total > limits.max_set_bytes {
+        let detail = format!(
+            "The files have {total} bytes together; at most {} may be uploaded together.",
+            limits.max_set_bytes
+        );
+        errors.push(FieldError::new("/files", ErrorCode::SetTooLarge, detail));
+    }
+}
+
+/// Checks one file: name, media type, size, SHA-256.
+fn check_file(
+    index: usize,
+    file: &FileDeclaration,
+    limits: &Limits,
+    errors: &mut Vec<FieldError>,
+) -> Option<CheckedFile> {
+    let name = check_name(index, &file.name, errors);
+    let media_type = name
+        .as_ref()
+        .and_then(|name| check_media_type(index, name, file.media_type.as_deref(), errors));
+    let size = check_size(index, file.size, limits, errors);
+    let sha256 = file
+        .sha256
+        .parse::<Sha256Digest>()
+        .map_err(|error| {
+            errors.push(FieldError::new(
+                at(index, "sha256"),
+                ErrorCode::Sha256Invalid,
+                sentence(error),
+            ));
+        })
+        .ok();
+    Some(CheckedFile {
+        name: name?,
+        media_type: media_type?,
+        size: size?,
+        sha256: sha256?,
+    })
+}
+
+fn check_name(index: usize, name: &str, errors: &mut Vec<FieldError>) -> Option<FileName> {
+    FileName::parse(name)
+        .map_err(|reason| {
+            errors.push(
+                FieldError::new(
+                    at(index, "name"),
+                    ErrorCode::FileNameInvalid,
+                    sentence(reason),
+                )
+                .because(reason.code()),
+            );
+        })
+        .ok()
+}
+
+/// The type comes from the extension; a declared one is only compared with it.
+fn check_media_type(
+    index: usize,
+    name: &FileName,
+    declared: Option<&str>,
+    errors: &mut Vec<FieldError>,
+) -> Option<MediaType> {
+    let Some(media_type) = name.extension().and_then(MediaType::from_extension) else {
+        let detail = name.extension().map_or_else(
+            || String::from("A file without an extension cannot be uploaded."),
+            |extension| format!("Files of the kind \".{extension}\" cannot be uploaded."),
+        );
+        errors.push(FieldError::new(
+            at(index, "name"),
+            ErrorCode::MediaTypeNotAllowed,
+            detail,
+        ));
+        return None;
+    };
+    if let Some(declared) = declared.filter(|declared| !declared.is_empty())
+        && !media_type.goes_by(declared)
+    {
+        let detail =
+            format!("By its name the file is {media_type}; the declared media type is another.");
+        errors.push(FieldError::new(
+            at(index, "media_type"),
+            ErrorCode::MediaTypeMismatch,
+            detail,
+        ));
+        return None;
+    }
+    Some(media_type)
+}
+
+fn check_size(
+    index: usize,
+    size: i64,
+    limits: &Limits,
+    errors: &mut Vec<FieldError>,
+) -> Option<u64> {
+    let (code, detail) = match u64::try_from(size) {
+        Ok(0) => (
+            ErrorCode::FileEmpty,
+            String::from("An empty file cannot be uploaded."),
+        ),
+        Err(_) => (
+            ErrorCode::InvalidField,
+            String::from("A size is not less than 1 byte."),
+        ),
+        Ok(size) if size > limits.max_file_bytes => (
+            ErrorCode::FileTooLarge,
+            format!(
+                "The file has {size} bytes; at most {} are allowed.",
+                limits.max_file_bytes
+            ),
+        ),
+        Ok(size) => return Some(size),
+    };
+    errors.push(FieldError::new(at(index, "size"), code, detail));
+    None
+}
+
+/// Refuses a name that an earlier file of the set has, compared as file systems without regard to
+/// case compare them.
+fn check_names_differ<'a>(
+    files: impl Iterator<Item = &'a FileDeclaration>,
+    errors: &mut Vec<FieldError>,
+) {
+    let mut seen: Vec<(usize, String)> = Vec::new();
+    for (index, file) in files.enumerate() {
+        let Ok(name) = FileName::parse(&file.name) else {
+            continue;
+        };
+        let key = name.comparison_key();
+        match seen.iter().find(|(_, earlier)| *earlier == key) {
+            Some((first, _)) => errors.push(FieldError::new(
+                at(index, "name"),
+                ErrorCode::DuplicateName,
+                format!("The file at /files/{first} has the same name."),
+            )),
+            None => seen.push((index, key)),
+        }
+    }
+}
+
+fn at(index: usize, field: &str) -> String {
+    format!("/files/{index}/{field}")
+}
+
+/// An error's message as a sentence of its own.
+fn sentence(error: impl core::fmt::Display) -> String {
+    let message = format!("{error}.");
+    let mut letters = message.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}

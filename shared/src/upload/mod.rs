@@ -1,0 +1,9 @@
+//! Upload sets: what a client declares before it uploads, and what must be true afterwards.
+
+mod check;
+mod request;
+mod verify;
+
+pub use check::{CheckedFile, CheckedUpload, check_upload};
+pub use request::{FileDeclaration, UploadRequest};
+pub use verify::{Declared, ObjectProblem, Observed, verify_object};

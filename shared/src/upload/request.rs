@@ -1,0 +1,36 @@
+//! The body of a request for an upload, as it arrives.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+/// A request to upload files that become visible together or not at all.
+///
+/// Its fields are plain texts and numbers, so that [`check_upload`](super::check_upload) can report
+/// everything that is wrong with them at once. A field that is not named here is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadRequest {
+    /// The kind of thing the files belong to.
+    pub entity_type: String,
+    /// The id of the thing the files belong to.
+    pub entity_id: String,
+    /// The files.
+    pub files: Vec<FileDeclaration>,
+}
+
+/// One file as its client declares it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileDeclaration {
+    /// The file's name.
+    pub name: String,
+    /// The media type, if the client knows one. An empty one, which browsers give for a file they
+    /// do not know, counts as none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// The length in bytes.
+    pub size: i64,
+    /// The SHA-256 in hexadecimal or base64.
+    pub sha256: String,
+}

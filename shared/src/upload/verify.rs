@@ -1,0 +1,104 @@
+//! The check of what really lies in the store against what was declared.
+
+use alloc::vec::Vec;
+
+use crate::{ErrorCode, MediaType, MediaTypeMismatch, Sha256Digest};
+
+/// What a stored object must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declared {
+    /// The length in bytes.
+    pub size: u64,
+    /// The media type.
+    pub media_type: MediaType,
+    /// The SHA-256 of the content.
+    pub sha256: Sha256Digest,
+}
+
+/// What the store says about an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed<'a> {
+    /// There is none under the key.
+    Missing,
+    /// There is one.
+    Stored {
+        /// Its length in bytes.
+        size: u64,
+        /// The SHA-256 that the store computed. `None` when it has none, which is a problem: what
+        /// cannot be verified is not accepted.
+        sha256: Option<Sha256Digest>,
+        /// Its first [`SNIFF_BYTES`](crate::media_type::SNIFF_BYTES), or all of a shorter one.
+        first_bytes: &'a [u8],
+    },
+}
+
+/// One way in which a stored object is not what was declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectProblem {
+    /// It has not been uploaded. The only problem that more time can cure.
+    #[error("the file has not been uploaded yet")]
+    Missing,
+    /// It has another length.
+    #[error("the file has {seen} bytes, not {declared}")]
+    Size {
+        /// The declared length in bytes.
+        declared: u64,
+        /// The length found.
+        seen: u64,
+    },
+    /// It has another SHA-256, or one that the store does not know.
+    #[error("the file's SHA-256 is not {declared}")]
+    Sha256 {
+        /// The declared digest.
+        declared: Sha256Digest,
+        /// The digest found.
+        seen: Option<Sha256Digest>,
+    },
+    /// Its first bytes are those of another type.
+    #[error(transparent)]
+    MediaType(#[from] MediaTypeMismatch),
+}
+
+impl ObjectProblem {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Missing => ErrorCode::NotUploaded,
+            Self::Size { .. } => ErrorCode::SizeMismatch,
+            Self::Sha256 { .. } => ErrorCode::Sha256Mismatch,
+            Self::MediaType(_) => ErrorCode::MediaTypeMismatch,
+        }
+    }
+}
+
+/// Compares a stored object with its declaration: presence, length, SHA-256, type by first bytes.
+/// An empty list means that it is what was declared.
+#[must_use]
+pub fn verify_object(declared: &Declared, observed: &Observed<'_>) -> Vec<ObjectProblem> {
+    let Observed::Stored {
+        size,
+        sha256,
+        first_bytes,
+    } = *observed
+    else {
+        return [ObjectProblem::Missing].into();
+    };
+    let mut problems = Vec::new();
+    if size != declared.size {
+        problems.push(ObjectProblem::Size {
+            declared: declared.size,
+            seen: size,
+        });
+    }
+    if sha256 != Some(declared.sha256) {
+        problems.push(ObjectProblem::Sha256 {
+            declared: declared.sha256,
+            seen: sha256,
+        });
+    }
+    if let Err(mismatch) = declared.media_type.check(first_bytes) {
+        problems.push(mismatch.into());
+    }
+    problems
+}
