@@ -7,9 +7,11 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
+
+use crate::keyed_hash::keyed;
 
 /// The shortest key, in bytes: as long as the digest (RFC 7518, 3.2).
 pub const MIN_KEY_BYTES: usize = 32;
@@ -54,8 +56,9 @@ pub enum KeyRingError {
 /// signed is in use.
 #[derive(Clone)]
 pub struct KeyRing {
-    /// Never empty.
-    keys: Vec<Key>,
+    signing: Key,
+    /// Only verify.
+    others: Vec<Key>,
 }
 
 /// One key. Its bytes are wiped when it is dropped.
@@ -72,29 +75,39 @@ impl KeyRing {
     /// # Errors
     /// A [`KeyRingError`] with the place of the first wrong entry.
     pub fn parse(text: &str) -> Result<Self, KeyRingError> {
-        let mut keys: Vec<Key> = Vec::new();
         if text.trim().is_empty() {
             return Err(KeyRingError::Empty);
         }
-        for (index, entry) in text.split(',').enumerate() {
-            let key = Key::parse(entry.trim(), index + 1)?;
-            if keys.iter().any(|earlier| earlier.id == key.id) {
-                return Err(KeyRingError::Duplicate(index + 1));
+        let mut entries = text.split(',').map(str::trim).zip(1..);
+        let (first, place) = entries.next().ok_or(KeyRingError::Empty)?;
+        let mut ring = Self {
+            signing: Key::parse(first, place)?,
+            others: Vec::new(),
+        };
+        for (entry, place) in entries {
+            let key = Key::parse(entry, place)?;
+            if ring.key(&key.id).is_some() {
+                return Err(KeyRingError::Duplicate(place));
             }
-            keys.push(key);
+            ring.others.push(key);
         }
-        Ok(Self { keys })
+        Ok(ring)
     }
 
-    /// The key that signs: the first. `None` cannot be had from a parsed ring.
-    pub(crate) fn signing_key(&self) -> Option<&Key> {
-        self.keys.first()
+    /// The key that signs: the first one given.
+    #[must_use]
+    pub const fn signing_key(&self) -> &Key {
+        &self.signing
     }
 
     /// The key of this id.
     #[must_use]
     pub fn key(&self, id: &str) -> Option<&Key> {
-        self.keys.iter().find(|key| key.id == id)
+        self.iter().find(|key| key.id == id)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Key> {
+        core::iter::once(&self.signing).chain(&self.others)
     }
 }
 
@@ -112,10 +125,9 @@ impl Key {
         if bytes.len() < MIN_KEY_BYTES {
             return Err(KeyRingError::TooShort(place));
         }
-        let keyed = Hmac::new_from_slice(&bytes).map_err(|_| KeyRingError::TooShort(place))?;
         Ok(Self {
             id: id.into(),
-            keyed,
+            keyed: keyed(&bytes),
         })
     }
 
@@ -161,7 +173,7 @@ impl FromStr for KeyRing {
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.keys).finish()
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -1,0 +1,174 @@
+//! The headers of a canonical request: lower-case, sorted by name, values trimmed and their inner
+//! runs of spaces folded to one.
+
+use alloc::string::String;
+use core::{cmp::Ordering, fmt};
+
+use super::SigV4Error;
+
+/// The most headers one request may sign, those that signing adds included.
+pub const MAX_HEADERS: usize = 32;
+
+/// Headers that signing sets itself.
+const RESERVED: [&str; 4] = [
+    "authorization",
+    "host",
+    "x-amz-date",
+    "x-amz-security-token",
+];
+
+/// Checked headers in the order of the canonical request. Kept in place, without allocation.
+#[derive(Clone)]
+pub struct SortedHeaders<'a> {
+    headers: [(&'a str, &'a str); MAX_HEADERS],
+    count: usize,
+}
+
+impl<'a> SortedHeaders<'a> {
+    /// Sorts `host` and the caller's headers. Two headers of one name keep their order.
+    ///
+    /// # Errors
+    /// [`SigV4Error::TooManyHeaders`], [`SigV4Error::HeaderName`], [`SigV4Error::HeaderValue`], or
+    /// [`SigV4Error::ReservedHeader`] for a header that signing sets itself.
+    pub fn new(host: &'a str, headers: &[(&'a str, &'a str)]) -> Result<Self, SigV4Error> {
+        let mut sorted = Self {
+            headers: [("", ""); MAX_HEADERS],
+            count: 0,
+        };
+        sorted.insert("host", host)?;
+        for &(name, value) in headers {
+            check_name(name)?;
+            sorted.insert(name, value)?;
+        }
+        Ok(sorted)
+    }
+
+    /// Adds a header that signing sets.
+    pub(super) fn insert(&mut self, name: &'a str, value: &'a str) -> Result<(), SigV4Error> {
+        check_value(value)?;
+        let place = self
+            .as_slice()
+            .iter()
+            .rposition(|(before, _)| compare_names(before, name) != Ordering::Greater)
+            .map_or(0, |last_before| last_before + 1);
+        let tail = self
+            .headers
+            .get_mut(place..=self.count)
+            .ok_or(SigV4Error::TooManyHeaders)?;
+        tail.rotate_right(1);
+        if let Some(free) = tail.first_mut() {
+            *free = (name, value);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Whether there is a header of this name, given in lower case.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.as_slice()
+            .iter()
+            .any(|(header, _)| header.eq_ignore_ascii_case(name))
+    }
+
+    /// Appends one line `name:value` a header. The values of one name are joined with commas.
+    pub(super) fn push_canonical(&self, out: &mut String) {
+        let mut previous = "";
+        for &(name, value) in self.as_slice() {
+            if name.eq_ignore_ascii_case(previous) {
+                out.push(',');
+            } else {
+                if !previous.is_empty() {
+                    out.push('\n');
+                }
+                push_lower_case(out, name);
+                out.push(':');
+            }
+            push_folded(out, value);
+            previous = name;
+        }
+        out.push('\n');
+    }
+
+    /// Appends the names with `separator` between them.
+    pub(super) fn push_names(&self, out: &mut String, separator: &str) {
+        let mut previous = "";
+        for &(name, _) in self.as_slice() {
+            if name.eq_ignore_ascii_case(previous) {
+                continue;
+            }
+            if !previous.is_empty() {
+                out.push_str(separator);
+            }
+            push_lower_case(out, name);
+            previous = name;
+        }
+    }
+
+    /// The bytes that names and values take together.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.as_slice()
+            .iter()
+            .map(|(name, value)| 2 * name.len() + value.len() + 6)
+            .sum()
+    }
+
+    fn as_slice(&self) -> &[(&'a str, &'a str)] {
+        self.headers.get(..self.count).unwrap_or_default()
+    }
+}
+
+/// Shows the names only.
+impl fmt::Debug for SortedHeaders<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.as_slice().iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+fn check_name(name: &str) -> Result<(), SigV4Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || !name.bytes().all(allowed) {
+        return Err(SigV4Error::HeaderName);
+    }
+    if RESERVED
+        .iter()
+        .any(|reserved| reserved.eq_ignore_ascii_case(name))
+    {
+        return Err(SigV4Error::ReservedHeader);
+    }
+    Ok(())
+}
+
+fn check_value(value: &str) -> Result<(), SigV4Error> {
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        Ok(())
+    } else {
+        Err(SigV4Error::HeaderValue)
+    }
+}
+
+fn compare_names(left: &str, right: &str) -> Ordering {
+    let lower = |byte: u8| byte.to_ascii_lowercase();
+    left.bytes().map(lower).cmp(right.bytes().map(lower))
+}
+
+fn push_lower_case(out: &mut String, name: &str) {
+    let start = out.len();
+    out.push_str(name);
+    if let Some(pushed) = out.get_mut(start..) {
+        pushed.make_ascii_lowercase();
+    }
+}
+
+fn push_folded(out: &mut String, value: &str) {
+    let value = value.trim_matches(' ');
+    let mut words = value.split(' ').filter(|word| !word.is_empty());
+    if let Some(first) = words.next() {
+        out.push_str(first);
+    }
+    for word in words {
+        out.push(' ');
+        out.push_str(word);
+    }
+}
