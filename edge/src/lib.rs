@@ -1,1 +1,102 @@
-//! Being laid out.
+//! The Keepsake worker.
+//!
+//! It authenticates, validates, signs, verifies and purges; the rules it applies live in `keepsake_shared`, and what is
+//! true is decided in PostgreSQL. Data flows one way through a request: [`wire`] takes it in, [`auth`], [`body`] and
+//! [`query`] parse it, a handler of [`routes`] checks and acts through [`db`] and [`storage`], and [`problem`] or the
+//! handler renders the answer.
+
+mod app;
+mod auth;
+mod body;
+mod clock;
+mod config;
+mod cors;
+mod cron;
+mod db;
+mod etag;
+mod inspection;
+mod log;
+mod outbox;
+mod problem;
+mod query;
+mod range;
+mod request_id;
+mod routes;
+mod settings;
+mod storage;
+mod wire;
+
+use app::App;
+use axum::{
+    http::{
+        HeaderValue, Method, Request,
+        header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    },
+    response::{IntoResponse, Response},
+};
+use log::Level;
+use serde_json::json;
+use worker::{Context, Env, Result, ScheduleContext, ScheduledEvent, event, web_sys};
+
+/// Answers one HTTP request.
+///
+/// 1. Take it in and give it an id.
+/// 2. A preflight is answered at once; anything else by its route.
+/// 3. A failure becomes a problem document.
+/// 4. CORS, caching and the id are added; one line is logged.
+#[event(fetch)]
+async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result<worker::Response> {
+    let started = worker::Date::now().as_millis();
+    let (head, body) = wire::request(incoming)?.into_parts();
+    let id = request_id::of(&head.headers);
+    let path = log::shown_path(head.uri.path());
+
+    let config = settings::load(&env);
+    let allowed_origins = config.as_ref().map_or_else(|_| Vec::new(), |config| config.allowed_origins.clone());
+    let answer = match config {
+        Ok(_) if head.method == Method::OPTIONS => cors::preflight(),
+        Ok(config) => {
+            let app = App::new(config, &head.uri, env, context);
+            routes::answer(Request::from_parts(head.clone(), body), app).await
+        }
+        Err(error) => error.into_response(),
+    };
+
+    let route = routes::matched(&answer).unwrap_or(path).to_owned();
+    let (mut answer, failure) = problem::render(answer, path, &id);
+    cors::apply(&head.headers, &allowed_origins, answer.headers_mut());
+    add_common_headers(&mut answer, &id);
+    log::request(&log::Request {
+        id: &id,
+        method: &head.method,
+        route: &route,
+        status: answer.status().as_u16(),
+        ms: worker::Date::now().as_millis().saturating_sub(started),
+        failure: failure.as_ref(),
+    });
+    wire::response(answer).await
+}
+
+/// What every answer carries. Nothing is cached unless its handler says so: most answers hold someone's data, and some
+/// a signed URL.
+fn add_common_headers(answer: &mut Response, id: &str) {
+    let headers = answer.headers_mut();
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(request_id::HEADER, id);
+    }
+}
+
+/// Does the scheduled work; see [`cron`].
+#[event(scheduled)]
+async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    match (app::database(&env), app::bucket(&env)) {
+        (Ok(database), Ok(bucket)) => cron::run(&database, &bucket).await,
+        (Err(error), _) | (_, Err(error)) => {
+            log::write(Level::Error, "cron", json!({ "cause": format!("{error:?}") }));
+        }
+    }
+}

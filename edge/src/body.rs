@@ -1,0 +1,208 @@
+//! Reading a JSON request body: bounded first, parsed after.
+
+use crate::problem::ApiError;
+use axum::{
+    body::{Body, Bytes},
+    http::{
+        HeaderMap,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
+};
+use http_body_util::BodyExt;
+use keepsake_shared::{ErrorCode, FieldError};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+/// Most bytes of a JSON body. A hundred files with the longest names fit into half of it.
+pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
+
+/// Reads a request's JSON.
+///
+/// 1. `Content-Type: application/json`; else 415.
+/// 2. At most [`MAX_JSON_BYTES`], counted while reading; else 413.
+/// 3. JSON text; else 400 `malformed_json`.
+/// 4. The fields of `T`, all known and of the right type; else 400 `unknown_field` or `invalid_field`, with the place.
+pub(crate) async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
+    require_json(headers)?;
+    parse(&read_bounded(headers, body).await?)
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let declared = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = declared.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(ApiError::new(
+            ErrorCode::UnsupportedContentType,
+            "The body has to be JSON: send it with Content-Type: application/json.",
+        ))
+    }
+}
+
+async fn read_bounded(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let too_large = || {
+        ApiError::new(
+            ErrorCode::BodyTooLarge,
+            format_args!("The body may hold at most {MAX_JSON_BYTES} bytes."),
+        )
+    };
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > MAX_JSON_BYTES) {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(declared.unwrap_or_default());
+    while let Some(frame) = body.frame().await {
+        let data = frame
+            .map_err(|_| ApiError::new(ErrorCode::MalformedJson, "The body ended before it was complete."))?
+            .into_data()
+            .unwrap_or_else(|_| Bytes::new());
+        if bytes.len() + data.len() > MAX_JSON_BYTES {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer(error.path());
+        explain(&pointer, error.inner())
+    })?;
+    json.end().map_err(|error| explain("", &error))?;
+    Ok(value)
+}
+
+fn explain(pointer: &str, error: &serde_json::Error) -> ApiError {
+    if error.classify() != Category::Data {
+        return ApiError::new(
+            ErrorCode::MalformedJson,
+            format_args!(
+                "The body is not JSON: it cannot be read at line {}, column {}.",
+                error.line(),
+                error.column()
+            ),
+        );
+    }
+    // serde has no other way to tell these two apart.
+    let text = error.to_string();
+    let code = if text.starts_with("unknown field") {
+        ErrorCode::UnknownField
+    } else {
+        ErrorCode::InvalidField
+    };
+    let reason = text.split(" at line ").next().unwrap_or_default();
+    ApiError::new(code, format_args!("The body was refused: {reason}."))
+        .with_errors(vec![FieldError::new(pointer, code, reason)])
+}
+
+/// The place in the body as an RFC 6901 pointer.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { variant } => format!("/{variant}"),
+            Segment::Unknown => "/".to_owned(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+    use futures_util::FutureExt;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        files: Vec<File>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        size: u64,
+    }
+
+    fn json_headers() -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap())])
+    }
+
+    fn read(body: impl Into<Body>) -> Result<Wanted, String> {
+        read_json(&json_headers(), body.into())
+            .now_or_never()
+            .unwrap()
+            .map_err(problem)
+    }
+
+    /// `code pointer` of a failure.
+    fn problem(error: ApiError) -> String {
+        let (response, _) = crate::problem::render(error.into_response(), "/", "id");
+        let bytes = response.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let pointer = problem["errors"][0]["pointer"].as_str().unwrap_or("-");
+        format!("{} {pointer}", problem["code"].as_str().unwrap())
+    }
+
+    #[test]
+    fn reads_what_is_wanted() {
+        assert_eq!(read(r#"{"files":[{"size":1}]}"#), Ok(Wanted { files: vec![File { size: 1 }] }));
+    }
+
+    #[test]
+    fn names_the_place_of_what_is_not() {
+        for (body, want) in [
+            ("", "malformed_json -"),
+            ("{", "malformed_json -"),
+            ("{\"files\":[]} x", "malformed_json -"),
+            ("\u{feff}{\"files\":[]}", "malformed_json -"),
+            ("[]", "invalid_field "),
+            ("null", "invalid_field "),
+            ("{}", "invalid_field "),
+            (r#"{"files":{}}"#, "invalid_field /files"),
+            (r#"{"files":[{"size":-1}]}"#, "invalid_field /files/0/size"),
+            (r#"{"files":[{"size":1.5}]}"#, "invalid_field /files/0/size"),
+            (r#"{"files":[{"size":"1"}]}"#, "invalid_field /files/0/size"),
+            (r#"{"files":[{"size":1,"size":2}]}"#, "invalid_field /files/0/size"),
+            (r#"{"files":[{"size":1,"state":"available"}]}"#, "unknown_field /files/0/state"),
+            (r#"{"files":[],"tenant":"x"}"#, "unknown_field /tenant"),
+        ] {
+            assert_eq!(read(body).unwrap_err(), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn bounds_nesting_and_size() {
+        assert_eq!(read("[".repeat(10_000)).unwrap_err(), "invalid_field ");
+        let deep = format!("{{\"files\":[{{\"size\":{}", "[".repeat(10_000));
+        assert!(read(deep).is_err());
+        assert_eq!(read(vec![b' '; MAX_JSON_BYTES + 1]).unwrap_err(), "body_too_large -");
+        assert_eq!(read(vec![b' '; MAX_JSON_BYTES]).unwrap_err(), "malformed_json -");
+    }
+
+    #[test]
+    fn refuses_bytes_that_are_not_utf8() {
+        assert_eq!(read(b"{\"files\xff\":[]}".to_vec()).unwrap_err(), "malformed_json -");
+    }
+
+    #[test]
+    fn wants_the_json_content_type() {
+        for declared in ["", "text/plain", "application/jsonx", "application/problem+json"] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, declared.parse().unwrap())]);
+            let answer = read_json::<Wanted>(&headers, Body::from("{}")).now_or_never().unwrap();
+            assert!(problem(answer.unwrap_err()).starts_with("unsupported_content_type"), "{declared}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The worker's settings, read once and checked whole.
+//!
+//! Plain settings are `[vars]` in `wrangler.toml`; the two key rings are secrets. A setting that is missing takes its
+//! default; one that is wrong stops the worker from serving anything but `/healthz`, and the log names it.
+
+use keepsake_shared::{KeyRing, Limits};
+use std::{fmt, ops::RangeInclusive};
+
+/// Seconds a signed URL may live, whatever the setting says. Seven days is the longest SigV4 allows; an hour is the
+/// longest that makes sense for a URL that whoever holds it may use.
+const URL_LIFETIME: RangeInclusive<u64> = 1..=3600;
+
+/// R2 takes at most 4.995 GiB in one PUT (<https://developers.cloudflare.com/r2/platform/limits/>); rounded down.
+const MAX_OBJECT_BYTES: u64 = 4_995 << 20;
+
+/// Everything the worker can be told.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Origins whose pages may call the API, exactly as a browser sends them.
+    pub(crate) allowed_origins: Vec<String>,
+    /// What one upload set may hold.
+    pub(crate) limits: Limits,
+    /// Seconds an upload URL works.
+    pub(crate) upload_ttl: u64,
+    /// Seconds a download URL works.
+    pub(crate) download_ttl: u64,
+    /// How bearer tokens are checked.
+    pub(crate) tokens: TokenSettings,
+    /// Keys for the upload and download URLs the worker serves itself.
+    pub(crate) url_keys: KeyRing,
+    /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps users' files away
+    /// from the application's origin.
+    pub(crate) objects_origin: Option<String>,
+}
+
+/// What a bearer token must satisfy.
+#[derive(Debug)]
+pub(crate) struct TokenSettings {
+    /// Keys by `kid`.
+    pub(crate) keys: KeyRing,
+    /// Required `iss`, if set.
+    pub(crate) issuer: Option<String>,
+    /// Required member of `aud`, if set.
+    pub(crate) audience: Option<String>,
+}
+
+/// A setting that cannot be used. Its text names the setting, never its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("setting {name}: {problem}")]
+pub(crate) struct ConfigError {
+    /// The setting's name.
+    pub(crate) name: &'static str,
+    /// What is wrong with it.
+    pub(crate) problem: String,
+}
+
+impl ConfigError {
+    fn new(name: &'static str, problem: impl fmt::Display) -> Self {
+        Self {
+            name,
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads all settings through `lookup`, which answers `None` for one that is not set.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub(crate) fn read(
+        lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+    ) -> Result<Self, ConfigError> {
+        let text = |name| Ok(lookup(name)?.filter(|value| !value.trim().is_empty()));
+        let defaults = Limits::default();
+        store(text("STORAGE")?)?;
+        Ok(Self {
+            allowed_origins: origins(text("ALLOWED_ORIGINS")?)?,
+            limits: Limits {
+                max_files: number("MAX_FILES", text("MAX_FILES")?, defaults.max_files, 1..=100)?,
+                max_file_bytes: number(
+                    "MAX_FILE_BYTES",
+                    text("MAX_FILE_BYTES")?,
+                    defaults.max_file_bytes,
+                    1..=MAX_OBJECT_BYTES,
+                )?,
+                max_set_bytes: number(
+                    "MAX_SET_BYTES",
+                    text("MAX_SET_BYTES")?,
+                    defaults.max_set_bytes,
+                    1..=100 * MAX_OBJECT_BYTES,
+                )?,
+            },
+            upload_ttl: number("UPLOAD_TTL_SECONDS", text("UPLOAD_TTL_SECONDS")?, 900, URL_LIFETIME)?,
+            download_ttl: number("DOWNLOAD_TTL_SECONDS", text("DOWNLOAD_TTL_SECONDS")?, 300, URL_LIFETIME)?,
+            tokens: TokenSettings {
+                keys: keys("JWT_KEYS", text("JWT_KEYS")?)?,
+                issuer: text("JWT_ISSUER")?,
+                audience: text("JWT_AUDIENCE")?,
+            },
+            url_keys: keys("URL_KEYS", text("URL_KEYS")?)?,
+            objects_origin: text("OBJECTS_ORIGIN")?
+                .map(|value| origin("OBJECTS_ORIGIN", &value))
+                .transpose()?,
+        })
+    }
+}
+
+/// Only the bucket binding can be served by the worker today.
+fn store(value: Option<String>) -> Result<(), ConfigError> {
+    match value.as_deref() {
+        None | Some("r2") => Ok(()),
+        Some(_) => Err(ConfigError::new("STORAGE", "must be r2")),
+    }
+}
+
+/// A comma-separated list of origins. `*` is refused: any page could then use a token it got hold of.
+fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
+    value
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+        .map(|entry| origin("ALLOWED_ORIGINS", entry))
+        .collect()
+}
+
+/// One origin as RFC 6454 §6.2 writes it: scheme, host and port, lower case, nothing after.
+fn origin(name: &'static str, value: &str) -> Result<String, ConfigError> {
+    let host = value
+        .strip_prefix("https://")
+        .or_else(|| value.strip_prefix("http://"))
+        .unwrap_or_default();
+    let well_formed = !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':' | b'[' | b']'));
+    if well_formed {
+        Ok(value.to_owned())
+    } else {
+        Err(ConfigError::new(
+            name,
+            "must be made of origins such as https://app.example.com, in lower case and with nothing after the host",
+        ))
+    }
+}
+
+fn number<T>(
+    name: &'static str,
+    value: Option<String>,
+    default: T,
+    bounds: RangeInclusive<T>,
+) -> Result<T, ConfigError>
+where
+    T: std::str::FromStr + PartialOrd + fmt::Display,
+{
+    let Some(text) = value else {
+        return Ok(default);
+    };
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|number| bounds.contains(number))
+        .ok_or_else(|| {
+            ConfigError::new(
+                name,
+                format_args!("must be a whole number from {} to {}", bounds.start(), bounds.end()),
+            )
+        })
+}
+
+fn keys(name: &'static str, value: Option<String>) -> Result<KeyRing, ConfigError> {
+    let text = value.ok_or_else(|| ConfigError::new(name, "is required: kid:base64, several separated by commas"))?;
+    text.parse().map_err(|error| ConfigError::new(name, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "k1:a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5";
+
+    fn read(settings: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
+        Config::read(|name| {
+            let given = settings.iter().find(|(given, _)| *given == name);
+            let secret = name.ends_with("_KEYS").then(|| KEY.to_owned());
+            Ok(given.map(|(_, value)| (*value).to_owned()).or(secret))
+        })
+    }
+
+    #[test]
+    fn has_defaults_for_all_but_the_keys() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!((config.upload_ttl, config.download_ttl), (900, 300));
+        assert!(config.allowed_origins.is_empty());
+        assert!(config.tokens.issuer.is_none() && config.tokens.audience.is_none());
+        assert_eq!(read(&[("JWT_KEYS", " ")]).unwrap_err().name, "JWT_KEYS");
+        assert_eq!(read(&[("URL_KEYS", "")]).unwrap_err().name, "URL_KEYS");
+    }
+
+    #[test]
+    fn reads_what_is_set() {
+        let config = read(&[
+            ("ALLOWED_ORIGINS", "https://a.example.com, http://localhost:5173,"),
+            ("MAX_FILES", "3"),
+            ("UPLOAD_TTL_SECONDS", "60"),
+            ("OBJECTS_ORIGIN", "https://files.example.com"),
+            ("STORAGE", "r2"),
+        ])
+        .unwrap();
+        assert_eq!(config.allowed_origins, ["https://a.example.com", "http://localhost:5173"]);
+        assert_eq!((config.limits.max_files, config.upload_ttl), (3, 60));
+        assert_eq!(config.objects_origin.as_deref(), Some("https://files.example.com"));
+    }
+
+    #[test]
+    fn names_the_setting_that_is_wrong_and_keeps_its_value_to_itself() {
+        for (name, value) in [
+            ("ALLOWED_ORIGINS", "*"),
+            ("ALLOWED_ORIGINS", "https://a.example.com/"),
+            ("ALLOWED_ORIGINS", "https://A.example.com"),
+            ("ALLOWED_ORIGINS", "a.example.com"),
+            ("ALLOWED_ORIGINS", "https://"),
+            ("MAX_FILES", "0"),
+            ("MAX_FILES", "-1"),
+            ("MAX_FILES", "many"),
+            ("MAX_FILE_BYTES", "99999999999999"),
+            ("UPLOAD_TTL_SECONDS", "3601"),
+            ("DOWNLOAD_TTL_SECONDS", "0"),
+            ("STORAGE", "floppy"),
+            ("OBJECTS_ORIGIN", "https://files.example.com/x"),
+            ("JWT_KEYS", "topsecret"),
+            ("URL_KEYS", "k1:c2hvcnQ="),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err();
+            assert_eq!(error.name, name);
+            assert!(!error.to_string().contains("topsecret"));
+        }
+    }
+
+    #[test]
+    fn shows_no_key() {
+        assert!(!format!("{:?}", read(&[]).unwrap()).contains("a2V5"));
+    }
+}

@@ -1,0 +1,80 @@
+//! The scheduled work: sweep, purge, drain.
+//!
+//! Each step is bounded and independent: one that fails is logged and the next still runs. With [`ROUNDS`] rounds a run
+//! stays within the 50 subrequests of the smallest plan; what is left waits for the next run.
+
+use crate::{
+    db::{Database, DbError, SystemFunction},
+    log::{self, Level},
+    outbox,
+    storage::Storage,
+};
+use serde_json::{Value, json};
+
+/// Most rounds of one step in one run.
+const ROUNDS: u32 = 8;
+/// Upload sets swept in one round.
+const SWEEP_LIMIT: u64 = 200;
+/// Rows purged in one round.
+const PURGE_LIMIT: u64 = 1000;
+
+/// One scheduled run.
+///
+/// 1. Expired upload sets are closed; their keys go to the outbox.
+/// 2. Rows whose retention has run out are purged; their keys go to the outbox.
+/// 3. The outbox is drained: objects are deleted from the store, in batches.
+pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
+    report("sweep", sweep(database).await);
+    report("purge", purge(database).await);
+    report(
+        "drain",
+        outbox::drain(database, storage, ROUNDS)
+            .await
+            .map(|drained| json!({ "deleted": drained.deleted, "failed": drained.failed })),
+    );
+}
+
+fn report(step: &str, outcome: Result<Value, DbError>) {
+    match outcome {
+        Ok(done) if done["failed"].as_u64().unwrap_or_default() > 0 => {
+            log::write(Level::Error, "cron", json!({ "step": step, "done": done }));
+        }
+        Ok(done) => log::write(Level::Info, "cron", json!({ "step": step, "done": done })),
+        Err(error) => log::write(
+            Level::Error,
+            "cron",
+            json!({ "step": step, "cause": format!("{error:?}") }),
+        ),
+    }
+}
+
+async fn sweep(database: &impl Database) -> Result<Value, DbError> {
+    let mut expired = 0;
+    for _ in 0..ROUNDS {
+        let answer = database
+            .for_system(SystemFunction::SweepUploads, json!({ "limit": SWEEP_LIMIT }))
+            .await?;
+        let count = answer["expired"].as_u64().unwrap_or_default();
+        expired += count;
+        if count < SWEEP_LIMIT {
+            break;
+        }
+    }
+    Ok(json!({ "expired": expired }))
+}
+
+async fn purge(database: &impl Database) -> Result<Value, DbError> {
+    let mut purged = 0;
+    let mut more = true;
+    for _ in 0..ROUNDS {
+        let answer = database
+            .for_system(SystemFunction::Purge, json!({ "limit": PURGE_LIMIT }))
+            .await?;
+        purged += answer["purged"].as_u64().unwrap_or_default();
+        more = answer["more"].as_bool().unwrap_or_default();
+        if !more {
+            break;
+        }
+    }
+    Ok(json!({ "purged": purged, "more": more }))
+}

@@ -1,0 +1,82 @@
+//! Structured log lines: one JSON object each. No token, no signed URL and no claim ever goes in.
+
+use crate::problem::Failure;
+use axum::http::Method;
+use serde_json::{Value, json};
+
+/// How loud a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// As expected.
+    Info,
+    /// Needs someone's eye.
+    Error,
+}
+
+/// Writes `event` with `fields` to the worker's log.
+pub(crate) fn write(level: Level, event: &str, mut fields: Value) {
+    if let Some(object) = fields.as_object_mut() {
+        object.insert("event".to_owned(), event.into());
+    }
+    match level {
+        Level::Info => worker::console_log!("{fields}"),
+        Level::Error => worker::console_error!("{fields}"),
+    }
+}
+
+/// One answered request.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// Its id.
+    pub(crate) id: &'a str,
+    /// Its method.
+    pub(crate) method: &'a Method,
+    /// The route it matched, or its path when none.
+    pub(crate) route: &'a str,
+    /// The answer's status.
+    pub(crate) status: u16,
+    /// Milliseconds from arrival to answer.
+    pub(crate) ms: u64,
+    /// What went wrong, if anything did.
+    pub(crate) failure: Option<&'a Failure>,
+}
+
+/// Logs an answered request; a failure of ours as an error.
+pub(crate) fn request(request: &Request<'_>) {
+    let level = if request.status >= 500 { Level::Error } else { Level::Info };
+    let mut fields = json!({
+        "request_id": request.id,
+        "method": request.method.as_str(),
+        "route": request.route,
+        "status": request.status,
+        "ms": request.ms,
+    });
+    if let (Some(failure), Some(object)) = (request.failure, fields.as_object_mut()) {
+        object.insert("code".to_owned(), failure.code.as_str().into());
+        if let Some(cause) = &failure.cause {
+            object.insert("cause".to_owned(), cause.as_str().into());
+        }
+    }
+    write(level, "request", fields);
+}
+
+/// A path as it may be shown: the token of an object URL is a credential, so it is left out.
+pub(crate) fn shown_path(path: &str) -> &str {
+    if path.starts_with("/v1/objects/") {
+        "/v1/objects/{token}"
+    } else {
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown_path;
+
+    #[test]
+    fn hides_object_tokens() {
+        assert_eq!(shown_path("/v1/objects/secret"), "/v1/objects/{token}");
+        assert_eq!(shown_path("/v1/objects/secret/more"), "/v1/objects/{token}");
+        assert_eq!(shown_path("/v1/uploads/1"), "/v1/uploads/1");
+    }
+}

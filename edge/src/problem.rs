@@ -1,0 +1,162 @@
+//! How every failure leaves the worker: RFC 9457 `application/problem+json` with a stable code.
+//!
+//! A handler answers `Err(ApiError)`. The response it turns into is empty and carries the error along; [`render`]
+//! writes the body at the rim, where the request's id and path are known, and also takes care of whatever an
+//! unmatched route or the framework itself answered. So no failure leaves in another shape.
+
+use axum::{
+    body::Body,
+    http::{
+        HeaderName, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use keepsake_shared::{
+    ErrorCode, FieldError,
+    error::{PROBLEM_JSON, Problem},
+};
+use serde_json::Value;
+use std::fmt::Display;
+
+/// Seconds after which a client may try again when a part behind the worker is down.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// A failure on its way to the client.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiError {
+    code: ErrorCode,
+    detail: String,
+    errors: Vec<FieldError>,
+    conflicts: Vec<Value>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    cause: Option<String>,
+}
+
+impl ApiError {
+    /// A failure the client is told about: `detail` says what happened, why, and what to do.
+    pub(crate) fn new(code: ErrorCode, detail: impl Display) -> Self {
+        Self {
+            code,
+            detail: detail.to_string(),
+            errors: Vec::new(),
+            conflicts: Vec::new(),
+            headers: Vec::new(),
+            cause: None,
+        }
+    }
+
+    /// A failure of ours. `cause` goes to the log; the client learns nothing from it.
+    pub(crate) fn internal(cause: impl Display) -> Self {
+        Self::new(
+            ErrorCode::Internal,
+            "Something went wrong on our side. It has been logged under this request id.",
+        )
+        .with_cause(cause)
+    }
+
+    /// Nothing there, or nothing the caller may know of: both look the same.
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(ErrorCode::NotFound, format_args!("There is no such {what}."))
+    }
+
+    /// A request whose fields are wrong, with everything that is.
+    pub(crate) fn of_errors(errors: Vec<FieldError>) -> Self {
+        let problem = Problem::of_errors(errors);
+        Self::new(problem.code, problem.detail).with_errors(problem.errors)
+    }
+
+    /// One reason per file or field.
+    pub(crate) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// What stands in the way of a restore.
+    pub(crate) fn with_conflicts(mut self, conflicts: Vec<Value>) -> Self {
+        self.conflicts = conflicts;
+        self
+    }
+
+    /// A header the status asks for.
+    pub(crate) fn with_header(mut self, name: &'static str, value: HeaderValue) -> Self {
+        self.headers.push((HeaderName::from_static(name), value));
+        self
+    }
+
+    /// What really happened, for the log alone.
+    pub(crate) fn with_cause(mut self, cause: impl Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What a failure leaves for the log line of its request.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The stable code.
+    pub(crate) code: ErrorCode,
+    /// What really happened, if that is not for the client.
+    pub(crate) cause: Option<String>,
+}
+
+/// Writes the problem document of a failed response; leaves every other response as it is.
+///
+/// `path` is the request's path as it may be shown: without a token.
+pub(crate) fn render(response: Response, path: &str, request_id: &str) -> (Response, Option<Failure>) {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return (response, None);
+    }
+    let (mut parts, _) = response.into_parts();
+    let error = parts
+        .extensions
+        .remove::<ApiError>()
+        .unwrap_or_else(|| unexplained(status));
+    parts.status = error.status();
+    parts
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    if parts.status == StatusCode::SERVICE_UNAVAILABLE {
+        parts.headers.insert(RETRY_AFTER, RETRY_SECONDS);
+    }
+    parts.headers.extend(error.headers);
+    let failure = Failure {
+        code: error.code,
+        cause: error.cause,
+    };
+    let problem = Problem {
+        instance: Some(path.to_owned()),
+        request_id: Some(request_id.to_owned()),
+        errors: error.errors,
+        conflicts: error.conflicts,
+        ..Problem::new(error.code, error.detail)
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    (Response::from_parts(parts, Body::from(body)), Some(failure))
+}
+
+/// A failure that came from the router and not from a handler.
+fn unexplained(status: StatusCode) -> ApiError {
+    match status {
+        StatusCode::NOT_FOUND => ApiError::new(ErrorCode::NotFound, "There is nothing at this path."),
+        StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            ErrorCode::MethodNotAllowed,
+            "This path does not take this method: the Allow header lists those it takes.",
+        ),
+        other => ApiError::internal(format_args!("the router answered {other}")),
+    }
+}

@@ -1,0 +1,101 @@
+//! Query strings: every parameter known, at most once, and of the right form.
+
+use crate::problem::ApiError;
+use keepsake_shared::{AttachmentId, ErrorCode, FieldError};
+use std::str::FromStr;
+
+/// Entries of a page when `limit` is not given.
+const DEFAULT_LIMIT: u32 = 50;
+/// Most entries of a page.
+const MAX_LIMIT: u32 = 200;
+
+/// The parameters of one request.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+impl Query {
+    /// Reads a query string that may hold the parameters of `known`.
+    ///
+    /// # Errors
+    /// 400 `unknown_field` for another parameter, `invalid_field` for one given twice.
+    pub(crate) fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for (name, value) in worker::url::form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                let detail = match known {
+                    [] => "This path takes no query parameters.".to_owned(),
+                    names => format!("This path knows these query parameters alone: {}.", names.join(", ")),
+                };
+                return Err(refused(ErrorCode::UnknownField, &name, &detail));
+            }
+            if pairs.iter().any(|(seen, _)| *seen == name) {
+                return Err(invalid(&name, "is given more than once"));
+            }
+            pairs.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self { pairs })
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.pairs
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A yes-or-no parameter; `false` when absent.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(_) => Err(invalid(name, "must be true or false")),
+        }
+    }
+
+    /// One of `choices`; the first when absent.
+    pub(crate) fn choice<'a>(&self, name: &str, choices: &[&'a str]) -> Result<&'a str, ApiError> {
+        let default = choices.first().copied().unwrap_or_default();
+        self.get(name).map_or(Ok(default), |value| {
+            choices
+                .iter()
+                .copied()
+                .find(|choice| *choice == value)
+                .ok_or_else(|| invalid(name, &format!("must be one of: {}", choices.join(", "))))
+        })
+    }
+
+    /// Entries of a page, from `limit`: 1 to [`MAX_LIMIT`].
+    pub(crate) fn limit(&self) -> Result<u32, ApiError> {
+        self.get("limit").map_or(Ok(DEFAULT_LIMIT), |value| {
+            u32::from_str(value)
+                .ok()
+                .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+                .ok_or_else(|| invalid("limit", &format!("must be a whole number from 1 to {MAX_LIMIT}")))
+        })
+    }
+
+    /// Where the page begins, from `cursor`: the `next_cursor` of the page before.
+    pub(crate) fn cursor(&self) -> Result<Option<AttachmentId>, ApiError> {
+        self.get("cursor")
+            .map(|value| {
+                value
+                    .parse()
+                    .map_err(|_| invalid("cursor", "must be the next_cursor of the page before"))
+            })
+            .transpose()
+    }
+}
+
+fn invalid(name: &str, problem: &str) -> ApiError {
+    refused(
+        ErrorCode::InvalidField,
+        name,
+        &format!("The query parameter {name} {problem}."),
+    )
+}
+
+fn refused(code: ErrorCode, name: &str, detail: &str) -> ApiError {
+    ApiError::new(code, detail).with_errors(vec![FieldError::new(format!("/{name}"), code, detail)])
+}

@@ -1,0 +1,112 @@
+//! Which handler answers what.
+
+mod attachments;
+mod entities;
+mod health;
+mod objects;
+mod uploads;
+
+use crate::{app::App, auth::Caller, problem::ApiError};
+use axum::{
+    Router,
+    body::Body,
+    extract::{FromRequestParts, MatchedPath, Path, Request},
+    http::{HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post, put},
+};
+use keepsake_shared::{ErrorCode, ObjectKey};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::str::FromStr;
+use tower_service::Service;
+
+/// Lets the matching handler answer. Every failure is an [`ApiError`] in the response's extensions.
+pub(crate) async fn answer(request: Request, app: App) -> Response {
+    let Ok(response) = router(app).call(request).await;
+    response
+}
+
+/// The route that answered, if one matched.
+pub(crate) fn matched(response: &Response) -> Option<&str> {
+    response.extensions().get::<MatchedPath>().map(MatchedPath::as_str)
+}
+
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/healthz", get(health::check))
+        .route("/v1/uploads", post(uploads::create))
+        .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
+        .route("/v1/uploads/{id}/complete", post(uploads::complete))
+        .route("/v1/attachments", get(attachments::list))
+        .route("/v1/attachments/{id}", get(attachments::get).delete(attachments::delete))
+        .route("/v1/attachments/{id}/content", get(attachments::content))
+        .route("/v1/attachments/{id}/restore", post(attachments::restore))
+        .route(
+            "/v1/objects/{token}",
+            put(objects::store).get(objects::read).head(objects::head),
+        )
+        .route("/v1/{entity}/{id}", delete(entities::delete))
+        .route("/v1/{entity}/{id}/attachments", get(entities::list))
+        .route("/v1/{entity}/{id}/restore", post(entities::restore))
+        .route_layer(from_fn(keep_route))
+        .with_state(app)
+}
+
+/// Hands the matched route on to the log line.
+async fn keep_route(route: MatchedPath, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(route);
+    response
+}
+
+/// The variable parts of the path.
+struct Params<T>(T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Path(values) = Path::from_request_parts(parts, app)
+            .await
+            .map_err(|_| ApiError::new(ErrorCode::InvalidId, "The path is not valid UTF-8."))?;
+        Ok(Self(values))
+    }
+}
+
+/// A JSON answer.
+fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
+    let content_type = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    Ok((status, content_type, Body::from(body)).into_response())
+}
+
+/// A value the worker made itself, as a header.
+fn header(value: &str) -> Result<HeaderValue, ApiError> {
+    HeaderValue::from_str(value).map_err(ApiError::internal)
+}
+
+/// An id from the path.
+fn id<T: FromStr>(text: &str) -> Result<T, ApiError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse()
+        .map_err(|error| ApiError::new(ErrorCode::InvalidId, format_args!("The path was refused: {error}.")))
+}
+
+/// An answer of the database, in the form it has promised.
+fn expect<T: DeserializeOwned>(answer: Value) -> Result<T, ApiError> {
+    serde_json::from_value(answer)
+        .map_err(|error| ApiError::internal(format_args!("the database's answer has another form: {error}")))
+}
+
+/// The last gate before anything is signed: an object of another tenant never is, whatever the database said.
+fn own(caller: &Caller, key: ObjectKey) -> Result<ObjectKey, ApiError> {
+    if *key.tenant() == caller.tenant {
+        Ok(key)
+    } else {
+        Err(ApiError::internal("the database named an object of another tenant"))
+    }
+}

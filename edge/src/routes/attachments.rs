@@ -1,0 +1,200 @@
+//! Attachments: `/v1/attachments`.
+
+use super::{Params, expect, header, id, json, own};
+use crate::{
+    app::App,
+    auth::{Caller, Reader, Writer},
+    db::{CallerFunction, Database},
+    etag,
+    problem::ApiError,
+    query::Query,
+    storage::Signer,
+};
+use axum::{
+    extract::{RawQuery, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY},
+    },
+    response::{IntoResponse, Response},
+};
+use keepsake_shared::{AttachmentId, DeletionId, FileName, MediaType, ObjectKey, Sha256Digest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Carries the id of the deletion that a DELETE made, for the record.
+const DELETION: HeaderName = HeaderName::from_static("keepsake-deletion");
+
+#[derive(Deserialize)]
+struct Content {
+    object_key: ObjectKey,
+    name: FileName,
+    media_type: MediaType,
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct Deleted {
+    deletion_id: DeletionId,
+}
+
+/// `GET /v1/attachments?state&limit&cursor`: everything of the tenant, a page at a time.
+///
+/// 1. A caller who may read; else 401 or 403.
+/// 2. Read the query; malformed → 400.
+/// 3. 200 with the attachments, `available` ones unless the deleted ones are asked for.
+#[worker::send]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = Query::parse(query.as_deref(), &["state", "limit", "cursor"])?;
+    let request = json!({
+        "state": query.choice("state", &["available", "deleted"])?,
+        "limit": query.limit()?,
+        "cursor": query.cursor()?,
+    });
+    page(&app, &caller, request).await
+}
+
+/// `GET /v1/attachments/{id}`: one attachment's metadata, with an ETag.
+///
+/// 1. A caller who may read; else 401 or 403.
+/// 2. Read the id; malformed → 400.
+/// 3. Look it up; nothing there, or another tenant's → 404.
+/// 4. 304 if the caller's `If-None-Match` has its ETag, else 200.
+#[worker::send]
+pub(crate) async fn get(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Params(attachment): Params<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let request = request(&attachment)?;
+    let mut answer = app
+        .database()?
+        .for_caller(CallerFunction::GetAttachment, &caller, request)
+        .await?;
+    add_content_url(&app, &mut answer);
+    let tag = format!("\"{}\"", Sha256Digest::of(answer.to_string().as_bytes()).to_hex());
+    let mut response = if etag::matches(headers.get(IF_NONE_MATCH), &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        json(StatusCode::OK, &answer)?
+    };
+    // It may be kept, but asked about before each use: it can be deleted at any time.
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    response.headers_mut().insert(ETAG, header(&tag)?);
+    Ok(response)
+}
+
+/// `GET /v1/attachments/{id}/content?inline`: redirects to a short-lived URL of the bytes.
+///
+/// 1. A caller who may read; else 401 or 403.
+/// 2. Read the id and the query; malformed → 400.
+/// 3. Look it up; not there, not available, or another tenant's → 404.
+/// 4. 302 to a signed URL. It is shown in place only if `inline` is asked for and the type is safe to show.
+#[worker::send]
+pub(crate) async fn content(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Params(attachment): Params<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let request = request(&attachment)?;
+    let inline = Query::parse(query.as_deref(), &["inline"])?.flag("inline")?;
+    let answer = app
+        .database()?
+        .for_caller(CallerFunction::AttachmentContent, &caller, request)
+        .await?;
+    let content: Content = expect(answer)?;
+    let url = Signer(&app).download(
+        own(&caller, content.object_key)?,
+        content.name,
+        content.media_type,
+        content.size,
+        inline,
+    );
+    let headers = [
+        (LOCATION, header(&url)?),
+        // The URL is a credential: it is not passed on to where the file's own links lead.
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    Ok((StatusCode::FOUND, headers).into_response())
+}
+
+/// `DELETE /v1/attachments/{id}`: deletes one attachment so that it can be restored.
+///
+/// 1. A caller who may write; else 401 or 403.
+/// 2. Read the id; malformed → 400.
+/// 3. Soft-delete it in the database; nothing there, or another tenant's → 404.
+/// 4. 204 with the deletion's id in `keepsake-deletion`; the same again for one already deleted.
+#[worker::send]
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Params(attachment): Params<String>,
+) -> Result<Response, ApiError> {
+    let request = request(&attachment)?;
+    let answer = app
+        .database()?
+        .for_caller(CallerFunction::DeleteAttachment, &caller, request)
+        .await?;
+    deleted(answer)
+}
+
+/// `POST /v1/attachments/{id}/restore`: brings back one attachment.
+///
+/// 1. A caller who may write; else 401 or 403.
+/// 2. Read the id; malformed → 400.
+/// 3. Undo its deletion in the database; nothing there → 404, something took its place → 409 with every conflict,
+///    purged → 410.
+/// 4. 200 with what was restored; nothing for one that is not deleted.
+#[worker::send]
+pub(crate) async fn restore(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Params(attachment): Params<String>,
+) -> Result<Response, ApiError> {
+    let request = request(&attachment)?;
+    let answer = app
+        .database()?
+        .for_caller(CallerFunction::RestoreAttachment, &caller, request)
+        .await?;
+    json(StatusCode::OK, &answer)
+}
+
+fn request(attachment: &str) -> Result<Value, ApiError> {
+    let attachment: AttachmentId = id(attachment)?;
+    Ok(json!({ "attachment_id": attachment }))
+}
+
+/// One page of attachments.
+pub(super) async fn page(app: &App, caller: &Caller, request: Value) -> Result<Response, ApiError> {
+    let mut answer = app
+        .database()?
+        .for_caller(CallerFunction::ListAttachments, caller, request)
+        .await?;
+    let items = answer.get_mut("items").and_then(Value::as_array_mut);
+    for attachment in items.into_iter().flatten() {
+        add_content_url(app, attachment);
+    }
+    json(StatusCode::OK, &answer)
+}
+
+/// The answer to a DELETE.
+pub(super) fn deleted(answer: Value) -> Result<Response, ApiError> {
+    let Deleted { deletion_id } = expect(answer)?;
+    let headers = [(DELETION, header(&deletion_id.to_string())?)];
+    Ok((StatusCode::NO_CONTENT, headers).into_response())
+}
+
+/// The database knows no host names: where an attachment's bytes are asked for is added here.
+pub(super) fn add_content_url(app: &App, attachment: &mut Value) {
+    if let Some(id) = attachment.get("id").and_then(Value::as_str) {
+        attachment["content_url"] = format!("{}/v1/attachments/{id}/content", app.origin).into();
+    }
+}

@@ -1,0 +1,272 @@
+//! The bytes themselves: `/v1/objects/{token}`. The token in the URL is the whole permission, so no bearer is asked for,
+//! and the database is not either.
+
+use super::{Params, header};
+use crate::{
+    app::App,
+    clock, etag,
+    problem::ApiError,
+    range::ByteRange,
+    storage::{CHECKSUM_HEADER, Download, PutError},
+    wire::RawBody,
+};
+use axum::{
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{
+            ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+            CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+        },
+    },
+    response::{IntoResponse, Response},
+};
+use keepsake_shared::{
+    ErrorCode, FieldError, FileName, MediaType, ObjectKey, ObjectToken, Sha256Digest, TokenError, content_disposition,
+};
+use time::OffsetDateTime;
+
+/// What a download token allows.
+struct Permitted {
+    key: ObjectKey,
+    media_type: MediaType,
+    file_name: FileName,
+    inline: bool,
+    size: u64,
+    expires_at: OffsetDateTime,
+}
+
+/// `PUT /v1/objects/{token}`: takes in exactly the object that was declared, once.
+///
+/// 1. The token is ours, for an upload, and not expired; else 403.
+/// 2. `Content-Length` is the declared one, and so are `Content-Type`, `If-None-Match: *` and the SHA-256 header; else
+///    422 with each that is not.
+/// 3. Stream the body into the bucket, which checks the SHA-256 and refuses to overwrite; wrong bytes → 422, something
+///    there already → 412, the bucket fails → 503. Nothing is stored then.
+/// 4. 201.
+#[worker::send]
+pub(crate) async fn store(
+    State(app): State<App>,
+    Params(token): Params<String>,
+    mut request: Request,
+) -> Result<Response, ApiError> {
+    let ObjectToken::Upload {
+        key,
+        size,
+        media_type,
+        sha256,
+        ..
+    } = open(&app, &token)?
+    else {
+        return Err(refused(TokenError::BadSignature));
+    };
+    check_headers(request.headers(), size, media_type, &sha256)?;
+    let body = request
+        .extensions_mut()
+        .remove::<RawBody>()
+        .ok_or_else(|| length_mismatch(size))?;
+    match app
+        .bucket()?
+        .put(&key, body.into_stream(), media_type, &sha256)
+        .await
+    {
+        Ok(()) => Ok(StatusCode::CREATED.into_response()),
+        Err(PutError::Exists) => Err(ApiError::new(
+            ErrorCode::ObjectExists,
+            "This file has been uploaded already; what is stored was left as it is.",
+        )),
+        Err(PutError::Sha256Mismatch) => Err(ApiError::new(
+            ErrorCode::Sha256Mismatch,
+            "The bytes that arrived do not have the declared SHA-256. Nothing was stored: try again.",
+        )),
+        Err(PutError::Failed(error)) => Err(error.into()),
+    }
+}
+
+/// `GET /v1/objects/{token}`: sends the object, or a part of it.
+///
+/// 1. The token is ours, for a download, and not expired; else 403.
+/// 2. Read `Range`; one that the object does not reach → 416. `If-Range` with another ETag sets the range aside.
+/// 3. Open the object; not there any more → 404, the bucket fails → 503.
+/// 4. `If-None-Match` names its ETag → 304.
+/// 5. 206 with the part, or 200 with the whole, as a stream.
+#[worker::send]
+pub(crate) async fn read(
+    State(app): State<App>,
+    Params(token): Params<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let permitted = permitted(&app, &token)?;
+    let bucket = app.bucket()?;
+    let mut range = wanted_range(&headers, permitted.size);
+    if range != ByteRange::Whole
+        && let Some(condition) = headers.get(IF_RANGE)
+    {
+        let found = bucket.head(&permitted.key).await?.ok_or_else(gone)?;
+        if !etag::allows_range(Some(condition), &found.etag) {
+            range = ByteRange::Whole;
+        }
+    }
+    if range == ByteRange::Unsatisfiable {
+        return Err(unsatisfiable(permitted.size)?);
+    }
+    let found = bucket.get(&permitted.key, range).await?.ok_or_else(gone)?;
+    respond(&permitted, &headers, range, found)
+}
+
+/// `HEAD /v1/objects/{token}`: what `GET` would answer without a range, and no bytes.
+///
+/// 1. The token is ours, for a download, and not expired; else 403.
+/// 2. Look at the object; not there any more → 404, the bucket fails → 503.
+/// 3. `If-None-Match` names its ETag → 304, else 200.
+#[worker::send]
+pub(crate) async fn head(
+    State(app): State<App>,
+    Params(token): Params<String>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let permitted = permitted(&app, &token)?;
+    let found = app.bucket()?.head(&permitted.key).await?.ok_or_else(gone)?;
+    respond(&permitted, &headers, ByteRange::Whole, found)
+}
+
+fn open(app: &App, token: &str) -> Result<ObjectToken, ApiError> {
+    ObjectToken::verify(token, &app.config.url_keys, clock::now()).map_err(refused)
+}
+
+fn permitted(app: &App, token: &str) -> Result<Permitted, ApiError> {
+    match open(app, token)? {
+        ObjectToken::Download {
+            key,
+            media_type,
+            file_name,
+            inline,
+            size,
+            expires_at,
+        } => Ok(Permitted {
+            key,
+            media_type,
+            file_name,
+            inline: inline && media_type.is_inline_safe(),
+            size,
+            expires_at,
+        }),
+        ObjectToken::Upload { .. } => Err(refused(TokenError::BadSignature)),
+    }
+}
+
+fn refused(error: TokenError) -> ApiError {
+    let detail = match error {
+        TokenError::Expired => "This URL has expired: ask for a new one.",
+        TokenError::Malformed | TokenError::UnknownKey | TokenError::BadSignature => {
+            "This URL is not valid for this request: use it exactly as it was given, or ask for a new one."
+        }
+    };
+    ApiError::new(error.code(), detail)
+}
+
+fn gone() -> ApiError {
+    ApiError::not_found("file any more")
+}
+
+fn length_mismatch(size: u64) -> ApiError {
+    ApiError::new(
+        ErrorCode::LengthMismatch,
+        format_args!("This URL takes exactly {size} bytes, declared in Content-Length."),
+    )
+}
+
+/// Compares the request's headers with what the token fixes.
+fn check_headers(
+    headers: &HeaderMap,
+    size: u64,
+    media_type: MediaType,
+    sha256: &Sha256Digest,
+) -> Result<(), ApiError> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.and_then(|text| text.parse().ok()) != Some(size) {
+        return Err(length_mismatch(size));
+    }
+    let checksum = sha256.to_base64();
+    let fixed: [(HeaderName, &str); 3] = [
+        (CONTENT_TYPE, media_type.as_str()),
+        (IF_NONE_MATCH, "*"),
+        (CHECKSUM_HEADER, &checksum),
+    ];
+    let errors: Vec<FieldError> = fixed
+        .into_iter()
+        .filter(|(name, value)| headers.get(name).is_none_or(|given| given.as_bytes() != value.as_bytes()))
+        .map(|(name, value)| {
+            FieldError::new(
+                format!("/headers/{name}"),
+                ErrorCode::HeaderMismatch,
+                format!("The header {name} has to be exactly {value}."),
+            )
+        })
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::new(
+            ErrorCode::HeaderMismatch,
+            "This URL fixes the headers it is used with, and at least one is missing or different.",
+        )
+        .with_errors(errors))
+    }
+}
+
+fn wanted_range(headers: &HeaderMap, size: u64) -> ByteRange {
+    ByteRange::parse(headers.get(RANGE).and_then(|value| value.to_str().ok()), size)
+}
+
+fn unsatisfiable(size: u64) -> Result<ApiError, ApiError> {
+    Ok(ApiError::new(
+        ErrorCode::RangeNotSatisfiable,
+        format_args!("The file has {size} bytes, and the range lies outside of them."),
+    )
+    .with_header("content-range", header(&format!("bytes */{size}"))?))
+}
+
+fn respond(
+    permitted: &Permitted,
+    request: &HeaderMap,
+    range: ByteRange,
+    found: Download,
+) -> Result<Response, ApiError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ETAG, header(&found.etag)?);
+    headers.insert(CACHE_CONTROL, cache_control(permitted)?);
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if etag::matches(request.get(IF_NONE_MATCH), &found.etag) {
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    let disposition = content_disposition(&permitted.file_name, permitted.inline);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(permitted.media_type.as_str()));
+    headers.insert(CONTENT_DISPOSITION, header(&disposition)?);
+    // Should a browser show the file after all, it runs no script, loads nothing, and has no origin.
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; sandbox"),
+    );
+    let (status, length) = match range {
+        ByteRange::Part { offset, length } => {
+            let last = offset + length - 1;
+            headers.insert(CONTENT_RANGE, header(&format!("bytes {offset}-{last}/{}", found.size))?);
+            (StatusCode::PARTIAL_CONTENT, length)
+        }
+        ByteRange::Whole | ByteRange::Unsatisfiable => (StatusCode::OK, found.size),
+    };
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    let mut response = (status, headers).into_response();
+    if let Some(stream) = found.body {
+        response.extensions_mut().insert(RawBody::new(stream));
+    }
+    Ok(response)
+}
+
+/// The bytes under a key never change, so a browser may keep them, which seeking in a film needs; but no longer than
+/// the URL itself works, so that keeping them gives nothing that the URL does not.
+fn cache_control(permitted: &Permitted) -> Result<HeaderValue, ApiError> {
+    let seconds = (permitted.expires_at - clock::now()).whole_seconds().max(0);
+    header(&format!("private, max-age={seconds}"))
+}

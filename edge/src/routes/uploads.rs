@@ -1,0 +1,300 @@
+//! Upload sets: `/v1/uploads`.
+
+use super::{
+    Params,
+    attachments::add_content_url,
+    expect, header, id, json, own,
+};
+use crate::{
+    app::App,
+    auth::{Caller, Reader, Writer},
+    body, clock,
+    db::{CallerFunction, Database, DbError},
+    inspection::{DeclaredFile, Inspected, Verdict, field_errors, inspect, report, verdict},
+    log::{self, Level},
+    outbox,
+    problem::ApiError,
+    storage::{Signer, Storage},
+};
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
+};
+use keepsake_shared::{
+    ErrorCode, UploadId,
+    upload::{CheckedUpload, UploadRequest, check_upload},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// An upload set, as the database has it.
+#[derive(Deserialize)]
+struct UploadSet {
+    id: UploadId,
+    #[serde(with = "time::serde::rfc3339")]
+    expires_at: OffsetDateTime,
+    files: Vec<DeclaredFile>,
+    #[serde(default)]
+    state: String,
+    /// Why it was rejected.
+    #[serde(default)]
+    report: Option<Vec<Value>>,
+}
+
+/// The state in which a set waits for its files.
+const PENDING: &str = "pending";
+
+/// `POST /v1/uploads`: declares 1..N files and answers with a signed PUT for each.
+///
+/// 1. A caller who may write; else 401 or 403.
+/// 2. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another type → 415.
+/// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that kind.
+/// 4. Write the set and its pending attachments in the database; a name that is taken → 409.
+/// 5. Sign one URL per file, each locking length, type, SHA-256 and no-overwrite.
+/// 6. 201 with `Location`.
+#[worker::send]
+pub(crate) async fn create(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let request: UploadRequest = body::read_json(&headers, body).await?;
+    let checked = check_upload(&request, &app.config.limits).map_err(ApiError::of_errors)?;
+    let expires_at = Signer(&app).upload_expiry();
+    let answer = app
+        .database()?
+        .for_caller(CallerFunction::CreateUpload, &caller, declaration(&checked, expires_at)?)
+        .await?;
+    let set: UploadSet = expect(answer)?;
+    let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
+    let signed = signed(&app, &caller, set, expires_at)?;
+    Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
+}
+
+/// `POST /v1/uploads/{id}/complete`: makes the whole set visible, if every file is what was declared.
+///
+/// 1. A caller who may write; else 401 or 403.
+/// 2. Read the id; malformed → 400.
+/// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to step 7.
+/// 4. Its time is over → 410.
+/// 5. Look at every object: length, SHA-256, first bytes. A wrong one → the set is rejected, its rows and objects are
+///    removed, 422 with the problems of every file.
+/// 6. Otherwise a missing one → 409, with each that is missing; nothing changes.
+/// 7. Make all files available in one transaction; 200. Again for a set already completed; a rejected one → 422, an
+///    aborted one → 409, an expired one → 410.
+#[worker::send]
+pub(crate) async fn complete(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Params(upload): Params<String>,
+) -> Result<Response, ApiError> {
+    let upload: UploadId = id(&upload)?;
+    let database = app.database()?;
+    let set = look_up(&database, &caller, upload).await?;
+    if set.state == PENDING {
+        if set.expires_at <= clock::now() {
+            return Err(ApiError::new(
+                ErrorCode::UploadExpired,
+                "The time to upload has run out: declare the files again.",
+            ));
+        }
+        let bucket = app.bucket()?;
+        let inspected = inspect(&bucket, &set.files).await?;
+        match verdict(&inspected) {
+            Verdict::Complete => {}
+            Verdict::Incomplete => return Err(incomplete(&inspected)),
+            Verdict::Wrong => return Err(reject(&database, &bucket, &caller, &set, &inspected).await?),
+        }
+    }
+    let mut answer = database
+        .for_caller(CallerFunction::CompleteUpload, &caller, json!({ "upload_id": upload }))
+        .await?;
+    let attachments = answer.get_mut("attachments").and_then(Value::as_array_mut);
+    for attachment in attachments.into_iter().flatten() {
+        add_content_url(&app, attachment);
+    }
+    json(StatusCode::OK, &answer)
+}
+
+/// `GET /v1/uploads/{id}`: where a set stands, and why. A browser cannot read what a store answered; this can be read.
+///
+/// 1. A caller who may read; else 401 or 403.
+/// 2. Read the id; malformed → 400.
+/// 3. Look the set up; nothing there, or another tenant's → 404.
+/// 4. While it waits for files, look at every object.
+/// 5. 200 with what was seen of each file and what is wrong with it.
+#[worker::send]
+pub(crate) async fn get(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Params(upload): Params<String>,
+) -> Result<Response, ApiError> {
+    let set = look_up(&app.database()?, &caller, id(&upload)?).await?;
+    let files: Vec<Value> = if set.state == PENDING {
+        let inspected = inspect(&app.bucket()?, &set.files).await?;
+        inspected.iter().map(|one| status(one, one.problem_list())).collect()
+    } else {
+        set.files.iter().map(|file| closed(file, set.report.as_deref())).collect()
+    };
+    let answer = json!({
+        "id": set.id,
+        "state": set.state,
+        "expires_at": rfc3339(set.expires_at)?,
+        "files": files,
+    });
+    json(StatusCode::OK, &answer)
+}
+
+/// `DELETE /v1/uploads/{id}`: gives a set up.
+///
+/// 1. A caller who may write; else 401 or 403.
+/// 2. Read the id; malformed → 400.
+/// 3. Close the set and drop its rows; nothing there, or another tenant's → 404, completed → 409.
+/// 4. Drain the outbox in the background, so that what was uploaded goes soon.
+/// 5. 204; the same again for a set given up before.
+#[worker::send]
+pub(crate) async fn abort(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Params(upload): Params<String>,
+) -> Result<Response, ApiError> {
+    let upload: UploadId = id(&upload)?;
+    let database = app.database()?;
+    database
+        .for_caller(CallerFunction::AbortUpload, &caller, json!({ "upload_id": upload }))
+        .await?;
+    let bucket = app.bucket()?;
+    app.after_answer(async move {
+        if let Err(error) = outbox::drain(&database, &bucket, 1).await {
+            // The outbox keeps them; the next scheduled run tries again.
+            log::write(Level::Error, "drain", json!({ "cause": format!("{error:?}") }));
+        }
+    });
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Value, ApiError> {
+    let files: Vec<Value> = checked
+        .files
+        .iter()
+        .map(|file| {
+            json!({
+                "name": file.name,
+                "media_type": file.media_type,
+                "size": file.size,
+                "sha256": file.sha256.to_hex(),
+            })
+        })
+        .collect();
+    Ok(json!({
+        "entity_type": checked.entity_type,
+        "entity_id": checked.entity_id,
+        "expires_at": rfc3339(expires_at)?,
+        "files": files,
+    }))
+}
+
+fn signed(app: &App, caller: &Caller, set: UploadSet, expires_at: OffsetDateTime) -> Result<Value, ApiError> {
+    let expires = rfc3339(expires_at)?;
+    let files = set
+        .files
+        .into_iter()
+        .map(|file| {
+            let key = own(caller, file.object_key)?;
+            let put = Signer(app).upload(key, file.size, file.media_type, file.sha256, expires_at);
+            Ok(json!({
+                "attachment_id": file.attachment_id,
+                "name": file.name,
+                "method": "PUT",
+                "url": put.url,
+                "headers": put.headers,
+                "expires_at": expires,
+            }))
+        })
+        .collect::<Result<Vec<Value>, ApiError>>()?;
+    Ok(json!({ "id": set.id, "expires_at": expires, "files": files }))
+}
+
+async fn look_up(database: &impl Database, caller: &Caller, upload: UploadId) -> Result<UploadSet, ApiError> {
+    let request = json!({ "upload_id": upload });
+    expect(database.for_caller(CallerFunction::GetUpload, caller, request).await?)
+}
+
+fn incomplete(inspected: &[Inspected<'_>]) -> ApiError {
+    let missing = inspected.iter().filter(|one| !one.problems.is_empty()).count();
+    ApiError::new(
+        ErrorCode::NotUploaded,
+        format_args!(
+            "{missing} of {} files are not uploaded yet. Nothing has changed: upload them and try again.",
+            inspected.len()
+        ),
+    )
+    .with_errors(field_errors(inspected))
+}
+
+/// Closes a set that can never become complete: its rows first, in one transaction, and then its objects. Should the
+/// store fail here, or the worker stop, the outbox still holds the objects' keys.
+async fn reject(
+    database: &impl Database,
+    storage: &impl Storage,
+    caller: &Caller,
+    set: &UploadSet,
+    inspected: &[Inspected<'_>],
+) -> Result<ApiError, DbError> {
+    let request = json!({ "upload_id": set.id, "report": report(inspected) });
+    database
+        .for_caller(CallerFunction::RejectUpload, caller, request)
+        .await?;
+    let keys: Vec<String> = set.files.iter().map(|file| file.object_key.as_str().to_owned()).collect();
+    if let Err(error) = storage.delete_many(&keys).await {
+        log::write(Level::Error, "reject", json!({ "cause": error.0 }));
+    }
+    Ok(ApiError::new(
+        ErrorCode::UploadRejected,
+        "What was uploaded is not what was declared, so the whole set was dropped: declare the files again.",
+    )
+    .with_errors(field_errors(inspected)))
+}
+
+/// A file that is waited for, with what was seen of it.
+fn status(one: &Inspected<'_>, problems: Vec<Value>) -> Value {
+    let seen = one.seen.as_ref().map(|seen| {
+        json!({
+            "size": seen.size,
+            "sha256": seen.sha256.map(|digest| digest.to_hex()),
+        })
+    });
+    described(one.file, seen.into(), problems)
+}
+
+/// A file of a closed set, with what is on record about it.
+fn closed(file: &DeclaredFile, report: Option<&[Value]>) -> Value {
+    let id = file.attachment_id.to_string();
+    let problems = report
+        .unwrap_or_default()
+        .iter()
+        .find(|entry| entry["attachment_id"] == id.as_str())
+        .and_then(|entry| entry["problems"].as_array().cloned())
+        .unwrap_or_default();
+    described(file, Value::Null, problems)
+}
+
+fn described(file: &DeclaredFile, seen: Value, problems: Vec<Value>) -> Value {
+    json!({
+        "attachment_id": file.attachment_id,
+        "name": file.name,
+        "size": file.size,
+        "media_type": file.media_type,
+        "state": file.state,
+        "seen": seen,
+        "problems": problems,
+    })
+}
+
+fn rfc3339(time: OffsetDateTime) -> Result<String, ApiError> {
+    time.format(&Rfc3339).map_err(ApiError::internal)
+}

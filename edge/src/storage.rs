@@ -1,0 +1,66 @@
+//! Where the bytes are.
+//!
+//! [`Storage`] is what the rest of the worker asks of any store. The bucket binding ([`Bucket`]) also moves the bytes
+//! itself, for the upload and download URLs that the worker signs and serves.
+
+mod bucket;
+mod signer;
+
+pub(crate) use bucket::{Bucket, Download, PutError};
+pub(crate) use signer::Signer;
+
+use crate::problem::ApiError;
+use axum::http::HeaderName;
+use keepsake_shared::{ErrorCode, ObjectKey, Sha256Digest, upload::Observed};
+
+/// Carries the SHA-256 of an upload in base64, under the name S3 gave it.
+pub(crate) const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
+
+/// Most keys of one [`Storage::delete_many`], R2's and S3's own bound.
+pub(crate) const MAX_DELETE: u32 = 1000;
+
+/// What every store can do.
+pub(crate) trait Storage {
+    /// Looks at an object as it is stored: its size, its checksum, and its first bytes. `None` when it is not there.
+    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError>;
+
+    /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.
+    async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError>;
+}
+
+/// An object as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredObject {
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// The SHA-256 the store checked when it took it in.
+    pub(crate) sha256: Option<Sha256Digest>,
+    /// As many of its first bytes as the media-type rules look at.
+    pub(crate) first_bytes: Vec<u8>,
+}
+
+impl StoredObject {
+    /// What the rules of `keepsake_shared` compare with the declaration.
+    pub(crate) fn observed(stored: Option<&Self>) -> Observed<'_> {
+        stored.map_or(Observed::Missing, |object| Observed::Stored {
+            size: object.size,
+            sha256: object.sha256,
+            first_bytes: &object.first_bytes,
+        })
+    }
+}
+
+/// The store did not do it. The text is for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct StorageError(pub(crate) String);
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        Self::new(
+            ErrorCode::StorageUnavailable,
+            "The file store cannot be reached just now. Nothing was lost: try again in a moment.",
+        )
+        .with_cause(error)
+    }
+}

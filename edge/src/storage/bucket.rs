@@ -1,0 +1,148 @@
+//! An R2 bucket through its binding.
+
+use super::{Storage, StorageError, StoredObject};
+use crate::range::ByteRange;
+use keepsake_shared::{MediaType, ObjectKey, Sha256Digest, sniff::SNIFF_BYTES};
+use worker::{Conditional, Data, HttpMetadata, Object, Range, ResponseBody, web_sys::ReadableStream};
+
+/// R2's own number for "the checksum you specified did not match what we received"
+/// (<https://developers.cloudflare.com/r2/api/error-codes/>).
+const BAD_DIGEST: &str = "(10037)";
+
+/// The bucket of the binding `BUCKET`.
+#[derive(Debug)]
+pub(crate) struct Bucket(pub(crate) worker::Bucket);
+
+/// Why an object was not stored.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PutError {
+    /// Something is stored under this key already; it was left as it is.
+    Exists,
+    /// The bytes do not have the declared SHA-256; nothing was stored.
+    Sha256Mismatch,
+    /// The store failed, or the client stopped half way; nothing was stored.
+    Failed(StorageError),
+}
+
+/// What a download found.
+#[derive(Debug)]
+pub(crate) struct Download {
+    /// Size of the whole object, in bytes.
+    pub(crate) size: u64,
+    /// Its strong entity tag, quoted.
+    pub(crate) etag: String,
+    /// The bytes asked for; none when only the head was.
+    pub(crate) body: Option<ReadableStream>,
+}
+
+impl Storage for Bucket {
+    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
+        let length = SNIFF_BYTES as u64;
+        let found = self
+            .0
+            .get(key.as_str())
+            .range(Range::Prefix { length })
+            .execute()
+            .await
+            .map_err(failed("get"))?;
+        let Some(object) = found else {
+            return Ok(None);
+        };
+        let first_bytes = match object.body() {
+            Some(body) => body.bytes().await.map_err(failed("read"))?,
+            None => Vec::new(),
+        };
+        Ok(Some(StoredObject {
+            size: object.size(),
+            sha256: object
+                .checksum()
+                .sha256
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(Sha256Digest::from_bytes),
+            first_bytes,
+        }))
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let keys = keys.iter().map(String::as_str).collect();
+        self.0.delete_multiple(keys).await.map_err(failed("delete"))
+    }
+}
+
+impl Bucket {
+    /// Stores a stream of known length, if nothing is stored under its key yet and its bytes have this SHA-256. The
+    /// bytes go from the client to the bucket without passing through the worker's memory.
+    pub(crate) async fn put(
+        &self,
+        key: &ObjectKey,
+        body: ReadableStream,
+        media_type: MediaType,
+        sha256: &Sha256Digest,
+    ) -> Result<(), PutError> {
+        let stored = self
+            .0
+            .put(key.as_str(), Data::ReadableStream(body))
+            .sha256(sha256.as_bytes().to_vec())
+            .only_if(Conditional {
+                etag_does_not_match: Some("*".to_owned()),
+                ..Conditional::default()
+            })
+            .http_metadata(HttpMetadata {
+                content_type: Some(media_type.as_str().to_owned()),
+                ..HttpMetadata::default()
+            })
+            .execute()
+            .await;
+        match stored {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(PutError::Exists),
+            Err(error) => {
+                let error = failed("put")(error);
+                if error.0.contains(BAD_DIGEST) {
+                    Err(PutError::Sha256Mismatch)
+                } else {
+                    Err(PutError::Failed(error))
+                }
+            }
+        }
+    }
+
+    /// An object without its bytes.
+    pub(crate) async fn head(&self, key: &ObjectKey) -> Result<Option<Download>, StorageError> {
+        let found = self.0.head(key.as_str()).await.map_err(failed("head"))?;
+        Ok(found.map(|object| download(&object, None)))
+    }
+
+    /// An object's bytes, or a part of them, as a stream the runtime moves by itself.
+    pub(crate) async fn get(&self, key: &ObjectKey, range: ByteRange) -> Result<Option<Download>, StorageError> {
+        let request = self.0.get(key.as_str());
+        let request = match range {
+            ByteRange::Part { offset, length } => request.range(Range::OffsetWithLength { offset, length }),
+            ByteRange::Whole | ByteRange::Unsatisfiable => request,
+        };
+        let Some(object) = request.execute().await.map_err(failed("get"))? else {
+            return Ok(None);
+        };
+        let body = match object.body().map(|body| body.response_body()) {
+            Some(Ok(ResponseBody::Stream(stream))) => Some(stream),
+            Some(Err(error)) => return Err(failed("read")(error)),
+            _ => None,
+        };
+        Ok(Some(download(&object, body)))
+    }
+}
+
+fn download(object: &Object, body: Option<ReadableStream>) -> Download {
+    Download {
+        size: object.size(),
+        etag: object.http_etag(),
+        body,
+    }
+}
+
+fn failed(operation: &'static str) -> impl Fn(worker::Error) -> StorageError {
+    move |error| StorageError(format!("R2 {operation}: {error}"))
+}
