@@ -1,9 +1,14 @@
 //! Presigned URLs against signatures that other implementations made. Where each comes from stands
 //! beside it; none was made by this crate.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first thing that is not as it says"
+)]
+
 use keepsake_shared::sigv4::{
-    Bucket, Credentials, Endpoint, Payload, PresignRequest, Request, Signer, SigningKeyCache,
-    presign, presigned_request,
+    Bucket, Credentials, Endpoint, Payload, PresignRequest, Request, SessionTokenUse, Signer,
+    SigningKeyCache, presign, presigned_request,
 };
 use time::{OffsetDateTime, macros::datetime};
 
@@ -123,6 +128,38 @@ mod aws_sdk_for_rust {
             &[("content-length", "12345")],
             "a702867244f0bd1fb4d161e2a062520dcbefae3b9992d2e5366bcd61a60c6ddd",
         );
+    }
+
+    #[test]
+    fn get_object_of_another_service() {
+        let host =
+            "https://my-banner-ap-name-123456789012.s3-object-lambda.us-west-2.amazonaws.com";
+        let endpoint = Endpoint::parse(host).unwrap();
+        let credentials = Credentials::new(
+            "ANOTREAL",
+            "notrealrnrELgWzOk3IfjzDKtFBhDby",
+            Some("notarealsessiontoken"),
+        );
+        let signer = Signer::new(
+            credentials.unwrap(),
+            "us-west-2",
+            "s3-object-lambda",
+            SessionTokenUse::Signed,
+        )
+        .unwrap();
+        let request = PresignRequest {
+            request: Request {
+                method: "GET",
+                target: endpoint.path("/test2.txt").unwrap(),
+                query: &[("x-id", "GetObject")],
+                headers: &[],
+                payload: Payload::Unsigned,
+            },
+            expires_seconds: 30,
+        };
+        let url = presign(&request, &signer, &mut SigningKeyCache::default(), NOW).unwrap();
+        let signature = "027976453050b6f9cca7af80a59c05ee572b462e0fc1ef564c59412b903fcdf2";
+        assert_eq!(signature_in(&url), signature);
     }
 
     #[test]
