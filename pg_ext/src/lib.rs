@@ -1,1 +1,46 @@
-//! Being laid out.
+//! The PostgreSQL extension `keepsake`: undoable deletion that keeps the promises of foreign keys.
+//!
+//! The engine reads the graph of references from the catalog ([`graph`]) and walks it: parents
+//! first to delete ([`soft_delete`]), whole deletions to restore ([`restore`]), children first to
+//! purge ([`purge`]). The triggers of [`guard`] keep everybody else from breaking what it keeps.
+//! What the functions mean to their callers stands in `docs/sql-reference.md`.
+
+// `ErrorReport` is large, and it is what pgrx lets a function return to keep its SQLSTATE.
+#![allow(clippy::result_large_err)]
+
+use pgrx::prelude::*;
+
+mod catalog;
+mod conflict;
+mod deletion;
+mod engine_write;
+mod error;
+mod graph;
+mod guard;
+mod held;
+mod manage;
+mod purge;
+mod reference;
+mod restore;
+mod rights;
+mod root_row;
+mod rules;
+mod session;
+mod soft_delete;
+mod sql;
+mod storage;
+
+pgrx::pg_module_magic!();
+
+extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
+extension_sql_file!(
+    "../sql/outbox.sql",
+    name = "outbox",
+    requires = ["registry"]
+);
+extension_sql_file!(
+    "../sql/purge.sql",
+    name = "purge",
+    requires = [purge::purge_batch]
+);
+extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

@@ -1,0 +1,41 @@
+-- Managed tables, and every table that refers to one or is referred to by one.
+WITH concerned AS (
+    SELECT relation::oid AS oid FROM keepsake.managed_table
+    UNION
+    SELECT con.conrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.confrelid IN (SELECT relation FROM keepsake.managed_table)
+    UNION
+    SELECT con.confrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.conrelid IN (SELECT relation FROM keepsake.managed_table)
+    UNION
+    SELECT child FROM keepsake.declared_reference
+)
+SELECT c.oid,
+       c.oid::regclass::text AS shown,
+       n.nspname::text AS schema,
+       c.relname::text AS name,
+       c.relowner AS owner,
+       EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid) AS managed,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
+       coalesce(k.names, '{}') AS key_names,
+       coalesce(k.types, '{}') AS key_types,
+       coalesce(k.operators, '{}') AS key_operators
+FROM concerned
+JOIN pg_class c ON c.oid = concerned.oid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+    SELECT array_agg(a.attname::text ORDER BY part.n) AS names,
+           array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY part.n) AS types,
+           array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY part.n) AS operators
+    FROM pg_index i
+    CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS part (attnum, opclass, n)
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.attnum
+    JOIN pg_opclass oc ON oc.oid = part.opclass
+    JOIN pg_amop am ON am.amopfamily = oc.opcfamily AND am.amopstrategy = 3
+                   AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
+    JOIN pg_operator op ON op.oid = am.amopopr
+    JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+    WHERE i.indrelid = c.oid AND i.indisprimary AND part.n <= i.indnkeyatts
+) k ON true
+ORDER BY n.nspname, c.relname

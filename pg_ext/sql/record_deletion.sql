@@ -1,0 +1,7 @@
+-- Who: keepsake.actor when the application set it, else the token's subject, else the role.
+INSERT INTO keepsake.deletion (id, root_table, root_key, reason, actor, tenant, deleted_at)
+SELECT $1, $2, $3, $4,
+       coalesce(nullif(current_setting('keepsake.actor', true), ''), claims ->> 'sub', $5),
+       claims ->> 'tenant',
+       now()
+FROM (SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb) AS c (claims)

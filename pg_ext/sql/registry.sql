@@ -1,0 +1,83 @@
+-- What Keepsake knows: which tables it manages, and every deletion it made.
+-- Written by the extension's functions alone; applications read it where it is granted.
+
+CREATE TABLE keepsake.managed_table (
+    relation   regclass PRIMARY KEY,
+    retention  interval NOT NULL CHECK (retention >= interval '0'),
+    managed_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+COMMENT ON TABLE keepsake.managed_table IS
+    'Tables given to keepsake.manage(). retention: how long a deleted row can be restored before purge may remove it.';
+
+CREATE TABLE keepsake.declared_reference (
+    child       regclass NOT NULL,
+    type_column name NOT NULL,
+    id_column   name NOT NULL,
+    type_value  text NOT NULL,
+    parent      regclass NOT NULL,
+    PRIMARY KEY (child, type_column, id_column, type_value)
+);
+COMMENT ON TABLE keepsake.declared_reference IS
+    'Polymorphic references (type, id) that Keepsake enforces and cascades like a foreign key.';
+
+CREATE TABLE keepsake.bound_storage (
+    relation       regclass PRIMARY KEY,
+    key_column     name NOT NULL,
+    writable_until name
+);
+COMMENT ON TABLE keepsake.bound_storage IS
+    'Tables whose rows name an object in a bucket. writable_until: the column that says how long a signed upload URL may still store that object.';
+
+CREATE TABLE keepsake.deletion (
+    id         uuid PRIMARY KEY,
+    root_table regclass NOT NULL,
+    root_key   jsonb NOT NULL,
+    actor      text NOT NULL,
+    tenant     text,
+    reason     text,
+    deleted_at timestamptz NOT NULL,
+    state      text NOT NULL DEFAULT 'deleted'
+               CHECK (state IN ('deleted', 'restored', 'purging', 'purged')),
+    settled_at timestamptz
+);
+CREATE INDEX deletion_open ON keepsake.deletion (deleted_at, id) WHERE state IN ('deleted', 'purging');
+CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
+COMMENT ON TABLE keepsake.deletion IS
+    'One row for each soft-delete operation: its root, who, why, when, and what became of it.';
+
+CREATE TABLE keepsake.deletion_table (
+    deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
+    relation    regclass NOT NULL,
+    row_count   bigint NOT NULL,
+    purged      bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (deletion_id, relation)
+);
+COMMENT ON TABLE keepsake.deletion_table IS
+    'How many rows of each table a deletion holds, and how many of them purge has removed.';
+
+-- The engine reads these as whoever calls it.
+GRANT USAGE ON SCHEMA keepsake TO PUBLIC;
+GRANT SELECT ON keepsake.managed_table, keepsake.declared_reference, keepsake.bound_storage TO PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('keepsake.managed_table', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.declared_reference', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.bound_storage', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.deletion', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.deletion_table', '');
+
+-- A dropped table leaves the registry with it.
+CREATE FUNCTION keepsake.forget_dropped_tables() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    dropped oid[] := ARRAY(
+        SELECT objid FROM pg_event_trigger_dropped_objects()
+        WHERE classid = 'pg_class'::regclass AND objsubid = 0);
+BEGIN
+    DELETE FROM keepsake.managed_table WHERE relation::oid = ANY (dropped);
+    DELETE FROM keepsake.declared_reference WHERE child::oid = ANY (dropped) OR parent::oid = ANY (dropped);
+    DELETE FROM keepsake.bound_storage WHERE relation::oid = ANY (dropped);
+END
+$$;
+REVOKE ALL ON FUNCTION keepsake.forget_dropped_tables() FROM PUBLIC;
+CREATE EVENT TRIGGER keepsake_forget_dropped_tables ON sql_drop
+    EXECUTE FUNCTION keepsake.forget_dropped_tables();

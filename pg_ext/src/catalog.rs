@@ -1,0 +1,169 @@
+//! Reads the reference graph from PostgreSQL's catalog, and keeps it until it changes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::error::{Failure, Outcome};
+use crate::graph::{Graph, KeyColumn, Kind, OnDelete, Pair, Reference, Table};
+use crate::session::Session;
+use crate::sql::{Ident, Qualified};
+
+thread_local! {
+    static CACHE: RefCell<Option<(Rc<Graph>, HashSet<pg_sys::Oid>)>> = const { RefCell::new(None) };
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The graph, from the cache when nothing in it has changed.
+pub fn cached(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
+    if let Some(graph) =
+        CACHE.with_borrow(|cache| cache.as_ref().map(|(graph, _)| Rc::clone(graph)))
+    {
+        return Ok(graph);
+    }
+    register_invalidation();
+    let graph = Rc::new(Graph::new(tables(session)?, references(session)?));
+    CACHE.set(Some((Rc::clone(&graph), graph.oids())));
+    Ok(graph)
+}
+
+/// Tells every backend that what is known of `table` has changed, once the transaction commits.
+pub fn invalidate(table: pg_sys::Oid) {
+    CACHE.set(None);
+    // SAFETY: only queues an invalidation message for an OID that the caller has locked.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
+}
+
+fn register_invalidation() {
+    if !REGISTERED.replace(true) {
+        // SAFETY: called once in a backend's life, with a function that lives as long as it.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0_usize)) }
+    }
+}
+
+/// A relation changed. One outside the graph matters only when it begins to refer into it, and
+/// then the referred table changes as well (a foreign key adds triggers to both sides).
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    // A nested borrow is impossible: no catalog access happens while the cache is borrowed.
+    let concerned = CACHE.with_borrow(|cache| {
+        cache
+            .as_ref()
+            .is_some_and(|(_, known)| relation == pg_sys::InvalidOid || known.contains(&relation))
+    });
+    if concerned {
+        CACHE.set(None);
+    }
+}
+
+/// A table's name as a person would write it.
+pub fn shown(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<String> {
+    let name = session
+        .catalog("SELECT $1::regclass::text", &[table.into()])?
+        .first()
+        .get_one()?;
+    Ok(name.unwrap_or_else(|| table.to_u32().to_string()))
+}
+
+const TABLES: &str = include_str!("../sql/read_tables.sql");
+const REFERENCES: &str = include_str!("../sql/read_references.sql");
+
+fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
+    session
+        .catalog(TABLES, &[])?
+        .map(|row| read_table(&row))
+        .collect()
+}
+
+fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
+    session
+        .catalog(REFERENCES, &[])?
+        .map(|row| read_reference(&row))
+        .collect()
+}
+
+fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
+    let names: Vec<String> = field(row, "key_names")?;
+    let types: Vec<String> = field(row, "key_types")?;
+    let operators: Vec<String> = field(row, "key_operators")?;
+    let key = names
+        .into_iter()
+        .zip(types)
+        .zip(operators)
+        .map(|((name, type_sql), equals)| KeyColumn {
+            name: Ident(name),
+            type_sql,
+            equals,
+        })
+        .collect();
+    Ok(Table {
+        oid: field(row, "oid")?,
+        shown: field(row, "shown")?,
+        name: Qualified {
+            schema: Ident(field(row, "schema")?),
+            name: Ident(field(row, "name")?),
+        },
+        owner: field(row, "owner")?,
+        managed: field(row, "managed")?,
+        columns: field::<Vec<String>>(row, "columns")?
+            .into_iter()
+            .map(Ident)
+            .collect(),
+        key,
+    })
+}
+
+fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
+    let children: Vec<String> = field(row, "child_columns")?;
+    let parents: Vec<String> = field(row, "parent_columns")?;
+    let operators: Vec<String> = field(row, "operators")?;
+    let parent_type: Option<String> = row.get_by_name("parent_type")?;
+    let kind = match (
+        row.get_by_name::<String, _>("type_column")?,
+        row.get_by_name::<String, _>("type_value")?,
+    ) {
+        (Some(type_column), Some(type_value)) => Kind::Declared {
+            type_column: Ident(type_column),
+            type_value,
+        },
+        _ => Kind::ForeignKey,
+    };
+    let on_delete = match field::<String>(row, "on_delete")?.as_str() {
+        "c" => OnDelete::Cascade,
+        "n" | "d" => OnDelete::Detach,
+        _ => OnDelete::Restrict,
+    };
+    let pairs = children
+        .into_iter()
+        .zip(parents)
+        .zip(operators)
+        .map(|((child, parent), equals)| Pair {
+            child: Ident(child),
+            parent: Ident(parent),
+            equals,
+            parent_type: parent_type.clone(),
+        })
+        .collect();
+    Ok(Reference {
+        name: field(row, "name")?,
+        child: field(row, "child")?,
+        parent: field(row, "parent")?,
+        pairs,
+        on_delete,
+        kind,
+    })
+}
+
+fn field<T: pgrx::IntoDatum + pgrx::FromDatum>(
+    row: &SpiHeapTupleData<'_>,
+    name: &str,
+) -> Outcome<T> {
+    row.get_by_name(name)?.ok_or_else(|| Failure::BadArgument {
+        what: format!("the catalog gave no {name}"),
+        fix: "Run CREATE EXTENSION keepsake anew; its catalog queries do not fit this PostgreSQL."
+            .into(),
+    })
+}

@@ -1,0 +1,204 @@
+//! Every condition the extension reports: SQLSTATE, message, DETAIL and HINT in one table.
+
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::{PgSqlErrorCode, function_name, spi};
+
+use crate::conflict::Conflict;
+
+/// What went wrong, in the words of the domain.
+#[derive(Debug)]
+pub enum Failure {
+    /// The table was not given to `keepsake.manage()`.
+    NotManaged { table: String },
+    /// `manage` cannot keep this table safe.
+    CannotManage {
+        table: String,
+        why: String,
+        fix: String,
+    },
+    /// The caller does not own the table.
+    NotOwner { table: String },
+    /// The table still holds soft-deleted rows.
+    HoldsDeletedRows { table: String },
+    /// The caller lacks the DELETE privilege.
+    MayNotDelete { table: String },
+    /// No such row, or none the caller may see.
+    RowNotFound { table: String },
+    /// No such deletion, or none the caller may see.
+    DeletionNotFound { deletion: String },
+    /// Rows that restrict the deletion.
+    Blocked {
+        table: String,
+        referrers: Vec<String>,
+    },
+    /// A live child would stand under a deleted parent, seen only by a newer snapshot.
+    ConcurrentChild { table: String },
+    /// Restoring would break what holds among live rows.
+    RestoreConflicts {
+        deletion: String,
+        conflicts: Vec<Conflict>,
+    },
+    /// Purge has begun or ended; nothing to bring back.
+    Purged { deletion: String },
+    /// A plain `DELETE` on a managed table.
+    PlainDelete { table: String },
+    /// A `TRUNCATE` on a managed table.
+    Truncate { table: String },
+    /// `deleted_at` or `deletion_id` written by hand.
+    StateWrittenByHand { table: String },
+    /// A row that refers to a deleted or missing parent.
+    DeadParent {
+        child: String,
+        parent: String,
+        reference: String,
+    },
+    /// A wrong argument.
+    BadArgument { what: String, fix: String },
+    /// A value a rule of `keepsake-shared` refuses.
+    Rule { what: String, fix: &'static str },
+    /// PostgreSQL's own complaint.
+    Spi(spi::Error),
+}
+
+impl From<spi::Error> for Failure {
+    fn from(error: spi::Error) -> Self {
+        Self::Spi(error)
+    }
+}
+
+/// What the extension's functions return inside.
+pub type Outcome<T> = Result<T, Failure>;
+
+type Parts = (PgSqlErrorCode, String, Option<String>, Option<String>);
+
+impl Failure {
+    fn parts(self) -> Parts {
+        use PgSqlErrorCode as Code;
+        let (code, message, detail, hint): (_, _, Option<String>, Option<String>) = match self {
+            Self::NotManaged { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} is not managed by keepsake"),
+                None,
+                Some(format!("Run SELECT keepsake.manage('{table}') first.")),
+            ),
+            Self::CannotManage { table, why, fix } => {
+                (Code::ERRCODE_FEATURE_NOT_SUPPORTED, format!("{table} cannot be kept safe"), Some(why), Some(fix))
+            }
+            Self::NotOwner { table } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("must be owner of {table}"),
+                None,
+                Some("Run this as the table's owner, who alone may add triggers to it.".into()),
+            ),
+            Self::HoldsDeletedRows { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} still holds soft-deleted rows"),
+                Some("Without their marks they would be live again.".into()),
+                Some("Restore or purge them first.".into()),
+            ),
+            Self::MayNotDelete { table } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to delete from {table}"),
+                None,
+                Some("Soft delete, restore and purge of a deletion need the DELETE privilege on its root table.".into()),
+            ),
+            Self::RowNotFound { table } => (
+                Code::ERRCODE_NO_DATA_FOUND,
+                format!("{table} has no such row"),
+                Some("The key names no row, or none that you may see and delete.".into()),
+                None,
+            ),
+            Self::DeletionNotFound { deletion } => (
+                Code::ERRCODE_NO_DATA_FOUND,
+                format!("there is no deletion {deletion}"),
+                Some("The id names no deletion, or none whose root row you may see and delete.".into()),
+                None,
+            ),
+            Self::Blocked { table, referrers } => (
+                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("cannot delete from {table}: live rows still refer to what it would remove"),
+                Some(format!("Still referring: {}.", referrers.join(", "))),
+                Some("Delete those rows first, or let their reference cascade; a table that is not managed must be given to keepsake.manage().".into()),
+            ),
+            Self::ConcurrentChild { table } => (
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                format!("could not delete from {table}: another transaction added a row beneath it meanwhile"),
+                None,
+                Some("The transaction's snapshot is too old to see that row. Retry the transaction.".into()),
+            ),
+            Self::RestoreConflicts { deletion, conflicts } => (
+                Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
+                format!("cannot restore deletion {deletion}: {} in the way", count(conflicts.len(), "conflict")),
+                Some(Conflict::to_json(&conflicts).to_string()),
+                Some("DETAIL lists them all as JSON, as keepsake.restore_conflicts() does. Nothing was changed.".into()),
+            ),
+            Self::Purged { deletion } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("deletion {deletion} has been purged"),
+                Some("Its retention ran out; some or all of its rows are gone for good.".into()),
+                None,
+            ),
+            Self::PlainDelete { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("rows of {table} are not deleted by DELETE"),
+                Some("The table is managed by keepsake; a hard delete could not be undone.".into()),
+                Some(format!("Use SELECT keepsake.soft_delete('{table}', key). If the DELETE came from a parent's ON DELETE CASCADE, manage the parent too.")),
+            ),
+            Self::Truncate { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} cannot be truncated"),
+                Some("The table is managed by keepsake; TRUNCATE could not be undone.".into()),
+                Some("Soft-delete its rows and let purge remove them.".into()),
+            ),
+            Self::StateWrittenByHand { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("deleted_at and deletion_id of {table} are written by keepsake alone"),
+                Some("A row deleted or restored by hand would leave its children behind.".into()),
+                Some("Use keepsake.soft_delete() and keepsake.restore().".into()),
+            ),
+            Self::DeadParent { child, parent, reference } => (
+                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("{child} refers to a row of {parent} that is deleted or missing"),
+                Some(format!("Reference \"{reference}\" must point to a live row.")),
+                Some("Restore the parent first, or refer to another.".into()),
+            ),
+            Self::BadArgument { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix)),
+            Self::Rule { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix.into())),
+            Self::Spi(error) => (
+                Code::ERRCODE_INTERNAL_ERROR,
+                "keepsake could not read what PostgreSQL answered".into(),
+                Some(error.to_string()),
+                None,
+            ),
+        };
+        (code, message, detail, hint)
+    }
+}
+
+impl From<Failure> for ErrorReport {
+    fn from(failure: Failure) -> Self {
+        let (code, message, detail, hint) = failure.parts();
+        let mut report = Self::new(code, message, function_name!());
+        if let Some(detail) = detail {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = hint {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+/// Raises a failure from a trigger: pgrx would wrap a returned `Err` as XX000.
+pub fn raise_unless_ok<T>(outcome: Outcome<T>) -> T {
+    outcome.map_err(ErrorReport::from).unwrap_or_report()
+}
+
+/// `1 row`, `2 rows`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}

@@ -1,0 +1,290 @@
+//! The reference graph: managed tables, every table that refers to one, and the references
+//! between them, read from the catalog and the registry. The engine only walks this.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use petgraph::algo::tarjan_scc;
+use petgraph::graphmap::DiGraphMap;
+use pgrx::pg_sys;
+
+use crate::catalog;
+use crate::error::{Failure, Outcome};
+use crate::session::Session;
+use crate::sql::{Ident, Literal, Qualified, join};
+
+/// A table of the graph.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its OID.
+    pub oid: pg_sys::Oid,
+    /// Its qualified name.
+    pub name: Qualified,
+    /// Its name as a person would write it, for messages.
+    pub shown: String,
+    /// The role that owns it.
+    pub owner: pg_sys::Oid,
+    /// Whether it was given to `keepsake.manage()`; then it has `deleted_at` and `deletion_id`.
+    pub managed: bool,
+    /// All its columns, in order.
+    pub columns: Vec<Ident>,
+    /// The primary key.
+    pub key: Vec<KeyColumn>,
+}
+
+/// One column of a primary key.
+#[derive(Clone, Debug)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: Ident,
+    /// Its type, written so that it can stand in a cast.
+    pub type_sql: String,
+    /// The qualified equality operator of the key's index.
+    pub equals: String,
+}
+
+impl Table {
+    /// The key of the row `alias` as a JSON object.
+    pub fn key_json(&self, alias: &str) -> String {
+        let pairs = self
+            .key
+            .iter()
+            .map(|column| format!("{}, {alias}.{}", Literal(&column.name.0), column.name));
+        format!("pg_catalog.jsonb_build_object({})", join(pairs, ", "))
+    }
+
+    /// The key columns of the row `alias`, for an ORDER BY.
+    pub fn key_columns(&self, alias: &str) -> String {
+        join(
+            self.key
+                .iter()
+                .map(|column| format!("{alias}.{}", column.name)),
+            ", ",
+        )
+    }
+}
+
+/// What PostgreSQL would do with the referring rows of a deleted row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    /// The referring rows go too.
+    Cascade,
+    /// RESTRICT or NO ACTION: referring rows forbid the deletion.
+    Restrict,
+    /// SET NULL or SET DEFAULT: the reference stays until the row is purged, so that a restore
+    /// needs no memory of it.
+    Detach,
+}
+
+/// How a reference is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A foreign key of the catalog.
+    ForeignKey,
+    /// A polymorphic reference of `keepsake.declare_reference()`.
+    Declared {
+        /// The column that says which table is meant.
+        type_column: Ident,
+        /// Its value for this parent.
+        type_value: String,
+    },
+}
+
+/// A pair of columns that must be equal.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The referring column.
+    pub child: Ident,
+    /// The referred column.
+    pub parent: Ident,
+    /// The qualified operator, parent on the left.
+    pub equals: String,
+    /// For a declared reference whose id is text: the type of the parent's key.
+    pub parent_type: Option<String>,
+}
+
+/// A reference from rows of `child` to rows of `parent`.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// The constraint's name, or one made up for a declared reference.
+    pub name: String,
+    /// The referring table.
+    pub child: pg_sys::Oid,
+    /// The referred table.
+    pub parent: pg_sys::Oid,
+    /// The columns.
+    pub pairs: Vec<Pair>,
+    /// What a deletion does.
+    pub on_delete: OnDelete,
+    /// Foreign key or declared.
+    pub kind: Kind,
+}
+
+impl Reference {
+    /// The condition that row `c` refers to row `p`; an index on the child's columns serves it.
+    pub fn joins(&self, c: &str, p: &str) -> String {
+        let mut terms = self.type_term(c);
+        terms.extend(self.pairs.iter().map(|pair| match &pair.parent_type {
+            Some(_) => {
+                format!(
+                    "{c}.{} OPERATOR(pg_catalog.=) {p}.{}::pg_catalog.text",
+                    pair.child, pair.parent
+                )
+            }
+            None => format!("{p}.{} {} {c}.{}", pair.parent, pair.equals, pair.child),
+        }));
+        terms.join(" AND ")
+    }
+
+    /// The same condition, written so that the index on the parent's key serves it.
+    pub fn joins_by_parent_key(&self, c: &str, p: &str) -> String {
+        let casts = self.pairs.iter().filter_map(|pair| {
+            let parent_type = pair.parent_type.as_ref()?;
+            let guarded = match self.type_term(c).first() {
+                Some(term) => format!(
+                    "CASE WHEN {term} THEN {c}.{}::{parent_type} END",
+                    pair.child
+                ),
+                None => format!("{c}.{}::{parent_type}", pair.child),
+            };
+            Some(format!("{p}.{} {} {guarded}", pair.parent, pair.equals))
+        });
+        let mut terms: Vec<String> = casts.collect();
+        terms.push(self.joins(c, p));
+        terms.join(" AND ")
+    }
+
+    /// The condition that row `c` uses this reference at all (no NULL in it).
+    pub fn is_set(&self, c: &str) -> String {
+        let mut terms = self.type_term(c);
+        terms.extend(
+            self.pairs
+                .iter()
+                .map(|pair| format!("{c}.{} IS NOT NULL", pair.child)),
+        );
+        terms.join(" AND ")
+    }
+
+    /// Every referring column, the discriminator included.
+    pub fn child_columns(&self) -> Vec<&Ident> {
+        let discriminator = match &self.kind {
+            Kind::Declared { type_column, .. } => Some(type_column),
+            Kind::ForeignKey => None,
+        };
+        discriminator
+            .into_iter()
+            .chain(self.pairs.iter().map(|pair| &pair.child))
+            .collect()
+    }
+
+    fn type_term(&self, c: &str) -> Vec<String> {
+        match &self.kind {
+            Kind::Declared {
+                type_column,
+                type_value,
+            } => {
+                vec![format!(
+                    "{c}.{type_column} OPERATOR(pg_catalog.=) {}",
+                    Literal(type_value)
+                )]
+            }
+            Kind::ForeignKey => Vec::new(),
+        }
+    }
+}
+
+/// The whole graph.
+#[derive(Debug)]
+pub struct Graph {
+    tables: HashMap<pg_sys::Oid, Table>,
+    references: Vec<Reference>,
+    /// Strongly connected groups, referring tables first.
+    groups: Vec<Vec<pg_sys::Oid>>,
+}
+
+impl Graph {
+    /// The graph as the catalog has it now; kept for the backend until something in it changes.
+    pub fn current(session: &Session<'_, '_>) -> Outcome<Rc<Self>> {
+        catalog::cached(session)
+    }
+
+    /// Builds the graph from its parts.
+    pub fn new(tables: Vec<Table>, references: Vec<Reference>) -> Self {
+        let mut edges = DiGraphMap::<u32, ()>::new();
+        for table in &tables {
+            edges.add_node(table.oid.to_u32());
+        }
+        for reference in &references {
+            edges.add_edge(reference.parent.to_u32(), reference.child.to_u32(), ());
+        }
+        // Tarjan gives the groups in reverse topological order: with edges from parent to child,
+        // that is children first.
+        let groups = tarjan_scc(&edges)
+            .into_iter()
+            .map(|group| group.into_iter().map(pg_sys::Oid::from).collect())
+            .collect();
+        Self {
+            tables: tables.into_iter().map(|table| (table.oid, table)).collect(),
+            references,
+            groups,
+        }
+    }
+
+    /// A table of the graph.
+    pub fn table(&self, oid: pg_sys::Oid) -> Option<&Table> {
+        self.tables.get(&oid)
+    }
+
+    /// A managed table, or the failure that says it is not.
+    pub fn managed(&self, session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<&Table> {
+        match self.table(oid).filter(|table| table.managed) {
+            Some(table) => Ok(table),
+            None => Err(Failure::NotManaged {
+                table: catalog::shown(session, oid)?,
+            }),
+        }
+    }
+
+    /// Every OID in the graph.
+    pub fn oids(&self) -> HashSet<pg_sys::Oid> {
+        self.tables.keys().copied().collect()
+    }
+
+    /// References out of `child` into a managed table.
+    pub fn references_of(&self, child: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
+        self.references
+            .iter()
+            .filter(move |reference| reference.child == child)
+            .filter_map(|reference| {
+                Some((
+                    reference,
+                    self.table(reference.parent).filter(|table| table.managed)?,
+                ))
+            })
+    }
+
+    /// References into `parent`, with the referring table.
+    pub fn references_to(&self, parent: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
+        self.references
+            .iter()
+            .filter(move |reference| reference.parent == parent)
+            .filter_map(|reference| Some((reference, self.table(reference.child)?)))
+    }
+
+    /// Groups of tables, referred ones first; a group of several, or one that refers to itself,
+    /// is a cycle.
+    pub fn parents_first(&self) -> impl Iterator<Item = Vec<&Table>> {
+        self.groups
+            .iter()
+            .rev()
+            .map(|group| group.iter().filter_map(|oid| self.table(*oid)).collect())
+    }
+
+    /// Tables, referring ones first.
+    pub fn children_first(&self) -> impl Iterator<Item = &Table> {
+        self.groups
+            .iter()
+            .flatten()
+            .filter_map(|oid| self.table(*oid))
+    }
+}

@@ -1,0 +1,219 @@
+//! The triggers of managed tables and of tables that refer to them.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::{PgTrigger, pg_sys};
+
+use crate::engine_write::EngineWrite;
+use crate::error::{Failure, Outcome, raise_unless_ok};
+use crate::graph::{Graph, Kind, OnDelete, Reference, Table};
+use crate::session::{Session, with_session};
+use crate::sql::join;
+
+type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
+type TriggerReturn<'a> = Result<Option<Row<'a>>, std::convert::Infallible>;
+
+/// BEFORE DELETE: a managed row goes by `soft_delete` and `purge` only. Also stops a hard delete
+/// that a foreign key of an unmanaged parent carries here; swallowing it would corrupt that key.
+#[pg_trigger]
+fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(only_the_engine(trigger, |table| Failure::PlainDelete {
+        table,
+    }));
+    Ok(trigger.old())
+}
+
+/// BEFORE TRUNCATE: refused, whoever asks.
+#[pg_trigger]
+fn refuse_truncate<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok::<()>(shown(trigger).and_then(|table| Err(Failure::Truncate { table })));
+    Ok(None)
+}
+
+/// BEFORE UPDATE when `deleted_at` or `deletion_id` changes: the engine's alone.
+#[pg_trigger]
+fn protect_state<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(only_the_engine(trigger, |table| {
+        Failure::StateWrittenByHand { table }
+    }));
+    Ok(trigger.new())
+}
+
+/// AFTER INSERT, once a statement: no new row may refer to a deleted one. Runs after the foreign
+/// key's own check, which has waited for whoever was deleting the parent.
+#[pg_trigger]
+fn guard_insert<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(with_session(|session| {
+        session.register_transition_tables(trigger)?;
+        check_references(session, relation(trigger)?, "keepsake_new", &[])
+    }));
+    Ok(None)
+}
+
+/// AFTER UPDATE of a referring column: the row may not have moved under a deleted parent.
+#[pg_trigger]
+fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(with_session(|session| {
+        let child = relation(trigger)?;
+        let graph = Graph::current(session)?;
+        let Some(table) = graph.table(child) else {
+            return Ok(());
+        };
+        let (source, values) = new_row(trigger, table)?;
+        check_references(session, child, &source, &values)
+    }));
+    Ok(None)
+}
+
+/// Refuses when rows already in `child` would have failed the guard.
+pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
+    let source = Graph::current(session)?
+        .table(child)
+        .map(|table| table.name.to_string());
+    source.map_or(Ok(()), |source| {
+        check_references(session, child, &source, &[])
+    })
+}
+
+fn only_the_engine(
+    trigger: &PgTrigger<'_>,
+    failure: impl FnOnce(String) -> Failure,
+) -> Outcome<()> {
+    if EngineWrite::is_to(relation(trigger)?) {
+        Ok(())
+    } else {
+        Err(failure(shown(trigger)?))
+    }
+}
+
+fn relation(trigger: &PgTrigger<'_>) -> Outcome<pg_sys::Oid> {
+    trigger.relid().map_err(protocol)
+}
+
+fn shown(trigger: &PgTrigger<'_>) -> Outcome<String> {
+    let schema = trigger.table_schema().map_err(protocol)?;
+    let table = trigger.table_name().map_err(protocol)?;
+    Ok(spi::quote_qualified_identifier(schema, table))
+}
+
+fn protocol(error: impl std::fmt::Display) -> Failure {
+    Failure::BadArgument {
+        what: format!("not called as a trigger: {error}"),
+        fix: "These functions serve the triggers that keepsake.manage() makes.".into(),
+    }
+}
+
+/// The new row as a one-row source for a query: its columns as arguments, typed as they are, so
+/// that only the parent's table is read.
+fn new_row(
+    trigger: &PgTrigger<'_>,
+    table: &Table,
+) -> Outcome<(String, Vec<DatumWithOid<'static>>)> {
+    let data = trigger.trigger_data();
+    let mut values = Vec::with_capacity(table.columns.len());
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for column in &table.columns {
+        let name = std::ffi::CString::new(column.0.as_str()).map_err(protocol)?;
+        // SAFETY: in an AFTER UPDATE row trigger tg_newtuple is a valid tuple of tg_relation,
+        // whose descriptor describes it; the datum points into that tuple, which outlives the
+        // trigger's call, and the argument list ends within it.
+        let (datum, type_oid) = unsafe {
+            let descriptor = (*data.tg_relation).rd_att;
+            let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
+            let mut is_null = false;
+            let datum =
+                pg_sys::SPI_getbinval(data.tg_newtuple, descriptor, number, &raw mut is_null);
+            (
+                if is_null { None } else { Some(datum) },
+                pg_sys::SPI_gettypeid(descriptor, number),
+            )
+        };
+        values.push(match datum {
+            // SAFETY: value and type come from the same attribute of the same descriptor.
+            Some(datum) => unsafe { DatumWithOid::new(datum, type_oid) },
+            None => DatumWithOid::null_oid(type_oid),
+        });
+        columns.push(format!("${} AS {column}", values.len()));
+    }
+    Ok((format!("(SELECT {})", join(columns, ", ")), values))
+}
+
+/// Refuses when a live row of `source` refers to a deleted row of a managed table, through a
+/// reference that cascades or restricts; a declared reference must also find its row at all.
+fn check_references(
+    session: &mut Session<'_, '_>,
+    child: pg_sys::Oid,
+    source: &str,
+    values: &[DatumWithOid<'_>],
+) -> Outcome<()> {
+    let graph = Graph::current(session)?;
+    let Some(child) = graph.table(child) else {
+        return Ok(());
+    };
+    for (reference, parent) in graph.references_of(child.oid) {
+        if reference.on_delete == OnDelete::Detach {
+            continue;
+        }
+        if matches!(reference.kind, Kind::Declared { .. }) {
+            lock_parents(session, child, source, reference, parent, values)?;
+        }
+        if session.exists_now(
+            parent.owner,
+            &orphans(child, source, reference, parent),
+            values,
+        )? {
+            return Err(Failure::DeadParent {
+                child: child.shown.clone(),
+                parent: parent.shown.clone(),
+                reference: reference.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Live rows of `source` whose parent is deleted or, for a declared reference, not there.
+fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -> String {
+    let live = live(child);
+    let joins = reference.joins_by_parent_key("c", "p");
+    let parent_name = &parent.name;
+    match reference.kind {
+        Kind::ForeignKey => format!(
+            "SELECT 1 FROM {source} AS c JOIN {parent_name} AS p ON {joins} WHERE {live} AND p.deleted_at IS NOT NULL LIMIT 1"
+        ),
+        Kind::Declared { .. } => format!(
+            "SELECT 1 FROM {source} AS c WHERE {live} AND {set}
+             AND NOT EXISTS (SELECT FROM {parent_name} AS p WHERE {joins} AND p.deleted_at IS NULL) LIMIT 1",
+            set = reference.is_set("c"),
+        ),
+    }
+}
+
+fn live(child: &Table) -> &'static str {
+    if child.managed {
+        "c.deleted_at IS NULL"
+    } else {
+        "true"
+    }
+}
+
+/// Takes the lock that a foreign key's check would take, so that a deletion of the parent waits
+/// for this transaction, or this one for it.
+fn lock_parents(
+    session: &mut Session<'_, '_>,
+    child: &Table,
+    source: &str,
+    reference: &Reference,
+    parent: &Table,
+    values: &[DatumWithOid<'_>],
+) -> Outcome<()> {
+    let sql = format!(
+        "SELECT 1 FROM {parent_name} AS p WHERE EXISTS (SELECT FROM {source} AS c WHERE {live} AND {joins}) ORDER BY {key} FOR KEY SHARE OF p",
+        parent_name = parent.name,
+        live = live(child),
+        joins = reference.joins_by_parent_key("c", "p"),
+        key = parent.key_columns("p"),
+    );
+    session.as_owner(parent, &sql, values)?;
+    Ok(())
+}

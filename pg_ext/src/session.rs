@@ -1,0 +1,181 @@
+//! One SPI connection, with the few ways in which the engine runs a statement.
+
+use std::ffi::{CString, c_char, c_int};
+
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::{Spi, SpiClient, SpiCursor, SpiTupleTable};
+use pgrx::{PgTrigger, pg_sys};
+
+use crate::engine_write::EngineWrite;
+use crate::error::{Failure, Outcome};
+use crate::graph::Table;
+use crate::rights::{ActingAs, PinnedPath};
+
+/// A connection to PostgreSQL's SPI for the length of one call.
+pub struct Session<'a, 'conn> {
+    client: &'a mut SpiClient<'conn>,
+}
+
+/// Runs `work` in a session of its own.
+pub fn with_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
+    Spi::connect_mut(|client| work(&mut Session { client }))
+}
+
+impl<'conn> Session<'_, 'conn> {
+    /// Reads the catalog or the registry, as whoever calls.
+    pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
+        let _path = PinnedPath::new();
+        Ok(self.client.select(sql, None, args)?)
+    }
+
+    /// Reads or writes the registry, as the extension's owner.
+    pub fn registry(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _rights = ActingAs::role(self.extension_owner()?);
+        let _path = PinnedPath::new();
+        Ok(self.client.update(sql, None, args)?)
+    }
+
+    /// Runs a statement with the caller's own rights and `search_path`.
+    pub fn as_caller(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        Ok(self.client.update(sql, None, args)?)
+    }
+
+    /// Reads the catalog with the caller's own `search_path`.
+    pub fn as_caller_read(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        Ok(self.client.select(sql, None, args)?)
+    }
+
+    /// Runs a statement that reads or locks rows of `table`, as its owner.
+    pub fn as_owner(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _rights = ActingAs::role(table.owner);
+        let _path = PinnedPath::new();
+        Ok(self.client.update(sql, None, args)?)
+    }
+
+    /// Opens a cursor over rows of `table`, as its owner.
+    pub fn cursor(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiCursor<'conn>> {
+        let _rights = ActingAs::role(table.owner);
+        let _path = PinnedPath::new();
+        Ok(self.client.try_open_cursor_mut(sql, args)?)
+    }
+
+    /// Opens a cursor over the registry, as the extension's owner.
+    pub fn registry_cursor(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiCursor<'conn>> {
+        let _rights = ActingAs::role(self.extension_owner()?);
+        let _path = PinnedPath::new();
+        Ok(self.client.try_open_cursor_mut(sql, args)?)
+    }
+
+    /// Writes to `table` as its owner, past the triggers that refuse anybody else. The caller's
+    /// `search_path` stays, for the table's own triggers; so every name in `sql` is qualified.
+    pub fn write(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _rights = ActingAs::role(table.owner);
+        let _open = EngineWrite::to(table.oid);
+        Ok(self.client.update(sql, None, args)?)
+    }
+
+    /// Whether `sql` finds a row when it looks at what is committed *now*, not at what the
+    /// transaction's snapshot shows: the same newest snapshot that `ri_triggers.c` gives to
+    /// foreign-key checks under REPEATABLE READ and SERIALIZABLE. Runs as `owner`.
+    pub fn exists_now(
+        &mut self,
+        owner: pg_sys::Oid,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<bool> {
+        let _rights = ActingAs::role(owner);
+        let _path = PinnedPath::new();
+        let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
+            what: "a name holds a NUL".into(),
+            fix: "Rename it.".into(),
+        })?;
+        let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+        let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
+        let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
+        for arg in args {
+            nulls.push(if arg.datum().is_some() { b' ' } else { b'n' } as c_char);
+            values.push(
+                arg.datum()
+                    .map_or(pg_sys::Datum::from(0_usize), |datum| datum.sans_lifetime()),
+            );
+        }
+        // SAFETY: we are connected to SPI; the three arrays have one element for each argument
+        // and outlive the call; the plan is used only here. `SPI_execute_snapshot` registers the
+        // snapshot itself.
+        unsafe {
+            let plan = pg_sys::SPI_prepare(sql.as_ptr(), args.len() as c_int, types.as_mut_ptr());
+            if plan.is_null() {
+                Spi::check_status(pg_sys::SPI_result)?;
+            }
+            pg_sys::CommandCounterIncrement();
+            let status = pg_sys::SPI_execute_snapshot(
+                plan,
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                pg_sys::GetLatestSnapshot(),
+                std::ptr::null_mut(),
+                false,
+                false,
+                1,
+            );
+            Spi::check_status(status)?;
+            let found = pg_sys::SPI_processed > 0;
+            pg_sys::SPI_freeplan(plan);
+            Ok(found)
+        }
+    }
+
+    /// Whether the transaction reads all its statements from one snapshot (REPEATABLE READ and
+    /// SERIALIZABLE), so that it cannot see what others commit meanwhile.
+    pub fn keeps_its_snapshot(&self) -> bool {
+        // SAFETY: reads a backend-local variable that only this backend writes.
+        unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as c_int }
+    }
+
+    /// Makes the transition tables of `trigger` visible to this session's statements.
+    pub fn register_transition_tables(&mut self, trigger: &PgTrigger<'_>) -> Outcome<()> {
+        let data: *const pg_sys::TriggerData = trigger.trigger_data();
+        // SAFETY: the trigger data outlives the session, which ends within the trigger's call.
+        Spi::check_status(unsafe { pg_sys::SPI_register_trigger_data(data.cast_mut()) })?;
+        Ok(())
+    }
+
+    fn extension_owner(&self) -> Outcome<pg_sys::Oid> {
+        let rows = self.catalog(
+            "SELECT extowner FROM pg_extension WHERE extname = 'keepsake'",
+            &[],
+        )?;
+        Ok(rows.first().get_one()?.unwrap_or(pg_sys::InvalidOid))
+    }
+}
