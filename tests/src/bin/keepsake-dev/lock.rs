@@ -1,0 +1,33 @@
+//! One run at a time on one data folder.
+
+use std::fs::{self, File, TryLockError};
+use std::io::Write as _;
+use std::path::Path;
+use std::process;
+
+use anyhow::{Context, Result, bail};
+
+/// Takes the folder's lock, which ends with this process.
+///
+/// # Errors
+/// Another run holds it; named in the error.
+pub fn take(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => bail!(
+            "Keepsake is already running on this data (process {}); stop it with Ctrl-C there",
+            fs::read_to_string(&path).unwrap_or_default()
+        ),
+        Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
+    }
+    file.set_len(0)?;
+    write!(file, "{}", process::id())?;
+    Ok(file)
+}

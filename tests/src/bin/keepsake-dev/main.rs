@@ -1,0 +1,89 @@
+//! `make dev` and `make reset`: a running Keepsake to try things on.
+
+mod greeting;
+mod lock;
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use keepsake_tests::places;
+use keepsake_tests::stack::{Stack, StackSettings};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The port that the worker takes when it is free; wrangler's own default.
+const USUAL_PORT: u16 = 8787;
+
+/// Runs Keepsake on this machine, or clears what it kept.
+#[derive(Debug, Parser)]
+#[command(name = "keepsake-dev")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start PostgreSQL and the worker; stop with Ctrl-C. The data stays for the next run.
+    Run,
+    /// Remove the data of earlier runs.
+    Reset,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run => run().await,
+        Command::Reset => reset(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
+    let folder = places::dev_folder()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let _lock = lock::take(&folder)?;
+
+    // Before anything starts, so that an early Ctrl-C stops what has started by then.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = serve(&folder) => ended?,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    println!("\nStopped. The data stays in {}; `make reset` removes it.", folder.display());
+    Ok(())
+}
+
+/// Runs until it is dropped, and stops everything then.
+async fn serve(folder: &Path) -> Result<()> {
+    let settings = StackSettings {
+        kept_in: Some(folder.to_path_buf()),
+        port: Some(USUAL_PORT),
+        vars: Vec::new(),
+    };
+    let stack = Stack::start(settings, |step| println!("==> {step}")).await?;
+    greeting::print(&stack);
+    std::future::pending().await
+}
+
+fn reset() -> Result<()> {
+    let folder = places::dev_folder()?;
+    if !folder.exists() {
+        println!("Nothing to remove: {} is not there.", folder.display());
+        return Ok(());
+    }
+    let _lock = lock::take(&folder)?;
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    println!("Removed {}.", folder.display());
+    Ok(())
+}

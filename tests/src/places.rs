@@ -1,0 +1,87 @@
+//! Where things are on this machine. The same answers as `scripts/env.sh`.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
+use sha2::{Digest as _, Sha256};
+
+use crate::secrets::hex;
+
+/// The PostgreSQL release the stack runs.
+const POSTGRES_MAJOR: &str = "15";
+
+/// The folder of the checkout this crate was built in.
+#[must_use]
+pub fn checkout() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// `$KEEPSAKE_HOME`, or its default: what the set-up installs and what the stack keeps.
+///
+/// # Errors
+/// Neither `KEEPSAKE_HOME` nor `HOME` is set.
+pub fn home() -> Result<PathBuf> {
+    if let Some(home) = std::env::var_os("KEEPSAKE_HOME") {
+        return Ok(PathBuf::from(home));
+    }
+    // Root's home is closed to the `postgres` user, whom root must become.
+    if Uid::effective().is_root() {
+        return Ok(PathBuf::from("/var/lib/keepsake"));
+    }
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let data = data.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
+    Ok(data.context("HOME is not set; set KEEPSAKE_HOME to a folder of yours")?.join("keepsake"))
+}
+
+/// The folder in which `make dev` keeps the data of this checkout.
+///
+/// # Errors
+/// As [`home`].
+pub fn dev_folder() -> Result<PathBuf> {
+    let digest = Sha256::digest(checkout().as_os_str().as_encoded_bytes());
+    let name: String = hex(&digest).chars().take(12).collect();
+    Ok(home()?.join(format!("dev-{name}")))
+}
+
+/// The folder for stacks that are thrown away.
+///
+/// # Errors
+/// As [`home`].
+pub fn run_folder() -> Result<PathBuf> {
+    Ok(home()?.join("run"))
+}
+
+/// A program of the private PostgreSQL, such as `initdb`.
+///
+/// # Errors
+/// The set-up has not been run.
+pub fn postgres_program(name: &str) -> Result<PathBuf> {
+    let program = home()?.join(format!(
+        "pg{POSTGRES_MAJOR}/usr/lib/postgresql/{POSTGRES_MAJOR}/bin/{name}"
+    ));
+    ensure!(program.is_file(), "there is no {}; run `make setup`", program.display());
+    Ok(program)
+}
+
+/// A program that npm installed, such as `wrangler`.
+///
+/// # Errors
+/// The set-up has not been run.
+pub fn node_program(name: &str) -> Result<PathBuf> {
+    let program = checkout().join("node_modules/.bin").join(name);
+    ensure!(program.exists(), "there is no {}; run `make setup`", program.display());
+    Ok(program)
+}
+
+/// A loopback port that is free now: `wanted` if it is, any other if not.
+///
+/// # Errors
+/// The machine has no free port.
+pub fn free_port(wanted: Option<u16>) -> Result<u16> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = wanted.map_or_else(|| bind(0), |port| bind(port).or_else(|_| bind(0)));
+    Ok(listener.context("no free port on 127.0.0.1")?.local_addr()?.port())
+}

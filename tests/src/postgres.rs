@@ -1,0 +1,192 @@
+//! A PostgreSQL cluster of our own: loopback only, a free port, passwords.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::{Uid, User};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::leash::Leash;
+use crate::places::{free_port, postgres_program};
+use crate::process::Daemon;
+
+/// The one database of a stack.
+pub const DATABASE: &str = "keepsake";
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A cluster and its server.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Daemon,
+    folder: PathBuf,
+    password: String,
+    port: u16,
+    leash: Leash,
+}
+
+impl Postgres {
+    /// Starts a server on the cluster in `folder`, and makes the cluster if there is none.
+    ///
+    /// # Errors
+    /// The set-up has not been run, or PostgreSQL does not start; with the end of its log.
+    pub async fn start(folder: &Path, password: &str, leash: &Leash) -> Result<Self> {
+        let owner = Owner::find()?;
+        if !folder.join("data/PG_VERSION").exists() {
+            make_cluster(folder, password, &owner)?;
+        }
+        let port = free_port(None)?;
+        let server = serve(folder, port, &owner, leash)?;
+        let mut postgres = Self {
+            server,
+            folder: folder.to_path_buf(),
+            password: password.to_owned(),
+            port,
+            leash: leash.clone(),
+        };
+        postgres.wait_until_ready().await?;
+        postgres.make_database().await?;
+        Ok(postgres)
+    }
+
+    /// The address of the database for the superuser.
+    #[must_use]
+    pub fn superuser_url(&self) -> String {
+        self.url("postgres", &self.password, DATABASE)
+    }
+
+    /// The address of the database for another role.
+    #[must_use]
+    pub fn url(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// A connection as the superuser.
+    ///
+    /// # Errors
+    /// The server is not running.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        PgConnection::connect(&self.superuser_url()).await.context("cannot connect to PostgreSQL")
+    }
+
+    /// `kill -9` of the server and all its backends.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts the server again on the same port, after [`Postgres::kill`].
+    ///
+    /// # Errors
+    /// PostgreSQL does not recover; with the end of its log.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server = serve(&self.folder, self.port, &Owner::find()?, &self.leash)?;
+        self.wait_until_ready().await
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let url = self.url("postgres", &self.password, "postgres");
+        let answers = async || match PgConnection::connect(&url).await {
+            Ok(connection) => connection.close().await.is_ok(),
+            Err(_) => false,
+        };
+        self.server.wait_until(READY_WITHIN, answers).await
+    }
+
+    async fn make_database(&self) -> Result<()> {
+        let mut connection = PgConnection::connect(&self.url("postgres", &self.password, "postgres")).await?;
+        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(DATABASE)
+            .fetch_one(&mut connection)
+            .await?;
+        if !exists {
+            sqlx::query("CREATE DATABASE keepsake").execute(&mut connection).await?;
+        }
+        connection.close().await?;
+        Ok(())
+    }
+}
+
+/// Who runs PostgreSQL: it refuses root, so root becomes `postgres`.
+struct Owner(Option<User>);
+
+impl Owner {
+    fn find() -> Result<Self> {
+        if !Uid::effective().is_root() {
+            return Ok(Self(None));
+        }
+        let user = User::from_name("postgres")?;
+        Ok(Self(Some(user.context("there is no user `postgres`; run `make setup`")?)))
+    }
+
+    fn command(&self, program: &str) -> Result<Command> {
+        let mut command = Command::new(postgres_program(program)?);
+        command.env("LC_ALL", "C.UTF-8").current_dir("/");
+        if let Self(Some(user)) = self {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        Ok(command)
+    }
+
+    fn give(&self, path: &Path) -> Result<()> {
+        if let Self(Some(user)) = self {
+            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
+        Ok(())
+    }
+}
+
+fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
+    let data = folder.join("data");
+    // What an interrupted run left is not a cluster.
+    if data.exists() {
+        fs::remove_dir_all(&data)?;
+    }
+    fs::create_dir(&data)?;
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700))?;
+    owner.give(&data)?;
+
+    let password_file = folder.join("superuser-password");
+    fs::write(&password_file, password)?;
+    fs::set_permissions(&password_file, fs::Permissions::from_mode(0o600))?;
+    owner.give(&password_file)?;
+
+    let output = owner
+        .command("initdb")?
+        .arg("--pgdata")
+        .arg(&data)
+        .arg("--pwfile")
+        .arg(&password_file)
+        .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"])
+        .output()?;
+    fs::remove_file(&password_file)?;
+    ensure!(
+        output.status.success(),
+        "initdb could not make a cluster in {}\n{}",
+        data.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn serve(folder: &Path, port: u16, owner: &Owner, leash: &Leash) -> Result<Daemon> {
+    let settings = [
+        "listen_addresses=127.0.0.1",
+        // Connections come over TCP; a socket would need a short path that others may write to.
+        "unix_socket_directories=",
+        "max_connections=60",
+        "timezone=UTC",
+        "log_line_prefix=%m [%p] ",
+    ];
+    let mut command = owner.command("postgres")?;
+    command.arg("-D").arg(folder.join("data")).arg("-p").arg(port.to_string());
+    for setting in settings {
+        command.args(["-c", setting]);
+    }
+    command.stdin(Stdio::null());
+    Daemon::spawn("PostgreSQL", &mut command, &folder.join("postgres.log"), leash)
+}

@@ -1,0 +1,98 @@
+//! Everything together: PostgreSQL, migrations, the example application, the worker.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sqlx::Connection as _;
+
+use crate::leash::Leash;
+use crate::migrate;
+use crate::places;
+use crate::postgres::Postgres;
+use crate::secrets::{Secrets, hex};
+use crate::worker::{Worker, WorkerSettings};
+
+/// What a stack keeps, where it listens, and how its worker is set.
+#[derive(Clone, Debug, Default)]
+pub struct StackSettings {
+    /// A folder whose data outlives the stack; without one, a throwaway folder is made.
+    pub kept_in: Option<PathBuf>,
+    /// The worker's port, if it is free.
+    pub port: Option<u16>,
+    /// Overrides of `[vars]` in `wrangler.toml`.
+    pub vars: Vec<(String, String)>,
+}
+
+/// A running Keepsake. Ends when dropped, and when this process ends.
+#[derive(Debug)]
+pub struct Stack {
+    // Dropped in this order: who uses another ends before it.
+    /// The worker under `wrangler dev`.
+    pub worker: Worker,
+    /// The database under it.
+    pub postgres: Postgres,
+    /// Its passwords and keys.
+    pub secrets: Secrets,
+    folder: PathBuf,
+    _leash: Leash,
+}
+
+impl Stack {
+    /// Starts everything; `progress` is told each step in a few words.
+    ///
+    /// # Errors
+    /// A part does not start; with the end of its log.
+    pub async fn start(settings: StackSettings, progress: impl Fn(&str)) -> Result<Self> {
+        let (folder, leash) = match &settings.kept_in {
+            Some(folder) => (folder.clone(), Leash::new(None)?),
+            None => throwaway_folder()?,
+        };
+        make_folder(&folder)?;
+        let secrets = Secrets::of(&folder)?;
+
+        progress("Starting PostgreSQL");
+        let postgres = Postgres::start(&folder, &secrets.superuser_password, &leash).await?;
+        progress("Applying the migrations and the example application");
+        let mut connection = postgres.connect().await?;
+        migrate::up(&mut connection).await?;
+        migrate::install_example(&mut connection).await?;
+        migrate::admit_worker(&mut connection, &secrets.worker_password).await?;
+        connection.close().await?;
+
+        progress("Starting the worker");
+        let worker = WorkerSettings {
+            folder: folder.clone(),
+            database_url: postgres.url("keepsake_worker", &secrets.worker_password, crate::postgres::DATABASE),
+            vars: settings.vars,
+            port: settings.port,
+        };
+        let worker = Worker::start(worker, &secrets, &leash).await?;
+        Ok(Self { worker, postgres, secrets, folder, _leash: leash })
+    }
+
+    /// Where the data and the logs are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// A new folder that is removed with the stack, and the guard that removes it.
+///
+/// # Errors
+/// The folder cannot be made.
+pub fn throwaway_folder() -> Result<(PathBuf, Leash)> {
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let folder = places::run_folder()?.join(hex(&name));
+    let leash = Leash::new(Some(&folder))?;
+    make_folder(&folder)?;
+    Ok((folder, leash))
+}
+
+/// Others may pass through, for the `postgres` user when root made it; the secrets inside
+/// have rights of their own.
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}

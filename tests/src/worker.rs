@@ -1,0 +1,127 @@
+//! The worker under `wrangler dev`, with a local bucket.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::leash::Leash;
+use crate::places::{checkout, free_port, node_program};
+use crate::process::Daemon;
+use crate::secrets::Secrets;
+
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// How a worker is started.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Holds the bucket, the worker's log and its secrets.
+    pub folder: PathBuf,
+    /// The database, as the worker's role.
+    pub database_url: String,
+    /// Overrides of `[vars]` in `wrangler.toml`.
+    pub vars: Vec<(String, String)>,
+    /// The port to take if it is free.
+    pub port: Option<u16>,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    server: Daemon,
+    settings: WorkerSettings,
+    port: u16,
+    leash: Leash,
+}
+
+impl Worker {
+    /// Starts the worker that `scripts/build-worker` has built, and waits until it answers.
+    ///
+    /// # Errors
+    /// The set-up has not been run, or the worker does not answer; with the end of its log.
+    pub async fn start(settings: WorkerSettings, secrets: &Secrets, leash: &Leash) -> Result<Self> {
+        fs::create_dir_all(&settings.folder)?;
+        secrets.write_worker_file(&secrets_file(&settings.folder))?;
+        let port = free_port(settings.port)?;
+        let server = serve(&settings, port, leash)?;
+        let mut worker = Self { server, settings, port, leash: leash.clone() };
+        worker.wait_until_ready().await?;
+        Ok(worker)
+    }
+
+    /// Where it listens, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// `kill -9` of the worker and its runtime.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on the same port and bucket, after [`Worker::kill`].
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server = serve(&self.settings, self.port, &self.leash)?;
+        self.wait_until_ready().await
+    }
+
+    /// The end of its log, for an error message.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.server.log_tail()
+    }
+
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let address = format!("{}/healthz", self.url());
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let answers = async || match client.get(&address).send().await {
+            Ok(reply) => reply.status().is_success(),
+            Err(_) => false,
+        };
+        self.server.wait_until(READY_WITHIN, answers).await.context("the worker does not answer")
+    }
+}
+
+fn secrets_file(folder: &Path) -> PathBuf {
+    folder.join("worker.env")
+}
+
+fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
+    let wrangler = node_program("wrangler")?;
+    let folder = &settings.folder;
+    let mut command = Command::new(&wrangler);
+    command
+        .current_dir(checkout())
+        .args(["dev", "--ip=127.0.0.1", "--test-scheduled", "--show-interactive-dev-session=false"])
+        .arg(format!("--port={port}"))
+        .arg(format!("--inspector-port={}", free_port(None)?))
+        .arg("--persist-to")
+        .arg(folder.join("bucket"))
+        .arg("--env-file")
+        .arg(secrets_file(folder));
+    for (name, value) in &settings.vars {
+        command.args(["--var", &format!("{name}:{value}")]);
+    }
+    command
+        .env("PATH", path_with_first(&wrangler)?)
+        .env("CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE", &settings.database_url)
+        .env("KEEPSAKE_WORKER_BUILT", "1")
+        .env("WRANGLER_SEND_METRICS", "false")
+        .env("WRANGLER_LOG_PATH", folder.join("wrangler-logs"))
+        .env("WRANGLER_REGISTRY_PATH", folder.join("wrangler-registry"));
+    Daemon::spawn("wrangler", &mut command, &folder.join("worker.log"), leash)
+}
+
+/// `PATH` with the folder of `program` in front, so that wrangler finds the Node beside it.
+fn path_with_first(program: &Path) -> Result<std::ffi::OsString> {
+    let first = program.parent().map(Path::to_path_buf);
+    let rest = std::env::var_os("PATH").unwrap_or_default();
+    let all = first.into_iter().chain(std::env::split_paths(&rest));
+    Ok(std::env::join_paths(all)?)
+}
