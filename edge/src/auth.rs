@@ -1,7 +1,8 @@
 //! Bearer tokens: who calls, for which tenant, and what they may do.
 //!
-//! A token is a JWT (RFC 7519) signed with HS256 by a key of the ring, named by `kid`. The algorithm is pinned: what
-//! the header says is compared with it and never obeyed. The tenant and the scopes come from the token alone.
+//! A token is a JWT (RFC 7519) signed with HS256 by a key of the ring, named by `kid`. The
+//! algorithm is pinned: what the header says is compared with it and never obeyed. The tenant and
+//! the scopes come from the token alone.
 
 use crate::{app::App, clock, config::TokenSettings, problem::ApiError};
 use axum::{
@@ -50,7 +51,9 @@ impl Scope {
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Read, Self::Write].into_iter().find(|scope| scope.name() == name)
+        [Self::Read, Self::Write]
+            .into_iter()
+            .find(|scope| scope.name() == name)
     }
 }
 
@@ -84,7 +87,8 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
     IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
-/// The claims the worker itself looks at. Times are seconds since the epoch, with or without a fraction.
+/// The claims the worker itself looks at. Times are seconds since the epoch, with or without a
+/// fraction.
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<f64>,
@@ -121,9 +125,10 @@ impl Audience {
 /// Finds the caller of a request.
 ///
 /// 1. Exactly one `Authorization: Bearer` header; else `Missing`.
-/// 2. A compact JWS whose `alg` is HS256, with a known `kid`, no `crit` and a matching signature; else `Invalid`.
-/// 3. `exp` is there and not over, `nbf` (if there) has come, both give or take [`LEEWAY_SECONDS`]; else `Expired` or
-///    `Invalid`.
+/// 2. A compact JWS whose `alg` is HS256, with a known `kid`, no `crit` and a matching signature;
+///    else `Invalid`.
+/// 3. `exp` is there and not over, `nbf` (if there) has come, both give or take [`LEEWAY_SECONDS`];
+///    else `Expired` or `Invalid`.
 /// 4. `iss` and `aud` as the settings ask; else `Invalid`.
 /// 5. `sub` and `tenant` are there and well formed; else `Invalid` or `NoTenant`.
 pub(crate) fn authenticate(
@@ -132,16 +137,21 @@ pub(crate) fn authenticate(
     now: OffsetDateTime,
 ) -> Result<Caller, AuthError> {
     let text = verify(bearer(headers)?, settings)?;
-    let claims: Claims =
-        serde_json::from_str(&text).map_err(|_| AuthError::Invalid("one of its claims cannot be read"))?;
+    let claims: Claims = serde_json::from_str(&text)
+        .map_err(|_| AuthError::Invalid("one of its claims cannot be read"))?;
     check_time(&claims, now)?;
     check_source(&claims, settings)?;
     if text.contains("\\u0000") {
         // PostgreSQL's jsonb cannot hold it.
-        return Err(AuthError::Invalid("one of its claims holds a NUL character"));
+        return Err(AuthError::Invalid(
+            "one of its claims holds a NUL character",
+        ));
     }
     let subject = claims.sub.unwrap_or_default();
-    if subject.is_empty() || subject.len() > MAX_SUBJECT_BYTES || subject.chars().any(char::is_control) {
+    if subject.is_empty()
+        || subject.len() > MAX_SUBJECT_BYTES
+        || subject.chars().any(char::is_control)
+    {
         return Err(AuthError::Invalid("its sub is missing or not usable"));
     }
     let tenant = claims.tenant.ok_or(AuthError::NoTenant)?;
@@ -183,9 +193,13 @@ fn verify(token: &str, settings: &TokenSettings) -> Result<String, AuthError> {
         return Err(AuthError::Invalid("its alg is not HS256"));
     }
     if header.crit {
-        return Err(AuthError::Invalid("it has a crit header, and none is understood"));
+        return Err(AuthError::Invalid(
+            "it has a crit header, and none is understood",
+        ));
     }
-    let kid = header.kid.ok_or(AuthError::Invalid("its header names no kid"))?;
+    let kid = header
+        .kid
+        .ok_or(AuthError::Invalid("its header names no kid"))?;
     let key = settings
         .keys
         .key(&kid)
@@ -204,7 +218,9 @@ fn check_time(claims: &Claims, now: OffsetDateTime) -> Result<(), AuthError> {
         return Err(AuthError::Expired);
     }
     match claims.nbf {
-        Some(begins) if now < begins - LEEWAY_SECONDS => Err(AuthError::Invalid("it is not valid yet")),
+        Some(begins) if now < begins - LEEWAY_SECONDS => {
+            Err(AuthError::Invalid("it is not valid yet"))
+        }
         _ => Ok(()),
     }
 }
@@ -262,7 +278,8 @@ fn allowed(parts: &Parts, app: &App, scope: Scope) -> Result<Caller, AuthError> 
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         let refused = |code, detail: &str, challenge: &'static str| {
-            Self::new(code, detail).with_header("www-authenticate", HeaderValue::from_static(challenge))
+            Self::new(code, detail)
+                .with_header("www-authenticate", HeaderValue::from_static(challenge))
         };
         match error {
             AuthError::Missing => refused(
@@ -333,7 +350,10 @@ mod tests {
 
     fn signed(header: &Value, payload: &str) -> String {
         let keys: KeyRing = KEYS.parse().unwrap();
-        let key = keys.key(header["kid"].as_str().unwrap_or("new")).or(keys.key("new")).unwrap();
+        let key = keys
+            .key(header["kid"].as_str().unwrap_or("new"))
+            .or(keys.key("new"))
+            .unwrap();
         let signed = format!(
             "{}.{}",
             URL_SAFE_NO_PAD.encode(header.to_string()),
@@ -344,11 +364,15 @@ mod tests {
     }
 
     fn token(claims: &Value) -> String {
-        signed(&json!({ "alg": "HS256", "kid": "new" }), &claims.to_string())
+        signed(
+            &json!({ "alg": "HS256", "kid": "new" }),
+            &claims.to_string(),
+        )
     }
 
     fn check(token: &str, settings: &TokenSettings) -> Result<Caller, AuthError> {
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
+        let headers =
+            HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
         authenticate(&headers, settings, clock::now())
     }
 
@@ -366,30 +390,39 @@ mod tests {
         assert_eq!(caller.tenant.as_str(), "acme");
         assert_eq!(caller.claims, good().to_string());
         assert_eq!(caller.scopes, [Scope::Read]);
-        assert_eq!(caller.require(Scope::Write).unwrap_err(), AuthError::Scope(Scope::Write));
+        assert_eq!(
+            caller.require(Scope::Write).unwrap_err(),
+            AuthError::Scope(Scope::Write)
+        );
     }
 
     #[test]
     fn takes_tokens_of_every_key_of_the_ring() {
-        let old = signed(&json!({ "alg": "HS256", "kid": "old" }), &good().to_string());
+        let old = signed(
+            &json!({ "alg": "HS256", "kid": "old" }),
+            &good().to_string(),
+        );
         assert!(check(&old, &settings()).is_ok());
     }
 
-    /// RFC 7515, appendix A.1: the header and payload are JSON with line breaks, and there is no `kid`.
+    /// RFC 7515, appendix A.1: the header and payload are JSON with line breaks, and there is no
+    /// `kid`.
     #[test]
     fn computes_the_mac_of_rfc_7515() {
         let key = "a:AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
         let signed = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
             eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
-        let mac = URL_SAFE_NO_PAD.decode("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk").unwrap();
+        let mac = URL_SAFE_NO_PAD
+            .decode("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
+            .unwrap();
         let keys: KeyRing = key.parse().unwrap();
         assert!(keys.key("a").unwrap().verify(&[signed.as_bytes()], &mac));
-        let settings = TokenSettings {
-            keys,
-            ..settings()
-        };
+        let settings = TokenSettings { keys, ..settings() };
         let token = format!("{signed}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
-        assert_eq!(check(&token, &settings).unwrap_err(), AuthError::Invalid("its header names no kid"));
+        assert_eq!(
+            check(&token, &settings).unwrap_err(),
+            AuthError::Invalid("its header names no kid")
+        );
     }
 
     #[test]
@@ -434,7 +467,10 @@ mod tests {
             format!("{signed}.{}", URL_SAFE_NO_PAD.encode([0; 32])),
             "x".repeat(MAX_TOKEN_BYTES + 1),
         ] {
-            assert!(is_invalid(check(&token, &settings()).unwrap_err()), "{token}");
+            assert!(
+                is_invalid(check(&token, &settings()).unwrap_err()),
+                "{token}"
+            );
         }
     }
 
@@ -457,11 +493,23 @@ mod tests {
 
     #[test]
     fn needs_a_usable_subject_and_tenant() {
-        for subject in [Value::Null, json!(""), json!("a\nb"), json!("x".repeat(256)), json!(7)] {
+        for subject in [
+            Value::Null,
+            json!(""),
+            json!("a\nb"),
+            json!("x".repeat(256)),
+            json!(7),
+        ] {
             assert!(is_invalid(refusal(with("sub", subject))));
         }
         assert_eq!(refusal(with("tenant", Value::Null)), AuthError::NoTenant);
-        for tenant in [json!(""), json!("../x"), json!("a b"), json!("x".repeat(65)), json!(1)] {
+        for tenant in [
+            json!(""),
+            json!("../x"),
+            json!("a b"),
+            json!("x".repeat(65)),
+            json!(1),
+        ] {
             assert!(is_invalid(refusal(with("tenant", tenant))));
         }
     }
@@ -469,7 +517,9 @@ mod tests {
     #[test]
     fn refuses_claims_the_database_could_misread() {
         assert!(is_invalid(refusal(with("role", json!("a\u{0}b")))));
-        let twice = good().to_string().replacen('{', "{\"tenant\":\"other\",", 1);
+        let twice = good()
+            .to_string()
+            .replacen('{', "{\"tenant\":\"other\",", 1);
         let token = signed(&json!({ "alg": "HS256", "kid": "new" }), &twice);
         assert!(is_invalid(check(&token, &settings()).unwrap_err()));
     }
@@ -497,7 +547,9 @@ mod tests {
             (issuer.clone(), json!([])),
             (issuer, json!({})),
         ] {
-            assert!(is_invalid(check(&claims(issuer, audience), &strict).unwrap_err()));
+            assert!(is_invalid(
+                check(&claims(issuer, audience), &strict).unwrap_err()
+            ));
         }
         assert!(is_invalid(check(&token(&good()), &strict).unwrap_err()));
     }

@@ -21,8 +21,12 @@ pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
 /// 1. `Content-Type: application/json`; else 415.
 /// 2. At most [`MAX_JSON_BYTES`], counted while reading; else 413.
 /// 3. JSON text; else 400 `malformed_json`.
-/// 4. The fields of `T`, all known and of the right type; else 400 `unknown_field` or `invalid_field`, with the place.
-pub(crate) async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, ApiError> {
+/// 4. The fields of `T`, all known and of the right type; else 400 `unknown_field` or
+///    `invalid_field`, with the place.
+pub(crate) async fn read_json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, ApiError> {
     require_json(headers)?;
     parse(&read_bounded(headers, body).await?)
 }
@@ -60,7 +64,12 @@ async fn read_bounded(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Ap
     let mut bytes = Vec::with_capacity(declared.unwrap_or_default());
     while let Some(frame) = body.frame().await {
         let data = frame
-            .map_err(|_| ApiError::new(ErrorCode::MalformedJson, "The body ended before it was complete."))?
+            .map_err(|_| {
+                ApiError::new(
+                    ErrorCode::MalformedJson,
+                    "The body ended before it was complete.",
+                )
+            })?
             .into_data()
             .unwrap_or_else(|_| Bytes::new());
         if bytes.len() + data.len() > MAX_JSON_BYTES {
@@ -72,6 +81,12 @@ async fn read_bounded(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Ap
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        // serde would read a list as the fields of a struct in their order.
+        let detail = "The body has to be a JSON object.";
+        return Err(ApiError::new(ErrorCode::InvalidField, detail)
+            .with_errors(vec![FieldError::new("", ErrorCode::InvalidField, detail)]));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
@@ -137,7 +152,10 @@ mod tests {
     }
 
     fn json_headers() -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_TYPE, "application/json; charset=utf-8".parse().unwrap())])
+        HeaderMap::from_iter([(
+            CONTENT_TYPE,
+            "application/json; charset=utf-8".parse().unwrap(),
+        )])
     }
 
     fn read(body: impl Into<Body>) -> Result<Wanted, String> {
@@ -150,7 +168,13 @@ mod tests {
     /// `code pointer` of a failure.
     fn problem(error: ApiError) -> String {
         let (response, _) = crate::problem::render(error.into_response(), "/", "id");
-        let bytes = response.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
+        let bytes = response
+            .into_body()
+            .collect()
+            .now_or_never()
+            .unwrap()
+            .unwrap()
+            .to_bytes();
         let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         let pointer = problem["errors"][0]["pointer"].as_str().unwrap_or("-");
         format!("{} {pointer}", problem["code"].as_str().unwrap())
@@ -158,7 +182,12 @@ mod tests {
 
     #[test]
     fn reads_what_is_wanted() {
-        assert_eq!(read(r#"{"files":[{"size":1}]}"#), Ok(Wanted { files: vec![File { size: 1 }] }));
+        assert_eq!(
+            read(r#"{"files":[{"size":1}]}"#),
+            Ok(Wanted {
+                files: vec![File { size: 1 }]
+            })
+        );
     }
 
     #[test]
@@ -169,14 +198,21 @@ mod tests {
             ("{\"files\":[]} x", "malformed_json -"),
             ("\u{feff}{\"files\":[]}", "malformed_json -"),
             ("[]", "invalid_field "),
+            ("[[]]", "invalid_field "),
             ("null", "invalid_field "),
             ("{}", "invalid_field "),
             (r#"{"files":{}}"#, "invalid_field /files"),
             (r#"{"files":[{"size":-1}]}"#, "invalid_field /files/0/size"),
             (r#"{"files":[{"size":1.5}]}"#, "invalid_field /files/0/size"),
             (r#"{"files":[{"size":"1"}]}"#, "invalid_field /files/0/size"),
-            (r#"{"files":[{"size":1,"size":2}]}"#, "invalid_field /files/0/size"),
-            (r#"{"files":[{"size":1,"state":"available"}]}"#, "unknown_field /files/0/state"),
+            (
+                r#"{"files":[{"size":1,"size":2}]}"#,
+                "invalid_field /files/0",
+            ),
+            (
+                r#"{"files":[{"size":1,"state":"available"}]}"#,
+                "unknown_field /files/0/state",
+            ),
             (r#"{"files":[],"tenant":"x"}"#, "unknown_field /tenant"),
         ] {
             assert_eq!(read(body).unwrap_err(), want, "{body}");
@@ -185,24 +221,42 @@ mod tests {
 
     #[test]
     fn bounds_nesting_and_size() {
-        assert_eq!(read("[".repeat(10_000)).unwrap_err(), "invalid_field ");
         let deep = format!("{{\"files\":[{{\"size\":{}", "[".repeat(10_000));
-        assert!(read(deep).is_err());
-        assert_eq!(read(vec![b' '; MAX_JSON_BYTES + 1]).unwrap_err(), "body_too_large -");
-        assert_eq!(read(vec![b' '; MAX_JSON_BYTES]).unwrap_err(), "malformed_json -");
+        assert_eq!(read(deep).unwrap_err(), "invalid_field /files/0/size");
+        assert_eq!(
+            read(vec![b' '; MAX_JSON_BYTES + 1]).unwrap_err(),
+            "body_too_large -"
+        );
+        assert_eq!(
+            read(vec![b' '; MAX_JSON_BYTES]).unwrap_err(),
+            "malformed_json -"
+        );
     }
 
     #[test]
     fn refuses_bytes_that_are_not_utf8() {
-        assert_eq!(read(b"{\"files\xff\":[]}".to_vec()).unwrap_err(), "malformed_json -");
+        assert_eq!(
+            read(b"{\"files\xff\":[]}".to_vec()).unwrap_err(),
+            "malformed_json -"
+        );
     }
 
     #[test]
     fn wants_the_json_content_type() {
-        for declared in ["", "text/plain", "application/jsonx", "application/problem+json"] {
+        for declared in [
+            "",
+            "text/plain",
+            "application/jsonx",
+            "application/problem+json",
+        ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, declared.parse().unwrap())]);
-            let answer = read_json::<Wanted>(&headers, Body::from("{}")).now_or_never().unwrap();
-            assert!(problem(answer.unwrap_err()).starts_with("unsupported_content_type"), "{declared}");
+            let answer = read_json::<Wanted>(&headers, Body::from("{}"))
+                .now_or_never()
+                .unwrap();
+            assert!(
+                problem(answer.unwrap_err()).starts_with("unsupported_content_type"),
+                "{declared}"
+            );
         }
     }
 }

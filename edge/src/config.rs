@@ -1,16 +1,18 @@
 //! The worker's settings, read once and checked whole.
 //!
-//! Plain settings are `[vars]` in `wrangler.toml`; the two key rings are secrets. A setting that is missing takes its
-//! default; one that is wrong stops the worker from serving anything but `/healthz`, and the log names it.
+//! Plain settings are `[vars]` in `wrangler.toml`; the two key rings are secrets. A setting that is
+//! missing takes its default; one that is wrong stops the worker from serving anything but
+//! `/healthz`, and the log names it.
 
 use keepsake_shared::{KeyRing, Limits};
 use std::{fmt, ops::RangeInclusive};
 
-/// Seconds a signed URL may live, whatever the setting says. Seven days is the longest SigV4 allows; an hour is the
-/// longest that makes sense for a URL that whoever holds it may use.
+/// Seconds a signed URL may live, whatever the setting says. Seven days is the longest SigV4
+/// allows; an hour is the longest that makes sense for a URL that whoever holds it may use.
 const URL_LIFETIME: RangeInclusive<u64> = 1..=3600;
 
-/// R2 takes at most 4.995 GiB in one PUT (<https://developers.cloudflare.com/r2/platform/limits/>); rounded down.
+/// R2 takes at most 4.995 GiB in one PUT (<https://developers.cloudflare.com/r2/platform/limits/>);
+/// rounded down.
 const MAX_OBJECT_BYTES: u64 = 4_995 << 20;
 
 /// Everything the worker can be told.
@@ -28,8 +30,8 @@ pub(crate) struct Config {
     pub(crate) tokens: TokenSettings,
     /// Keys for the upload and download URLs the worker serves itself.
     pub(crate) url_keys: KeyRing,
-    /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps users' files away
-    /// from the application's origin.
+    /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps
+    /// users' files away from the application's origin.
     pub(crate) objects_origin: Option<String>,
 }
 
@@ -91,8 +93,18 @@ impl Config {
                     1..=100 * MAX_OBJECT_BYTES,
                 )?,
             },
-            upload_ttl: number("UPLOAD_TTL_SECONDS", text("UPLOAD_TTL_SECONDS")?, 900, URL_LIFETIME)?,
-            download_ttl: number("DOWNLOAD_TTL_SECONDS", text("DOWNLOAD_TTL_SECONDS")?, 300, URL_LIFETIME)?,
+            upload_ttl: number(
+                "UPLOAD_TTL_SECONDS",
+                text("UPLOAD_TTL_SECONDS")?,
+                900,
+                URL_LIFETIME,
+            )?,
+            download_ttl: number(
+                "DOWNLOAD_TTL_SECONDS",
+                text("DOWNLOAD_TTL_SECONDS")?,
+                300,
+                URL_LIFETIME,
+            )?,
             tokens: TokenSettings {
                 keys: keys("JWT_KEYS", text("JWT_KEYS")?)?,
                 issuer: text("JWT_ISSUER")?,
@@ -114,7 +126,8 @@ fn store(value: Option<String>) -> Result<(), ConfigError> {
     }
 }
 
-/// A comma-separated list of origins. `*` is refused: any page could then use a token it got hold of.
+/// A comma-separated list of origins. `*` is refused: any page could then use a token it got hold
+/// of.
 fn origins(value: Option<String>) -> Result<Vec<String>, ConfigError> {
     value
         .unwrap_or_default()
@@ -164,13 +177,19 @@ where
         .ok_or_else(|| {
             ConfigError::new(
                 name,
-                format_args!("must be a whole number from {} to {}", bounds.start(), bounds.end()),
+                format_args!(
+                    "must be a whole number from {} to {}",
+                    bounds.start(),
+                    bounds.end()
+                ),
             )
         })
 }
 
 fn keys(name: &'static str, value: Option<String>) -> Result<KeyRing, ConfigError> {
-    let text = value.ok_or_else(|| ConfigError::new(name, "is required: kid:base64, several separated by commas"))?;
+    let text = value.ok_or_else(|| {
+        ConfigError::new(name, "is required: kid:base64, several separated by commas")
+    })?;
     text.parse().map_err(|error| ConfigError::new(name, error))
 }
 
@@ -202,16 +221,25 @@ mod tests {
     #[test]
     fn reads_what_is_set() {
         let config = read(&[
-            ("ALLOWED_ORIGINS", "https://a.example.com, http://localhost:5173,"),
+            (
+                "ALLOWED_ORIGINS",
+                "https://a.example.com, http://localhost:5173,",
+            ),
             ("MAX_FILES", "3"),
             ("UPLOAD_TTL_SECONDS", "60"),
             ("OBJECTS_ORIGIN", "https://files.example.com"),
             ("STORAGE", "r2"),
         ])
         .unwrap();
-        assert_eq!(config.allowed_origins, ["https://a.example.com", "http://localhost:5173"]);
+        assert_eq!(
+            config.allowed_origins,
+            ["https://a.example.com", "http://localhost:5173"]
+        );
         assert_eq!((config.limits.max_files, config.upload_ttl), (3, 60));
-        assert_eq!(config.objects_origin.as_deref(), Some("https://files.example.com"));
+        assert_eq!(
+            config.objects_origin.as_deref(),
+            Some("https://files.example.com")
+        );
     }
 
     #[test]

@@ -5,8 +5,9 @@ use axum::{
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{
-            ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-            ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, ORIGIN, VARY,
+            ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+            ALLOW, ORIGIN, VARY,
         },
     },
     response::Response,
@@ -34,13 +35,15 @@ pub(crate) fn preflight() -> Response {
     response
 }
 
-/// Marks a response as readable by the page that asked, if its origin is listed. Every response varies by origin, so
-/// that no cache hands one page's answer to another.
+/// Marks a response as readable by the page that asked, if its origin is listed. Every response
+/// varies by origin, so that no cache hands one page's answer to another.
 pub(crate) fn apply(request: &HeaderMap, allowed_origins: &[String], response: &mut HeaderMap) {
     response.append(VARY, HeaderValue::from_static("Origin"));
-    let listed = request
-        .get(ORIGIN)
-        .filter(|origin| allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()));
+    let listed = request.get(ORIGIN).filter(|origin| {
+        allowed_origins
+            .iter()
+            .any(|allowed| allowed.as_bytes() == origin.as_bytes())
+    });
     match listed {
         Some(origin) => {
             response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -65,14 +68,21 @@ mod tests {
     fn answer_to(origin: Option<&str>) -> HeaderMap {
         let request = HeaderMap::from_iter(origin.map(|value| (ORIGIN, value.parse().unwrap())));
         let mut response = preflight();
-        apply(&request, &["https://app.example.com".to_owned()], response.headers_mut());
+        apply(
+            &request,
+            &["https://app.example.com".to_owned()],
+            response.headers_mut(),
+        );
         response.headers().clone()
     }
 
     #[test]
     fn lets_a_listed_origin_in() {
         let headers = answer_to(Some("https://app.example.com"));
-        assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "https://app.example.com");
+        assert_eq!(
+            headers[ACCESS_CONTROL_ALLOW_ORIGIN],
+            "https://app.example.com"
+        );
         assert_eq!(headers[VARY], "Origin");
         assert!(headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS));
     }
@@ -89,8 +99,14 @@ mod tests {
             Some("HTTPS://APP.EXAMPLE.COM"),
         ] {
             let headers = answer_to(origin);
-            assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{origin:?}");
-            assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS), "{origin:?}");
+            assert!(
+                !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN),
+                "{origin:?}"
+            );
+            assert!(
+                !headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS),
+                "{origin:?}"
+            );
             assert_eq!(headers[VARY], "Origin");
         }
     }

@@ -1,7 +1,8 @@
 //! The scheduled work: sweep, purge, drain.
 //!
-//! Each step is bounded and independent: one that fails is logged and the next still runs. With [`ROUNDS`] rounds a run
-//! stays within the 50 subrequests of the smallest plan; what is left waits for the next run.
+//! Each step is bounded and independent: one that fails is logged and the next still runs. With
+//! [`ROUNDS`] rounds a run stays within the 50 subrequests of the smallest plan; what is left waits
+//! for the next run.
 
 use crate::{
     db::{Database, DbError, SystemFunction},
@@ -52,7 +53,10 @@ async fn sweep(database: &impl Database) -> Result<Value, DbError> {
     let mut expired = 0;
     for _ in 0..ROUNDS {
         let answer = database
-            .for_system(SystemFunction::SweepUploads, json!({ "limit": SWEEP_LIMIT }))
+            .for_system(
+                SystemFunction::SweepUploads,
+                json!({ "limit": SWEEP_LIMIT }),
+            )
             .await?;
         let count = answer["expired"].as_u64().unwrap_or_default();
         expired += count;

@@ -1,8 +1,9 @@
 //! The way to PostgreSQL: one call of one SQL function, one JSON answer.
 //!
-//! Every function of the schema `attachments_api` takes and returns `jsonb`, sent and received as text, so that only
-//! built-in types cross the wire and no type lookup is needed. A function answers `{"ok": …}` or
-//! `{"error": {"code", "detail", …}}`; the codes are those of `keepsake_shared::error`.
+//! Every function of the schema `attachments_api` takes and returns `jsonb`, sent and received as
+//! text, so that only built-in types cross the wire and no type lookup is needed. A function
+//! answers `{"ok": …}` or `{"error": {"code", "detail", …}}`; the codes are those of
+//! `keepsake_shared::error`.
 
 mod postgres;
 
@@ -62,7 +63,8 @@ pub(crate) enum Call<'a> {
     },
 }
 
-/// Where calls go. A trait so that the transport can change, and so that what stands on it can be tested without one.
+/// Where calls go. A trait so that the transport can change, and so that what stands on it can be
+/// tested without one.
 pub(crate) trait Database {
     /// Makes one call in one transaction and answers with what stands under `ok`.
     ///
@@ -71,7 +73,12 @@ pub(crate) trait Database {
     async fn call(&self, call: Call<'_>) -> Result<Value, DbError>;
 
     /// Makes a call for a caller.
-    async fn for_caller(&self, function: CallerFunction, caller: &Caller, request: Value) -> Result<Value, DbError> {
+    async fn for_caller(
+        &self,
+        function: CallerFunction,
+        caller: &Caller,
+        request: Value,
+    ) -> Result<Value, DbError> {
         self.call(Call::Caller {
             function,
             caller,
@@ -122,7 +129,9 @@ fn open(text: &str) -> Result<Value, DbError> {
     match serde_json::from_str(text) {
         Ok(Envelope::Ok(value)) => Ok(value),
         Ok(Envelope::Error(refusal)) => Err(DbError::Refused(refusal)),
-        Err(error) => Err(DbError::Unexpected(format!("the answer of a SQL function cannot be read: {error}"))),
+        Err(error) => Err(DbError::Unexpected(format!(
+            "the answer of a SQL function cannot be read: {error}"
+        ))),
     }
 }
 
@@ -149,8 +158,14 @@ fn trouble(sqlstate: &str) -> Trouble {
         "57P01" | "57P02" | "57P03" | "57P05" => Trouble::Unavailable,
         // read_only_sql_transaction: a standby while the primary changes
         "25006" => Trouble::Unavailable,
-        // connection_exception, invalid_authorization, invalid_catalog_name, insufficient_resources, system_error
-        code if ["08", "28", "3D", "53", "58"].iter().any(|class| code.starts_with(class)) => Trouble::Unavailable,
+        // connection_exception, invalid_authorization, invalid_catalog_name,
+        // insufficient_resources, system_error
+        code if ["08", "28", "3D", "53", "58"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            Trouble::Unavailable
+        }
         _ => Trouble::Unexpected,
     }
 }
@@ -180,9 +195,20 @@ mod tests {
     fn opens_envelopes() {
         assert_eq!(open(r#"{"ok":{"id":1}}"#), Ok(json!({"id": 1})));
         let refused = open(r#"{"error":{"code":"not_found","detail":"There is no such upload."}}"#);
-        assert!(matches!(refused, Err(DbError::Refused(refusal)) if refusal.code == ErrorCode::NotFound));
-        for broken in ["", "null", "{}", r#"{"error":{"code":"no_such_code","detail":""}}"#, r#"{"ok":1,"error":2}"#] {
-            assert!(matches!(open(broken), Err(DbError::Unexpected(_))), "{broken}");
+        assert!(
+            matches!(refused, Err(DbError::Refused(refusal)) if refusal.code == ErrorCode::NotFound)
+        );
+        for broken in [
+            "",
+            "null",
+            "{}",
+            r#"{"error":{"code":"no_such_code","detail":""}}"#,
+            r#"{"ok":1,"error":2}"#,
+        ] {
+            assert!(
+                matches!(open(broken), Err(DbError::Unexpected(_))),
+                "{broken}"
+            );
         }
     }
 

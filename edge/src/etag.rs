@@ -2,17 +2,20 @@
 
 use axum::http::HeaderValue;
 
-/// Whether an `If-None-Match` header names `tag`, by weak comparison: `W/` is left out of account, `*` names every tag.
+/// Whether an `If-None-Match` header names `tag`, by weak comparison: `W/` is left out of account,
+/// `*` names every tag.
 pub(crate) fn matches(header: Option<&HeaderValue>, tag: &str) -> bool {
-    header.and_then(|value| value.to_str().ok()).is_some_and(|text| {
-        text.split(',').map(str::trim).any(|entry| {
-            entry == "*" || entry.strip_prefix("W/").unwrap_or(entry) == tag
+    header
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|text| {
+            text.split(',')
+                .map(str::trim)
+                .any(|entry| entry == "*" || entry.strip_prefix("W/").unwrap_or(entry) == tag)
         })
-    })
 }
 
-/// Whether an `If-Range` header lets a range stand: absent, or naming exactly `tag`. A date, which this store does not
-/// send, does not.
+/// Whether an `If-Range` header lets a range stand: absent, or naming exactly `tag`. A date, which
+/// this store does not send, does not.
 pub(crate) fn allows_range(header: Option<&HeaderValue>, tag: &str) -> bool {
     header.is_none_or(|value| value.as_bytes() == tag.as_bytes())
 }
@@ -35,7 +38,8 @@ mod tests {
 
     #[test]
     fn compares_strongly_for_ranges() {
-        let allows = |text: &'static str| allows_range(Some(&HeaderValue::from_static(text)), "\"a\"");
+        let allows =
+            |text: &'static str| allows_range(Some(&HeaderValue::from_static(text)), "\"a\"");
         assert!(allows("\"a\"") && allows_range(None, "\"a\""));
         assert!(!allows("W/\"a\"") && !allows("\"b\"") && !allows("Tue, 01 Sep 2026 00:00:00 GMT"));
     }

@@ -1,4 +1,5 @@
-//! Does the store hold what was declared? The rules are in `keepsake_shared::upload`; here the objects are looked at.
+//! Does the store hold what was declared? The rules are in `keepsake_shared::upload`; here the
+//! objects are looked at.
 
 use crate::storage::{Storage, StorageError, StoredObject};
 use futures_util::future::try_join_all;

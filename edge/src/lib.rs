@@ -1,9 +1,10 @@
 //! The Keepsake worker.
 //!
-//! It authenticates, validates, signs, verifies and purges; the rules it applies live in `keepsake_shared`, and what is
-//! true is decided in PostgreSQL. Data flows one way through a request: [`wire`] takes it in, [`auth`], [`body`] and
-//! [`query`] parse it, a handler of [`routes`] checks and acts through [`db`] and [`storage`], and [`problem`] or the
-//! handler renders the answer.
+//! It authenticates, validates, signs, verifies and purges; the rules it applies live in
+//! `keepsake_shared`, and what is true is decided in PostgreSQL. Data flows one way through a
+//! request: [`wire`] takes it in, [`auth`], [`body`] and [`query`] parse it, a handler of
+//! [`routes`] checks and acts through [`db`] and [`storage`], and [`problem`] or the handler
+//! renders the answer.
 
 mod app;
 mod auth;
@@ -38,6 +39,12 @@ use log::Level;
 use serde_json::json;
 use worker::{Context, Env, Result, ScheduleContext, ScheduledEvent, event, web_sys};
 
+/// Prepares a fresh worker.
+#[event(start)]
+fn start() {
+    log::panics();
+}
+
 /// Answers one HTTP request.
 ///
 /// 1. Take it in and give it an id.
@@ -52,7 +59,9 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
     let path = log::shown_path(head.uri.path());
 
     let config = settings::load(&env);
-    let allowed_origins = config.as_ref().map_or_else(|_| Vec::new(), |config| config.allowed_origins.clone());
+    let allowed_origins = config
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |config| config.allowed_origins.clone());
     let answer = match config {
         Ok(_) if head.method == Method::OPTIONS => cors::preflight(),
         Ok(config) => {
@@ -77,8 +86,8 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
     wire::response(answer).await
 }
 
-/// What every answer carries. Nothing is cached unless its handler says so: most answers hold someone's data, and some
-/// a signed URL.
+/// What every answer carries. Nothing is cached unless its handler says so: most answers hold
+/// someone's data, and some a signed URL.
 fn add_common_headers(answer: &mut Response, id: &str) {
     let headers = answer.headers_mut();
     headers
@@ -96,7 +105,11 @@ async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) 
     match (app::database(&env), app::bucket(&env)) {
         (Ok(database), Ok(bucket)) => cron::run(&database, &bucket).await,
         (Err(error), _) | (_, Err(error)) => {
-            log::write(Level::Error, "cron", json!({ "cause": format!("{error:?}") }));
+            log::write(
+                Level::Error,
+                "cron",
+                json!({ "cause": format!("{error:?}") }),
+            );
         }
     }
 }

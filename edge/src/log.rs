@@ -43,7 +43,11 @@ pub(crate) struct Request<'a> {
 
 /// Logs an answered request; a failure of ours as an error.
 pub(crate) fn request(request: &Request<'_>) {
-    let level = if request.status >= 500 { Level::Error } else { Level::Info };
+    let level = if request.status >= 500 {
+        Level::Error
+    } else {
+        Level::Info
+    };
     let mut fields = json!({
         "request_id": request.id,
         "method": request.method.as_str(),
@@ -58,6 +62,15 @@ pub(crate) fn request(request: &Request<'_>) {
         }
     }
     write(level, "request", fields);
+}
+
+/// Logs a panic as the other failures are logged. It ends the request; the runtime starts the worker
+/// anew for the next one.
+pub(crate) fn panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        write(Level::Error, "panic", json!({ "place": place }));
+    }));
 }
 
 /// A path as it may be shown: the token of an object URL is a credential, so it is left out.

@@ -1,8 +1,8 @@
 //! Deleting the bytes of purged rows.
 //!
-//! A purge leaves the object keys of its rows in an outbox, in the same transaction. Here they are leased, deleted from
-//! the store, and settled. A crash between any two of these lets the lease run out, and the next run takes over:
-//! deleting an object twice is harmless.
+//! A purge leaves the object keys of its rows in an outbox, in the same transaction. Here they are
+//! leased, deleted from the store, and settled. A crash between any two of these lets the lease run
+//! out, and the next run takes over: deleting an object twice is harmless.
 
 use crate::{
     db::{Database, DbError, SystemFunction},
@@ -55,7 +55,10 @@ pub(crate) async fn drain(
             break;
         }
         let full = objects.len() >= MAX_DELETE as usize;
-        let keys: Vec<String> = objects.iter().map(|object| object.object_key.clone()).collect();
+        let keys: Vec<String> = objects
+            .iter()
+            .map(|object| object.object_key.clone())
+            .collect();
         let outcome = storage.delete_many(&keys).await;
         let request = match &outcome {
             Ok(()) => {
@@ -72,7 +75,9 @@ pub(crate) async fn drain(
                 json!({ "lease": lease, "deleted": [], "failed": failed })
             }
         };
-        database.for_system(SystemFunction::SettleObjects, request).await?;
+        database
+            .for_system(SystemFunction::SettleObjects, request)
+            .await?;
         if !full || outcome.is_err() {
             break;
         }
@@ -82,6 +87,9 @@ pub(crate) async fn drain(
 
 async fn take(database: &impl Database) -> Result<Lease, DbError> {
     let request = json!({ "limit": MAX_DELETE, "lease_seconds": LEASE_SECONDS });
-    let answer = database.for_system(SystemFunction::LeaseObjects, request).await?;
-    serde_json::from_value(answer).map_err(|error| DbError::Unexpected(format!("lease_objects: {error}")))
+    let answer = database
+        .for_system(SystemFunction::LeaseObjects, request)
+        .await?;
+    serde_json::from_value(answer)
+        .map_err(|error| DbError::Unexpected(format!("lease_objects: {error}")))
 }

@@ -1,8 +1,9 @@
 //! How every failure leaves the worker: RFC 9457 `application/problem+json` with a stable code.
 //!
-//! A handler answers `Err(ApiError)`. The response it turns into is empty and carries the error along; [`render`]
-//! writes the body at the rim, where the request's id and path are known, and also takes care of whatever an
-//! unmatched route or the framework itself answered. So no failure leaves in another shape.
+//! A handler answers `Err(ApiError)`. The response it turns into is empty and carries the error
+//! along; [`render`] writes the body at the rim, where the request's id and path are known, and
+//! also takes care of whatever an unmatched route or the framework itself answered. So no failure
+//! leaves in another shape.
 
 use axum::{
     body::Body,
@@ -57,7 +58,10 @@ impl ApiError {
 
     /// Nothing there, or nothing the caller may know of: both look the same.
     pub(crate) fn not_found(what: &str) -> Self {
-        Self::new(ErrorCode::NotFound, format_args!("There is no such {what}."))
+        Self::new(
+            ErrorCode::NotFound,
+            format_args!("There is no such {what}."),
+        )
     }
 
     /// A request whose fields are wrong, with everything that is.
@@ -116,7 +120,11 @@ pub(crate) struct Failure {
 /// Writes the problem document of a failed response; leaves every other response as it is.
 ///
 /// `path` is the request's path as it may be shown: without a token.
-pub(crate) fn render(response: Response, path: &str, request_id: &str) -> (Response, Option<Failure>) {
+pub(crate) fn render(
+    response: Response,
+    path: &str,
+    request_id: &str,
+) -> (Response, Option<Failure>) {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return (response, None);
@@ -152,7 +160,9 @@ pub(crate) fn render(response: Response, path: &str, request_id: &str) -> (Respo
 /// A failure that came from the router and not from a handler.
 fn unexplained(status: StatusCode) -> ApiError {
     match status {
-        StatusCode::NOT_FOUND => ApiError::new(ErrorCode::NotFound, "There is nothing at this path."),
+        StatusCode::NOT_FOUND => {
+            ApiError::new(ErrorCode::NotFound, "There is nothing at this path.")
+        }
         StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             ErrorCode::MethodNotAllowed,
             "This path does not take this method: the Allow header lists those it takes.",

@@ -22,11 +22,16 @@ impl Query {
     /// 400 `unknown_field` for another parameter, `invalid_field` for one given twice.
     pub(crate) fn parse(text: Option<&str>, known: &[&str]) -> Result<Self, ApiError> {
         let mut pairs: Vec<(String, String)> = Vec::new();
-        for (name, value) in worker::url::form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
+        for (name, value) in
+            worker::url::form_urlencoded::parse(text.unwrap_or_default().as_bytes())
+        {
             if !known.contains(&name.as_ref()) {
                 let detail = match known {
                     [] => "This path takes no query parameters.".to_owned(),
-                    names => format!("This path knows these query parameters alone: {}.", names.join(", ")),
+                    names => format!(
+                        "This path knows these query parameters alone: {}.",
+                        names.join(", ")
+                    ),
                 };
                 return Err(refused(ErrorCode::UnknownField, &name, &detail));
             }
@@ -72,7 +77,12 @@ impl Query {
             u32::from_str(value)
                 .ok()
                 .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-                .ok_or_else(|| invalid("limit", &format!("must be a whole number from 1 to {MAX_LIMIT}")))
+                .ok_or_else(|| {
+                    invalid(
+                        "limit",
+                        &format!("must be a whole number from 1 to {MAX_LIMIT}"),
+                    )
+                })
         })
     }
 

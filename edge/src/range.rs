@@ -19,8 +19,8 @@ pub(crate) enum ByteRange {
 impl ByteRange {
     /// Reads a `Range` header for an object of `size` bytes.
     ///
-    /// A header that is not one single byte range counts as absent, as §14.2 allows: another unit, several ranges, or
-    /// broken syntax.
+    /// A header that is not one single byte range counts as absent, as §14.2 allows: another unit,
+    /// several ranges, or broken syntax.
     pub(crate) fn parse(header: Option<&str>, size: u64) -> Self {
         let Some((first, last)) = header
             .and_then(|text| text.trim().strip_prefix("bytes="))

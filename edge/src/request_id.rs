@@ -9,7 +9,8 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id taken over from a caller.
 const MAX_BYTES: usize = 64;
 
-/// The caller's own id, if it is a plain short word (so that a chain of services can share one), else a new one.
+/// The caller's own id, if it is a plain short word (so that a chain of services can share one),
+/// else a new one.
 pub(crate) fn of(headers: &HeaderMap) -> String {
     headers
         .get(HEADER)

@@ -30,7 +30,10 @@ pub(crate) async fn answer(request: Request, app: App) -> Response {
 
 /// The route that answered, if one matched.
 pub(crate) fn matched(response: &Response) -> Option<&str> {
-    response.extensions().get::<MatchedPath>().map(MatchedPath::as_str)
+    response
+        .extensions()
+        .get::<MatchedPath>()
+        .map(MatchedPath::as_str)
 }
 
 fn router(app: App) -> Router {
@@ -40,7 +43,10 @@ fn router(app: App) -> Router {
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
         .route("/v1/attachments", get(attachments::list))
-        .route("/v1/attachments/{id}", get(attachments::get).delete(attachments::delete))
+        .route(
+            "/v1/attachments/{id}",
+            get(attachments::get).delete(attachments::delete),
+        )
         .route("/v1/attachments/{id}/content", get(attachments::content))
         .route("/v1/attachments/{id}/restore", post(attachments::restore))
         .route(
@@ -92,21 +98,31 @@ fn id<T: FromStr>(text: &str) -> Result<T, ApiError>
 where
     T::Err: std::fmt::Display,
 {
-    text.parse()
-        .map_err(|error| ApiError::new(ErrorCode::InvalidId, format_args!("The path was refused: {error}.")))
+    text.parse().map_err(|error| {
+        ApiError::new(
+            ErrorCode::InvalidId,
+            format_args!("The path was refused: {error}."),
+        )
+    })
 }
 
 /// An answer of the database, in the form it has promised.
 fn expect<T: DeserializeOwned>(answer: Value) -> Result<T, ApiError> {
-    serde_json::from_value(answer)
-        .map_err(|error| ApiError::internal(format_args!("the database's answer has another form: {error}")))
+    serde_json::from_value(answer).map_err(|error| {
+        ApiError::internal(format_args!(
+            "the database's answer has another form: {error}"
+        ))
+    })
 }
 
-/// The last gate before anything is signed: an object of another tenant never is, whatever the database said.
+/// The last gate before anything is signed: an object of another tenant never is, whatever the
+/// database said.
 fn own(caller: &Caller, key: ObjectKey) -> Result<ObjectKey, ApiError> {
     if *key.tenant() == caller.tenant {
         Ok(key)
     } else {
-        Err(ApiError::internal("the database named an object of another tenant"))
+        Err(ApiError::internal(
+            "the database named an object of another tenant",
+        ))
     }
 }

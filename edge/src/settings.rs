@@ -1,11 +1,12 @@
-//! Reads the settings from the worker's environment, once per isolate: a new deployment starts a new one.
+//! Reads the settings from the worker's environment, once per isolate: a new deployment starts a
+//! new one.
 
 use crate::{
     config::{Config, ConfigError},
     problem::ApiError,
 };
 use std::sync::{Arc, OnceLock};
-use worker::Env;
+use worker::{Env, js_sys::Reflect, wasm_bindgen::JsValue};
 
 static CONFIG: OnceLock<Arc<Config>> = OnceLock::new();
 
@@ -22,12 +23,12 @@ pub(crate) fn load(env: &Env) -> Result<Arc<Config>, ApiError> {
 }
 
 fn lookup(env: &Env, name: &'static str) -> Result<Option<String>, ConfigError> {
-    match env.var(name) {
-        Ok(value) => Ok(Some(value.to_string())),
-        Err(worker::Error::BindingError(_)) => Ok(None),
-        Err(_) => Err(ConfigError {
-            name,
-            problem: "must be a string: put it in quotes".to_owned(),
-        }),
+    let value = Reflect::get(env, &name.into()).unwrap_or(JsValue::UNDEFINED);
+    if value.is_undefined() {
+        return Ok(None);
     }
+    value.as_string().map(Some).ok_or_else(|| ConfigError {
+        name,
+        problem: "must be a string: put it in quotes".to_owned(),
+    })
 }

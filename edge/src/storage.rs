@@ -1,7 +1,7 @@
 //! Where the bytes are.
 //!
-//! [`Storage`] is what the rest of the worker asks of any store. The bucket binding ([`Bucket`]) also moves the bytes
-//! itself, for the upload and download URLs that the worker signs and serves.
+//! [`Storage`] is what the rest of the worker asks of any store. The bucket binding ([`Bucket`])
+//! also moves the bytes itself, for the upload and download URLs that the worker signs and serves.
 
 mod bucket;
 mod signer;
@@ -21,7 +21,8 @@ pub(crate) const MAX_DELETE: u32 = 1000;
 
 /// What every store can do.
 pub(crate) trait Storage {
-    /// Looks at an object as it is stored: its size, its checksum, and its first bytes. `None` when it is not there.
+    /// Looks at an object as it is stored: its size, its checksum, and its first bytes. `None` when
+    /// it is not there.
     async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError>;
 
     /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.

@@ -1,15 +1,19 @@
-//! Between the runtime's requests and responses and those of axum, without losing what matters on the way: the body of
-//! an upload goes to the bucket, and the body of a download to the client, as the runtime's own streams, so that their
-//! length is known and no byte passes through the worker's memory.
+//! Between the runtime's requests and responses and those of axum, without losing what matters on
+//! the way: the body of an upload goes to the bucket, and the body of a download to the client, as
+//! the runtime's own streams, so that their length is known and no byte passes through the worker's
+//! memory.
 
 use axum::{
     body::Body,
     http::{Method, Request, Response},
 };
 use http_body_util::BodyExt;
-use worker::{Headers, ResponseBuilder, Result, send::SendWrapper, web_sys, web_sys::ReadableStream};
+use worker::{
+    Headers, ResponseBuilder, Result, send::SendWrapper, web_sys, web_sys::ReadableStream,
+};
 
-/// A stream of the runtime that rides along in the extensions of a request or response, in place of its body.
+/// A stream of the runtime that rides along in the extensions of a request or response, in place of
+/// its body.
 #[derive(Debug, Clone)]
 pub(crate) struct RawBody(SendWrapper<ReadableStream>);
 
@@ -23,7 +27,8 @@ impl RawBody {
     }
 }
 
-/// Takes a request in. A PUT keeps its body as a [`RawBody`]; every other body is read through axum.
+/// Takes a request in. A PUT keeps its body as a [`RawBody`]; every other body is read through
+/// axum.
 ///
 /// # Errors
 /// A request that the runtime itself cannot describe.

@@ -1,6 +1,7 @@
 //! The one implementation: tokio-postgres over a worker socket, through a Hyperdrive binding.
 //!
-//! A connection lives for one call: a socket belongs to the request that opened it, and Hyperdrive keeps the real pool.
+//! A connection lives for one call: a socket belongs to the request that opened it, and Hyperdrive
+//! keeps the real pool.
 
 use super::{Call, CallerFunction, Database, DbError, SystemFunction, Trouble, open, trouble};
 use futures_util::{
@@ -32,7 +33,10 @@ impl Database for Hyperdrive {
         loop {
             let answer = self.within_time(statement, &arguments).await;
             match answer {
-                Err(Failure { trouble: Trouble::Retry, .. }) if attempt < ATTEMPTS => attempt += 1,
+                Err(Failure {
+                    trouble: Trouble::Retry,
+                    ..
+                }) if attempt < ATTEMPTS => attempt += 1,
                 Err(failure) => return Err(failure.into()),
                 Ok(text) => return open(&text),
             }
@@ -52,7 +56,8 @@ impl Hyperdrive {
     }
 
     async fn query(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        // Hyperdrive is reached inside Cloudflare's own network and speaks TLS to the database itself.
+        // Hyperdrive is reached inside Cloudflare's own network and speaks TLS to the database
+        // itself.
         let socket = Socket::builder()
             .secure_transport(SecureTransport::Off)
             .connect(self.0.host(), self.0.port())
@@ -67,14 +72,17 @@ impl Hyperdrive {
             .application_name("keepsake")
             .connect_raw(socket, NoTls)
             .await?;
-        // Moves the bytes in the background; ends, with a goodbye to the server, once the client is dropped. What goes
-        // wrong with it the client sees too.
+        // Moves the bytes in the background; ends, with a goodbye to the server, once the client is
+        // dropped. What goes wrong with it the client sees too.
         spawn_local(connection.map(drop));
         let arguments: Vec<_> = arguments
             .iter()
             .map(|argument| (argument as &(dyn ToSql + Sync), Type::TEXT))
             .collect();
-        Ok(client.query_typed_one(statement, &arguments).await?.try_get(0)?)
+        Ok(client
+            .query_typed_one(statement, &arguments)
+            .await?
+            .try_get(0)?)
     }
 }
 
@@ -127,7 +135,10 @@ fn statement(call: &Call<'_>) -> (&'static str, Vec<String>) {
             function,
             caller,
             request,
-        } => (for_caller(*function), vec![caller.claims.clone(), request.to_string()]),
+        } => (
+            for_caller(*function),
+            vec![caller.claims.clone(), request.to_string()],
+        ),
         Call::System { function, request } => (for_system(*function), vec![request.to_string()]),
     }
 }
@@ -135,7 +146,11 @@ fn statement(call: &Call<'_>) -> (&'static str, Vec<String>) {
 const fn for_caller(function: CallerFunction) -> &'static str {
     macro_rules! sql {
         ($name:literal) => {
-            concat!("SELECT attachments_api.", $name, "($1::text::jsonb, $2::text::jsonb)::text")
+            concat!(
+                "SELECT attachments_api.",
+                $name,
+                "($1::text::jsonb, $2::text::jsonb)::text"
+            )
         };
     }
     match function {

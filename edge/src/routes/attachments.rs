@@ -77,7 +77,10 @@ pub(crate) async fn get(
         .for_caller(CallerFunction::GetAttachment, &caller, request)
         .await?;
     add_content_url(&app, &mut answer);
-    let tag = format!("\"{}\"", Sha256Digest::of(answer.to_string().as_bytes()).to_hex());
+    let tag = format!(
+        "\"{}\"",
+        Sha256Digest::of(answer.to_string().as_bytes()).to_hex()
+    );
     let mut response = if etag::matches(headers.get(IF_NONE_MATCH), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -96,7 +99,8 @@ pub(crate) async fn get(
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the id and the query; malformed → 400.
 /// 3. Look it up; not there, not available, or another tenant's → 404.
-/// 4. 302 to a signed URL. It is shown in place only if `inline` is asked for and the type is safe to show.
+/// 4. 302 to a signed URL. It is shown in place only if `inline` is asked for and the type is safe
+///    to show.
 #[worker::send]
 pub(crate) async fn content(
     State(app): State<App>,
@@ -150,8 +154,8 @@ pub(crate) async fn delete(
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id; malformed → 400.
-/// 3. Undo its deletion in the database; nothing there → 404, something took its place → 409 with every conflict,
-///    purged → 410.
+/// 3. Undo its deletion in the database; nothing there → 404, something took its place → 409 with
+///    every conflict, purged → 410.
 /// 4. 200 with what was restored; nothing for one that is not deleted.
 #[worker::send]
 pub(crate) async fn restore(

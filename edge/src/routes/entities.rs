@@ -20,7 +20,8 @@ use axum::{
 use keepsake_shared::{EntityId, EntityType};
 use serde_json::{Value, json};
 
-/// `GET /v1/{entity}/{id}/attachments?limit&cursor`: what is attached to one thing, a page at a time.
+/// `GET /v1/{entity}/{id}/attachments?limit&cursor`: what is attached to one thing, a page at a
+/// time.
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the ids and the query; malformed → 400.
@@ -40,12 +41,14 @@ pub(crate) async fn list(
     page(&app, &caller, request).await
 }
 
-/// `DELETE /v1/{entity}/{id}`: deletes a thing with everything that hangs on it, so that it can be restored.
+/// `DELETE /v1/{entity}/{id}`: deletes a thing with everything that hangs on it, so that it can be
+/// restored.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the ids; malformed → 400.
 /// 3. Soft-delete it in the database; nothing there → 404, something in use forbids it → 409.
-/// 4. 204 with the deletion's id in `keepsake-deletion`; the same again for a thing already deleted.
+/// 4. 204 with the deletion's id in `keepsake-deletion`; the same again for a thing already
+///    deleted.
 #[worker::send]
 pub(crate) async fn delete(
     State(app): State<App>,
@@ -64,8 +67,8 @@ pub(crate) async fn delete(
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the ids; malformed → 400.
-/// 3. Undo its deletion in the database; nothing there → 404, something took its place → 409 with every conflict,
-///    purged → 410.
+/// 3. Undo its deletion in the database; nothing there → 404, something took its place → 409 with
+///    every conflict, purged → 410.
 /// 4. 200 with what was restored; nothing for a thing that is not deleted.
 #[worker::send]
 pub(crate) async fn restore(

@@ -20,7 +20,10 @@ use serde_json::json;
 /// 2. With `deep`, ask the database; no answer → 503.
 /// 3. 200.
 #[worker::send]
-pub(crate) async fn check(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+pub(crate) async fn check(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
     let query = Query::parse(query.as_deref(), &["deep"])?;
     if !query.flag("deep")? {
         return json(StatusCode::OK, &json!({ "status": "ok" }));

@@ -1,5 +1,5 @@
-//! The bytes themselves: `/v1/objects/{token}`. The token in the URL is the whole permission, so no bearer is asked for,
-//! and the database is not either.
+//! The bytes themselves: `/v1/objects/{token}`. The token in the URL is the whole permission, so no
+//! bearer is asked for, and the database is not either.
 
 use super::{Params, header};
 use crate::{
@@ -15,14 +15,15 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{
-            ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-            CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+            ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
+            CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
         },
     },
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
-    ErrorCode, FieldError, FileName, MediaType, ObjectKey, ObjectToken, Sha256Digest, TokenError, content_disposition,
+    ErrorCode, FieldError, FileName, MediaType, ObjectKey, ObjectToken, Sha256Digest, TokenError,
+    content_disposition,
 };
 use time::OffsetDateTime;
 
@@ -39,10 +40,10 @@ struct Permitted {
 /// `PUT /v1/objects/{token}`: takes in exactly the object that was declared, once.
 ///
 /// 1. The token is ours, for an upload, and not expired; else 403.
-/// 2. `Content-Length` is the declared one, and so are `Content-Type`, `If-None-Match: *` and the SHA-256 header; else
-///    422 with each that is not.
-/// 3. Stream the body into the bucket, which checks the SHA-256 and refuses to overwrite; wrong bytes → 422, something
-///    there already → 412, the bucket fails → 503. Nothing is stored then.
+/// 2. `Content-Length` is the declared one, and so are `Content-Type`, `If-None-Match: *` and the
+///    SHA-256 header; else 422 with each that is not.
+/// 3. Stream the body into the bucket, which checks the SHA-256 and refuses to overwrite; wrong
+///    bytes → 422, something there already → 412, the bucket fails → 503. Nothing is stored then.
 /// 4. 201.
 #[worker::send]
 pub(crate) async fn store(
@@ -86,7 +87,8 @@ pub(crate) async fn store(
 /// `GET /v1/objects/{token}`: sends the object, or a part of it.
 ///
 /// 1. The token is ours, for a download, and not expired; else 403.
-/// 2. Read `Range`; one that the object does not reach → 416. `If-Range` with another ETag sets the range aside.
+/// 2. Read `Range`; one that the object does not reach → 416. `If-Range` with another ETag sets the
+///    range aside.
 /// 3. Open the object; not there any more → 404, the bucket fails → 503.
 /// 4. `If-None-Match` names its ETag → 304.
 /// 5. 206 with the part, or 200 with the whole, as a stream.
@@ -183,7 +185,9 @@ fn check_headers(
     media_type: MediaType,
     sha256: &Sha256Digest,
 ) -> Result<(), ApiError> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
     if length.and_then(|text| text.parse().ok()) != Some(size) {
         return Err(length_mismatch(size));
     }
@@ -195,7 +199,11 @@ fn check_headers(
     ];
     let errors: Vec<FieldError> = fixed
         .into_iter()
-        .filter(|(name, value)| headers.get(name).is_none_or(|given| given.as_bytes() != value.as_bytes()))
+        .filter(|(name, value)| {
+            headers
+                .get(name)
+                .is_none_or(|given| given.as_bytes() != value.as_bytes())
+        })
         .map(|(name, value)| {
             FieldError::new(
                 format!("/headers/{name}"),
@@ -216,7 +224,10 @@ fn check_headers(
 }
 
 fn wanted_range(headers: &HeaderMap, size: u64) -> ByteRange {
-    ByteRange::parse(headers.get(RANGE).and_then(|value| value.to_str().ok()), size)
+    ByteRange::parse(
+        headers.get(RANGE).and_then(|value| value.to_str().ok()),
+        size,
+    )
 }
 
 fn unsatisfiable(size: u64) -> Result<ApiError, ApiError> {
@@ -241,9 +252,13 @@ fn respond(
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     let disposition = content_disposition(&permitted.file_name, permitted.inline);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(permitted.media_type.as_str()));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(permitted.media_type.as_str()),
+    );
     headers.insert(CONTENT_DISPOSITION, header(&disposition)?);
-    // Should a browser show the file after all, it runs no script, loads nothing, and has no origin.
+    // Should a browser show the file after all, it runs no script, loads nothing, and has no
+    // origin.
     headers.insert(
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; sandbox"),
@@ -251,7 +266,10 @@ fn respond(
     let (status, length) = match range {
         ByteRange::Part { offset, length } => {
             let last = offset + length - 1;
-            headers.insert(CONTENT_RANGE, header(&format!("bytes {offset}-{last}/{}", found.size))?);
+            headers.insert(
+                CONTENT_RANGE,
+                header(&format!("bytes {offset}-{last}/{}", found.size))?,
+            );
             (StatusCode::PARTIAL_CONTENT, length)
         }
         ByteRange::Whole | ByteRange::Unsatisfiable => (StatusCode::OK, found.size),
@@ -264,8 +282,9 @@ fn respond(
     Ok(response)
 }
 
-/// The bytes under a key never change, so a browser may keep them, which seeking in a film needs; but no longer than
-/// the URL itself works, so that keeping them gives nothing that the URL does not.
+/// The bytes under a key never change, so a browser may keep them, which seeking in a film needs;
+/// but no longer than the URL itself works, so that keeping them gives nothing that the URL does
+/// not.
 fn cache_control(permitted: &Permitted) -> Result<HeaderValue, ApiError> {
     let seconds = (permitted.expires_at - clock::now()).whole_seconds().max(0);
     header(&format!("private, max-age={seconds}"))

@@ -1,10 +1,6 @@
 //! Upload sets: `/v1/uploads`.
 
-use super::{
-    Params,
-    attachments::add_content_url,
-    expect, header, id, json, own,
-};
+use super::{Params, attachments::add_content_url, expect, header, id, json, own};
 use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
@@ -50,8 +46,10 @@ const PENDING: &str = "pending";
 /// `POST /v1/uploads`: declares 1..N files and answers with a signed PUT for each.
 ///
 /// 1. A caller who may write; else 401 or 403.
-/// 2. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another type → 415.
-/// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that kind.
+/// 2. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another
+///    type → 415.
+/// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that
+///    kind.
 /// 4. Write the set and its pending attachments in the database; a name that is taken → 409.
 /// 5. Sign one URL per file, each locking length, type, SHA-256 and no-overwrite.
 /// 6. 201 with `Location`.
@@ -67,7 +65,11 @@ pub(crate) async fn create(
     let expires_at = Signer(&app).upload_expiry();
     let answer = app
         .database()?
-        .for_caller(CallerFunction::CreateUpload, &caller, declaration(&checked, expires_at)?)
+        .for_caller(
+            CallerFunction::CreateUpload,
+            &caller,
+            declaration(&checked, expires_at)?,
+        )
         .await?;
     let set: UploadSet = expect(answer)?;
     let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
@@ -75,17 +77,19 @@ pub(crate) async fn create(
     Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
 }
 
-/// `POST /v1/uploads/{id}/complete`: makes the whole set visible, if every file is what was declared.
+/// `POST /v1/uploads/{id}/complete`: makes the whole set visible, if every file is what was
+/// declared.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id; malformed → 400.
-/// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to step 7.
+/// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
+///    step 7.
 /// 4. Its time is over → 410.
-/// 5. Look at every object: length, SHA-256, first bytes. A wrong one → the set is rejected, its rows and objects are
-///    removed, 422 with the problems of every file.
+/// 5. Look at every object: length, SHA-256, first bytes. A wrong one → the set is rejected, its
+///    rows and objects are removed, 422 with the problems of every file.
 /// 6. Otherwise a missing one → 409, with each that is missing; nothing changes.
-/// 7. Make all files available in one transaction; 200. Again for a set already completed; a rejected one → 422, an
-///    aborted one → 409, an expired one → 410.
+/// 7. Make all files available in one transaction; 200. Again for a set already completed; a
+///    rejected one → 422, an aborted one → 409, an expired one → 410.
 #[worker::send]
 pub(crate) async fn complete(
     State(app): State<App>,
@@ -107,11 +111,17 @@ pub(crate) async fn complete(
         match verdict(&inspected) {
             Verdict::Complete => {}
             Verdict::Incomplete => return Err(incomplete(&inspected)),
-            Verdict::Wrong => return Err(reject(&database, &bucket, &caller, &set, &inspected).await?),
+            Verdict::Wrong => {
+                return Err(reject(&database, &bucket, &caller, &set, &inspected).await?);
+            }
         }
     }
     let mut answer = database
-        .for_caller(CallerFunction::CompleteUpload, &caller, json!({ "upload_id": upload }))
+        .for_caller(
+            CallerFunction::CompleteUpload,
+            &caller,
+            json!({ "upload_id": upload }),
+        )
         .await?;
     let attachments = answer.get_mut("attachments").and_then(Value::as_array_mut);
     for attachment in attachments.into_iter().flatten() {
@@ -120,7 +130,8 @@ pub(crate) async fn complete(
     json(StatusCode::OK, &answer)
 }
 
-/// `GET /v1/uploads/{id}`: where a set stands, and why. A browser cannot read what a store answered; this can be read.
+/// `GET /v1/uploads/{id}`: where a set stands, and why. A browser cannot read what a store
+/// answered; this can be read.
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the id; malformed → 400.
@@ -136,9 +147,15 @@ pub(crate) async fn get(
     let set = look_up(&app.database()?, &caller, id(&upload)?).await?;
     let files: Vec<Value> = if set.state == PENDING {
         let inspected = inspect(&app.bucket()?, &set.files).await?;
-        inspected.iter().map(|one| status(one, one.problem_list())).collect()
+        inspected
+            .iter()
+            .map(|one| status(one, one.problem_list()))
+            .collect()
     } else {
-        set.files.iter().map(|file| closed(file, set.report.as_deref())).collect()
+        set.files
+            .iter()
+            .map(|file| closed(file, set.report.as_deref()))
+            .collect()
     };
     let answer = json!({
         "id": set.id,
@@ -165,13 +182,21 @@ pub(crate) async fn abort(
     let upload: UploadId = id(&upload)?;
     let database = app.database()?;
     database
-        .for_caller(CallerFunction::AbortUpload, &caller, json!({ "upload_id": upload }))
+        .for_caller(
+            CallerFunction::AbortUpload,
+            &caller,
+            json!({ "upload_id": upload }),
+        )
         .await?;
     let bucket = app.bucket()?;
     app.after_answer(async move {
         if let Err(error) = outbox::drain(&database, &bucket, 1).await {
             // The outbox keeps them; the next scheduled run tries again.
-            log::write(Level::Error, "drain", json!({ "cause": format!("{error:?}") }));
+            log::write(
+                Level::Error,
+                "drain",
+                json!({ "cause": format!("{error:?}") }),
+            );
         }
     });
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -198,7 +223,12 @@ fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Va
     }))
 }
 
-fn signed(app: &App, caller: &Caller, set: UploadSet, expires_at: OffsetDateTime) -> Result<Value, ApiError> {
+fn signed(
+    app: &App,
+    caller: &Caller,
+    set: UploadSet,
+    expires_at: OffsetDateTime,
+) -> Result<Value, ApiError> {
     let expires = rfc3339(expires_at)?;
     let files = set
         .files
@@ -219,13 +249,24 @@ fn signed(app: &App, caller: &Caller, set: UploadSet, expires_at: OffsetDateTime
     Ok(json!({ "id": set.id, "expires_at": expires, "files": files }))
 }
 
-async fn look_up(database: &impl Database, caller: &Caller, upload: UploadId) -> Result<UploadSet, ApiError> {
+async fn look_up(
+    database: &impl Database,
+    caller: &Caller,
+    upload: UploadId,
+) -> Result<UploadSet, ApiError> {
     let request = json!({ "upload_id": upload });
-    expect(database.for_caller(CallerFunction::GetUpload, caller, request).await?)
+    expect(
+        database
+            .for_caller(CallerFunction::GetUpload, caller, request)
+            .await?,
+    )
 }
 
 fn incomplete(inspected: &[Inspected<'_>]) -> ApiError {
-    let missing = inspected.iter().filter(|one| !one.problems.is_empty()).count();
+    let missing = inspected
+        .iter()
+        .filter(|one| !one.problems.is_empty())
+        .count();
     ApiError::new(
         ErrorCode::NotUploaded,
         format_args!(
@@ -236,8 +277,9 @@ fn incomplete(inspected: &[Inspected<'_>]) -> ApiError {
     .with_errors(field_errors(inspected))
 }
 
-/// Closes a set that can never become complete: its rows first, in one transaction, and then its objects. Should the
-/// store fail here, or the worker stop, the outbox still holds the objects' keys.
+/// Closes a set that can never become complete: its rows first, in one transaction, and then its
+/// objects. Should the store fail here, or the worker stop, the outbox still holds the objects'
+/// keys.
 async fn reject(
     database: &impl Database,
     storage: &impl Storage,
@@ -249,7 +291,11 @@ async fn reject(
     database
         .for_caller(CallerFunction::RejectUpload, caller, request)
         .await?;
-    let keys: Vec<String> = set.files.iter().map(|file| file.object_key.as_str().to_owned()).collect();
+    let keys: Vec<String> = set
+        .files
+        .iter()
+        .map(|file| file.object_key.as_str().to_owned())
+        .collect();
     if let Err(error) = storage.delete_many(&keys).await {
         log::write(Level::Error, "reject", json!({ "cause": error.0 }));
     }

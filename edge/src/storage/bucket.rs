@@ -3,7 +3,9 @@
 use super::{Storage, StorageError, StoredObject};
 use crate::range::ByteRange;
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest, sniff::SNIFF_BYTES};
-use worker::{Conditional, Data, HttpMetadata, Object, Range, ResponseBody, web_sys::ReadableStream};
+use worker::{
+    Conditional, Data, HttpMetadata, Object, Range, ResponseBody, web_sys::ReadableStream,
+};
 
 /// R2's own number for "the checksum you specified did not match what we received"
 /// (<https://developers.cloudflare.com/r2/api/error-codes/>).
@@ -73,8 +75,9 @@ impl Storage for Bucket {
 }
 
 impl Bucket {
-    /// Stores a stream of known length, if nothing is stored under its key yet and its bytes have this SHA-256. The
-    /// bytes go from the client to the bucket without passing through the worker's memory.
+    /// Stores a stream of known length, if nothing is stored under its key yet and its bytes have
+    /// this SHA-256. The bytes go from the client to the bucket without passing through the
+    /// worker's memory.
     pub(crate) async fn put(
         &self,
         key: &ObjectKey,
@@ -117,10 +120,16 @@ impl Bucket {
     }
 
     /// An object's bytes, or a part of them, as a stream the runtime moves by itself.
-    pub(crate) async fn get(&self, key: &ObjectKey, range: ByteRange) -> Result<Option<Download>, StorageError> {
+    pub(crate) async fn get(
+        &self,
+        key: &ObjectKey,
+        range: ByteRange,
+    ) -> Result<Option<Download>, StorageError> {
         let request = self.0.get(key.as_str());
         let request = match range {
-            ByteRange::Part { offset, length } => request.range(Range::OffsetWithLength { offset, length }),
+            ByteRange::Part { offset, length } => {
+                request.range(Range::OffsetWithLength { offset, length })
+            }
             ByteRange::Whole | ByteRange::Unsatisfiable => request,
         };
         let Some(object) = request.execute().await.map_err(failed("get"))? else {

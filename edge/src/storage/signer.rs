@@ -16,7 +16,8 @@ pub(crate) struct Signer<'a>(pub(crate) &'a App);
 pub(crate) struct SignedUpload {
     /// Where to.
     pub(crate) url: String,
-    /// Every header it must carry, as a JSON object. `Content-Length`, which clients set themselves, is fixed too.
+    /// Every header it must carry, as a JSON object. `Content-Length`, which clients set
+    /// themselves, is fixed too.
     pub(crate) headers: Value,
 }
 
@@ -26,7 +27,8 @@ impl Signer<'_> {
         clock::now() + Duration::from_secs(self.0.config.upload_ttl)
     }
 
-    /// A URL that stores one object: exactly this long, of this type and content, and never over another.
+    /// A URL that stores one object: exactly this long, of this type and content, and never over
+    /// another.
     pub(crate) fn upload(
         &self,
         key: ObjectKey,
@@ -51,8 +53,8 @@ impl Signer<'_> {
         }
     }
 
-    /// A URL that reads one object, under the name its uploader gave it. It is shown in place only if that is asked for
-    /// and its type is safe to show.
+    /// A URL that reads one object, under the name its uploader gave it. It is shown in place only
+    /// if that is asked for and its type is safe to show.
     pub(crate) fn download(
         &self,
         key: ObjectKey,
@@ -72,7 +74,15 @@ impl Signer<'_> {
     }
 
     fn url(&self, token: &ObjectToken) -> String {
-        let origin = self.0.config.objects_origin.as_deref().unwrap_or(&self.0.origin);
-        format!("{origin}/v1/objects/{}", token.sign(&self.0.config.url_keys))
+        let origin = self
+            .0
+            .config
+            .objects_origin
+            .as_deref()
+            .unwrap_or(&self.0.origin);
+        format!(
+            "{origin}/v1/objects/{}",
+            token.sign(&self.0.config.url_keys)
+        )
     }
 }
