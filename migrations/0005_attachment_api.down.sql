@@ -1,0 +1,10 @@
+DROP FUNCTION attachments_api.restore_entity(jsonb, jsonb);
+DROP FUNCTION attachments_api.delete_entity(jsonb, jsonb);
+DROP FUNCTION attachments_api.restore_attachment(jsonb, jsonb);
+DROP FUNCTION attachments_api.delete_attachment(jsonb, jsonb);
+DROP FUNCTION attachments.restore_row(regclass, jsonb, uuid);
+DROP FUNCTION attachments.delete_row(regclass, text, uuid, text);
+DROP FUNCTION attachments.missing(regclass, jsonb, text);
+DROP FUNCTION attachments_api.attachment_content(jsonb, jsonb);
+DROP FUNCTION attachments_api.get_attachment(jsonb, jsonb);
+DROP FUNCTION attachments_api.list_attachments(jsonb, jsonb);

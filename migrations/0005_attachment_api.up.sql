@@ -1,0 +1,187 @@
+-- What the worker calls for attachments and their entities: list, read, delete, restore.
+
+CREATE FUNCTION attachments_api.list_attachments(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size integer := coalesce((request ->> 'limit')::integer, 50);
+    after uuid := (request ->> 'cursor')::uuid;
+    deleted boolean := request ->> 'state' = 'deleted';
+    entity attachments.found_entity;
+    items jsonb;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    IF request ? 'entity_type' THEN
+        entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
+        IF NOT entity.is_there OR entity.deletion_id IS NOT NULL THEN
+            RETURN attachments.fail('not_found', format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
+        END IF;
+    END IF;
+    -- Newest first: ids are made in the order of time. One more than asked says whether there are more.
+    SELECT coalesce(jsonb_agg(attachments.describe(page) ORDER BY page.id DESC), '[]') INTO items
+    FROM (SELECT a.* FROM attachments.attachment a
+          WHERE a.tenant_id = attachments.tenant() AND a.state = 'available'
+            AND (a.deleted_at IS NOT NULL) = deleted
+            AND (after IS NULL OR a.id < after)
+            AND (NOT request ? 'entity_type'
+                 OR (a.entity_type = request ->> 'entity_type' AND a.entity_id = request ->> 'entity_id'))
+          ORDER BY a.id DESC LIMIT size + 1) AS page;
+    RETURN attachments.ok(jsonb_build_object(
+        'items', CASE WHEN jsonb_array_length(items) > size THEN items - size ELSE items END,
+        'next_cursor', CASE WHEN jsonb_array_length(items) > size THEN items -> (size - 1) -> 'id' END));
+END
+$$;
+
+CREATE FUNCTION attachments_api.get_attachment(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file attachments.attachment;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    SELECT * INTO file FROM attachments.attachment a
+    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available' AND a.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN attachments.fail('not_found', 'There is no such attachment.');
+    END IF;
+    RETURN attachments.ok(attachments.describe(file));
+END
+$$;
+
+-- The only way to a download: of an available attachment, in the caller's tenant.
+CREATE FUNCTION attachments_api.attachment_content(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file attachments.attachment;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    SELECT * INTO file FROM attachments.attachment a
+    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available' AND a.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN attachments.fail('not_found', 'There is no such attachment.');
+    END IF;
+    RETURN attachments.ok(jsonb_build_object(
+        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size));
+END
+$$;
+
+-- What was purged is told apart from what never was: only to the tenant whose it was.
+CREATE FUNCTION attachments.missing(relation regclass, key jsonb, detail text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM keepsake.deletion d
+        WHERE d.root_table = relation AND d.root_key = key AND d.tenant = attachments.tenant()
+          AND d.state IN ('purging', 'purged') AND d.reason IS DISTINCT FROM 'upload not completed')
+    THEN attachments.fail('purged', 'Its retention ran out; it is gone for good.')
+    ELSE attachments.fail('not_found', detail) END
+$$;
+
+CREATE FUNCTION attachments.delete_row(relation regclass, key text, deletion uuid, reason text) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.ok(jsonb_build_object(
+        'deletion_id', coalesce(deletion, keepsake.soft_delete(relation, key, reason)),
+        'already', deletion IS NOT NULL));
+EXCEPTION WHEN foreign_key_violation THEN
+    RETURN attachments.fail('delete_blocked', 'Something that cannot be deleted with it still refers to it.');
+END
+$$;
+
+-- Undoes the deletion that began with this row. A row that went with another is brought back with that one.
+CREATE FUNCTION attachments.restore_row(relation regclass, key jsonb, deletion uuid) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    root keepsake.deletion;
+    conflicts text;
+BEGIN
+    IF deletion IS NULL THEN
+        RETURN attachments.ok('{"deletion_id": null, "restored": [], "passed": []}');
+    END IF;
+    SELECT * INTO root FROM keepsake.deletion d WHERE d.id = deletion;
+    IF root.state IN ('purging', 'purged') THEN
+        RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
+    END IF;
+    IF root.root_table <> relation OR root.root_key <> key THEN
+        RETURN attachments.fail('restore_conflict',
+            format('It was deleted together with %s; restore that.', root.root_table),
+            jsonb_build_object('conflicts', jsonb_build_array(jsonb_build_object(
+                'kind', 'parent_deleted', 'table', relation::text, 'key', key, 'constraint', NULL,
+                'values', '{}'::jsonb, 'holder', root.root_key, 'holder_table', root.root_table::text))));
+    END IF;
+    RETURN attachments.ok(keepsake.restore(deletion));
+EXCEPTION
+    WHEN integrity_constraint_violation THEN
+        GET STACKED DIAGNOSTICS conflicts = PG_EXCEPTION_DETAIL;
+        RETURN attachments.fail('restore_conflict',
+            'Bringing it back would clash with what is there now. Each conflict is listed; nothing was changed.',
+            jsonb_build_object('conflicts', conflicts::jsonb));
+    WHEN unique_violation OR exclusion_violation OR foreign_key_violation THEN
+        RETURN attachments.fail('restore_conflict',
+            'Something took its place at this very moment. Look at it and try again; nothing was changed.',
+            '{"conflicts": []}');
+END
+$$;
+
+CREATE FUNCTION attachments_api.delete_attachment(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file attachments.attachment;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    SELECT * INTO file FROM attachments.attachment a
+    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available';
+    IF NOT FOUND THEN
+        RETURN attachments.missing('attachments.attachment',
+            jsonb_build_object('id', request ->> 'attachment_id'), 'There is no such attachment.');
+    END IF;
+    RETURN attachments.delete_row('attachments.attachment', file.id::text, file.deletion_id, request ->> 'reason');
+END
+$$;
+
+CREATE FUNCTION attachments_api.restore_attachment(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file attachments.attachment;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    SELECT * INTO file FROM attachments.attachment a
+    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available';
+    IF NOT FOUND THEN
+        RETURN attachments.missing('attachments.attachment',
+            jsonb_build_object('id', request ->> 'attachment_id'), 'There is no such attachment.');
+    END IF;
+    RETURN attachments.restore_row('attachments.attachment', jsonb_build_object('id', file.id), file.deletion_id);
+END
+$$;
+
+CREATE FUNCTION attachments_api.delete_entity(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    entity attachments.found_entity;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
+    IF NOT entity.is_there THEN
+        RETURN attachments.missing(entity.relation, entity.key,
+            format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
+    END IF;
+    RETURN attachments.delete_row(entity.relation, request ->> 'entity_id', entity.deletion_id, request ->> 'reason');
+END
+$$;
+
+CREATE FUNCTION attachments_api.restore_entity(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    entity attachments.found_entity;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
+    IF NOT entity.is_there THEN
+        RETURN attachments.missing(entity.relation, entity.key,
+            format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
+    END IF;
+    RETURN attachments.restore_row(entity.relation, entity.key, entity.deletion_id);
+END
+$$;
+
+SELECT attachments.publish(ARRAY[
+    'list_attachments', 'get_attachment', 'attachment_content',
+    'delete_attachment', 'restore_attachment', 'delete_entity', 'restore_entity']);
