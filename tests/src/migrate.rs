@@ -1,11 +1,8 @@
 //! The migrations of `migrations/`, run as any migration runner would, and the example application.
 
-use std::fs;
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 use sqlx::migrate::Migrator;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::places::checkout;
 
@@ -30,27 +27,24 @@ async fn migrator() -> Result<Migrator> {
     Migrator::new(folder).await.context("the folder migrations/ cannot be read")
 }
 
-/// Installs the example application of `tests/example`, file by file.
+/// Installs the example application of `tests/example`, unless it is there already.
 ///
 /// # Errors
-/// A file fails; named in the error.
+/// The file fails.
 pub async fn install_example(connection: &mut PgConnection) -> Result<()> {
-    for file in example_files()? {
-        let sql = fs::read_to_string(&file)?;
-        connection
-            .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
-            .await
-            .with_context(|| format!("{} failed", file.display()))?;
+    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('public.post') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if is_there {
+        return Ok(());
     }
+    let mut transaction = connection.begin().await?;
+    transaction
+        .execute(sqlx::raw_sql(include_str!("../example/forum.sql")))
+        .await
+        .context("tests/example/forum.sql failed")?;
+    transaction.commit().await?;
     Ok(())
-}
-
-fn example_files() -> Result<Vec<PathBuf>> {
-    let folder = checkout().join("tests/example");
-    let entries: Vec<_> = fs::read_dir(folder)?.collect::<std::io::Result<_>>()?;
-    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
-    files.sort();
-    Ok(files)
 }
 
 /// Lets the worker's role log in with the password that this stack made for it.
