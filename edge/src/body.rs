@@ -1,12 +1,9 @@
 //! Reading a JSON request body: bounded first, parsed after.
 
-use crate::problem::ApiError;
+use crate::{problem::ApiError, wire};
 use axum::{
-    body::{Body, Bytes},
-    http::{
-        HeaderMap,
-        header::{CONTENT_LENGTH, CONTENT_TYPE},
-    },
+    body::{Bytes, HttpBody as Body},
+    http::{HeaderMap, header::CONTENT_TYPE},
 };
 use http_body_util::BodyExt;
 use keepsake_shared::{ErrorCode, FieldError};
@@ -15,6 +12,10 @@ use serde_json::error::Category;
 
 /// Most bytes of a JSON body. A hundred files with the longest names fit into half of it.
 pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
+
+/// How much of a body of undeclared length is read off, and thrown away, so that a client that sends
+/// too much still sees the answer.
+const MAX_DISCARDED_BYTES: usize = 4 << 20;
 
 /// Reads a request's JSON.
 ///
@@ -25,7 +26,7 @@ pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
 ///    `invalid_field`, with the place.
 pub(crate) async fn read_json<T: DeserializeOwned>(
     headers: &HeaderMap,
-    body: Body,
+    body: impl Body<Data = Bytes> + Unpin,
 ) -> Result<T, ApiError> {
     require_json(headers)?;
     parse(&read_bounded(headers, body).await?)
@@ -47,21 +48,15 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-async fn read_bounded(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, ApiError> {
-    let too_large = || {
-        ApiError::new(
-            ErrorCode::BodyTooLarge,
-            format_args!("The body may hold at most {MAX_JSON_BYTES} bytes."),
-        )
-    };
-    let declared = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > MAX_JSON_BYTES) {
+async fn read_bounded(
+    headers: &HeaderMap,
+    mut body: impl Body<Data = Bytes> + Unpin,
+) -> Result<Vec<u8>, ApiError> {
+    if wire::content_length(headers).is_some_and(|length| length > MAX_JSON_BYTES as u64) {
         return Err(too_large());
     }
-    let mut bytes = Vec::with_capacity(declared.unwrap_or_default());
+    let mut bytes = Vec::new();
+    let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let data = frame
             .map_err(|_| {
@@ -71,13 +66,25 @@ async fn read_bounded(headers: &HeaderMap, mut body: Body) -> Result<Vec<u8>, Ap
                 )
             })?
             .into_data()
-            .unwrap_or_else(|_| Bytes::new());
-        if bytes.len() + data.len() > MAX_JSON_BYTES {
-            return Err(too_large());
+            .unwrap_or_default();
+        seen += data.len();
+        if seen <= MAX_JSON_BYTES {
+            bytes.extend_from_slice(&data);
+        } else if seen > MAX_DISCARDED_BYTES {
+            break;
         }
-        bytes.extend_from_slice(&data);
+    }
+    if seen > MAX_JSON_BYTES {
+        return Err(too_large());
     }
     Ok(bytes)
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        ErrorCode::BodyTooLarge,
+        format_args!("The body may hold at most {MAX_JSON_BYTES} bytes."),
+    )
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
@@ -135,7 +142,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::response::IntoResponse;
+    use axum::{body::Body, response::IntoResponse};
     use futures_util::FutureExt;
     use serde::Deserialize;
 

@@ -49,12 +49,13 @@ fn start() {
 ///
 /// 1. Take it in and give it an id.
 /// 2. A preflight is answered at once; anything else by its route.
-/// 3. A failure becomes a problem document.
-/// 4. CORS, caching and the id are added; one line is logged.
+/// 3. What is left of its body is read off.
+/// 4. A failure becomes a problem document.
+/// 5. CORS, caching and the id are added; one line is logged.
 #[event(fetch)]
 async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result<worker::Response> {
     let started = worker::Date::now().as_millis();
-    let (head, body) = wire::request(incoming)?.into_parts();
+    let (head, body) = wire::request(&incoming)?.into_parts();
     let id = request_id::of(&head.headers);
     let path = log::shown_path(head.uri.path());
 
@@ -70,6 +71,8 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
         }
         Err(error) => error.into_response(),
     };
+
+    wire::discard(&incoming, &head.headers).await;
 
     let route = routes::matched(&answer).unwrap_or(path).to_owned();
     let (mut answer, failure) = problem::render(answer, path, &id);

@@ -5,12 +5,18 @@
 
 use axum::{
     body::Body,
-    http::{Method, Request, Response},
+    http::{HeaderMap, Request, Response, header::CONTENT_LENGTH},
 };
 use http_body_util::BodyExt;
 use worker::{
-    Headers, ResponseBuilder, Result, send::SendWrapper, web_sys, web_sys::ReadableStream,
+    Headers, ResponseBuilder, Result,
+    send::SendWrapper,
+    wasm_bindgen_futures::JsFuture,
+    web_sys::{self, ReadableStream, WritableStream},
 };
+
+/// Longest body that is read off without being wanted.
+const MAX_DISCARDED_BYTES: u64 = 32 << 20;
 
 /// A stream of the runtime that rides along in the extensions of a request or response, in place of
 /// its body.
@@ -18,26 +24,34 @@ use worker::{
 pub(crate) struct RawBody(SendWrapper<ReadableStream>);
 
 impl RawBody {
+    /// Wraps a stream of the runtime.
     pub(crate) fn new(stream: ReadableStream) -> Self {
         Self(SendWrapper::new(stream))
     }
 
+    /// The body of a request that has one.
+    pub(crate) fn of(request: &mut Request<Body>) -> Option<Self> {
+        request.extensions_mut().remove()
+    }
+
+    /// To be read here.
+    pub(crate) fn into_body(self) -> worker::Body {
+        worker::Body::new(self.into_stream())
+    }
+
+    /// To be moved by the runtime.
     pub(crate) fn into_stream(self) -> ReadableStream {
         self.0.0
     }
 }
 
-/// Takes a request in. A PUT keeps its body as a [`RawBody`]; every other body is read through
-/// axum.
+/// Takes a request in. Its body stays with the runtime, as a [`RawBody`].
 ///
 /// # Errors
 /// A request that the runtime itself cannot describe.
-pub(crate) fn request(incoming: web_sys::Request) -> Result<Request<Body>> {
-    if incoming.method() != Method::PUT.as_str() {
-        return Ok(worker::request_from_wasm(incoming)?.map(Body::new));
-    }
+pub(crate) fn request(incoming: &web_sys::Request) -> Result<Request<Body>> {
     let head = web_sys::RequestInit::new();
-    head.set_method(Method::PUT.as_str());
+    head.set_method(&incoming.method());
     head.set_headers(incoming.headers().as_ref());
     let head = web_sys::Request::new_with_str_and_init(&incoming.url(), &head)?;
     let mut request = worker::request_from_wasm(head)?.map(Body::new);
@@ -45,6 +59,25 @@ pub(crate) fn request(incoming: web_sys::Request) -> Result<Request<Body>> {
         request.extensions_mut().insert(RawBody::new(stream));
     }
     Ok(request)
+}
+
+/// Reads off a body that no handler wanted. A client that is still sending would otherwise lose the
+/// connection and never see the answer. A body so long that this would cost too much is left alone.
+pub(crate) async fn discard(incoming: &web_sys::Request, headers: &HeaderMap) {
+    let Some(stream) = incoming.body().filter(|stream| !stream.locked()) else {
+        return;
+    };
+    if content_length(headers).is_some_and(|length| length <= MAX_DISCARDED_BYTES)
+        && let Ok(nowhere) = WritableStream::new()
+    {
+        // The client may have gone meanwhile; then there is nobody to answer either.
+        let _ = JsFuture::from(stream.pipe_to(&nowhere)).await;
+    }
+}
+
+/// The body's length as the client declared it.
+pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Sends a response out: a [`RawBody`] as it is, any other body whole, with its length.

@@ -8,7 +8,7 @@ use crate::{
     problem::ApiError,
     range::ByteRange,
     storage::{CHECKSUM_HEADER, Download, PutError},
-    wire::RawBody,
+    wire::{self, RawBody},
 };
 use axum::{
     extract::{Request, State},
@@ -62,10 +62,7 @@ pub(crate) async fn store(
         return Err(refused(TokenError::BadSignature));
     };
     check_headers(request.headers(), size, media_type, &sha256)?;
-    let body = request
-        .extensions_mut()
-        .remove::<RawBody>()
-        .ok_or_else(|| length_mismatch(size))?;
+    let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
     match app
         .bucket()?
         .put(&key, body.into_stream(), media_type, &sha256)
@@ -185,10 +182,7 @@ fn check_headers(
     media_type: MediaType,
     sha256: &Sha256Digest,
 ) -> Result<(), ApiError> {
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok());
-    if length.and_then(|text| text.parse().ok()) != Some(size) {
+    if wire::content_length(headers) != Some(size) {
         return Err(length_mismatch(size));
     }
     let checksum = sha256.to_base64();

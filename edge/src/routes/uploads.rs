@@ -11,11 +11,11 @@ use crate::{
     outbox,
     problem::ApiError,
     storage::{Signer, Storage},
+    wire::RawBody,
 };
 use axum::{
-    body::Body,
-    extract::State,
-    http::{HeaderMap, StatusCode, header::LOCATION},
+    extract::{Request, State},
+    http::{StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
@@ -57,11 +57,11 @@ const PENDING: &str = "pending";
 pub(crate) async fn create(
     State(app): State<App>,
     Writer(caller): Writer,
-    headers: HeaderMap,
-    body: Body,
+    mut request: Request,
 ) -> Result<Response, ApiError> {
-    let request: UploadRequest = body::read_json(&headers, body).await?;
-    let checked = check_upload(&request, &app.config.limits).map_err(ApiError::of_errors)?;
+    let body = RawBody::of(&mut request).map_or_else(worker::Body::empty, RawBody::into_body);
+    let wanted: UploadRequest = body::read_json(request.headers(), body).await?;
+    let checked = check_upload(&wanted, &app.config.limits).map_err(ApiError::of_errors)?;
     let expires_at = Signer(&app).upload_expiry();
     let answer = app
         .database()?
