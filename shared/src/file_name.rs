@@ -263,11 +263,12 @@ fn is_device_name(text: &str) -> bool {
 }
 
 fn clean(text: &str) -> String {
-    let base = text
+    let kept = text
         .rsplit(['/', '\\'])
-        .find(|part| part.chars().any(|c| c != '.' && !c.is_whitespace()))
+        .map(|part| keep_allowed(&part.nfc().collect::<String>()))
+        .find(|part| !trim_edges(part).is_empty())
         .unwrap_or_default();
-    let kept = keep_allowed(&keep_allowed(base).nfc().collect::<String>());
+    // What stood apart may now compose.
     let mut name: String = trim_edges(&kept).nfc().collect();
     if is_device_name(&name) {
         name.insert(0, '_');

@@ -1,10 +1,5 @@
 //! AWS's own signing test suite: every case, by headers and by query, at each step. Its source and
-//! licence stand in `vectors/README.md`.
-
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test may stop at the first thing that is not as it says"
-)]
+//! licence stand in `tests/vectors/README.md`.
 
 use keepsake_shared::{
     Sha256Digest,
@@ -15,6 +10,8 @@ use keepsake_shared::{
 };
 use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::percent_decode;
 
 #[derive(Deserialize)]
 struct Case {
@@ -123,7 +120,7 @@ fn every_case_by_query() {
 
 fn cases() -> Vec<Case> {
     let cases: Vec<Case> =
-        serde_json::from_str(include_str!("vectors/aws-signing-test-suite.json")).unwrap();
+        serde_json::from_str(include_str!("../vectors/aws-signing-test-suite.json")).unwrap();
     assert_eq!(cases.len(), 38);
     cases
 }
@@ -219,21 +216,6 @@ fn decoded_parameters(query: &str) -> Vec<(String, String)> {
         .collect();
     parameters.sort_unstable();
     parameters
-}
-
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next().unwrap(), rest.next().unwrap()];
-            let digits = core::str::from_utf8(&digits).unwrap().to_owned();
-            bytes.push(u8::from_str_radix(&digits, 16).unwrap());
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).unwrap()
 }
 
 fn sent_header(signed_request: &str, name: &str) -> Option<String> {

@@ -1,11 +1,6 @@
 //! Requests signed by headers: the four examples of the AWS documentation for S3.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test may stop at the first thing that is not as it says"
-)]
-
 use keepsake_shared::{
     Sha256Digest,
     sigv4::{

@@ -1,0 +1,17 @@
+//! The rules for names, types, ids, keys, uploads, tokens and errors.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at the first thing that is not as it says"
+)]
+
+mod content_disposition;
+mod error;
+mod file_name;
+mod id;
+mod key_ring;
+mod media_type;
+mod object_key;
+mod sha256;
+mod token;
+mod upload;
