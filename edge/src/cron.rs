@@ -82,3 +82,56 @@ async fn purge(database: &impl Database) -> Result<Value, DbError> {
     }
     Ok(json!({ "purged": purged, "more": more }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::{MemoryStorage, ScriptedDatabase};
+    use futures_util::FutureExt;
+
+    fn functions(database: &ScriptedDatabase) -> Vec<SystemFunction> {
+        run(database, &MemoryStorage::default())
+            .now_or_never()
+            .unwrap();
+        database
+            .calls()
+            .into_iter()
+            .map(|(function, _)| function)
+            .collect()
+    }
+
+    #[test]
+    fn repeats_each_step_while_there_is_more() {
+        let database = ScriptedDatabase::new([
+            Ok(json!({ "expired": SWEEP_LIMIT })),
+            Ok(json!({ "expired": 1 })),
+            Ok(json!({ "purged": PURGE_LIMIT, "more": true })),
+            Ok(json!({ "purged": 0, "more": false })),
+            Ok(json!({ "lease": null, "objects": [] })),
+        ]);
+        use SystemFunction::{LeaseObjects, Purge, SweepUploads};
+        assert_eq!(
+            functions(&database),
+            [SweepUploads, SweepUploads, Purge, Purge, LeaseObjects]
+        );
+    }
+
+    #[test]
+    fn goes_on_after_a_step_that_failed() {
+        let down = || Err(DbError::Unavailable("down".to_owned()));
+        let database = ScriptedDatabase::new([down(), down(), down()]);
+        use SystemFunction::{LeaseObjects, Purge, SweepUploads};
+        assert_eq!(functions(&database), [SweepUploads, Purge, LeaseObjects]);
+    }
+
+    #[test]
+    fn stops_after_its_rounds() {
+        let busy = || {
+            Ok(
+                json!({ "expired": SWEEP_LIMIT, "purged": 1, "more": true, "lease": null, "objects": [] }),
+            )
+        };
+        let database = ScriptedDatabase::new((0..100).map(|_| busy()));
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 1);
+    }
+}

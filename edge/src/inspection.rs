@@ -7,8 +7,7 @@ use keepsake_shared::{
     AttachmentId, ErrorCode, FieldError, FileName, MediaType, ObjectKey, Sha256Digest,
     upload::{Declared, ObjectProblem, verify_object},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 /// One file of an upload set, as the database has it.
 #[derive(Debug, Clone, Deserialize)]
@@ -87,34 +86,67 @@ pub(crate) fn verdict(inspected: &[Inspected<'_>]) -> Verdict {
     }
 }
 
-impl Inspected<'_> {
-    /// The problems as the API and the database write them.
-    pub(crate) fn problem_list(&self) -> Vec<Value> {
-        self.problems
-            .iter()
-            .map(|problem| json!({ "code": problem.code(), "detail": sentence(problem) }))
-            .collect()
+/// What was found wrong with one file, as it is kept for a rejected set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FileReport {
+    attachment_id: AttachmentId,
+    problems: Vec<FileProblem>,
+}
+
+/// One difference, as the API and the database write it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FileProblem {
+    code: ErrorCode,
+    detail: String,
+}
+
+impl From<&ObjectProblem> for FileProblem {
+    fn from(problem: &ObjectProblem) -> Self {
+        Self {
+            code: problem.code(),
+            detail: sentence(problem),
+        }
     }
 }
 
-/// What is kept of a rejected set: the problems of every file that has some.
-pub(crate) fn report(inspected: &[Inspected<'_>]) -> Vec<Value> {
+impl Inspected<'_> {
+    /// The differences.
+    pub(crate) fn problem_list(&self) -> Vec<FileProblem> {
+        self.problems.iter().map(FileProblem::from).collect()
+    }
+}
+
+/// What is kept of a set: every file with its problems.
+pub(crate) fn report(inspected: &[Inspected<'_>]) -> Vec<FileReport> {
     inspected
         .iter()
-        .filter(|one| !one.problems.is_empty())
-        .map(|one| json!({ "attachment_id": one.file.attachment_id, "problems": one.problem_list() }))
+        .map(|one| FileReport {
+            attachment_id: one.file.attachment_id,
+            problems: one.problem_list(),
+        })
         .collect()
 }
 
-/// The problems as errors of an answer, one entry each, pointing at the file's place in the set.
-pub(crate) fn field_errors(inspected: &[Inspected<'_>]) -> Vec<FieldError> {
-    inspected
+/// What a report says of a file.
+pub(crate) fn recorded<'a>(file: &DeclaredFile, report: &'a [FileReport]) -> &'a [FileProblem] {
+    report
+        .iter()
+        .find(|entry| entry.attachment_id == file.attachment_id)
+        .map_or(&[], |entry| &entry.problems)
+}
+
+/// The problems as errors of an answer, each pointing at its file's place in the set.
+pub(crate) fn field_errors(files: &[DeclaredFile], report: &[FileReport]) -> Vec<FieldError> {
+    files
         .iter()
         .enumerate()
-        .flat_map(|(index, one)| one.problems.iter().map(move |problem| (index, problem)))
+        .flat_map(|(index, file)| {
+            recorded(file, report)
+                .iter()
+                .map(move |problem| (index, problem))
+        })
         .map(|(index, problem)| {
-            let code: ErrorCode = problem.code();
-            FieldError::new(format!("/files/{index}"), code, sentence(problem))
+            FieldError::new(format!("/files/{index}"), problem.code, &problem.detail)
         })
         .collect()
 }
@@ -126,5 +158,114 @@ fn sentence(problem: &ObjectProblem) -> String {
     match letters.next() {
         Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::MemoryStorage;
+    use futures_util::FutureExt;
+    use serde_json::json;
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n rest of it";
+
+    fn declared(number: u8) -> DeclaredFile {
+        let id = format!("0198f7d0-1111-7aaa-8bbb-0000000000{number:02}");
+        let file = json!({
+            "attachment_id": id,
+            "name": format!("{number}.png"),
+            "media_type": "image/png",
+            "size": PNG.len(),
+            "sha256": Sha256Digest::of(PNG).to_hex(),
+            "object_key": format!("t/acme/post/1/{id}.png"),
+            "state": "pending",
+        });
+        serde_json::from_value(file).unwrap()
+    }
+
+    fn stored(bytes: &[u8]) -> StoredObject {
+        StoredObject {
+            size: bytes.len() as u64,
+            sha256: Some(Sha256Digest::of(bytes)),
+            first_bytes: bytes.to_vec(),
+        }
+    }
+
+    fn look(contents: &[Option<&[u8]>]) -> (Verdict, Vec<String>) {
+        let files: Vec<_> = (0..).take(contents.len()).map(declared).collect();
+        let storage = MemoryStorage::default();
+        for (file, bytes) in files.iter().zip(contents) {
+            if let Some(bytes) = bytes {
+                let key = file.object_key.as_str().to_owned();
+                storage.objects.borrow_mut().insert(key, stored(bytes));
+            }
+        }
+        let inspected = inspect(&storage, &files).now_or_never().unwrap().unwrap();
+        let errors = field_errors(&files, &report(&inspected));
+        let errors = errors
+            .iter()
+            .map(|error| format!("{} {}", error.pointer, error.code));
+        (verdict(&inspected), errors.collect())
+    }
+
+    #[test]
+    fn a_set_is_complete_when_every_file_is_as_declared() {
+        assert_eq!(
+            look(&[Some(PNG), Some(PNG)]),
+            (Verdict::Complete, Vec::new())
+        );
+    }
+
+    #[test]
+    fn a_missing_file_can_still_come() {
+        let missing = vec!["/files/1 not_uploaded".to_owned()];
+        assert_eq!(look(&[Some(PNG), None]), (Verdict::Incomplete, missing));
+    }
+
+    #[test]
+    fn one_wrong_file_spoils_the_set_even_while_another_is_missing() {
+        let (verdict, errors) = look(&[None, Some(b"plain text of another length")]);
+        assert_eq!(verdict, Verdict::Wrong);
+        assert_eq!(
+            errors,
+            [
+                "/files/0 not_uploaded",
+                "/files/1 size_mismatch",
+                "/files/1 sha256_mismatch",
+                "/files/1 media_type_mismatch",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_store_that_cannot_say_the_digest_proves_nothing() {
+        let file = declared(0);
+        let storage = MemoryStorage::default();
+        let object = StoredObject {
+            sha256: None,
+            ..stored(PNG)
+        };
+        storage
+            .objects
+            .borrow_mut()
+            .insert(file.object_key.as_str().to_owned(), object);
+        let files = [file];
+        let inspected = inspect(&storage, &files).now_or_never().unwrap().unwrap();
+        assert_eq!(verdict(&inspected), Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_broken_store_is_no_verdict() {
+        let storage = MemoryStorage {
+            broken: true,
+            ..MemoryStorage::default()
+        };
+        assert!(
+            inspect(&storage, &[declared(0)])
+                .now_or_never()
+                .unwrap()
+                .is_err()
+        );
     }
 }

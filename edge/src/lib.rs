@@ -15,6 +15,8 @@ mod cors;
 mod cron;
 mod db;
 mod etag;
+#[cfg(test)]
+mod fakes;
 mod inspection;
 mod log;
 mod outbox;

@@ -18,10 +18,21 @@ pub(crate) fn write(level: Level, event: &str, mut fields: Value) {
     if let Some(object) = fields.as_object_mut() {
         object.insert("event".to_owned(), event.into());
     }
+    print(level, &fields.to_string());
+}
+
+#[cfg(not(test))]
+fn print(level: Level, line: &str) {
     match level {
-        Level::Info => worker::console_log!("{fields}"),
-        Level::Error => worker::console_error!("{fields}"),
+        Level::Info => worker::console_log!("{line}"),
+        Level::Error => worker::console_error!("{line}"),
     }
+}
+
+/// Native tests have no console of the runtime.
+#[cfg(test)]
+fn print(level: Level, line: &str) {
+    println!("{level:?} {line}");
 }
 
 /// One answered request.

@@ -93,3 +93,100 @@ async fn take(database: &impl Database) -> Result<Lease, DbError> {
     serde_json::from_value(answer)
         .map_err(|error| DbError::Unexpected(format!("lease_objects: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::{MemoryStorage, ScriptedDatabase};
+    use futures_util::FutureExt;
+
+    fn leased(count: u32) -> Result<Value, DbError> {
+        let objects: Vec<Value> = (0..count)
+            .map(|id| json!({ "id": id, "object_key": format!("k{id}") }))
+            .collect();
+        Ok(json!({ "lease": "l1", "objects": objects }))
+    }
+
+    fn nothing() -> Result<Value, DbError> {
+        Ok(json!({ "lease": null, "objects": [] }))
+    }
+
+    fn settled() -> Result<Value, DbError> {
+        Ok(json!({}))
+    }
+
+    fn run(
+        database: &ScriptedDatabase,
+        storage: &MemoryStorage,
+        batches: u32,
+    ) -> Result<Drained, DbError> {
+        drain(database, storage, batches).now_or_never().unwrap()
+    }
+
+    #[test]
+    fn deletes_what_is_leased_and_settles_it() {
+        let database = ScriptedDatabase::new([leased(2), settled()]);
+        let drained = run(&database, &MemoryStorage::default(), 5);
+        assert_eq!(
+            drained,
+            Ok(Drained {
+                deleted: 2,
+                failed: 0
+            })
+        );
+        let settlement = json!({ "lease": "l1", "deleted": [0, 1], "failed": [] });
+        assert_eq!(
+            database.calls()[1],
+            (SystemFunction::SettleObjects, settlement)
+        );
+    }
+
+    #[test]
+    fn goes_on_while_batches_are_full_and_no_longer_than_told() {
+        let full = || leased(MAX_DELETE);
+        let database = ScriptedDatabase::new([full(), settled(), full(), settled(), nothing()]);
+        let drained = run(&database, &MemoryStorage::default(), 5).unwrap();
+        assert_eq!(drained.deleted, 2 * MAX_DELETE as usize);
+
+        let database = ScriptedDatabase::new([full(), settled()]);
+        let drained = run(&database, &MemoryStorage::default(), 1).unwrap();
+        assert_eq!(drained.deleted, MAX_DELETE as usize);
+    }
+
+    #[test]
+    fn gives_back_what_the_store_did_not_delete() {
+        let database = ScriptedDatabase::new([leased(1), settled()]);
+        let storage = MemoryStorage {
+            broken: true,
+            ..MemoryStorage::default()
+        };
+        assert_eq!(
+            run(&database, &storage, 5),
+            Ok(Drained {
+                deleted: 0,
+                failed: 1
+            })
+        );
+        let settlement = json!({
+            "lease": "l1",
+            "deleted": [],
+            "failed": [{ "id": 0, "error": "the store is down" }],
+        });
+        assert_eq!(
+            database.calls()[1],
+            (SystemFunction::SettleObjects, settlement)
+        );
+    }
+
+    #[test]
+    fn says_when_the_database_fails() {
+        let down = || Err(DbError::Unavailable("down".to_owned()));
+        let storage = MemoryStorage::default();
+        assert_eq!(
+            run(&ScriptedDatabase::new([down()]), &storage, 5).err(),
+            down().err()
+        );
+        let lost_while_settling = ScriptedDatabase::new([leased(1), down()]);
+        assert_eq!(run(&lost_while_settling, &storage, 5).err(), down().err());
+    }
+}

@@ -23,9 +23,12 @@ use std::fmt::Display;
 /// Seconds after which a client may try again when a part behind the worker is down.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// A failure on its way to the client.
+/// A failure on its way to the client. Boxed, because every handler's result has room for one.
 #[derive(Debug, Clone)]
-pub(crate) struct ApiError {
+pub(crate) struct ApiError(Box<Contents>);
+
+#[derive(Debug, Clone)]
+struct Contents {
     code: ErrorCode,
     detail: String,
     errors: Vec<FieldError>,
@@ -37,14 +40,14 @@ pub(crate) struct ApiError {
 impl ApiError {
     /// A failure the client is told about: `detail` says what happened, why, and what to do.
     pub(crate) fn new(code: ErrorCode, detail: impl Display) -> Self {
-        Self {
+        Self(Box::new(Contents {
             code,
             detail: detail.to_string(),
             errors: Vec::new(),
             conflicts: Vec::new(),
             headers: Vec::new(),
             cause: None,
-        }
+        }))
     }
 
     /// A failure of ours. `cause` goes to the log; the client learns nothing from it.
@@ -72,30 +75,30 @@ impl ApiError {
 
     /// One reason per file or field.
     pub(crate) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
-        self.errors = errors;
+        self.0.errors = errors;
         self
     }
 
     /// What stands in the way of a restore.
     pub(crate) fn with_conflicts(mut self, conflicts: Vec<Value>) -> Self {
-        self.conflicts = conflicts;
+        self.0.conflicts = conflicts;
         self
     }
 
     /// A header the status asks for.
     pub(crate) fn with_header(mut self, name: &'static str, value: HeaderValue) -> Self {
-        self.headers.push((HeaderName::from_static(name), value));
+        self.0.headers.push((HeaderName::from_static(name), value));
         self
     }
 
     /// What really happened, for the log alone.
     pub(crate) fn with_cause(mut self, cause: impl Display) -> Self {
-        self.cause = Some(cause.to_string());
+        self.0.cause = Some(cause.to_string());
         self
     }
 
     fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -141,6 +144,7 @@ pub(crate) fn render(
     if parts.status == StatusCode::SERVICE_UNAVAILABLE {
         parts.headers.insert(RETRY_AFTER, RETRY_SECONDS);
     }
+    let error = *error.0;
     parts.headers.extend(error.headers);
     let failure = Failure {
         code: error.code,
@@ -168,5 +172,81 @@ fn unexplained(status: StatusCode) -> ApiError {
             "This path does not take this method: the Allow header lists those it takes.",
         ),
         other => ApiError::internal(format_args!("the router answered {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
+
+    fn rendered(response: Response) -> (StatusCode, Value, Option<Failure>) {
+        let (response, failure) = render(response, "/v1/x", "id-1");
+        let status = response.status();
+        assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM_JSON);
+        let body = response
+            .into_body()
+            .collect()
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+        (
+            status,
+            serde_json::from_slice(&body.to_bytes()).unwrap(),
+            failure,
+        )
+    }
+
+    #[test]
+    fn says_what_happened_and_where() {
+        let error = ApiError::new(ErrorCode::NotFound, "There is no such upload.");
+        let (status, problem, _) = rendered(error.into_response());
+        assert_eq!(status, StatusCode::NOT_FOUND);
+        assert_eq!(problem["status"], 404);
+        assert_eq!(problem["code"], "not_found");
+        assert_eq!(problem["detail"], "There is no such upload.");
+        assert_eq!(problem["instance"], "/v1/x");
+        assert_eq!(problem["request_id"], "id-1");
+    }
+
+    #[test]
+    fn keeps_causes_for_the_log() {
+        let error = ApiError::internal("password=hunter2");
+        let (status, problem, failure) = rendered(error.into_response());
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(!problem.to_string().contains("hunter2"));
+        assert_eq!(failure.unwrap().cause.as_deref(), Some("password=hunter2"));
+    }
+
+    #[test]
+    fn asks_for_patience_when_a_part_is_down() {
+        let error = ApiError::new(ErrorCode::DatabaseUnavailable, "Down.");
+        let (response, _) = render(error.into_response(), "/", "id");
+        assert!(response.headers().contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn explains_what_the_router_answered() {
+        for (status, code) in [
+            (StatusCode::NOT_FOUND, "not_found"),
+            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            (StatusCode::BAD_REQUEST, "internal"),
+        ] {
+            assert_eq!(rendered(status.into_response()).1["code"], code);
+        }
+    }
+
+    #[test]
+    fn leaves_good_answers_alone() {
+        let (response, failure) = render((StatusCode::OK, "fine").into_response(), "/", "id");
+        assert!(failure.is_none());
+        let body = response
+            .into_body()
+            .collect()
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+        assert_eq!(body.to_bytes(), "fine");
     }
 }

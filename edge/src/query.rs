@@ -109,3 +109,67 @@ fn invalid(name: &str, problem: &str) -> ApiError {
 fn refused(code: ErrorCode, name: &str, detail: &str) -> ApiError {
     ApiError::new(code, detail).with_errors(vec![FieldError::new(format!("/{name}"), code, detail)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0198f7d0-1111-7aaa-8bbb-000000000001";
+
+    fn parse(text: &str) -> Result<Query, ApiError> {
+        Query::parse(Some(text), &["limit", "cursor", "state", "deep"])
+    }
+
+    #[test]
+    fn has_defaults() {
+        let query = Query::parse(None, &[]).unwrap();
+        assert_eq!(query.limit().unwrap(), DEFAULT_LIMIT);
+        assert_eq!(query.cursor().unwrap(), None);
+        assert_eq!(
+            query.choice("state", &["available", "deleted"]).unwrap(),
+            "available"
+        );
+        assert!(!query.flag("deep").unwrap());
+    }
+
+    #[test]
+    fn reads_what_is_given() {
+        let query = parse(&format!("limit=200&cursor={ID}&state=deleted&deep=true")).unwrap();
+        assert_eq!(query.limit().unwrap(), MAX_LIMIT);
+        assert_eq!(query.cursor().unwrap().unwrap().to_string(), ID);
+        assert_eq!(
+            query.choice("state", &["available", "deleted"]).unwrap(),
+            "deleted"
+        );
+        assert!(query.flag("deep").unwrap());
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        for text in ["x=1", "limit=1&limit=2", "Limit=1", "=", "%00=1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        for limit in ["0", "201", "-1", "1.5", "x", "", "99999999999"] {
+            assert!(
+                parse(&format!("limit={limit}")).unwrap().limit().is_err(),
+                "{limit}"
+            );
+        }
+        for cursor in ["", "x", "0198f7d011117aaa8bbb000000000001"] {
+            assert!(
+                parse(&format!("cursor={cursor}"))
+                    .unwrap()
+                    .cursor()
+                    .is_err(),
+                "{cursor}"
+            );
+        }
+        assert!(
+            parse("state=pending")
+                .unwrap()
+                .choice("state", &["available"])
+                .is_err()
+        );
+        assert!(parse("deep=yes").unwrap().flag("deep").is_err());
+    }
+}

@@ -6,7 +6,10 @@ use crate::{
     auth::{Caller, Reader, Writer},
     body, clock,
     db::{CallerFunction, Database, DbError},
-    inspection::{DeclaredFile, Inspected, Verdict, field_errors, inspect, report, verdict},
+    inspection::{
+        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, recorded,
+        report, verdict,
+    },
     log::{self, Level},
     outbox,
     problem::ApiError,
@@ -22,7 +25,7 @@ use keepsake_shared::{
     ErrorCode, UploadId,
     upload::{CheckedUpload, UploadRequest, check_upload},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -36,12 +39,19 @@ struct UploadSet {
     #[serde(default)]
     state: String,
     /// Why it was rejected.
-    #[serde(default)]
-    report: Option<Vec<Value>>,
+    #[serde(default, deserialize_with = "null_as_empty")]
+    report: Vec<FileReport>,
+}
+
+fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FileReport>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The state in which a set waits for its files.
 const PENDING: &str = "pending";
+
+/// Batches of the outbox that a request drains at most. One is enough unless much is waiting.
+const BATCHES_AT_ONCE: u32 = 2;
 
 /// `POST /v1/uploads`: declares 1..N files and answers with a signed PUT for each.
 ///
@@ -83,13 +93,14 @@ pub(crate) async fn create(
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
-///    step 7.
-/// 4. Its time is over → 410.
-/// 5. Look at every object: length, SHA-256, first bytes. A wrong one → the set is rejected, its
+///    step 6.
+/// 4. Look at every object: length, SHA-256, first bytes. A wrong one → the set is rejected, its
 ///    rows and objects are removed, 422 with the problems of every file.
-/// 6. Otherwise a missing one → 409, with each that is missing; nothing changes.
-/// 7. Make all files available in one transaction; 200. Again for a set already completed; a
-///    rejected one → 422, an aborted one → 409, an expired one → 410.
+/// 5. Otherwise a missing one → 409, with each that is missing, and nothing changes; or 410 when its
+///    URL works no longer.
+/// 6. Make all files available in one transaction; 200. Again for a set already completed; a
+///    rejected one → 422 as the first time, an aborted one → 409, an expired one → 410, a name that
+///    was taken meanwhile → 409.
 #[worker::send]
 pub(crate) async fn complete(
     State(app): State<App>,
@@ -100,29 +111,23 @@ pub(crate) async fn complete(
     let database = app.database()?;
     let set = look_up(&database, &caller, upload).await?;
     if set.state == PENDING {
-        if set.expires_at <= clock::now() {
-            return Err(ApiError::new(
-                ErrorCode::UploadExpired,
-                "The time to upload has run out: declare the files again.",
-            ));
-        }
         let bucket = app.bucket()?;
         let inspected = inspect(&bucket, &set.files).await?;
         match verdict(&inspected) {
             Verdict::Complete => {}
-            Verdict::Incomplete => return Err(incomplete(&inspected)),
+            Verdict::Incomplete if set.expires_at <= clock::now() => return Err(expired()),
+            Verdict::Incomplete => return Err(incomplete(&set, &report(&inspected))),
             Verdict::Wrong => {
-                return Err(reject(&database, &bucket, &caller, &set, &inspected).await?);
+                let report = report(&inspected);
+                return Err(reject(&database, &bucket, &caller, &set, &report).await?);
             }
         }
     }
+    let request = json!({ "upload_id": upload });
     let mut answer = database
-        .for_caller(
-            CallerFunction::CompleteUpload,
-            &caller,
-            json!({ "upload_id": upload }),
-        )
-        .await?;
+        .for_caller(CallerFunction::CompleteUpload, &caller, request)
+        .await
+        .map_err(|error| with_record(error, &set))?;
     let attachments = answer.get_mut("attachments").and_then(Value::as_array_mut);
     for attachment in attachments.into_iter().flatten() {
         add_content_url(&app, attachment);
@@ -147,14 +152,11 @@ pub(crate) async fn get(
     let set = look_up(&app.database()?, &caller, id(&upload)?).await?;
     let files: Vec<Value> = if set.state == PENDING {
         let inspected = inspect(&app.bucket()?, &set.files).await?;
-        inspected
-            .iter()
-            .map(|one| status(one, one.problem_list()))
-            .collect()
+        inspected.iter().map(status).collect()
     } else {
         set.files
             .iter()
-            .map(|file| closed(file, set.report.as_deref()))
+            .map(|file| closed(file, &set.report))
             .collect()
     };
     let answer = json!({
@@ -189,16 +191,7 @@ pub(crate) async fn abort(
         )
         .await?;
     let bucket = app.bucket()?;
-    app.after_answer(async move {
-        if let Err(error) = outbox::drain(&database, &bucket, 1).await {
-            // The outbox keeps them; the next scheduled run tries again.
-            log::write(
-                Level::Error,
-                "drain",
-                json!({ "cause": format!("{error:?}") }),
-            );
-        }
-    });
+    app.after_answer(async move { drain_soon(&database, &bucket).await });
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -262,74 +255,88 @@ async fn look_up(
     )
 }
 
-fn incomplete(inspected: &[Inspected<'_>]) -> ApiError {
-    let missing = inspected
-        .iter()
-        .filter(|one| !one.problems.is_empty())
-        .count();
+fn incomplete(set: &UploadSet, report: &[FileReport]) -> ApiError {
+    let errors = field_errors(&set.files, report);
     ApiError::new(
         ErrorCode::NotUploaded,
         format_args!(
-            "{missing} of {} files are not uploaded yet. Nothing has changed: upload them and try again.",
-            inspected.len()
+            "{} of {} files are not uploaded yet. Nothing has changed: upload them and try again.",
+            errors.len(),
+            set.files.len()
         ),
     )
-    .with_errors(field_errors(inspected))
+    .with_errors(errors)
 }
 
-/// Closes a set that can never become complete: its rows first, in one transaction, and then its
-/// objects. Should the store fail here, or the worker stop, the outbox still holds the objects'
-/// keys.
+/// Adds to the refusal of a rejected set what was wrong with its files.
+fn with_record(error: DbError, set: &UploadSet) -> ApiError {
+    let rejected =
+        matches!(&error, DbError::Refused(refusal) if refusal.code == ErrorCode::UploadRejected);
+    let error = ApiError::from(error);
+    if rejected {
+        error.with_errors(field_errors(&set.files, &set.report))
+    } else {
+        error
+    }
+}
+
+fn expired() -> ApiError {
+    ApiError::new(
+        ErrorCode::UploadExpired,
+        "The time to upload has run out: declare the files again.",
+    )
+}
+
+/// Closes a set that can never become complete: its rows in one transaction, and then, by way of the
+/// outbox, its objects. Should the store fail here, or the worker stop, the outbox keeps their keys.
 async fn reject(
     database: &impl Database,
     storage: &impl Storage,
     caller: &Caller,
     set: &UploadSet,
-    inspected: &[Inspected<'_>],
+    report: &[FileReport],
 ) -> Result<ApiError, DbError> {
-    let request = json!({ "upload_id": set.id, "report": report(inspected) });
+    let request = json!({ "upload_id": set.id, "report": report });
     database
         .for_caller(CallerFunction::RejectUpload, caller, request)
         .await?;
-    let keys: Vec<String> = set
-        .files
-        .iter()
-        .map(|file| file.object_key.as_str().to_owned())
-        .collect();
-    if let Err(error) = storage.delete_many(&keys).await {
-        log::write(Level::Error, "reject", json!({ "cause": error.0 }));
-    }
+    drain_soon(database, storage).await;
     Ok(ApiError::new(
         ErrorCode::UploadRejected,
         "What was uploaded is not what was declared, so the whole set was dropped: declare the files again.",
     )
-    .with_errors(field_errors(inspected)))
+    .with_errors(field_errors(&set.files, report)))
+}
+
+/// Deletes the objects of a set that was just closed. What cannot be deleted now waits in the outbox
+/// for the next scheduled run.
+async fn drain_soon(database: &impl Database, storage: &impl Storage) {
+    if let Err(error) = outbox::drain(database, storage, BATCHES_AT_ONCE).await {
+        log::write(
+            Level::Error,
+            "drain",
+            json!({ "cause": format!("{error:?}") }),
+        );
+    }
 }
 
 /// A file that is waited for, with what was seen of it.
-fn status(one: &Inspected<'_>, problems: Vec<Value>) -> Value {
+fn status(one: &Inspected<'_>) -> Value {
     let seen = one.seen.as_ref().map(|seen| {
         json!({
             "size": seen.size,
             "sha256": seen.sha256.map(|digest| digest.to_hex()),
         })
     });
-    described(one.file, seen.into(), problems)
+    described(one.file, seen.into(), &one.problem_list())
 }
 
 /// A file of a closed set, with what is on record about it.
-fn closed(file: &DeclaredFile, report: Option<&[Value]>) -> Value {
-    let id = file.attachment_id.to_string();
-    let problems = report
-        .unwrap_or_default()
-        .iter()
-        .find(|entry| entry["attachment_id"] == id.as_str())
-        .and_then(|entry| entry["problems"].as_array().cloned())
-        .unwrap_or_default();
-    described(file, Value::Null, problems)
+fn closed(file: &DeclaredFile, report: &[FileReport]) -> Value {
+    described(file, Value::Null, recorded(file, report))
 }
 
-fn described(file: &DeclaredFile, seen: Value, problems: Vec<Value>) -> Value {
+fn described(file: &DeclaredFile, seen: Value, problems: &[FileProblem]) -> Value {
     json!({
         "attachment_id": file.attachment_id,
         "name": file.name,

@@ -1,0 +1,73 @@
+//! A database and a store that answer from a script and remember what they were asked.
+
+use crate::{
+    db::{Call, Database, DbError, SystemFunction},
+    storage::{Storage, StorageError, StoredObject},
+};
+use keepsake_shared::ObjectKey;
+use serde_json::Value;
+use std::{cell::RefCell, collections::HashMap};
+
+/// Answers calls in the order of its script.
+#[derive(Debug, Default)]
+pub(crate) struct ScriptedDatabase {
+    answers: RefCell<Vec<Result<Value, DbError>>>,
+    calls: RefCell<Vec<(SystemFunction, Value)>>,
+}
+
+impl ScriptedDatabase {
+    pub(crate) fn new(answers: impl IntoIterator<Item = Result<Value, DbError>>) -> Self {
+        let mut answers: Vec<_> = answers.into_iter().collect();
+        answers.reverse();
+        Self {
+            answers: answers.into(),
+            calls: RefCell::default(),
+        }
+    }
+
+    /// What was asked so far.
+    pub(crate) fn calls(&self) -> Vec<(SystemFunction, Value)> {
+        self.calls.borrow().clone()
+    }
+}
+
+impl Database for ScriptedDatabase {
+    async fn call(&self, call: Call<'_>) -> Result<Value, DbError> {
+        if let Call::System { function, request } = call {
+            self.calls.borrow_mut().push((function, request));
+        }
+        self.answers.borrow_mut().pop().unwrap()
+    }
+}
+
+/// Holds objects by key.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryStorage {
+    pub(crate) objects: RefCell<HashMap<String, StoredObject>>,
+    pub(crate) broken: bool,
+}
+
+impl MemoryStorage {
+    fn check(&self) -> Result<(), StorageError> {
+        if self.broken {
+            Err(StorageError("the store is down".to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Storage for MemoryStorage {
+    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
+        self.check()?;
+        Ok(self.objects.borrow().get(key.as_str()).cloned())
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {
+        self.check()?;
+        self.objects
+            .borrow_mut()
+            .retain(|key, _| !keys.contains(key));
+        Ok(())
+    }
+}
