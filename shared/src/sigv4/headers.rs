@@ -1,7 +1,7 @@
 //! The headers of a canonical request: lower-case, sorted by name, values trimmed and their inner
 //! runs of spaces folded to one.
 
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::{cmp::Ordering, fmt};
 
 use super::SigV4Error;
@@ -17,11 +17,10 @@ const RESERVED: [&str; 4] = [
     "x-amz-security-token",
 ];
 
-/// Checked headers in the order of the canonical request. Kept in place, without allocation.
+/// Checked headers in the order of the canonical request.
 #[derive(Clone)]
 pub struct SortedHeaders<'a> {
-    headers: [(&'a str, &'a str); MAX_HEADERS],
-    count: usize,
+    headers: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> SortedHeaders<'a> {
@@ -31,9 +30,9 @@ impl<'a> SortedHeaders<'a> {
     /// [`SigV4Error::TooManyHeaders`], [`SigV4Error::HeaderName`], [`SigV4Error::HeaderValue`], or
     /// [`SigV4Error::ReservedHeader`] for a header that signing sets itself.
     pub fn new(host: &'a str, headers: &[(&'a str, &'a str)]) -> Result<Self, SigV4Error> {
+        const SET_BY_SIGNING: usize = 4;
         let mut sorted = Self {
-            headers: [("", ""); MAX_HEADERS],
-            count: 0,
+            headers: Vec::with_capacity(headers.len() + SET_BY_SIGNING),
         };
         sorted.insert("host", host)?;
         for &(name, value) in headers {
@@ -46,26 +45,22 @@ impl<'a> SortedHeaders<'a> {
     /// Adds a header that signing sets.
     pub(super) fn insert(&mut self, name: &'a str, value: &'a str) -> Result<(), SigV4Error> {
         check_value(value)?;
+        if self.headers.len() == MAX_HEADERS {
+            return Err(SigV4Error::TooManyHeaders);
+        }
+        // Callers mostly give their headers in order: looking from the end finds the place at once.
         let place = self
-            .as_slice()
+            .headers
             .iter()
             .rposition(|(before, _)| compare_names(before, name) != Ordering::Greater)
             .map_or(0, |last_before| last_before + 1);
-        let tail = self
-            .headers
-            .get_mut(place..=self.count)
-            .ok_or(SigV4Error::TooManyHeaders)?;
-        tail.rotate_right(1);
-        if let Some(free) = tail.first_mut() {
-            *free = (name, value);
-        }
-        self.count += 1;
+        self.headers.insert(place, (name, value));
         Ok(())
     }
 
     /// Whether there is a header of this name, given in lower case.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.as_slice()
+        self.headers
             .iter()
             .any(|(header, _)| header.eq_ignore_ascii_case(name))
     }
@@ -73,7 +68,7 @@ impl<'a> SortedHeaders<'a> {
     /// Appends one line `name:value` a header. The values of one name are joined with commas.
     pub(super) fn push_canonical(&self, out: &mut String) {
         let mut previous = "";
-        for &(name, value) in self.as_slice() {
+        for &(name, value) in &self.headers {
             if name.eq_ignore_ascii_case(previous) {
                 out.push(',');
             } else {
@@ -92,7 +87,7 @@ impl<'a> SortedHeaders<'a> {
     /// Appends the names with `separator` between them.
     pub(super) fn push_names(&self, out: &mut String, separator: &str) {
         let mut previous = "";
-        for &(name, _) in self.as_slice() {
+        for &(name, _) in &self.headers {
             if name.eq_ignore_ascii_case(previous) {
                 continue;
             }
@@ -106,14 +101,10 @@ impl<'a> SortedHeaders<'a> {
 
     /// The bytes that names and values take together.
     pub(super) fn len_bytes(&self) -> usize {
-        self.as_slice()
+        self.headers
             .iter()
             .map(|(name, value)| 2 * name.len() + value.len() + 6)
             .sum()
-    }
-
-    fn as_slice(&self) -> &[(&'a str, &'a str)] {
-        self.headers.get(..self.count).unwrap_or_default()
     }
 }
 
@@ -121,7 +112,7 @@ impl<'a> SortedHeaders<'a> {
 impl fmt::Debug for SortedHeaders<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
-            .entries(self.as_slice().iter().map(|(name, _)| name))
+            .entries(self.headers.iter().map(|(name, _)| name))
             .finish()
     }
 }
@@ -141,7 +132,8 @@ fn check_name(name: &str) -> Result<(), SigV4Error> {
 }
 
 fn check_value(value: &str) -> Result<(), SigV4Error> {
-    if value.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    let allowed = |byte: u8| matches!(byte, b' '..=b'~');
+    if value.bytes().fold(true, |all, byte| all & allowed(byte)) {
         Ok(())
     } else {
         Err(SigV4Error::HeaderValue)
@@ -162,7 +154,10 @@ fn push_lower_case(out: &mut String, name: &str) {
 }
 
 fn push_folded(out: &mut String, value: &str) {
-    let value = value.trim_matches(' ');
+    if !value.as_bytes().contains(&b' ') {
+        out.push_str(value);
+        return;
+    }
     let mut words = value.split(' ').filter(|word| !word.is_empty());
     if let Some(first) = words.next() {
         out.push_str(first);

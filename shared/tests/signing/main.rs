@@ -7,6 +7,7 @@
 
 mod authorization_vectors;
 mod aws_suite;
+mod differential;
 mod presign_vectors;
 mod properties;
 mod refusals;
