@@ -39,6 +39,7 @@ use axum::{
 };
 use log::Level;
 use serde_json::json;
+use std::sync::Arc;
 use worker::{Context, Env, Result, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Prepares a fresh worker.
@@ -62,28 +63,27 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
     let path = log::shown_path(head.uri.path());
 
     let config = settings::load(&env);
-    let allowed_origins = config
-        .as_ref()
-        .map_or_else(|_| Vec::new(), |config| config.allowed_origins.clone());
-    let answer = match config {
+    let answer = match &config {
         Ok(_) if head.method == Method::OPTIONS => cors::preflight(),
         Ok(config) => {
-            let app = App::new(config, &head.uri, env, context);
+            let app = App::new(Arc::clone(config), &head.uri, env, context);
             routes::answer(Request::from_parts(head.clone(), body), app).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => error.clone().into_response(),
     };
-
     wire::discard(&incoming, &head.headers).await;
 
-    let route = routes::matched(&answer).unwrap_or(path).to_owned();
+    let route = routes::matched(&answer).map(ToOwned::to_owned);
     let (mut answer, failure) = problem::render(answer, path, &id);
-    cors::apply(&head.headers, &allowed_origins, answer.headers_mut());
+    let allowed_origins = config
+        .as_ref()
+        .map_or(&[][..], |config| &config.allowed_origins);
+    cors::apply(&head.headers, allowed_origins, answer.headers_mut());
     add_common_headers(&mut answer, &id);
     log::request(&log::Request {
         id: &id,
         method: &head.method,
-        route: &route,
+        route: route.as_deref(),
         status: answer.status().as_u16(),
         ms: worker::Date::now().as_millis().saturating_sub(started),
         failure: failure.as_ref(),

@@ -42,8 +42,8 @@ pub(crate) struct Request<'a> {
     pub(crate) id: &'a str,
     /// Its method.
     pub(crate) method: &'a Method,
-    /// The route it matched, or its path when none.
-    pub(crate) route: &'a str,
+    /// The route it matched. What matched none is not repeated: anything could stand in it.
+    pub(crate) route: Option<&'a str>,
     /// The answer's status.
     pub(crate) status: u16,
     /// Milliseconds from arrival to answer.
