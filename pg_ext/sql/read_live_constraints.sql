@@ -14,7 +14,7 @@ LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype = 'x'
 CROSS JOIN LATERAL (
     SELECT array_agg(pg_get_indexdef(i.indexrelid, k.n::int, false) ORDER BY k.n) AS expressions,
            array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
-           array_agg(coalesce(format(' COLLATE %I.%I', coln.nspname, col.collname), '') ORDER BY k.n) AS collations
+           array_agg(CASE WHEN col.oid IS NULL THEN '' ELSE format(' COLLATE %I.%I', coln.nspname, col.collname) END ORDER BY k.n) AS collations
     FROM unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[]) WITH ORDINALITY AS k (attnum, opclass, collation_oid, n)
     JOIN pg_opclass oc ON oc.oid = k.opclass
     LEFT JOIN pg_amop am ON con.oid IS NULL AND am.amopfamily = oc.opcfamily AND am.amopstrategy = 3

@@ -34,10 +34,7 @@ pub enum Failure {
     /// A live child would stand under a deleted parent, seen only by a newer snapshot.
     ConcurrentChild { table: String },
     /// Restoring would break what holds among live rows.
-    RestoreConflicts {
-        deletion: String,
-        conflicts: Vec<Conflict>,
-    },
+    RestoreConflicts { conflicts: Vec<Conflict> },
     /// Purge has begun or ended; nothing to bring back.
     Purged { deletion: String },
     /// A plain `DELETE` on a managed table.
@@ -126,16 +123,18 @@ impl Failure {
                 None,
                 Some("The transaction's snapshot is too old to see that row. Retry the transaction.".into()),
             ),
-            Self::RestoreConflicts { deletion, conflicts } => (
+            Self::RestoreConflicts { conflicts } => (
                 Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
-                format!("cannot restore deletion {deletion}: {} in the way", count(conflicts.len(), "conflict")),
+                format!("cannot restore the deletion: {} in the way", count(conflicts.len(), "conflict")),
                 Some(Conflict::to_json(&conflicts).to_string()),
                 Some("DETAIL lists them all as JSON, as keepsake.restore_conflicts() does. Nothing was changed.".into()),
             ),
             Self::Purged { deletion } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("deletion {deletion} has been purged"),
-                Some("Its retention ran out; some or all of its rows are gone for good.".into()),
+                "the deletion has been purged".into(),
+                Some(format!(
+                    "The retention of deletion {deletion} ran out; some or all of its rows are gone for good."
+                )),
                 None,
             ),
             Self::PlainDelete { table } => (

@@ -280,11 +280,24 @@ impl Graph {
             .map(|group| group.iter().filter_map(|oid| self.table(*oid)).collect())
     }
 
-    /// Tables, referring ones first.
-    pub fn children_first(&self) -> impl Iterator<Item = &Table> {
+    /// The same groups, referring ones first.
+    pub fn groups_children_first(&self) -> impl Iterator<Item = Vec<&Table>> {
         self.groups
             .iter()
-            .flatten()
-            .filter_map(|oid| self.table(*oid))
+            .map(|group| group.iter().filter_map(|oid| self.table(*oid)).collect())
+    }
+
+    /// Tables, referring ones first.
+    pub fn children_first(&self) -> impl Iterator<Item = &Table> {
+        self.groups_children_first().flatten()
+    }
+
+    /// Whether one pass over the group may leave something to do for a second.
+    pub fn is_cycle(&self, group: &[&Table]) -> bool {
+        let refers_to_itself = |table: &&Table| {
+            self.references_of(table.oid)
+                .any(|(_, parent)| parent.oid == table.oid)
+        };
+        group.len() > 1 || group.iter().any(refers_to_itself)
     }
 }

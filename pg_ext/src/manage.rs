@@ -196,7 +196,12 @@ impl Description {
     fn check_safe(&self) -> Outcome<()> {
         self.check_owned()?;
         let expected = ["deleted_at timestamp with time zone", "deletion_id uuid"];
-        let refusal = if self.is_system {
+        let refusal = if self.persistence == "t" {
+            Some((
+                "It is a temporary table.".to_owned(),
+                "Manage a permanent table.".to_owned(),
+            ))
+        } else if self.is_system {
             Some((
                 "It belongs to PostgreSQL or to keepsake itself.".to_owned(),
                 "Manage a table of your own.".to_owned(),
@@ -205,11 +210,6 @@ impl Description {
             Some((
                 "Only ordinary tables without partitions or inheritance can be managed: triggers of a parent do not fire for its partitions' rows.".to_owned(),
                 "Manage a plain table.".to_owned(),
-            ))
-        } else if self.persistence == "t" {
-            Some((
-                "It is a temporary table.".to_owned(),
-                "Manage a permanent table.".to_owned(),
             ))
         } else if !self.has_key {
             Some((
@@ -259,16 +259,27 @@ fn register(
     retention: Option<Interval>,
 ) -> Outcome<()> {
     describe(session, oid)?.check_owned()?;
+    let shortest = session.catalog(
+        "SELECT $1 >= interval '0'",
+        &[retention_argument(retention)],
+    )?;
+    if shortest.first().get_one()? == Some(false) {
+        return Err(Failure::BadArgument {
+            what: "a retention cannot be negative".into(),
+            fix: "Give the time that deleted rows can be restored: interval '30 days', or '0' to purge at once.".into(),
+        });
+    }
     session.registry(
         "INSERT INTO keepsake.managed_table (relation, retention)
          VALUES ($1, coalesce($2, interval '30 days'))
          ON CONFLICT (relation) DO UPDATE SET retention = coalesce($2, managed_table.retention)",
-        &[
-            oid.into(),
-            retention.map_or_else(DatumWithOid::null::<Interval>, Into::into),
-        ],
+        &[oid.into(), retention_argument(retention)],
     )?;
     Ok(())
+}
+
+fn retention_argument(retention: Option<Interval>) -> DatumWithOid<'static> {
+    retention.map_or_else(DatumWithOid::null::<Interval>, Into::into)
 }
 
 fn table_of(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Table> {

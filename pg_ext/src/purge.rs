@@ -199,12 +199,16 @@ impl Report {
         self.left() <= 0
     }
 
-    fn add(&mut self, table: &Table, purged: i64, blocked: i64) {
-        self.rows += purged;
-        if purged > 0 || blocked > 0 {
-            let sums = self.tables.entry(table.shown.clone()).or_default();
-            sums.0 += purged;
-            sums.1 += blocked;
+    fn note_purged(&mut self, table: &Table, rows: i64) {
+        self.rows += rows;
+        if rows > 0 {
+            self.tables.entry(table.shown.clone()).or_default().0 += rows;
+        }
+    }
+
+    fn note_blocked(&mut self, tables: &[(&Table, i64)]) {
+        for (table, rows) in tables.iter().filter(|(_, rows)| *rows > 0) {
+            self.tables.entry(table.shown.clone()).or_default().1 += rows;
         }
     }
 
@@ -219,30 +223,63 @@ impl Report {
     }
 }
 
-/// Purges the rows of these deletions, which this transaction has locked.
+/// Purges the rows of these deletions, which this transaction has locked. A group of tables that
+/// refer to each other is gone over as long as that frees further rows.
 fn purge_deletions(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     deletions: &[Uuid],
     report: &mut Report,
 ) -> Outcome<()> {
-    for table in graph.children_first().filter(|table| table.managed) {
-        let sql = format!(
-            "SELECT t.ctid FROM {} AS t WHERE t.deletion_id = ANY ($1) FOR UPDATE SKIP LOCKED",
-            table.name
-        );
-        let mut rows = session.cursor(table, &sql, &[deletions.to_vec().into()])?;
-        while !report.is_full() {
-            let window = next_rows(&mut rows, WINDOW.min(report.left()))?;
-            if window.is_empty() {
+    for group in graph.groups_children_first() {
+        loop {
+            let (mut freed, mut blocked) = (false, Vec::new());
+            for table in group.iter().copied().filter(|table| table.managed) {
+                let pass = purge_table(session, graph, table, deletions, report)?;
+                freed |= pass.purged > 0;
+                blocked.push((table, pass.blocked));
+            }
+            if report.is_full() || !freed || !graph.is_cycle(&group) {
+                report.note_blocked(&blocked);
                 break;
             }
-            let seen = i64::try_from(window.len()).unwrap_or(WINDOW);
-            let purged = purge_rows(session, graph, table, window)?;
-            report.add(table, purged, seen - purged);
         }
     }
     Ok(())
+}
+
+/// One pass over the rows of one table.
+#[derive(Default)]
+struct Pass {
+    purged: i64,
+    blocked: i64,
+}
+
+fn purge_table(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    deletions: &[Uuid],
+    report: &mut Report,
+) -> Outcome<Pass> {
+    let sql = format!(
+        "SELECT t.ctid FROM {} AS t WHERE t.deletion_id = ANY ($1) FOR UPDATE SKIP LOCKED",
+        table.name
+    );
+    let mut rows = session.cursor(table, &sql, &[deletions.to_vec().into()])?;
+    let mut pass = Pass::default();
+    while !report.is_full() {
+        let window = next_rows(&mut rows, WINDOW.min(report.left()))?;
+        if window.is_empty() {
+            break;
+        }
+        let seen = i64::try_from(window.len()).unwrap_or(WINDOW);
+        let purged = purge_rows(session, graph, table, window)?;
+        report.note_purged(table, purged);
+        pass.purged += purged;
+        pass.blocked += seen - purged;
+    }
+    Ok(pass)
 }
 
 fn next_rows(rows: &mut SpiCursor<'_>, count: i64) -> Outcome<Vec<pg_sys::ItemPointerData>> {

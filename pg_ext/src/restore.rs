@@ -90,10 +90,7 @@ fn run(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
     let held = lock_holders(session, &graph, &deletion)?;
     let conflicts = conflict::find_all(session, &graph, id, &held)?;
     if !conflicts.is_empty() {
-        return Err(Failure::RestoreConflicts {
-            deletion: id.to_string(),
-            conflicts,
-        });
+        return Err(Failure::RestoreConflicts { conflicts });
     }
     let mut passed = Vec::new();
     let mut restored = Vec::new();
@@ -202,7 +199,7 @@ fn pass_on(
             table,
             &format!(
                 "UPDATE {} AS t SET deletion_id = $4, deleted_at = coalesce($5, t.deleted_at)
-                 FROM pg_catalog.unnest($1, $2) AS h (row, deletion)
+                 FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (row, deletion)
                  WHERE t.ctid OPERATOR(pg_catalog.=) h.row AND h.deletion OPERATOR(pg_catalog.=) $4
                    AND t.deletion_id OPERATOR(pg_catalog.=) $3",
                 table.name

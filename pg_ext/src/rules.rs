@@ -62,7 +62,7 @@ fn object_key(
     attachment: Uuid,
     name: &str,
 ) -> Result<String, ErrorReport> {
-    const FIX: &str = "Ids are 1 to 64 of A-Z a-z 0-9 _ -, entity types lower-case words, attachment ids version 7 UUIDs.";
+    const FIX: &str = "Ids are 1 to 64 of A-Z a-z 0-9 _ -, entity types lower-case words, attachment ids version 7 UUIDs, and the name ends in an extension of letters and digits.";
     let tenant: TenantId = tenant.parse().map_err(|error| refused(error, FIX))?;
     let entity_type: EntityType = entity_type.parse().map_err(|error| refused(error, FIX))?;
     let entity_id: EntityId = entity_id.parse().map_err(|error| refused(error, FIX))?;
@@ -76,12 +76,7 @@ fn object_key(
         attachment,
         name.extension().unwrap_or_default(),
     )
-    .map_err(|error| {
-        refused(
-            error,
-            "The file's name needs an extension of letters and digits.",
-        )
-    })?;
+    .map_err(|error| refused(error, FIX))?;
     Ok(key.as_str().to_owned())
 }
 

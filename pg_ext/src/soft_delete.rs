@@ -148,7 +148,7 @@ fn cascade(
 ) -> Outcome<Removed> {
     let mut removed = Removed::from([(root.oid, 1)]);
     for group in graph.parents_first() {
-        let repeats = is_cycle(graph, &group);
+        let repeats = graph.is_cycle(&group);
         while cascade_into(session, graph, &group, deletion, &mut removed)? > 0 && repeats {}
     }
     Ok(removed)
@@ -174,15 +174,6 @@ fn cascade_into(
         }
     }
     Ok(found)
-}
-
-fn is_cycle(graph: &Graph, group: &[&Table]) -> bool {
-    group.len() > 1
-        || group.first().is_some_and(|table| {
-            graph
-                .references_of(table.oid)
-                .any(|(_, parent)| parent.oid == table.oid)
-        })
 }
 
 /// One step: lock the live children, then mark them. Two statements, because one that had waited
@@ -239,7 +230,10 @@ fn refuse_if_referred(
                     table: root.shown.clone(),
                 });
             }
-            referrers.push(format!("{} ( \"{})", child.shown, reference.name));
+            referrers.push(format!(
+                "{} (constraint \"{}\")",
+                child.shown, reference.name
+            ));
         }
     }
     if referrers.is_empty() {

@@ -121,7 +121,7 @@ fn enqueue(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         return Ok(());
     };
     let until = until.map_or_else(
-        || "NULL".to_owned(),
+        || "NULL::timestamptz".to_owned(),
         |column| format!("o.{}", Ident(column)),
     );
     session.registry(

@@ -1,0 +1,70 @@
+-- No live row refers to a deleted one, and nobody but the engine writes the marks.
+BEGIN;
+CALL fill();
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
+SAVEPOINT s;
+INSERT INTO comment VALUES (300, 10);
+ROLLBACK TO s;
+INSERT INTO comment SELECT 300 + n, CASE WHEN n < 3 THEN 20 ELSE 10 END FROM generate_series(1, 3) n;
+ROLLBACK TO s;
+UPDATE comment SET post_id = 10 WHERE id = 200;
+ROLLBACK TO s;
+INSERT INTO comment VALUES (300, 20, 100);
+ROLLBACK TO s;
+INSERT INTO comment VALUES (200, 20) ON CONFLICT (id) DO UPDATE SET post_id = 10;
+ROLLBACK TO s;
+-- An update that moves nothing is nobody's business.
+UPDATE comment SET post_id = post_id WHERE id = 200;
+DELETE FROM post WHERE id = 20;
+ROLLBACK TO s;
+DELETE FROM post WHERE id = 999;
+TRUNCATE comment;
+ROLLBACK TO s;
+TRUNCATE thread CASCADE;
+ROLLBACK TO s;
+UPDATE post SET deleted_at = now() WHERE id = 20;
+ROLLBACK TO s;
+UPDATE post SET deleted_at = NULL, deletion_id = NULL WHERE id = 10;
+ROLLBACK TO s;
+-- Setting the marks to what they are is no change (ORMs write every column).
+UPDATE post SET deleted_at = deleted_at, slug = 'c' WHERE id = 20;
+ROLLBACK;
+
+-- RESTRICT and NO ACTION refuse, after the cascade: a row that goes too is no obstacle.
+BEGIN;
+CALL fill();
+CREATE TABLE pin (id int PRIMARY KEY, post_id bigint REFERENCES post ON DELETE CASCADE, comment_id int REFERENCES comment);
+SELECT keepsake.manage('pin');
+INSERT INTO pin VALUES (1, 10, 100), (2, 11, 101);
+SAVEPOINT s;
+SELECT keepsake.soft_delete('post', 10);
+ROLLBACK TO s;
+SELECT * FROM live WHERE tbl = 'post';
+SELECT keepsake.soft_delete('pin', 2) IS NOT NULL AS done;
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
+ROLLBACK;
+
+-- A table that is not managed counts as restricting, whatever its foreign key says: its rows would be lost.
+BEGIN;
+CALL fill();
+CREATE TABLE stray (post_id bigint REFERENCES post ON DELETE CASCADE);
+SELECT keepsake.manage('post');
+INSERT INTO stray VALUES (10);
+SAVEPOINT s;
+SELECT keepsake.soft_delete('post', 10);
+ROLLBACK TO s;
+SELECT keepsake.soft_delete('post', 11) IS NOT NULL AS done;
+INSERT INTO stray VALUES (11);
+ROLLBACK;
+
+-- SET NULL: the reference stays until the purge, so that restore needs no memory of it.
+BEGIN;
+CALL fill();
+CREATE TABLE draft (id int PRIMARY KEY, post_id bigint REFERENCES post ON DELETE SET NULL);
+SELECT keepsake.manage('draft');
+INSERT INTO draft VALUES (1, 10);
+SELECT keepsake.soft_delete('post', 10) AS d \gset
+SELECT * FROM draft;
+SELECT keepsake.purge_deletion(:'d') -> 'rows' AS purged;
+SELECT id, post_id FROM draft;
+ROLLBACK;
