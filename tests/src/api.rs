@@ -44,13 +44,20 @@ impl Api {
             .timeout(PATIENCE)
             .redirect(redirect::Policy::none())
             .build()?;
-        Ok(Self { http, base: base.to_owned(), bearer })
+        Ok(Self {
+            http,
+            base: base.to_owned(),
+            bearer,
+        })
     }
 
     /// The same client with another token.
     #[must_use]
     pub fn with_bearer(&self, bearer: Option<&str>) -> Self {
-        Self { bearer: bearer.map(str::to_owned), ..self.clone() }
+        Self {
+            bearer: bearer.map(str::to_owned),
+            ..self.clone()
+        }
     }
 
     /// `GET` of a path of the interface, or of a whole URL.
@@ -90,7 +97,13 @@ impl Api {
     /// # Errors
     /// No answer.
     pub async fn post_bytes(&self, path: &str, body: Vec<u8>) -> Result<Reply> {
-        self.send(Method::POST, path, &[("content-type", "application/json")], Some(body)).await
+        self.send(
+            Method::POST,
+            path,
+            &[("content-type", "application/json")],
+            Some(body),
+        )
+        .await
     }
 
     /// Any request. The bearer token goes to paths of the interface only: a signed URL speaks
@@ -106,7 +119,11 @@ impl Api {
         body: Option<Vec<u8>>,
     ) -> Result<Reply> {
         let is_path = path.starts_with('/');
-        let url = if is_path { format!("{}{path}", self.base) } else { path.to_owned() };
+        let url = if is_path {
+            format!("{}{path}", self.base)
+        } else {
+            path.to_owned()
+        };
         let mut request = self.http.request(method, url);
         if let (true, Some(bearer)) = (is_path, &self.bearer) {
             request = request.bearer_auth(bearer);
@@ -121,7 +138,11 @@ impl Api {
         Ok(Reply {
             status: reply.status().as_u16(),
             headers: reply.headers().clone(),
-            body: reply.bytes().await.context("the worker's answer broke off")?.to_vec(),
+            body: reply
+                .bytes()
+                .await
+                .context("the worker's answer broke off")?
+                .to_vec(),
         })
     }
 
@@ -141,12 +162,16 @@ impl Api {
     /// No answer, or `file` is not an entry of `files` in an upload.
     pub async fn put(&self, file: &Value, bytes: &[u8]) -> Result<Reply> {
         let url = text(file, "/url")?;
-        let headers = file.pointer("/headers").and_then(Value::as_object).context("no headers")?;
+        let headers = file
+            .pointer("/headers")
+            .and_then(Value::as_object)
+            .context("no headers")?;
         let headers: Vec<(&str, &str)> = headers
             .iter()
             .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
             .collect();
-        self.send(Method::PUT, url, &headers, Some(bytes.to_vec())).await
+        self.send(Method::PUT, url, &headers, Some(bytes.to_vec()))
+            .await
     }
 
     /// Uploads these files and makes them visible: declare, send, complete.
@@ -156,11 +181,16 @@ impl Api {
     pub async fn upload(&self, entity: (&str, &str), files: &[Fixture]) -> Result<Vec<Value>> {
         let upload = self.declare(entity, files).await?.json_if(201)?;
         for (index, file) in files.iter().enumerate() {
-            let target = upload.pointer(&format!("/files/{index}")).context("a file has no URL")?;
+            let target = upload
+                .pointer(&format!("/files/{index}"))
+                .context("a file has no URL")?;
             self.put(target, file.bytes).await?.json_if(201)?;
         }
         let id = text(&upload, "/id")?;
-        let done = self.post_empty(&format!("/v1/uploads/{id}/complete")).await?.json_if(200)?;
+        let done = self
+            .post_empty(&format!("/v1/uploads/{id}/complete"))
+            .await?
+            .json_if(200)?;
         let attachments = done.pointer("/attachments").and_then(Value::as_array);
         Ok(attachments.context("no attachments")?.clone())
     }
@@ -172,7 +202,11 @@ impl Api {
     pub async fn list(&self, entity: (&str, &str)) -> Result<Vec<Value>> {
         let path = format!("/v1/{}/{}/attachments", entity.0, entity.1);
         let page = self.get(&path).await?.json_if(200)?;
-        Ok(page.pointer("/items").and_then(Value::as_array).context("no items")?.clone())
+        Ok(page
+            .pointer("/items")
+            .and_then(Value::as_array)
+            .context("no items")?
+            .clone())
     }
 
     /// The bytes of an attachment, through the redirect that a browser would follow.
@@ -180,9 +214,13 @@ impl Api {
     /// # Errors
     /// A step does not succeed; with what came back.
     pub async fn download(&self, attachment: &str) -> Result<Reply> {
-        let redirect = self.get(&format!("/v1/attachments/{attachment}/content")).await?;
+        let redirect = self
+            .get(&format!("/v1/attachments/{attachment}/content"))
+            .await?;
         redirect.expect(302)?;
-        let reply = self.get(redirect.header("location").context("no Location")?).await?;
+        let reply = self
+            .get(redirect.header("location").context("no Location")?)
+            .await?;
         reply.expect(200)?;
         Ok(reply)
     }
@@ -215,7 +253,11 @@ impl Reply {
     /// # Errors
     /// Another status.
     pub fn expect(&self, status: u16) -> Result<()> {
-        ensure!(self.status == status, "expected {status}, got {}", self.shown());
+        ensure!(
+            self.status == status,
+            "expected {status}, got {}",
+            self.shown()
+        );
         Ok(())
     }
 
@@ -225,7 +267,11 @@ impl Reply {
     /// Another status, or not JSON.
     pub fn json_if(&self, status: u16) -> Result<Value> {
         self.expect(status)?;
-        if self.body.is_empty() { Ok(Value::Null) } else { self.json() }
+        if self.body.is_empty() {
+            Ok(Value::Null)
+        } else {
+            self.json()
+        }
     }
 
     /// Fails unless this is a well-formed problem (RFC 9457) with this status and code.
@@ -235,13 +281,32 @@ impl Reply {
     pub fn expect_problem(&self, status: u16, code: &str) -> Result<Value> {
         self.expect(status)?;
         let kind = self.header("content-type").unwrap_or_default();
-        ensure!(kind.starts_with("application/problem+json"), "not a problem: {}", self.shown());
+        ensure!(
+            kind.starts_with("application/problem+json"),
+            "not a problem: {}",
+            self.shown()
+        );
         let problem = self.json()?;
-        ensure!(problem["code"] == code, "expected the code {code}, got {}", self.shown());
-        ensure!(problem["status"] == status, "the body has another status: {}", self.shown());
+        ensure!(
+            problem["code"] == code,
+            "expected the code {code}, got {}",
+            self.shown()
+        );
+        ensure!(
+            problem["status"] == status,
+            "the body has another status: {}",
+            self.shown()
+        );
         for member in ["type", "title", "detail", "request_id"] {
-            let value = problem.get(member).and_then(Value::as_str).unwrap_or_default();
-            ensure!(!value.is_empty(), "a problem without {member}: {}", self.shown());
+            let value = problem
+                .get(member)
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            ensure!(
+                !value.is_empty(),
+                "a problem without {member}: {}",
+                self.shown()
+            );
         }
         Ok(problem)
     }

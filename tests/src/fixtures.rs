@@ -27,4 +27,8 @@ fixture!(JPEG, "locket.jpg", "image/jpeg");
 fixture!(PDF, "letter.pdf", "application/pdf");
 fixture!(TEXT, "notes.txt", "text/plain");
 fixture!(CSV, "inventory.csv", "text/csv");
-fixture!(DOCX, "minutes.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document");
+fixture!(
+    DOCX,
+    "minutes.docx",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+);

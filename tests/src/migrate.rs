@@ -11,7 +11,11 @@ use crate::places::checkout;
 /// # Errors
 /// A migration fails, or one that was applied has been changed since.
 pub async fn up(connection: &mut PgConnection) -> Result<()> {
-    migrator().await?.run(connection).await.context("a migration failed")
+    migrator()
+        .await?
+        .run(connection)
+        .await
+        .context("a migration failed")
 }
 
 /// Takes every migration back, the newest first.
@@ -19,12 +23,18 @@ pub async fn up(connection: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// A migration cannot be taken back.
 pub async fn down(connection: &mut PgConnection) -> Result<()> {
-    migrator().await?.undo(connection, 0).await.context("a migration could not be taken back")
+    migrator()
+        .await?
+        .undo(connection, 0)
+        .await
+        .context("a migration could not be taken back")
 }
 
 async fn migrator() -> Result<Migrator> {
     let folder = checkout().join("migrations");
-    Migrator::new(folder).await.context("the folder migrations/ cannot be read")
+    Migrator::new(folder)
+        .await
+        .context("the folder migrations/ cannot be read")
 }
 
 /// Installs the example application of `tests/example`, unless it is there already.
@@ -53,6 +63,9 @@ pub async fn install_example(connection: &mut PgConnection) -> Result<()> {
 /// The migrations, which make the role, have not been applied.
 pub async fn admit_worker(connection: &mut PgConnection, password: &str) -> Result<()> {
     let sql = format!("ALTER ROLE keepsake_worker LOGIN PASSWORD '{password}'");
-    connection.execute(AssertSqlSafe(sql)).await.context("there is no role keepsake_worker")?;
+    connection
+        .execute(AssertSqlSafe(sql))
+        .await
+        .context("there is no role keepsake_worker")?;
     Ok(())
 }

@@ -33,7 +33,9 @@ pub fn home() -> Result<PathBuf> {
     }
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
     let data = data.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
-    Ok(data.context("HOME is not set; set KEEPSAKE_HOME to a folder of yours")?.join("keepsake"))
+    Ok(data
+        .context("HOME is not set; set KEEPSAKE_HOME to a folder of yours")?
+        .join("keepsake"))
 }
 
 /// The folder in which `make dev` keeps the data of this checkout.
@@ -62,7 +64,11 @@ pub fn postgres_program(name: &str) -> Result<PathBuf> {
     let program = home()?.join(format!(
         "pg{POSTGRES_MAJOR}/usr/lib/postgresql/{POSTGRES_MAJOR}/bin/{name}"
     ));
-    ensure!(program.is_file(), "there is no {}; run `make setup`", program.display());
+    ensure!(
+        program.is_file(),
+        "there is no {}; run `make setup`",
+        program.display()
+    );
     Ok(program)
 }
 
@@ -72,7 +78,11 @@ pub fn postgres_program(name: &str) -> Result<PathBuf> {
 /// The set-up has not been run.
 pub fn node_program(name: &str) -> Result<PathBuf> {
     let program = checkout().join("node_modules/.bin").join(name);
-    ensure!(program.exists(), "there is no {}; run `make setup`", program.display());
+    ensure!(
+        program.exists(),
+        "there is no {}; run `make setup`",
+        program.display()
+    );
     Ok(program)
 }
 
@@ -83,5 +93,8 @@ pub fn node_program(name: &str) -> Result<PathBuf> {
 pub fn free_port(wanted: Option<u16>) -> Result<u16> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listener = wanted.map_or_else(|| bind(0), |port| bind(port).or_else(|_| bind(0)));
-    Ok(listener.context("no free port on 127.0.0.1")?.local_addr()?.port())
+    Ok(listener
+        .context("no free port on 127.0.0.1")?
+        .local_addr()?
+        .port())
 }

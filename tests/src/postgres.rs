@@ -63,7 +63,10 @@ impl Postgres {
     /// The address of the database for another role.
     #[must_use]
     pub fn url(&self, user: &str, password: &str, database: &str) -> String {
-        format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+        format!(
+            "postgres://{user}:{password}@127.0.0.1:{}/{database}",
+            self.port
+        )
     }
 
     /// A connection as the superuser.
@@ -71,7 +74,9 @@ impl Postgres {
     /// # Errors
     /// The server is not running.
     pub async fn connect(&self) -> Result<PgConnection> {
-        PgConnection::connect(&self.superuser_url()).await.context("cannot connect to PostgreSQL")
+        PgConnection::connect(&self.superuser_url())
+            .await
+            .context("cannot connect to PostgreSQL")
     }
 
     /// `kill -9` of the server and all its backends.
@@ -98,13 +103,17 @@ impl Postgres {
     }
 
     async fn make_database(&self) -> Result<()> {
-        let mut connection = PgConnection::connect(&self.url("postgres", &self.password, "postgres")).await?;
-        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-            .bind(DATABASE)
-            .fetch_one(&mut connection)
-            .await?;
+        let mut connection =
+            PgConnection::connect(&self.url("postgres", &self.password, "postgres")).await?;
+        let exists: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+                .bind(DATABASE)
+                .fetch_one(&mut connection)
+                .await?;
         if !exists {
-            sqlx::query("CREATE DATABASE keepsake").execute(&mut connection).await?;
+            sqlx::query("CREATE DATABASE keepsake")
+                .execute(&mut connection)
+                .await?;
         }
         connection.close().await?;
         Ok(())
@@ -120,7 +129,9 @@ impl Owner {
             return Ok(Self(None));
         }
         let user = User::from_name("postgres")?;
-        Ok(Self(Some(user.context("there is no user `postgres`; run `make setup`")?)))
+        Ok(Self(Some(user.context(
+            "there is no user `postgres`; run `make setup`",
+        )?)))
     }
 
     fn command(&self, program: &str) -> Result<Command> {
@@ -161,7 +172,12 @@ fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
         .arg(&data)
         .arg("--pwfile")
         .arg(&password_file)
-        .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"])
+        .args([
+            "--username=postgres",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--auth=scram-sha-256",
+        ])
         .output()?;
     fs::remove_file(&password_file)?;
     ensure!(
@@ -183,10 +199,19 @@ fn serve(folder: &Path, port: u16, owner: &Owner, leash: &Leash) -> Result<Daemo
         "log_line_prefix=%m [%p] ",
     ];
     let mut command = owner.command("postgres")?;
-    command.arg("-D").arg(folder.join("data")).arg("-p").arg(port.to_string());
+    command
+        .arg("-D")
+        .arg(folder.join("data"))
+        .arg("-p")
+        .arg(port.to_string());
     for setting in settings {
         command.args(["-c", setting]);
     }
     command.stdin(Stdio::null());
-    Daemon::spawn("PostgreSQL", &mut command, &folder.join("postgres.log"), leash)
+    Daemon::spawn(
+        "PostgreSQL",
+        &mut command,
+        &folder.join("postgres.log"),
+        leash,
+    )
 }

@@ -33,7 +33,12 @@ impl Daemon {
     ///
     /// # Errors
     /// The log cannot be opened or the program cannot be started.
-    pub fn spawn(name: &'static str, command: &mut Command, log: &Path, leash: &Leash) -> Result<Self> {
+    pub fn spawn(
+        name: &'static str,
+        command: &mut Command,
+        log: &Path,
+        leash: &Leash,
+    ) -> Result<Self> {
         let output = OpenOptions::new()
             .create(true)
             .append(true)
@@ -47,7 +52,12 @@ impl Daemon {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         leash.watch(child.id());
-        Ok(Self { name, child, leash: leash.clone(), log: log.to_path_buf() })
+        Ok(Self {
+            name,
+            child,
+            leash: leash.clone(),
+            log: log.to_path_buf(),
+        })
     }
 
     /// The id of the process, and of its group.
@@ -60,14 +70,26 @@ impl Daemon {
     ///
     /// # Errors
     /// The server ended, or was not ready in time; with the end of its log.
-    pub async fn wait_until<F: AsyncFn() -> bool>(&mut self, patience: Duration, ready: F) -> Result<()> {
+    pub async fn wait_until<F: AsyncFn() -> bool>(
+        &mut self,
+        patience: Duration,
+        ready: F,
+    ) -> Result<()> {
         let deadline = Instant::now() + patience;
         while !ready().await {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended while it started ({status})\n{}", self.name, self.log_tail());
+                bail!(
+                    "{} ended while it started ({status})\n{}",
+                    self.name,
+                    self.log_tail()
+                );
             }
             if Instant::now() > deadline {
-                bail!("{} was not ready after {patience:?}\n{}", self.name, self.log_tail());
+                bail!(
+                    "{} was not ready after {patience:?}\n{}",
+                    self.name,
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(POLL).await;
         }
@@ -121,7 +143,9 @@ impl Daemon {
     pub fn log_tail(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
-        let tail = lines.iter().skip(lines.len().saturating_sub(LOG_TAIL_LINES));
+        let tail = lines
+            .iter()
+            .skip(lines.len().saturating_sub(LOG_TAIL_LINES));
         let mut shown = format!("--- end of {}\n", self.log.display());
         for line in tail {
             let _ = writeln!(shown, "{line}");
@@ -148,5 +172,8 @@ fn is_alive(process: Pid) -> bool {
 fn children_of(parent: u32) -> Vec<Pid> {
     let list = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
     let list = list.unwrap_or_default();
-    list.split_whitespace().filter_map(|id| id.parse().ok()).map(Pid::from_raw).collect()
+    list.split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .map(Pid::from_raw)
+        .collect()
 }

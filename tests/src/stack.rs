@@ -63,12 +63,22 @@ impl Stack {
         progress("Starting the worker");
         let worker = WorkerSettings {
             folder: folder.clone(),
-            database_url: postgres.url("keepsake_worker", &secrets.worker_password, crate::postgres::DATABASE),
+            database_url: postgres.url(
+                "keepsake_worker",
+                &secrets.worker_password,
+                crate::postgres::DATABASE,
+            ),
             vars: settings.vars,
             port: settings.port,
         };
         let worker = Worker::start(worker, &secrets, &leash).await?;
-        Ok(Self { worker, postgres, secrets, folder, _leash: leash })
+        Ok(Self {
+            worker,
+            postgres,
+            secrets,
+            folder,
+            _leash: leash,
+        })
     }
 
     /// Where the data and the logs are.

@@ -27,7 +27,11 @@ pub fn claims(tenant: &str, user: &str) -> Value {
 /// A token with these claims, signed by `key` under the stack's key id.
 #[must_use]
 pub fn mint(claims: &Value, key: &[u8]) -> String {
-    mint_with_header(&json!({ "alg": "HS256", "typ": "JWT", "kid": KEY_ID }), claims, key)
+    mint_with_header(
+        &json!({ "alg": "HS256", "typ": "JWT", "kid": KEY_ID }),
+        claims,
+        key,
+    )
 }
 
 /// A token with any header, right or wrong, signed by `key` with HMAC-SHA-256.
@@ -42,13 +46,20 @@ pub fn mint_with_header(header: &Value, claims: &Value, key: &[u8]) -> String {
 /// A token that says it needs no signature and has none.
 #[must_use]
 pub fn unsigned(claims: &Value) -> String {
-    format!("{}.{}.", encode(&json!({ "alg": "none", "typ": "JWT" })), encode(claims))
+    format!(
+        "{}.{}.",
+        encode(&json!({ "alg": "none", "typ": "JWT" })),
+        encode(claims)
+    )
 }
 
 /// Seconds since 1970.
 #[must_use]
 pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
 }
 
 fn encode(part: &Value) -> String {

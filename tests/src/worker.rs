@@ -46,7 +46,12 @@ impl Worker {
         secrets.write_worker_file(&secrets_file(&settings.folder))?;
         let port = free_port(settings.port)?;
         let server = serve(&settings, port, leash)?;
-        let mut worker = Self { server, settings, port, leash: leash.clone() };
+        let mut worker = Self {
+            server,
+            settings,
+            port,
+            leash: leash.clone(),
+        };
         worker.wait_until_ready().await?;
         Ok(worker)
     }
@@ -79,12 +84,17 @@ impl Worker {
 
     async fn wait_until_ready(&mut self) -> Result<()> {
         let address = format!("{}/healthz", self.url());
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(5))
+            .build()?;
         let answers = async || match client.get(&address).send().await {
             Ok(reply) => reply.status().is_success(),
             Err(_) => false,
         };
-        self.server.wait_until(READY_WITHIN, answers).await.context("the worker does not answer")
+        self.server
+            .wait_until(READY_WITHIN, answers)
+            .await
+            .context("the worker does not answer")
     }
 }
 
@@ -98,7 +108,12 @@ fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
     let mut command = Command::new(&wrangler);
     command
         .current_dir(checkout())
-        .args(["dev", "--ip=127.0.0.1", "--test-scheduled", "--show-interactive-dev-session=false"])
+        .args([
+            "dev",
+            "--ip=127.0.0.1",
+            "--test-scheduled",
+            "--show-interactive-dev-session=false",
+        ])
         .arg(format!("--port={port}"))
         .arg(format!("--inspector-port={}", free_port(None)?))
         .arg("--persist-to")
@@ -110,7 +125,10 @@ fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
     }
     command
         .env("PATH", path_with_first(&wrangler)?)
-        .env("CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE", &settings.database_url)
+        .env(
+            "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE",
+            &settings.database_url,
+        )
         .env("KEEPSAKE_WORKER_BUILT", "1")
         .env("WRANGLER_SEND_METRICS", "false")
         .env("WRANGLER_LOG_PATH", folder.join("wrangler-logs"))

@@ -14,14 +14,21 @@ async fn a_killed_server_comes_back_on_its_port_with_its_data() -> Result<()> {
     let mut postgres = Postgres::start(&folder, "secret", &leash).await?;
     let address = postgres.superuser_url();
     let mut connection = postgres.connect().await?;
-    sqlx::query("CREATE TABLE kept AS SELECT 42 AS answer").execute(&mut connection).await?;
+    sqlx::query("CREATE TABLE kept AS SELECT 42 AS answer")
+        .execute(&mut connection)
+        .await?;
 
     postgres.kill();
-    assert!(postgres.connect().await.is_err(), "the server still answers after kill -9");
+    assert!(
+        postgres.connect().await.is_err(),
+        "the server still answers after kill -9"
+    );
     postgres.restart().await?;
 
     let mut connection = postgres.connect().await?;
-    let answer: i32 = sqlx::query_scalar("SELECT answer FROM kept").fetch_one(&mut connection).await?;
+    let answer: i32 = sqlx::query_scalar("SELECT answer FROM kept")
+        .fetch_one(&mut connection)
+        .await?;
     assert_eq!(answer, 42);
     assert_eq!(postgres.superuser_url(), address);
     Ok(())
@@ -32,7 +39,11 @@ async fn a_wrong_password_is_refused() -> Result<()> {
     let (folder, leash) = throwaway_folder()?;
     let postgres = Postgres::start(&folder, "right", &leash).await?;
     let url = postgres.url("postgres", "wrong", "postgres");
-    assert!(<sqlx::PgConnection as sqlx::Connection>::connect(&url).await.is_err());
+    assert!(
+        <sqlx::PgConnection as sqlx::Connection>::connect(&url)
+            .await
+            .is_err()
+    );
     Ok(())
 }
 
@@ -54,12 +65,18 @@ fn nothing_outlives_the_leash() -> Result<()> {
 
 #[test]
 fn a_released_group_is_left_alone() -> Result<()> {
-    let mut bystander = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn()?;
+    let mut bystander = Command::new("sleep")
+        .arg("60")
+        .stdout(Stdio::null())
+        .spawn()?;
     let leash = Leash::new(None)?;
     leash.watch(bystander.id());
     leash.release(bystander.id());
     drop(leash);
-    assert!(bystander.try_wait()?.is_none(), "a released process was ended");
+    assert!(
+        bystander.try_wait()?.is_none(),
+        "a released process was ended"
+    );
     bystander.kill()?;
     bystander.wait()?;
     Ok(())

@@ -25,7 +25,9 @@ pub fn take(folder: &Path) -> Result<File> {
             "Keepsake is already running on this data (process {}); stop it with Ctrl-C there",
             fs::read_to_string(&path).unwrap_or_default()
         ),
-        Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
+        Err(TryLockError::Error(error)) => {
+            return Err(error).context("cannot lock the data folder");
+        }
     }
     file.set_len(0)?;
     write!(file, "{}", process::id())?;

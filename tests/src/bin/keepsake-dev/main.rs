@@ -60,7 +60,10 @@ async fn run() -> Result<()> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    println!("\nStopped. The data stays in {}; `make reset` removes it.", folder.display());
+    println!(
+        "\nStopped. The data stays in {}; `make reset` removes it.",
+        folder.display()
+    );
     Ok(())
 }
 

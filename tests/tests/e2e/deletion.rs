@@ -1,0 +1,264 @@
+//! Deleting and restoring: cascades, repetition, conflicts.
+
+use anyhow::Result;
+use keepsake_tests::api::text;
+use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use serde_json::{Value, json};
+
+use crate::world::{deletion_id, id, names, tenant};
+
+#[tokio::test]
+async fn deleting_twice_is_one_deletion() -> Result<()> {
+    let tenant = tenant().await?;
+    let attachment = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
+    for path in [
+        format!("/v1/attachments/{}", id(&attachment)?),
+        tenant.post_path(),
+    ] {
+        let first = tenant.api.delete(&path).await?;
+        first.expect(204)?;
+        let second = tenant.api.delete(&path).await?;
+        second.expect(204)?;
+        assert_eq!(deletion_id(&first)?, deletion_id(&second)?, "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn restoring_what_is_there_changes_nothing() -> Result<()> {
+    let tenant = tenant().await?;
+    let attachment = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
+    for path in [
+        format!("/v1/attachments/{}/restore", id(&attachment)?),
+        format!("{}/restore", tenant.post_path()),
+    ] {
+        let answer = tenant.api.post_empty(&path).await?.json_if(200)?;
+        assert_eq!(answer["restored"], json!([]), "{path}");
+    }
+    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_attachment_goes_and_comes_back_alone() -> Result<()> {
+    let tenant = tenant().await?;
+    let attachments = tenant.api.upload(tenant.entity(), &[PNG, TEXT]).await?;
+    let path = format!("/v1/attachments/{}", id(&attachments[0])?);
+    tenant.api.delete(&path).await?.expect(204)?;
+    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [TEXT.name]);
+    let answer = tenant
+        .api
+        .post_empty(&format!("{path}/restore"))
+        .await?
+        .json_if(200)?;
+    assert_eq!(
+        answer["restored"],
+        json!([{ "table": "attachments.attachment", "rows": 1 }])
+    );
+    assert_eq!(
+        tenant.api.download(id(&attachments[0])?).await?.body,
+        PNG.bytes
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_thread_takes_its_posts_and_their_files_and_gives_them_back() -> Result<()> {
+    let tenant = tenant().await?;
+    tenant.api.upload(tenant.entity(), &[PNG]).await?;
+    tenant
+        .api
+        .upload(("thread", &tenant.thread), &[PDF])
+        .await?;
+    let thread = format!("/v1/thread/{}", tenant.thread);
+
+    tenant.api.delete(&thread).await?.expect(204)?;
+    tenant
+        .api
+        .get(&format!("{}/attachments", tenant.post_path()))
+        .await?
+        .expect_problem(404, "not_found")?;
+    assert_eq!(
+        tenant.api.get("/v1/attachments").await?.json_if(200)?["items"],
+        json!([])
+    );
+
+    // What went with its parent comes back with it, and says so when asked alone.
+    let alone = tenant
+        .api
+        .post_empty(&format!("{}/restore", tenant.post_path()))
+        .await?;
+    let problem = alone.expect_problem(409, "restore_conflict")?;
+    assert_eq!(text(&problem, "/conflicts/0/kind")?, "parent_deleted");
+
+    let answer = tenant
+        .api
+        .post_empty(&format!("{thread}/restore"))
+        .await?
+        .json_if(200)?;
+    let mut restored = rows(&answer["restored"]);
+    restored.sort();
+    let expected = [("attachments.attachment", 2), ("post", 1), ("thread", 1)];
+    assert_eq!(
+        restored,
+        expected.map(|(table, rows)| (table.to_owned(), rows))
+    );
+    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    Ok(())
+}
+
+fn rows(tables: &Value) -> Vec<(String, i64)> {
+    let tables = tables.as_array().map(Vec::as_slice).unwrap_or_default();
+    tables
+        .iter()
+        .map(|entry| {
+            let table = entry["table"].as_str().unwrap_or_default();
+            (
+                table.trim_start_matches("public.").to_owned(),
+                entry["rows"].as_i64().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_stays_deleted() -> Result<()> {
+    let tenant = tenant().await?;
+    let attachments = tenant.api.upload(tenant.entity(), &[PNG, TEXT]).await?;
+    tenant
+        .api
+        .delete(&format!("/v1/attachments/{}", id(&attachments[0])?))
+        .await?
+        .expect(204)?;
+    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+    tenant
+        .api
+        .post_empty(&format!("{}/restore", tenant.post_path()))
+        .await?
+        .json_if(200)?;
+    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [TEXT.name]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_taken_meanwhile_is_a_conflict_that_is_named() -> Result<()> {
+    let tenant = tenant().await?;
+    let old = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
+    let path = format!("/v1/attachments/{}", id(&old)?);
+    tenant.api.delete(&path).await?.expect(204)?;
+    let new = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
+
+    let reply = tenant.api.post_empty(&format!("{path}/restore")).await?;
+    let problem = reply.expect_problem(409, "restore_conflict")?;
+    assert_eq!(text(&problem, "/conflicts/0/kind")?, "unique");
+    assert_eq!(
+        text(&problem, "/conflicts/0/constraint")?,
+        "attachment_live_name"
+    );
+    assert_eq!(text(&problem, "/conflicts/0/key/id")?, id(&old)?);
+    assert_eq!(text(&problem, "/conflicts/0/holder/id")?, id(&new)?);
+    tenant
+        .api
+        .get(&path)
+        .await?
+        .expect_problem(404, "not_found")?;
+
+    // Once the place is free it works.
+    tenant
+        .api
+        .delete(&format!("/v1/attachments/{}", id(&new)?))
+        .await?
+        .expect(204)?;
+    tenant
+        .api
+        .post_empty(&format!("{path}/restore"))
+        .await?
+        .json_if(200)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entity_whose_place_is_taken_is_a_conflict_too() -> Result<()> {
+    let tenant = tenant().await?;
+    tenant.api.upload(tenant.entity(), &[PNG]).await?;
+    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+    let mut database = tenant.database().await?;
+    let thread: i64 = tenant.thread.parse()?;
+    sqlx::query(
+        "INSERT INTO public.post (tenant, thread_id, slug, body) VALUES ($1, $2, 'a-post', 'new')",
+    )
+    .bind(&tenant.name)
+    .bind(thread)
+    .execute(&mut database)
+    .await?;
+
+    let reply = tenant
+        .api
+        .post_empty(&format!("{}/restore", tenant.post_path()))
+        .await?;
+    let problem = reply.expect_problem(409, "restore_conflict")?;
+    assert_eq!(text(&problem, "/conflicts/0/constraint")?, "post_live_slug");
+    tenant
+        .api
+        .get(&format!("{}/attachments", tenant.post_path()))
+        .await?
+        .expect_problem(404, "not_found")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_post_deleted_during_an_upload_keeps_the_upload_out() -> Result<()> {
+    let tenant = tenant().await?;
+    let upload = tenant
+        .api
+        .declare(tenant.entity(), &[PNG])
+        .await?
+        .json_if(201)?;
+    tenant
+        .api
+        .put(&upload["files"][0], PNG.bytes)
+        .await?
+        .expect(201)?;
+    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+    let complete = format!("/v1/uploads/{}/complete", id(&upload)?);
+    tenant
+        .api
+        .post_empty(&complete)
+        .await?
+        .expect_problem(409, "upload_closed")?;
+
+    tenant
+        .api
+        .post_empty(&format!("{}/restore", tenant.post_path()))
+        .await?
+        .json_if(200)?;
+    tenant.api.post_empty(&complete).await?.json_if(200)?;
+    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plain_sql_delete_is_refused() -> Result<()> {
+    let tenant = tenant().await?;
+    tenant.api.upload(tenant.entity(), &[PNG]).await?;
+    let mut database = tenant.database().await?;
+    for sql in [
+        "DELETE FROM public.post WHERE tenant = $1",
+        "DELETE FROM attachments.attachment WHERE tenant_id = $1",
+    ] {
+        let refused = sqlx::query(sql)
+            .bind(&tenant.name)
+            .execute(&mut database)
+            .await;
+        let error = refused.err().and_then(|error| error.into_database_error());
+        assert_eq!(
+            error
+                .and_then(|error| error.code().map(|code| code.into_owned()))
+                .as_deref(),
+            Some("55000"),
+            "{sql}"
+        );
+    }
+    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! The whole path on real parts: PostgreSQL with the extension, the worker under `wrangler dev`,
+//! HTTP. One module a story; each test has a tenant of its own.
+
+mod atomicity;
+mod bad_input;
+mod bad_tokens;
+mod crashes;
+mod deletion;
+mod downloads;
+mod listing;
+mod object_urls;
+mod refused_uploads;
+mod retention;
+mod story;
+mod tenants;
+mod world;

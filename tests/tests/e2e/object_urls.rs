@@ -1,0 +1,255 @@
+//! A signed upload URL stores exactly what was declared, once, in time.
+
+use anyhow::{Context, Result};
+use keepsake_shared::{KeyRing, ObjectToken};
+use keepsake_tests::api::text;
+use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use reqwest::Method;
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+use crate::world::{Tenant, any_object_exists, object_exists, tenant};
+
+/// The one file of a new upload of `PNG`, and the key it goes to.
+async fn declared(tenant: &Tenant<'_>) -> Result<(Value, String)> {
+    let upload = tenant
+        .api
+        .declare(tenant.entity(), &[PNG])
+        .await?
+        .json_if(201)?;
+    let key = tenant.object_keys().await?.pop().context("no object key")?;
+    Ok((upload["files"][0].clone(), key))
+}
+
+#[tokio::test]
+async fn a_second_upload_is_refused_and_the_first_stays() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
+    tenant
+        .api
+        .put(&file, PNG.bytes)
+        .await?
+        .expect_problem(412, "object_exists")?;
+    assert!(object_exists(tenant.stack, &key).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn other_bytes_of_the_same_length_are_not_stored() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    let mut other = PNG.bytes.to_vec();
+    other.reverse();
+    tenant
+        .api
+        .put(&file, &other)
+        .await?
+        .expect_problem(422, "sha256_mismatch")?;
+    assert!(!object_exists(tenant.stack, &key).await?);
+    // The right bytes are still welcome.
+    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_length_is_not_stored() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    for bytes in [&PNG.bytes[1..], &[PNG.bytes, b"x"].concat(), b""] {
+        tenant
+            .api
+            .put(&file, bytes)
+            .await?
+            .expect_problem(422, "length_mismatch")?;
+    }
+    assert!(!object_exists(tenant.stack, &key).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn headers_that_were_not_signed_are_refused() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    for (name, value) in [
+        ("content-type", json!("text/html")),
+        ("if-none-match", json!("\"x\"")),
+        (
+            "x-amz-checksum-sha256",
+            json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ),
+    ] {
+        let mut changed = file.clone();
+        changed["headers"][name] = value;
+        tenant
+            .api
+            .put(&changed, PNG.bytes)
+            .await?
+            .expect_problem(422, "header_mismatch")?;
+        changed["headers"]
+            .as_object_mut()
+            .context("no headers")?
+            .remove(name);
+        tenant
+            .api
+            .put(&changed, PNG.bytes)
+            .await?
+            .expect_problem(422, "header_mismatch")?;
+    }
+    assert!(!object_exists(tenant.stack, &key).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_altered_url_is_refused() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    let url = text(&file, "/url")?;
+    let (stem, last) = url.split_at(url.len() - 1);
+    let flipped = if last == "A" { "B" } else { "A" };
+    let altered = [
+        format!("{stem}{flipped}"),
+        stem.to_owned(),
+        format!("{url}A"),
+        format!("{}/v1/objects/x", tenant.stack.worker.url()),
+        format!(
+            "{}/v1/objects/{}",
+            tenant.stack.worker.url(),
+            "x".repeat(5000)
+        ),
+    ];
+    for url in altered {
+        let mut changed = file.clone();
+        changed["url"] = json!(url);
+        tenant
+            .api
+            .put(&changed, PNG.bytes)
+            .await?
+            .expect_problem(403, "url_invalid")?;
+    }
+    assert!(!object_exists(tenant.stack, &key).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_expired_url_is_refused_both_ways() -> Result<()> {
+    let tenant = tenant().await?;
+    let attachment = tenant.api.upload(tenant.entity(), &[TEXT]).await?.remove(0);
+    let content = tenant
+        .api
+        .get(&format!(
+            "/v1/attachments/{}/content",
+            text(&attachment, "/id")?
+        ))
+        .await?;
+    let download = content.header("location").context("no Location")?;
+    tenant
+        .api
+        .get(&expired(&tenant, download)?)
+        .await?
+        .expect_problem(403, "url_expired")?;
+
+    let (mut file, key) = declared(&tenant).await?;
+    file["url"] = json!(expired(&tenant, text(&file, "/url")?)?);
+    tenant
+        .api
+        .put(&file, PNG.bytes)
+        .await?
+        .expect_problem(403, "url_expired")?;
+    assert!(!object_exists(tenant.stack, &key).await?);
+    Ok(())
+}
+
+/// The same permission, but its time is over. Signed with the worker's own key: no test waits.
+fn expired(tenant: &Tenant<'_>, url: &str) -> Result<String> {
+    let keys: KeyRing = tenant.stack.secrets.url_key_ring().parse()?;
+    let (prefix, token) = url.rsplit_once('/').context("not an object URL")?;
+    let mut token = ObjectToken::verify(token, &keys, OffsetDateTime::now_utc())?;
+    match &mut token {
+        ObjectToken::Upload { expires_at, .. } | ObjectToken::Download { expires_at, .. } => {
+            *expires_at = OffsetDateTime::now_utc() - Duration::seconds(2);
+        }
+    }
+    Ok(format!("{prefix}/{}", token.sign(&keys)))
+}
+
+#[tokio::test]
+async fn a_url_serves_only_what_it_was_made_for() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, _) = declared(&tenant).await?;
+    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
+    let upload_url = text(&file, "/url")?;
+    tenant
+        .api
+        .get(upload_url)
+        .await?
+        .expect_problem(403, "url_invalid")?;
+
+    let attachment = tenant.api.upload(tenant.entity(), &[PDF]).await?.remove(0);
+    let content = tenant
+        .api
+        .get(&format!(
+            "/v1/attachments/{}/content",
+            text(&attachment, "/id")?
+        ))
+        .await?;
+    let mut as_upload = file.clone();
+    as_upload["url"] = json!(content.header("location").context("no Location")?);
+    tenant
+        .api
+        .put(&as_upload, PNG.bytes)
+        .await?
+        .expect_problem(403, "url_invalid")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
+    use std::io::{Read as _, Write as _};
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    let url: reqwest::Url = text(&file, "/url")?.parse()?;
+    let address = format!("127.0.0.1:{}", url.port().context("no port")?);
+    let mut head = format!(
+        "PUT {} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n",
+        url.path(),
+        PNG.bytes.len()
+    );
+    for (name, value) in file["headers"].as_object().context("no headers")? {
+        head.push_str(&format!(
+            "{name}: {}\r\n",
+            value.as_str().unwrap_or_default()
+        ));
+    }
+    let mut connection = std::net::TcpStream::connect(&address)?;
+    connection.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+    connection.write_all(head.as_bytes())?;
+    connection.write_all(b"\r\n")?;
+    connection.write_all(&PNG.bytes[..PNG.bytes.len() / 2])?;
+    // Whatever it answers to half a body, or nothing: what counts is what is stored.
+    let _ = connection.read(&mut [0; 256]);
+    drop(connection);
+
+    assert!(
+        !any_object_exists(tenant.stack, &[key]).await?,
+        "half a file was stored"
+    );
+    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_put_stores_and_only_get_reads() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    let url = text(&file, "/url")?;
+    for method in [Method::POST, Method::PATCH, Method::DELETE] {
+        let reply = tenant
+            .api
+            .send(method, url, &[], Some(PNG.bytes.to_vec()))
+            .await?;
+        reply.expect_problem(405, "method_not_allowed")?;
+    }
+    assert!(!object_exists(tenant.stack, &key).await?);
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The story that everything is for, from the first byte to the last.
+
+use anyhow::Result;
+use keepsake_tests::api::{sha256_hex, text};
+use keepsake_tests::fixtures::{CSV, DOCX, Fixture, PDF, PNG, TEXT};
+use serde_json::Value;
+
+use crate::world::{Tenant, any_object_exists, deletion_id, id, names, own_stack, run_schedule};
+
+const FILES: [Fixture; 5] = [PNG, PDF, TEXT, CSV, DOCX];
+
+#[tokio::test]
+async fn files_go_with_their_post_come_back_the_same_and_are_purged_in_the_end() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+
+    let attachments = tenant.api.upload(tenant.entity(), &FILES).await?;
+    assert_described(&attachments, &tenant)?;
+    assert_same_bytes(&attachments, &tenant).await?;
+    let keys = tenant.object_keys().await?;
+
+    // The post goes, and its files with it.
+    let deleted = tenant.api.delete(&tenant.post_path()).await?;
+    deleted.expect(204)?;
+    let first_deletion = deletion_id(&deleted)?.to_owned();
+    assert_hidden(&attachments, &tenant).await?;
+
+    // The post comes back, and its files are the same to the last byte.
+    let restored = tenant
+        .api
+        .post_empty(&format!("{}/restore", tenant.post_path()))
+        .await?
+        .json_if(200)?;
+    assert_eq!(text(&restored, "/deletion_id")?, first_deletion);
+    assert_eq!(tenant.api.list(tenant.entity()).await?.len(), FILES.len());
+    assert_same_bytes(&attachments, &tenant).await?;
+
+    // It goes again. While it can be restored, the schedule leaves everything alone.
+    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+    run_schedule(&stack).await?;
+    assert_eq!(tenant.rows().await?, 5);
+    assert!(
+        any_object_exists(&stack, &keys).await?,
+        "bytes went while their rows could be restored"
+    );
+
+    // Retention runs out: rows first, then bytes, and no way back.
+    tenant.let_retention_run_out().await?;
+    run_schedule(&stack).await?;
+    assert_eq!(tenant.rows().await?, 0);
+    assert!(
+        !any_object_exists(&stack, &keys).await?,
+        "bytes outlived their rows"
+    );
+    let too_late = tenant
+        .api
+        .post_empty(&format!("{}/restore", tenant.post_path()))
+        .await?;
+    too_late.expect_problem(410, "purged")?;
+    Ok(())
+}
+
+fn assert_described(attachments: &[Value], tenant: &Tenant<'_>) -> Result<()> {
+    assert_eq!(attachments.len(), FILES.len());
+    for (attachment, file) in attachments.iter().zip(&FILES) {
+        assert_eq!(text(attachment, "/name")?, file.name);
+        assert_eq!(text(attachment, "/media_type")?, file.media_type);
+        assert_eq!(text(attachment, "/sha256")?, sha256_hex(file.bytes));
+        assert_eq!(attachment["size"], file.bytes.len());
+        assert_eq!(text(attachment, "/state")?, "available");
+        assert_eq!(text(attachment, "/entity_type")?, "post");
+        assert_eq!(text(attachment, "/entity_id")?, tenant.post);
+        assert_eq!(text(attachment, "/uploaded_by")?, "ada");
+        assert!(attachment["deleted_at"].is_null());
+    }
+    Ok(())
+}
+
+async fn assert_same_bytes(attachments: &[Value], tenant: &Tenant<'_>) -> Result<()> {
+    let mut expected: Vec<&str> = FILES.iter().map(|file| file.name).collect();
+    expected.sort_unstable();
+    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), expected);
+    for (attachment, file) in attachments.iter().zip(&FILES) {
+        let reply = tenant.api.download(id(attachment)?).await?;
+        assert_eq!(reply.body, file.bytes, "{} came back changed", file.name);
+        assert_eq!(reply.header("content-type"), Some(file.media_type));
+    }
+    Ok(())
+}
+
+async fn assert_hidden(attachments: &[Value], tenant: &Tenant<'_>) -> Result<()> {
+    let list = tenant
+        .api
+        .get(&format!("{}/attachments", tenant.post_path()))
+        .await?;
+    list.expect_problem(404, "not_found")?;
+    for attachment in attachments {
+        let path = format!("/v1/attachments/{}", id(attachment)?);
+        tenant
+            .api
+            .get(&path)
+            .await?
+            .expect_problem(404, "not_found")?;
+        tenant
+            .api
+            .get(&format!("{path}/content"))
+            .await?
+            .expect_problem(404, "not_found")?;
+    }
+    Ok(())
+}

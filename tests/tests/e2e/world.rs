@@ -1,0 +1,202 @@
+//! What each test stands on: one shared stack, and in it a tenant of the test's own.
+
+use anyhow::{Context, Result, ensure};
+use keepsake_shared::{FileName, KeyRing, MediaType, ObjectKey, ObjectToken};
+use keepsake_tests::api::{Api, Reply, text};
+use keepsake_tests::secrets::hex;
+use keepsake_tests::stack::{Stack, StackSettings};
+use keepsake_tests::token;
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+use time::{Duration, OffsetDateTime};
+use tokio::sync::OnceCell;
+
+static STACK: OnceCell<Stack> = OnceCell::const_new();
+
+/// The stack that all tests share, except those that break it.
+pub async fn shared_stack() -> Result<&'static Stack> {
+    STACK.get_or_try_init(own_stack).await
+}
+
+/// A stack for a test that kills parts of it.
+pub async fn own_stack() -> Result<Stack> {
+    Stack::start(StackSettings::default(), |_| ()).await
+}
+
+/// A tenant with one thread and one post.
+#[derive(Debug)]
+pub struct Tenant<'a> {
+    pub stack: &'a Stack,
+    pub name: String,
+    pub api: Api,
+    pub thread: String,
+    pub post: String,
+}
+
+/// A tenant on the shared stack.
+pub async fn tenant() -> Result<Tenant<'static>> {
+    Tenant::new(shared_stack().await?).await
+}
+
+impl<'a> Tenant<'a> {
+    pub async fn new(stack: &'a Stack) -> Result<Self> {
+        let mut random = [0; 6];
+        getrandom::fill(&mut random).ok().context("no randomness")?;
+        let name = format!("tenant-{}", hex(&random));
+        let mut database = stack.postgres.connect().await?;
+        let (thread, post): (i64, i64) = sqlx::query_as(
+            "WITH thread AS (INSERT INTO public.thread (tenant, title) VALUES ($1, 'a thread') RETURNING id)
+             INSERT INTO public.post (tenant, thread_id, slug, body) SELECT $1, id, 'a-post', '' FROM thread
+             RETURNING thread_id, id",
+        )
+        .bind(&name)
+        .fetch_one(&mut database)
+        .await?;
+        database.close().await?;
+        let bearer = token::mint(&token::claims(&name, "ada"), &stack.secrets.jwt_key);
+        let api = Api::new(&stack.worker.url(), Some(bearer))?;
+        Ok(Self {
+            stack,
+            name,
+            api,
+            thread: thread.to_string(),
+            post: post.to_string(),
+        })
+    }
+
+    /// The post, as the interface names it.
+    pub fn entity(&self) -> (&str, &str) {
+        ("post", &self.post)
+    }
+
+    /// The post's own address.
+    pub fn post_path(&self) -> String {
+        format!("/v1/post/{}", self.post)
+    }
+
+    /// A connection as the superuser, who sees everything.
+    pub async fn database(&self) -> Result<PgConnection> {
+        self.stack.postgres.connect().await
+    }
+
+    /// How many attachments of any state this tenant has in the database.
+    pub async fn rows(&self) -> Result<i64> {
+        let mut database = self.database().await?;
+        let sql = "SELECT count(*) FROM attachments.attachment WHERE tenant_id = $1";
+        Ok(sqlx::query_scalar(sql)
+            .bind(&self.name)
+            .fetch_one(&mut database)
+            .await?)
+    }
+
+    /// How many upload sets of any state this tenant has.
+    pub async fn upload_sets(&self) -> Result<i64> {
+        let mut database = self.database().await?;
+        let sql = "SELECT count(*) FROM attachments.upload_set WHERE tenant_id = $1";
+        Ok(sqlx::query_scalar(sql)
+            .bind(&self.name)
+            .fetch_one(&mut database)
+            .await?)
+    }
+
+    /// The object keys of all attachments of this tenant, in the order they were declared.
+    pub async fn object_keys(&self) -> Result<Vec<String>> {
+        let mut database = self.database().await?;
+        let sql = "SELECT object_key FROM attachments.attachment WHERE tenant_id = $1 ORDER BY id";
+        Ok(sqlx::query_scalar(sql)
+            .bind(&self.name)
+            .fetch_all(&mut database)
+            .await?)
+    }
+
+    /// Lets the retention of everything this tenant has deleted run out.
+    pub async fn let_retention_run_out(&self) -> Result<()> {
+        let mut database = self.database().await?;
+        let sql = "UPDATE keepsake.deletion SET deleted_at = deleted_at - interval '31 days' WHERE tenant = $1";
+        let aged = sqlx::query(sql)
+            .bind(&self.name)
+            .execute(&mut database)
+            .await?;
+        ensure!(aged.rows_affected() > 0, "there is no deletion to age");
+        Ok(())
+    }
+}
+
+/// Runs the worker's schedule once, as the runtime would every few minutes.
+pub async fn run_schedule(stack: &Stack) -> Result<()> {
+    let api = Api::new(&stack.worker.url(), None)?;
+    let reply = api.get("/__scheduled?cron=*/5+*+*+*+*").await?;
+    reply.expect(200).context("the schedule did not run")
+}
+
+/// Whether the bucket still holds an object: asked through a signed URL of our own making, so
+/// that the database has no say.
+pub async fn object_exists(stack: &Stack, key: &str) -> Result<bool> {
+    let keys: KeyRing = stack.secrets.url_key_ring().parse()?;
+    let token = ObjectToken::Download {
+        key: ObjectKey::parse(key)?,
+        media_type: MediaType::from_extension("txt").context("no text")?,
+        file_name: FileName::parse("any.txt")?,
+        inline: false,
+        size: 1,
+        expires_at: OffsetDateTime::now_utc() + Duration::minutes(5),
+    };
+    let api = Api::new(&stack.worker.url(), None)?;
+    let reply = api
+        .get(&format!("/v1/objects/{}", token.sign(&keys)))
+        .await?;
+    ensure!(
+        matches!(reply.status, 200 | 404),
+        "asked for an object, got {}",
+        reply.status
+    );
+    Ok(reply.status == 200)
+}
+
+/// Whether any of these objects is still there.
+pub async fn any_object_exists(stack: &Stack, keys: &[String]) -> Result<bool> {
+    for key in keys {
+        if object_exists(stack, key).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The `id` of an attachment or an upload.
+pub fn id(value: &Value) -> Result<&str> {
+    text(value, "/id")
+}
+
+/// The names in a listing, sorted.
+pub fn names(attachments: &[Value]) -> Vec<&str> {
+    let mut names: Vec<&str> = attachments
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// `pointer` and `code` of each error of a problem.
+pub fn errors(problem: &Value) -> Vec<(&str, &str)> {
+    let all = problem["errors"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    all.iter()
+        .map(|error| {
+            (
+                error["pointer"].as_str().unwrap_or_default(),
+                error["code"].as_str().unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+/// The ETag-like header that names a deletion.
+pub fn deletion_id(reply: &Reply) -> Result<&str> {
+    reply
+        .header("keepsake-deletion")
+        .context("no keepsake-deletion header")
+}

@@ -1,0 +1,149 @@
+//! The migrations go up, down and up again, on an empty database and on one in use.
+
+use anyhow::Result;
+use keepsake_tests::migrate;
+use keepsake_tests::postgres::Postgres;
+use keepsake_tests::stack::throwaway_folder;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+/// Everything a migration could leave behind.
+const LEFT_BEHIND: &str = "
+    SELECT count(*) FROM (
+        SELECT oid FROM pg_namespace WHERE nspname IN ('attachments', 'attachments_api', 'keepsake')
+        UNION ALL
+        SELECT oid FROM pg_extension WHERE extname = 'keepsake'
+        UNION ALL
+        SELECT oid FROM pg_event_trigger WHERE evtname LIKE 'keepsake%'
+    ) AS found";
+
+/// The shape of what the migrations make, as text that can be compared.
+const SHAPE: &str = "
+    SELECT string_agg(line, E'\n' ORDER BY line) FROM (
+        SELECT format('column %s.%s %s %s', c.oid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        WHERE c.relnamespace IN ('attachments'::regnamespace, 'keepsake'::regnamespace)
+          AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT format('constraint %s %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
+        WHERE connamespace = 'attachments'::regnamespace
+        UNION ALL
+        SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+        WHERE c.relnamespace = 'attachments'::regnamespace
+        UNION ALL
+        SELECT format('%s %s %s', oid::regprocedure, prosrc, proacl) FROM pg_proc
+        WHERE pronamespace IN ('attachments'::regnamespace, 'attachments_api'::regnamespace)
+        UNION ALL
+        SELECT format('policy %s %s', polrelid::regclass, polname) FROM pg_policy
+        UNION ALL
+        SELECT format('trigger %s %s', tgrelid::regclass, tgname) FROM pg_trigger WHERE NOT tgisinternal
+    ) AS lines (line)";
+
+async fn shape(connection: &mut PgConnection) -> Result<String> {
+    Ok(sqlx::query_scalar(SHAPE).fetch_one(connection).await?)
+}
+
+#[tokio::test]
+async fn up_down_up() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut connection = postgres.connect().await?;
+
+    migrate::up(&mut connection).await?;
+    let first = shape(&mut connection).await?;
+    migrate::down(&mut connection).await?;
+    let left: i64 = sqlx::query_scalar(LEFT_BEHIND)
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(left, 0, "the way down left something behind");
+    migrate::up(&mut connection).await?;
+    assert_eq!(
+        shape(&mut connection).await?,
+        first,
+        "the second way up made something else"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn down_and_up_with_data_keeps_the_application() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut connection = postgres.connect().await?;
+    migrate::up(&mut connection).await?;
+    migrate::install_example(&mut connection).await?;
+    declare_and_complete(&mut connection, 1).await?;
+    declare_and_complete(&mut connection, 2).await?;
+    connection
+        .execute("SELECT keepsake.soft_delete('public.post', '2')")
+        .await?;
+
+    // The application's policies call into the schema that goes; it takes them off first.
+    connection
+        .execute(
+            "DROP POLICY own_tenant ON public.thread; DROP POLICY own_tenant ON public.post;
+             ALTER TABLE public.thread DISABLE ROW LEVEL SECURITY;
+             ALTER TABLE public.post DISABLE ROW LEVEL SECURITY",
+        )
+        .await?;
+    migrate::down(&mut connection).await?;
+    let (threads, posts): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT count(*) FROM public.thread), (SELECT count(*) FROM public.post)",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(
+        (threads, posts),
+        (3, 4),
+        "the way down took the application's rows"
+    );
+
+    migrate::up(&mut connection).await?;
+    connection
+        .execute(
+            "SELECT attachments.register_entity('thread', 'public.thread', 'tenant');
+             SELECT attachments.register_entity('post', 'public.post', 'tenant')",
+        )
+        .await?;
+    declare_and_complete(&mut connection, 1).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_run_changes_nothing() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut connection = postgres.connect().await?;
+    migrate::up(&mut connection).await?;
+    let first = shape(&mut connection).await?;
+    migrate::up(&mut connection).await?;
+    assert_eq!(shape(&mut connection).await?, first);
+    Ok(())
+}
+
+/// An attachment of a post, made as the worker makes it.
+async fn declare_and_complete(connection: &mut PgConnection, post: i32) -> Result<()> {
+    let upload: serde_json::Value = sqlx::query_scalar(
+        r#"SELECT attachments_api.create_upload('{"tenant": "acme", "sub": "ada"}', jsonb_build_object(
+               'entity_type', 'post', 'entity_id', $1::text, 'expires_at', now() + interval '1 hour',
+               'files', jsonb_build_array(jsonb_build_object(
+                   'name', 'a.png', 'media_type', 'image/png', 'size', 1, 'sha256', repeat('0', 64)))))"#,
+    )
+    .bind(post)
+    .fetch_one(&mut *connection)
+    .await?;
+    let id = upload.pointer("/ok/id").cloned();
+    assert!(id.is_some(), "not declared: {upload}");
+    let done: serde_json::Value = sqlx::query_scalar(
+        r#"SELECT attachments_api.complete_upload('{"tenant": "acme", "sub": "ada"}', jsonb_build_object('upload_id', $1))"#,
+    )
+    .bind(id)
+    .fetch_one(&mut *connection)
+    .await?;
+    assert_eq!(
+        done.pointer("/ok/state"),
+        Some(&serde_json::json!("completed")),
+        "{done}"
+    );
+    Ok(())
+}
