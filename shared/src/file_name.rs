@@ -15,7 +15,9 @@ pub const MAX_FILE_NAME_BYTES: usize = 255;
 const NAMELESS: &str = "file";
 
 /// A file name that is safe to show, store and send: in Unicode NFC, without characters that hide or
-/// reorder text, without path separators, and not a name some system treats as a device.
+/// reorder text, without path separators, and not a name some system treats as a device. Characters
+/// that only Windows does not store (`< > : " | ? *`) are kept: people elsewhere use them, and a
+/// browser replaces them when it saves a file there.
 ///
 /// Made by [`FileName::parse`], which refuses, or by [`FileName::sanitize`], which repairs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -269,11 +271,12 @@ fn clean(text: &str) -> String {
         .find(|part| !trim_edges(part).is_empty())
         .unwrap_or_default();
     // What stood apart may now compose.
-    let mut name: String = trim_edges(&kept).nfc().collect();
+    let mut name = shorten(&trim_edges(&kept).nfc().collect::<String>());
     if is_device_name(&name) {
         name.insert(0, '_');
+        name = shorten(&name);
     }
-    shorten(&name)
+    name
 }
 
 fn keep_allowed(text: &str) -> String {
@@ -298,7 +301,11 @@ const fn is_joiner(character: char) -> bool {
 }
 
 fn trim_edges(text: &str) -> &str {
-    text.trim_matches(|c: char| c == '.' || c.is_whitespace())
+    text.trim_matches(may_not_end_a_name)
+}
+
+fn may_not_end_a_name(character: char) -> bool {
+    character == '.' || character.is_whitespace() || is_joiner(character)
 }
 
 /// Cuts a name to the limit, keeping a usual extension.
@@ -320,5 +327,5 @@ fn shorten(name: &str) -> String {
 fn cut(text: &str, bytes: usize) -> &str {
     let end = text.floor_char_boundary(bytes);
     let start = text.get(..end).unwrap_or(text);
-    start.trim_end_matches(|c: char| c == '.' || c.is_whitespace() || is_joiner(c))
+    start.trim_end_matches(may_not_end_a_name)
 }

@@ -20,3 +20,17 @@ pub(crate) fn keyed(key: &[u8]) -> Hmac<Sha256> {
     }
     Hmac::new((&*block).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use sha2::Sha256;
+    use zeroize::ZeroizeOnDrop;
+
+    /// A keyed `Hmac` holds its key as two states of the hash, and these are wiped only with the
+    /// feature `zeroize` of `sha2`.
+    #[test]
+    fn keyed_states_are_wiped() {
+        const fn is_wiped<T: ZeroizeOnDrop>() {}
+        is_wiped::<Sha256>();
+    }
+}

@@ -1,9 +1,10 @@
 //! What kind of document a ZIP file is, by the names of its first entries (APPNOTE.TXT 4.3.7).
 //!
 //! `infer` follows the entries of an office document by fixed steps and gives up on some writers'
-//! order. The names themselves tell: `word/`, `xl/` and `ppt/` stand in one kind each. A sample too
-//! short to reach one of them is taken for an office document only if its first entry is one that
-//! such documents begin with; any other ZIP is just a ZIP, and that is not allowed.
+//! order. The names themselves tell: `word/`, `xl/` and `ppt/` stand in one kind each. Whatever does
+//! not begin as such documents do is just a ZIP, and that is not allowed. What does begin so, but
+//! shows none of the three folders within the sample, is taken for any of the kinds: a picture of the
+//! first page may stand before them, and a wrong refusal would cost a user more than a wrong icon.
 
 const LOCAL_HEADER: &[u8; 4] = b"PK\x03\x04";
 const LOCAL_HEADER_BYTES: usize = 30;
@@ -30,12 +31,13 @@ const OFFICE_FOLDERS: [(&[u8], &str); 3] = [
     ),
 ];
 
-/// What an office document may begin with (ECMA-376 part 2) before its main folder.
-const OFFICE_FIRST_ENTRIES: [&[u8]; 4] = [
+/// What else an office document may begin with (ECMA-376 part 2).
+const OTHER_FIRST_ENTRIES: [&[u8]; 5] = [
     b"[Content_Types].xml",
     b"_rels/",
     b"docProps/",
     b"customXml/",
+    b"docMetadata/",
 ];
 
 pub(crate) fn is_zip(sample: &[u8]) -> bool {
@@ -49,17 +51,17 @@ pub(crate) fn media_type(sample: &[u8]) -> &'static str {
     if first.starts_with(STORED_MIMETYPE) {
         return open_document(first).unwrap_or("application/zip");
     }
-    let main_folder = core::iter::once(first).chain(names).find_map(office_folder);
-    match main_folder {
-        Some(media_type) => media_type,
-        None if OFFICE_FIRST_ENTRIES
+    let begins_as_office = office_folder(first).is_some()
+        || OTHER_FIRST_ENTRIES
             .iter()
-            .any(|known| first.starts_with(known)) =>
-        {
-            "application/x-ooxml"
-        }
-        None => "application/zip",
+            .any(|known| first.starts_with(known));
+    if !begins_as_office {
+        return "application/zip";
     }
+    core::iter::once(first)
+        .chain(names)
+        .find_map(office_folder)
+        .unwrap_or("application/x-ooxml")
 }
 
 /// From the name of each entry on, up to the end of the sample.

@@ -170,6 +170,7 @@ fn repairs() {
         ("con.txt", "_con.txt"),
         (".con", "_con"),
         ("pay\u{200d}pal.png", "paypal.png"),
+        ("\u{3000}\u{200c}خ.png", "خ.png"),
         ("می\u{200C}خواهم\u{200b}.pdf", "می\u{200C}خواهم.pdf"),
         ("", "file"),
         ("///", "file"),
@@ -185,6 +186,11 @@ fn a_long_name_keeps_its_extension() {
     let repair = repaired(&format!("{}.jpeg", "é".repeat(300)));
     assert!(repair.ends_with("é.jpeg"));
     assert!(repair.len() > MAX_FILE_NAME_BYTES - 2 && repair.len() <= MAX_FILE_NAME_BYTES);
+    // Cutting must not make a device's name.
+    let spaces = " ".repeat(300);
+    assert_eq!(repaired(&format!("con{spaces}x.png")), "_con.png");
+    let device = repaired(&format!("con.{}", "x".repeat(251)));
+    assert!(device.starts_with("_con.xxx") && device.len() <= MAX_FILE_NAME_BYTES);
     // What follows the dot here is no extension but most of the name.
     let repair = repaired(&format!("a.{}", "b".repeat(300)));
     assert_eq!(repair.len(), MAX_FILE_NAME_BYTES);

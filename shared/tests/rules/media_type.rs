@@ -343,7 +343,9 @@ mod office {
         ] {
             assert_eq!(sniff(&zip(names)), Some("application/zip"), "{names:?}");
         }
-        // An entry's content that only looks like a header makes it no document either.
+        // A header within an entry's content does not make it a document.
+        let hidden = [zip(&["evil.exe"]), zip(&["word/document.xml"])].concat();
+        assert_eq!(sniff(&hidden), Some("application/zip"));
         assert_eq!(sniff(b"PK\x03\x04"), Some("application/zip"));
     }
 
