@@ -24,12 +24,20 @@ const MAX_DISCARDED_BYTES: usize = 4 << 20;
 /// 3. JSON text; else 400 `malformed_json`.
 /// 4. The fields of `T`, all known and of the right type; else 400 `unknown_field` or
 ///    `invalid_field`, with the place.
-pub(crate) async fn read_json<T: DeserializeOwned>(
+///
+/// `open` gives the body, and is called only when its headers are good: of a body that nobody opened
+/// the rest can still be read off.
+pub(crate) async fn read_json<T, B>(
     headers: &HeaderMap,
-    body: impl Body<Data = Bytes> + Unpin,
-) -> Result<T, ApiError> {
+    open: impl FnOnce() -> B,
+) -> Result<T, ApiError>
+where
+    T: DeserializeOwned,
+    B: Body<Data = Bytes> + Unpin,
+{
     require_json(headers)?;
-    parse(&read_bounded(headers, body).await?)
+    require_short(headers)?;
+    parse(&read_bounded(open()).await?)
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -48,13 +56,14 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-async fn read_bounded(
-    headers: &HeaderMap,
-    mut body: impl Body<Data = Bytes> + Unpin,
-) -> Result<Vec<u8>, ApiError> {
-    if wire::content_length(headers).is_some_and(|length| length > MAX_JSON_BYTES as u64) {
-        return Err(too_large());
+fn require_short(headers: &HeaderMap) -> Result<(), ApiError> {
+    match wire::content_length(headers) {
+        Some(length) if length > MAX_JSON_BYTES as u64 => Err(too_large()),
+        _ => Ok(()),
     }
+}
+
+async fn read_bounded(mut body: impl Body<Data = Bytes> + Unpin) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
@@ -166,7 +175,7 @@ mod tests {
     }
 
     fn read(body: impl Into<Body>) -> Result<Wanted, String> {
-        read_json(&json_headers(), body.into())
+        read_json(&json_headers(), || body.into())
             .now_or_never()
             .unwrap()
             .map_err(problem)
@@ -257,7 +266,7 @@ mod tests {
             "application/problem+json",
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, declared.parse().unwrap())]);
-            let answer = read_json::<Wanted>(&headers, Body::from("{}"))
+            let answer = read_json::<Wanted, _>(&headers, || Body::from("{}"))
                 .now_or_never()
                 .unwrap();
             assert!(

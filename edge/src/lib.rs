@@ -2,8 +2,8 @@
 //!
 //! It authenticates, validates, signs, verifies and purges; the rules it applies live in
 //! `keepsake_shared`, and what is true is decided in PostgreSQL. Data flows one way through a
-//! request: [`wire`] takes it in, [`auth`], [`body`] and [`query`] parse it, a handler of
-//! [`routes`] checks and acts through [`db`] and [`storage`], and [`problem`] or the handler
+//! request: `wire` takes it in, `auth`, `body` and `query` parse it, a handler of
+//! `routes` checks and acts through `db` and `storage`, and `problem` or the handler
 //! renders the answer.
 
 mod app;
@@ -104,7 +104,7 @@ fn add_common_headers(answer: &mut Response, id: &str) {
     }
 }
 
-/// Does the scheduled work; see [`cron`].
+/// Does the scheduled work; see `cron`.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match (app::database(&env), app::bucket(&env)) {

@@ -69,8 +69,9 @@ pub(crate) async fn create(
     Writer(caller): Writer,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let body = RawBody::of(&mut request).map_or_else(worker::Body::empty, RawBody::into_body);
-    let wanted: UploadRequest = body::read_json(request.headers(), body).await?;
+    let body = RawBody::of(&mut request);
+    let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
+    let wanted: UploadRequest = body::read_json(request.headers(), open).await?;
     let checked = check_upload(&wanted, &app.config.limits).map_err(ApiError::of_errors)?;
     let expires_at = Signer(&app).upload_expiry();
     let answer = app
