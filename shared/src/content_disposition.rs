@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::FileName;
+use crate::{FileName, percent::push_percent};
 
 /// The header's value: shown or saved, and under which name.
 ///
@@ -33,14 +33,9 @@ const fn ascii_stand_in(character: char) -> char {
 
 /// `attr-char` of RFC 8187, 3.2.1 stands for itself.
 fn push_encoded(out: &mut String, byte: u8) {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
     if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
         out.push(char::from(byte));
     } else {
-        out.push('%');
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 0x0f)]);
+        push_percent(out, byte);
     }
 }

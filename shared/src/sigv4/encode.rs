@@ -3,6 +3,8 @@
 
 use alloc::{string::String, vec::Vec};
 
+use crate::percent::push_percent;
+
 /// Encodes a query parameter's name or value.
 #[must_use]
 pub fn percent_encode(text: &str) -> String {
@@ -65,15 +67,6 @@ fn push_runs(out: &mut String, text: &str, stands_for_itself: impl Fn(u8) -> boo
         rest = characters.as_str();
     }
     out.push_str(rest);
-}
-
-fn push_percent(out: &mut String, byte: u8) {
-    const DIGITS: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
-    out.push('%');
-    out.push(DIGITS[usize::from(byte >> 4)]);
-    out.push(DIGITS[usize::from(byte & 0x0f)]);
 }
 
 /// Whether a byte is one of `A-Z a-z 0-9 - . _ ~`.

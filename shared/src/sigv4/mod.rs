@@ -2,8 +2,8 @@
 //!
 //! One file is one step of the AWS documentation's own account of it
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>):
-//! [`canonical_request`], [`string_to_sign`], [`signature`]; and [`presign`] puts the result into a
-//! URL, [`authorization`] into headers.
+//! [`canonical_request()`], [`string_to_sign()`], [`signature()`]; and [`presign()`] puts the result
+//! into a URL, [`authorization()`] into headers.
 //!
 //! S3's rules hold throughout: a path is encoded once and never normalised. For another service,
 //! [`normalise_path`] does what it expects.
