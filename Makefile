@@ -57,6 +57,8 @@ test-shared: setup ## unit, vector and property tests of the rules
 .PHONY: test-extension
 test-extension: setup ## the extension in a real PostgreSQL
 	@scripts/install-extension
+	@echo "==> Tests of the extension"
+	@$(env) cargo test --locked --quiet --package keepsake-tests --test extension
 
 .PHONY: test-e2e
 test-e2e: setup ## migrations and the whole path: PostgreSQL, the worker, HTTP

@@ -69,6 +69,12 @@ impl Postgres {
         )
     }
 
+    /// The port it listens on.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A connection as the superuser.
     ///
     /// # Errors

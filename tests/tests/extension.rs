@@ -1,0 +1,89 @@
+//! The extension by itself: its golden scripts and its stepped interleavings, by PostgreSQL's own
+//! test programs on a cluster of their own.
+//!
+//! `pg_ext/tests/sql` with `expected` are scripts and what they must print; `specs` are sessions
+//! whose steps are taken in every order that is named.
+//! <https://www.postgresql.org/docs/15/regress.html>
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use keepsake_tests::places::{checkout, postgres_program};
+use keepsake_tests::postgres::Postgres;
+use keepsake_tests::stack::throwaway_folder;
+
+const PASSWORD: &str = "regress";
+
+/// Runs one of PostgreSQL's test programs over a schedule and fails with the differences.
+async fn run(program: &str, folder: &str, schedule: &str) -> Result<()> {
+    let (home, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&home, PASSWORD, &leash).await?;
+    let mut superuser = postgres.connect().await?;
+    sqlx::query("CREATE DATABASE regression")
+        .execute(&mut superuser)
+        .await?;
+    let output = home.join(folder);
+    std::fs::create_dir_all(&output)?;
+    let programs = test_programs()?.join(folder);
+    let tests = checkout().join("pg_ext/tests");
+    let ran = Command::new(programs.join(program))
+        .env("PGPASSWORD", PASSWORD)
+        .args([
+            "--use-existing",
+            "--dbname=regression",
+            "--host=127.0.0.1",
+            "--user=postgres",
+        ])
+        .arg(format!("--port={}", postgres.port()))
+        .arg(format!("--inputdir={}", tests.display()))
+        .arg(format!("--outputdir={}", output.display()))
+        .arg(format!(
+            "--bindir={}",
+            bin_folder(&programs, folder)?.display()
+        ))
+        .arg(format!("--schedule={}", tests.join(schedule).display()))
+        .output()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !ran.status.success() {
+        let differences = std::fs::read_to_string(output.join("regression.diffs"));
+        bail!(
+            "{}\n{}\n{}",
+            String::from_utf8_lossy(&ran.stdout),
+            String::from_utf8_lossy(&ran.stderr),
+            differences.unwrap_or_default()
+        );
+    }
+    Ok(())
+}
+
+/// Where the server's development package keeps its test programs.
+fn test_programs() -> Result<PathBuf> {
+    let bin = postgres_program("postgres")?;
+    let version = bin
+        .parent()
+        .and_then(|bin| bin.parent())
+        .context("no version folder")?;
+    Ok(version.join("lib/pgxs/src/test"))
+}
+
+/// `pg_regress` needs `psql`; `pg_isolation_regress` needs `isolationtester`, its neighbour.
+fn bin_folder(programs: &std::path::Path, folder: &str) -> Result<PathBuf> {
+    if folder == "isolation" {
+        return Ok(programs.to_path_buf());
+    }
+    Ok(postgres_program("psql")?
+        .parent()
+        .context("no bin folder")?
+        .to_path_buf())
+}
+
+#[tokio::test]
+async fn golden_scripts() -> Result<()> {
+    run("pg_regress", "regress", "schedule").await
+}
+
+#[tokio::test]
+async fn stepped_interleavings() -> Result<()> {
+    run("pg_isolation_regress", "isolation", "isolation_schedule").await
+}
