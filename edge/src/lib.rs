@@ -58,7 +58,7 @@ fn start() {
 #[event(fetch)]
 async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result<worker::Response> {
     let started = worker::Date::now().as_millis();
-    let (head, body) = wire::request(&incoming)?.into_parts();
+    let (head, body) = wire::request(&incoming).into_parts();
     let id = request_id::of(&head.headers);
     let path = log::shown_path(head.uri.path());
 

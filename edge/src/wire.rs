@@ -5,7 +5,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderMap, Request, Response, header::CONTENT_LENGTH},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header::CONTENT_LENGTH},
 };
 use http_body_util::BodyExt;
 use worker::{
@@ -47,18 +47,26 @@ impl RawBody {
 
 /// Takes a request in. Its body stays with the runtime, as a [`RawBody`].
 ///
-/// # Errors
-/// A request that the runtime itself cannot describe.
-pub(crate) fn request(incoming: &web_sys::Request) -> Result<Request<Body>> {
-    let head = web_sys::RequestInit::new();
-    head.set_method(&incoming.method());
-    head.set_headers(incoming.headers().as_ref());
-    let head = web_sys::Request::new_with_str_and_init(&incoming.url(), &head)?;
-    let mut request = worker::request_from_wasm(head)?.map(Body::new);
+/// Nothing is refused here: what has no place in a [`Request`] (a URL of an unheard-of form, a header
+/// that is not text) is left out, and so matches nothing.
+pub(crate) fn request(incoming: &web_sys::Request) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    // No route takes TRACE, so that it can stand for whatever is no method at all.
+    *request.method_mut() =
+        Method::from_bytes(incoming.method().as_bytes()).unwrap_or(Method::TRACE);
+    *request.uri_mut() = incoming.url().parse().unwrap_or_default();
+    for (name, value) in Headers(incoming.headers()).entries() {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(&value),
+        ) {
+            request.headers_mut().append(name, value);
+        }
+    }
     if let Some(stream) = incoming.body() {
         request.extensions_mut().insert(RawBody::new(stream));
     }
-    Ok(request)
+    request
 }
 
 /// Reads off a body that no handler wanted. A client that is still sending would otherwise lose the

@@ -79,10 +79,11 @@ impl Hyperdrive {
             .iter()
             .map(|argument| (argument as &(dyn ToSql + Sync), Type::TEXT))
             .collect();
-        Ok(client
-            .query_typed_one(statement, &arguments)
-            .await?
-            .try_get(0)?)
+        let row = client.query_typed_one(statement, &arguments).await?;
+        row.try_get(0).map_err(|error| Failure {
+            trouble: Trouble::Unexpected,
+            cause: source_chain(&error),
+        })
     }
 }
 
