@@ -47,22 +47,27 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --target wasm32-unknown-unknown --package keepsake-edge
 
 .PHONY: test
-test: check test-shared test-extension test-e2e ## everything that CI runs
+test: check test-shared test-worker test-extension test-e2e ## everything that CI runs
 
 .PHONY: test-shared
-test-shared: setup ## unit, vector and property tests of the rules
+test-shared: setup ## the rules: units, published vectors, properties
 	@echo "==> Tests of the shared rules"
 	@$(env) cargo test --locked --quiet --package keepsake-shared
 
+.PHONY: test-worker
+test-worker: setup ## the worker's own units
+	@echo "==> Tests of the worker"
+	@$(env) cargo test --locked --quiet --package keepsake-edge
+
 .PHONY: test-extension
-test-extension: setup ## the extension in a real PostgreSQL
+test-extension: setup ## the extension in a PostgreSQL, and the migrations
 	@scripts/install-extension
-	@echo "==> Tests of the extension"
-	@$(env) cargo test --locked --quiet --package keepsake-tests --test extension
+	@echo "==> Tests of the extension and the migrations"
+	@$(env) cargo test --locked --quiet --package keepsake-tests --test cluster --test extension --test migrations
 
 .PHONY: test-e2e
-test-e2e: setup ## migrations and the whole path: PostgreSQL, the worker, HTTP
+test-e2e: setup ## the whole path: PostgreSQL, the worker, HTTP
 	@scripts/install-extension
 	@scripts/build-worker
 	@echo "==> Tests of the whole path"
-	@$(env) cargo test --locked --quiet --package keepsake-tests
+	@$(env) cargo test --locked --quiet --package keepsake-tests --test e2e

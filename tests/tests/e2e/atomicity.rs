@@ -222,7 +222,7 @@ async fn an_upload_whose_time_ran_out_is_swept() -> Result<()> {
     let tenant = tenant().await?;
     let upload = tenant
         .api
-        .declare(tenant.entity(), &[PNG])
+        .declare(tenant.entity(), &[PNG, TEXT])
         .await?
         .json_if(201)?;
     tenant
@@ -238,14 +238,20 @@ async fn an_upload_whose_time_ran_out_is_swept() -> Result<()> {
         .await?;
 
     let path = format!("/v1/uploads/{}", id(&upload)?);
+    let complete = format!("{path}/complete");
     tenant
         .api
-        .post_empty(&format!("{path}/complete"))
+        .post_empty(&complete)
         .await?
         .expect_problem(410, "upload_expired")?;
     run_schedule(tenant.stack).await?;
     let record = tenant.api.get(&path).await?.json_if(200)?;
     assert_eq!(text(&record, "/state")?, "expired");
+    tenant
+        .api
+        .post_empty(&complete)
+        .await?
+        .expect_problem(410, "upload_expired")?;
     assert_eq!(tenant.rows().await?, 0);
     assert!(
         !any_object_exists(tenant.stack, &keys).await?,

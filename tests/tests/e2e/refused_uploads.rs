@@ -184,6 +184,27 @@ async fn an_empty_file_and_a_false_digest() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_size_that_no_file_has() -> Result<()> {
+    let tenant = tenant().await?;
+    let problem = refused(
+        &tenant,
+        json!([with("size", json!(-1))]),
+        422,
+        "invalid_upload",
+    )
+    .await?;
+    assert_eq!(errors(&problem), [("/files/0/size", "invalid_field")]);
+    refused(
+        &tenant,
+        json!([with("size", json!(i64::MAX))]),
+        413,
+        "set_too_large",
+    )
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn every_error_of_every_file_is_told_at_once() -> Result<()> {
     let tenant = tenant().await?;
     let mut second = declaration(&PDF);
