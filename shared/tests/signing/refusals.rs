@@ -358,6 +358,27 @@ fn a_cached_key_is_used_only_with_its_own_secret() {
 }
 
 #[test]
+fn a_cached_key_is_used_only_for_its_own_scope() {
+    let bucket = bucket();
+    let request = put(&bucket, &[], &[]);
+    let signer = |key_id, region, service| {
+        let credentials = Credentials::new(key_id, "secret", None).unwrap();
+        Signer::new(credentials, region, service, SessionTokenUse::Signed).unwrap()
+    };
+    let mut shared = SigningKeyCache::default();
+    for signer in [
+        signer("ID", "auto", "s3"),
+        signer("OTHER", "auto", "s3"),
+        signer("ID", "us-east-1", "s3"),
+        signer("ID", "auto", "s3express"),
+    ] {
+        let cached = presign(&request, &signer, &mut shared, NOW);
+        let fresh = presign(&request, &signer, &mut SigningKeyCache::default(), NOW);
+        assert_eq!(cached, fresh, "{signer:?}");
+    }
+}
+
+#[test]
 fn a_full_cache_still_gives_the_right_key() {
     let bucket = bucket();
     let request = put(&bucket, &[], &[]);
