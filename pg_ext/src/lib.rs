@@ -19,6 +19,7 @@ mod graph;
 mod guard;
 mod held;
 mod manage;
+mod presign;
 mod purge;
 mod reference;
 mod restore;

@@ -20,3 +20,16 @@ SELECT keepsake.uuid_v7() < keepsake.uuid_v7() AS in_order;
 SELECT proname, provolatile, proisstrict, proparallel FROM pg_proc
 WHERE pronamespace = 'keepsake'::regnamespace AND proname IN ('sanitize_filename', 'is_filename', 'object_key', 'parse_object_key', 'sniff', 'content_disposition', 'media_type', 'check_upload')
 ORDER BY 1;
+
+-- Signatures that aws-sigv4 1.6.4 and aws4fetch 1.0.20 give for the same requests.
+SELECT keepsake.presign('PUT', 'https://acct.r2.cloudflarestorage.com', 'bucket', 't1/0198f7d0-1111-7aaa-8bbb-000000000001', 'auto',
+    'AKIAIOSFODNN7EXAMPLE', 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', '2026-09-01 00:00:00+00', 900,
+    '{"content-length": "12345", "content-type": "image/png", "if-none-match": "*", "x-amz-checksum-sha256": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}')
+    LIKE '%&X-Amz-Signature=aac0b0b0e276608875d56d9a2d7833fe1261b69a2482c859bb29065225fd1edd' AS as_others_sign;
+SELECT keepsake.presign('GET', 'https://acct.r2.cloudflarestorage.com', 'bucket', E't1/a b+(c)*''!~é/x', 'auto',
+    'AKIAIOSFODNN7EXAMPLE', 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', '2026-09-01 00:00:00+00', 900)
+    LIKE '%&X-Amz-Signature=dfeb897e1ed0003b55baed68117039a3dba16ac2e5aa7d1f7a61027a950f63ef' AS as_others_sign;
+SELECT keepsake.presign('GET', 'https://s3.example', 'bucket', 'a/../b', 'auto', 'A', 'B', now(), 900);
+SELECT keepsake.presign('GET', 'https://s3.example', 'bucket', 'a', 'auto', 'A', 'B', now(), 604801);
+SELECT keepsake.presign('GET', 'https://s3.example', 'bucket', 'a', 'auto', 'A', 'B', now(), 60, '{"x": 1}');
+SELECT keepsake.presign('GET', 'https://s3.example', 'bucket', 'a', 'auto', 'A', 'B', now(), 60, '{"x": "a\r\nb"}');
