@@ -126,3 +126,51 @@ fn own(caller: &Caller, key: ObjectKey) -> Result<ObjectKey, ApiError> {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    fn openapi() -> Value {
+        serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap()
+    }
+
+    /// The routes and their methods, read from this file.
+    fn routes() -> BTreeSet<String> {
+        let source = include_str!("routes.rs");
+        let router = source.split("fn router(").nth(1).unwrap();
+        let router = router.split(".route_layer(").next().unwrap();
+        let mut routes = BTreeSet::new();
+        for route in router.split(".route(").skip(1) {
+            let path = route.split('"').nth(1).unwrap();
+            for method in ["get", "head", "post", "put", "delete"] {
+                if route.contains(&format!("{method}(")) {
+                    routes.insert(format!("{method} {path}"));
+                }
+            }
+        }
+        routes
+    }
+
+    #[test]
+    fn the_api_description_has_every_route_and_no_other() {
+        let mut described = BTreeSet::new();
+        for (path, operations) in openapi()["paths"].as_object().unwrap() {
+            for method in operations.as_object().unwrap().keys() {
+                if method != "parameters" {
+                    described.insert(format!("{method} {path}"));
+                }
+            }
+        }
+        assert_eq!(described, routes());
+    }
+
+    #[test]
+    fn the_api_description_has_every_code() {
+        let described = openapi()["components"]["schemas"]["Code"]["enum"].clone();
+        let described: Vec<ErrorCode> = serde_json::from_value(described).unwrap();
+        assert_eq!(described, ErrorCode::ALL);
+    }
+}
