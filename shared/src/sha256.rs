@@ -100,6 +100,7 @@ fn hex_value(digit: u8) -> Option<u8> {
 }
 
 /// 32 bytes as 64 lower-case hexadecimal digits.
+#[inline]
 pub(crate) fn hex_digits(bytes: &[u8; 32]) -> [u8; 64] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut digits = [0; 64];
@@ -113,6 +114,7 @@ pub(crate) fn hex_digits(bytes: &[u8; 32]) -> [u8; 64] {
 }
 
 /// Appends 32 bytes as 64 lower-case hexadecimal digits.
+#[inline]
 pub(crate) fn push_hex(out: &mut String, bytes: &[u8; 32]) {
     out.push_str(core::str::from_utf8(&hex_digits(bytes)).unwrap_or_default());
 }

@@ -21,6 +21,8 @@ const RESERVED: [&str; 4] = [
 #[derive(Clone)]
 pub struct SortedHeaders<'a> {
     headers: Vec<(&'a str, &'a str)>,
+    /// Whether every name is in lower case already, as it mostly is: then nothing is to be changed.
+    lower_case: bool,
 }
 
 impl<'a> SortedHeaders<'a> {
@@ -33,16 +35,19 @@ impl<'a> SortedHeaders<'a> {
         const SET_BY_SIGNING: usize = 4;
         let mut sorted = Self {
             headers: Vec::with_capacity(headers.len() + SET_BY_SIGNING),
+            lower_case: true,
         };
         sorted.insert("host", host)?;
         for &(name, value) in headers {
             check_name(name)?;
+            sorted.lower_case &= is_lower_case(name);
             sorted.insert(name, value)?;
         }
         Ok(sorted)
     }
 
     /// Adds a header that signing sets.
+    #[inline]
     pub(super) fn insert(&mut self, name: &'a str, value: &'a str) -> Result<(), SigV4Error> {
         check_value(value)?;
         if self.headers.len() == MAX_HEADERS {
@@ -75,7 +80,7 @@ impl<'a> SortedHeaders<'a> {
                 if !previous.is_empty() {
                     out.push('\n');
                 }
-                push_lower_case(out, name);
+                self.push_name(out, name);
                 out.push(':');
             }
             push_folded(out, value);
@@ -94,8 +99,19 @@ impl<'a> SortedHeaders<'a> {
             if !previous.is_empty() {
                 out.push_str(separator);
             }
-            push_lower_case(out, name);
+            self.push_name(out, name);
             previous = name;
+        }
+    }
+
+    #[inline]
+    fn push_name(&self, out: &mut String, name: &str) {
+        let start = out.len();
+        out.push_str(name);
+        if !self.lower_case
+            && let Some(pushed) = out.get_mut(start..)
+        {
+            pushed.make_ascii_lowercase();
         }
     }
 
@@ -117,9 +133,10 @@ impl fmt::Debug for SortedHeaders<'_> {
     }
 }
 
+#[inline]
 fn check_name(name: &str) -> Result<(), SigV4Error> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if name.is_empty() || !name.bytes().all(allowed) {
+    if name.is_empty() || !name.bytes().fold(true, |all, byte| all & allowed(byte)) {
         return Err(SigV4Error::HeaderName);
     }
     if RESERVED
@@ -131,6 +148,7 @@ fn check_name(name: &str) -> Result<(), SigV4Error> {
     Ok(())
 }
 
+#[inline]
 fn check_value(value: &str) -> Result<(), SigV4Error> {
     let allowed = |byte: u8| matches!(byte, b' '..=b'~');
     if value.bytes().fold(true, |all, byte| all & allowed(byte)) {
@@ -140,19 +158,19 @@ fn check_value(value: &str) -> Result<(), SigV4Error> {
     }
 }
 
+#[inline]
 fn compare_names(left: &str, right: &str) -> Ordering {
     let lower = |byte: u8| byte.to_ascii_lowercase();
     left.bytes().map(lower).cmp(right.bytes().map(lower))
 }
 
-fn push_lower_case(out: &mut String, name: &str) {
-    let start = out.len();
-    out.push_str(name);
-    if let Some(pushed) = out.get_mut(start..) {
-        pushed.make_ascii_lowercase();
-    }
+#[inline]
+fn is_lower_case(name: &str) -> bool {
+    name.bytes()
+        .fold(true, |all, byte| all & !byte.is_ascii_uppercase())
 }
 
+#[inline]
 fn push_folded(out: &mut String, value: &str) {
     if !value.as_bytes().contains(&b' ') {
         out.push_str(value);

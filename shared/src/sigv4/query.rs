@@ -81,11 +81,13 @@ pub(super) struct QueryWriter<'a> {
 
 impl QueryWriter<'_> {
     /// Appends a parameter that is encoded already.
+    #[inline]
     pub(super) fn push(&mut self, name: &str, encoded_value: &str) {
         self.push_with(name, |out| out.push_str(encoded_value));
     }
 
     /// Appends a parameter whose encoded value `push_value` appends.
+    #[inline]
     pub(super) fn push_with(&mut self, name: &str, push_value: impl FnOnce(&mut String)) {
         if self.out.len() > self.start {
             self.out.push('&');

@@ -60,6 +60,7 @@ impl Timestamp {
     }
 }
 
+#[inline]
 fn text(digits: &[u8]) -> &str {
     core::str::from_utf8(digits).unwrap_or_default()
 }

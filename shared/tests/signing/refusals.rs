@@ -348,13 +348,23 @@ fn the_day_is_that_of_the_date_in_utc() {
 fn a_cached_key_is_used_only_with_its_own_secret() {
     let bucket = bucket();
     let request = put(&bucket, &[], &[]);
-    let mut shared = SigningKeyCache::default();
-    let right = presign(&request, &signer_with("ID", "secret"), &mut shared, NOW).unwrap();
-    let guessed = presign(&request, &signer_with("ID", "guess"), &mut shared, NOW).unwrap();
-    let mut fresh = SigningKeyCache::default();
-    let alone = presign(&request, &signer_with("ID", "guess"), &mut fresh, NOW).unwrap();
-    assert_ne!(right, guessed);
-    assert_eq!(guessed, alone);
+    let secret = "0123456789abcdefghi";
+    for guess in [
+        "X123456789abcdefghi",
+        "0123456789abcdefghX",
+        "0123456789abcdeXghi",
+        "0123456789abcdefgh",
+        "0123456789abcdefghij",
+        "0",
+    ] {
+        let mut shared = SigningKeyCache::default();
+        let right = presign(&request, &signer_with("ID", secret), &mut shared, NOW).unwrap();
+        let guessed = presign(&request, &signer_with("ID", guess), &mut shared, NOW).unwrap();
+        let mut fresh = SigningKeyCache::default();
+        let alone = presign(&request, &signer_with("ID", guess), &mut fresh, NOW).unwrap();
+        assert_ne!(right, guessed, "{guess}");
+        assert_eq!(guessed, alone, "{guess}");
+    }
 }
 
 #[test]
