@@ -8,6 +8,10 @@ SHELL := bash
 # Every recipe runs with the set-up's programs first on PATH.
 env := . scripts/env.sh;
 
+# The documentation is for who works on the code, so it shows private items, and may link to them.
+doc_flags := -D warnings -A rustdoc::private_intra_doc_links
+doc := cargo doc --locked --quiet --no-deps --document-private-items
+
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -43,8 +47,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Lints, wasm32"
 	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge -- -D warnings
 	@echo "==> Documentation"
-	@$(env) RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --package keepsake-shared --package keepsake --package keepsake-tests
-	@$(env) RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --target wasm32-unknown-unknown --package keepsake-edge
+	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake --package keepsake-tests
+	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge
 
 .PHONY: test
 test: check test-shared test-worker test-extension test-e2e ## everything that CI runs
