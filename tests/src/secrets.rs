@@ -48,10 +48,10 @@ impl Secrets {
 
     fn new() -> Result<Self> {
         Ok(Self {
-            superuser_password: hex(&random()?),
-            worker_password: hex(&random()?),
-            jwt_key: random()?,
-            url_key: random()?,
+            superuser_password: hex(&random::<16>()?),
+            worker_password: hex(&random::<16>()?),
+            jwt_key: random::<32>()?.to_vec(),
+            url_key: random::<32>()?.to_vec(),
         })
     }
 
@@ -85,8 +85,12 @@ fn key_ring(key: &[u8]) -> String {
     format!("{KEY_ID}:{}", STANDARD.encode(key))
 }
 
-fn random() -> Result<Vec<u8>> {
-    let mut bytes = vec![0; 32];
+/// As many random bytes as asked for.
+///
+/// # Errors
+/// The machine has no randomness to give.
+pub fn random<const LENGTH: usize>() -> Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     Ok(bytes)
 }
@@ -98,7 +102,10 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Writes a file that only its owner can read.
-fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     let mut file = OpenOptions::new()
         .create(true)
         .truncate(true)

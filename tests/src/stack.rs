@@ -10,7 +10,7 @@ use crate::leash::Leash;
 use crate::migrate;
 use crate::places;
 use crate::postgres::Postgres;
-use crate::secrets::{Secrets, hex};
+use crate::secrets::{Secrets, hex, random};
 use crate::worker::{Worker, WorkerSettings};
 
 /// What a stack keeps, where it listens, and how its worker is set.
@@ -93,9 +93,7 @@ impl Stack {
 /// # Errors
 /// The folder cannot be made.
 pub fn throwaway_folder() -> Result<(PathBuf, Leash)> {
-    let mut name = [0; 8];
-    getrandom::fill(&mut name).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    let folder = places::run_folder()?.join(hex(&name));
+    let folder = places::run_folder()?.join(hex(&random::<8>()?));
     let leash = Leash::new(Some(&folder))?;
     make_folder(&folder)?;
     Ok((folder, leash))

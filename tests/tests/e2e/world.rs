@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use keepsake_shared::{FileName, KeyRing, MediaType, ObjectKey, ObjectToken};
 use keepsake_tests::api::{Api, Reply, text};
-use keepsake_tests::secrets::hex;
+use keepsake_tests::secrets::{hex, random};
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token;
 use serde_json::Value;
@@ -40,9 +40,7 @@ pub async fn tenant() -> Result<Tenant<'static>> {
 
 impl<'a> Tenant<'a> {
     pub async fn new(stack: &'a Stack) -> Result<Self> {
-        let mut random = [0; 6];
-        getrandom::fill(&mut random).ok().context("no randomness")?;
-        let name = format!("tenant-{}", hex(&random));
+        let name = format!("tenant-{}", hex(&random::<6>()?));
         let mut database = stack.postgres.connect().await?;
         let (thread, post): (i64, i64) = sqlx::query_as(
             "WITH thread AS (INSERT INTO public.thread (tenant, title) VALUES ($1, 'a thread') RETURNING id)
@@ -194,7 +192,7 @@ pub fn errors(problem: &Value) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// The ETag-like header that names a deletion.
+/// The id of the deletion that a DELETE made.
 pub fn deletion_id(reply: &Reply) -> Result<&str> {
     reply
         .header("keepsake-deletion")

@@ -1,7 +1,7 @@
 //! `make dev` and `make reset`: a running Keepsake to try things on.
 
-mod greeting;
 mod lock;
+mod session;
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use keepsake_tests::places;
 use keepsake_tests::stack::{Stack, StackSettings};
+use session::Session;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The port that the worker takes when it is free; wrangler's own default.
@@ -75,7 +76,8 @@ async fn serve(folder: &Path) -> Result<()> {
         vars: Vec::new(),
     };
     let stack = Stack::start(settings, |step| println!("==> {step}")).await?;
-    greeting::print(&stack);
+    let session = Session::open(&stack)?;
+    session.greet(&stack);
     std::future::pending().await
 }
 

@@ -1,0 +1,78 @@
+//! What a person needs to try things: an environment file, and a few commands to copy.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use keepsake_tests::places::checkout;
+use keepsake_tests::secrets::write_private;
+use keepsake_tests::stack::Stack;
+use keepsake_tests::token;
+use serde_json::json;
+
+const DAY: u64 = 24 * 60 * 60;
+const FILE: &str = ".keepsake.env";
+
+/// The environment file of a run; removed with it.
+#[derive(Debug)]
+pub struct Session {
+    file: PathBuf,
+    token: String,
+}
+
+impl Session {
+    /// Writes the file: the addresses, and a token of user ada of tenant acme, good for a day.
+    ///
+    /// # Errors
+    /// The checkout cannot be written to.
+    pub fn open(stack: &Stack) -> Result<Self> {
+        let mut claims = token::claims("acme", "ada");
+        claims["exp"] = json!(token::unix_now() + DAY);
+        let token = token::mint(&claims, &stack.secrets.jwt_key);
+        let file = checkout().join(FILE);
+        let text = format!(
+            "export KEEPSAKE_URL={}\nexport KEEPSAKE_TOKEN={token}\nexport KEEPSAKE_DATABASE_URL={}\n",
+            stack.worker.url(),
+            stack.postgres.superuser_url(),
+        );
+        write_private(&file, text.as_bytes())?;
+        Ok(Self { file, token })
+    }
+
+    /// Prints what runs and what to try.
+    pub fn greet(&self, stack: &Stack) {
+        println!(
+            "
+Keepsake is running. Ctrl-C stops it; the data stays for the next run.
+
+  worker      {url}
+  PostgreSQL  {database}
+  token       {token}
+              (user ada of tenant acme, for a day)
+  logs        {folder}/worker.log
+              {folder}/postgres.log
+
+To try it, in another terminal in this folder:
+
+  . ./{FILE}
+  curl -sS -H \"Authorization: Bearer $KEEPSAKE_TOKEN\" \"$KEEPSAKE_URL/v1/post/1/attachments\"
+  psql \"$KEEPSAKE_DATABASE_URL\" -c 'SELECT * FROM public.post'
+
+The schedule (purge, sweep, drain) does not run by itself here; this runs it once:
+
+  curl -sS \"$KEEPSAKE_URL/__scheduled\"
+",
+            url = stack.worker.url(),
+            database = stack.postgres.superuser_url(),
+            token = self.token,
+            folder = stack.folder().display(),
+        );
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Stale, it would name a port that is another's by then.
+        let _ = fs::remove_file(&self.file);
+    }
+}
