@@ -23,10 +23,6 @@ const WINDOW: i64 = 1000;
 /// within that referring tables first. They are locked for this transaction; rows and deletions
 /// that another worker has locked are passed over.
 #[pg_extern]
-#[expect(
-    clippy::type_complexity,
-    reason = "pgrx reads the columns from the type as it is written"
-)]
 fn purge_candidates(
     max_rows: default!(i32, 1000),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
