@@ -135,7 +135,7 @@ impl Api {
             request = request.body(body);
         }
         let reply = request.send().await.context("the worker did not answer")?;
-        Ok(Reply {
+        let reply = Reply {
             status: reply.status().as_u16(),
             headers: reply.headers().clone(),
             body: reply
@@ -143,7 +143,10 @@ impl Api {
                 .await
                 .context("the worker's answer broke off")?
                 .to_vec(),
-        })
+        };
+        // Nothing that anybody sends, and nothing that breaks, may end in this.
+        ensure!(reply.status != 500, "the worker failed: {}", reply.shown());
+        Ok(reply)
     }
 
     /// Declares an upload of these files.

@@ -4,11 +4,13 @@
 mod atomicity;
 mod bad_input;
 mod bad_tokens;
+mod browsers;
 mod crashes;
 mod deletion;
 mod downloads;
 mod listing;
 mod object_urls;
+mod races;
 mod refused_uploads;
 mod retention;
 mod story;

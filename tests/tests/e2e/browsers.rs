@@ -1,0 +1,175 @@
+//! What pages of other origins may do, and what the log keeps to itself.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use keepsake_tests::api::text;
+use keepsake_tests::fixtures::PNG;
+use keepsake_tests::stack::{Stack, StackSettings};
+use reqwest::Method;
+
+use crate::world::{Tenant, id, tenant};
+
+const OURS: &str = "https://app.example.com";
+
+#[tokio::test]
+async fn only_listed_origins_may_read_answers() -> Result<()> {
+    let vars = vec![("ALLOWED_ORIGINS".to_owned(), OURS.to_owned())];
+    let stack = Stack::start(
+        StackSettings {
+            vars,
+            ..StackSettings::default()
+        },
+        |_| (),
+    )
+    .await?;
+    let tenant = Tenant::new(&stack).await?;
+
+    for (origin, allowed) in [
+        (OURS, Some(OURS)),
+        ("https://evil.example.com", None),
+        ("null", None),
+    ] {
+        let get = tenant
+            .api
+            .send(Method::GET, "/v1/attachments", &[("origin", origin)], None)
+            .await?;
+        get.expect(200)?;
+        assert_eq!(
+            get.header("access-control-allow-origin"),
+            allowed,
+            "{origin}"
+        );
+        assert!(
+            get.header("access-control-allow-credentials").is_none(),
+            "a bearer is not a cookie"
+        );
+
+        let wants = [("origin", origin), ("access-control-request-method", "PUT")];
+        let preflight = tenant
+            .api
+            .with_bearer(None)
+            .send(Method::OPTIONS, "/v1/uploads", &wants, None)
+            .await?;
+        preflight.expect(204)?;
+        assert_eq!(
+            preflight.header("access-control-allow-origin"),
+            allowed,
+            "{origin}"
+        );
+    }
+
+    // A page must be able to read why it was refused, and to upload and download.
+    let refused = tenant
+        .api
+        .with_bearer(None)
+        .send(Method::GET, "/v1/attachments", &[("origin", OURS)], None)
+        .await?;
+    refused.expect_problem(401, "missing_token")?;
+    assert_eq!(refused.header("access-control-allow-origin"), Some(OURS));
+    let upload = tenant
+        .api
+        .declare(tenant.entity(), &[PNG])
+        .await?
+        .json_if(201)?;
+    let url = text(&upload, "/files/0/url")?;
+    let wants = [
+        ("origin", OURS),
+        ("access-control-request-method", "PUT"),
+        (
+            "access-control-request-headers",
+            "content-type,if-none-match,x-amz-checksum-sha256",
+        ),
+    ];
+    let preflight = tenant.api.send(Method::OPTIONS, url, &wants, None).await?;
+    let headers = preflight
+        .header("access-control-allow-headers")
+        .context("no headers allowed")?;
+    for name in [
+        "content-type",
+        "if-none-match",
+        "x-amz-checksum-sha256",
+        "authorization",
+    ] {
+        assert!(headers.contains(name), "{name} is not in {headers}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_list_no_origin_may() -> Result<()> {
+    let tenant = tenant().await?;
+    let get = tenant
+        .api
+        .send(Method::GET, "/v1/attachments", &[("origin", OURS)], None)
+        .await?;
+    get.expect(200)?;
+    assert!(get.header("access-control-allow-origin").is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_log_holds_no_credential() -> Result<()> {
+    let tenant = tenant().await?;
+    let upload = tenant
+        .api
+        .declare(tenant.entity(), &[PNG])
+        .await?
+        .json_if(201)?;
+    let upload_url = text(&upload, "/files/0/url")?.to_owned();
+    tenant
+        .api
+        .put(&upload["files"][0], PNG.bytes)
+        .await?
+        .expect(201)?;
+    let complete = format!("/v1/uploads/{}/complete", id(&upload)?);
+    let done = tenant.api.post_empty(&complete).await?.json_if(200)?;
+    let content = tenant
+        .api
+        .get(&format!(
+            "/v1/attachments/{}/content",
+            text(&done, "/attachments/0/id")?
+        ))
+        .await?;
+    let download_url = content
+        .header("location")
+        .context("no Location")?
+        .to_owned();
+    tenant.api.get(&download_url).await?.expect(200)?;
+    tenant
+        .api
+        .with_bearer(Some("a.forged.token-to-look-for"))
+        .get("/v1/attachments")
+        .await?
+        .expect(401)?;
+    let marked = tenant
+        .api
+        .get("/v1/attachments?limit=secret-in-a-query")
+        .await?;
+    marked.expect(400)?;
+
+    // The worker's own lines are JSON; the others are wrangler's, which runs on this machine only.
+    let log = fs::read_to_string(tenant.stack.folder().join("worker.log"))?;
+    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(lines.len() >= 6, "the worker logs nothing");
+    let secrets = &tenant.stack.secrets;
+    let last_part = |url: &str| url.rsplit('/').next().unwrap_or_default().to_owned();
+    let never = [
+        last_part(&upload_url),
+        last_part(&download_url),
+        "token-to-look-for".to_owned(),
+        "secret-in-a-query".to_owned(),
+        secrets.worker_password.clone(),
+        secrets.url_key_ring(),
+        "Bearer".to_owned(),
+    ];
+    for line in lines {
+        for secret in &never {
+            assert!(
+                !line.contains(secret.as_str()),
+                "a credential is in the log: {line}"
+            );
+        }
+    }
+    Ok(())
+}
