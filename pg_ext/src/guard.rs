@@ -158,7 +158,7 @@ fn check_references(
             lock_parents(session, child, source, reference, parent, values)?;
         }
         if session.exists_now(
-            parent.owner,
+            (child.oid, parent.owner),
             &orphans(child, source, reference, parent),
             values,
         )? {

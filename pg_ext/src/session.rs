@@ -1,5 +1,7 @@
 //! One SPI connection, with the few ways in which the engine runs a statement.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int};
 
 use pgrx::datum::DatumWithOid;
@@ -14,6 +16,37 @@ use crate::rights::{ActingAs, PinnedPath};
 /// A connection to PostgreSQL's SPI for the length of one call.
 pub struct Session<'a, 'conn> {
     client: &'a mut SpiClient<'conn>,
+}
+
+/// The referring table (a transition table's columns are its own), the text, the arguments' types.
+type PlanKey = (pg_sys::Oid, CString, Vec<pg_sys::Oid>);
+
+thread_local! {
+    static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
+}
+
+/// The plan of a statement, prepared once in a backend: parsing and planning would cost a one-row
+/// INSERT more than the check itself. PostgreSQL plans anew when a table it reads has changed.
+fn kept_plan(
+    child: pg_sys::Oid,
+    sql: CString,
+    types: &mut [pg_sys::Oid],
+) -> Outcome<pg_sys::SPIPlanPtr> {
+    let key = (child, sql, types.to_vec());
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
+        return Ok(plan);
+    }
+    // SAFETY: we are connected to SPI; text and types outlive the call, which copies them.
+    let plan =
+        unsafe { pg_sys::SPI_prepare(key.1.as_ptr(), types.len() as c_int, types.as_mut_ptr()) };
+    if plan.is_null() {
+        // SAFETY: reads the status that SPI_prepare has just set.
+        Spi::check_status(unsafe { pg_sys::SPI_result })?;
+    }
+    // SAFETY: the plan was prepared above and is not kept yet; so it cannot fail, and answers 0.
+    unsafe { pg_sys::SPI_keepplan(plan) };
+    PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
+    Ok(plan)
 }
 
 /// Runs `work` in a session of its own.
@@ -110,7 +143,7 @@ impl<'conn> Session<'_, 'conn> {
     /// foreign-key checks under REPEATABLE READ and SERIALIZABLE. Runs as `owner`.
     pub fn exists_now(
         &mut self,
-        owner: pg_sys::Oid,
+        (child, owner): (pg_sys::Oid, pg_sys::Oid),
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
@@ -130,14 +163,11 @@ impl<'conn> Session<'_, 'conn> {
                     .map_or(pg_sys::Datum::from(0_usize), |datum| datum.sans_lifetime()),
             );
         }
-        // SAFETY: we are connected to SPI; the three arrays have one element for each argument
-        // and outlive the call; the plan is used only here. `SPI_execute_snapshot` registers the
-        // snapshot itself.
+        let plan = kept_plan(child, sql, &mut types)?;
+        // SAFETY: we are connected to SPI; the arrays have one element for each argument and
+        // outlive the call; the plan is kept for the backend's life. `SPI_execute_snapshot`
+        // registers the snapshot itself.
         unsafe {
-            let plan = pg_sys::SPI_prepare(sql.as_ptr(), args.len() as c_int, types.as_mut_ptr());
-            if plan.is_null() {
-                Spi::check_status(pg_sys::SPI_result)?;
-            }
             pg_sys::CommandCounterIncrement();
             let status = pg_sys::SPI_execute_snapshot(
                 plan,
@@ -150,9 +180,7 @@ impl<'conn> Session<'_, 'conn> {
                 1,
             );
             Spi::check_status(status)?;
-            let found = pg_sys::SPI_processed > 0;
-            pg_sys::SPI_freeplan(plan);
-            Ok(found)
+            Ok(pg_sys::SPI_processed > 0)
         }
     }
 

@@ -266,7 +266,7 @@ fn is_referred(
             "true"
         },
     );
-    session.exists_now(child.owner, &sql, &[deletion.into()])
+    session.exists_now((child.oid, child.owner), &sql, &[deletion.into()])
 }
 
 /// Writes down how many rows of each table the deletion holds.

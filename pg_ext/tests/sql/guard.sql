@@ -68,3 +68,15 @@ SELECT * FROM draft;
 SELECT keepsake.purge_deletion(:'d') -> 'rows' AS purged;
 SELECT id, post_id FROM draft;
 ROLLBACK;
+
+-- The guard's plan follows a change of the table it was made for.
+BEGIN;
+CALL fill();
+INSERT INTO comment VALUES (400, 10);
+ALTER TABLE comment ADD COLUMN mood text;
+INSERT INTO comment VALUES (401, 10);
+ALTER TABLE comment RENAME COLUMN post_id TO post;
+INSERT INTO comment VALUES (402, 10);
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
+INSERT INTO comment VALUES (403, 10);
+ROLLBACK;
