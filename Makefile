@@ -53,6 +53,14 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 .PHONY: test
 test: check test-shared test-worker test-extension test-e2e ## everything that CI runs
 
+.PHONY: bench
+bench: setup ## what signing and the extension cost, as ratios side by side
+	@scripts/install-extension
+	@echo "==> Benchmarks: signing"
+	@$(env) cargo bench --locked --quiet --package keepsake-shared --bench presign
+	@echo "==> Benchmarks: the extension"
+	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
+
 .PHONY: test-shared
 test-shared: setup ## the rules: units, published vectors, properties
 	@echo "==> Tests of the shared rules"
