@@ -25,11 +25,18 @@ setup_debian() {
             "Debian packages are missing (${missing[*]}), and there is no sudo to install them with" \
             "as root, run: apt-get install ${missing[*]}"
         root=(sudo)
+        # Asks for the password now, where it can be seen.
+        sudo true
     fi
 
-    without_a_main_cluster install_packages \
-        || fail "apt-get could not install: ${missing[*]}" \
+    local log
+    log=$(mktemp)
+    without_a_main_cluster install_packages >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        fail "apt-get could not install: ${missing[*]}" \
             "read its message above; postgresql-$POSTGRES_MAJOR is part of Debian 12, elsewhere it comes from apt.postgresql.org"
+    }
+    rm -f "$log"
 }
 
 package_is_installed() {

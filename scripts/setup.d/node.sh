@@ -10,8 +10,17 @@ setup_node() {
     npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || fail \
         "npm could not install the packages of package-lock.json" \
         "read its message above; it needs the npm registry"
+    link_node
     node -e 'process.exit(process.versions.node.split(".")[0] >= 22 ? 0 : 1)' || fail \
-        "wrangler needs Node 22 or newer, and npm has no ready-made one for $(uname -m)" \
+        "wrangler needs Node 22 or newer, and there is none for $(uname -m) among the packages" \
         "install Node 22 and run this again"
     cp package-lock.json "$stamp"
+}
+
+# The packages for two processors both offer a `node`, and older npms then link neither.
+link_node() {
+    local program
+    for program in node_modules/node-linux-*/bin/node; do
+        [ ! -x "$program" ] || ln -sf "../${program#node_modules/}" node_modules/.bin/node
+    done
 }
