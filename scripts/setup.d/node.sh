@@ -7,7 +7,7 @@ setup_node() {
 
     say "Installing Node packages (wrangler, esbuild, binaryen, node)"
     # No package's install script is run: on Linux each brings its program ready-made.
-    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || fail \
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null || fail \
         "npm could not install the packages of package-lock.json" \
         "read its message above; it needs the npm registry"
     link_node
