@@ -51,7 +51,7 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge
 
 .PHONY: test
-test: check test-shared test-worker test-extension test-e2e ## everything that CI runs
+test: check test-shared test-worker test-stack ## everything that CI runs
 
 .PHONY: bench
 bench: setup ## what signing and the extension cost, as ratios side by side
@@ -71,15 +71,9 @@ test-worker: setup ## the worker's own units
 	@echo "==> Tests of the worker"
 	@$(env) cargo test --locked --quiet --package keepsake-edge
 
-.PHONY: test-extension
-test-extension: setup ## the extension in a PostgreSQL, and the migrations
-	@scripts/install-extension
-	@echo "==> Tests of the extension and the migrations"
-	@$(env) cargo test --locked --quiet --package keepsake-tests --test cluster --test extension --test migrations
-
-.PHONY: test-e2e
-test-e2e: setup ## the whole path: PostgreSQL, the worker, HTTP
+.PHONY: test-stack
+test-stack: setup ## extension, migrations, the whole path over HTTP: on real parts
 	@scripts/install-extension
 	@scripts/build-worker
-	@echo "==> Tests of the whole path"
-	@$(env) cargo test --locked --quiet --package keepsake-tests --test e2e
+	@echo "==> Tests on real parts"
+	@$(env) cargo test --locked --quiet --package keepsake-tests --tests

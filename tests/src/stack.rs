@@ -81,6 +81,16 @@ impl Stack {
         })
     }
 
+    /// What a shell needs to try things, with `token` as the bearer token: lines to be sourced.
+    #[must_use]
+    pub fn environment(&self, token: &str) -> String {
+        format!(
+            "export KEEPSAKE_URL={}\nexport KEEPSAKE_TOKEN={token}\nexport KEEPSAKE_DATABASE_URL={}\n",
+            self.worker.url(),
+            self.postgres.superuser_url(),
+        )
+    }
+
     /// Where the data and the logs are.
     #[must_use]
     pub fn folder(&self) -> &Path {

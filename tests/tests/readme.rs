@@ -44,14 +44,7 @@ async fn the_tour_runs_as_written() -> Result<()> {
     std::fs::create_dir(&folder)?;
     symlink(checkout().join("tests"), folder.join("tests"))?;
     let token = token::mint(&token::claims("acme", "ada"), &stack.secrets.jwt_key);
-    std::fs::write(
-        folder.join(".keepsake.env"),
-        format!(
-            "export KEEPSAKE_URL={}\nexport KEEPSAKE_TOKEN={token}\nexport KEEPSAKE_DATABASE_URL={}\n",
-            stack.worker.url(),
-            stack.postgres.superuser_url()
-        ),
-    )?;
+    std::fs::write(folder.join(".keepsake.env"), stack.environment(&token))?;
     let tour = tour()?;
     let ran = tokio::task::spawn_blocking(move || {
         Command::new("bash")

@@ -30,12 +30,7 @@ impl Session {
         claims["exp"] = json!(token::unix_now() + DAY);
         let token = token::mint(&claims, &stack.secrets.jwt_key);
         let file = checkout().join(FILE);
-        let text = format!(
-            "export KEEPSAKE_URL={}\nexport KEEPSAKE_TOKEN={token}\nexport KEEPSAKE_DATABASE_URL={}\n",
-            stack.worker.url(),
-            stack.postgres.superuser_url(),
-        );
-        write_private(&file, text.as_bytes())?;
+        write_private(&file, stack.environment(&token).as_bytes())?;
         Ok(Self { file, token })
     }
 
