@@ -26,7 +26,8 @@ setup_debian() {
             "as root, run: apt-get install ${missing[*]}"
         root=(sudo)
         # Asks for the password now, where it can be seen.
-        sudo true
+        sudo true || fail "sudo refused to install Debian packages" \
+            "as root, run: apt-get install ${missing[*]}"
     fi
 
     local log
