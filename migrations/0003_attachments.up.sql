@@ -44,6 +44,7 @@ CREATE TABLE attachments.attachment (
 );
 CREATE INDEX attachment_of_set ON attachments.attachment (upload_set_id);
 CREATE INDEX attachment_of_entity ON attachments.attachment (entity_type, entity_id, id);
+CREATE INDEX attachment_rejected ON attachments.attachment (id) WHERE state = 'rejected';
 CREATE INDEX attachment_of_tenant ON attachments.attachment (tenant_id, id);
 
 SELECT keepsake.manage('attachments.attachment');
@@ -87,7 +88,7 @@ GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at) ON attachments.attach
 GRANT SELECT ON keepsake.deletion TO keepsake_api;
 GRANT EXECUTE ON FUNCTION keepsake.purge_deletion TO keepsake_api;
 
--- Gives an application's table attachments. Run by the table's owner.
+-- Gives an application's table attachments. Run by a role that owns both, such as the one that migrates.
 CREATE FUNCTION attachments.register_entity(name text, relation regclass, tenant_column name) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -5,6 +5,7 @@ DROP FUNCTION attachments_api.complete_upload(jsonb, jsonb);
 DROP FUNCTION attachments_api.get_upload(jsonb, jsonb);
 DROP FUNCTION attachments_api.create_upload(jsonb, jsonb);
 DROP FUNCTION attachments.discard(uuid);
+DROP FUNCTION attachments.remove_rejected(uuid);
 DROP FUNCTION attachments.taken_names(uuid);
 DROP FUNCTION attachments.files_of(uuid);
 DROP FUNCTION attachments.describe(attachments.attachment);

@@ -35,8 +35,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           AND other.deleted_at IS NULL AND other.state = 'available')
 $$;
 
--- Removes the rows of a set that failed: never visible, so gone at once, their objects to the outbox.
--- Rows that went with their entity stay in its deletion, shut for ever by their state.
+-- Removes the row of a file that failed: never visible, so gone at once, its object to the outbox.
+CREATE FUNCTION attachments.remove_rejected(attachment uuid) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT keepsake.purge_deletion(
+        keepsake.soft_delete('attachments.attachment', attachment, 'upload not completed'))
+$$;
+
+-- Removes the rows of a set that failed. Those that went with their entity stay in its deletion, shut for
+-- ever by their state; should it be restored, the sweep removes them.
 CREATE FUNCTION attachments.discard(upload uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -48,7 +55,7 @@ BEGIN
         RETURNING id, deletion_id
     LOOP
         IF file.deletion_id IS NULL THEN
-            PERFORM keepsake.purge_deletion(keepsake.soft_delete('attachments.attachment', file.id, 'upload not completed'));
+            PERFORM attachments.remove_rejected(file.id);
         END IF;
     END LOOP;
 END

@@ -22,6 +22,12 @@ BEGIN
     FOREACH upload IN ARRAY overdue LOOP
         PERFORM attachments.close_upload(upload, 'expired', NULL);
     END LOOP;
+    -- Files that failed while their entity was deleted came back with it.
+    PERFORM attachments.remove_rejected(a.id)
+    FROM (SELECT r.id FROM attachments.attachment r
+          WHERE r.state = 'rejected' AND r.deleted_at IS NULL
+          LIMIT (request ->> 'limit')::integer
+          FOR UPDATE SKIP LOCKED) AS a;
     RETURN attachments.ok(jsonb_build_object('expired', cardinality(overdue)));
 END
 $$;

@@ -1,42 +1,57 @@
 -- Foreign keys that touch a managed table, then the declared references.
-SELECT con.conname::text AS name,
-       con.conrelid AS child,
-       con.confrelid AS parent,
-       con.confdeltype::text AS on_delete,
-       columns.child AS child_columns,
-       columns.parent AS parent_columns,
-       columns.operators,
-       NULL::text AS type_column,
-       NULL::text AS type_value,
-       NULL::text AS parent_type
-FROM pg_constraint con
-CROSS JOIN LATERAL (
-    SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
-           array_agg(pa.attname::text ORDER BY k.n) AS parent,
-           array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators
-    FROM unnest(con.conkey, con.confkey, con.conpfeqop) WITH ORDINALITY AS k (child, parent, operator, n)
-    JOIN pg_attribute ca ON ca.attrelid = con.conrelid AND ca.attnum = k.child
-    JOIN pg_attribute pa ON pa.attrelid = con.confrelid AND pa.attnum = k.parent
-    JOIN pg_operator op ON op.oid = k.operator
-    JOIN pg_namespace opn ON opn.oid = op.oprnamespace
-) columns
-WHERE con.contype = 'f' AND con.conparentid = 0
-  AND (con.confrelid IN (SELECT relation FROM keepsake.managed_table)
-       OR con.conrelid IN (SELECT relation FROM keepsake.managed_table))
-UNION ALL
-SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
-       d.child, d.parent, 'c',
-       ARRAY[d.id_column::text], ARRAY[a.attname::text],
-       ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
-       d.type_column::text, d.type_value,
-       CASE WHEN id.atttypid <> a.atttypid THEN format_type(a.atttypid, a.atttypmod) END
-FROM keepsake.declared_reference d
-JOIN pg_attribute id ON id.attrelid = d.child AND id.attname = d.id_column
-JOIN pg_index i ON i.indrelid = d.parent AND i.indisprimary
-JOIN pg_attribute a ON a.attrelid = d.parent AND a.attnum = i.indkey[0]
-JOIN pg_opclass oc ON oc.oid = i.indclass[0]
-JOIN pg_amop am ON am.amopfamily = oc.opcfamily AND am.amopstrategy = 3
-               AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
-JOIN pg_operator op ON op.oid = am.amopopr
-JOIN pg_namespace opn ON opn.oid = op.oprnamespace
-ORDER BY 2, 1
+WITH known AS (
+    SELECT con.conname::text AS name,
+           con.conrelid AS child,
+           con.confrelid AS parent,
+           con.confdeltype::text AS on_delete,
+           columns.child AS child_columns,
+           columns.parent AS parent_columns,
+           columns.operators,
+           NULL::text AS type_column,
+           NULL::text AS type_value,
+           NULL::text AS parent_type,
+           false AS is_lost
+    FROM pg_constraint con
+    CROSS JOIN LATERAL (
+        SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
+               array_agg(pa.attname::text ORDER BY k.n) AS parent,
+               array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators
+        FROM unnest(con.conkey, con.confkey, con.conpfeqop) WITH ORDINALITY AS k (child, parent, operator, n)
+        JOIN pg_attribute ca ON ca.attrelid = con.conrelid AND ca.attnum = k.child
+        JOIN pg_attribute pa ON pa.attrelid = con.confrelid AND pa.attnum = k.parent
+        JOIN pg_operator op ON op.oid = k.operator
+        JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+    ) columns
+    WHERE con.contype = 'f' AND con.conparentid = 0
+      AND (con.confrelid IN (SELECT relation FROM keepsake.managed_table)
+           OR con.conrelid IN (SELECT relation FROM keepsake.managed_table))
+    UNION ALL
+    SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
+           d.child, d.parent, 'c',
+           ARRAY[d.id_column::text], ARRAY[a.attname::text],
+           ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
+           d.type_column::text, d.type_value,
+           CASE WHEN id.atttypid <> a.atttypid THEN format_type(a.atttypid, NULL) END,
+           type.attnum IS NULL OR id.attnum IS NULL OR op.oid IS NULL
+    FROM keepsake.declared_reference d
+    LEFT JOIN pg_attribute type ON type.attrelid = d.child AND type.attname = d.type_column AND NOT type.attisdropped
+    LEFT JOIN pg_attribute id ON id.attrelid = d.child AND id.attname = d.id_column AND NOT id.attisdropped
+    LEFT JOIN pg_index i ON i.indrelid = d.parent AND i.indisprimary
+    LEFT JOIN pg_attribute a ON a.attrelid = d.parent AND a.attnum = i.indkey[0]
+    LEFT JOIN pg_opclass oc ON oc.oid = i.indclass[0]
+    LEFT JOIN pg_amop am ON am.amopfamily = oc.opcfamily AND am.amopstrategy = 3
+                        AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
+    LEFT JOIN pg_operator op ON op.oid = am.amopopr
+    LEFT JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+)
+SELECT known.*,
+       known.child::regclass::text AS shown,
+       -- Whether a role sees all rows: it owns the table, may bypass policies, or there are none.
+       NOT (p.relrowsecurity AND NOT pg_has_role(c.relowner, p.relowner, 'USAGE') AND NOT co.rolbypassrls)
+       AND NOT (c.relrowsecurity AND NOT pg_has_role(p.relowner, c.relowner, 'USAGE') AND NOT po.rolbypassrls) AS readable
+FROM known
+JOIN pg_class c ON c.oid = known.child
+JOIN pg_class p ON p.oid = known.parent
+JOIN pg_roles co ON co.oid = c.relowner
+JOIN pg_roles po ON po.oid = p.relowner
+ORDER BY known.child, known.name

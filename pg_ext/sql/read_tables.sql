@@ -16,17 +16,23 @@ SELECT c.oid,
        c.relname::text AS name,
        c.relowner AS owner,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid) AS managed,
+       -- tgtype: 1 for each row, 2 before, 16 update (src/include/catalog/pg_trigger.h).
+       EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+               WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND NOT t.tgisinternal
+                 AND p.pronamespace <> 'keepsake'::regnamespace) AS may_prevent_update,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
        coalesce(k.names, '{}') AS key_names,
        coalesce(k.types, '{}') AS key_types,
+       coalesce(k.type_oids, '{}') AS key_type_oids,
        coalesce(k.operators, '{}') AS key_operators
 FROM concerned
 JOIN pg_class c ON c.oid = concerned.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN LATERAL (
     SELECT array_agg(a.attname::text ORDER BY part.n) AS names,
-           array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY part.n) AS types,
+           array_agg(format_type(a.atttypid, NULL) ORDER BY part.n) AS types,
+           array_agg(a.atttypid ORDER BY part.n) AS type_oids,
            array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY part.n) AS operators
     FROM pg_index i
     CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS part (attnum, opclass, n)

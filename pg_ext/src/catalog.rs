@@ -38,10 +38,27 @@ pub fn invalidate(table: pg_sys::Oid) {
 }
 
 fn register_invalidation() {
-    if !REGISTERED.replace(true) {
-        // SAFETY: called once in a backend's life, with a function that lives as long as it.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget), pg_sys::Datum::from(0_usize)) }
+    if REGISTERED.replace(true) {
+        return;
     }
+    let nothing = pg_sys::Datum::from(0_usize);
+    // SAFETY: called once in a backend's life, with functions that live as long as it. Renaming a
+    // schema, and changing what a role may see, tell no relation of it.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(forget), nothing);
+        for cache in [
+            pg_sys::SysCacheIdentifier::NAMESPACEOID,
+            pg_sys::SysCacheIdentifier::AUTHOID,
+        ] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), nothing);
+        }
+    }
+}
+
+/// A schema or role changed.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    CACHE.set(None);
 }
 
 /// A relation changed. One outside the graph matters only when it begins to refer into it, and
@@ -88,14 +105,17 @@ fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
 fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
     let names: Vec<String> = field(row, "key_names")?;
     let types: Vec<String> = field(row, "key_types")?;
+    let type_oids: Vec<pg_sys::Oid> = field(row, "key_type_oids")?;
     let operators: Vec<String> = field(row, "key_operators")?;
     let key = names
         .into_iter()
         .zip(types)
+        .zip(type_oids)
         .zip(operators)
-        .map(|((name, type_sql), equals)| KeyColumn {
+        .map(|(((name, type_sql), type_oid), equals)| KeyColumn {
             name: Ident(name),
             type_sql,
+            type_oid,
             equals,
         })
         .collect();
@@ -108,6 +128,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         },
         owner: field(row, "owner")?,
         managed: field(row, "managed")?,
+        may_prevent_update: field(row, "may_prevent_update")?,
         columns: field::<Vec<String>>(row, "columns")?
             .into_iter()
             .map(Ident)
@@ -117,6 +138,12 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
 }
 
 fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
+    if row.get_by_name::<bool, _>("is_lost")? == Some(true) {
+        return Err(Failure::LostReference {
+            reference: field(row, "name")?,
+            child: field(row, "shown")?,
+        });
+    }
     let children: Vec<String> = field(row, "child_columns")?;
     let parents: Vec<String> = field(row, "parent_columns")?;
     let operators: Vec<String> = field(row, "operators")?;
@@ -154,6 +181,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         pairs,
         on_delete,
         kind,
+        readable: field(row, "readable")?,
     })
 }
 

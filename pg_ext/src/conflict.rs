@@ -42,11 +42,12 @@ impl Conflict {
 pub fn find_all(
     session: &mut Session<'_, '_>,
     graph: &Graph,
+    tables: &[Vec<&Table>],
     deletion: Uuid,
     held: &Held,
 ) -> Outcome<Vec<Conflict>> {
     let mut conflicts = Vec::new();
-    for table in graph.children_first().filter(|table| table.managed) {
+    for table in tables.iter().flatten() {
         for constraint in live_constraints(session, table)? {
             let against_live = constraint.against_live(table);
             conflicts.extend(look(
@@ -73,6 +74,7 @@ pub fn find_all(
         }
         for (reference, parent) in graph.references_of(table.oid) {
             if reference.on_delete != OnDelete::Detach {
+                reference.check_readable(table, parent)?;
                 let sql = under_deleted_parent(reference, table, parent);
                 conflicts.extend(look(
                     session,
@@ -157,7 +159,7 @@ fn may_see(
     }
     let sql = format!(
         "SELECT 1 FROM {} AS t WHERE t.ctid OPERATOR(pg_catalog.=) $1",
-        table.name
+        table.rows()
     );
     let ctid = ctid.map_or_else(DatumWithOid::null::<pg_sys::ItemPointerData>, Into::into);
     Ok(!session.as_caller(&sql, &[ctid])?.is_empty())
@@ -226,14 +228,14 @@ impl LiveConstraint {
         format!(
             "WITH keepsake_restored AS MATERIALIZED (
                  SELECT h.keepsake_ctid, {key} AS keepsake_key, jsonb_build_object({values}) AS keepsake_values, {parts}
-                 FROM (SELECT t.ctid AS keepsake_ctid, {columns} FROM {name} AS t
+                 FROM (SELECT t.ctid AS keepsake_ctid, {columns} FROM {rows} AS t
                        WHERE t.deletion_id = $1 AND t.ctid <> ALL ($2)) AS h
                  WHERE {predicate})",
             key = table.key_json("h"),
             values = join(values, ", "),
             parts = join(parts, ", "),
             columns = join(columns, ", "),
-            name = table.name,
+            rows = table.rows(),
             predicate = self.predicate(),
         )
     }
@@ -259,12 +261,12 @@ impl LiveConstraint {
     }
 
     fn against_live(&self, table: &Table) -> String {
-        let name = &table.name;
+        let rows = table.rows();
         format!(
             "{restored}
              SELECT r.keepsake_key, r.keepsake_values, l.keepsake_key, l.keepsake_ctid
              FROM keepsake_restored AS r
-             JOIN LATERAL (SELECT {key} AS keepsake_key, {relation}.ctid AS keepsake_ctid FROM {name}
+             JOIN LATERAL (SELECT {key} AS keepsake_key, {relation}.ctid AS keepsake_ctid FROM {rows}
                            WHERE ({predicate}) AND {clash} AND {relation}.deletion_id IS DISTINCT FROM $1) AS l ON true
              ORDER BY r.keepsake_key, l.keepsake_key",
             restored = self.restored(table),
@@ -303,8 +305,8 @@ fn under_deleted_parent(reference: &Reference, child: &Table, parent: &Table) ->
         child_key = child.key_json("c"),
         values = join(values, ", "),
         parent_key = parent.key_json("p"),
-        child = child.name,
-        parent = parent.name,
+        child = child.rows(),
+        parent = parent.rows(),
         joins = reference.joins_by_parent_key("c", "p"),
     )
 }

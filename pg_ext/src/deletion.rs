@@ -1,11 +1,14 @@
 //! The registry's record of a deletion.
 
+use std::collections::HashSet;
+
 use pgrx::{JsonB, Uuid, pg_sys};
 
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
 use crate::root_row;
 use crate::session::Session;
+use crate::sql::{Literal, join};
 
 /// What became of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +58,12 @@ impl Deletion {
         let deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
         let root = graph.managed(session, deletion.root_table)?;
         // Of a purged or restored deletion no root row is left to ask; its tenant is.
-        let may = if deletion.state == State::Deleted || deletion.state == State::Purging {
-            root_row::authorise(session, root, JsonB(deletion.root_key.clone()), id)?
-        } else {
-            deletion.same_tenant
+        let may = match deletion.state {
+            State::Deleted | State::Purging => {
+                let key = JsonB(deletion.root_key.clone());
+                root_row::authorise(session, root, key, id)?.is_some()
+            }
+            State::Restored | State::Purged => deletion.same_tenant,
         };
         if may { Ok(deletion) } else { Err(not_found()) }
     }
@@ -86,20 +91,40 @@ impl Deletion {
         }))
     }
 
-    /// The condition that row `t` is this deletion's root; the key is written in as a constant.
-    pub fn root_condition(&self, root: &Table) -> String {
+    /// The condition that row `t` of `root` is this deletion's root; the key is written in as a
+    /// constant.
+    pub fn is_root(&self, root: &Table) -> String {
         let terms = root.key.iter().map(|column| {
-            format!(
-                "t.{name} {equals} k.{name}",
-                name = column.name,
-                equals = column.equals
-            )
+            let value = match &self.root_key[&column.name.0] {
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let (name, equals) = (&column.name, &column.equals);
+            format!("t.{name} {equals} {}::{}", Literal(&value), column.type_sql)
         });
-        format!(
-            "EXISTS (SELECT FROM jsonb_populate_record(NULL::{table}, {key}::jsonb) AS k WHERE {terms})",
-            table = root.name,
-            key = crate::sql::Literal(&self.root_key.to_string()),
-            terms = crate::sql::join(terms, " AND "),
-        )
+        join(terms, " AND ")
     }
+}
+
+/// The tables that hold rows of these deletions, in groups, referring tables first. Nothing is done
+/// to any other table: its triggers are none of a stranger's business.
+pub fn holding<'graph>(
+    session: &mut Session<'_, '_>,
+    graph: &'graph Graph,
+    deletions: &[Uuid],
+) -> Outcome<Vec<Vec<&'graph Table>>> {
+    let held: HashSet<pg_sys::Oid> = session
+        .registry(
+            "SELECT DISTINCT relation::oid FROM keepsake.deletion_table
+             WHERE deletion_id = ANY ($1) AND purged < row_count",
+            &[deletions.to_vec().into()],
+        )?
+        .filter_map(|row| row.get(1).map_err(Failure::from).transpose())
+        .collect::<Outcome<_>>()?;
+    let of_them = |table: &&Table| table.managed && held.contains(&table.oid);
+    Ok(graph
+        .groups_children_first()
+        .map(|group| group.into_iter().filter(of_them).collect::<Vec<_>>())
+        .filter(|group| !group.is_empty())
+        .collect())
 }

@@ -49,6 +49,16 @@ pub enum Failure {
         parent: String,
         reference: String,
     },
+    /// A reference whose two tables' owners do not see all of each other's rows.
+    Unreadable {
+        reference: String,
+        child: String,
+        parent: String,
+    },
+    /// A declared reference whose columns or key are gone.
+    LostReference { reference: String, child: String },
+    /// A trigger of the table's own kept the engine's UPDATE from a row.
+    Prevented { table: String },
     /// A wrong argument.
     BadArgument { what: String, fix: String },
     /// A value a rule of `keepsake-shared` refuses.
@@ -161,6 +171,24 @@ impl Failure {
                 Some(format!("Reference \"{reference}\" must point to a live row.")),
                 Some("Restore the parent first, or refer to another.".into()),
             ),
+            Self::Unreadable { reference, child, parent } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("cannot follow reference \"{reference}\" from {child} to {parent}"),
+                Some("The tables have different owners, and row-level security hides rows of one from the owner of the other: they would be overlooked.".into()),
+                Some("Give both tables one owner, or their owners BYPASSRLS.".into()),
+            ),
+            Self::LostReference { reference, child } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the declared reference \"{reference}\" of {child} has lost its columns"),
+                Some("A column that it names, or the parent's primary key, was renamed or dropped.".into()),
+                Some("Delete its row from keepsake.declared_reference and call keepsake.declare_reference() with the new names.".into()),
+            ),
+            Self::Prevented { table } => (
+                Code::ERRCODE_TRIGGERED_ACTION_EXCEPTION,
+                format!("a trigger of {table} kept a row from being changed"),
+                Some("Nothing was changed: a deletion or restore is whole or not at all.".into()),
+                Some("Let the BEFORE UPDATE triggers of the table return NEW, with deleted_at and deletion_id as they are, when these change.".into()),
+            ),
             Self::BadArgument { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix)),
             Self::Rule { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix.into())),
             Self::Spi(error) => (
@@ -186,6 +214,14 @@ impl From<Failure> for ErrorReport {
         }
         report
     }
+}
+
+/// An argument that must not be NULL.
+pub fn required<T>(argument: Option<T>, name: &str) -> Outcome<T> {
+    argument.ok_or_else(|| Failure::BadArgument {
+        what: format!("{name} must not be NULL"),
+        fix: "Give a value for it.".into(),
+    })
 }
 
 /// Raises a failure from a trigger: pgrx would wrap a returned `Err` as XX000.

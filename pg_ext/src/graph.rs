@@ -26,6 +26,8 @@ pub struct Table {
     pub owner: pg_sys::Oid,
     /// Whether it was given to `keepsake.manage()`; then it has `deleted_at` and `deletion_id`.
     pub managed: bool,
+    /// Whether it has row triggers of its own that run before an UPDATE, and so may prevent it.
+    pub may_prevent_update: bool,
     /// All its columns, in order.
     pub columns: Vec<Ident>,
     /// The primary key.
@@ -37,13 +39,22 @@ pub struct Table {
 pub struct KeyColumn {
     /// Its name.
     pub name: Ident,
-    /// Its type, written so that it can stand in a cast.
+    /// Its type without length or precision, written so that it can stand in a cast: a cast to
+    /// `varchar(3)` would cut a longer key down to another row's.
     pub type_sql: String,
+    /// The OID of that type.
+    pub type_oid: pg_sys::Oid,
     /// The qualified equality operator of the key's index.
     pub equals: String,
 }
 
 impl Table {
+    /// The table in a FROM clause or as the target of a statement: its own rows, not those of
+    /// tables that inherit from it, whose addresses (ctid) may be the same.
+    pub fn rows(&self) -> String {
+        format!("ONLY {}", self.name)
+    }
+
     /// The key of the row `alias` as a JSON object.
     pub fn key_json(&self, alias: &str) -> String {
         let pairs = self
@@ -118,9 +129,24 @@ pub struct Reference {
     pub on_delete: OnDelete,
     /// Foreign key or declared.
     pub kind: Kind,
+    /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
+    /// rows that a policy hides from them would be overlooked.
+    pub readable: bool,
 }
 
 impl Reference {
+    /// Refuses to follow the reference where rows could be overlooked.
+    pub fn check_readable(&self, child: &Table, parent: &Table) -> Outcome<()> {
+        if self.readable {
+            return Ok(());
+        }
+        Err(Failure::Unreadable {
+            reference: self.name.clone(),
+            child: child.shown.clone(),
+            parent: parent.shown.clone(),
+        })
+    }
+
     /// The condition that row `c` refers to row `p`; an index on the child's columns serves it.
     pub fn joins(&self, c: &str, p: &str) -> String {
         let mut terms = self.type_term(c);
@@ -285,11 +311,6 @@ impl Graph {
         self.groups
             .iter()
             .map(|group| group.iter().filter_map(|oid| self.table(*oid)).collect())
-    }
-
-    /// Tables, referring ones first.
-    pub fn children_first(&self) -> impl Iterator<Item = &Table> {
-        self.groups_children_first().flatten()
     }
 
     /// Whether one pass over the group may leave something to do for a second.

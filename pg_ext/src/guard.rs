@@ -67,9 +67,7 @@ fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
 
 /// Refuses when rows already in `child` would have failed the guard.
 pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
-    let source = Graph::current(session)?
-        .table(child)
-        .map(|table| table.name.to_string());
+    let source = Graph::current(session)?.table(child).map(Table::rows);
     source.map_or(Ok(()), |source| {
         check_references(session, child, &source, &[])
     })
@@ -176,7 +174,7 @@ fn check_references(
 fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -> String {
     let live = live(child);
     let joins = reference.joins_by_parent_key("c", "p");
-    let parent_name = &parent.name;
+    let parent_name = parent.rows();
     match reference.kind {
         Kind::ForeignKey => format!(
             "SELECT 1 FROM {source} AS c JOIN {parent_name} AS p ON {joins} WHERE {live} AND p.deleted_at IS NOT NULL LIMIT 1"
@@ -209,7 +207,7 @@ fn lock_parents(
 ) -> Outcome<()> {
     let sql = format!(
         "SELECT 1 FROM {parent_name} AS p WHERE EXISTS (SELECT FROM {source} AS c WHERE {live} AND {joins}) ORDER BY {key} FOR KEY SHARE OF p",
-        parent_name = parent.name,
+        parent_name = parent.rows(),
         live = live(child),
         joins = reference.joins_by_parent_key("c", "p"),
         key = parent.key_columns("p"),

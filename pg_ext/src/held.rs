@@ -21,17 +21,18 @@ pub struct Held {
 type RowId = u64;
 
 impl Held {
-    /// Finds them all, down the graph: a child of a held row is held with it. The root is never
+    /// Finds them all among the tables that hold the deletion, from parents to children: a child of a held row is held with it. The root is never
     /// held: who asks for it back is told of its parent instead.
     pub fn find(
         session: &mut Session<'_, '_>,
         graph: &Graph,
+        tables: &[Vec<&Table>],
         root: (&Table, &str),
         deletion: Uuid,
     ) -> Outcome<Self> {
         let mut held = Self::default();
-        for group in graph.parents_first() {
-            while held.extend_into(session, graph, &group, root, deletion)? {}
+        for group in tables.iter().rev() {
+            while held.extend_into(session, graph, group, root, deletion)? {}
         }
         Ok(held)
     }
@@ -45,7 +46,7 @@ impl Held {
         deletion: Uuid,
     ) -> Outcome<bool> {
         let mut grew = false;
-        for child in group.iter().filter(|table| table.managed) {
+        for child in group {
             for (reference, parent) in graph.references_of(child.oid) {
                 if reference.on_delete == OnDelete::Cascade {
                     grew |= self.extend_along(session, reference, child, parent, root, deletion)?;
@@ -64,6 +65,7 @@ impl Held {
         (root, root_condition): (&Table, &str),
         deletion: Uuid,
     ) -> Outcome<bool> {
+        reference.check_readable(child, parent)?;
         let not_root = if child.oid == root.oid {
             format!("AND NOT ({root_condition})")
         } else {
@@ -76,8 +78,8 @@ impl Held {
              WHERE t.deletion_id = $1 {not_root}
                AND (h.ctid IS NOT NULL OR (p.deleted_at IS NOT NULL AND p.deletion_id <> $1))
              ORDER BY 2",
-            child = child.name,
-            parent = parent.name,
+            child = child.rows(),
+            parent = parent.rows(),
             joins = reference.joins("t", "p"),
         );
         let (rows, deletions) = self.arrays(parent.oid);

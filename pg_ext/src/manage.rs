@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::catalog;
-use crate::error::{Failure, Outcome};
+use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
 use crate::session::{Session, with_session};
 use crate::sql::{Ident, join};
@@ -22,10 +22,10 @@ const DESCRIBE: &str = include_str!("../sql/describe_table.sql");
 /// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
 #[pg_extern]
 fn manage(
-    relation: PgRelation,
+    relation: Option<PgRelation>,
     retention: default!(Option<Interval>, "NULL"),
 ) -> Result<(), ErrorReport> {
-    let oid = oid_of(relation);
+    let oid = oid_of(required(relation, "relation")?);
     Ok(with_session(|session| take_on(session, oid, retention))?)
 }
 
@@ -80,6 +80,7 @@ fn take_on(
     }
     let graph = Graph::current(session)?;
     let table = graph.managed(session, oid)?;
+    refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
     add_state_triggers(session, table)?;
     add_reference_guards(session, &graph, table)?;
@@ -131,7 +132,12 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         &[oid.into()],
     )?;
     catalog::invalidate(oid);
-    Ok(())
+    // It may still refer to managed tables, whose deleted rows it must not refer to.
+    let graph = Graph::current(session)?;
+    match graph.table(oid) {
+        Some(table) => add_reference_guards(session, &graph, table),
+        None => Ok(()),
+    }
 }
 
 const OWN_TRIGGERS: &str = "
@@ -287,6 +293,24 @@ fn table_of(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Table> {
     Ok(graph.managed(session, oid)?.clone())
 }
 
+/// Rows that something else has marked as deleted belong to no deletion, and could never come back.
+fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let sql = format!(
+        "SELECT 1 FROM {} AS t
+         WHERE (t.deleted_at IS NULL) OPERATOR(pg_catalog.<>) (t.deletion_id IS NULL) LIMIT 1",
+        table.rows()
+    );
+    if session.as_caller(&sql, &[])?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::CannotManage {
+        table: table.shown.clone(),
+        why: "It holds rows with a deleted_at but no deletion_id, or the other way round.".into(),
+        fix: "Delete these rows, or make them live, and delete them with keepsake.soft_delete()."
+            .into(),
+    })
+}
+
 const HAS_INDEX: &str = "
     SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = $1 AND a.attname = 'deletion_id' AND i.indisvalid";
@@ -321,6 +345,14 @@ fn add_state_triggers(session: &mut Session<'_, '_>, table: &Table) -> Outcome<(
         "BEFORE TRUNCATE",
         "FOR EACH STATEMENT",
         "keepsake.refuse_truncate",
+    )?;
+    add_trigger(
+        session,
+        table,
+        "keepsake_insert_live",
+        "BEFORE INSERT",
+        "FOR EACH ROW WHEN (NEW.deleted_at IS NOT NULL OR NEW.deletion_id IS NOT NULL)",
+        "keepsake.protect_state",
     )?;
     add_trigger(
         session,

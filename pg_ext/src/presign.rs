@@ -20,11 +20,11 @@ thread_local! {
 
 /// A presigned URL (AWS Signature Version 4, path style, `UNSIGNED-PAYLOAD`) that may be used for
 /// `expires_seconds` from `signed_at`. `headers`, an object of names and values, must be sent
-/// exactly as they are signed.
+/// exactly as they are signed. A `session_token` belongs to temporary credentials.
 ///
 /// # Errors
 /// 22023 when something in it cannot be signed; the text never holds the secret.
-#[pg_extern(immutable, parallel_safe)]
+#[pg_extern(immutable, strict, parallel_safe)]
 #[expect(
     clippy::too_many_arguments,
     reason = "SQL names them, and has no structs to group them"
@@ -39,14 +39,15 @@ fn presign(
     secret_access_key: &str,
     signed_at: TimestampWithTimeZone,
     expires_seconds: i32,
-    headers: default!(Option<JsonB>, "NULL"),
-    session_token: default!(Option<&str>, "NULL"),
+    headers: default!(JsonB, "'{}'::jsonb"),
+    session_token: default!(&str, "''"),
 ) -> Result<String, ErrorReport> {
     let headers = header_list(headers)?;
     let headers: Vec<(&str, &str)> = headers
         .iter()
         .map(|(name, value)| (&**name, &**value))
         .collect();
+    let session_token = (!session_token.is_empty()).then_some(session_token);
     let signed = || -> Result<String, SigV4Error> {
         let credentials = Credentials::new(access_key_id, secret_access_key, session_token)?;
         let bucket = Bucket::path_style(Endpoint::parse(endpoint)?, bucket)?;
@@ -73,10 +74,7 @@ fn refused(what: &str) -> Failure {
     }
 }
 
-fn header_list(headers: Option<JsonB>) -> Outcome<Vec<(String, String)>> {
-    let Some(JsonB(headers)) = headers else {
-        return Ok(Vec::new());
-    };
+fn header_list(JsonB(headers): JsonB) -> Outcome<Vec<(String, String)>> {
     serde_json::from_value::<std::collections::BTreeMap<String, String>>(headers)
         .map(|headers| headers.into_iter().collect())
         .map_err(|_| refused("headers must be an object of texts"))

@@ -11,7 +11,7 @@ use pgrx::spi::SpiCursor;
 use pgrx::{JsonB, Uuid};
 use serde_json::{Value, json};
 
-use crate::deletion::{Deletion, State};
+use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Table};
 use crate::session::{Session, with_session};
@@ -24,7 +24,7 @@ const WINDOW: i64 = 1000;
 /// that another worker has locked are passed over.
 #[pg_extern]
 fn purge_candidates(
-    max_rows: default!(i32, 1000),
+    max_rows: default!(Option<i32>, 1000),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<
     TableIterator<
@@ -39,7 +39,7 @@ fn purge_candidates(
     ErrorReport,
 > {
     Ok(TableIterator::new(with_session(|session| {
-        candidates(session, i64::from(max_rows), as_of)
+        candidates(session, at_least_one(max_rows)?, as_of)
     })?))
 }
 
@@ -48,11 +48,11 @@ fn purge_candidates(
 /// something still refers to them. `more` says that `max_rows` stopped it.
 #[pg_extern]
 fn purge_batch(
-    max_rows: default!(i32, 1000),
+    max_rows: default!(Option<i32>, 1000),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
     Ok(JsonB(with_session(|session| {
-        batch(session, i64::from(max_rows), as_of)
+        batch(session, at_least_one(max_rows)?, as_of)
     })?))
 }
 
@@ -65,6 +65,17 @@ fn purge_batch(
 #[pg_extern]
 fn purge_deletion(deletion: Uuid) -> Result<JsonB, ErrorReport> {
     Ok(JsonB(with_session(|session| erase(session, deletion))?))
+}
+
+/// How many rows are asked for: a batch of none would never come to an end.
+fn at_least_one(max_rows: Option<i32>) -> Outcome<i64> {
+    match max_rows {
+        Some(rows) if rows >= 1 => Ok(i64::from(rows)),
+        _ => Err(Failure::BadArgument {
+            what: "max_rows must be at least 1".into(),
+            fix: "Give how many rows one batch may purge, such as 1000.".into(),
+        }),
+    }
 }
 
 type Candidate = (String, JsonB, Uuid, TimestampWithTimeZone);
@@ -82,7 +93,10 @@ fn candidates(
         if deletions.is_empty() {
             return Ok(found);
         }
-        for table in graph.children_first().filter(|table| table.managed) {
+        for table in deletion::holding(session, &graph, &deletions)?
+            .into_iter()
+            .flatten()
+        {
             let left = max_rows - i64::try_from(found.len()).unwrap_or(max_rows);
             if left <= 0 {
                 return Ok(found);
@@ -99,10 +113,10 @@ fn candidates_of(
     max_rows: i64,
 ) -> Outcome<Vec<Candidate>> {
     let sql = format!(
-        "SELECT {key}, t.deletion_id, t.deleted_at FROM {name} AS t
-         WHERE t.deletion_id = ANY ($1) LIMIT {max_rows} FOR UPDATE SKIP LOCKED",
+        "SELECT {key}, t.deletion_id, t.deleted_at FROM {rows} AS t
+         WHERE t.deletion_id = ANY ($1) AND t.deleted_at IS NOT NULL LIMIT {max_rows} FOR UPDATE SKIP LOCKED",
         key = table.key_json("t"),
-        name = table.name,
+        rows = table.rows(),
     );
     let mut found = Vec::new();
     for row in session.as_owner(table, &sql, &[deletions.to_vec().into()])? {
@@ -227,13 +241,13 @@ fn purge_deletions(
     deletions: &[Uuid],
     report: &mut Report,
 ) -> Outcome<()> {
-    for group in graph.groups_children_first() {
+    for group in deletion::holding(session, graph, deletions)? {
         loop {
             let (mut freed, mut blocked) = (false, Vec::new());
-            for table in group.iter().copied().filter(|table| table.managed) {
+            for table in &group {
                 let pass = purge_table(session, graph, table, deletions, report)?;
                 freed |= pass.purged > 0;
-                blocked.push((table, pass.blocked));
+                blocked.push((*table, pass.blocked));
             }
             if report.is_full() || !freed || !graph.is_cycle(&group) {
                 report.note_blocked(&blocked);
@@ -259,8 +273,9 @@ fn purge_table(
     report: &mut Report,
 ) -> Outcome<Pass> {
     let sql = format!(
-        "SELECT t.ctid FROM {} AS t WHERE t.deletion_id = ANY ($1) FOR UPDATE SKIP LOCKED",
-        table.name
+        "SELECT t.ctid FROM {} AS t
+         WHERE t.deletion_id = ANY ($1) AND t.deleted_at IS NOT NULL FOR UPDATE SKIP LOCKED",
+        table.rows()
     );
     let mut rows = session.cursor(table, &sql, &[deletions.to_vec().into()])?;
     let mut pass = Pass::default();
@@ -293,11 +308,11 @@ fn purge_rows(
 ) -> Outcome<i64> {
     let sql = format!(
         "WITH gone AS (
-             DELETE FROM {name} AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY ($1){unreferred}
+             DELETE FROM {rows} AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY ($1){unreferred}
              RETURNING t.deletion_id)
          SELECT g.deletion_id, pg_catalog.count(*) FROM gone AS g GROUP BY g.deletion_id",
-        name = table.name,
-        unreferred = unreferred(graph, table),
+        rows = table.rows(),
+        unreferred = unreferred(graph, table)?,
     );
     let mut deletions = Vec::new();
     let mut counts = Vec::new();
@@ -316,16 +331,16 @@ fn purge_rows(
 
 /// The conditions that no row refers to `t`, live or deleted: a foreign key's CASCADE must have
 /// nothing to take along.
-fn unreferred(graph: &Graph, table: &Table) -> String {
+fn unreferred(graph: &Graph, table: &Table) -> Outcome<String> {
     graph
         .references_to(table.oid)
         .filter(|(reference, _)| reference.on_delete != OnDelete::Detach)
         .map(|(reference, child)| {
-            format!(
-                " AND NOT EXISTS (SELECT FROM {} AS c WHERE {})",
-                child.name,
-                reference.joins("c", "t")
-            )
+            reference.check_readable(child, table)?;
+            let (rows, joins) = (child.rows(), reference.joins("c", "t"));
+            Ok(format!(
+                " AND NOT EXISTS (SELECT FROM {rows} AS c WHERE {joins})"
+            ))
         })
         .collect()
 }

@@ -39,7 +39,9 @@ fn declare_reference(
 
 const FITS: &str = "
     SELECT t.atttypid = 'text'::regtype AS type_is_text,
-           id.atttypid = k.atttypid OR id.atttypid = 'text'::regtype AS id_fits,
+           id.atttypid = k.atttypid
+           OR id.atttypid = 'text'::regtype
+              AND k.atttypid = ANY ('{smallint,integer,bigint,uuid,text,varchar}'::regtype[]) AS id_fits,
            i.indnkeyatts = 1 AS single_key
     FROM pg_index i
     JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = i.indkey[0]
@@ -78,7 +80,7 @@ fn declare(
     if !(flag("type_is_text")? && flag("id_fits")? && flag("single_key")?) {
         return Err(Failure::BadArgument {
             what: format!("columns {type_column} and {id_column} cannot refer to that table"),
-            fix: "The type column must be text; the id column of the parent's key type, or text; the parent's key one column.".into(),
+            fix: "The type column must be text; the id column of the parent's key type, or text if that is whole numbers, uuid or text; the parent's key one column.".into(),
         });
     }
     session.registry(

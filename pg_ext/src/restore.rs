@@ -6,7 +6,7 @@ use pgrx::{JsonB, Uuid};
 use serde_json::{Value, json};
 
 use crate::conflict::{self, Conflict};
-use crate::deletion::{Deletion, State};
+use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Table};
 use crate::held::Held;
@@ -76,8 +76,9 @@ fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
     if !still_deleted(&deletion)? {
         return Ok(Vec::new());
     }
-    let held = find_held(session, &graph, &deletion)?;
-    conflict::find_all(session, &graph, id, &held)
+    let tables = deletion::holding(session, &graph, &[id])?;
+    let held = find_held(session, &graph, &tables, &deletion)?;
+    conflict::find_all(session, &graph, &tables, id, &held)
 }
 
 fn run(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
@@ -86,15 +87,16 @@ fn run(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
     if !still_deleted(&deletion)? {
         return Ok(json!({ "deletion_id": id.to_string(), "restored": [], "passed": [] }));
     }
-    lock_parents(session, &graph, id)?;
-    let held = lock_holders(session, &graph, &deletion)?;
-    let conflicts = conflict::find_all(session, &graph, id, &held)?;
+    let tables = deletion::holding(session, &graph, &[id])?;
+    lock_parents(session, &graph, &tables, id)?;
+    let held = lock_holders(session, &graph, &tables, &deletion)?;
+    let conflicts = conflict::find_all(session, &graph, &tables, id, &held)?;
     if !conflicts.is_empty() {
         return Err(Failure::RestoreConflicts { conflicts });
     }
     let mut passed = Vec::new();
     let mut restored = Vec::new();
-    for table in graph.children_first().filter(|table| table.managed) {
+    for table in tables.iter().flatten() {
         passed.extend(pass_on(session, table, id, &held)?);
         restored.extend(revive(session, table, id)?);
     }
@@ -117,18 +119,24 @@ fn still_deleted(deletion: &Deletion) -> Outcome<bool> {
 
 /// Locks every row that a row of the deletion refers to, as a foreign key's check would: a
 /// deletion of that parent now waits for this restore, or this restore for it.
-fn lock_parents(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) -> Outcome<()> {
-    for child in graph.children_first().filter(|table| table.managed) {
+fn lock_parents(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    tables: &[Vec<&Table>],
+    deletion: Uuid,
+) -> Outcome<()> {
+    for child in tables.iter().flatten() {
         for (reference, parent) in graph.references_of(child.oid) {
             if reference.on_delete == OnDelete::Detach {
                 continue;
             }
+            reference.check_readable(child, parent)?;
             let sql = format!(
                 "SELECT count(*) FROM (SELECT 1 FROM {parent} AS p WHERE p.deletion_id IS DISTINCT FROM $1
                  AND EXISTS (SELECT FROM {child} AS c WHERE c.deletion_id = $1 AND {joins})
                  ORDER BY {key} FOR KEY SHARE OF p) AS locked",
-                parent = parent.name,
-                child = child.name,
+                parent = parent.rows(),
+                child = child.rows(),
                 joins = reference.joins_by_parent_key("c", "p"),
                 key = parent.key_columns("p"),
             );
@@ -143,9 +151,10 @@ fn lock_parents(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) ->
 fn lock_holders(
     session: &mut Session<'_, '_>,
     graph: &Graph,
+    tables: &[Vec<&Table>],
     deletion: &Deletion,
 ) -> Outcome<Held> {
-    let mut held = find_held(session, graph, deletion)?;
+    let mut held = find_held(session, graph, tables, deletion)?;
     loop {
         let holders = held.deletions();
         if holders.is_empty() {
@@ -155,7 +164,7 @@ fn lock_holders(
             "SELECT 1 FROM keepsake.deletion WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
             &[holders.clone().into()],
         )?;
-        held = find_held(session, graph, deletion)?;
+        held = find_held(session, graph, tables, deletion)?;
         if held
             .deletions()
             .iter()
@@ -166,14 +175,15 @@ fn lock_holders(
     }
 }
 
-fn find_held(session: &mut Session<'_, '_>, graph: &Graph, deletion: &Deletion) -> Outcome<Held> {
+fn find_held(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    tables: &[Vec<&Table>],
+    deletion: &Deletion,
+) -> Outcome<Held> {
     let root = graph.managed(session, deletion.root_table)?;
-    Held::find(
-        session,
-        graph,
-        (root, &deletion.root_condition(root)),
-        deletion.id,
-    )
+    let is_root = deletion.is_root(root);
+    Held::find(session, graph, tables, (root, &is_root), deletion.id)
 }
 
 /// Passes the held rows of `table` to the deletions that hold them, with their time, so that they
@@ -195,23 +205,26 @@ fn pass_on(
             .first()
             .get_one()?;
         let (tids, deletions) = held.arrays(table.oid);
-        session.write(
-            table,
-            &format!(
-                "UPDATE {} AS t SET deletion_id = $4, deleted_at = coalesce($5, t.deleted_at)
-                 FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (row, deletion)
-                 WHERE t.ctid OPERATOR(pg_catalog.=) h.row AND h.deletion OPERATOR(pg_catalog.=) $4
-                   AND t.deletion_id OPERATOR(pg_catalog.=) $3",
-                table.name
-            ),
-            &[
-                tids,
-                deletions,
-                deletion.into(),
-                holder.into(),
-                since.into(),
-            ],
-        )?;
+        let sql = format!(
+            "UPDATE {} AS t SET deletion_id = $4, deleted_at = coalesce($5, t.deleted_at)
+             FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (row, deletion)
+             WHERE t.ctid OPERATOR(pg_catalog.=) h.row AND h.deletion OPERATOR(pg_catalog.=) $4
+               AND t.deletion_id OPERATOR(pg_catalog.=) $3",
+            table.rows()
+        );
+        let args = [
+            tids,
+            deletions,
+            deletion.into(),
+            holder.into(),
+            since.into(),
+        ];
+        let changed = session.write(table, &sql, &args)?.len();
+        if i64::try_from(changed) != Ok(rows) {
+            return Err(Failure::Prevented {
+                table: table.shown.clone(),
+            });
+        }
         session.registry(
             "WITH given AS (
                  UPDATE keepsake.deletion_table SET row_count = row_count - $4
@@ -227,10 +240,16 @@ fn pass_on(
 }
 
 fn revive(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<Option<Value>> {
-    let sql = format!(
-        "UPDATE {} AS t SET deleted_at = NULL, deletion_id = NULL WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
-        table.name
-    );
+    let of_deletion = "WHERE t.deletion_id OPERATOR(pg_catalog.=) $1";
+    let target = table.rows();
+    let sql =
+        format!("UPDATE {target} AS t SET deleted_at = NULL, deletion_id = NULL {of_deletion}");
     let rows = session.write(table, &sql, &[deletion.into()])?.len();
+    let left = format!("SELECT 1 FROM {target} AS t {of_deletion}");
+    if session.exists(table, &left, deletion)? {
+        return Err(Failure::Prevented {
+            table: table.shown.clone(),
+        });
+    }
     Ok((rows > 0).then(|| json!({ "table": table.shown, "rows": rows })))
 }

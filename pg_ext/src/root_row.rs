@@ -1,17 +1,21 @@
 //! The row at the root of an operation: found by its key with the caller's own rights.
+//!
+//! What the caller gave is cast and compared here alone. Every later statement uses the key's own
+//! values, in its own types, so that no cast, type or operator of the caller's runs with the rights
+//! of a table's owner.
 
-use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
+use pgrx::spi::SpiTupleTable;
+use pgrx::{JsonB, Uuid, pg_sys};
 
 use crate::error::{Failure, Outcome};
-use crate::graph::Table;
+use crate::graph::{KeyColumn, Table};
 use crate::session::Session;
-use crate::sql::join;
+use crate::sql::{Literal, join};
 
 /// A key as the caller gave it.
 pub enum Key<'a> {
-    /// A value of the key's type, or of one that casts to it.
+    /// A value of the key's type, or of another type of whole numbers.
     Value(DatumWithOid<'a>),
     /// Text in the form that the key's type reads.
     Text(&'a str),
@@ -19,61 +23,47 @@ pub enum Key<'a> {
     Columns(JsonB),
 }
 
-/// A key made ready: a condition on row `t`, and its arguments.
-pub struct KeyCondition<'a> {
-    /// The condition; its arguments are numbered from 1.
-    pub sql: String,
-    /// The arguments.
-    pub args: Vec<DatumWithOid<'a>>,
+/// Makes a `Key` of an argument of any type.
+pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'static> {
+    if value.oid() == pg_sys::JSONBOID {
+        // SAFETY: the value's type says that the datum is a jsonb.
+        if let Some(object) = unsafe { value.into::<JsonB>() } {
+            return Key::Columns(object);
+        }
+    }
+    // SAFETY: datum and type come from the same function argument.
+    Key::Value(unsafe { DatumWithOid::new(value.datum(), value.oid()) })
 }
 
-impl<'a> KeyCondition<'a> {
-    /// The arguments once more, for a further statement of the same call.
-    pub fn args_again(&self) -> Vec<DatumWithOid<'a>> {
-        // SAFETY: each datum keeps its type and lives as long as the call's arguments.
-        self.args
-            .iter()
-            .map(|arg| unsafe {
-                DatumWithOid::new(arg.datum().map(|datum| datum.sans_lifetime()), arg.oid())
-            })
-            .collect()
-    }
-}
+const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID];
 
 impl<'a> Key<'a> {
-    /// The condition that row `t` of `table` has this key.
-    pub fn condition(self, table: &Table) -> Outcome<KeyCondition<'a>> {
+    /// The condition that row `t` of `table` has this key, with its argument. A cast that could
+    /// turn one key into another's, such as a rounding one, is not made.
+    fn condition(self, table: &Table) -> Outcome<(String, DatumWithOid<'a>)> {
         match (self, table.key.as_slice()) {
-            (Key::Value(value), [column]) => Ok(KeyCondition {
-                sql: format!(
-                    "t.{} {} $1::{}",
-                    column.name, column.equals, column.type_sql
-                ),
-                args: vec![value],
-            }),
-            (Key::Text(text), [column]) => Ok(KeyCondition {
-                sql: format!(
-                    "t.{} {} $1::pg_catalog.text::{}",
-                    column.name, column.equals, column.type_sql
-                ),
-                args: vec![text.into()],
-            }),
+            (Key::Value(value), [column]) => {
+                let both_whole = [value.oid(), column.type_oid]
+                    .iter()
+                    .all(|oid| WHOLE_NUMBERS.contains(oid));
+                if value.oid() != column.type_oid && !both_whole {
+                    return Err(Failure::BadArgument {
+                        what: format!("the key of {} is of type {}", table.shown, column.type_sql),
+                        fix: "Give a value of that type, or text in the form that it reads.".into(),
+                    });
+                }
+                Ok((Self::equals(column, "$1"), value))
+            }
+            (Key::Text(text), [column]) => {
+                Ok((Self::equals(column, "$1::pg_catalog.text"), text.into()))
+            }
             (Key::Columns(object), columns) => {
                 let terms = columns.iter().map(|column| {
-                    format!(
-                        "t.{name} {equals} k.{name}",
-                        name = column.name,
-                        equals = column.equals
-                    )
+                    let member =
+                        format!("($1 OPERATOR(pg_catalog.->>) {})", Literal(&column.name.0));
+                    Self::equals(column, &member)
                 });
-                Ok(KeyCondition {
-                    sql: format!(
-                        "EXISTS (SELECT FROM pg_catalog.jsonb_populate_record(NULL::{table}, $1) AS k WHERE {terms})",
-                        table = table.name,
-                        terms = join(terms, " AND "),
-                    ),
-                    args: vec![object.into()],
-                })
+                Ok((join(terms, " AND "), object.into()))
             }
             (_, columns) => Err(Failure::BadArgument {
                 what: format!("{} has a key of {} columns", table.shown, columns.len()),
@@ -82,15 +72,44 @@ impl<'a> Key<'a> {
             }),
         }
     }
+
+    fn equals(column: &KeyColumn, value: &str) -> String {
+        format!(
+            "t.{} {} {value}::{}",
+            column.name, column.equals, column.type_sql
+        )
+    }
 }
 
 /// What the caller sees of the root row.
-#[derive(Debug)]
 pub struct RootRow {
     /// Its key, as JSON.
     pub key: JsonB,
     /// The deletion that removed it, if any.
-    pub deletion: Option<pgrx::Uuid>,
+    pub deletion: Option<Uuid>,
+    values: Vec<(pg_sys::Datum, pg_sys::Oid)>,
+}
+
+impl RootRow {
+    /// The condition that row `t` is this row; its arguments are numbered from 1.
+    pub fn condition(&self, table: &Table) -> String {
+        let terms = table
+            .key
+            .iter()
+            .zip(1..)
+            .map(|(column, n)| format!("t.{} {} ${n}", column.name, column.equals));
+        join(terms, " AND ")
+    }
+
+    /// The arguments of the condition.
+    pub fn args(&self) -> Vec<DatumWithOid<'static>> {
+        self.values
+            .iter()
+            // SAFETY: datum and type were read from the same column, into the memory of the SPI
+            // connection, which the row does not outlive.
+            .map(|(datum, oid)| unsafe { DatumWithOid::new(*datum, *oid) })
+            .collect()
+    }
 }
 
 /// Finds the row with the caller's rights: the DELETE privilege on the table, and the row's own
@@ -98,27 +117,39 @@ pub struct RootRow {
 pub fn find(
     session: &mut Session<'_, '_>,
     table: &Table,
-    condition: &KeyCondition<'_>,
+    key: Key<'_>,
 ) -> Outcome<Option<RootRow>> {
     may_delete(session, table)?;
+    let (condition, argument) = key.condition(table)?;
     let sql = format!(
-        "SELECT {key}, t.deletion_id FROM {name} AS t WHERE {condition} AND {policies}",
-        key = table.key_json("t"),
-        name = table.name,
-        condition = condition.sql,
+        "SELECT {json}, t.deletion_id, {columns} FROM {rows} AS t WHERE {condition} AND {policies}",
+        json = table.key_json("t"),
+        columns = table.key_columns("t"),
+        rows = table.rows(),
         policies = delete_policies(session, table)?,
     );
-    let mut rows = session.as_caller(&sql, &condition.args)?;
-    let Some(row) = rows.next() else {
+    let found = session.as_caller(&sql, &[argument])?.first();
+    if found.is_empty() {
         return Ok(None);
-    };
-    let key = row.get::<JsonB>(1)?.ok_or_else(|| Failure::RowNotFound {
+    }
+    read(&found, table).map(Some)
+}
+
+fn read(row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
+    const BEFORE_THE_KEY: usize = 2;
+    let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
-    })?;
-    Ok(Some(RootRow {
-        key,
+    };
+    let mut values = Vec::with_capacity(table.key.len());
+    for (column, ordinal) in table.key.iter().zip(BEFORE_THE_KEY + 1..) {
+        let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
+        values.push((datum, column.type_oid));
+    }
+    Ok(RootRow {
+        key: row.get(1)?.ok_or_else(not_found)?,
         deletion: row.get(2)?,
-    }))
+        values,
+    })
 }
 
 fn may_delete(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
@@ -169,27 +200,13 @@ fn delete_policies(session: &Session<'_, '_>, table: &Table) -> Outcome<String> 
     ))
 }
 
-/// Authorises an operation on a whole deletion: the caller must see and be allowed to delete its
-/// root row.
+/// Finds the root row of a deletion for a caller who may act on it: who sees it, and may delete it.
 pub fn authorise(
     session: &mut Session<'_, '_>,
     table: &Table,
     key: JsonB,
-    deletion: pgrx::Uuid,
-) -> Outcome<bool> {
-    let condition = Key::Columns(key).condition(table)?;
-    let row = find(session, table, &condition)?;
-    Ok(row.is_some_and(|row| row.deletion == Some(deletion)))
-}
-
-/// Makes a `Key` of an argument of any type.
-pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'static> {
-    if value.oid() == pg_sys::JSONBOID {
-        // SAFETY: the value's type says that the datum is a jsonb.
-        if let Some(object) = unsafe { value.into::<JsonB>() } {
-            return Key::Columns(object);
-        }
-    }
-    // SAFETY: datum and type come from the same function argument.
-    Key::Value(unsafe { DatumWithOid::new(value.datum(), value.oid()) })
+    deletion: Uuid,
+) -> Outcome<Option<RootRow>> {
+    let row = find(session, table, Key::Columns(key))?;
+    Ok(row.filter(|row| row.deletion == Some(deletion)))
 }

@@ -124,24 +124,21 @@ fn content_disposition(name: &str, inline: default!(bool, "false")) -> Result<St
 ///
 /// # Errors
 /// 22023 when either argument has another shape.
-#[pg_extern(immutable, parallel_safe, name = "check_upload")]
+#[pg_extern(immutable, strict, parallel_safe, name = "check_upload")]
 fn check_upload_request(
     request: JsonB,
-    limits: default!(Option<JsonB>, "NULL"),
+    limits: default!(JsonB, "'{}'::jsonb"),
 ) -> Result<JsonB, ErrorReport> {
     const FIX: &str =
         "The request has entity_type, entity_id and files of {name, media_type?, size, sha256}.";
     let request: UploadRequest =
         serde_json::from_value(request.0).map_err(|error| refused(error, FIX))?;
-    let limits = match limits {
-        Some(limits) => serde_json::from_value(limits.0).map_err(|error| {
-            refused(
-                error,
-                "Limits are the whole numbers max_files, max_file_bytes and max_set_bytes.",
-            )
-        })?,
-        None => Limits::default(),
-    };
+    let limits: Limits = serde_json::from_value(limits.0).map_err(|error| {
+        refused(
+            error,
+            "Limits are the whole numbers max_files, max_file_bytes and max_set_bytes.",
+        )
+    })?;
     let errors = check_upload(&request, &limits).err().unwrap_or_default();
     Ok(JsonB(
         serde_json::to_value(errors).map_err(|error| refused(error, FIX))?,

@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_int};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{Spi, SpiClient, SpiCursor, SpiTupleTable};
-use pgrx::{PgTrigger, pg_sys};
+use pgrx::{PgTrigger, Uuid, pg_sys};
 
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
@@ -100,6 +100,12 @@ impl<'conn> Session<'_, 'conn> {
         let _rights = ActingAs::role(table.owner);
         let _path = PinnedPath::new();
         Ok(self.client.update(sql, None, args)?)
+    }
+
+    /// Whether `sql`, whose one argument is a deletion, finds a row. Runs as the owner of `table`.
+    pub fn exists(&mut self, table: &Table, sql: &str, deletion: Uuid) -> Outcome<bool> {
+        let found = self.as_owner(table, &format!("{sql} LIMIT 1"), &[deletion.into()])?;
+        Ok(!found.is_empty())
     }
 
     /// Opens a cursor over rows of `table`, as its owner.

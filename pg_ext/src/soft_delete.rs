@@ -7,10 +7,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};
 
-use crate::error::{Failure, Outcome};
+use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, OnDelete, Reference, Table};
 use crate::manage::oid_of;
-use crate::root_row::{self, Key, KeyCondition, RootRow, key_from_any};
+use crate::root_row::{self, Key, RootRow, key_from_any};
 use crate::session::{Session, with_session};
 
 /// Soft-deletes the row of `table` with this key and every row that refers to it by a cascading
@@ -23,25 +23,25 @@ use crate::session::{Session, with_session};
 /// DELETE privilege; 55000 when the table is not managed; 40001 to be retried.
 #[pg_extern]
 fn soft_delete(
-    relation: PgRelation,
-    key: AnyElement,
+    relation: Option<PgRelation>,
+    key: Option<AnyElement>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
-    Ok(with_session(|session| {
-        run(session, oid_of(relation), key_from_any(&key), reason)
-    })?)
+    let oid = oid_of(required(relation, "relation")?);
+    let key = key_from_any(&required(key, "key")?);
+    Ok(with_session(|session| run(session, oid, key, reason))?)
 }
 
 /// The same, with the key as text in the form that the key's type reads.
 #[pg_extern(name = "soft_delete")]
 fn soft_delete_text(
-    relation: PgRelation,
-    key: &str,
+    relation: Option<PgRelation>,
+    key: Option<&str>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
-    Ok(with_session(|session| {
-        run(session, oid_of(relation), Key::Text(key), reason)
-    })?)
+    let oid = oid_of(required(relation, "relation")?);
+    let key = Key::Text(required(key, "key")?);
+    Ok(with_session(|session| run(session, oid, key, reason))?)
 }
 
 fn run(
@@ -52,20 +52,20 @@ fn run(
 ) -> Outcome<Uuid> {
     let graph = Graph::current(session)?;
     let root = graph.managed(session, oid)?;
-    let condition = key.condition(root)?;
     let not_found = || Failure::RowNotFound {
         table: root.shown.clone(),
     };
-    let row = root_row::find(session, root, &condition)?.ok_or_else(not_found)?;
+    let row = root_row::find(session, root, key)?.ok_or_else(not_found)?;
     if let Some(deletion) = row.deletion {
         return Ok(deletion);
     }
     // The row may have changed hands since it was read: only the lock says.
-    if let Some(deletion) = lock_root(session, root, &condition)?.ok_or_else(not_found)? {
+    if let Some(deletion) = lock_root(session, root, &row)?.ok_or_else(not_found)? {
         return Ok(deletion);
     }
-    let deletion = record(session, root, row, reason)?;
-    mark_root(session, root, deletion, &condition)?;
+    let deletion = Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes());
+    mark_root(session, root, deletion, &row)?;
+    record(session, root, deletion, row, reason)?;
     let removed = cascade(session, &graph, root, deletion)?;
     refuse_if_referred(session, &graph, root, &removed, deletion)?;
     count_rows(session, &removed, deletion)?;
@@ -77,13 +77,14 @@ fn run(
 fn lock_root(
     session: &mut Session<'_, '_>,
     root: &Table,
-    condition: &KeyCondition<'_>,
+    row: &RootRow,
 ) -> Outcome<Option<Option<Uuid>>> {
     let sql = format!(
         "SELECT t.deletion_id FROM {} AS t WHERE {} FOR UPDATE",
-        root.name, condition.sql
+        root.rows(),
+        row.condition(root)
     );
-    let mut rows = session.as_owner(root, &sql, &condition.args)?;
+    let mut rows = session.as_owner(root, &sql, &row.args())?;
     match rows.next() {
         None => Ok(None),
         Some(row) => Ok(Some(row.get(1)?)),
@@ -95,15 +96,15 @@ const RECORD: &str = include_str!("../sql/record_deletion.sql");
 fn record(
     session: &mut Session<'_, '_>,
     root: &Table,
+    deletion: Uuid,
     row: RootRow,
     reason: Option<&str>,
-) -> Outcome<Uuid> {
+) -> Outcome<()> {
     // Read before the rights change: the extension's owner is not who deletes.
     let caller = session
         .catalog("SELECT current_user::text", &[])?
         .first()
         .get_one::<String>()?;
-    let deletion = Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes());
     session.registry(
         RECORD,
         &[
@@ -114,25 +115,35 @@ fn record(
             caller.into(),
         ],
     )?;
-    Ok(deletion)
+    Ok(())
 }
 
 fn mark_root(
     session: &mut Session<'_, '_>,
     root: &Table,
     deletion: Uuid,
-    condition: &KeyCondition<'_>,
+    row: &RootRow,
 ) -> Outcome<()> {
-    let argument = condition.args.len() + 1;
-    let sql = format!(
-        "UPDATE {name} AS t SET deleted_at = pg_catalog.now(), deletion_id = ${argument} WHERE {key}",
-        name = root.name,
-        key = condition.sql,
-    );
-    let mut args = condition.args_again();
+    let mut args = row.args();
     args.push(deletion.into());
+    let sql = format!(
+        "UPDATE {rows} AS t SET deleted_at = pg_catalog.now(), deletion_id = ${last} WHERE {condition}",
+        rows = root.rows(),
+        last = args.len(),
+        condition = row.condition(root),
+    );
     session.write(root, &sql, &args)?;
-    Ok(())
+    let marked = format!(
+        "SELECT 1 FROM {} AS t WHERE t.deletion_id = $1",
+        root.rows()
+    );
+    if session.exists(root, &marked, deletion)? {
+        Ok(())
+    } else {
+        Err(Failure::Prevented {
+            table: root.shown.clone(),
+        })
+    }
 }
 
 /// How many rows of each table a deletion removed.
@@ -186,23 +197,34 @@ fn cascade_along(
     parent: &Table,
     deletion: Uuid,
 ) -> Outcome<usize> {
-    let joins = reference.joins("c", "p");
-    let (child_name, parent_name) = (&child.name, &parent.name);
-    let condition =
-        format!("p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins} AND c.deleted_at IS NULL");
+    reference.check_readable(child, parent)?;
+    let (children, parents) = (child.rows(), parent.rows());
+    let condition = format!(
+        "p.deletion_id OPERATOR(pg_catalog.=) $1 AND {} AND c.deleted_at IS NULL",
+        reference.joins("c", "p")
+    );
+    let found = format!(
+        "SELECT 1 FROM {children} AS c WHERE c.deleted_at IS NULL
+         AND EXISTS (SELECT FROM {parents} AS p WHERE {condition})"
+    );
     if graph.references_to(child.oid).next().is_some() {
         let lock = format!(
-            "SELECT count(*) FROM (SELECT 1 FROM {child_name} AS c WHERE c.deleted_at IS NULL
-             AND EXISTS (SELECT FROM {parent_name} AS p WHERE {condition})
-             ORDER BY {key} FOR UPDATE OF c) AS locked",
+            "SELECT count(*) FROM ({found} ORDER BY {key} FOR UPDATE OF c) AS locked",
             key = child.key_columns("c"),
         );
         session.as_owner(child, &lock, &[deletion.into()])?;
     }
     let mark = format!(
-        "UPDATE {child_name} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1 FROM {parent_name} AS p WHERE {condition}"
+        "UPDATE {children} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
+         FROM {parents} AS p WHERE {condition}"
     );
-    Ok(session.write(child, &mark, &[deletion.into()])?.len())
+    let rows = session.write(child, &mark, &[deletion.into()])?.len();
+    if child.may_prevent_update && session.exists(child, &found, deletion)? {
+        return Err(Failure::Prevented {
+            table: child.shown.clone(),
+        });
+    }
+    Ok(rows)
 }
 
 /// After the cascade nothing live may refer to what was removed. What does is a row that restricts
@@ -222,6 +244,7 @@ fn refuse_if_referred(
             if reference.on_delete == OnDelete::Detach || settled {
                 continue;
             }
+            reference.check_readable(child, parent)?;
             if !is_referred(session, reference, child, parent, deletion)? {
                 continue;
             }
@@ -257,8 +280,8 @@ fn is_referred(
     let sql = format!(
         "SELECT 1 FROM {parent} AS p JOIN {child} AS c ON {joins}
          WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {live} LIMIT 1",
-        parent = parent.name,
-        child = child.name,
+        parent = parent.rows(),
+        child = child.rows(),
         joins = reference.joins("c", "p"),
         live = if child.managed {
             "c.deleted_at IS NULL"

@@ -7,7 +7,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::catalog;
-use crate::error::{Failure, Outcome, raise_unless_ok};
+use crate::error::{Failure, Outcome, raise_unless_ok, required};
 use crate::graph::Graph;
 use crate::manage::{add_trigger, describe, oid_of};
 use crate::session::{Session, with_session};
@@ -22,12 +22,14 @@ use crate::sql::Ident;
 /// the owner.
 #[pg_extern]
 fn bind_storage(
-    relation: PgRelation,
-    key_column: &str,
+    relation: Option<PgRelation>,
+    key_column: Option<&str>,
     writable_until: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
+    let oid = oid_of(required(relation, "relation")?);
+    let key_column = required(key_column, "key_column")?;
     Ok(with_session(|session| {
-        bind(session, oid_of(relation), key_column, writable_until)
+        bind(session, oid, key_column, writable_until)
     })?)
 }
 
@@ -113,25 +115,39 @@ fn refuse_new_key<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     Ok(None)
 }
 
+/// The keys are read as the table's owner, and only their values go on: a column's type, and so a
+/// cast of it, is its owner's to change.
 fn enqueue(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let bound = session
-        .catalog("SELECT key_column::text, writable_until::text FROM keepsake.bound_storage WHERE relation = $1", &[oid.into()])?
+        .catalog(
+            "SELECT key_column::text, writable_until::text FROM keepsake.bound_storage WHERE relation = $1",
+            &[oid.into()],
+        )?
         .first();
-    let (Some(key), until) = (bound.get::<String>(1)?, bound.get::<String>(2)?) else {
+    if bound.is_empty() {
         return Ok(());
-    };
+    }
+    let (key, until) = (bound.get::<String>(1)?, bound.get::<String>(2)?);
+    let Some(key) = key else { return Ok(()) };
     let until = until.map_or_else(
-        || "NULL::timestamptz".to_owned(),
+        || "NULL".to_owned(),
         |column| format!("o.{}", Ident(column)),
     );
+    let graph = Graph::current(session)?;
+    let table = graph.managed(session, oid)?;
+    let sql = format!(
+        "SELECT array_agg(o.{key}::text), array_agg({until}::timestamptz) FROM keepsake_old AS o",
+        key = Ident(key),
+    );
+    let gone = session.as_owner(table, &sql, &[])?.first();
+    let keys: Option<Vec<Option<String>>> = gone.get(1)?;
+    let until: Option<Vec<Option<TimestampWithTimeZone>>> = gone.get(2)?;
     session.registry(
-        &format!(
-            "INSERT INTO keepsake.outbox (object_key, relation, writable_until)
-             SELECT o.{key}, $1, CASE WHEN {until} > now() THEN {until} END FROM keepsake_old AS o
-             ON CONFLICT (object_key) DO NOTHING",
-            key = Ident(key),
-        ),
-        &[oid.into()],
+        "INSERT INTO keepsake.outbox (object_key, relation, writable_until)
+         SELECT o.key, $1, CASE WHEN o.until > now() THEN o.until END
+         FROM unnest($2, $3) AS o (key, until) WHERE o.key IS NOT NULL
+         ON CONFLICT (object_key) DO NOTHING",
+        &[oid.into(), keys.into(), until.into()],
     )?;
     Ok(())
 }
