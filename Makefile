@@ -38,6 +38,7 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
 	@echo "==> Dependencies: licences, sources, bans"
+	@$(env) cargo fetch --locked --quiet
 	@$(env) cargo-deny --offline --locked check --hide-inclusion-graph bans licenses sources
 	@echo "==> Dependencies: unused"
 	@$(env) cargo-machete
