@@ -1,7 +1,7 @@
 //! The migrations of `migrations/`, run as any migration runner would, and the example application.
 
 use anyhow::{Context, Result};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::places::checkout;
@@ -11,11 +11,16 @@ use crate::places::checkout;
 /// # Errors
 /// A migration fails, or one that was applied has been changed since.
 pub async fn up(connection: &mut PgConnection) -> Result<()> {
-    migrator()
-        .await?
-        .run(connection)
-        .await
-        .context("a migration failed")
+    let outcome = migrator().await?.run(connection).await;
+    outcome.map_err(|error| {
+        let context = match &error {
+            MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) => {
+                "the data was migrated by other migrations than these; `make reset` starts anew"
+            }
+            _ => "a migration failed",
+        };
+        anyhow::Error::new(error).context(context)
+    })
 }
 
 /// Takes every migration back, the newest first.

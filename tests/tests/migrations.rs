@@ -138,6 +138,26 @@ async fn a_second_run_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn data_of_other_migrations_is_told_and_left_alone() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut connection = postgres.connect().await?;
+    migrate::up(&mut connection).await?;
+    let first = shape(&mut connection).await?;
+    connection
+        .execute("UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 2")
+        .await?;
+    let refused = migrate::up(&mut connection).await;
+    let told = refused
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    assert!(told.contains("make reset"), "{told}");
+    assert_eq!(shape(&mut connection).await?, first);
+    Ok(())
+}
+
 /// An attachment of a post, made as the worker makes it.
 async fn declare_and_complete(connection: &mut PgConnection, post: i32) -> Result<()> {
     let upload: serde_json::Value = sqlx::query_scalar(
