@@ -23,8 +23,7 @@ $$;
 CREATE SCHEMA attachments;
 CREATE SCHEMA attachments_api;
 GRANT USAGE ON SCHEMA attachments TO keepsake_api;
--- ALTER FUNCTION … OWNER asks that the new owner may create in the schema.
-GRANT USAGE, CREATE ON SCHEMA attachments_api TO keepsake_api;
+GRANT USAGE ON SCHEMA attachments_api TO keepsake_api;
 GRANT USAGE ON SCHEMA attachments_api TO keepsake_worker;
 
 -- The caller's claims, as PostgREST and Supabase set them: policies written for those work here.

@@ -7,5 +7,4 @@ INSERT INTO keepsake.outbox (object_key, relation, writable_until)
 DROP TABLE attachments.attachment;
 DROP FUNCTION attachments.check_state_change();
 DROP TABLE attachments.upload_set;
-REVOKE ALL ON keepsake.deletion FROM keepsake_api;
 REVOKE ALL ON FUNCTION keepsake.purge_deletion FROM keepsake_api;

@@ -5,6 +5,7 @@ CREATE TABLE attachments.upload_set (
     tenant_id   text NOT NULL,
     entity_type text NOT NULL REFERENCES attachments.entity_type (name),
     entity_id   text NOT NULL,
+    file_count  integer NOT NULL CHECK (file_count > 0),
     created_by  text NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     expires_at  timestamptz NOT NULL,
@@ -85,7 +86,6 @@ CREATE POLICY own_tenant ON attachments.attachment
 GRANT SELECT, INSERT, UPDATE ON attachments.upload_set TO keepsake_api;
 -- DELETE is what soft delete asks for; a plain DELETE is refused by the extension.
 GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at) ON attachments.attachment TO keepsake_api;
-GRANT SELECT ON keepsake.deletion TO keepsake_api;
 GRANT EXECUTE ON FUNCTION keepsake.purge_deletion TO keepsake_api;
 
 -- Gives an application's table attachments. Run by a role that owns both, such as the one that migrates.

@@ -71,13 +71,13 @@ DECLARE
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
-    IF NOT entity.is_there OR entity.deletion_id IS NOT NULL THEN
+    IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
         RETURN attachments.fail('not_found', format('There is no %s %s to attach files to.',
             request ->> 'entity_type', request ->> 'entity_id'));
     END IF;
-    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, created_by, expires_at)
+    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at)
     VALUES (upload, attachments.tenant(), request ->> 'entity_type', request ->> 'entity_id',
-            attachments.claim('sub'), expires);
+            jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires);
     INSERT INTO attachments.attachment (
         id, tenant_id, upload_set_id, position, entity_type, entity_id,
         file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by)
@@ -139,7 +139,8 @@ BEGIN
         RETURN attachments.fail('upload_closed', 'The upload was given up. Declare the files again.');
     END IF;
     IF upload.state = 'pending' THEN
-        IF EXISTS (SELECT FROM attachments.attachment WHERE upload_set_id = upload.id AND deleted_at IS NOT NULL) THEN
+        IF upload.file_count <> (SELECT count(*) FROM attachments.attachment
+                                 WHERE upload_set_id = upload.id AND deleted_at IS NULL) THEN
             RETURN attachments.fail('upload_closed', format('%s %s was deleted meanwhile. Restore it first, or give the upload up.',
                 upload.entity_type, upload.entity_id));
         END IF;

@@ -5,6 +5,7 @@ DROP FUNCTION attachments_api.delete_attachment(jsonb, jsonb);
 DROP FUNCTION attachments.restore_row(regclass, jsonb, uuid);
 DROP FUNCTION attachments.delete_row(regclass, text, uuid, text);
 DROP FUNCTION attachments.missing(regclass, jsonb, text);
+DROP FUNCTION attachments.find_deletion(uuid);
 DROP FUNCTION attachments_api.attachment_content(jsonb, jsonb);
 DROP FUNCTION attachments_api.get_attachment(jsonb, jsonb);
 DROP FUNCTION attachments_api.list_attachments(jsonb, jsonb);

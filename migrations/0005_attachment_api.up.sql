@@ -12,7 +12,7 @@ BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     IF request ? 'entity_type' THEN
         entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
-        IF NOT entity.is_there OR entity.deletion_id IS NOT NULL THEN
+        IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
             RETURN attachments.fail('not_found', format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
         END IF;
     END IF;
@@ -63,9 +63,15 @@ BEGIN
 END
 $$;
 
+-- A deletion of the caller's tenant. The API's role reads no registry of its own right.
+CREATE FUNCTION attachments.find_deletion(deletion uuid) RETURNS keepsake.deletion
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT d FROM keepsake.deletion d WHERE d.id = deletion AND d.tenant = attachments.tenant()
+$$;
+
 -- What was purged is told apart from what never was: only to the tenant whose it was.
 CREATE FUNCTION attachments.missing(relation regclass, key jsonb, detail text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN EXISTS (
         SELECT FROM keepsake.deletion d
         WHERE d.root_table = relation AND d.root_key = key AND d.tenant = attachments.tenant()
@@ -73,6 +79,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     THEN attachments.fail('purged', 'Its retention ran out; it is gone for good.')
     ELSE attachments.fail('not_found', detail) END
 $$;
+REVOKE ALL ON FUNCTION attachments.find_deletion, attachments.missing FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments.find_deletion, attachments.missing TO keepsake_api;
 
 CREATE FUNCTION attachments.delete_row(relation regclass, key text, deletion uuid, reason text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -95,9 +103,14 @@ BEGIN
     IF deletion IS NULL THEN
         RETURN attachments.ok('{"deletion_id": null, "restored": [], "passed": []}');
     END IF;
-    SELECT * INTO root FROM keepsake.deletion d WHERE d.id = deletion;
+    root := attachments.find_deletion(deletion);
     IF root.state IN ('purging', 'purged') THEN
         RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
+    END IF;
+    IF root.id IS NULL THEN
+        -- Deleted by somebody who worked without this tenant's claims.
+        RETURN attachments.fail('restore_conflict', 'It was deleted by an operator, who alone can bring it back.',
+            '{"conflicts": []}');
     END IF;
     IF root.root_table <> relation OR root.root_key <> key THEN
         RETURN attachments.fail('restore_conflict',
@@ -159,7 +172,7 @@ DECLARE
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
-    IF NOT entity.is_there THEN
+    IF entity.is_there IS NOT TRUE THEN
         RETURN attachments.missing(entity.relation, entity.key,
             format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
     END IF;
@@ -174,7 +187,7 @@ DECLARE
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
-    IF NOT entity.is_there THEN
+    IF entity.is_there IS NOT TRUE THEN
         RETURN attachments.missing(entity.relation, entity.key,
             format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
     END IF;

@@ -8,7 +8,7 @@ DECLARE
     total bigint := 0;
 BEGIN
     LOOP
-        report := keepsake.purge_batch(batch_size, as_of);
+        report := keepsake.purge_batch(least(batch_size, max_rows OPERATOR(pg_catalog.-) total)::integer, as_of);
         total := total OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
         COMMIT;
         RAISE NOTICE 'purged % rows so far', total;

@@ -10,6 +10,7 @@ WITH known AS (
            NULL::text AS type_column,
            NULL::text AS type_value,
            NULL::text AS parent_type,
+           con.condeferrable AS deferrable,
            false AS is_lost
     FROM pg_constraint con
     CROSS JOIN LATERAL (
@@ -32,6 +33,7 @@ WITH known AS (
            ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
            d.type_column::text, d.type_value,
            CASE WHEN id.atttypid <> a.atttypid THEN format_type(a.atttypid, NULL) END,
+           false,
            type.attnum IS NULL OR id.attnum IS NULL OR op.oid IS NULL
     FROM keepsake.declared_reference d
     LEFT JOIN pg_attribute type ON type.attrelid = d.child AND type.attname = d.type_column AND NOT type.attisdropped

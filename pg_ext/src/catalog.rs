@@ -14,6 +14,8 @@ use crate::sql::{Ident, Qualified};
 
 thread_local! {
     static CACHE: RefCell<Option<(Rc<Graph>, HashSet<pg_sys::Oid>)>> = const { RefCell::new(None) };
+    /// How often something has been forgotten, to notice what changes during a reading.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -25,8 +27,12 @@ pub fn cached(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
         return Ok(graph);
     }
     register_invalidation();
+    let before = CHANGES.get();
     let graph = Rc::new(Graph::new(tables(session)?, references(session)?));
-    CACHE.set(Some((Rc::clone(&graph), graph.oids())));
+    // What an old snapshot shows, or what changed while it was read, is good for this call alone.
+    if CHANGES.get() == before && !session.keeps_its_snapshot() {
+        CACHE.set(Some((Rc::clone(&graph), graph.oids())));
+    }
     Ok(graph)
 }
 
@@ -58,6 +64,7 @@ fn register_invalidation() {
 /// A schema or role changed.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
     CACHE.set(None);
 }
 
@@ -65,6 +72,7 @@ unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _h
 /// then the referred table changes as well (a foreign key adds triggers to both sides).
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
     // A nested borrow is impossible: no catalog access happens while the cache is borrowed.
     let concerned = CACHE.with_borrow(|cache| {
         cache
@@ -181,6 +189,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         pairs,
         on_delete,
         kind,
+        deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,
     })
 }

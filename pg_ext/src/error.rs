@@ -161,7 +161,7 @@ impl Failure {
             ),
             Self::StateWrittenByHand { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("deleted_at and deletion_id of {table} are written by keepsake alone"),
+                format!("deleted_at and deletion_id of {table}, and the key of a deleted row, are written by keepsake alone"),
                 Some("A row deleted or restored by hand would leave its children behind.".into()),
                 Some("Use keepsake.soft_delete() and keepsake.restore().".into()),
             ),

@@ -129,6 +129,8 @@ pub struct Reference {
     pub on_delete: OnDelete,
     /// Foreign key or declared.
     pub kind: Kind,
+    /// Whether its check may be put off to the commit, after ours.
+    pub deferrable: bool,
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
     /// rows that a policy hides from them would be overlooked.
     pub readable: bool,

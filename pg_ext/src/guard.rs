@@ -152,7 +152,7 @@ fn check_references(
         if reference.on_delete == OnDelete::Detach {
             continue;
         }
-        if matches!(reference.kind, Kind::Declared { .. }) {
+        if reference.deferrable || matches!(reference.kind, Kind::Declared { .. }) {
             lock_parents(session, child, source, reference, parent, values)?;
         }
         if session.exists_now(
@@ -195,7 +195,7 @@ fn live(child: &Table) -> &'static str {
     }
 }
 
-/// Takes the lock that a foreign key's check would take, so that a deletion of the parent waits
+/// Takes the lock that a foreign key's check would take, or has not taken yet, so that a deletion of the parent waits
 /// for this transaction, or this one for it.
 fn lock_parents(
     session: &mut Session<'_, '_>,

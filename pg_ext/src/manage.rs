@@ -329,7 +329,18 @@ fn add_index(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
 }
 
 fn add_state_triggers(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
-    let changed = "OLD.deleted_at IS DISTINCT FROM NEW.deleted_at OR OLD.deletion_id IS DISTINCT FROM NEW.deletion_id";
+    // The key of a deleted row is how its deletion knows it.
+    let key_moved = join(
+        table.key.iter().map(|column| {
+            let name = &column.name;
+            format!("OLD.{name} IS DISTINCT FROM NEW.{name}")
+        }),
+        " OR ",
+    );
+    let changed = format!(
+        "OLD.deleted_at IS DISTINCT FROM NEW.deleted_at OR OLD.deletion_id IS DISTINCT FROM NEW.deletion_id
+         OR (OLD.deletion_id IS NOT NULL AND ({key_moved}))"
+    );
     add_trigger(
         session,
         table,

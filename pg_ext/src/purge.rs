@@ -365,7 +365,7 @@ fn enter(
              settled_at = CASE WHEN r.left_over THEN NULL ELSE now() END
          FROM (SELECT deletion_id, bool_or(purged < row_count) AS left_over
                FROM keepsake.deletion_table WHERE deletion_id = ANY ($1) GROUP BY deletion_id) AS r
-         WHERE d.id = r.deletion_id",
+         WHERE d.id = r.deletion_id AND d.id = ANY ($1)",
         &[deletions.into()],
     )?;
     Ok(())

@@ -89,6 +89,7 @@ fn run(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
     }
     let tables = deletion::holding(session, &graph, &[id])?;
     lock_parents(session, &graph, &tables, id)?;
+    lock_rows(session, &tables, id)?;
     let held = lock_holders(session, &graph, &tables, &deletion)?;
     let conflicts = conflict::find_all(session, &graph, &tables, id, &held)?;
     if !conflicts.is_empty() {
@@ -142,6 +143,19 @@ fn lock_parents(
             );
             session.as_owner(parent, &sql, &[deletion.into()])?;
         }
+    }
+    Ok(())
+}
+
+/// Locks the rows of the deletion, so that the addresses by which held rows are known stay theirs.
+fn lock_rows(session: &mut Session<'_, '_>, tables: &[Vec<&Table>], deletion: Uuid) -> Outcome<()> {
+    for table in tables.iter().rev().flatten() {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {} AS t WHERE t.deletion_id = $1 ORDER BY {} FOR UPDATE) AS locked",
+            table.rows(),
+            table.key_columns("t"),
+        );
+        session.as_owner(table, &sql, &[deletion.into()])?;
     }
     Ok(())
 }

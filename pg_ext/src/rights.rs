@@ -3,9 +3,11 @@
 //! extension's owner, and the caller's own rights are checked on the root of the operation.
 //! <https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/utils/adt/ri_triggers.c>
 
-use std::ffi::c_int;
+use std::ffi::{CStr, CString, c_int};
 
 use pgrx::pg_sys;
+
+use crate::sql::Ident;
 
 /// Runs as another role until dropped.
 #[derive(Debug)]
@@ -36,23 +38,34 @@ impl Drop for ActingAs {
     }
 }
 
-/// Pins `search_path` to `pg_catalog, pg_temp` until dropped, so that unqualified operators and
-/// functions in our own SQL cannot be captured by a schema of the caller's.
+/// Pins `search_path` until dropped, so that unqualified names in our own SQL, and in the triggers
+/// that it fires, cannot be captured by a schema of the caller's.
 #[derive(Debug)]
 pub struct PinnedPath {
     nest_level: c_int,
 }
 
 impl PinnedPath {
-    /// Pins the path for the statements run while the value lives.
+    /// To `pg_catalog, pg_temp`, for statements of our own.
     pub fn new() -> Self {
-        // SAFETY: the GUC machinery's own way of a local setting (see `fmgr_security_definer`);
-        // the strings are static, and an abort unwinds the nest level by itself.
+        Self::to(c"pg_catalog, pg_temp")
+    }
+
+    /// To `pg_catalog`, the schema of a table and `pg_temp`, for the table's own triggers.
+    pub fn of(schema: &Ident) -> Self {
+        // A name cannot hold a NUL; without its schema the path is only shorter.
+        CString::new(format!("pg_catalog, {schema}, pg_temp"))
+            .map_or_else(|_| Self::new(), |path| Self::to(&path))
+    }
+
+    fn to(path: &CStr) -> Self {
+        // SAFETY: the GUC machinery's own way of a local setting (see `fmgr_security_definer`); it
+        // copies the value, and an abort unwinds the nest level by itself.
         let nest_level = unsafe {
             let nest_level = pg_sys::NewGUCNestLevel();
             pg_sys::set_config_option(
                 c"search_path".as_ptr(),
-                c"pg_catalog, pg_temp".as_ptr(),
+                path.as_ptr(),
                 pg_sys::GucContext::PGC_USERSET,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -68,7 +81,7 @@ impl PinnedPath {
 
 impl Drop for PinnedPath {
     fn drop(&mut self) {
-        // SAFETY: closes the level that `new` opened; levels opened later are closed before it.
+        // SAFETY: closes the level that `to` opened; levels opened later are closed before it.
         unsafe { pg_sys::AtEOXact_GUC(true, self.nest_level) }
     }
 }

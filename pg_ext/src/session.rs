@@ -131,8 +131,8 @@ impl<'conn> Session<'_, 'conn> {
         Ok(self.client.try_open_cursor_mut(sql, args)?)
     }
 
-    /// Writes to `table` as its owner, past the triggers that refuse anybody else. The caller's
-    /// `search_path` stays, for the table's own triggers; so every name in `sql` is qualified.
+    /// Writes to `table` as its owner, past the triggers that refuse anybody else. The table's own
+    /// triggers find `pg_catalog` and the table's schema, not what the caller put in their way.
     pub fn write(
         &mut self,
         table: &Table,
@@ -140,6 +140,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _rights = ActingAs::role(table.owner);
+        let _path = PinnedPath::of(&table.name.schema);
         let _open = EngineWrite::to(table.oid);
         Ok(self.client.update(sql, None, args)?)
     }

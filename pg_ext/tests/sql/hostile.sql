@@ -157,3 +157,32 @@ SELECT keepsake.purge_deletion(:'d') -> 'rows' AS purged;
 SELECT object_key FROM keepsake.outbox;
 ROLLBACK;
 DROP ROLE regress_owner;
+
+-- The key of a deleted row is how its deletion knows it.
+BEGIN;
+CALL fill();
+SELECT keepsake.soft_delete('thread', 2) IS NOT NULL AS done;
+UPDATE thread SET id = 3 WHERE id = 2;
+ROLLBACK;
+
+-- Triggers of a table run as its owner, so they find its schema and not what the caller put in the way.
+BEGIN;
+CALL fill();
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.title := upper(NEW.title); RETURN NEW; END $$;
+CREATE TRIGGER shout BEFORE UPDATE ON thread FOR EACH ROW EXECUTE FUNCTION shout();
+CREATE SCHEMA caller;
+CREATE FUNCTION caller.upper(text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'captured'; END $$;
+SET LOCAL search_path = caller, pg_catalog, public;
+SELECT keepsake.soft_delete('thread', 1) IS NOT NULL AS done;
+SELECT title FROM public.thread WHERE id = 1;
+ROLLBACK;
+
+-- A statement trigger of a table that a deletion did not touch is not fired by its restore.
+BEGIN;
+CALL fill();
+CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'fired on %', TG_TABLE_NAME; RETURN NULL; END $$;
+CREATE TRIGGER spy BEFORE UPDATE ON member FOR EACH STATEMENT EXECUTE FUNCTION spy();
+CREATE TRIGGER spy BEFORE UPDATE ON thread FOR EACH STATEMENT EXECUTE FUNCTION spy();
+SELECT keepsake.soft_delete('thread', 2) AS d \gset
+SELECT keepsake.restore(:'d') IS NOT NULL AS restored;
+ROLLBACK;

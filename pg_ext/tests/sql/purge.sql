@@ -63,7 +63,7 @@ ROLLBACK;
 -- The procedure commits between batches, so it runs outside a transaction.
 CALL fill();
 SELECT keepsake.set_retention('thread', '0'), keepsake.soft_delete('thread', 1) IS NOT NULL AS done;
-CALL keepsake.purge(4, 4);
+CALL keepsake.purge(4, 3);
 CALL keepsake.purge(4);
 SELECT count(*) FROM post WHERE thread_id = 1;
 SELECT keepsake.soft_delete('thread', 2) IS NOT NULL AS done;
