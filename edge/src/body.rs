@@ -97,12 +97,6 @@ fn too_large() -> ApiError {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    if bytes.trim_ascii_start().first() == Some(&b'[') {
-        // serde would read a list as the fields of a struct in their order.
-        let detail = "The body has to be a JSON object.";
-        return Err(ApiError::new(ErrorCode::InvalidField, detail)
-            .with_errors(vec![FieldError::new("", ErrorCode::InvalidField, detail)]));
-    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
@@ -153,6 +147,7 @@ mod tests {
     use super::*;
     use axum::{body::Body, response::IntoResponse};
     use futures_util::FutureExt;
+    use keepsake_shared::upload::UploadRequest;
     use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Deserialize)]
@@ -214,7 +209,6 @@ mod tests {
             ("{\"files\":[]} x", "malformed_json -"),
             ("\u{feff}{\"files\":[]}", "malformed_json -"),
             ("[]", "invalid_field "),
-            ("[[]]", "invalid_field "),
             ("null", "invalid_field "),
             ("{}", "invalid_field "),
             (r#"{"files":{}}"#, "invalid_field /files"),
@@ -232,6 +226,21 @@ mod tests {
             (r#"{"files":[],"tenant":"x"}"#, "unknown_field /tenant"),
         ] {
             assert_eq!(read(body).unwrap_err(), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn takes_no_list_for_an_object() {
+        for (body, want) in [
+            (r#"["post","1",[]]"#, "invalid_field "),
+            (
+                r#"{"entity_type":"post","entity_id":"1","files":[["a.png",null,1,"x"]]}"#,
+                "invalid_field /files/0",
+            ),
+        ] {
+            let answer = read_json::<UploadRequest, _>(&json_headers(), || Body::from(body));
+            let error = answer.now_or_never().unwrap().unwrap_err();
+            assert_eq!(problem(error), want, "{body}");
         }
     }
 

@@ -19,6 +19,7 @@ mod keyed_hash;
 pub mod limits;
 pub mod media_type;
 pub mod object_key;
+mod object_serde;
 mod percent;
 pub mod sha256;
 pub mod sigv4;

@@ -4,12 +4,15 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+use crate::object_serde::serde_as_object;
+
 /// A request to upload files that become visible together or not at all.
 ///
 /// Its fields are plain texts and numbers, so that [`check_upload`](super::check_upload) can report
-/// everything that is wrong with them at once. A field that is not named here is refused.
+/// everything that is wrong with them at once. A field that is not named here is refused, and
+/// so is a list of values in the place of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 pub struct UploadRequest {
     /// The kind of thing the files belong to.
     pub entity_type: String,
@@ -21,7 +24,7 @@ pub struct UploadRequest {
 
 /// One file as its client declares it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 pub struct FileDeclaration {
     /// The file's name.
     pub name: String,
@@ -34,3 +37,5 @@ pub struct FileDeclaration {
     /// The SHA-256 in hexadecimal or base64.
     pub sha256: String,
 }
+
+serde_as_object!(UploadRequest, FileDeclaration);

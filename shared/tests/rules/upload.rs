@@ -209,6 +209,23 @@ fn the_body_takes_no_other_field_and_no_other_type() {
 }
 
 #[test]
+fn the_body_takes_no_list_for_an_object() {
+    let file = "{\"name\":\"a.png\",\"size\":1,\"sha256\":\"x\"}";
+    for wrong in [
+        "{\"entity_type\":\"post\",\"entity_id\":\"1\",\"files\":[[\"a.png\",null,1,\"x\"]]}"
+            .into(),
+        format!("[\"post\",\"1\",[{file}]]"),
+    ] {
+        let error = serde_json::from_str::<UploadRequest>(&wrong).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with("invalid type: sequence, expected a JSON object"),
+            "{wrong}: {error}"
+        );
+    }
+}
+
+#[test]
 fn limits_are_read_with_their_defaults() {
     let limits: Limits = serde_json::from_str("{\"max_files\": 9}").unwrap();
     assert_eq!(
