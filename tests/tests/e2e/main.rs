@@ -9,6 +9,7 @@ mod crashes;
 mod deletion;
 mod downloads;
 mod listing;
+mod lost_entities;
 mod object_urls;
 mod races;
 mod refused_uploads;
