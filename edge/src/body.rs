@@ -238,9 +238,10 @@ mod tests {
                 "invalid_field /files/0",
             ),
         ] {
-            let answer = read_json::<UploadRequest, _>(&json_headers(), || Body::from(body));
-            let error = answer.now_or_never().unwrap().unwrap_err();
-            assert_eq!(problem(error), want, "{body}");
+            let answer = read_json::<UploadRequest, _>(&json_headers(), || Body::from(body))
+                .now_or_never()
+                .unwrap();
+            assert_eq!(problem(answer.unwrap_err()), want, "{body}");
         }
     }
 
