@@ -44,4 +44,9 @@ extension_sql_file!(
     name = "purge",
     requires = [purge::purge_batch]
 );
+extension_sql_file!(
+    "../sql/follow_ddl.sql",
+    name = "follow_ddl",
+    requires = ["registry", reference::guard_references]
+);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

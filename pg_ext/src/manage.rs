@@ -115,10 +115,6 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     for trigger in triggers {
         session.as_caller(&format!("DROP TRIGGER {} ON {name}", Ident(trigger)), &[])?;
     }
-    session.as_caller(
-        &format!("ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"),
-        &[],
-    )?;
     session.registry(
         "DELETE FROM keepsake.bound_storage WHERE relation = $1",
         &[oid.into()],
@@ -131,13 +127,14 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         "DELETE FROM keepsake.managed_table WHERE relation = $1",
         &[oid.into()],
     )?;
+    // No longer managed before its columns go: the event trigger then guards the references that it
+    // may still have to managed tables.
     catalog::invalidate(oid);
-    // It may still refer to managed tables, whose deleted rows it must not refer to.
-    let graph = Graph::current(session)?;
-    match graph.table(oid) {
-        Some(table) => add_reference_guards(session, &graph, table),
-        None => Ok(()),
-    }
+    session.as_caller(
+        &format!("ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"),
+        &[],
+    )?;
+    Ok(())
 }
 
 const OWN_TRIGGERS: &str = "

@@ -37,6 +37,25 @@ fn declare_reference(
     })?)
 }
 
+/// Guards the references of a table anew, after its foreign keys may have changed. Called by the
+/// event trigger `keepsake_follow_ddl`; only the table's owner may.
+///
+/// # Errors
+/// 23503 when a row of the table refers to a deleted one; 42501 for anyone but the owner.
+#[pg_extern]
+fn guard_references(child: PgRelation) -> Result<(), ErrorReport> {
+    let oid = oid_of(child);
+    Ok(with_session(|session| {
+        describe(session, oid)?.check_owned()?;
+        let graph = Graph::current(session)?;
+        let Some(table) = graph.table(oid) else {
+            return Ok(());
+        };
+        add_reference_guards(session, &graph, table)?;
+        crate::guard::check_existing(session, oid)
+    })?)
+}
+
 const FITS: &str = "
     SELECT t.atttypid = 'text'::regtype AS type_is_text,
            id.atttypid = k.atttypid

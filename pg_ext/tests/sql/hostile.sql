@@ -186,3 +186,27 @@ CREATE TRIGGER spy BEFORE UPDATE ON thread FOR EACH STATEMENT EXECUTE FUNCTION s
 SELECT keepsake.soft_delete('thread', 2) AS d \gset
 SELECT keepsake.restore(:'d') IS NOT NULL AS restored;
 ROLLBACK;
+
+-- A foreign key made after manage() is guarded too, and refused over rows that it could not have let in.
+BEGIN;
+CALL fill();
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
+CREATE TABLE late (id int PRIMARY KEY, post_id bigint REFERENCES post);
+SAVEPOINT s;
+INSERT INTO late VALUES (1, 10);
+ROLLBACK TO s;
+INSERT INTO late VALUES (1, 11);
+SELECT keepsake.soft_delete('post', 11);
+ROLLBACK TO s;
+ALTER TABLE member ADD COLUMN favourite bigint REFERENCES post ON DELETE CASCADE;
+SAVEPOINT t;
+UPDATE member SET favourite = 10;
+ROLLBACK TO t;
+UPDATE member SET favourite = 11;
+SELECT keepsake.soft_delete('post', 11) IS NOT NULL AS done;
+SELECT count(deleted_at) AS members_gone_with_it FROM member;
+ROLLBACK TO s;
+ALTER TABLE late DROP CONSTRAINT late_post_id_fkey;
+INSERT INTO late VALUES (1, 10);
+ALTER TABLE late ADD FOREIGN KEY (post_id) REFERENCES post;
+ROLLBACK;
