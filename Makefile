@@ -35,6 +35,8 @@ reset: setup ## throw away what `make dev` keeps between runs
 check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Versions in step"
 	@scripts/check-versions
+	@echo "==> HTTP reference up to date"
+	@$(env) scripts/http-reference --check
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
 	@echo "==> Dependencies: licences, sources, bans"
