@@ -38,7 +38,7 @@ DECLARE
     report jsonb := keepsake.purge_batch((request ->> 'limit')::integer);
 BEGIN
     RETURN attachments.ok(jsonb_build_object(
-        'purged', report -> 'rows', 'tables', report -> 'tables', 'more', report -> 'more'));
+        'purged', report -> 'rows', 'failed', report -> 'failed', 'tables', report -> 'tables', 'more', report -> 'more'));
 END
 $$;
 

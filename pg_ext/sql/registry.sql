@@ -38,7 +38,10 @@ CREATE TABLE keepsake.deletion (
     deleted_at timestamptz NOT NULL,
     state      text NOT NULL DEFAULT 'deleted'
                CHECK (state IN ('deleted', 'restored', 'purging', 'purged')),
-    settled_at timestamptz
+    settled_at timestamptz,
+    -- When and why purging it last failed; tried again an hour later.
+    purge_failed_at timestamptz,
+    purge_error     text
 );
 CREATE INDEX deletion_open ON keepsake.deletion (deleted_at, id) WHERE state IN ('deleted', 'purging');
 CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);

@@ -30,6 +30,7 @@ mod session;
 mod soft_delete;
 mod sql;
 mod storage;
+mod subtransaction;
 
 pgrx::pg_module_magic!();
 

@@ -15,6 +15,7 @@ use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Table};
 use crate::session::{Session, with_session};
+use crate::subtransaction::attempt;
 
 /// Rows, or deletions, that are worked on in one go.
 const WINDOW: i64 = 1000;
@@ -44,8 +45,9 @@ fn purge_candidates(
 }
 
 /// Purges up to `max_rows` expired rows in this transaction and says what it did:
-/// `{"rows", "more", "tables": [{"table", "rows", "blocked"}]}`. `blocked` rows have expired but
-/// something still refers to them. `more` says that `max_rows` stopped it.
+/// `{"rows", "more", "failed", "tables": [{"table", "rows", "blocked"}]}`. `blocked` rows have
+/// expired but something still refers to them. `more` says that `max_rows` stopped it. `failed`
+/// deletions met an error, which `keepsake.deletion` keeps, and are tried again after an hour.
 #[pg_extern]
 fn purge_batch(
     max_rows: default!(Option<i32>, 1000),
@@ -140,9 +142,41 @@ fn batch(
         if deletions.is_empty() {
             break;
         }
-        purge_deletions(session, &graph, &deletions, &mut report)?;
+        purge_or_put_off(session, &graph, &deletions, &mut report)?;
     }
     Ok(report.into_json())
+}
+
+/// Purges the deletions; when that fails, each by itself, so that one whose rows cannot go, because
+/// of a trigger or constraint of its tables, does not stand in the way of the others.
+fn purge_or_put_off(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletions: &[Uuid],
+    report: &mut Report,
+) -> Outcome<()> {
+    let mut part = Report::new(report.left());
+    let done = attempt(|| purge_deletions(session, graph, deletions, &mut part));
+    match (done, deletions) {
+        (Ok(()), _) => {
+            report.take_in(part);
+            Ok(())
+        }
+        (Err(message), [deletion]) => {
+            report.failed += 1;
+            session.registry(
+                "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = left($2, 500) WHERE id = $1",
+                &[(*deletion).into(), message.into()],
+            )?;
+            Ok(())
+        }
+        (Err(_), several) => several.iter().try_for_each(|deletion| {
+            if report.is_full() {
+                return Ok(());
+            }
+            purge_or_put_off(session, graph, std::slice::from_ref(deletion), report)
+        }),
+    }
 }
 
 fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
@@ -172,6 +206,7 @@ fn expired_deletions<'conn>(
          LEFT JOIN keepsake.managed_table m ON m.relation = d.root_table
          WHERE d.state IN ('deleted', 'purging')
            AND d.deleted_at <= coalesce($1, now()) - coalesce(m.retention, interval '30 days')
+           AND (d.purge_failed_at <= coalesce($1, now()) - interval '1 hour') IS NOT FALSE
          ORDER BY d.deleted_at, d.id
          FOR UPDATE OF d SKIP LOCKED",
         &[as_of.into()],
@@ -189,6 +224,7 @@ fn next_deletions(expired: &mut SpiCursor<'_>, count: i64) -> Outcome<Vec<Uuid>>
 struct Report {
     max_rows: i64,
     rows: i64,
+    failed: i64,
     tables: BTreeMap<String, (i64, i64)>,
 }
 
@@ -197,6 +233,7 @@ impl Report {
         Self {
             max_rows,
             rows: 0,
+            failed: 0,
             tables: BTreeMap::new(),
         }
     }
@@ -222,6 +259,15 @@ impl Report {
         }
     }
 
+    fn take_in(&mut self, part: Self) {
+        self.rows += part.rows;
+        for (table, (rows, blocked)) in part.tables {
+            let sums = self.tables.entry(table).or_default();
+            sums.0 += rows;
+            sums.1 += blocked;
+        }
+    }
+
     fn into_json(self) -> Value {
         let more = self.is_full();
         let tables: Vec<Value> = self
@@ -229,7 +275,7 @@ impl Report {
             .into_iter()
             .map(|(table, (rows, blocked))| json!({ "table": table, "rows": rows, "blocked": blocked }))
             .collect();
-        json!({ "rows": self.rows, "more": more, "tables": tables })
+        json!({ "rows": self.rows, "more": more, "failed": self.failed, "tables": tables })
     }
 }
 

@@ -47,6 +47,20 @@ SELECT keepsake.purge_batch(100, now() + '91 days') -> 'rows' AS rows;
 SELECT * FROM live;
 ROLLBACK;
 
+-- A deletion whose rows cannot go does not stand in the way of the others, and is tried again later.
+BEGIN;
+CALL fill();
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'post % is kept', OLD.id; END $$;
+CREATE TRIGGER keep BEFORE DELETE ON post FOR EACH ROW WHEN (OLD.id = 10) EXECUTE FUNCTION keep();
+SELECT count(keepsake.soft_delete('post', id)) FROM post;
+SELECT keepsake.purge_batch(100, now() + '31 days') AS report;
+SELECT id FROM post;
+SELECT count(*) AS whole FROM comment WHERE post_id = 10;
+SELECT state, purge_error FROM keepsake.deletion ORDER BY id;
+DROP TRIGGER keep ON post;
+SELECT keepsake.purge_batch(100, now() + '32 days') AS report;
+ROLLBACK;
+
 -- Purge of one deletion at once.
 BEGIN;
 CALL fill();
