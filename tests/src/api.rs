@@ -65,7 +65,15 @@ impl Api {
     /// # Errors
     /// No answer.
     pub async fn get(&self, path: &str) -> Result<Reply> {
-        self.send(Method::GET, path, &[], None).await
+        self.get_with(path, &[]).await
+    }
+
+    /// `GET` with these headers.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Reply> {
+        self.send(Method::GET, path, headers, None).await
     }
 
     /// `DELETE`.
@@ -177,11 +185,11 @@ impl Api {
             .await
     }
 
-    /// Uploads these files and makes them visible: declare, send, complete.
+    /// Declares an upload of these files and sends all their bytes: what is left is to complete it.
     ///
     /// # Errors
     /// A step does not succeed; with what came back.
-    pub async fn upload(&self, entity: (&str, &str), files: &[Fixture]) -> Result<Vec<Value>> {
+    pub async fn store(&self, entity: (&str, &str), files: &[Fixture]) -> Result<Value> {
         let upload = self.declare(entity, files).await?.json_if(201)?;
         for (index, file) in files.iter().enumerate() {
             let target = upload
@@ -189,13 +197,35 @@ impl Api {
                 .context("a file has no URL")?;
             self.put(target, file.bytes).await?.json_if(201)?;
         }
-        let id = text(&upload, "/id")?;
-        let done = self
-            .post_empty(&format!("/v1/uploads/{id}/complete"))
-            .await?
-            .json_if(200)?;
+        Ok(upload)
+    }
+
+    /// Asks for a declared upload to be completed.
+    ///
+    /// # Errors
+    /// No answer, or `upload` is not an upload.
+    pub async fn complete(&self, upload: &Value) -> Result<Reply> {
+        let id = text(upload, "/id")?;
+        self.post_empty(&format!("/v1/uploads/{id}/complete")).await
+    }
+
+    /// Uploads these files and makes them visible: declare, send, complete.
+    ///
+    /// # Errors
+    /// A step does not succeed; with what came back.
+    pub async fn upload(&self, entity: (&str, &str), files: &[Fixture]) -> Result<Vec<Value>> {
+        let upload = self.store(entity, files).await?;
+        let done = self.complete(&upload).await?.json_if(200)?;
         let attachments = done.pointer("/attachments").and_then(Value::as_array);
         Ok(attachments.context("no attachments")?.clone())
+    }
+
+    /// Asks for the deleted attachment or entity at `path` to come back.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn restore(&self, path: &str) -> Result<Reply> {
+        self.post_empty(&format!("{path}/restore")).await
     }
 
     /// The attachments of an entity that its users see.
@@ -212,18 +242,24 @@ impl Api {
             .clone())
     }
 
+    /// The signed URL that an attachment's content redirects to.
+    ///
+    /// # Errors
+    /// There is no redirect; with what came back.
+    pub async fn content_url(&self, attachment: &str) -> Result<String> {
+        let path = format!("/v1/attachments/{attachment}/content");
+        let redirect = self.get(&path).await?;
+        redirect.expect(302)?;
+        let url = redirect.header("location").context("no Location")?;
+        Ok(url.to_owned())
+    }
+
     /// The bytes of an attachment, through the redirect that a browser would follow.
     ///
     /// # Errors
     /// A step does not succeed; with what came back.
     pub async fn download(&self, attachment: &str) -> Result<Reply> {
-        let redirect = self
-            .get(&format!("/v1/attachments/{attachment}/content"))
-            .await?;
-        redirect.expect(302)?;
-        let reply = self
-            .get(redirect.header("location").context("no Location")?)
-            .await?;
+        let reply = self.get(&self.content_url(attachment).await?).await?;
         reply.expect(200)?;
         Ok(reply)
     }

@@ -10,7 +10,7 @@ use crate::world::{Tenant, errors, tenant};
 
 /// A good declaration to spoil.
 fn good(tenant: &Tenant<'_>) -> Value {
-    json!({ "entity_type": "post", "entity_id": tenant.post, "files": [declaration(&PNG)] })
+    tenant.request(json!([declaration(&PNG)]))
 }
 
 async fn refused(tenant: &Tenant<'_>, body: Vec<u8>, status: u16, code: &str) -> Result<()> {

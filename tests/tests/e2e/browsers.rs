@@ -8,7 +8,7 @@ use keepsake_tests::fixtures::PNG;
 use keepsake_tests::stack::{Stack, StackSettings};
 use reqwest::Method;
 
-use crate::world::{Tenant, id, tenant};
+use crate::world::{Tenant, tenant};
 
 const OURS: &str = "https://app.example.com";
 
@@ -32,7 +32,7 @@ async fn only_listed_origins_may_read_answers() -> Result<()> {
     ] {
         let get = tenant
             .api
-            .send(Method::GET, "/v1/attachments", &[("origin", origin)], None)
+            .get_with("/v1/attachments", &[("origin", origin)])
             .await?;
         get.expect(200)?;
         assert_eq!(
@@ -63,15 +63,11 @@ async fn only_listed_origins_may_read_answers() -> Result<()> {
     let refused = tenant
         .api
         .with_bearer(None)
-        .send(Method::GET, "/v1/attachments", &[("origin", OURS)], None)
+        .get_with("/v1/attachments", &[("origin", OURS)])
         .await?;
     refused.expect_problem(401, "missing_token")?;
     assert_eq!(refused.header("access-control-allow-origin"), Some(OURS));
-    let upload = tenant
-        .api
-        .declare(tenant.entity(), &[PNG])
-        .await?
-        .json_if(201)?;
+    let upload = tenant.declare(&[PNG]).await?;
     let url = text(&upload, "/files/0/url")?;
     let wants = [
         ("origin", OURS),
@@ -101,7 +97,7 @@ async fn without_a_list_no_origin_may() -> Result<()> {
     let tenant = tenant().await?;
     let get = tenant
         .api
-        .send(Method::GET, "/v1/attachments", &[("origin", OURS)], None)
+        .get_with("/v1/attachments", &[("origin", OURS)])
         .await?;
     get.expect(200)?;
     assert!(get.header("access-control-allow-origin").is_none());
@@ -111,30 +107,12 @@ async fn without_a_list_no_origin_may() -> Result<()> {
 #[tokio::test]
 async fn the_log_holds_no_credential() -> Result<()> {
     let tenant = tenant().await?;
-    let upload = tenant
-        .api
-        .declare(tenant.entity(), &[PNG])
-        .await?
-        .json_if(201)?;
+    let upload = tenant.declare(&[PNG]).await?;
     let upload_url = text(&upload, "/files/0/url")?.to_owned();
-    tenant
-        .api
-        .put(&upload["files"][0], PNG.bytes)
-        .await?
-        .expect(201)?;
-    let complete = format!("/v1/uploads/{}/complete", id(&upload)?);
-    let done = tenant.api.post_empty(&complete).await?.json_if(200)?;
-    let content = tenant
-        .api
-        .get(&format!(
-            "/v1/attachments/{}/content",
-            text(&done, "/attachments/0/id")?
-        ))
-        .await?;
-    let download_url = content
-        .header("location")
-        .context("no Location")?
-        .to_owned();
+    tenant.put(&upload["files"][0], PNG).await?;
+    let done = tenant.complete(&upload).await?.json_if(200)?;
+    let attachment = text(&done, "/attachments/0/id")?;
+    let download_url = tenant.api.content_url(attachment).await?;
     tenant.api.get(&download_url).await?.expect(200)?;
     tenant
         .api

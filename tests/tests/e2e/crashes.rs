@@ -10,16 +10,8 @@ async fn the_worker_dies_between_upload_and_complete() -> Result<()> {
     let mut stack = own_stack().await?;
     let (upload, post, api) = {
         let tenant = Tenant::new(&stack).await?;
-        let upload = tenant
-            .api
-            .declare(tenant.entity(), &[PNG, PDF])
-            .await?
-            .json_if(201)?;
-        tenant
-            .api
-            .put(&upload["files"][0], PNG.bytes)
-            .await?
-            .expect(201)?;
+        let upload = tenant.declare(&[PNG, PDF]).await?;
+        tenant.put(&upload["files"][0], PNG).await?;
         (upload, tenant.post, tenant.api)
     };
 
@@ -39,8 +31,7 @@ async fn the_worker_dies_between_upload_and_complete() -> Result<()> {
         .await?
         .expect_problem(412, "object_exists")?;
     api.put(&upload["files"][1], PDF.bytes).await?.expect(201)?;
-    let complete = format!("/v1/uploads/{}/complete", id(&upload)?);
-    api.post_empty(&complete).await?.json_if(200)?;
+    api.complete(&upload).await?.json_if(200)?;
     let attachments = api.list(("post", &post)).await?;
     assert_eq!(names(&attachments), [PDF.name, PNG.name]);
     for attachment in &attachments {
@@ -54,7 +45,7 @@ async fn the_database_dies_and_comes_back() -> Result<()> {
     let mut stack = own_stack().await?;
     let (attachments, keys, post_path, api, name) = {
         let tenant = Tenant::new(&stack).await?;
-        let attachments = tenant.api.upload(tenant.entity(), &[PNG, TEXT]).await?;
+        let attachments = tenant.upload(&[PNG, TEXT]).await?;
         let keys = tenant.object_keys().await?;
         let post_path = tenant.post_path();
         (attachments, keys, post_path, tenant.api, tenant.name)
@@ -83,9 +74,7 @@ async fn the_database_dies_and_comes_back() -> Result<()> {
     // And once more, between the deletion and its purge.
     stack.postgres.kill();
     stack.postgres.restart().await?;
-    api.post_empty(&format!("{post_path}/restore"))
-        .await?
-        .json_if(200)?;
+    api.restore(&post_path).await?.json_if(200)?;
     api.delete(&post_path).await?.expect(204)?;
     let mut database = stack.postgres.connect().await?;
     sqlx::query("UPDATE keepsake.deletion SET deleted_at = deleted_at - interval '31 days' WHERE tenant = $1")
@@ -102,12 +91,9 @@ async fn the_worker_dies_while_it_purges() -> Result<()> {
     let mut stack = own_stack().await?;
     let keys = {
         let tenant = Tenant::new(&stack).await?;
-        tenant
-            .api
-            .upload(tenant.entity(), &[PNG, TEXT, PDF])
-            .await?;
+        tenant.upload(&[PNG, TEXT, PDF]).await?;
         let keys = tenant.object_keys().await?;
-        tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+        tenant.delete_post().await?.expect(204)?;
         tenant.let_retention_run_out().await?;
         keys
     };

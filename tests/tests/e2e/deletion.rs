@@ -3,18 +3,16 @@
 use anyhow::Result;
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{deletion_id, id, names, tenant};
+use crate::world::{attachment_path, deletion_id, expect_nothing, id, tenant};
 
 #[tokio::test]
 async fn deleting_twice_is_one_deletion() -> Result<()> {
     let tenant = tenant().await?;
-    let attachment = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
-    for path in [
-        format!("/v1/attachments/{}", id(&attachment)?),
-        tenant.post_path(),
-    ] {
+    let attachment = tenant.upload_one(PNG).await?;
+    for path in [attachment_path(&attachment)?, tenant.post_path()] {
         let first = tenant.api.delete(&path).await?;
         first.expect(204)?;
         let second = tenant.api.delete(&path).await?;
@@ -27,30 +25,23 @@ async fn deleting_twice_is_one_deletion() -> Result<()> {
 #[tokio::test]
 async fn restoring_what_is_there_changes_nothing() -> Result<()> {
     let tenant = tenant().await?;
-    let attachment = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
-    for path in [
-        format!("/v1/attachments/{}/restore", id(&attachment)?),
-        format!("{}/restore", tenant.post_path()),
-    ] {
-        let answer = tenant.api.post_empty(&path).await?.json_if(200)?;
+    let attachment = tenant.upload_one(PNG).await?;
+    for path in [attachment_path(&attachment)?, tenant.post_path()] {
+        let answer = tenant.api.restore(&path).await?.json_if(200)?;
         assert_eq!(answer["restored"], json!([]), "{path}");
     }
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }
 
 #[tokio::test]
 async fn one_attachment_goes_and_comes_back_alone() -> Result<()> {
     let tenant = tenant().await?;
-    let attachments = tenant.api.upload(tenant.entity(), &[PNG, TEXT]).await?;
-    let path = format!("/v1/attachments/{}", id(&attachments[0])?);
+    let attachments = tenant.upload(&[PNG, TEXT]).await?;
+    let path = attachment_path(&attachments[0])?;
     tenant.api.delete(&path).await?.expect(204)?;
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [TEXT.name]);
-    let answer = tenant
-        .api
-        .post_empty(&format!("{path}/restore"))
-        .await?
-        .json_if(200)?;
+    assert_eq!(tenant.visible().await?, [TEXT.name]);
+    let answer = tenant.api.restore(&path).await?.json_if(200)?;
     assert_eq!(
         answer["restored"],
         json!([{ "table": "attachments.attachment", "rows": 1 }])
@@ -65,7 +56,7 @@ async fn one_attachment_goes_and_comes_back_alone() -> Result<()> {
 #[tokio::test]
 async fn a_thread_takes_its_posts_and_their_files_and_gives_them_back() -> Result<()> {
     let tenant = tenant().await?;
-    tenant.api.upload(tenant.entity(), &[PNG]).await?;
+    tenant.upload(&[PNG]).await?;
     tenant
         .api
         .upload(("thread", &tenant.thread), &[PDF])
@@ -73,29 +64,19 @@ async fn a_thread_takes_its_posts_and_their_files_and_gives_them_back() -> Resul
     let thread = format!("/v1/thread/{}", tenant.thread);
 
     tenant.api.delete(&thread).await?.expect(204)?;
-    tenant
-        .api
-        .get(&format!("{}/attachments", tenant.post_path()))
-        .await?
-        .expect_problem(404, "not_found")?;
+    let list = format!("{}/attachments", tenant.post_path());
+    expect_nothing(&tenant.api, &[(Method::GET, &list)]).await?;
     assert_eq!(
         tenant.api.get("/v1/attachments").await?.json_if(200)?["items"],
         json!([])
     );
 
     // What went with its parent comes back with it, and says so when asked alone.
-    let alone = tenant
-        .api
-        .post_empty(&format!("{}/restore", tenant.post_path()))
-        .await?;
+    let alone = tenant.restore_post().await?;
     let problem = alone.expect_problem(409, "restore_conflict")?;
     assert_eq!(text(&problem, "/conflicts/0/kind")?, "parent_deleted");
 
-    let answer = tenant
-        .api
-        .post_empty(&format!("{thread}/restore"))
-        .await?
-        .json_if(200)?;
+    let answer = tenant.api.restore(&thread).await?.json_if(200)?;
     let mut restored = rows(&answer["restored"]);
     restored.sort();
     let expected = [("attachments.attachment", 2), ("post", 1), ("thread", 1)];
@@ -103,7 +84,7 @@ async fn a_thread_takes_its_posts_and_their_files_and_gives_them_back() -> Resul
         restored,
         expected.map(|(table, rows)| (table.to_owned(), rows))
     );
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }
 
@@ -124,31 +105,26 @@ fn rows(tables: &Value) -> Vec<(String, i64)> {
 #[tokio::test]
 async fn what_was_deleted_before_stays_deleted() -> Result<()> {
     let tenant = tenant().await?;
-    let attachments = tenant.api.upload(tenant.entity(), &[PNG, TEXT]).await?;
+    let attachments = tenant.upload(&[PNG, TEXT]).await?;
     tenant
-        .api
-        .delete(&format!("/v1/attachments/{}", id(&attachments[0])?))
+        .delete_attachment(&attachments[0])
         .await?
         .expect(204)?;
-    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
-    tenant
-        .api
-        .post_empty(&format!("{}/restore", tenant.post_path()))
-        .await?
-        .json_if(200)?;
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [TEXT.name]);
+    tenant.delete_post().await?.expect(204)?;
+    tenant.restore_post().await?.json_if(200)?;
+    assert_eq!(tenant.visible().await?, [TEXT.name]);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_name_taken_meanwhile_is_a_conflict_that_is_named() -> Result<()> {
     let tenant = tenant().await?;
-    let old = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
-    let path = format!("/v1/attachments/{}", id(&old)?);
+    let old = tenant.upload_one(PNG).await?;
+    let path = attachment_path(&old)?;
     tenant.api.delete(&path).await?.expect(204)?;
-    let new = tenant.api.upload(tenant.entity(), &[PNG]).await?.remove(0);
+    let new = tenant.upload_one(PNG).await?;
 
-    let reply = tenant.api.post_empty(&format!("{path}/restore")).await?;
+    let reply = tenant.api.restore(&path).await?;
     let problem = reply.expect_problem(409, "restore_conflict")?;
     assert_eq!(text(&problem, "/conflicts/0/kind")?, "unique");
     assert_eq!(
@@ -157,31 +133,19 @@ async fn a_name_taken_meanwhile_is_a_conflict_that_is_named() -> Result<()> {
     );
     assert_eq!(text(&problem, "/conflicts/0/key/id")?, id(&old)?);
     assert_eq!(text(&problem, "/conflicts/0/holder/id")?, id(&new)?);
-    tenant
-        .api
-        .get(&path)
-        .await?
-        .expect_problem(404, "not_found")?;
+    expect_nothing(&tenant.api, &[(Method::GET, &path)]).await?;
 
     // Once the place is free it works.
-    tenant
-        .api
-        .delete(&format!("/v1/attachments/{}", id(&new)?))
-        .await?
-        .expect(204)?;
-    tenant
-        .api
-        .post_empty(&format!("{path}/restore"))
-        .await?
-        .json_if(200)?;
+    tenant.delete_attachment(&new).await?.expect(204)?;
+    tenant.api.restore(&path).await?.json_if(200)?;
     Ok(())
 }
 
 #[tokio::test]
 async fn an_entity_whose_place_is_taken_is_a_conflict_too() -> Result<()> {
     let tenant = tenant().await?;
-    tenant.api.upload(tenant.entity(), &[PNG]).await?;
-    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+    tenant.upload(&[PNG]).await?;
+    tenant.delete_post().await?.expect(204)?;
     let mut database = tenant.database().await?;
     let thread: i64 = tenant.thread.parse()?;
     sqlx::query(
@@ -192,55 +156,32 @@ async fn an_entity_whose_place_is_taken_is_a_conflict_too() -> Result<()> {
     .execute(&mut database)
     .await?;
 
-    let reply = tenant
-        .api
-        .post_empty(&format!("{}/restore", tenant.post_path()))
-        .await?;
+    let reply = tenant.restore_post().await?;
     let problem = reply.expect_problem(409, "restore_conflict")?;
     assert_eq!(text(&problem, "/conflicts/0/constraint")?, "post_live_slug");
-    tenant
-        .api
-        .get(&format!("{}/attachments", tenant.post_path()))
-        .await?
-        .expect_problem(404, "not_found")?;
+    let list = format!("{}/attachments", tenant.post_path());
+    expect_nothing(&tenant.api, &[(Method::GET, &list)]).await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn a_post_deleted_during_an_upload_keeps_the_upload_out() -> Result<()> {
     let tenant = tenant().await?;
-    let upload = tenant
-        .api
-        .declare(tenant.entity(), &[PNG])
-        .await?
-        .json_if(201)?;
-    tenant
-        .api
-        .put(&upload["files"][0], PNG.bytes)
-        .await?
-        .expect(201)?;
-    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
-    let complete = format!("/v1/uploads/{}/complete", id(&upload)?);
-    tenant
-        .api
-        .post_empty(&complete)
-        .await?
-        .expect_problem(409, "upload_closed")?;
+    let upload = tenant.store(&[PNG]).await?;
+    tenant.delete_post().await?.expect(204)?;
+    let refused = tenant.complete(&upload).await?;
+    refused.expect_problem(409, "upload_closed")?;
 
-    tenant
-        .api
-        .post_empty(&format!("{}/restore", tenant.post_path()))
-        .await?
-        .json_if(200)?;
-    tenant.api.post_empty(&complete).await?.json_if(200)?;
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    tenant.restore_post().await?.json_if(200)?;
+    tenant.complete(&upload).await?.json_if(200)?;
+    assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }
 
 #[tokio::test]
 async fn a_plain_sql_delete_is_refused() -> Result<()> {
     let tenant = tenant().await?;
-    tenant.api.upload(tenant.entity(), &[PNG]).await?;
+    tenant.upload(&[PNG]).await?;
     let mut database = tenant.database().await?;
     for sql in [
         "DELETE FROM public.post WHERE tenant = $1",
@@ -259,6 +200,6 @@ async fn a_plain_sql_delete_is_refused() -> Result<()> {
             "{sql}"
         );
     }
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }

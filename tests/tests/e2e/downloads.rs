@@ -1,15 +1,15 @@
 //! What a browser gets, and what protects it.
 
 use anyhow::{Context, Result};
-use keepsake_tests::api::{declaration, text};
+use keepsake_tests::api::{Reply, declaration, text};
 use keepsake_tests::fixtures::{CSV, Fixture, PNG, TEXT};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::world::{Tenant, id, tenant};
+use crate::world::{Tenant, attachment_path, id, tenant};
 
 async fn signed_url(tenant: &Tenant<'_>, file: Fixture, query: &str) -> Result<String> {
-    let attachment = tenant.api.upload(tenant.entity(), &[file]).await?.remove(0);
+    let attachment = tenant.upload_one(file).await?;
     let path = format!("/v1/attachments/{}/content{query}", id(&attachment)?);
     let reply = tenant.api.get(&path).await?;
     reply.expect(302)?;
@@ -18,13 +18,18 @@ async fn signed_url(tenant: &Tenant<'_>, file: Fixture, query: &str) -> Result<S
     Ok(reply.header("location").context("no Location")?.to_owned())
 }
 
+/// What the browser is told to do with a file.
+fn disposition_of(reply: &Reply) -> Result<&str> {
+    reply
+        .header("content-disposition")
+        .context("no disposition")
+}
+
 #[tokio::test]
 async fn a_file_is_saved_not_shown_unless_asked_and_safe() -> Result<()> {
     let tenant = tenant().await?;
     let reply = tenant.api.get(&signed_url(&tenant, PNG, "").await?).await?;
-    let disposition = reply
-        .header("content-disposition")
-        .context("no disposition")?;
+    let disposition = disposition_of(&reply)?;
     assert!(
         disposition.starts_with("attachment; filename=\"locket.png\""),
         "{disposition}"
@@ -40,18 +45,14 @@ async fn a_file_is_saved_not_shown_unless_asked_and_safe() -> Result<()> {
         .api
         .get(&signed_url(&other, PNG, "?inline=true").await?)
         .await?;
-    let disposition = reply
-        .header("content-disposition")
-        .context("no disposition")?;
+    let disposition = disposition_of(&reply)?;
     assert!(disposition.starts_with("inline"), "{disposition}");
 
     let reply = other
         .api
         .get(&signed_url(&other, CSV, "?inline=true").await?)
         .await?;
-    let disposition = reply
-        .header("content-disposition")
-        .context("no disposition")?;
+    let disposition = disposition_of(&reply)?;
     assert!(
         disposition.starts_with("attachment"),
         "a table was shown in place: {disposition}"
@@ -67,10 +68,7 @@ async fn ranges_and_conditions() -> Result<()> {
     whole.expect(200)?;
     let etag = whole.header("etag").context("no ETag")?.to_owned();
 
-    let part = tenant
-        .api
-        .send(Method::GET, &url, &[("range", "bytes=2-6")], None)
-        .await?;
+    let part = tenant.api.get_with(&url, &[("range", "bytes=2-6")]).await?;
     part.expect(206)?;
     assert_eq!(part.body, &TEXT.bytes[2..=6]);
     let total = TEXT.bytes.len();
@@ -79,15 +77,12 @@ async fn ranges_and_conditions() -> Result<()> {
         Some(format!("bytes 2-6/{total}").as_str())
     );
 
-    let tail = tenant
-        .api
-        .send(Method::GET, &url, &[("range", "bytes=-4")], None)
-        .await?;
+    let tail = tenant.api.get_with(&url, &[("range", "bytes=-4")]).await?;
     assert_eq!(tail.body, &TEXT.bytes[total - 4..]);
 
     let beyond = tenant
         .api
-        .send(Method::GET, &url, &[("range", "bytes=99999-")], None)
+        .get_with(&url, &[("range", "bytes=99999-")])
         .await?;
     beyond.expect_problem(416, "range_not_satisfiable")?;
     assert_eq!(
@@ -97,7 +92,7 @@ async fn ranges_and_conditions() -> Result<()> {
 
     let unchanged = tenant
         .api
-        .send(Method::GET, &url, &[("if-none-match", &etag)], None)
+        .get_with(&url, &[("if-none-match", &etag)])
         .await?;
     unchanged.expect(304)?;
     assert!(unchanged.body.is_empty());
@@ -114,31 +109,21 @@ async fn a_name_in_any_script_survives() -> Result<()> {
     let name = "Übersicht 東京 \u{1f5dd}.txt";
     let mut file = declaration(&TEXT);
     file["name"] = json!(name);
-    let request = json!({ "entity_type": "post", "entity_id": tenant.post, "files": [file] });
+    let request = tenant.request(json!([file]));
     let upload = tenant
         .api
         .post("/v1/uploads", &request)
         .await?
         .json_if(201)?;
-    tenant
-        .api
-        .put(&upload["files"][0], TEXT.bytes)
-        .await?
-        .expect(201)?;
-    let done = tenant
-        .api
-        .post_empty(&format!("/v1/uploads/{}/complete", id(&upload)?))
-        .await?
-        .json_if(200)?;
+    tenant.put(&upload["files"][0], TEXT).await?;
+    let done = tenant.complete(&upload).await?.json_if(200)?;
     assert_eq!(text(&done, "/attachments/0/name")?, name);
 
     let reply = tenant
         .api
         .download(text(&done, "/attachments/0/id")?)
         .await?;
-    let disposition = reply
-        .header("content-disposition")
-        .context("no disposition")?;
+    let disposition = disposition_of(&reply)?;
     let encoded = "filename*=UTF-8''%C3%9Cbersicht%20%E6%9D%B1%E4%BA%AC%20%F0%9F%97%9D.txt";
     assert!(disposition.contains(encoded), "{disposition}");
     Ok(())
@@ -147,14 +132,14 @@ async fn a_name_in_any_script_survives() -> Result<()> {
 #[tokio::test]
 async fn an_attachment_answers_conditionally() -> Result<()> {
     let tenant = tenant().await?;
-    let attachment = tenant.api.upload(tenant.entity(), &[TEXT]).await?.remove(0);
-    let path = format!("/v1/attachments/{}", id(&attachment)?);
+    let attachment = tenant.upload_one(TEXT).await?;
+    let path = attachment_path(&attachment)?;
     let first = tenant.api.get(&path).await?;
     let etag = first.header("etag").context("no ETag")?.to_owned();
     assert_eq!(first.json_if(200)?, attachment);
     let again = tenant
         .api
-        .send(Method::GET, &path, &[("if-none-match", &etag)], None)
+        .get_with(&path, &[("if-none-match", &etag)])
         .await?;
     again.expect(304)?;
     Ok(())

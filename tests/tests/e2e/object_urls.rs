@@ -8,29 +8,34 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-use crate::world::{Tenant, any_object_exists, object_exists, tenant};
+use crate::world::{Tenant, any_object_exists, id, object_exists, tenant};
 
 /// The one file of a new upload of `PNG`, and the key it goes to.
 async fn declared(tenant: &Tenant<'_>) -> Result<(Value, String)> {
-    let upload = tenant
-        .api
-        .declare(tenant.entity(), &[PNG])
-        .await?
-        .json_if(201)?;
+    let upload = tenant.declare(&[PNG]).await?;
     let key = tenant.object_keys().await?.pop().context("no object key")?;
     Ok((upload["files"][0].clone(), key))
+}
+
+/// Sends bytes that must be refused with this status and code.
+async fn put_refused(
+    tenant: &Tenant<'_>,
+    file: &Value,
+    bytes: &[u8],
+    status: u16,
+    code: &str,
+) -> Result<()> {
+    let reply = tenant.api.put(file, bytes).await?;
+    reply.expect_problem(status, code)?;
+    Ok(())
 }
 
 #[tokio::test]
 async fn a_second_upload_is_refused_and_the_first_stays() -> Result<()> {
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
-    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
-    tenant
-        .api
-        .put(&file, PNG.bytes)
-        .await?
-        .expect_problem(412, "object_exists")?;
+    tenant.put(&file, PNG).await?;
+    put_refused(&tenant, &file, PNG.bytes, 412, "object_exists").await?;
     assert!(object_exists(tenant.stack, &key).await?);
     Ok(())
 }
@@ -41,14 +46,10 @@ async fn other_bytes_of_the_same_length_are_not_stored() -> Result<()> {
     let (file, key) = declared(&tenant).await?;
     let mut other = PNG.bytes.to_vec();
     other.reverse();
-    tenant
-        .api
-        .put(&file, &other)
-        .await?
-        .expect_problem(422, "sha256_mismatch")?;
+    put_refused(&tenant, &file, &other, 422, "sha256_mismatch").await?;
     assert!(!object_exists(tenant.stack, &key).await?);
     // The right bytes are still welcome.
-    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
+    tenant.put(&file, PNG).await?;
     Ok(())
 }
 
@@ -57,11 +58,7 @@ async fn another_length_is_not_stored() -> Result<()> {
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     for bytes in [&PNG.bytes[1..], &[PNG.bytes, b"x"].concat(), b""] {
-        tenant
-            .api
-            .put(&file, bytes)
-            .await?
-            .expect_problem(422, "length_mismatch")?;
+        put_refused(&tenant, &file, bytes, 422, "length_mismatch").await?;
     }
     assert!(!object_exists(tenant.stack, &key).await?);
     Ok(())
@@ -81,20 +78,10 @@ async fn headers_that_were_not_signed_are_refused() -> Result<()> {
     ] {
         let mut changed = file.clone();
         changed["headers"][name] = value;
-        tenant
-            .api
-            .put(&changed, PNG.bytes)
-            .await?
-            .expect_problem(422, "header_mismatch")?;
-        changed["headers"]
-            .as_object_mut()
-            .context("no headers")?
-            .remove(name);
-        tenant
-            .api
-            .put(&changed, PNG.bytes)
-            .await?
-            .expect_problem(422, "header_mismatch")?;
+        put_refused(&tenant, &changed, PNG.bytes, 422, "header_mismatch").await?;
+        let headers = changed["headers"].as_object_mut();
+        headers.context("no headers")?.remove(name);
+        put_refused(&tenant, &changed, PNG.bytes, 422, "header_mismatch").await?;
     }
     assert!(!object_exists(tenant.stack, &key).await?);
     Ok(())
@@ -121,11 +108,7 @@ async fn an_altered_url_is_refused() -> Result<()> {
     for url in altered {
         let mut changed = file.clone();
         changed["url"] = json!(url);
-        tenant
-            .api
-            .put(&changed, PNG.bytes)
-            .await?
-            .expect_problem(403, "url_invalid")?;
+        put_refused(&tenant, &changed, PNG.bytes, 403, "url_invalid").await?;
     }
     assert!(!object_exists(tenant.stack, &key).await?);
     Ok(())
@@ -134,28 +117,17 @@ async fn an_altered_url_is_refused() -> Result<()> {
 #[tokio::test]
 async fn an_expired_url_is_refused_both_ways() -> Result<()> {
     let tenant = tenant().await?;
-    let attachment = tenant.api.upload(tenant.entity(), &[TEXT]).await?.remove(0);
-    let content = tenant
-        .api
-        .get(&format!(
-            "/v1/attachments/{}/content",
-            text(&attachment, "/id")?
-        ))
-        .await?;
-    let download = content.header("location").context("no Location")?;
+    let attachment = tenant.upload_one(TEXT).await?;
+    let download = tenant.api.content_url(id(&attachment)?).await?;
     tenant
         .api
-        .get(&expired(&tenant, download)?)
+        .get(&expired(&tenant, &download)?)
         .await?
         .expect_problem(403, "url_expired")?;
 
     let (mut file, key) = declared(&tenant).await?;
     file["url"] = json!(expired(&tenant, text(&file, "/url")?)?);
-    tenant
-        .api
-        .put(&file, PNG.bytes)
-        .await?
-        .expect_problem(403, "url_expired")?;
+    put_refused(&tenant, &file, PNG.bytes, 403, "url_expired").await?;
     assert!(!object_exists(tenant.stack, &key).await?);
     Ok(())
 }
@@ -177,7 +149,7 @@ fn expired(tenant: &Tenant<'_>, url: &str) -> Result<String> {
 async fn a_url_serves_only_what_it_was_made_for() -> Result<()> {
     let tenant = tenant().await?;
     let (file, _) = declared(&tenant).await?;
-    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
+    tenant.put(&file, PNG).await?;
     let upload_url = text(&file, "/url")?;
     tenant
         .api
@@ -185,21 +157,11 @@ async fn a_url_serves_only_what_it_was_made_for() -> Result<()> {
         .await?
         .expect_problem(403, "url_invalid")?;
 
-    let attachment = tenant.api.upload(tenant.entity(), &[PDF]).await?.remove(0);
-    let content = tenant
-        .api
-        .get(&format!(
-            "/v1/attachments/{}/content",
-            text(&attachment, "/id")?
-        ))
-        .await?;
+    let attachment = tenant.upload_one(PDF).await?;
+    let download = tenant.api.content_url(id(&attachment)?).await?;
     let mut as_upload = file.clone();
-    as_upload["url"] = json!(content.header("location").context("no Location")?);
-    tenant
-        .api
-        .put(&as_upload, PNG.bytes)
-        .await?
-        .expect_problem(403, "url_invalid")?;
+    as_upload["url"] = json!(download);
+    put_refused(&tenant, &as_upload, PNG.bytes, 403, "url_invalid").await?;
     Ok(())
 }
 
@@ -234,7 +196,7 @@ async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
         !any_object_exists(tenant.stack, &[key]).await?,
         "half a file was stored"
     );
-    tenant.api.put(&file, PNG.bytes).await?.expect(201)?;
+    tenant.put(&file, PNG).await?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ const AT_ONCE: usize = 6;
 #[tokio::test]
 async fn many_deletes_are_one_deletion() -> Result<()> {
     let tenant = tenant().await?;
-    tenant.api.upload(tenant.entity(), &[PNG]).await?;
+    tenant.upload(&[PNG]).await?;
     let mut tasks = JoinSet::new();
     for _ in 0..AT_ONCE {
         let (api, path) = (tenant.api.clone(), tenant.post_path());
@@ -34,22 +34,12 @@ async fn of_many_sets_with_one_name_one_wins() -> Result<()> {
     let tenant = tenant().await?;
     let mut sets = Vec::new();
     for _ in 0..AT_ONCE {
-        let upload = tenant
-            .api
-            .declare(tenant.entity(), &[PNG])
-            .await?
-            .json_if(201)?;
-        tenant
-            .api
-            .put(&upload["files"][0], PNG.bytes)
-            .await?
-            .expect(201)?;
-        sets.push(id(&upload)?.to_owned());
+        sets.push(tenant.store(&[PNG]).await?);
     }
     let mut tasks = JoinSet::new();
     for set in sets {
         let api = tenant.api.clone();
-        tasks.spawn(async move { api.post_empty(&format!("/v1/uploads/{set}/complete")).await });
+        tasks.spawn(async move { api.complete(&set).await });
     }
     let mut won = 0;
     while let Some(reply) = tasks.join_next().await {
@@ -60,7 +50,7 @@ async fn of_many_sets_with_one_name_one_wins() -> Result<()> {
         }
     }
     assert_eq!(won, 1);
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), [PNG.name]);
+    assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }
 
@@ -68,25 +58,9 @@ async fn of_many_sets_with_one_name_one_wins() -> Result<()> {
 async fn a_delete_and_a_complete_leave_no_orphan() -> Result<()> {
     for _ in 0..3 {
         let tenant = tenant().await?;
-        let upload = tenant
-            .api
-            .declare(tenant.entity(), &[PNG, TEXT])
-            .await?
-            .json_if(201)?;
-        tenant
-            .api
-            .put(&upload["files"][0], PNG.bytes)
-            .await?
-            .expect(201)?;
-        tenant
-            .api
-            .put(&upload["files"][1], TEXT.bytes)
-            .await?
-            .expect(201)?;
-        let complete = format!("/v1/uploads/{}/complete", id(&upload)?);
-        let post = tenant.post_path();
-        let (completed, deleted) =
-            tokio::join!(tenant.api.post_empty(&complete), tenant.api.delete(&post));
+        let upload = tenant.store(&[PNG, TEXT]).await?;
+
+        let (completed, deleted) = tokio::join!(tenant.complete(&upload), tenant.delete_post());
         let completed = completed?;
         deleted?.expect(204)?;
         ensure!(
@@ -100,16 +74,9 @@ async fn a_delete_and_a_complete_leave_no_orphan() -> Result<()> {
             "a live file of a deleted post"
         );
 
-        tenant
-            .api
-            .post_empty(&format!("{post}/restore"))
-            .await?
-            .json_if(200)?;
-        tenant.api.post_empty(&complete).await?.json_if(200)?;
-        assert_eq!(
-            names(&tenant.api.list(tenant.entity()).await?),
-            [PNG.name, TEXT.name]
-        );
+        tenant.restore_post().await?.json_if(200)?;
+        tenant.complete(&upload).await?.json_if(200)?;
+        assert_eq!(tenant.visible().await?, [PNG.name, TEXT.name]);
     }
     Ok(())
 }
@@ -117,30 +84,25 @@ async fn a_delete_and_a_complete_leave_no_orphan() -> Result<()> {
 async fn live_rows(tenant: &Tenant<'_>) -> Result<i64> {
     let sql =
         "SELECT count(*) FROM attachments.attachment WHERE tenant_id = $1 AND deleted_at IS NULL";
-    Ok(sqlx::query_scalar(sql)
-        .bind(&tenant.name)
-        .fetch_one(&mut tenant.database().await?)
-        .await?)
+    tenant.count(sql).await
 }
 
 #[tokio::test]
 async fn a_restore_and_a_purge_never_meet_half_way() -> Result<()> {
     for _ in 0..3 {
         let tenant = tenant().await?;
-        tenant.api.upload(tenant.entity(), &[PNG, TEXT]).await?;
+        tenant.upload(&[PNG, TEXT]).await?;
         let keys = tenant.object_keys().await?;
-        tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+        tenant.delete_post().await?.expect(204)?;
         tenant.let_retention_run_out().await?;
-        let restore = format!("{}/restore", tenant.post_path());
-        let (restored, purged) =
-            tokio::join!(tenant.api.post_empty(&restore), run_schedule(tenant.stack));
+        let (restored, purged) = tokio::join!(tenant.restore_post(), run_schedule(tenant.stack));
         purged?;
         // A second run takes what the first one passed over; it must find nothing of a restored post.
         run_schedule(tenant.stack).await?;
         let objects_left = any_object_exists(tenant.stack, &keys).await?;
         match restored? {
             reply if reply.status == 200 => {
-                let attachments = tenant.api.list(tenant.entity()).await?;
+                let attachments = tenant.attachments().await?;
                 assert_eq!(names(&attachments), [PNG.name, TEXT.name]);
                 for attachment in &attachments {
                     tenant.api.download(id(attachment)?).await?;
@@ -159,11 +121,10 @@ async fn a_restore_and_a_purge_never_meet_half_way() -> Result<()> {
 #[tokio::test]
 async fn several_schedules_at_once_do_the_work_once() -> Result<()> {
     let tenant = tenant().await?;
-    let attachments = tenant.api.upload(tenant.entity(), &[PNG, TEXT]).await?;
+    let attachments = tenant.upload(&[PNG, TEXT]).await?;
     let keys = tenant.object_keys().await?;
     tenant
-        .api
-        .delete(&format!("/v1/attachments/{}", id(&attachments[0])?))
+        .delete_attachment(&attachments[0])
         .await?
         .expect(204)?;
     tenant.let_retention_run_out().await?;
@@ -185,31 +146,13 @@ async fn several_schedules_at_once_do_the_work_once() -> Result<()> {
 #[tokio::test]
 async fn readers_never_see_half_a_set() -> Result<()> {
     let tenant = tenant().await?;
-    let upload = tenant
-        .api
-        .declare(tenant.entity(), &[PNG, TEXT])
-        .await?
-        .json_if(201)?;
-    tenant
-        .api
-        .put(&upload["files"][0], PNG.bytes)
-        .await?
-        .expect(201)?;
-    tenant
-        .api
-        .put(&upload["files"][1], TEXT.bytes)
-        .await?
-        .expect(201)?;
+    let upload = tenant.store(&[PNG, TEXT]).await?;
     let mut tasks: JoinSet<Result<Vec<Value>>> = JoinSet::new();
     for _ in 0..AT_ONCE {
         let (api, post) = (tenant.api.clone(), tenant.post.clone());
         tasks.spawn(async move { api.list(("post", &post)).await });
     }
-    tenant
-        .api
-        .post_empty(&format!("/v1/uploads/{}/complete", id(&upload)?))
-        .await?
-        .json_if(200)?;
+    tenant.complete(&upload).await?.json_if(200)?;
     while let Some(seen) = tasks.join_next().await {
         let seen = seen??;
         assert!(

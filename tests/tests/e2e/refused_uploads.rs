@@ -15,7 +15,7 @@ fn with(member: &str, value: Value) -> Value {
 }
 
 async fn refused(tenant: &Tenant<'_>, files: Value, status: u16, code: &str) -> Result<Value> {
-    let request = json!({ "entity_type": "post", "entity_id": tenant.post, "files": files });
+    let request = tenant.request(files);
     let problem = tenant
         .api
         .post("/v1/uploads", &request)
@@ -249,7 +249,7 @@ async fn an_entity_that_is_not_there() -> Result<()> {
 #[tokio::test]
 async fn an_entity_that_was_deleted() -> Result<()> {
     let tenant = tenant().await?;
-    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+    tenant.delete_post().await?.expect(204)?;
     tenant
         .api
         .declare(tenant.entity(), &[PNG])

@@ -3,9 +3,13 @@
 use anyhow::Result;
 use keepsake_tests::api::{sha256_hex, text};
 use keepsake_tests::fixtures::{CSV, DOCX, Fixture, PDF, PNG, TEXT};
+use reqwest::Method;
 use serde_json::Value;
 
-use crate::world::{Tenant, any_object_exists, deletion_id, id, names, own_stack, run_schedule};
+use crate::world::{
+    Tenant, any_object_exists, attachment_path, deletion_id, expect_nothing, id, own_stack,
+    run_schedule,
+};
 
 const FILES: [Fixture; 5] = [PNG, PDF, TEXT, CSV, DOCX];
 
@@ -14,29 +18,25 @@ async fn files_go_with_their_post_come_back_the_same_and_are_purged_in_the_end()
     let stack = own_stack().await?;
     let tenant = Tenant::new(&stack).await?;
 
-    let attachments = tenant.api.upload(tenant.entity(), &FILES).await?;
+    let attachments = tenant.upload(&FILES).await?;
     assert_described(&attachments, &tenant)?;
     assert_same_bytes(&attachments, &tenant).await?;
     let keys = tenant.object_keys().await?;
 
     // The post goes, and its files with it.
-    let deleted = tenant.api.delete(&tenant.post_path()).await?;
+    let deleted = tenant.delete_post().await?;
     deleted.expect(204)?;
     let first_deletion = deletion_id(&deleted)?.to_owned();
     assert_hidden(&attachments, &tenant).await?;
 
     // The post comes back, and its files are the same to the last byte.
-    let restored = tenant
-        .api
-        .post_empty(&format!("{}/restore", tenant.post_path()))
-        .await?
-        .json_if(200)?;
+    let restored = tenant.restore_post().await?.json_if(200)?;
     assert_eq!(text(&restored, "/deletion_id")?, first_deletion);
-    assert_eq!(tenant.api.list(tenant.entity()).await?.len(), FILES.len());
+    assert_eq!(tenant.attachments().await?.len(), FILES.len());
     assert_same_bytes(&attachments, &tenant).await?;
 
     // It goes again. While it can be restored, the schedule leaves everything alone.
-    tenant.api.delete(&tenant.post_path()).await?.expect(204)?;
+    tenant.delete_post().await?.expect(204)?;
     run_schedule(&stack).await?;
     assert_eq!(tenant.rows().await?, 5);
     assert!(
@@ -52,10 +52,7 @@ async fn files_go_with_their_post_come_back_the_same_and_are_purged_in_the_end()
         !any_object_exists(&stack, &keys).await?,
         "bytes outlived their rows"
     );
-    let too_late = tenant
-        .api
-        .post_empty(&format!("{}/restore", tenant.post_path()))
-        .await?;
+    let too_late = tenant.restore_post().await?;
     too_late.expect_problem(410, "purged")?;
     Ok(())
 }
@@ -79,7 +76,7 @@ fn assert_described(attachments: &[Value], tenant: &Tenant<'_>) -> Result<()> {
 async fn assert_same_bytes(attachments: &[Value], tenant: &Tenant<'_>) -> Result<()> {
     let mut expected: Vec<&str> = FILES.iter().map(|file| file.name).collect();
     expected.sort_unstable();
-    assert_eq!(names(&tenant.api.list(tenant.entity()).await?), expected);
+    assert_eq!(tenant.visible().await?, expected);
     for (attachment, file) in attachments.iter().zip(&FILES) {
         let reply = tenant.api.download(id(attachment)?).await?;
         assert_eq!(reply.body, file.bytes, "{} came back changed", file.name);
@@ -89,23 +86,16 @@ async fn assert_same_bytes(attachments: &[Value], tenant: &Tenant<'_>) -> Result
 }
 
 async fn assert_hidden(attachments: &[Value], tenant: &Tenant<'_>) -> Result<()> {
-    let list = tenant
-        .api
-        .get(&format!("{}/attachments", tenant.post_path()))
-        .await?;
-    list.expect_problem(404, "not_found")?;
+    let list = format!("{}/attachments", tenant.post_path());
+    expect_nothing(&tenant.api, &[(Method::GET, &list)]).await?;
     for attachment in attachments {
-        let path = format!("/v1/attachments/{}", id(attachment)?);
-        tenant
-            .api
-            .get(&path)
-            .await?
-            .expect_problem(404, "not_found")?;
-        tenant
-            .api
-            .get(&format!("{path}/content"))
-            .await?
-            .expect_problem(404, "not_found")?;
+        let path = attachment_path(attachment)?;
+        let content = format!("{path}/content");
+        expect_nothing(
+            &tenant.api,
+            &[(Method::GET, &path), (Method::GET, &content)],
+        )
+        .await?;
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use keepsake_tests::api::Reply;
 use keepsake_tests::fixtures::{PNG, TEXT};
+use reqwest::Method;
 use serde_json::Value;
 
-use crate::world::{id, names, tenant};
+use crate::world::{expect_nothing, id, tenant};
 
 /// What an answer says, without what differs from request to request.
 fn said(reply: &Reply) -> Result<(u16, Value)> {
@@ -22,60 +23,39 @@ fn said(reply: &Reply) -> Result<(u16, Value)> {
 async fn a_foreign_id_answers_as_a_missing_one() -> Result<()> {
     let owner = tenant().await?;
     let stranger = tenant().await?;
-    let attachment = owner.api.upload(owner.entity(), &[PNG]).await?.remove(0);
-    let upload = owner
-        .api
-        .declare(owner.entity(), &[TEXT])
-        .await?
-        .json_if(201)?;
+    let attachment = owner.upload_one(PNG).await?;
+    let upload = owner.declare(&[TEXT]).await?;
     let (foreign_attachment, foreign_upload) = (id(&attachment)?, id(&upload)?);
     let missing = "01890000-0000-7000-8000-000000000000";
 
     for id in [foreign_attachment, missing] {
         let path = format!("/v1/attachments/{id}");
-        stranger
-            .api
-            .get(&path)
-            .await?
-            .expect_problem(404, "not_found")?;
-        stranger
-            .api
-            .get(&format!("{path}/content"))
-            .await?
-            .expect_problem(404, "not_found")?;
-        stranger
-            .api
-            .delete(&path)
-            .await?
-            .expect_problem(404, "not_found")?;
-        stranger
-            .api
-            .post_empty(&format!("{path}/restore"))
-            .await?
-            .expect_problem(404, "not_found")?;
+        let (content, restore) = (format!("{path}/content"), format!("{path}/restore"));
+        expect_nothing(
+            &stranger.api,
+            &[
+                (Method::GET, &path),
+                (Method::GET, &content),
+                (Method::DELETE, &path),
+                (Method::POST, &restore),
+            ],
+        )
+        .await?;
     }
     for id in [foreign_upload, missing] {
         let path = format!("/v1/uploads/{id}");
-        stranger
-            .api
-            .get(&path)
-            .await?
-            .expect_problem(404, "not_found")?;
-        stranger
-            .api
-            .delete(&path)
-            .await?
-            .expect_problem(404, "not_found")?;
-        stranger
-            .api
-            .post_empty(&format!("{path}/complete"))
-            .await?
-            .expect_problem(404, "not_found")?;
-    }
-    let foreign = stranger
-        .api
-        .delete(&format!("/v1/attachments/{foreign_attachment}"))
+        let complete = format!("{path}/complete");
+        expect_nothing(
+            &stranger.api,
+            &[
+                (Method::GET, &path),
+                (Method::DELETE, &path),
+                (Method::POST, &complete),
+            ],
+        )
         .await?;
+    }
+    let foreign = stranger.delete_attachment(&attachment).await?;
     let nothing = stranger
         .api
         .delete(&format!("/v1/attachments/{missing}"))
@@ -86,17 +66,9 @@ async fn a_foreign_id_answers_as_a_missing_one() -> Result<()> {
         "a foreign id can be told from a missing one"
     );
 
-    assert_eq!(names(&owner.api.list(owner.entity()).await?), [PNG.name]);
-    owner
-        .api
-        .put(&upload["files"][0], TEXT.bytes)
-        .await?
-        .expect(201)?;
-    owner
-        .api
-        .post_empty(&format!("/v1/uploads/{foreign_upload}/complete"))
-        .await?
-        .json_if(200)?;
+    assert_eq!(owner.visible().await?, [PNG.name]);
+    owner.put(&upload["files"][0], TEXT).await?;
+    owner.complete(&upload).await?.json_if(200)?;
     Ok(())
 }
 
@@ -104,7 +76,7 @@ async fn a_foreign_id_answers_as_a_missing_one() -> Result<()> {
 async fn a_foreign_entity_answers_as_a_missing_one() -> Result<()> {
     let owner = tenant().await?;
     let stranger = tenant().await?;
-    owner.api.upload(owner.entity(), &[PNG]).await?;
+    owner.upload(&[PNG]).await?;
     let path = owner.post_path();
 
     stranger
@@ -112,30 +84,21 @@ async fn a_foreign_entity_answers_as_a_missing_one() -> Result<()> {
         .declare(owner.entity(), &[PNG])
         .await?
         .expect_problem(404, "not_found")?;
-    stranger
-        .api
-        .get(&format!("{path}/attachments"))
-        .await?
-        .expect_problem(404, "not_found")?;
-    stranger
-        .api
-        .delete(&path)
-        .await?
-        .expect_problem(404, "not_found")?;
-    stranger
-        .api
-        .post_empty(&format!("{path}/restore"))
-        .await?
-        .expect_problem(404, "not_found")?;
-    assert_eq!(names(&owner.api.list(owner.entity()).await?), [PNG.name]);
+    let (listing, restore) = (format!("{path}/attachments"), format!("{path}/restore"));
+    expect_nothing(
+        &stranger.api,
+        &[
+            (Method::GET, &listing),
+            (Method::DELETE, &path),
+            (Method::POST, &restore),
+        ],
+    )
+    .await?;
+    assert_eq!(owner.visible().await?, [PNG.name]);
 
     // Deleted and purged, it still answers a stranger as if it had never been.
-    owner.api.delete(&path).await?.expect(204)?;
-    stranger
-        .api
-        .post_empty(&format!("{path}/restore"))
-        .await?
-        .expect_problem(404, "not_found")?;
+    owner.delete_post().await?.expect(204)?;
+    expect_nothing(&stranger.api, &[(Method::POST, &restore)]).await?;
     Ok(())
 }
 
@@ -143,10 +106,9 @@ async fn a_foreign_entity_answers_as_a_missing_one() -> Result<()> {
 async fn no_list_shows_what_is_anothers() -> Result<()> {
     let owner = tenant().await?;
     let stranger = tenant().await?;
-    let attachments = owner.api.upload(owner.entity(), &[PNG, TEXT]).await?;
+    let attachments = owner.upload(&[PNG, TEXT]).await?;
     owner
-        .api
-        .delete(&format!("/v1/attachments/{}", id(&attachments[0])?))
+        .delete_attachment(&attachments[0])
         .await?
         .expect(204)?;
     for state in ["available", "deleted"] {
@@ -170,8 +132,8 @@ async fn no_list_shows_what_is_anothers() -> Result<()> {
 async fn the_same_names_do_not_collide_across_tenants() -> Result<()> {
     let one = tenant().await?;
     let other = tenant().await?;
-    one.api.upload(one.entity(), &[PNG]).await?;
-    other.api.upload(other.entity(), &[PNG]).await?;
+    one.upload(&[PNG]).await?;
+    other.upload(&[PNG]).await?;
     assert_eq!(one.rows().await?, 1);
     assert_eq!(other.rows().await?, 1);
     Ok(())

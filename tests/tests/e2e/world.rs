@@ -3,10 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use keepsake_shared::{FileName, KeyRing, MediaType, ObjectKey, ObjectToken};
 use keepsake_tests::api::{Api, Reply, text};
+use keepsake_tests::fixtures::Fixture;
 use keepsake_tests::secrets::{hex, random};
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token;
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::OnceCell;
@@ -72,29 +74,93 @@ impl<'a> Tenant<'a> {
         format!("/v1/post/{}", self.post)
     }
 
+    /// The body that declares an upload of these files to the post.
+    pub fn request(&self, files: Value) -> Value {
+        json!({ "entity_type": "post", "entity_id": self.post, "files": files })
+    }
+
+    /// Declares an upload of these files to the post; none of their bytes are sent.
+    pub async fn declare(&self, files: &[Fixture]) -> Result<Value> {
+        self.api.declare(self.entity(), files).await?.json_if(201)
+    }
+
+    /// Declares an upload of these files to the post and sends their bytes, but does not complete it.
+    pub async fn store(&self, files: &[Fixture]) -> Result<Value> {
+        self.api.store(self.entity(), files).await
+    }
+
+    /// Sends a file's bytes for this entry of `files` in an upload.
+    pub async fn put(&self, target: &Value, file: Fixture) -> Result<()> {
+        self.api.put(target, file.bytes).await?.json_if(201)?;
+        Ok(())
+    }
+
+    /// Asks for a declared upload to be completed.
+    pub async fn complete(&self, upload: &Value) -> Result<Reply> {
+        self.api.complete(upload).await
+    }
+
+    /// Uploads these files to the post and completes the upload.
+    pub async fn upload(&self, files: &[Fixture]) -> Result<Vec<Value>> {
+        self.api.upload(self.entity(), files).await
+    }
+
+    /// Uploads one file to the post and completes the upload.
+    pub async fn upload_one(&self, file: Fixture) -> Result<Value> {
+        let mut attachments = self.upload(&[file]).await?;
+        attachments.pop().context("no attachment")
+    }
+
+    /// The attachments of the post that its users see.
+    pub async fn attachments(&self) -> Result<Vec<Value>> {
+        self.api.list(self.entity()).await
+    }
+
+    /// The names of the attachments of the post that its users see, sorted.
+    pub async fn visible(&self) -> Result<Vec<String>> {
+        let attachments = self.attachments().await?;
+        Ok(names(&attachments).into_iter().map(str::to_owned).collect())
+    }
+
+    /// Asks for an attachment to be deleted.
+    pub async fn delete_attachment(&self, attachment: &Value) -> Result<Reply> {
+        self.api.delete(&attachment_path(attachment)?).await
+    }
+
+    /// Asks for the post to be deleted.
+    pub async fn delete_post(&self) -> Result<Reply> {
+        self.api.delete(&self.post_path()).await
+    }
+
+    /// Asks for the deleted post to come back.
+    pub async fn restore_post(&self) -> Result<Reply> {
+        self.api.restore(&self.post_path()).await
+    }
+
     /// A connection as the superuser, who sees everything.
     pub async fn database(&self) -> Result<PgConnection> {
         self.stack.postgres.connect().await
     }
 
-    /// How many attachments of any state this tenant has in the database.
-    pub async fn rows(&self) -> Result<i64> {
+    /// What a query counts whose one parameter is this tenant's name.
+    pub async fn count(&self, sql: &'static str) -> Result<i64> {
         let mut database = self.database().await?;
-        let sql = "SELECT count(*) FROM attachments.attachment WHERE tenant_id = $1";
         Ok(sqlx::query_scalar(sql)
             .bind(&self.name)
             .fetch_one(&mut database)
             .await?)
     }
 
+    /// How many attachments of any state this tenant has in the database.
+    pub async fn rows(&self) -> Result<i64> {
+        self.count("SELECT count(*) FROM attachments.attachment WHERE tenant_id = $1")
+            .await
+    }
+
     /// How many upload sets of any state this tenant has.
     pub async fn upload_sets(&self) -> Result<i64> {
-        let mut database = self.database().await?;
-        let sql = "SELECT count(*) FROM attachments.upload_set WHERE tenant_id = $1";
-        Ok(sqlx::query_scalar(sql)
-            .bind(&self.name)
-            .fetch_one(&mut database)
-            .await?)
+        self.count("SELECT count(*) FROM attachments.upload_set WHERE tenant_id = $1")
+            .await
     }
 
     /// The object keys of all attachments of this tenant, in the order they were declared.
@@ -164,6 +230,35 @@ pub async fn any_object_exists(stack: &Stack, keys: &[String]) -> Result<bool> {
 /// The `id` of an attachment or an upload.
 pub fn id(value: &Value) -> Result<&str> {
     text(value, "/id")
+}
+
+/// The address of an attachment.
+pub fn attachment_path(attachment: &Value) -> Result<String> {
+    Ok(format!("/v1/attachments/{}", id(attachment)?))
+}
+
+/// The address of an upload.
+pub fn upload_path(upload: &Value) -> Result<String> {
+    Ok(format!("/v1/uploads/{}", id(upload)?))
+}
+
+/// Asserts that each of these requests is answered as if nothing were there.
+pub async fn expect_nothing(api: &Api, requests: &[(Method, &str)]) -> Result<()> {
+    for (method, path) in requests {
+        let reply = api.send(method.clone(), path, &[], None).await?;
+        reply
+            .expect_problem(404, "not_found")
+            .with_context(|| format!("{method} {path}"))?;
+    }
+    Ok(())
+}
+
+/// The items of a page of a listing.
+pub fn items(page: &Value) -> &[Value] {
+    page["items"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// The names in a listing, sorted.
