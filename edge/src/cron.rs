@@ -68,19 +68,20 @@ async fn sweep(database: &impl Database) -> Result<Value, DbError> {
 }
 
 async fn purge(database: &impl Database) -> Result<Value, DbError> {
-    let mut purged = 0;
+    let (mut purged, mut failed) = (0, 0);
     let mut more = true;
     for _ in 0..ROUNDS {
         let answer = database
             .for_system(SystemFunction::Purge, json!({ "limit": PURGE_LIMIT }))
             .await?;
         purged += answer["purged"].as_u64().unwrap_or_default();
+        failed += answer["failed"].as_u64().unwrap_or_default();
         more = answer["more"].as_bool().unwrap_or_default();
         if !more {
             break;
         }
     }
-    Ok(json!({ "purged": purged, "more": more }))
+    Ok(json!({ "purged": purged, "failed": failed, "more": more }))
 }
 
 #[cfg(test)]
