@@ -1,7 +1,7 @@
 -- Entities: the application's own tables that can have attachments.
 
 CREATE TABLE attachments.entity_type (
-    name          text PRIMARY KEY CHECK (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    name          text PRIMARY KEY CHECK (keepsake.is_entity_type(name)),
     relation      regclass NOT NULL UNIQUE,
     key_column    name NOT NULL,
     key_type      regtype NOT NULL,

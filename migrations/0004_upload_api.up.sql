@@ -35,11 +35,17 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           AND other.deleted_at IS NULL AND other.state = 'available')
 $$;
 
--- Removes the row of a file that failed: never visible, so gone at once, its object to the outbox.
-CREATE FUNCTION attachments.remove_rejected(attachment uuid) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    SELECT keepsake.purge_deletion(
-        keepsake.soft_delete('attachments.attachment', attachment, 'upload not completed'))
+-- Removes the row of a file that failed: never visible, so gone at once, its object to the outbox. False when
+-- something of the application's still refers to it: it stays, shut for ever by its state, and is tried again.
+CREATE FUNCTION attachments.remove_rejected(attachment uuid) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM keepsake.purge_deletion(
+        keepsake.soft_delete('attachments.attachment', attachment, 'upload not completed'));
+    RETURN true;
+EXCEPTION WHEN integrity_constraint_violation OR raise_exception THEN
+    RETURN false;
+END
 $$;
 
 -- Removes the rows of a set that failed. Those that went with their entity stay in its deletion, shut for

@@ -1,5 +1,14 @@
 -- What the worker calls for attachments and their entities: list, read, delete, restore.
 
+-- A file that was made visible once, deleted or not, of an entity that the caller may see: the policies of
+-- the entity's table decide for its attachments too.
+CREATE FUNCTION attachments.find_attachment(attachment uuid) RETURNS attachments.attachment
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a FROM attachments.attachment a
+    WHERE a.id = attachment AND a.state = 'available'
+      AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there
+$$;
+
 CREATE FUNCTION attachments_api.list_attachments(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -22,8 +31,9 @@ BEGIN
           WHERE a.tenant_id = attachments.tenant() AND a.state = 'available'
             AND (a.deleted_at IS NOT NULL) = deleted
             AND (after IS NULL OR a.id < after)
-            AND (NOT request ? 'entity_type'
-                 OR (a.entity_type = request ->> 'entity_type' AND a.entity_id = request ->> 'entity_id'))
+            AND CASE WHEN request ? 'entity_type'
+                THEN a.entity_type = request ->> 'entity_type' AND a.entity_id = request ->> 'entity_id'
+                ELSE (attachments.find_entity(a.entity_type, a.entity_id)).is_there END
           ORDER BY a.id DESC LIMIT size + 1) AS page;
     RETURN attachments.ok(jsonb_build_object(
         'items', CASE WHEN jsonb_array_length(items) > size THEN items - size ELSE items END,
@@ -37,9 +47,8 @@ DECLARE
     file attachments.attachment;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    SELECT * INTO file FROM attachments.attachment a
-    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available' AND a.deleted_at IS NULL;
-    IF NOT FOUND THEN
+    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
         RETURN attachments.fail('not_found', 'There is no such attachment.');
     END IF;
     RETURN attachments.ok(attachments.describe(file));
@@ -53,9 +62,8 @@ DECLARE
     file attachments.attachment;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    SELECT * INTO file FROM attachments.attachment a
-    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available' AND a.deleted_at IS NULL;
-    IF NOT FOUND THEN
+    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
         RETURN attachments.fail('not_found', 'There is no such attachment.');
     END IF;
     RETURN attachments.ok(jsonb_build_object(
@@ -88,9 +96,24 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object(
         'deletion_id', coalesce(deletion, keepsake.soft_delete(relation, key, reason)),
         'already', deletion IS NOT NULL));
-EXCEPTION WHEN foreign_key_violation THEN
-    RETURN attachments.fail('delete_blocked', 'Something that cannot be deleted with it still refers to it.');
+EXCEPTION
+    WHEN foreign_key_violation THEN
+        RETURN attachments.fail('delete_blocked', 'Something that cannot be deleted with it still refers to it.');
+    WHEN no_data_found THEN
+        RETURN attachments.fail('not_found', 'It is not there any more.');
 END
+$$;
+
+-- Conflicts without the keys of rows that are not of the caller's tenant: its tables may have no policies.
+CREATE FUNCTION attachments.of_tenant(conflicts jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_agg(CASE
+        WHEN c ->> 'table' = 'attachments.attachment' OR EXISTS (
+            SELECT FROM attachments.entity_type e
+            WHERE e.relation::text = c ->> 'table'
+              AND (attachments.find_entity(e.name, c -> 'holder' ->> e.key_column::text)).is_there)
+        THEN c ELSE c || '{"holder": null}' END ORDER BY n)
+    FROM jsonb_array_elements(conflicts) WITH ORDINALITY AS l (c, n)
 $$;
 
 -- Undoes the deletion that began with this row. A row that went with another is brought back with that one.
@@ -98,6 +121,8 @@ CREATE FUNCTION attachments.restore_row(relation regclass, key jsonb, deletion u
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     root keepsake.deletion;
+    sql_state text;
+    message text;
     conflicts text;
 BEGIN
     IF deletion IS NULL THEN
@@ -121,15 +146,24 @@ BEGIN
     END IF;
     RETURN attachments.ok(keepsake.restore(deletion));
 EXCEPTION
-    WHEN integrity_constraint_violation THEN
-        GET STACKED DIAGNOSTICS conflicts = PG_EXCEPTION_DETAIL;
-        RETURN attachments.fail('restore_conflict',
-            'Bringing it back would clash with what is there now. Each conflict is listed; nothing was changed.',
-            jsonb_build_object('conflicts', conflicts::jsonb));
+    -- Races that PostgreSQL itself decided, before the class that they belong to.
     WHEN unique_violation OR exclusion_violation OR foreign_key_violation THEN
         RETURN attachments.fail('restore_conflict',
             'Something took its place at this very moment. Look at it and try again; nothing was changed.',
             '{"conflicts": []}');
+    WHEN integrity_constraint_violation THEN
+        GET STACKED DIAGNOSTICS sql_state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, conflicts = PG_EXCEPTION_DETAIL;
+        IF sql_state <> '23000' OR message NOT LIKE 'cannot restore the deletion: %' THEN
+            RETURN attachments.fail('restore_conflict',
+                'A rule of the application forbids what would come back; nothing was changed.', '{"conflicts": []}');
+        END IF;
+        RETURN attachments.fail('restore_conflict',
+            'Bringing it back would clash with what is there now. Each conflict is listed; nothing was changed.',
+            jsonb_build_object('conflicts', attachments.of_tenant(conflicts::jsonb)));
+    WHEN object_not_in_prerequisite_state THEN
+        RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
+    WHEN no_data_found THEN
+        RETURN attachments.missing(relation, key, 'It is not there any more.');
 END
 $$;
 
@@ -139,9 +173,8 @@ DECLARE
     file attachments.attachment;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    SELECT * INTO file FROM attachments.attachment a
-    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available';
-    IF NOT FOUND THEN
+    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+    IF file.id IS NULL THEN
         RETURN attachments.missing('attachments.attachment',
             jsonb_build_object('id', request ->> 'attachment_id'), 'There is no such attachment.');
     END IF;
@@ -155,9 +188,8 @@ DECLARE
     file attachments.attachment;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    SELECT * INTO file FROM attachments.attachment a
-    WHERE a.id = (request ->> 'attachment_id')::uuid AND a.state = 'available';
-    IF NOT FOUND THEN
+    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+    IF file.id IS NULL THEN
         RETURN attachments.missing('attachments.attachment',
             jsonb_build_object('id', request ->> 'attachment_id'), 'There is no such attachment.');
     END IF;

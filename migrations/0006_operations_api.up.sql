@@ -10,25 +10,32 @@ $$;
 CREATE FUNCTION attachments_api.sweep_uploads(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    overdue uuid[];
-    upload uuid;
+    -- Closing takes time by the file: enough for one call, well within the worker's patience.
+    files_left integer := 1000;
+    overdue record;
+    closed integer := 0;
+    stuck bigint;
 BEGIN
-    SELECT coalesce(array_agg(due.id), '{}') INTO overdue FROM (
-        SELECT s.id FROM attachments.upload_set s
+    FOR overdue IN
+        SELECT s.id, s.file_count FROM attachments.upload_set s
         WHERE s.state = 'pending' AND s.expires_at < now() - interval '15 minutes'
         ORDER BY s.expires_at
         LIMIT (request ->> 'limit')::integer
-        FOR UPDATE SKIP LOCKED) AS due;
-    FOREACH upload IN ARRAY overdue LOOP
-        PERFORM attachments.close_upload(upload, 'expired', NULL);
+        FOR UPDATE SKIP LOCKED
+    LOOP
+        PERFORM attachments.close_upload(overdue.id, 'expired', NULL);
+        closed := closed + 1;
+        files_left := files_left - overdue.file_count;
+        EXIT WHEN files_left <= 0;
     END LOOP;
-    -- Files that failed while their entity was deleted came back with it.
-    PERFORM attachments.remove_rejected(a.id)
+    -- Files that failed while their entity was deleted came back with it; others could not be removed yet. In
+    -- no order, so that those that still cannot do not stand before the rest.
+    SELECT count(*) FILTER (WHERE NOT attachments.remove_rejected(rejected.id)) INTO stuck
     FROM (SELECT r.id FROM attachments.attachment r
           WHERE r.state = 'rejected' AND r.deleted_at IS NULL
-          LIMIT (request ->> 'limit')::integer
-          FOR UPDATE SKIP LOCKED) AS a;
-    RETURN attachments.ok(jsonb_build_object('expired', cardinality(overdue)));
+          ORDER BY random()
+          LIMIT (request ->> 'limit')::integer) AS rejected;
+    RETURN attachments.ok(jsonb_build_object('expired', closed, 'failed', stuck));
 END
 $$;
 

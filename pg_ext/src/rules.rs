@@ -49,6 +49,12 @@ fn filename_comparison_key(name: &str) -> Result<String, ErrorReport> {
     Ok(parsed.comparison_key())
 }
 
+/// Whether the text can name a kind of entity: a lower-case word that no route of the API bears.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn is_entity_type(name: &str) -> bool {
+    name.parse::<EntityType>().is_ok()
+}
+
 /// The key of an attachment's object, `t/<tenant>/<entity>/<entity id>/<attachment>.<ext>`, its
 /// extension that of the file's name.
 ///

@@ -1,6 +1,7 @@
 -- The rules of the shared crate, as SQL sees them.
 SELECT keepsake.sanitize_filename(E'..\\..\\etc/pass\u202Ewd.txt'), keepsake.sanitize_filename('CON.txt'), keepsake.sanitize_filename('');
 SELECT keepsake.is_filename('report.pdf'), keepsake.is_filename('a/b'), keepsake.is_filename('nul'), keepsake.is_filename(E'a\u0301.png');
+SELECT keepsake.is_entity_type('post'), keepsake.is_entity_type('uploads'), keepsake.is_entity_type('Post');
 SELECT keepsake.filename_comparison_key('A.PNG') = keepsake.filename_comparison_key('a.png') AS same;
 SELECT keepsake.filename_comparison_key('..');
 SELECT keepsake.object_key('acme', 'post', '7', '0198f7d0-1111-7aaa-8bbb-000000000001', 'photo.PNG');

@@ -1,0 +1,91 @@
+//! Restores that meet, in the middle, somebody else's transaction.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use keepsake_tests::fixtures::PNG;
+use sqlx::{Connection as _, PgConnection};
+
+use crate::world::{Tenant, deletion_id, tenant};
+
+/// Long enough for the restore to be waiting when the other side commits.
+const MEANWHILE: Duration = Duration::from_millis(800);
+
+/// Runs a statement in a transaction, holds it while the restore begins, and commits.
+async fn restore_against(
+    tenant: &Tenant<'_>,
+    other: &mut PgConnection,
+    sql: &str,
+) -> Result<keepsake_tests::api::Reply> {
+    let mut transaction = other.begin().await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+        .execute(&mut *transaction)
+        .await?;
+    let commit = async {
+        tokio::time::sleep(MEANWHILE).await;
+        transaction.commit().await
+    };
+    let (restored, committed) = tokio::join!(tenant.restore_post(), commit);
+    committed?;
+    restored
+}
+
+#[tokio::test]
+async fn a_place_taken_at_the_same_moment_is_a_conflict() -> Result<()> {
+    let tenant = tenant().await?;
+    tenant.delete_post().await?.expect(204)?;
+    let sql = format!(
+        "INSERT INTO public.post (tenant, thread_id, slug, body) VALUES ('{}', {}, 'a-post', 'newcomer')",
+        tenant.name, tenant.thread
+    );
+    let reply = restore_against(&tenant, &mut tenant.database().await?, &sql).await?;
+    reply.expect_problem(409, "restore_conflict")?;
+    // The next look lists it.
+    let problem = tenant
+        .restore_post()
+        .await?
+        .expect_problem(409, "restore_conflict")?;
+    assert_eq!(problem["conflicts"][0]["constraint"], "post_live_slug");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_purge_that_comes_first_leaves_nothing_to_restore() -> Result<()> {
+    let tenant = tenant().await?;
+    tenant.upload_one(PNG).await?;
+    let deleted = tenant.delete_post().await?;
+    let sql = format!(
+        "SELECT keepsake.purge_deletion('{}')",
+        deletion_id(&deleted)?
+    );
+    let reply = restore_against(&tenant, &mut tenant.database().await?, &sql).await?;
+    reply.expect_problem(410, "purged")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rule_of_the_application_that_forbids_it_is_told() -> Result<()> {
+    let tenant = tenant().await?;
+    tenant.delete_post().await?.expect(204)?;
+    let trigger = format!(
+        "CREATE FUNCTION public.forbid_{post}() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE check_violation USING MESSAGE = 'not now'; END $$;
+         CREATE TRIGGER forbid_{post} BEFORE UPDATE ON public.post FOR EACH ROW
+             WHEN (OLD.id = {post} AND NEW.deleted_at IS NULL) EXECUTE FUNCTION public.forbid_{post}();",
+        post = tenant.post
+    );
+    let mut database = tenant.database().await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
+        .execute(&mut database)
+        .await?;
+    tenant
+        .restore_post()
+        .await?
+        .expect_problem(409, "restore_conflict")?;
+    let gone = format!("DROP FUNCTION public.forbid_{} CASCADE", tenant.post);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(gone))
+        .execute(&mut database)
+        .await?;
+    tenant.restore_post().await?.json_if(200)?;
+    Ok(())
+}
