@@ -1,8 +1,8 @@
 //! The worker's settings, read once and checked whole.
 //!
 //! Plain settings are `[vars]` in `wrangler.toml`; the two key rings are secrets. A setting that is
-//! missing takes its default; one that is wrong stops the worker from serving anything but
-//! `/healthz`, and the log names it.
+//! missing takes its default. While one is wrong the worker answers 500 to every request, `/healthz`
+//! included, and the log names it.
 
 use keepsake_shared::{KeyRing, Limits};
 use std::{fmt, ops::RangeInclusive};
