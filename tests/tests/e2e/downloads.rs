@@ -1,10 +1,12 @@
 //! What a browser gets, and what protects it.
 
 use anyhow::{Context, Result};
+use keepsake_shared::{KeyRing, ObjectKey, ObjectToken};
 use keepsake_tests::api::{Reply, declaration, text};
 use keepsake_tests::fixtures::{CSV, Fixture, PNG, TEXT};
 use reqwest::Method;
 use serde_json::json;
+use time::OffsetDateTime;
 
 use crate::world::{Tenant, attachment_path, id, tenant};
 
@@ -90,16 +92,54 @@ async fn ranges_and_conditions() -> Result<()> {
         Some(format!("bytes */{total}").as_str())
     );
 
-    let unchanged = tenant
-        .api
-        .get_with(&url, &[("if-none-match", &etag)])
-        .await?;
-    unchanged.expect(304)?;
-    assert!(unchanged.body.is_empty());
+    // What is unchanged is not sent, whatever part of it is asked for.
+    for range in ["bytes=0-", "bytes=2-6", "bytes=99999-"] {
+        for if_range in ["\"another\"", &etag] {
+            let wants = [
+                ("if-none-match", etag.as_str()),
+                ("range", range),
+                ("if-range", if_range),
+            ];
+            for count in 1..=wants.len() {
+                let unchanged = tenant.api.get_with(&url, &wants[..count]).await?;
+                unchanged.expect(304)?;
+                assert!(unchanged.body.is_empty());
+            }
+        }
+    }
+
+    // A range of another version is no range of this one, not even one out of reach.
+    for range in ["bytes=2-6", "bytes=99999-"] {
+        let wants = [("range", range), ("if-range", "\"another\"")];
+        let whole = tenant.api.get_with(&url, &wants).await?;
+        whole.expect(200)?;
+        assert_eq!(whole.body, TEXT.bytes);
+    }
 
     let head = tenant.api.send(Method::HEAD, &url, &[], None).await?;
     head.expect(200)?;
     assert!(head.body.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_gone_has_no_range_to_miss() -> Result<()> {
+    let tenant = tenant().await?;
+    let keys: KeyRing = tenant.stack.secrets.url_key_ring().parse()?;
+    let url = signed_url(&tenant, TEXT, "").await?;
+    let (prefix, token) = url.rsplit_once('/').context("not an object URL")?;
+    let mut token = ObjectToken::verify(token, &keys, OffsetDateTime::now_utc())?;
+    // The place of a file that was declared and never sent.
+    tenant.declare(&[PNG]).await?;
+    let empty = tenant.object_keys().await?.pop().context("no object key")?;
+    if let ObjectToken::Download { key, .. } = &mut token {
+        *key = ObjectKey::parse(&empty)?;
+    }
+    let url = format!("{prefix}/{}", token.sign(&keys));
+    for range in ["bytes=0-", "bytes=99999-"] {
+        let reply = tenant.api.get_with(&url, &[("range", range)]).await?;
+        reply.expect_problem(404, "not_found")?;
+    }
     Ok(())
 }
 
