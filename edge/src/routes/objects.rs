@@ -7,7 +7,7 @@ use crate::{
     clock, etag,
     problem::ApiError,
     range::ByteRange,
-    storage::{CHECKSUM_HEADER, Download, PutError},
+    storage::{Bucket, CHECKSUM_HEADER, Download, PutError, Storage},
     wire::{self, RawBody},
 };
 use axum::{
@@ -21,11 +21,19 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use futures_util::future::{Either, select};
 use keepsake_shared::{
     ErrorCode, FieldError, FileName, MediaType, ObjectKey, ObjectToken, Sha256Digest, TokenError,
     content_disposition,
 };
-use time::OffsetDateTime;
+use std::pin::pin;
+use time::{Duration, OffsetDateTime};
+use worker::Delay;
+
+/// How long an upload that began in time may go on when its URL has run out. A row that is given up
+/// has its object deleted for the last time a minute after that: what is stored later stays for
+/// ever. The rest of the minute is for the bucket to finish what it has begun.
+const UPLOAD_GRACE: Duration = Duration::seconds(30);
 
 /// What a download token allows.
 struct Permitted {
@@ -44,7 +52,9 @@ struct Permitted {
 ///    SHA-256 header; else 422 with each that is not.
 /// 3. Stream the body into the bucket, which checks the SHA-256 and refuses to overwrite; wrong
 ///    bytes → 422, something there already → 412, the bucket fails → 503. Nothing is stored then.
-/// 4. 201.
+/// 4. [`UPLOAD_GRACE`] after the token's time the upload is broken off, or if the bucket was faster
+///    deleted again → 403.
+/// 5. 201.
 #[worker::send]
 pub(crate) async fn store(
     State(app): State<App>,
@@ -56,29 +66,54 @@ pub(crate) async fn store(
         size,
         media_type,
         sha256,
-        ..
+        expires_at,
     } = open(&app, &token)?
     else {
         return Err(refused(TokenError::BadSignature));
     };
     check_headers(request.headers(), size, media_type, &sha256)?;
     let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
-    match app
-        .bucket()?
-        .put(&key, body.into_stream(), media_type, &sha256)
-        .await
-    {
-        Ok(()) => Ok(StatusCode::CREATED.into_response()),
-        Err(PutError::Exists) => Err(ApiError::new(
+    let bucket = app.bucket()?;
+    let deadline = expires_at.saturating_add(UPLOAD_GRACE);
+    let put = bucket.put(&key, body.into_stream(), media_type, &sha256);
+    match before(deadline, put).await {
+        Some(Ok(())) if clock::now() < deadline => Ok(StatusCode::CREATED.into_response()),
+        Some(Ok(())) => {
+            take_back(&bucket, &key).await?;
+            Err(refused(TokenError::Expired))
+        }
+        None => Err(refused(TokenError::Expired)),
+        Some(Err(PutError::Exists)) => Err(ApiError::new(
             ErrorCode::ObjectExists,
             "This file has been uploaded already; what is stored was left as it is.",
         )),
-        Err(PutError::Sha256Mismatch) => Err(ApiError::new(
+        Some(Err(PutError::Sha256Mismatch)) => Err(ApiError::new(
             ErrorCode::Sha256Mismatch,
             "The bytes that arrived do not have the declared SHA-256. Nothing was stored: try again.",
         )),
-        Err(PutError::Failed(error)) => Err(error.into()),
+        Some(Err(PutError::Failed(error))) => Err(error.into()),
     }
+}
+
+/// What `work` comes to, or `None` when it has not by `deadline`. Then it is given up: the runtime
+/// cancels what it was doing as soon as the request has its answer.
+async fn before<T>(deadline: OffsetDateTime, work: impl Future<Output = T>) -> Option<T> {
+    let time_left = Delay::from(time_until(deadline, clock::now()));
+    match select(pin!(work), pin!(time_left)).await {
+        Either::Left((outcome, _)) => Some(outcome),
+        Either::Right(_) => None,
+    }
+}
+
+/// Nothing once `deadline` has come.
+fn time_until(deadline: OffsetDateTime, now: OffsetDateTime) -> std::time::Duration {
+    (deadline - now).try_into().unwrap_or_default()
+}
+
+/// Deletes an object that this very request has stored. Of no other is it known that nobody
+/// has come to rely on it.
+async fn take_back(bucket: &Bucket, key: &ObjectKey) -> Result<(), ApiError> {
+    Ok(bucket.delete_many(&[key.as_str().to_owned()]).await?)
 }
 
 /// `GET /v1/objects/{token}`: sends the object, or a part of it.
@@ -284,4 +319,18 @@ fn respond(
 fn cache_control(permitted: &Permitted) -> Result<HeaderValue, ApiError> {
     let seconds = (permitted.expires_at - clock::now()).whole_seconds().max(0);
     header(&format!("private, max-age={seconds}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_has_until_its_deadline_and_not_a_second_more() {
+        let now = clock::now();
+        let left = |seconds| time_until(now + Duration::seconds(seconds), now).as_secs();
+        assert_eq!(left(900), 900);
+        assert_eq!(left(0), 0);
+        assert_eq!(left(-900), 0);
+    }
 }

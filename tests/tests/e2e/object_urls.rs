@@ -1,6 +1,10 @@
 //! A signed upload URL stores exactly what was declared, once, in time.
 
-use anyhow::{Context, Result};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration as StdDuration;
+
+use anyhow::{Context, Result, ensure};
 use keepsake_shared::{KeyRing, ObjectToken};
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
@@ -132,14 +136,23 @@ async fn an_expired_url_is_refused_both_ways() -> Result<()> {
     Ok(())
 }
 
-/// The same permission, but its time is over. Signed with the worker's own key: no test waits.
+/// The same permission, but its time is over.
 fn expired(tenant: &Tenant<'_>, url: &str) -> Result<String> {
+    ending(
+        tenant,
+        url,
+        OffsetDateTime::now_utc() - Duration::seconds(2),
+    )
+}
+
+/// The same permission until another time, signed with the worker's own key.
+fn ending(tenant: &Tenant<'_>, url: &str, end: OffsetDateTime) -> Result<String> {
     let keys: KeyRing = tenant.stack.secrets.url_key_ring().parse()?;
     let (prefix, token) = url.rsplit_once('/').context("not an object URL")?;
     let mut token = ObjectToken::verify(token, &keys, OffsetDateTime::now_utc())?;
     match &mut token {
         ObjectToken::Upload { expires_at, .. } | ObjectToken::Download { expires_at, .. } => {
-            *expires_at = OffsetDateTime::now_utc() - Duration::seconds(2);
+            *expires_at = end;
         }
     }
     Ok(format!("{prefix}/{}", token.sign(&keys)))
@@ -165,12 +178,9 @@ async fn a_url_serves_only_what_it_was_made_for() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
-    use std::io::{Read as _, Write as _};
-    let tenant = tenant().await?;
-    let (file, key) = declared(&tenant).await?;
-    let url: reqwest::Url = text(&file, "/url")?.parse()?;
+/// Sends the head and the first half of an upload of `PNG`, and leaves it at that.
+fn begin_put(file: &Value) -> Result<TcpStream> {
+    let url: reqwest::Url = text(file, "/url")?.parse()?;
     let address = format!("127.0.0.1:{}", url.port().context("no port")?);
     let mut head = format!(
         "PUT {} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n",
@@ -183,11 +193,19 @@ async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
             value.as_str().unwrap_or_default()
         ));
     }
-    let mut connection = std::net::TcpStream::connect(&address)?;
-    connection.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+    let mut connection = TcpStream::connect(&address)?;
     connection.write_all(head.as_bytes())?;
     connection.write_all(b"\r\n")?;
     connection.write_all(&PNG.bytes[..PNG.bytes.len() / 2])?;
+    Ok(connection)
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
+    let tenant = tenant().await?;
+    let (file, key) = declared(&tenant).await?;
+    let mut connection = begin_put(&file)?;
+    connection.set_read_timeout(Some(StdDuration::from_secs(2)))?;
     // Whatever it answers to half a body, or nothing: what counts is what is stored.
     let _ = connection.read(&mut [0; 256]);
     drop(connection);
@@ -197,6 +215,37 @@ async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
         "half a file was stored"
     );
     tenant.put(&file, PNG).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_that_dawdles_past_the_end_of_its_url_stores_nothing() -> Result<()> {
+    let tenant = tenant().await?;
+    let (mut file, key) = declared(&tenant).await?;
+    let soon = OffsetDateTime::now_utc() + Duration::seconds(2);
+    file["url"] = json!(ending(&tenant, text(&file, "/url")?, soon)?);
+
+    let mut connection = begin_put(&file)?;
+    connection.set_read_timeout(Some(StdDuration::from_secs(45)))?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    while !String::from_utf8_lossy(&answer).contains("url_expired") {
+        let count = connection.read(&mut part)?;
+        ensure!(
+            count > 0,
+            "no answer but {}",
+            String::from_utf8_lossy(&answer)
+        );
+        answer.extend_from_slice(&part[..count]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 403 "));
+    assert!(OffsetDateTime::now_utc() > soon, "refused too early");
+
+    // The rest comes too late, if the connection takes it at all.
+    connection.set_read_timeout(Some(StdDuration::from_secs(2)))?;
+    let _ = connection.write_all(&PNG.bytes[PNG.bytes.len() / 2..]);
+    let _ = connection.read(&mut part);
+    assert!(!any_object_exists(tenant.stack, &[key]).await?);
     Ok(())
 }
 
