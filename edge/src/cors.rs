@@ -1,4 +1,5 @@
-//! Cross-origin requests: listed origins only, preflights answered without a token.
+//! Cross-origin requests: listed origins only, but for object URLs any; preflights are answered
+//! without a token.
 
 use axum::{
     body::Body,
@@ -23,7 +24,44 @@ const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
 /// Seconds a browser may remember a preflight; Chromium caps it at two hours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// The answer to `OPTIONS`, whatever the path: 204, and for a listed origin what it may send.
+/// The pages that may read an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Readers<'a> {
+    /// Those of any origin, `null` too.
+    Any,
+    /// Those of these origins.
+    Listed(&'a [String]),
+}
+
+impl<'a> Readers<'a> {
+    /// Who may read what a path answers.
+    ///
+    /// For an object URL the token in it is the whole permission, whoever asks. A list could not
+    /// tell either: after a redirect to another origin a browser sends `Origin: null`
+    /// (<https://fetch.spec.whatwg.org/#append-a-request-origin-header>).
+    pub(crate) fn of(path: &str, allowed_origins: &'a [String]) -> Self {
+        match path.strip_prefix("/v1/objects/") {
+            Some(token) if !token.is_empty() && !token.contains('/') => Self::Any,
+            _ => Self::Listed(allowed_origins),
+        }
+    }
+
+    /// What allows the page that sent this `Origin` to read the answer, if it may.
+    fn allow(self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match self {
+            Self::Any => Some(HeaderValue::from_static("*")),
+            Self::Listed(allowed) => origin
+                .filter(|origin| {
+                    allowed
+                        .iter()
+                        .any(|allowed| allowed.as_bytes() == origin.as_bytes())
+                })
+                .cloned(),
+        }
+    }
+}
+
+/// The answer to `OPTIONS`, whatever the path: 204, and what a page that may read it may send.
 pub(crate) fn preflight() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -35,18 +73,14 @@ pub(crate) fn preflight() -> Response {
     response
 }
 
-/// Marks a response as readable by the page that asked, if its origin is listed. Every response
-/// varies by origin, so that no cache hands one page's answer to another.
-pub(crate) fn apply(request: &HeaderMap, allowed_origins: &[String], response: &mut HeaderMap) {
+/// Marks a response as readable by the page that asked, if it is among the readers; never with
+/// credentials. Every response varies by origin, so that no cache hands one page's answer to
+/// another.
+pub(crate) fn apply(request: &HeaderMap, readers: Readers<'_>, response: &mut HeaderMap) {
     response.append(VARY, HeaderValue::from_static("Origin"));
-    let listed = request.get(ORIGIN).filter(|origin| {
-        allowed_origins
-            .iter()
-            .any(|allowed| allowed.as_bytes() == origin.as_bytes())
-    });
-    match listed {
-        Some(origin) => {
-            response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    match readers.allow(request.get(ORIGIN)) {
+        Some(allowed) => {
+            response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
             response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
         }
         None => {
@@ -66,13 +100,14 @@ mod tests {
     use super::*;
 
     fn answer_to(origin: Option<&str>) -> HeaderMap {
+        answer_at("/v1/uploads", origin)
+    }
+
+    fn answer_at(path: &str, origin: Option<&str>) -> HeaderMap {
         let request = HeaderMap::from_iter(origin.map(|value| (ORIGIN, value.parse().unwrap())));
+        let listed = ["https://app.example.com".to_owned()];
         let mut response = preflight();
-        apply(
-            &request,
-            &["https://app.example.com".to_owned()],
-            response.headers_mut(),
-        );
+        apply(&request, Readers::of(path, &listed), response.headers_mut());
         response.headers().clone()
     }
 
@@ -85,6 +120,31 @@ mod tests {
         );
         assert_eq!(headers[VARY], "Origin");
         assert!(headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS));
+    }
+
+    #[test]
+    fn lets_any_origin_in_at_an_object_url() {
+        for origin in [
+            None,
+            Some("null"),
+            Some("https://app.example.com"),
+            Some("https://other.example.com"),
+        ] {
+            let headers = answer_at("/v1/objects/k1.a.b.c", origin);
+            assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "*", "{origin:?}");
+            assert!(headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS));
+            assert!(!headers.contains_key("access-control-allow-credentials"));
+        }
+        for path in [
+            "/v1/objects",
+            "/v1/objects/",
+            "/v1/objects/x/restore",
+            "/v1/uploads/objects",
+            "/v1/post/7/attachments",
+        ] {
+            let headers = answer_at(path, Some("null"));
+            assert!(!headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{path}");
+        }
     }
 
     #[test]

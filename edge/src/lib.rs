@@ -78,7 +78,8 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
     let allowed_origins = config
         .as_ref()
         .map_or(&[][..], |config| &config.allowed_origins);
-    cors::apply(&head.headers, allowed_origins, answer.headers_mut());
+    let readers = cors::Readers::of(head.uri.path(), allowed_origins);
+    cors::apply(&head.headers, readers, answer.headers_mut());
     add_common_headers(&mut answer, &id);
     log::request(&log::Request {
         id: &id,

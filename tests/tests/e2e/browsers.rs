@@ -93,6 +93,39 @@ async fn only_listed_origins_may_read_answers() -> Result<()> {
 }
 
 #[tokio::test]
+async fn any_origin_may_use_an_object_url() -> Result<()> {
+    let tenant = tenant().await?;
+    let upload = tenant.declare(&[PNG]).await?;
+    let upload_url = text(&upload, "/files/0/url")?;
+    tenant.put(&upload["files"][0], PNG).await?;
+    let done = tenant.complete(&upload).await?.json_if(200)?;
+    let download_url = tenant
+        .api
+        .content_url(text(&done, "/attachments/0/id")?)
+        .await?;
+
+    // What a browser sends after a redirect to another origin, and what other pages send.
+    for origin in ["null", OURS] {
+        let from = [("origin", origin)];
+        for (method, url, status) in [
+            (Method::OPTIONS, upload_url, 204),
+            (Method::OPTIONS, download_url.as_str(), 204),
+            (Method::GET, &download_url, 200),
+            (Method::HEAD, &download_url, 200),
+            (Method::GET, upload_url, 403),
+            (Method::PUT, upload_url, 422),
+        ] {
+            let reply = tenant.api.send(method.clone(), url, &from, None).await?;
+            reply.expect(status)?;
+            let allowed = reply.header("access-control-allow-origin");
+            assert_eq!(allowed, Some("*"), "{method} from {origin}");
+            assert!(reply.header("access-control-allow-credentials").is_none());
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn without_a_list_no_origin_may() -> Result<()> {
     let tenant = tenant().await?;
     let get = tenant
