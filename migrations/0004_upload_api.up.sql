@@ -145,6 +145,11 @@ BEGIN
         RETURN attachments.fail('upload_closed', 'The upload was given up. Declare the files again.');
     END IF;
     IF upload.state = 'pending' THEN
+        -- The worker deletes what is stored more than 30 seconds after the URL's expiry: a set is not completed so
+        -- late that it could name such an object.
+        IF upload.expires_at < now() - interval '15 seconds' THEN
+            RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+        END IF;
         IF upload.file_count <> (SELECT count(*) FROM attachments.attachment
                                  WHERE upload_set_id = upload.id AND deleted_at IS NULL) THEN
             RETURN attachments.fail('upload_closed', format('%s %s was deleted meanwhile. Restore it first, or give the upload up.',

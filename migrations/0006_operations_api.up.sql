@@ -5,8 +5,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT '{"ok": {}}'::jsonb
 $$;
 
--- Ends sets whose time ran out: what was uploaded of them goes to the outbox. The quarter of an hour
--- of grace is for a client that completes at the last moment.
+-- Ends sets whose time ran out a minute ago, when none can be completed any more: what was uploaded of them
+-- goes to the outbox.
 CREATE FUNCTION attachments_api.sweep_uploads(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -18,7 +18,7 @@ DECLARE
 BEGIN
     FOR overdue IN
         SELECT s.id, s.file_count FROM attachments.upload_set s
-        WHERE s.state = 'pending' AND s.expires_at < now() - interval '15 minutes'
+        WHERE s.state = 'pending' AND s.expires_at < now() - interval '1 minute'
         ORDER BY s.expires_at
         LIMIT (request ->> 'limit')::integer
         FOR UPDATE SKIP LOCKED

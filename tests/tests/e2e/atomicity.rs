@@ -148,6 +148,21 @@ async fn an_upload_whose_time_ran_out_is_swept() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_whole_set_is_not_completed_after_its_time() -> Result<()> {
+    let tenant = tenant().await?;
+    let upload = tenant.store(&[PNG, TEXT]).await?;
+    let sql = "UPDATE attachments.upload_set SET expires_at = now() - interval '20 seconds' WHERE tenant_id = $1";
+    sqlx::query(sql)
+        .bind(&tenant.name)
+        .execute(&mut tenant.database().await?)
+        .await?;
+    let refused = tenant.complete(&upload).await?;
+    refused.expect_problem(410, "upload_expired")?;
+    assert!(tenant.attachments().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_name_that_is_taken_is_told_before_anything_is_sent() -> Result<()> {
     let tenant = tenant().await?;
     tenant.upload(&[PNG]).await?;
