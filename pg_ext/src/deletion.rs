@@ -7,7 +7,7 @@ use pgrx::{JsonB, Uuid, pg_sys};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
 use crate::root_row;
-use crate::session::Session;
+use crate::session::{Session, first_column};
 use crate::sql::{Literal, join};
 
 /// What became of a deletion.
@@ -113,14 +113,11 @@ pub fn holding<'graph>(
     graph: &'graph Graph,
     deletions: &[Uuid],
 ) -> Outcome<Vec<Vec<&'graph Table>>> {
-    let held: HashSet<pg_sys::Oid> = session
-        .registry(
-            "SELECT DISTINCT relation::oid FROM keepsake.deletion_table
-             WHERE deletion_id = ANY ($1) AND purged < row_count",
-            &[deletions.to_vec().into()],
-        )?
-        .filter_map(|row| row.get(1).map_err(Failure::from).transpose())
-        .collect::<Outcome<_>>()?;
+    let held: HashSet<pg_sys::Oid> = first_column(session.registry(
+        "SELECT DISTINCT relation::oid FROM keepsake.deletion_table
+         WHERE deletion_id = ANY ($1) AND purged < row_count",
+        &[deletions.to_vec().into()],
+    )?)?;
     let of_them = |table: &&Table| table.managed && held.contains(&table.oid);
     Ok(graph
         .groups_children_first()

@@ -59,10 +59,8 @@ pub enum Failure {
     LostReference { reference: String, child: String },
     /// A trigger of the table's own kept the engine's UPDATE from a row.
     Prevented { table: String },
-    /// A wrong argument.
+    /// A wrong argument, or a value that a rule of `keepsake-shared` refuses.
     BadArgument { what: String, fix: String },
-    /// A value a rule of `keepsake-shared` refuses.
-    Rule { what: String, fix: &'static str },
     /// PostgreSQL's own complaint.
     Spi(spi::Error),
 }
@@ -190,7 +188,6 @@ impl Failure {
                 Some("Let the BEFORE UPDATE triggers of the table return NEW, with deleted_at and deletion_id as they are, when these change.".into()),
             ),
             Self::BadArgument { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix)),
-            Self::Rule { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix.into())),
             Self::Spi(error) => (
                 Code::ERRCODE_INTERNAL_ERROR,
                 "keepsake could not read what PostgreSQL answered".into(),

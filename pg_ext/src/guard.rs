@@ -11,7 +11,8 @@ use crate::session::{Session, with_session};
 use crate::sql::join;
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
-type TriggerReturn<'a> = Result<Option<Row<'a>>, std::convert::Infallible>;
+/// What a trigger function answers; its errors are raised, never returned.
+pub type TriggerReturn<'a> = Result<Option<Row<'a>>, std::convert::Infallible>;
 
 /// BEFORE DELETE: a managed row goes by `soft_delete` and `purge` only. Also stops a hard delete
 /// that a foreign key of an unmanaged parent carries here; swallowing it would corrupt that key.

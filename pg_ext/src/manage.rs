@@ -9,7 +9,7 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
-use crate::session::{Session, with_session};
+use crate::session::{Session, first_column, with_session};
 use crate::sql::{Ident, join};
 
 const DESCRIBE: &str = include_str!("../sql/describe_table.sql");
@@ -48,10 +48,7 @@ fn unmanage(relation: PgRelation) -> Result<(), ErrorReport> {
 fn set_retention(relation: PgRelation, retention: Interval) -> Result<(), ErrorReport> {
     let oid = oid_of(relation);
     Ok(with_session(|session| {
-        let found = describe(session, oid)?;
-        if !found.managed {
-            return Err(Failure::NotManaged { table: found.shown });
-        }
+        describe_managed(session, oid)?;
         register(session, oid, Some(retention))
     })?)
 }
@@ -71,7 +68,10 @@ fn take_on(
     register(session, oid, retention)?;
     catalog::invalidate(oid);
     if found.state_columns.is_empty() {
-        let name = table_of(session, oid)?.name.to_string();
+        let name = Graph::current(session)?
+            .managed(session, oid)?
+            .name
+            .to_string();
         session.as_caller(
             &format!("ALTER TABLE {name} ADD COLUMN deleted_at pg_catalog.timestamptz, ADD COLUMN deletion_id pg_catalog.uuid"),
             &[],
@@ -108,10 +108,7 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     if !held.is_empty() {
         return Err(Failure::HoldsDeletedRows { table: found.shown });
     }
-    let triggers: Vec<String> = session
-        .catalog(OWN_TRIGGERS, &[oid.into()])?
-        .filter_map(|row| row.get::<String>(1).map_err(Failure::from).transpose())
-        .collect::<Outcome<_>>()?;
+    let triggers: Vec<String> = first_column(session.catalog(OWN_TRIGGERS, &[oid.into()])?)?;
     for trigger in triggers {
         session.as_caller(&format!("DROP TRIGGER {} ON {name}", Ident(trigger)), &[])?;
     }
@@ -182,6 +179,17 @@ pub fn describe(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Descri
 
 fn text(row: &SpiHeapTupleData<'_>, name: &str) -> Outcome<Option<String>> {
     Ok(row.get_by_name(name)?)
+}
+
+/// Describes `table` for its owner, who has given it to Keepsake; refuses anyone else.
+pub fn describe_managed(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Description> {
+    let found = describe(session, table)?;
+    found.check_owned()?;
+    if found.managed {
+        Ok(found)
+    } else {
+        Err(Failure::NotManaged { table: found.shown })
+    }
 }
 
 impl Description {
@@ -261,7 +269,6 @@ fn register(
     oid: pg_sys::Oid,
     retention: Option<Interval>,
 ) -> Outcome<()> {
-    describe(session, oid)?.check_owned()?;
     let shortest = session.catalog(
         "SELECT $1 >= interval '0'",
         &[retention_argument(retention)],
@@ -283,11 +290,6 @@ fn register(
 
 fn retention_argument(retention: Option<Interval>) -> DatumWithOid<'static> {
     retention.map_or_else(DatumWithOid::null::<Interval>, Into::into)
-}
-
-fn table_of(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Table> {
-    let graph = Graph::current(session)?;
-    Ok(graph.managed(session, oid)?.clone())
 }
 
 /// Rows that something else has marked as deleted belong to no deletion, and could never come back.
@@ -327,17 +329,9 @@ fn add_index(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
 
 fn add_state_triggers(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     // The key of a deleted row is how its deletion knows it.
-    let key_moved = join(
-        table.key.iter().map(|column| {
-            let name = &column.name;
-            format!("OLD.{name} IS DISTINCT FROM NEW.{name}")
-        }),
-        " OR ",
-    );
-    let changed = format!(
-        "OLD.deleted_at IS DISTINCT FROM NEW.deleted_at OR OLD.deletion_id IS DISTINCT FROM NEW.deletion_id
-         OR (OLD.deletion_id IS NOT NULL AND ({key_moved}))"
-    );
+    let key_moved = any_differs(table.key.iter().map(|column| &column.name));
+    let marks_moved = any_differs(&["deleted_at", "deletion_id"].map(|name| Ident(name.into())));
+    let changed = format!("{marks_moved} OR (OLD.deletion_id IS NOT NULL AND ({key_moved}))");
     add_trigger(
         session,
         table,
@@ -379,25 +373,11 @@ pub fn add_reference_guards(
     graph: &Graph,
     child: &Table,
 ) -> Outcome<()> {
-    let columns: Vec<Ident> = graph
-        .references_of(child.oid)
-        .flat_map(|(reference, _)| {
-            reference
-                .child_columns()
-                .into_iter()
-                .cloned()
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    if columns.is_empty() {
+    let mut references = graph.references_of(child.oid).peekable();
+    if references.peek().is_none() {
         return Ok(());
     }
-    let moved = join(
-        columns
-            .iter()
-            .map(|column| format!("OLD.{column} IS DISTINCT FROM NEW.{column}")),
-        " OR ",
-    );
+    let moved = any_differs(references.flat_map(|(reference, _)| reference.child_columns()));
     add_trigger(
         session,
         child,
@@ -414,6 +394,14 @@ pub fn add_reference_guards(
         &format!("FOR EACH ROW WHEN ({moved})"),
         "keepsake.guard_update",
     )
+}
+
+/// The condition, for a row trigger of an UPDATE, that one of the columns changes.
+pub fn any_differs<'a>(columns: impl IntoIterator<Item = &'a Ident>) -> String {
+    let terms = columns
+        .into_iter()
+        .map(|column| format!("OLD.{column} IS DISTINCT FROM NEW.{column}"));
+    join(terms, " OR ")
 }
 
 /// Creates or replaces one of Keepsake's triggers.

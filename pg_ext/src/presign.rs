@@ -68,9 +68,11 @@ fn presign(
 }
 
 fn refused(what: &str) -> Failure {
-    Failure::Rule {
+    Failure::BadArgument {
         what: what.to_owned(),
-        fix: "Mend the argument it names; AWS's \"Authenticating Requests\" says what each may hold.",
+        fix:
+            "Mend the argument it names; AWS's \"Authenticating Requests\" says what each may hold."
+                .into(),
     }
 }
 

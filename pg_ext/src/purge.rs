@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Table};
-use crate::session::{Session, with_session};
+use crate::session::{Session, first_column, with_session};
 use crate::subtransaction::attempt;
 
 /// Rows, or deletions, that are worked on in one go.
@@ -214,10 +214,7 @@ fn expired_deletions<'conn>(
 }
 
 fn next_deletions(expired: &mut SpiCursor<'_>, count: i64) -> Outcome<Vec<Uuid>> {
-    expired
-        .fetch(count.max(1))?
-        .filter_map(|row| row.get::<Uuid>(1).map_err(Failure::from).transpose())
-        .collect()
+    first_column(expired.fetch(count.max(1))?)
 }
 
 /// What a purge did so far.
@@ -340,9 +337,7 @@ fn purge_table(
 }
 
 fn next_rows(rows: &mut SpiCursor<'_>, count: i64) -> Outcome<Vec<pg_sys::ItemPointerData>> {
-    rows.fetch(count)?
-        .filter_map(|row| row.get(1).map_err(Failure::from).transpose())
-        .collect()
+    first_column(rows.fetch(count)?)
 }
 
 /// Deletes those of the rows that nothing refers to any more, and enters them in the registry.

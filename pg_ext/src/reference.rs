@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use crate::catalog;
 use crate::error::{Failure, Outcome};
 use crate::graph::Graph;
-use crate::manage::{add_reference_guards, describe, oid_of};
+use crate::manage::{add_reference_guards, describe, describe_managed, oid_of};
 use crate::session::{Session, with_session};
 
 /// Declares that rows of `child` whose `type_column` is `type_value` refer, by `id_column`, to the
@@ -77,11 +77,7 @@ fn declare(
     parent: pg_sys::Oid,
 ) -> Outcome<()> {
     for table in [child, parent] {
-        let found = describe(session, table)?;
-        found.check_owned()?;
-        if !found.managed {
-            return Err(Failure::NotManaged { table: found.shown });
-        }
+        describe_managed(session, table)?;
     }
     let fits = session
         .catalog(

@@ -13,9 +13,9 @@ use serde_json::json;
 use crate::error::Failure;
 
 fn refused(error: impl std::fmt::Display, fix: &'static str) -> ErrorReport {
-    Failure::Rule {
+    Failure::BadArgument {
         what: error.to_string(),
-        fix,
+        fix: fix.into(),
     }
     .into()
 }

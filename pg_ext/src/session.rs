@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_int};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{Spi, SpiClient, SpiCursor, SpiTupleTable};
-use pgrx::{PgTrigger, Uuid, pg_sys};
+use pgrx::{FromDatum, IntoDatum, PgTrigger, Uuid, pg_sys};
 
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
@@ -47,6 +47,16 @@ fn kept_plan(
     unsafe { pg_sys::SPI_keepplan(plan) };
     PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
     Ok(plan)
+}
+
+/// The first column of every row, NULLs left out.
+pub fn first_column<T, C>(rows: SpiTupleTable<'_>) -> Outcome<C>
+where
+    T: FromDatum + IntoDatum,
+    C: FromIterator<T>,
+{
+    rows.filter_map(|row| row.get::<T>(1).map_err(Failure::from).transpose())
+        .collect()
 }
 
 /// Runs `work` in a session of its own.

@@ -9,7 +9,8 @@ use pgrx::prelude::*;
 use crate::catalog;
 use crate::error::{Failure, Outcome, raise_unless_ok, required};
 use crate::graph::Graph;
-use crate::manage::{add_trigger, describe, oid_of};
+use crate::guard::TriggerReturn;
+use crate::manage::{add_trigger, any_differs, describe_managed, oid_of};
 use crate::session::{Session, with_session};
 use crate::sql::Ident;
 
@@ -48,11 +49,7 @@ fn bind(
     key: &str,
     until: Option<&str>,
 ) -> Outcome<()> {
-    let found = describe(session, oid)?;
-    found.check_owned()?;
-    if !found.managed {
-        return Err(Failure::NotManaged { table: found.shown });
-    }
+    let found = describe_managed(session, oid)?;
     let fits = session
         .catalog(FITS, &[oid.into(), key.into(), until.into()])?
         .first();
@@ -87,13 +84,10 @@ fn bind(
         table,
         "keepsake_keep_key",
         "BEFORE UPDATE",
-        &format!("FOR EACH ROW WHEN (OLD.{key} IS DISTINCT FROM NEW.{key})"),
+        &format!("FOR EACH ROW WHEN ({})", any_differs([&key])),
         "keepsake.refuse_new_key",
     )
 }
-
-type TriggerReturn<'a> =
-    Result<Option<PgHeapTuple<'a, AllocatedByPostgres>>, std::convert::Infallible>;
 
 /// AFTER DELETE on a bound table: the objects of the rows that went, into the outbox.
 #[pg_trigger]
