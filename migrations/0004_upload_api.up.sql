@@ -96,7 +96,8 @@ BEGIN
           OFFSET 0) AS f;
     taken := attachments.taken_names(upload);
     IF taken <> '[]' THEN
-        RAISE EXCEPTION USING ERRCODE = 'KS001', MESSAGE = 'name taken', DETAIL = taken::text;
+        -- Undoes what was inserted; caught below.
+        RAISE EXCEPTION USING ERRCODE = 'KS001', MESSAGE = 'name taken';
     END IF;
     RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', attachments.files_of(upload)));
 EXCEPTION
@@ -131,6 +132,7 @@ CREATE FUNCTION attachments_api.complete_upload(claims jsonb, request jsonb) RET
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
+    taken jsonb;
     visible jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
@@ -155,9 +157,10 @@ BEGIN
             RETURN attachments.fail('upload_closed', format('%s %s was deleted meanwhile. Restore it first, or give the upload up.',
                 upload.entity_type, upload.entity_id));
         END IF;
-        IF attachments.taken_names(upload.id) <> '[]' THEN
+        taken := attachments.taken_names(upload.id);
+        IF taken <> '[]' THEN
             RETURN attachments.fail('name_taken', 'A file of that name is there already.',
-                jsonb_build_object('errors', attachments.taken_names(upload.id)));
+                jsonb_build_object('errors', taken));
         END IF;
         UPDATE attachments.attachment SET state = 'uploaded' WHERE upload_set_id = upload.id AND state = 'pending';
         UPDATE attachments.attachment SET state = 'available', available_at = now()

@@ -90,12 +90,22 @@ $$;
 REVOKE ALL ON FUNCTION attachments.find_deletion, attachments.missing FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.find_deletion, attachments.missing TO keepsake_api;
 
-CREATE FUNCTION attachments.delete_row(relation regclass, key text, deletion uuid, reason text) RETURNS jsonb
+-- An attachment in the shape of an entity: both are deleted and restored by the same functions.
+CREATE FUNCTION attachments.attachment_row(attachment uuid) RETURNS attachments.found_entity
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ('attachments.attachment', jsonb_build_object('id', attachment), found.id IS NOT NULL, found.deletion_id)::attachments.found_entity
+    FROM attachments.find_attachment(attachment) AS found
+$$;
+
+CREATE FUNCTION attachments.delete_row(target attachments.found_entity, shown text, reason text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF target.is_there IS NOT TRUE THEN
+        RETURN attachments.missing(target.relation, target.key, format('There is no %s.', shown));
+    END IF;
     RETURN attachments.ok(jsonb_build_object(
-        'deletion_id', coalesce(deletion, keepsake.soft_delete(relation, key, reason)),
-        'already', deletion IS NOT NULL));
+        'deletion_id', coalesce(target.deletion_id, keepsake.soft_delete(target.relation, target.key, reason)),
+        'already', target.deletion_id IS NOT NULL));
 EXCEPTION
     WHEN foreign_key_violation THEN
         RETURN attachments.fail('delete_blocked', 'Something that cannot be deleted with it still refers to it.');
@@ -117,7 +127,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Undoes the deletion that began with this row. A row that went with another is brought back with that one.
-CREATE FUNCTION attachments.restore_row(relation regclass, key jsonb, deletion uuid) RETURNS jsonb
+CREATE FUNCTION attachments.restore_row(target attachments.found_entity, shown text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     root keepsake.deletion;
@@ -125,10 +135,13 @@ DECLARE
     message text;
     conflicts text;
 BEGIN
-    IF deletion IS NULL THEN
+    IF target.is_there IS NOT TRUE THEN
+        RETURN attachments.missing(target.relation, target.key, format('There is no %s.', shown));
+    END IF;
+    IF target.deletion_id IS NULL THEN
         RETURN attachments.ok('{"deletion_id": null, "restored": [], "passed": []}');
     END IF;
-    root := attachments.find_deletion(deletion);
+    root := attachments.find_deletion(target.deletion_id);
     IF root.state IN ('purging', 'purged') THEN
         RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
     END IF;
@@ -137,14 +150,14 @@ BEGIN
         RETURN attachments.fail('restore_conflict', 'It was deleted by an operator, who alone can bring it back.',
             '{"conflicts": []}');
     END IF;
-    IF root.root_table <> relation OR root.root_key <> key THEN
+    IF root.root_table <> target.relation OR root.root_key <> target.key THEN
         RETURN attachments.fail('restore_conflict',
             format('It was deleted together with %s; restore that.', root.root_table),
             jsonb_build_object('conflicts', jsonb_build_array(jsonb_build_object(
-                'kind', 'parent_deleted', 'table', relation::text, 'key', key, 'constraint', NULL,
+                'kind', 'parent_deleted', 'table', target.relation::text, 'key', target.key, 'constraint', NULL,
                 'values', '{}'::jsonb, 'holder', root.root_key, 'holder_table', root.root_table::text))));
     END IF;
-    RETURN attachments.ok(keepsake.restore(deletion));
+    RETURN attachments.ok(keepsake.restore(target.deletion_id));
 EXCEPTION
     -- Races that PostgreSQL itself decided, before the class that they belong to.
     WHEN unique_violation OR exclusion_violation OR foreign_key_violation THEN
@@ -163,67 +176,44 @@ EXCEPTION
     WHEN object_not_in_prerequisite_state THEN
         RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
     WHEN no_data_found THEN
-        RETURN attachments.missing(relation, key, 'It is not there any more.');
+        RETURN attachments.missing(target.relation, target.key, 'It is not there any more.');
 END
+$$;
+
+CREATE FUNCTION attachments.show_entity(request jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('%s %s', request ->> 'entity_type', request ->> 'entity_id')
 $$;
 
 CREATE FUNCTION attachments_api.delete_attachment(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    file attachments.attachment;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
-    IF file.id IS NULL THEN
-        RETURN attachments.missing('attachments.attachment',
-            jsonb_build_object('id', request ->> 'attachment_id'), 'There is no such attachment.');
-    END IF;
-    RETURN attachments.delete_row('attachments.attachment', file.id::text, file.deletion_id, request ->> 'reason');
+    RETURN attachments.delete_row(attachments.attachment_row((request ->> 'attachment_id')::uuid), 'such attachment', request ->> 'reason');
 END
 $$;
 
 CREATE FUNCTION attachments_api.restore_attachment(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    file attachments.attachment;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
-    IF file.id IS NULL THEN
-        RETURN attachments.missing('attachments.attachment',
-            jsonb_build_object('id', request ->> 'attachment_id'), 'There is no such attachment.');
-    END IF;
-    RETURN attachments.restore_row('attachments.attachment', jsonb_build_object('id', file.id), file.deletion_id);
+    RETURN attachments.restore_row(attachments.attachment_row((request ->> 'attachment_id')::uuid), 'such attachment');
 END
 $$;
 
 CREATE FUNCTION attachments_api.delete_entity(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    entity attachments.found_entity;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
-    IF entity.is_there IS NOT TRUE THEN
-        RETURN attachments.missing(entity.relation, entity.key,
-            format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
-    END IF;
-    RETURN attachments.delete_row(entity.relation, request ->> 'entity_id', entity.deletion_id, request ->> 'reason');
+    RETURN attachments.delete_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request), request ->> 'reason');
 END
 $$;
 
 CREATE FUNCTION attachments_api.restore_entity(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    entity attachments.found_entity;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
-    entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
-    IF entity.is_there IS NOT TRUE THEN
-        RETURN attachments.missing(entity.relation, entity.key,
-            format('There is no %s %s.', request ->> 'entity_type', request ->> 'entity_id'));
-    END IF;
-    RETURN attachments.restore_row(entity.relation, entity.key, entity.deletion_id);
+    RETURN attachments.restore_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request));
 END
 $$;
 

@@ -50,7 +50,7 @@ fn report(step: &str, outcome: Result<Value, DbError>) {
 }
 
 async fn sweep(database: &impl Database) -> Result<Value, DbError> {
-    let mut expired = 0;
+    let (mut expired, mut failed) = (0, 0);
     for _ in 0..ROUNDS {
         let answer = database
             .for_system(
@@ -60,11 +60,13 @@ async fn sweep(database: &impl Database) -> Result<Value, DbError> {
             .await?;
         let count = answer["expired"].as_u64().unwrap_or_default();
         expired += count;
+        // Each round meets the same files again.
+        failed = answer["failed"].as_u64().unwrap_or_default();
         if count < SWEEP_LIMIT {
             break;
         }
     }
-    Ok(json!({ "expired": expired }))
+    Ok(json!({ "expired": expired, "failed": failed }))
 }
 
 async fn purge(database: &impl Database) -> Result<Value, DbError> {
