@@ -4,7 +4,7 @@ SELECT c.oid,
        c.relkind::text AS kind,
        c.relpersistence::text AS persistence,
        c.relispartition AS is_partition,
-       EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent)) AS inherits,
+       c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent)) AS inherits,
        pg_has_role(c.relowner, 'USAGE') AS owned,
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key,
        n.nspname ~ '^(pg_|information_schema$|keepsake$)' AS is_system,
@@ -12,13 +12,25 @@ SELECT c.oid,
         FROM pg_attribute a
         WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname IN ('deleted_at', 'deletion_id')) AS state_columns,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid) AS managed,
-       (SELECT min(format('%s (constraint %s)', con.confrelid::regclass, con.conname))
+       -- A parent that refers back cannot be managed first.
+       (WITH RECURSIVE below (oid) AS (
+            SELECT c.oid
+            UNION SELECT con.conrelid FROM pg_constraint con JOIN below ON con.confrelid = below.oid WHERE con.contype = 'f')
+        SELECT min(format('%s (constraint %s)', con.confrelid::regclass, con.conname))
         FROM pg_constraint con
-        WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.confrelid <> c.oid AND con.confdeltype = 'c'
+        WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.confdeltype = 'c'
+          AND con.confrelid NOT IN (SELECT oid FROM below)
           AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = con.confrelid)) AS cascading_parent,
-       (SELECT min(r.oid::regclass::text)
-        FROM pg_constraint con JOIN pg_class r ON r.oid = con.conrelid
-        WHERE con.contype = 'f' AND con.confrelid = c.oid AND con.conparentid = 0 AND r.relkind <> 'r') AS partitioned_child
+       (SELECT coalesce(
+                   'Its partition ' || min(part.relid::regclass::text) FILTER (WHERE pc.relkind = 'f') || ' is a foreign table.',
+                   'The partition ' || min(part.relid::regclass::text) FILTER (WHERE con.oid IS NOT NULL) || ' has a foreign key of its own.',
+                   CASE WHEN pg_get_partkeydef(c.oid) ~ '\y(deleted_at|deletion_id)\y'
+                        THEN 'Its partition key reads deleted_at or deletion_id.' END)
+        FROM pg_partition_tree(c.oid) AS part
+        JOIN pg_class pc ON pc.oid = part.relid
+        LEFT JOIN pg_constraint con ON con.contype = 'f' AND con.conparentid = 0 AND part.level > 0
+                                   AND part.relid IN (con.conrelid, con.confrelid)
+        WHERE c.relkind = 'p') AS partition_trouble
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = $1

@@ -3,7 +3,9 @@ WITH known AS (
     SELECT con.conname::text AS name,
            con.conrelid AS child,
            con.confrelid AS parent,
-           con.confdeltype::text AS on_delete,
+           coalesce(override.on_delete, con.confdeltype::text) AS on_delete,
+           -- SET NULL (columns) is known from PostgreSQL 15 on.
+           coalesce(listed.columns, columns.child) AS detached_columns,
            columns.child AS child_columns,
            columns.parent AS parent_columns,
            columns.operators,
@@ -23,12 +25,22 @@ WITH known AS (
         JOIN pg_operator op ON op.oid = k.operator
         JOIN pg_namespace opn ON opn.oid = op.oprnamespace
     ) columns
+    CROSS JOIN LATERAL (
+        SELECT array_agg(a.attname::text ORDER BY a.attnum) AS columns
+        FROM jsonb_array_elements_text(nullif(to_jsonb(con) -> 'confdelsetcols', 'null')) AS k (attnum)
+        JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum::int2
+        WHERE con.confdeltype IN ('n', 'd')
+    ) listed
+    LEFT JOIN LATERAL (
+        SELECT CASE o.on_delete WHEN 'cascade' THEN 'c' WHEN 'set null' THEN 'n' WHEN 'set default' THEN 'd' ELSE 'r' END AS on_delete
+        FROM keepsake.reference_override o WHERE o.child = con.conrelid AND o.reference = con.conname
+    ) override ON true
     WHERE con.contype = 'f' AND con.conparentid = 0
       AND (con.confrelid IN (SELECT relation FROM keepsake.managed_table)
            OR con.conrelid IN (SELECT relation FROM keepsake.managed_table))
     UNION ALL
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
-           d.child, d.parent, 'c',
+           d.child, d.parent, 'c', '{}',
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
            ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
            d.type_column::text, d.type_value,

@@ -3,10 +3,10 @@ WITH concerned AS (
     SELECT relation::oid AS oid FROM keepsake.managed_table
     UNION
     SELECT con.conrelid FROM pg_constraint con
-    WHERE con.contype = 'f' AND con.confrelid IN (SELECT relation FROM keepsake.managed_table)
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM keepsake.managed_table)
     UNION
     SELECT con.confrelid FROM pg_constraint con
-    WHERE con.contype = 'f' AND con.conrelid IN (SELECT relation FROM keepsake.managed_table)
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid IN (SELECT relation FROM keepsake.managed_table)
     UNION
     SELECT child FROM keepsake.declared_reference
 )
@@ -16,6 +16,11 @@ SELECT c.oid,
        c.relname::text AS name,
        c.relowner AS owner,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid) AS managed,
+       (SELECT m.on_delete FROM keepsake.managed_table m WHERE m.relation = c.oid) AS policy,
+       c.relkind = 'p' AS partitioned,
+       parts.oids AS partition_oids,
+       parts.schemas AS partition_schemas,
+       parts.names AS partition_names,
        -- tgtype: 1 for each row, 2 before, 16 update (src/include/catalog/pg_trigger.h).
        EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
                WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND NOT t.tgisinternal
@@ -44,4 +49,13 @@ LEFT JOIN LATERAL (
     JOIN pg_namespace opn ON opn.oid = op.oprnamespace
     WHERE i.indrelid = c.oid AND i.indisprimary AND part.n <= i.indnkeyatts
 ) k ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(leaf.oid ORDER BY leaf.oid), '{}') AS oids,
+           coalesce(array_agg(ln.nspname::text ORDER BY leaf.oid), '{}') AS schemas,
+           coalesce(array_agg(leaf.relname::text ORDER BY leaf.oid), '{}') AS names
+    FROM pg_partition_tree(c.oid) AS tree
+    JOIN pg_class leaf ON leaf.oid = tree.relid
+    JOIN pg_namespace ln ON ln.oid = leaf.relnamespace
+    WHERE c.relkind = 'p' AND tree.level > 0
+) parts
 ORDER BY n.nspname, c.relname

@@ -4,10 +4,20 @@
 CREATE TABLE keepsake.managed_table (
     relation   regclass PRIMARY KEY,
     retention  interval NOT NULL CHECK (retention >= interval '0'),
-    managed_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+    managed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    on_delete  text NOT NULL DEFAULT 'convert' CHECK (on_delete IN ('convert', 'reject', 'allow'))
 );
 COMMENT ON TABLE keepsake.managed_table IS
-    'Tables given to keepsake.manage(). retention: how long a deleted row can be restored before purge may remove it.';
+    'Tables given to keepsake.manage(). retention: how long a deleted row can be restored before purge may remove it. on_delete: what a plain DELETE does.';
+
+CREATE TABLE keepsake.reference_override (
+    child     regclass NOT NULL,
+    reference name NOT NULL,
+    on_delete text NOT NULL CHECK (on_delete IN ('cascade', 'restrict', 'set null', 'set default')),
+    PRIMARY KEY (child, reference)
+);
+COMMENT ON TABLE keepsake.reference_override IS
+    'Foreign keys for which a soft delete does something else than their ON DELETE says.';
 
 CREATE TABLE keepsake.declared_reference (
     child       regclass NOT NULL,
@@ -31,7 +41,8 @@ COMMENT ON TABLE keepsake.bound_storage IS
 CREATE TABLE keepsake.deletion (
     id         uuid PRIMARY KEY,
     root_table regclass NOT NULL,
-    root_key   jsonb NOT NULL,
+    -- NULL when one statement deleted several rows: all of them are roots.
+    root_key   jsonb,
     actor      text NOT NULL,
     tenant     text,
     reason     text,
@@ -58,15 +69,32 @@ CREATE TABLE keepsake.deletion_table (
 COMMENT ON TABLE keepsake.deletion_table IS
     'How many rows of each table a deletion holds, and how many of them purge has removed.';
 
+CREATE TABLE keepsake.detached (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
+    relation    regclass NOT NULL,
+    reference   name NOT NULL,
+    row_key     jsonb NOT NULL,
+    old_values  jsonb NOT NULL,
+    new_values  jsonb NOT NULL
+);
+CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, reference, id);
+COMMENT ON TABLE keepsake.detached IS
+    'References that a deletion set to NULL or to their default, with what restore() puts back.';
+
 -- The engine reads these as whoever calls it.
 GRANT USAGE ON SCHEMA keepsake TO PUBLIC;
-GRANT SELECT ON keepsake.managed_table, keepsake.declared_reference, keepsake.bound_storage TO PUBLIC;
+GRANT SELECT ON keepsake.managed_table, keepsake.declared_reference, keepsake.reference_override,
+    keepsake.bound_storage TO PUBLIC;
 
 SELECT pg_catalog.pg_extension_config_dump('keepsake.managed_table', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.declared_reference', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.reference_override', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.bound_storage', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.deletion', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.deletion_table', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.detached', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.detached_id_seq', '');
 
 -- A dropped table leaves the registry with it.
 CREATE FUNCTION keepsake.forget_dropped_tables() RETURNS event_trigger
@@ -78,6 +106,7 @@ DECLARE
 BEGIN
     DELETE FROM keepsake.managed_table WHERE relation::oid = ANY (dropped);
     DELETE FROM keepsake.declared_reference WHERE child::oid = ANY (dropped) OR parent::oid = ANY (dropped);
+    DELETE FROM keepsake.reference_override WHERE child::oid = ANY (dropped);
     DELETE FROM keepsake.bound_storage WHERE relation::oid = ANY (dropped);
 END
 $$;

@@ -8,12 +8,15 @@ use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::error::{Failure, Outcome};
-use crate::graph::{Graph, KeyColumn, Kind, OnDelete, Pair, Reference, Table};
+use crate::graph::{Graph, KeyColumn, Kind, OnDelete, Pair, Partition, Reference, Table};
+use crate::policy::OnPlainDelete;
 use crate::session::Session;
 use crate::sql::{Ident, Qualified};
 
 thread_local! {
     static CACHE: RefCell<Option<(Rc<Graph>, HashSet<pg_sys::Oid>)>> = const { RefCell::new(None) };
+    /// Whether what is kept was read from an old snapshot, and so is good for this transaction.
+    static FOR_THIS_TRANSACTION: Cell<bool> = const { Cell::new(false) };
     /// How often something has been forgotten, to notice what changes during a reading.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
@@ -29,11 +32,19 @@ pub fn cached(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
     register_invalidation();
     let before = CHANGES.get();
     let graph = Rc::new(Graph::new(tables(session)?, references(session)?));
-    // What an old snapshot shows, or what changed while it was read, is good for this call alone.
-    if CHANGES.get() == before && !session.keeps_its_snapshot() {
+    // What changed while it was read is good for this call alone.
+    if CHANGES.get() == before {
         CACHE.set(Some((Rc::clone(&graph), graph.oids())));
+        FOR_THIS_TRANSACTION.set(session.keeps_its_snapshot());
     }
     Ok(graph)
+}
+
+/// Forgets what only the ending transaction's snapshot showed.
+pub fn end_of_transaction() {
+    if FOR_THIS_TRANSACTION.replace(false) {
+        CACHE.set(None);
+    }
 }
 
 /// Tells every backend that what is known of `table` has changed, once the transaction commits.
@@ -93,6 +104,11 @@ pub fn shown(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<String> {
     Ok(name.unwrap_or_else(|| table.to_u32().to_string()))
 }
 
+/// The triggers of one table that are Keepsake's and not a copy of the partitioned table's.
+pub const OWN_TRIGGERS: &str = "
+    SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = $1 AND t.tgparentid = 0 AND p.pronamespace = 'keepsake'::regnamespace";
+
 const TABLES: &str = include_str!("../sql/read_tables.sql");
 const REFERENCES: &str = include_str!("../sql/read_references.sql");
 
@@ -136,6 +152,12 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         },
         owner: field(row, "owner")?,
         managed: field(row, "managed")?,
+        policy: row
+            .get_by_name::<String, _>("policy")?
+            .map(|name| OnPlainDelete::parse(&name))
+            .transpose()?,
+        partitions: partitions(row)?,
+        partitioned: field(row, "partitioned")?,
         may_prevent_update: field(row, "may_prevent_update")?,
         columns: field::<Vec<String>>(row, "columns")?
             .into_iter()
@@ -143,6 +165,22 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
             .collect(),
         key,
     })
+}
+
+fn partitions(row: &SpiHeapTupleData<'_>) -> Outcome<Vec<Partition>> {
+    let oids: Vec<pg_sys::Oid> = field(row, "partition_oids")?;
+    let schemas: Vec<String> = field(row, "partition_schemas")?;
+    let names: Vec<String> = field(row, "partition_names")?;
+    let named = oids.into_iter().zip(schemas).zip(names);
+    Ok(named
+        .map(|((oid, schema), name)| Partition {
+            oid,
+            name: Qualified {
+                schema: Ident(schema),
+                name: Ident(name),
+            },
+        })
+        .collect())
 }
 
 fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
@@ -168,7 +206,8 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
     };
     let on_delete = match field::<String>(row, "on_delete")?.as_str() {
         "c" => OnDelete::Cascade,
-        "n" | "d" => OnDelete::Detach,
+        "n" => OnDelete::SetNull,
+        "d" => OnDelete::SetDefault,
         _ => OnDelete::Restrict,
     };
     let pairs = children
@@ -188,6 +227,10 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         parent: field(row, "parent")?,
         pairs,
         on_delete,
+        detached_columns: field::<Vec<String>>(row, "detached_columns")?
+            .into_iter()
+            .map(Ident)
+            .collect(),
         kind,
         deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Outcome;
-use crate::graph::{Graph, OnDelete, Reference, Table};
+use crate::graph::{Graph, Reference, Table};
 use crate::held::Held;
 use crate::session::Session;
 use crate::sql::{Literal, join};
@@ -73,7 +73,7 @@ pub fn find_all(
             )?);
         }
         for (reference, parent) in graph.references_of(table.oid) {
-            if reference.on_delete != OnDelete::Detach {
+            if !reference.on_delete.detaches() {
                 reference.check_readable(table, parent)?;
                 let sql = under_deleted_parent(reference, table, parent);
                 conflicts.extend(look(

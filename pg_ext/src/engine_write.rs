@@ -4,14 +4,17 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 
+use crate::executor;
+
 thread_local! {
-    static WRITING: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    static WRITING: Cell<(pg_sys::Oid, usize)> = const { Cell::new((pg_sys::InvalidOid, 0)) };
 }
 
-/// While it lives, the engine's own writes to one table pass that table's triggers.
+/// While it lives, the engine's own statements on one table pass that table's triggers; those of
+/// triggers that they fire do not.
 #[derive(Debug)]
 pub struct EngineWrite {
-    before: pg_sys::Oid,
+    before: (pg_sys::Oid, usize),
 }
 
 impl EngineWrite {
@@ -19,13 +22,19 @@ impl EngineWrite {
     /// which pgrx turns into an unwinding.
     pub fn to(table: pg_sys::Oid) -> Self {
         Self {
-            before: WRITING.replace(table),
+            before: WRITING.replace((table, executor::depth())),
         }
     }
 
-    /// Whether the engine is writing to `table` now.
+    /// Whether the statement now running is the engine's own write to `table`.
     pub fn is_to(table: pg_sys::Oid) -> bool {
-        WRITING.get() == table
+        let (open, depth) = WRITING.get();
+        open == table && executor::depth() == depth + 1
+    }
+
+    /// Whether a statement planned now is the engine's own write to `table`.
+    pub fn is_next(table: pg_sys::Oid) -> bool {
+        WRITING.get() == (table, executor::depth())
     }
 }
 

@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 
 use crate::catalog;
 use crate::error::{Failure, Outcome};
+use crate::policy::OnPlainDelete;
 use crate::session::Session;
 use crate::sql::{Ident, Literal, Qualified, join};
 
@@ -26,12 +27,28 @@ pub struct Table {
     pub owner: pg_sys::Oid,
     /// Whether it was given to `keepsake.manage()`; then it has `deleted_at` and `deletion_id`.
     pub managed: bool,
+    /// What a plain DELETE does, where it is managed.
+    pub policy: Option<OnPlainDelete>,
+    /// Its partitions, at every level; empty for a plain table.
+    pub partitions: Vec<Partition>,
+    /// Whether it is partitioned: then a row's address (ctid) is one partition's alone, and only
+    /// `(tableoid, ctid)` names a row.
+    pub partitioned: bool,
     /// Whether it has row triggers of its own that run before an UPDATE, and so may prevent it.
     pub may_prevent_update: bool,
     /// All its columns, in order.
     pub columns: Vec<Ident>,
     /// The primary key.
     pub key: Vec<KeyColumn>,
+}
+
+/// A partition of a table of the graph.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Its OID.
+    pub oid: pg_sys::Oid,
+    /// Its qualified name.
+    pub name: Qualified,
 }
 
 /// One column of a primary key.
@@ -49,10 +66,14 @@ pub struct KeyColumn {
 }
 
 impl Table {
-    /// The table in a FROM clause or as the target of a statement: its own rows, not those of
-    /// tables that inherit from it, whose addresses (ctid) may be the same.
+    /// The table in a FROM clause or as the target of a statement: its own rows and those of its
+    /// partitions, not those of tables that inherit from it, whose keys may be the same.
     pub fn rows(&self) -> String {
-        format!("ONLY {}", self.name)
+        if self.partitioned {
+            self.name.to_string()
+        } else {
+            format!("ONLY {}", self.name)
+        }
     }
 
     /// The key of the row `alias` as a JSON object.
@@ -82,9 +103,17 @@ pub enum OnDelete {
     Cascade,
     /// RESTRICT or NO ACTION: referring rows forbid the deletion.
     Restrict,
-    /// SET NULL or SET DEFAULT: the reference stays until the row is purged, so that a restore
-    /// needs no memory of it.
-    Detach,
+    /// SET NULL: the referring columns become NULL, until a restore puts their values back.
+    SetNull,
+    /// SET DEFAULT: likewise, with the columns' defaults.
+    SetDefault,
+}
+
+impl OnDelete {
+    /// Whether referring rows stay, but let go of the deleted row.
+    pub fn detaches(self) -> bool {
+        matches!(self, Self::SetNull | Self::SetDefault)
+    }
 }
 
 /// How a reference is known.
@@ -127,6 +156,8 @@ pub struct Reference {
     pub pairs: Vec<Pair>,
     /// What a deletion does.
     pub on_delete: OnDelete,
+    /// The referring columns that SET NULL or SET DEFAULT changes.
+    pub detached_columns: Vec<Ident>,
     /// Foreign key or declared.
     pub kind: Kind,
     /// Whether its check may be put off to the commit, after ours.
@@ -137,6 +168,19 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// What cannot be undone is not done: where the referring row has no key by which a restore
+    /// could find it again, or where SET DEFAULT would change that key, the reference restricts.
+    fn or_restricting(mut self, tables: &HashMap<pg_sys::Oid, Table>) -> Self {
+        let found_again = tables.get(&self.child).is_some_and(|child| {
+            let in_key = |column: &Ident| child.key.iter().any(|key| key.name == *column);
+            !child.key.is_empty() && !self.detached_columns.iter().any(in_key)
+        });
+        if self.on_delete.detaches() && !found_again {
+            self.on_delete = OnDelete::Restrict;
+        }
+        self
+    }
+
     /// Refuses to follow the reference where rows could be overlooked.
     pub fn check_readable(&self, child: &Table, parent: &Table) -> Outcome<()> {
         if self.readable {
@@ -225,6 +269,8 @@ impl Reference {
 #[derive(Debug)]
 pub struct Graph {
     tables: HashMap<pg_sys::Oid, Table>,
+    /// The table of the graph that each partition belongs to.
+    roots: HashMap<pg_sys::Oid, pg_sys::Oid>,
     references: Vec<Reference>,
     /// Strongly connected groups, referring tables first.
     groups: Vec<Vec<pg_sys::Oid>>,
@@ -251,8 +297,18 @@ impl Graph {
             .into_iter()
             .map(|group| group.into_iter().map(pg_sys::Oid::from).collect())
             .collect();
+        let tables: HashMap<_, _> = tables.into_iter().map(|table| (table.oid, table)).collect();
+        let references = references
+            .into_iter()
+            .map(|reference| reference.or_restricting(&tables))
+            .collect();
+        let roots = tables
+            .values()
+            .flat_map(|table| table.partitions.iter().map(|part| (part.oid, table.oid)))
+            .collect();
         Self {
-            tables: tables.into_iter().map(|table| (table.oid, table)).collect(),
+            roots,
+            tables,
             references,
             groups,
         }
@@ -261,6 +317,11 @@ impl Graph {
     /// A table of the graph.
     pub fn table(&self, oid: pg_sys::Oid) -> Option<&Table> {
         self.tables.get(&oid)
+    }
+
+    /// The table of the graph that a relation is, or is a partition of.
+    pub fn table_or_root(&self, oid: pg_sys::Oid) -> Option<&Table> {
+        self.table(self.roots.get(&oid).copied().unwrap_or(oid))
     }
 
     /// A managed table, or the failure that says it is not.
@@ -275,7 +336,7 @@ impl Graph {
 
     /// Every OID in the graph.
     pub fn oids(&self) -> HashSet<pg_sys::Oid> {
-        self.tables.keys().copied().collect()
+        self.tables.keys().chain(self.roots.keys()).copied().collect()
     }
 
     /// References out of `child` into a managed table.

@@ -6,23 +6,13 @@ use pgrx::{PgTrigger, pg_sys};
 
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
-use crate::graph::{Graph, Kind, OnDelete, Reference, Table};
+use crate::graph::{Graph, Kind, Reference, Table};
 use crate::session::{Session, with_session};
 use crate::sql::join;
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 /// What a trigger function answers; its errors are raised, never returned.
 pub type TriggerReturn<'a> = Result<Option<Row<'a>>, std::convert::Infallible>;
-
-/// BEFORE DELETE: a managed row goes by `soft_delete` and `purge` only. Also stops a hard delete
-/// that a foreign key of an unmanaged parent carries here; swallowing it would corrupt that key.
-#[pg_trigger]
-fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(only_the_engine(trigger, |table| Failure::PlainDelete {
-        table,
-    }));
-    Ok(trigger.old())
-}
 
 /// BEFORE TRUNCATE: refused, whoever asks.
 #[pg_trigger]
@@ -31,12 +21,17 @@ fn refuse_truncate<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     Ok(None)
 }
 
-/// BEFORE UPDATE when `deleted_at` or `deletion_id` changes: the engine's alone.
+/// BEFORE INSERT of a row that is marked already.
 #[pg_trigger]
-fn protect_state<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(only_the_engine(trigger, |table| {
-        Failure::StateWrittenByHand { table }
-    }));
+fn refuse_marked<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(only_the_engine(trigger));
+    Ok(trigger.new())
+}
+
+/// BEFORE UPDATE of the key of a deleted row, which is how its deletion knows it.
+#[pg_trigger]
+fn keep_key<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(only_the_engine(trigger));
     Ok(trigger.new())
 }
 
@@ -57,9 +52,13 @@ fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     raise_unless_ok(with_session(|session| {
         let child = relation(trigger)?;
         let graph = Graph::current(session)?;
-        let Some(table) = graph.table(child) else {
+        let Some(table) = graph.table_or_root(child) else {
             return Ok(());
         };
+        // What the engine itself makes a row refer to, it has looked at.
+        if EngineWrite::is_to(table.oid) {
+            return Ok(());
+        }
         let (source, values) = new_row(trigger, table)?;
         check_references(session, child, &source, &values)
     }));
@@ -74,18 +73,21 @@ pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outc
     })
 }
 
-fn only_the_engine(
-    trigger: &PgTrigger<'_>,
-    failure: impl FnOnce(String) -> Failure,
-) -> Outcome<()> {
-    if EngineWrite::is_to(relation(trigger)?) {
-        Ok(())
-    } else {
-        Err(failure(shown(trigger)?))
-    }
+fn only_the_engine(trigger: &PgTrigger<'_>) -> Outcome<()> {
+    with_session(|session| {
+        let graph = Graph::current(session)?;
+        let table = graph.table_or_root(relation(trigger)?);
+        match table.filter(|table| !EngineWrite::is_to(table.oid)) {
+            None => Ok(()),
+            Some(table) => Err(Failure::StateWrittenByHand {
+                table: table.shown.clone(),
+            }),
+        }
+    })
 }
 
-fn relation(trigger: &PgTrigger<'_>) -> Outcome<pg_sys::Oid> {
+/// The table whose row or statement fired the trigger; a partition, where it is one.
+pub fn relation(trigger: &PgTrigger<'_>) -> Outcome<pg_sys::Oid> {
     trigger.relid().map_err(protocol)
 }
 
@@ -137,8 +139,8 @@ fn new_row(
     Ok((format!("(SELECT {})", join(columns, ", ")), values))
 }
 
-/// Refuses when a live row of `source` refers to a deleted row of a managed table, through a
-/// reference that cascades or restricts; a declared reference must also find its row at all.
+/// Refuses when a live row of `source` refers to a deleted row of a managed table; a declared
+/// reference must also find its row at all.
 fn check_references(
     session: &mut Session<'_, '_>,
     child: pg_sys::Oid,
@@ -146,18 +148,16 @@ fn check_references(
     values: &[DatumWithOid<'_>],
 ) -> Outcome<()> {
     let graph = Graph::current(session)?;
-    let Some(child) = graph.table(child) else {
+    let relation = child;
+    let Some(child) = graph.table_or_root(relation) else {
         return Ok(());
     };
     for (reference, parent) in graph.references_of(child.oid) {
-        if reference.on_delete == OnDelete::Detach {
-            continue;
-        }
         if reference.deferrable || matches!(reference.kind, Kind::Declared { .. }) {
             lock_parents(session, child, source, reference, parent, values)?;
         }
         if session.exists_now(
-            (child.oid, parent.owner),
+            (relation, parent.owner),
             &orphans(child, source, reference, parent),
             values,
         )? {

@@ -10,29 +10,48 @@
 
 use pgrx::prelude::*;
 
+mod cascade;
 mod catalog;
 mod conflict;
 mod deletion;
+mod detached;
 mod engine_write;
 mod error;
+mod executor;
 mod graph;
 mod guard;
 mod held;
 mod manage;
+mod marking;
+mod nodes;
+mod planner;
+mod policy;
 mod presign;
 mod purge;
 mod reference;
 mod restore;
 mod rights;
 mod root_row;
+mod row_address;
 mod rules;
 mod session;
 mod soft_delete;
 mod sql;
 mod storage;
 mod subtransaction;
+mod triggers;
+mod visible;
 
 pgrx::pg_module_magic!();
+
+/// Run once in a backend, when it loads the library: with its first call of a function of
+/// Keepsake's, or at its start where `session_preload_libraries` names the library.
+#[pg_guard]
+extern "C-unwind" fn _PG_init() {
+    executor::install();
+    planner::install();
+    marking::install();
+}
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(

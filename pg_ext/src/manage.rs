@@ -9,14 +9,17 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
-use crate::session::{Session, first_column, with_session};
-use crate::sql::{Ident, join};
+use crate::policy::OnPlainDelete;
+use crate::session::{Session, with_session};
+use crate::triggers;
 
 const DESCRIBE: &str = include_str!("../sql/describe_table.sql");
 
 /// Gives `table` to Keepsake: adds `deleted_at` and `deletion_id`, the index and triggers that
-/// soft deletion needs, and registers how long its deleted rows are kept. A second call mends
-/// what is missing and changes nothing else. Only the table's owner may call it.
+/// soft deletion needs, and registers how long its deleted rows are kept (30 days, unless given)
+/// and what a plain DELETE does: `convert` it to a soft delete (the default), `reject` it, or
+/// `allow` it to remove live rows for good. A second call mends what is missing and changes what is
+/// given. Only the table's owner may call it.
 ///
 /// # Errors
 /// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
@@ -24,9 +27,13 @@ const DESCRIBE: &str = include_str!("../sql/describe_table.sql");
 fn manage(
     relation: Option<PgRelation>,
     retention: default!(Option<Interval>, "NULL"),
+    on_delete: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let oid = oid_of(required(relation, "relation")?);
-    Ok(with_session(|session| take_on(session, oid, retention))?)
+    let policy = on_delete.map(OnPlainDelete::parse).transpose()?;
+    Ok(with_session(|session| {
+        take_on(session, oid, retention, policy)
+    })?)
 }
 
 /// Takes `table` back from Keepsake: triggers, index and the two columns go.
@@ -62,10 +69,12 @@ fn take_on(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
     retention: Option<Interval>,
+    policy: Option<OnPlainDelete>,
 ) -> Outcome<()> {
     let found = describe(session, oid)?;
     found.check_safe()?;
     register(session, oid, retention)?;
+    let policy = set_policy(session, oid, policy)?;
     catalog::invalidate(oid);
     if found.state_columns.is_empty() {
         let name = Graph::current(session)?
@@ -82,10 +91,10 @@ fn take_on(
     let table = graph.managed(session, oid)?;
     refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
-    add_state_triggers(session, table)?;
-    add_reference_guards(session, &graph, table)?;
+    triggers::guard_state(session, table, policy)?;
+    triggers::guard_references(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
-        add_reference_guards(session, &graph, child)?;
+        triggers::guard_references(session, &graph, child)?;
     }
     catalog::invalidate(oid);
     Ok(())
@@ -108,16 +117,17 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     if !held.is_empty() {
         return Err(Failure::HoldsDeletedRows { table: found.shown });
     }
-    let triggers: Vec<String> = first_column(session.catalog(OWN_TRIGGERS, &[oid.into()])?)?;
-    for trigger in triggers {
-        session.as_caller(&format!("DROP TRIGGER {} ON {name}", Ident(trigger)), &[])?;
-    }
+    triggers::drop_all(session, table)?;
     session.registry(
         "DELETE FROM keepsake.bound_storage WHERE relation = $1",
         &[oid.into()],
     )?;
     session.registry(
         "DELETE FROM keepsake.declared_reference WHERE $1 IN (child, parent)",
+        &[oid.into()],
+    )?;
+    session.registry(
+        "DELETE FROM keepsake.reference_override WHERE child = $1",
         &[oid.into()],
     )?;
     session.registry(
@@ -134,10 +144,6 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     Ok(())
 }
 
-const OWN_TRIGGERS: &str = "
-    SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-    WHERE t.tgrelid = $1 AND p.pronamespace = 'keepsake'::regnamespace";
-
 /// What the catalog says of a table, before it is in the graph.
 pub struct Description {
     /// The name as the caller would write it.
@@ -146,13 +152,14 @@ pub struct Description {
     pub managed: bool,
     kind: String,
     persistence: String,
+    is_partition: bool,
     inherits: bool,
     owned: bool,
     has_key: bool,
     is_system: bool,
     state_columns: Vec<String>,
     cascading_parent: Option<String>,
-    partitioned_child: Option<String>,
+    partition_trouble: Option<String>,
 }
 
 /// Describes `table`.
@@ -167,13 +174,14 @@ pub fn describe(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Descri
         managed: flag("managed")?,
         kind: text(&row, "kind")?.unwrap_or_default(),
         persistence: text(&row, "persistence")?.unwrap_or_default(),
+        is_partition: flag("is_partition")?,
         inherits: flag("inherits")?,
         owned: flag("owned")?,
         has_key: flag("has_key")?,
         is_system: flag("is_system")?,
         state_columns: row.get_by_name("state_columns")?.unwrap_or_default(),
         cascading_parent: text(&row, "cascading_parent")?,
-        partitioned_child: text(&row, "partitioned_child")?,
+        partition_trouble: text(&row, "partition_trouble")?,
     })
 }
 
@@ -217,10 +225,20 @@ impl Description {
                 "It belongs to PostgreSQL or to keepsake itself.".to_owned(),
                 "Manage a table of your own.".to_owned(),
             ))
-        } else if self.kind != "r" || self.inherits {
+        } else if self.is_partition {
             Some((
-                "Only ordinary tables without partitions or inheritance can be managed: triggers of a parent do not fire for its partitions' rows.".to_owned(),
-                "Manage a plain table.".to_owned(),
+                "It is a partition.".to_owned(),
+                "Manage the partitioned table that it belongs to.".to_owned(),
+            ))
+        } else if !matches!(self.kind.as_str(), "r" | "p") || self.inherits {
+            Some((
+                "It is no table, or inherits: triggers, keys and foreign keys of a parent do not hold for rows of tables that inherit from it.".to_owned(),
+                "Manage a plain or a partitioned table.".to_owned(),
+            ))
+        } else if let Some(trouble) = &self.partition_trouble {
+            Some((
+                trouble.clone(),
+                "Move what concerns one partition to the partitioned table.".to_owned(),
             ))
         } else if !self.has_key {
             Some((
@@ -246,12 +264,7 @@ impl Description {
                 ),
             ))
         } else {
-            self.partitioned_child.as_ref().map(|child| {
-                (
-                    format!("The partitioned table {child} refers to it, and its partitions cannot be guarded."),
-                    "Drop that foreign key, or refer from a plain table.".to_owned(),
-                )
-            })
+            None
         };
         match refusal {
             None => Ok(()),
@@ -286,6 +299,23 @@ fn register(
         &[oid.into(), retention_argument(retention)],
     )?;
     Ok(())
+}
+
+/// Registers what a plain DELETE does, when given, and answers with what it does now.
+fn set_policy(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    policy: Option<OnPlainDelete>,
+) -> Outcome<OnPlainDelete> {
+    let name = session
+        .registry(
+            "UPDATE keepsake.managed_table SET on_delete = coalesce($2, on_delete) WHERE relation = $1
+             RETURNING on_delete",
+            &[oid.into(), policy.map(OnPlainDelete::name).into()],
+        )?
+        .first()
+        .get_one::<String>()?;
+    OnPlainDelete::parse(name.as_deref().unwrap_or_default())
 }
 
 fn retention_argument(retention: Option<Interval>) -> DatumWithOid<'static> {
@@ -324,98 +354,5 @@ fn add_index(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
         );
         session.as_caller(&sql, &[])?;
     }
-    Ok(())
-}
-
-fn add_state_triggers(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
-    // The key of a deleted row is how its deletion knows it.
-    let key_moved = any_differs(table.key.iter().map(|column| &column.name));
-    let marks_moved = any_differs(&["deleted_at", "deletion_id"].map(|name| Ident(name.into())));
-    let changed = format!("{marks_moved} OR (OLD.deletion_id IS NOT NULL AND ({key_moved}))");
-    add_trigger(
-        session,
-        table,
-        "keepsake_refuse_delete",
-        "BEFORE DELETE",
-        "FOR EACH ROW",
-        "keepsake.refuse_delete",
-    )?;
-    add_trigger(
-        session,
-        table,
-        "keepsake_refuse_truncate",
-        "BEFORE TRUNCATE",
-        "FOR EACH STATEMENT",
-        "keepsake.refuse_truncate",
-    )?;
-    add_trigger(
-        session,
-        table,
-        "keepsake_insert_live",
-        "BEFORE INSERT",
-        "FOR EACH ROW WHEN (NEW.deleted_at IS NOT NULL OR NEW.deletion_id IS NOT NULL)",
-        "keepsake.protect_state",
-    )?;
-    add_trigger(
-        session,
-        table,
-        "keepsake_protect_state",
-        "BEFORE UPDATE",
-        &format!("FOR EACH ROW WHEN ({changed})"),
-        "keepsake.protect_state",
-    )
-}
-
-/// The triggers that keep live rows from referring to deleted ones; on any table that refers to a
-/// managed one, managed itself or not. Made anew each time, since its references may have changed.
-pub fn add_reference_guards(
-    session: &mut Session<'_, '_>,
-    graph: &Graph,
-    child: &Table,
-) -> Outcome<()> {
-    let mut references = graph.references_of(child.oid).peekable();
-    if references.peek().is_none() {
-        return Ok(());
-    }
-    let moved = any_differs(references.flat_map(|(reference, _)| reference.child_columns()));
-    add_trigger(
-        session,
-        child,
-        "keepsake_guard_insert",
-        "AFTER INSERT",
-        "REFERENCING NEW TABLE AS keepsake_new FOR EACH STATEMENT",
-        "keepsake.guard_insert",
-    )?;
-    add_trigger(
-        session,
-        child,
-        "keepsake_guard_update",
-        "AFTER UPDATE",
-        &format!("FOR EACH ROW WHEN ({moved})"),
-        "keepsake.guard_update",
-    )
-}
-
-/// The condition, for a row trigger of an UPDATE, that one of the columns changes.
-pub fn any_differs<'a>(columns: impl IntoIterator<Item = &'a Ident>) -> String {
-    let terms = columns
-        .into_iter()
-        .map(|column| format!("OLD.{column} IS DISTINCT FROM NEW.{column}"));
-    join(terms, " OR ")
-}
-
-/// Creates or replaces one of Keepsake's triggers.
-pub fn add_trigger(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    name: &str,
-    event: &str,
-    granularity: &str,
-    function: &str,
-) -> Outcome<()> {
-    session.as_caller(
-        &format!("CREATE OR REPLACE TRIGGER {name} {event} ON {} {granularity} EXECUTE FUNCTION {function}()", table.name),
-        &[],
-    )?;
     Ok(())
 }

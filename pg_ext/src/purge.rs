@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
-use crate::graph::{Graph, OnDelete, Table};
+use crate::graph::{Graph, Table};
 use crate::session::{Session, first_column, with_session};
 use crate::subtransaction::attempt;
 
@@ -375,7 +375,7 @@ fn purge_rows(
 fn unreferred(graph: &Graph, table: &Table) -> Outcome<String> {
     graph
         .references_to(table.oid)
-        .filter(|(reference, _)| reference.on_delete != OnDelete::Detach)
+        .filter(|(reference, _)| !reference.on_delete.detaches())
         .map(|(reference, child)| {
             reference.check_readable(child, table)?;
             let (rows, joins) = (child.rows(), reference.joins("c", "t"));

@@ -7,8 +7,9 @@ use pgrx::prelude::*;
 use crate::catalog;
 use crate::error::{Failure, Outcome};
 use crate::graph::Graph;
-use crate::manage::{add_reference_guards, describe, describe_managed, oid_of};
+use crate::manage::{describe, describe_managed, oid_of};
 use crate::session::{Session, with_session};
+use crate::triggers;
 
 /// Declares that rows of `child` whose `type_column` is `type_value` refer, by `id_column`, to the
 /// primary key of `parent`. From then on such a row needs a live parent, goes with it when it is
@@ -51,7 +52,7 @@ fn guard_references(child: PgRelation) -> Result<(), ErrorReport> {
         let Some(table) = graph.table(oid) else {
             return Ok(());
         };
-        add_reference_guards(session, &graph, table)?;
+        triggers::guard_references(session, &graph, table)?;
         crate::guard::check_existing(session, oid)
     })?)
 }
@@ -108,6 +109,6 @@ fn declare(
     catalog::invalidate(parent);
     let graph = Graph::current(session)?;
     let table = graph.managed(session, child)?;
-    add_reference_guards(session, &graph, table)?;
+    triggers::guard_references(session, &graph, table)?;
     crate::guard::check_existing(session, child)
 }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::conflict::{self, Conflict};
 use crate::deletion::{self, Deletion, State};
+use crate::detached;
 use crate::error::{Failure, Outcome};
-use crate::graph::{Graph, OnDelete, Table};
+use crate::graph::{Graph, Table};
 use crate::held::Held;
 use crate::session::{Session, with_session};
 
@@ -101,6 +102,7 @@ fn run(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
         passed.extend(pass_on(session, table, id, &held)?);
         restored.extend(revive(session, table, id)?);
     }
+    detached::put_back(session, &graph, id)?;
     session.registry(
         "UPDATE keepsake.deletion SET state = 'restored', settled_at = now() WHERE id = $1",
         &[id.into()],
@@ -128,7 +130,7 @@ fn lock_parents(
 ) -> Outcome<()> {
     for child in tables.iter().flatten() {
         for (reference, parent) in graph.references_of(child.oid) {
-            if reference.on_delete == OnDelete::Detach {
+            if reference.on_delete.detaches() {
                 continue;
             }
             reference.check_readable(child, parent)?;

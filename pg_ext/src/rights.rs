@@ -3,11 +3,29 @@
 //! extension's owner, and the caller's own rights are checked on the root of the operation.
 //! <https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/utils/adt/ri_triggers.c>
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_int};
 
 use pgrx::pg_sys;
 
 use crate::sql::Ident;
+
+thread_local! {
+    /// How many [`ActingAs`] are alive.
+    static ACTING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What both a foreign key's action and the engine run under.
+const FLAGS: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
+
+/// Whether what runs now carries out a foreign key's action. The engine, and so the triggers that
+/// its writes fire, runs under the same flags: there `reads_like_one` tells them apart.
+pub fn in_foreign_key_action(reads_like_one: bool) -> bool {
+    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+    // SAFETY: reads backend-local variables into live locals.
+    unsafe { pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context) };
+    context as u32 & FLAGS == FLAGS && (reads_like_one || ACTING.get() == 0)
+}
 
 /// Runs as another role until dropped.
 #[derive(Debug)]
@@ -24,15 +42,16 @@ impl ActingAs {
         // to live locals. Transaction abort resets the same variables should Drop be skipped.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
-            let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
-            pg_sys::SetUserIdAndSecContext(role, context | flags as c_int);
+            pg_sys::SetUserIdAndSecContext(role, context | FLAGS as c_int);
         }
+        ACTING.set(ACTING.get() + 1);
         Self { user, context }
     }
 }
 
 impl Drop for ActingAs {
     fn drop(&mut self) {
+        ACTING.set(ACTING.get().saturating_sub(1));
         // SAFETY: restores what `role` read from the same variables.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
     }

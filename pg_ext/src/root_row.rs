@@ -152,6 +152,33 @@ fn read(row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
     })
 }
 
+/// Refuses unless the caller may delete every row of `deletion` in its root's table, whose marks
+/// their own UPDATE has set: the privilege, and the table's DELETE policies.
+pub fn may_delete_all(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+    rows: usize,
+) -> Outcome<()> {
+    may_delete(session, table)?;
+    let policies = delete_policies(session, table)?;
+    if policies == "true" {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {policies}",
+        table.rows()
+    );
+    let may = session.as_caller(&sql, &[deletion.into()])?.first();
+    if may.get_one::<i64>()? == i64::try_from(rows).ok() {
+        Ok(())
+    } else {
+        Err(Failure::MayNotDelete {
+            table: table.shown.clone(),
+        })
+    }
+}
+
 fn may_delete(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
     let may = session.catalog(
         "SELECT has_table_privilege($1, 'DELETE')",

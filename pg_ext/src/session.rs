@@ -155,6 +155,29 @@ impl<'conn> Session<'_, 'conn> {
         Ok(self.client.update(sql, None, args)?)
     }
 
+    /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows
+    /// on in windows, so that however many there are they are not in memory at once.
+    pub fn write_in_windows(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+        window: i64,
+        mut each: impl FnMut(&mut Self, SpiTupleTable<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let _rights = ActingAs::role(table.owner);
+        let _path = PinnedPath::of(&table.name.schema);
+        let _open = EngineWrite::to(table.oid);
+        let mut returned = self.client.try_open_cursor_mut(sql, args)?;
+        loop {
+            let rows = returned.fetch(window)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            each(self, rows)?;
+        }
+    }
+
     /// Whether `sql` finds a row when it looks at what is committed *now*, not at what the
     /// transaction's snapshot shows: the same newest snapshot that `ri_triggers.c` gives to
     /// foreign-key checks under REPEATABLE READ and SERIALIZABLE. Runs as `owner`.

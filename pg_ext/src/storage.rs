@@ -10,9 +10,10 @@ use crate::catalog;
 use crate::error::{Failure, Outcome, raise_unless_ok, required};
 use crate::graph::Graph;
 use crate::guard::TriggerReturn;
-use crate::manage::{add_trigger, any_differs, describe_managed, oid_of};
+use crate::manage::{describe_managed, oid_of};
 use crate::session::{Session, with_session};
 use crate::sql::Ident;
+use crate::triggers::{self, Trigger, any_differs};
 
 /// Binds `table` to the bucket: `key_column` (text, under a unique index) names the object of each
 /// row. `writable_until` names a timestamptz column that says until when a signed upload URL may
@@ -70,23 +71,21 @@ fn bind(
     catalog::invalidate(oid);
     let graph = Graph::current(session)?;
     let table = graph.managed(session, oid)?;
-    add_trigger(
-        session,
-        table,
-        "keepsake_enqueue_objects",
-        "AFTER DELETE",
-        "REFERENCING OLD TABLE AS keepsake_old FOR EACH STATEMENT",
-        "keepsake.enqueue_objects",
-    )?;
-    let key = Ident(key.to_owned());
-    add_trigger(
-        session,
-        table,
-        "keepsake_keep_key",
-        "BEFORE UPDATE",
-        &format!("FOR EACH ROW WHEN ({})", any_differs([&key])),
-        "keepsake.refuse_new_key",
-    )
+    let gone = Trigger {
+        name: "keepsake_enqueue_objects",
+        event: "AFTER DELETE",
+        clause: "REFERENCING OLD TABLE AS keepsake_old FOR EACH STATEMENT",
+        function: "enqueue_objects",
+    };
+    triggers::add_everywhere(session, table, gone)?;
+    let moved = any_differs([&Ident(key.to_owned())]);
+    let kept = Trigger {
+        name: "keepsake_keep_key",
+        event: "BEFORE UPDATE",
+        clause: &format!("FOR EACH ROW WHEN ({moved})"),
+        function: "refuse_new_key",
+    };
+    triggers::add(session, &table.name, kept)
 }
 
 /// AFTER DELETE on a bound table: the objects of the rows that went, into the outbox.

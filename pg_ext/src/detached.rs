@@ -1,0 +1,295 @@
+//! References that let go of a deleted row: `ON DELETE SET NULL` and `SET DEFAULT`, done at once as
+//! PostgreSQL would, and put back by a restore.
+//!
+//! What a row referred to is kept in `keepsake.detached`, as JSON: one table for the columns of
+//! every type there is. The settings under which values are printed and read are pinned, so that
+//! each comes back as it was.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::SpiTupleTable;
+use pgrx::{JsonB, Uuid, pg_sys};
+
+use crate::cascade::Removed;
+use crate::error::{Failure, Outcome};
+use crate::graph::{Graph, OnDelete, Reference, Table};
+use crate::session::Session;
+use crate::sql::{Ident, Literal, join};
+
+/// Rows that are remembered or put back in one go.
+const WINDOW: i64 = 1000;
+
+/// Makes every row, live or deleted, let go of what the deletion removed, where its reference says
+/// SET NULL or SET DEFAULT.
+pub fn detach(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    removed: &Removed,
+    deletion: Uuid,
+) -> Outcome<()> {
+    for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
+        for (reference, child) in graph.references_to(parent.oid) {
+            if reference.on_delete.detaches() {
+                reference.check_readable(child, parent)?;
+                detach_along(session, reference, child, parent, deletion)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Locks the referring rows, then changes them: two statements, as the cascade does it.
+fn detach_along(
+    session: &mut Session<'_, '_>,
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let referring = format!(
+        "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+        parents = parent.rows(),
+        children = child.rows(),
+        joins = reference.joins("c", "p"),
+    );
+    let lock = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM {referring} ORDER BY {key} FOR UPDATE OF c) AS locked",
+        key = child.key_columns("c"),
+    );
+    let locked = session.as_owner(child, &lock, &[deletion.into()])?;
+    if locked.first().get_one::<i64>()? == Some(0) {
+        return Ok(());
+    }
+    let value = match reference.on_delete {
+        OnDelete::SetDefault => "DEFAULT",
+        _ => "NULL",
+    };
+    let set = reference
+        .detached_columns
+        .iter()
+        .map(|column| format!("{column} = {value}"));
+    let change = format!(
+        "UPDATE {children} AS c SET {set}
+         FROM (SELECT c.tableoid AS relation, c.ctid AS row, {old} AS old FROM {referring}) AS o
+         WHERE c.ctid OPERATOR(pg_catalog.=) o.row AND c.tableoid OPERATOR(pg_catalog.=) o.relation
+         RETURNING {key}, o.old, {new}",
+        children = child.rows(),
+        set = join(set, ", "),
+        old = as_object("c", reference.child_columns()),
+        key = child.key_json("c"),
+        new = as_object("c", reference.child_columns()),
+    );
+    session.write_in_windows(child, &change, &[deletion.into()], WINDOW, |session, rows| {
+        let [mut keys, mut old, mut new] = [const { Vec::new() }; 3];
+        for row in rows {
+            keys.push(row.get::<JsonB>(1)?);
+            old.push(row.get::<JsonB>(2)?);
+            new.push(row.get::<JsonB>(3)?);
+        }
+        if reference.on_delete == OnDelete::SetDefault {
+            refuse_dead_default(session, reference, child, parent, &new)?;
+        }
+        session.registry(
+            "INSERT INTO keepsake.detached (deletion_id, relation, reference, row_key, old_values, new_values)
+             SELECT $1, $2, $3::text::name, k, o, n FROM unnest($4, $5, $6) AS r (k, o, n)",
+            &[
+                deletion.into(),
+                child.oid.into(),
+                reference.name.as_str().into(),
+                keys.into(),
+                old.into(),
+                new.into(),
+            ],
+        )?;
+        Ok(())
+    })
+}
+
+/// The default must not refer to a deleted row either; that it refers to a row at all is what the
+/// foreign key checks.
+fn refuse_dead_default(
+    session: &mut Session<'_, '_>,
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    new: &[Option<JsonB>],
+) -> Outcome<()> {
+    let sql = format!(
+        "SELECT 1 FROM pg_catalog.unnest($1) AS d (new),
+                       LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.new) AS n,
+                       {parents} AS p
+         WHERE {joins} AND p.deletion_id IS NOT NULL LIMIT 1",
+        child = child.name,
+        parents = parent.rows(),
+        joins = reference.joins("n", "p"),
+    );
+    let new: Vec<Option<JsonB>> = new
+        .iter()
+        .map(|values| values.as_ref().map(|values| JsonB(values.0.clone())))
+        .collect();
+    if session.as_owner(child, &sql, &[new.into()])?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::DeadParent {
+        child: child.shown.clone(),
+        parent: parent.shown.clone(),
+        reference: reference.name.clone(),
+    })
+}
+
+fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
+    let pairs = columns
+        .into_iter()
+        .map(|column| format!("{}, {row}.{column}", Literal(&column.0)));
+    format!("pg_catalog.jsonb_build_object({})", join(pairs, ", "))
+}
+
+/// Puts back what the deletion made rows let go of, once its own rows are live again. A row that
+/// has been given another value since keeps it. What referred to a row that passed to another
+/// deletion, or that stays deleted, waits with that row.
+pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) -> Outcome<()> {
+    let parts: Vec<(pg_sys::Oid, String)> = session
+        .registry(
+            "SELECT DISTINCT relation::oid, reference::text FROM keepsake.detached WHERE deletion_id = $1 ORDER BY 1, 2",
+            &[deletion.into()],
+        )?
+        .map(|row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or_default())))
+        .collect::<Outcome<_>>()?;
+    for (child, name) in parts {
+        // A table or key that was dropped since has nothing to be put back.
+        let found = graph.table(child).and_then(|child| {
+            let mut references = graph.references_of(child.oid);
+            let (reference, parent) = references.find(|(reference, _)| reference.name == name)?;
+            Some((child, reference, parent))
+        });
+        if let Some((child, reference, parent)) = found {
+            put_back_along(session, reference, child, parent, deletion)?;
+        }
+    }
+    Ok(())
+}
+
+/// One window of what is remembered, as arguments: ids, keys, old and new values.
+const READ: &str = "
+    SELECT max(id), array_agg(id), array_agg(row_key), array_agg(old_values), array_agg(new_values)
+    FROM (SELECT * FROM keepsake.detached
+          WHERE deletion_id = $1 AND relation = $2 AND reference = $3::text::name AND id > $4
+          ORDER BY id LIMIT $5) AS part";
+
+fn put_back_along(
+    session: &mut Session<'_, '_>,
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let mut last = 0;
+    loop {
+        let part: [DatumWithOid<'_>; 5] = [
+            deletion.into(),
+            child.oid.into(),
+            reference.name.as_str().into(),
+            last.into(),
+            WINDOW.into(),
+        ];
+        let read = session.registry(READ, &part)?.first();
+        let Some(max) = read.get_one::<i64>()? else {
+            return Ok(());
+        };
+        last = max;
+        let argument = |ordinal, type_oid| -> Outcome<DatumWithOid<'static>> {
+            let datum = read.get_datum_by_ordinal(ordinal)?;
+            // SAFETY: the query above gives its columns these types, and its result is in the
+            // memory of the SPI connection, which these arguments do not outlive.
+            Ok(datum.map_or_else(
+                || DatumWithOid::null_oid(type_oid),
+                |datum| unsafe { DatumWithOid::new(datum, type_oid) },
+            ))
+        };
+        let ids = || argument(2, pg_sys::INT8ARRAYOID);
+        let json = |ordinal| argument(ordinal, pg_sys::JSONBARRAYOID);
+        session.as_owner(parent, &lock_sql(reference, child, parent), &[json(4)?])?;
+        let live = put_back_sql(reference, child, parent);
+        session.write(child, &live, &[json(3)?, json(4)?, json(5)?])?;
+        let waiting = waiting_sql(reference, child, parent);
+        let waiting = session.as_owner(child, &waiting, &[ids()?, json(4)?])?;
+        settle(session, ids()?, waiting)?;
+    }
+}
+
+/// Locks what is referred to, as a foreign key's check would: nobody deletes it between the look at
+/// it and the commit.
+fn lock_sql(reference: &Reference, child: &Table, parent: &Table) -> String {
+    format!(
+        "SELECT 1 FROM {parents} AS p WHERE EXISTS (
+             SELECT FROM pg_catalog.unnest($1) AS d (old), LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.old) AS o
+             WHERE {joins})
+         ORDER BY {key} FOR KEY SHARE OF p",
+        parents = parent.rows(),
+        child = child.name,
+        joins = reference.joins_by_parent_key("o", "p"),
+        key = parent.key_columns("p"),
+    )
+}
+
+/// Sets the referring columns of the rows that still have what the deletion gave them, where what
+/// they referred to is live.
+fn put_back_sql(reference: &Reference, child: &Table, parent: &Table) -> String {
+    let set = reference
+        .detached_columns
+        .iter()
+        .map(|column| format!("{column} = o.{column}"));
+    let same_key = child.key.iter().map(|key| {
+        let (name, equals) = (&key.name, &key.equals);
+        format!("c.{name} {equals} k.{name}")
+    });
+    format!(
+        "UPDATE {children} AS c SET {set}
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d (key, old, new),
+              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.key) AS k,
+              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.old) AS o,
+              {parents} AS p
+         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new",
+        children = child.rows(),
+        parents = parent.rows(),
+        name = child.name,
+        set = join(set, ", "),
+        joins = reference.joins("o", "p"),
+        same_key = join(same_key, " AND "),
+        now = as_object("c", reference.child_columns()),
+    )
+}
+
+/// Which of the remembered references point to a row that is deleted still, and by which deletion.
+fn waiting_sql(reference: &Reference, child: &Table, parent: &Table) -> String {
+    format!(
+        "SELECT d.id, p.deletion_id
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d (id, old),
+              LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.old) AS o,
+              {parents} AS p
+         WHERE {joins} AND p.deletion_id IS NOT NULL",
+        child = child.name,
+        parents = parent.rows(),
+        joins = reference.joins("o", "p"),
+    )
+}
+
+/// Forgets what has been put back, and lets the rest wait with the deletions that still hold what
+/// they point to.
+fn settle(
+    session: &mut Session<'_, '_>,
+    all: DatumWithOid<'_>,
+    waiting: SpiTupleTable<'_>,
+) -> Outcome<()> {
+    let (mut ids, mut holders) = (Vec::new(), Vec::new());
+    for row in waiting {
+        ids.push(row.get::<i64>(1)?);
+        holders.push(row.get::<Uuid>(2)?);
+    }
+    session.registry(
+        "WITH done AS (DELETE FROM keepsake.detached WHERE id = ANY ($1) AND id <> ALL ($2))
+         UPDATE keepsake.detached AS d SET deletion_id = w.holder
+         FROM unnest($2, $3) AS w (id, holder) WHERE d.id = w.id AND d.deletion_id <> w.holder",
+        &[all, ids.into(), holders.into()],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Which statements are running in this backend, innermost last, and what each writes to.
+//!
+//! PostgreSQL's executor is hooked for three things that a trigger cannot know by itself: whether
+//! an UPDATE is a converted DELETE, whether a row is deleted because an UPDATE moves it to another
+//! partition, and whether a write is the engine's own or that of a trigger that the engine's write
+//! has fired.
+
+use std::cell::RefCell;
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+
+use crate::nodes::pointers;
+
+/// What a statement does to the rows of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A plain UPDATE.
+    Update,
+    /// An UPDATE that the planner made of a DELETE: its rights and policies are those of the DELETE.
+    ConvertedDelete,
+    /// A DELETE, or anything else.
+    Other,
+}
+
+struct Statement {
+    writes: Vec<(pg_sys::Oid, Write)>,
+    foreign_key_action: bool,
+}
+
+thread_local! {
+    static RUNNING: RefCell<Vec<Statement>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many statements are running, one within the other.
+pub fn depth() -> usize {
+    RUNNING.with_borrow(Vec::len)
+}
+
+/// What the innermost statement does to the first relation for which `concerned` says yes.
+pub fn current_write(concerned: impl Fn(pg_sys::Oid) -> bool) -> Option<Write> {
+    RUNNING.with_borrow(|running| {
+        let writes = &running.last()?.writes;
+        let found = writes.iter().find(|(relation, _)| concerned(*relation));
+        found.map(|(_, write)| *write)
+    })
+}
+
+/// Whether the innermost statement reads like one that carries out a foreign key's action.
+pub fn reads_like_a_foreign_key_action() -> bool {
+    RUNNING.with_borrow(|running| running.last().is_some_and(|last| last.foreign_key_action))
+}
+
+/// Whether a statement's text is of the form that `ri_triggers.c` gives a cascaded DELETE.
+pub fn is_foreign_key_action(text: &CStr) -> bool {
+    let text = text.to_bytes();
+    let marker = b" WHERE $1 OPERATOR(";
+    text.starts_with(b"DELETE FROM ") && text.windows(marker.len()).any(|part| part == marker)
+}
+
+/// The plan's writes: at the top of it, and of the WITH queries beside it.
+fn writes(plan: &pg_sys::PlannedStmt) -> Vec<(pg_sys::Oid, Write)> {
+    if plan.commandType == pg_sys::CmdType::CMD_SELECT && !plan.hasModifyingCTE {
+        return Vec::new();
+    }
+    // SAFETY: a plan's subplans are a list of plans, or none of them (NULL).
+    let subplans = unsafe { pointers::<pg_sys::Plan>(plan.subplans) };
+    subplans
+        .chain([plan.planTree])
+        .filter_map(|node| write(plan, node))
+        .collect()
+}
+
+fn write(plan: &pg_sys::PlannedStmt, node: *mut pg_sys::Plan) -> Option<(pg_sys::Oid, Write)> {
+    // SAFETY: the node is part of the plan; its tag says that it is a ModifyTable before it is
+    // read as one. A nominal relation is an index into the plan's range table.
+    unsafe {
+        if node.is_null() || !pgrx::is_a(node.cast(), pg_sys::NodeTag::T_ModifyTable) {
+            return None;
+        }
+        let modify = &*node.cast::<pg_sys::ModifyTable>();
+        let entry = pg_sys::rt_fetch(modify.nominalRelation, plan.rtable);
+        let rights = required_rights(plan, entry);
+        let deletes = u64::from(rights) & u64::from(pg_sys::ACL_DELETE) != 0;
+        let updates = u64::from(rights) & u64::from(pg_sys::ACL_UPDATE) != 0;
+        let write = match modify.operation {
+            pg_sys::CmdType::CMD_UPDATE if deletes && !updates => Write::ConvertedDelete,
+            pg_sys::CmdType::CMD_UPDATE => Write::Update,
+            _ => Write::Other,
+        };
+        Some(((*entry).relid, write))
+    }
+}
+
+/// The rights on a relation that the executor has checked.
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+unsafe fn required_rights(
+    _plan: &pg_sys::PlannedStmt,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> pg_sys::AclMode {
+    // SAFETY: the caller gives an entry of the plan's range table.
+    unsafe { (*entry).requiredPerms }
+}
+
+/// The rights on a relation that the executor has checked.
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+unsafe fn required_rights(
+    plan: &pg_sys::PlannedStmt,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> pg_sys::AclMode {
+    // SAFETY: the caller gives an entry of the plan's range table; its index, counted from 1, is
+    // into the plan's list of permissions, and 0 for an entry without any.
+    unsafe {
+        let index = (*entry).perminfoindex as usize;
+        let info = index.checked_sub(1).and_then(|index| {
+            pointers::<pg_sys::RTEPermissionInfo>(plan.permInfos).nth(index)
+        });
+        info.map_or(0, |info| (*info).requiredPerms)
+    }
+}
+
+/// Runs `work` with the statement on the stack, however it ends.
+fn while_running<R>(query: *mut pg_sys::QueryDesc, work: impl FnOnce() -> R) -> R {
+    struct Pop(usize);
+    impl Drop for Pop {
+        fn drop(&mut self) {
+            RUNNING.with_borrow_mut(|running| running.truncate(self.0));
+        }
+    }
+    // SAFETY: the executor calls its hooks with a query that has a plan and a text.
+    let statement = unsafe {
+        let plan = &*(*query).plannedstmt;
+        let text = (*query).sourceText;
+        Statement {
+            writes: writes(plan),
+            foreign_key_action: plan.commandType == pg_sys::CmdType::CMD_DELETE
+                && !text.is_null()
+                && is_foreign_key_action(CStr::from_ptr(text)),
+        }
+    };
+    let _pop = RUNNING.with_borrow_mut(|running| {
+        running.push(statement);
+        Pop(running.len() - 1)
+    });
+    work()
+}
+
+static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
+static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
+static mut NEXT_FINISH: pg_sys::ExecutorFinish_hook_type = None;
+
+/// Hooks the executor; once in a backend's life.
+pub fn install() {
+    // SAFETY: called from `_PG_init`, before any other code of this library, in a process of one
+    // thread; whatever was hooked before is called in turn.
+    unsafe {
+        NEXT_START = pg_sys::ExecutorStart_hook;
+        NEXT_RUN = pg_sys::ExecutorRun_hook;
+        NEXT_FINISH = pg_sys::ExecutorFinish_hook;
+        pg_sys::ExecutorStart_hook = Some(start);
+        pg_sys::ExecutorRun_hook = Some(run);
+        pg_sys::ExecutorFinish_hook = Some(finish);
+    }
+}
+
+/// A converted DELETE is a DELETE to whoever sent it: what the executor reports when it has run is
+/// this operation (`ProcessQuery` in pquery.c).
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
+    // SAFETY: passes on what the executor gave; the query and its plan outlive the call.
+    unsafe {
+        match NEXT_START {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, flags)),
+            None => pg_sys::standard_ExecutorStart(query, flags),
+        }
+        let plan = &*(*query).plannedstmt;
+        let converted = plan.commandType == pg_sys::CmdType::CMD_UPDATE
+            && write(plan, plan.planTree)
+                .is_some_and(|(_, write)| write == Write::ConvertedDelete);
+        if converted {
+            (*query).operation = pg_sys::CmdType::CMD_DELETE;
+        }
+    }
+}
+
+#[cfg(not(feature = "pg18"))]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    // SAFETY: passes on what the executor gave.
+    while_running(query, || unsafe {
+        match NEXT_RUN {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, direction, count, once)),
+            None => pg_sys::standard_ExecutorRun(query, direction, count, once),
+        }
+    });
+}
+
+#[cfg(feature = "pg18")]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    // SAFETY: passes on what the executor gave.
+    while_running(query, || unsafe {
+        match NEXT_RUN {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, direction, count)),
+            None => pg_sys::standard_ExecutorRun(query, direction, count),
+        }
+    });
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: passes on what the executor gave.
+    while_running(query, || unsafe {
+        match NEXT_FINISH {
+            Some(next) => pg_guard_ffi_boundary(|| next(query)),
+            None => pg_sys::standard_ExecutorFinish(query),
+        }
+    });
+}

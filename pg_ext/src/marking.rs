@@ -1,0 +1,416 @@
+//! Deletions that a plain statement makes: a `DELETE` that the planner converted, one that only the
+//! trigger met, or an `UPDATE … SET deleted_at`.
+//!
+//! A row trigger marks the rows, or collects them, as the statement goes over them; when it has
+//! ended, a statement trigger makes one deletion of them all and carries it out.
+
+use std::cell::RefCell;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::tupdesc::PgTupleDesc;
+use pgrx::{IntoDatum, JsonB, PgTrigger, Uuid, pg_sys};
+
+use crate::cascade;
+use crate::engine_write::EngineWrite;
+use crate::error::{Failure, Outcome, raise_unless_ok};
+use crate::executor::{self, Write};
+use crate::graph::{Graph, Table};
+use crate::guard::{TriggerReturn, relation};
+use crate::policy::OnPlainDelete;
+use crate::rights;
+use crate::root_row;
+use crate::row_address::{RowAddress, as_arguments};
+use crate::session::{Session, with_session};
+use crate::soft_delete::{new_deletion, record};
+
+/// What a statement that still runs has deleted of one table.
+struct Statement {
+    table: pg_sys::Oid,
+    subtransaction: pg_sys::SubTransactionId,
+    rows: Rows,
+}
+
+enum Rows {
+    /// Marked already with this deletion. Whether the rights to delete them have been checked.
+    Marked { deletion: Uuid, checked: bool },
+    /// Locked, and to be marked at the end.
+    Collected(Vec<RowAddress>),
+}
+
+thread_local! {
+    static STATEMENTS: RefCell<Vec<Statement>> = const { RefCell::new(Vec::new()) };
+    /// Partitioned tables whose UPDATE began before this library was loaded.
+    static UPDATING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Forgets what statements did that are undone. Once in a backend's life.
+pub fn install() {
+    // SAFETY: called from `_PG_init`, with functions that live as long as the backend.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(forget_all), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(forget_undone), std::ptr::null_mut());
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_all(
+    _event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    STATEMENTS.with_borrow_mut(Vec::clear);
+    UPDATING.with_borrow_mut(Vec::clear);
+    crate::catalog::end_of_transaction();
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_undone(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut std::ffi::c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        STATEMENTS.with_borrow_mut(|all| all.retain(|one| one.subtransaction < subtransaction));
+        UPDATING.with_borrow_mut(Vec::clear);
+    }
+}
+
+/// BEFORE UPDATE when `deleted_at` or `deletion_id` changes. A live row that gets a `deleted_at` is
+/// deleted; a deleted one that gets another keeps its own; everything else is the engine's alone.
+#[pg_trigger]
+fn protect_state<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    let marks = Marks::of(trigger);
+    let deletion = raise_unless_ok(with_session(|session| {
+        let graph = Graph::current(session)?;
+        let Some(table) = graph.table_or_root(relation(trigger)?) else {
+            return Ok(None);
+        };
+        if EngineWrite::is_to(table.oid) {
+            return Ok(None);
+        }
+        match (marks.old, marks.new) {
+            ((None, None), (Some(_), None)) => join_statement(&graph, table).map(Some),
+            ((Some(_), Some(old)), (Some(_), Some(new))) if old == new => Ok(Some(old)),
+            _ => Err(Failure::StateWrittenByHand {
+                table: table.shown.clone(),
+            }),
+        }
+    }));
+    match deletion {
+        None => Ok(trigger.new()),
+        Some(deletion) => Ok(Some(marks.kept_or_made(deletion, trigger))),
+    }
+}
+
+/// `deleted_at` and `deletion_id` of the row that an UPDATE changes.
+struct Marks {
+    old: (Option<i64>, Option<Uuid>),
+    new: (Option<i64>, Option<Uuid>),
+    columns: [i32; 2],
+}
+
+impl Marks {
+    fn of(trigger: &PgTrigger<'_>) -> Self {
+        let data = trigger.trigger_data();
+        // SAFETY: in a BEFORE UPDATE row trigger both tuples are valid and described by the
+        // relation's descriptor; its columns of these names have these types.
+        unsafe {
+            let descriptor = (*data.tg_relation).rd_att;
+            let columns = [c"deleted_at", c"deletion_id"]
+                .map(|name| pg_sys::SPI_fnumber(descriptor, name.as_ptr()));
+            let value = |tuple, column| {
+                let mut is_null = false;
+                let datum = pg_sys::SPI_getbinval(tuple, descriptor, column, &raw mut is_null);
+                (datum, is_null)
+            };
+            let marks = |tuple| {
+                let (at, never) = value(tuple, columns[0]);
+                let (deletion, none) = value(tuple, columns[1]);
+                (i64::from_datum(at, never), Uuid::from_datum(deletion, none))
+            };
+            Self {
+                old: marks(data.tg_trigtuple),
+                new: marks(data.tg_newtuple),
+                columns,
+            }
+        }
+    }
+
+    /// The new row with the marks of `deletion`: since when it was deleted, if it was, else now.
+    fn kept_or_made<'a>(
+        mut self,
+        deletion: Uuid,
+        trigger: &'a PgTrigger<'a>,
+    ) -> PgHeapTuple<'a, AllocatedByPostgres> {
+        let data = trigger.trigger_data();
+        // SAFETY: as in `of`; the values are of the columns' types, and the new tuple is made in
+        // the memory of the trigger's call, where the executor expects it.
+        unsafe {
+            let at = match self.old.0 {
+                Some(at) => at,
+                None => pg_sys::GetCurrentTransactionStartTimestamp(),
+            };
+            let descriptor = (*data.tg_relation).rd_att;
+            let mut values = [pg_sys::Datum::from(at), deletion.into_datum().unwrap_or(pg_sys::Datum::from(0_usize))];
+            let mut nulls = [false; 2];
+            let tuple = pg_sys::heap_modify_tuple_by_cols(
+                data.tg_newtuple,
+                descriptor,
+                2,
+                self.columns.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            PgHeapTuple::from_heap_tuple(PgTupleDesc::from_pg_copy(descriptor), tuple)
+        }
+    }
+}
+
+/// The deletion of the statement that marks a row of `table`; made with its first row.
+fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
+    let same_table = |oid| graph.table_or_root(oid).is_some_and(|root| root.oid == table.oid);
+    let checked = executor::current_write(same_table) == Some(Write::ConvertedDelete);
+    if !checked && table.policy == Some(OnPlainDelete::Reject) {
+        return Err(Failure::StateWrittenByHand {
+            table: table.shown.clone(),
+        });
+    }
+    Ok(STATEMENTS.with_borrow_mut(|statements| {
+        let known = statements.iter().find_map(|one| match one.rows {
+            Rows::Marked {
+                deletion,
+                checked: same,
+            } if one.table == table.oid && same == checked => Some(deletion),
+            _ => None,
+        });
+        known.unwrap_or_else(|| {
+            let deletion = new_deletion();
+            statements.push(Statement::of(table, Rows::Marked { deletion, checked }));
+            deletion
+        })
+    }))
+}
+
+impl Statement {
+    fn of(table: &Table, rows: Rows) -> Self {
+        Self {
+            table: table.oid,
+            // SAFETY: reads a backend-local variable.
+            subtransaction: unsafe { pg_sys::GetCurrentSubTransactionId() },
+            rows,
+        }
+    }
+}
+
+/// BEFORE DELETE where the policy is to convert, and the planner did not (the library was not
+/// loaded yet, or the DELETE is part of a MERGE): keeps the row, to be marked at the end.
+#[pg_trigger]
+fn convert_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    decide(trigger, |table, row, is_deleted| {
+        if !is_deleted {
+            collect(table, row);
+        }
+        Ok(false)
+    })
+}
+
+/// BEFORE DELETE where the policy is to refuse.
+#[pg_trigger]
+fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    decide(trigger, |table, _, _| Err(plain_delete(table)))
+}
+
+/// BEFORE DELETE where the policy is to allow: live rows go for good, deleted ones wait for purge.
+#[pg_trigger]
+fn allow_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    decide(trigger, |_, _, is_deleted| Ok(!is_deleted))
+}
+
+/// Lets the engine's own deletes pass, and rows that an UPDATE moves to another partition; asks
+/// `policy` whether the others go. A foreign key's action that the policy would keep from a row is
+/// refused: swallowing it would corrupt that key.
+fn decide<'a>(
+    trigger: &'a PgTrigger<'a>,
+    policy: impl FnOnce(&Table, RowAddress, bool) -> Outcome<bool>,
+) -> TriggerReturn<'a> {
+    let goes = raise_unless_ok(with_session(|session| {
+        let graph = Graph::current(session)?;
+        let Some(table) = graph.table_or_root(relation(trigger)?) else {
+            return Ok(true);
+        };
+        if EngineWrite::is_to(table.oid) || is_moved(&graph, table) {
+            return Ok(true);
+        }
+        let (row, is_deleted) = old_row(trigger);
+        if rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action()) {
+            let passes = table.policy == Some(OnPlainDelete::Allow) && !is_deleted;
+            return passes.then_some(true).ok_or_else(|| plain_delete(table));
+        }
+        policy(table, row, is_deleted)
+    }));
+    Ok(if goes { trigger.old() } else { None })
+}
+
+fn plain_delete(table: &Table) -> Failure {
+    Failure::PlainDelete {
+        table: table.shown.clone(),
+    }
+}
+
+/// Where the row of a DELETE trigger is, and whether it is deleted already.
+fn old_row(trigger: &PgTrigger<'_>) -> (RowAddress, bool) {
+    let data = trigger.trigger_data();
+    // SAFETY: in a BEFORE DELETE row trigger the tuple is valid and described by the relation's
+    // descriptor.
+    unsafe {
+        let tuple = data.tg_trigtuple;
+        let descriptor = (*data.tg_relation).rd_att;
+        let column = pg_sys::SPI_fnumber(descriptor, c"deletion_id".as_ptr());
+        let mut is_null = false;
+        pg_sys::SPI_getbinval(tuple, descriptor, column, &raw mut is_null);
+        (((*tuple).t_tableOid, (*tuple).t_self), !is_null)
+    }
+}
+
+/// Whether the row is deleted here because an UPDATE inserts it into another partition.
+fn is_moved(graph: &Graph, table: &Table) -> bool {
+    let same_table = |oid| graph.table_or_root(oid).is_some_and(|root| root.oid == table.oid);
+    table.partitioned
+        && match executor::current_write(same_table) {
+            Some(write) => matches!(write, Write::Update | Write::ConvertedDelete),
+            None => {
+                executor::depth() == 0
+                    && UPDATING.with_borrow(|updating| updating.contains(&table.oid))
+            }
+        }
+}
+
+/// BEFORE UPDATE of a partitioned table, once a statement.
+#[pg_trigger]
+fn begin_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    if executor::depth() == 0 {
+        raise_unless_ok(with_session(|session| {
+            let graph = Graph::current(session)?;
+            if let Some(table) = graph.table_or_root(relation(trigger)?) {
+                UPDATING.with_borrow_mut(|updating| updating.push(table.oid));
+            }
+            Ok(())
+        }));
+    }
+    Ok(None)
+}
+
+fn collect(table: &Table, row: RowAddress) {
+    STATEMENTS.with_borrow_mut(|statements| {
+        let collected = statements.iter_mut().find_map(|one| match &mut one.rows {
+            Rows::Collected(rows) if one.table == table.oid => Some(rows),
+            _ => None,
+        });
+        match collected {
+            Some(rows) => rows.push(row),
+            None => statements.push(Statement::of(table, Rows::Collected(vec![row]))),
+        }
+    });
+}
+
+/// AFTER UPDATE or DELETE, once a statement: carries out what its rows began.
+#[pg_trigger]
+fn finish_statement<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    if STATEMENTS.with_borrow(Vec::is_empty) && UPDATING.with_borrow(Vec::is_empty) {
+        return Ok(None);
+    }
+    raise_unless_ok(with_session(|session| {
+        let graph = Graph::current(session)?;
+        let Some(table) = graph.table_or_root(relation(trigger)?) else {
+            return Ok(());
+        };
+        UPDATING.with_borrow_mut(|updating| updating.retain(|oid| *oid != table.oid));
+        let ended = STATEMENTS.with_borrow_mut(|statements| {
+            let all = std::mem::take(statements);
+            let (ended, others) = all.into_iter().partition(|one| one.table == table.oid);
+            *statements = others;
+            let ended: Vec<Statement> = ended;
+            ended
+        });
+        ended
+            .into_iter()
+            .try_for_each(|statement| finish(session, &graph, table, statement.rows))
+    }));
+    Ok(None)
+}
+
+fn finish(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    rows: Rows,
+) -> Outcome<()> {
+    let (deletion, checked) = match rows {
+        Rows::Marked { deletion, checked } => (deletion, checked),
+        Rows::Collected(rows) => (mark(session, table, &rows)?, true),
+    };
+    let (roots, key) = roots_of(session, table, deletion)?;
+    if roots == 0 {
+        return Ok(());
+    }
+    if !checked {
+        root_row::may_delete_all(session, table, deletion, roots)?;
+        lock(session, table, deletion)?;
+    }
+    record(session, table, deletion, key, None)?;
+    cascade::carry_out(session, graph, table, roots, deletion)
+}
+
+/// Marks rows that their DELETE has locked.
+fn mark(session: &mut Session<'_, '_>, table: &Table, rows: &[RowAddress]) -> Outcome<Uuid> {
+    let deletion = new_deletion();
+    let sql = format!(
+        "UPDATE {rows} AS t SET deleted_at = pg_catalog.now(), deletion_id = $3
+         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS f (relation, row)
+         WHERE t.ctid OPERATOR(pg_catalog.=) f.row AND t.tableoid OPERATOR(pg_catalog.=) f.relation",
+        rows = table.rows(),
+    );
+    let (relations, addresses) = as_arguments(rows);
+    let arguments: [DatumWithOid<'_>; 3] = [relations, addresses, deletion.into()];
+    if session.write(table, &sql, &arguments)?.len() == rows.len() {
+        return Ok(deletion);
+    }
+    Err(Failure::Prevented {
+        table: table.shown.clone(),
+    })
+}
+
+/// How many rows the statement marked, and the key of the only one.
+fn roots_of(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+) -> Outcome<(usize, Option<JsonB>)> {
+    let of_deletion = format!("FROM {} AS t WHERE t.deletion_id = $1", table.rows());
+    let count = format!("SELECT count(*) {of_deletion}");
+    let count: i64 = session
+        .as_owner(table, &count, &[deletion.into()])?
+        .first()
+        .get_one()?
+        .unwrap_or(0);
+    let key = if count == 1 {
+        let key = format!("SELECT {} {of_deletion}", table.key_json("t"));
+        let found = session.as_owner(table, &key, &[deletion.into()])?;
+        found.first().get_one()?
+    } else {
+        None
+    };
+    Ok((usize::try_from(count).unwrap_or(0), key))
+}
+
+/// An UPDATE locks its rows against other writers, not against rows that come to refer to them.
+fn lock(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM {} AS t WHERE t.deletion_id = $1 ORDER BY {} FOR UPDATE) AS locked",
+        table.rows(),
+        table.key_columns("t"),
+    );
+    session.as_owner(table, &sql, &[deletion.into()])?;
+    Ok(())
+}

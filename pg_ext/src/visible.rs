@@ -1,0 +1,40 @@
+//! What the caller may see of rows that the engine met on its way.
+
+use pgrx::JsonB;
+use serde_json::Value;
+
+use crate::error::Outcome;
+use crate::graph::Table;
+use crate::row_address::{RowAddress, as_arguments};
+use crate::session::Session;
+
+/// The keys of those of the rows that the caller may read, under their own privileges and
+/// row-level policies.
+pub fn visible_keys(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    rows: &[RowAddress],
+) -> Outcome<Vec<Value>> {
+    let may_select = "SELECT has_table_privilege($1, 'SELECT') AND has_schema_privilege($2, 'USAGE')";
+    let schema = table.name.schema.0.as_str();
+    let allowed = session.catalog(may_select, &[table.oid.into(), schema.into()])?;
+    if table.key.is_empty() || allowed.first().get_one()? != Some(true) {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT {key} FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS f (relation, row)
+         JOIN {table} AS t ON t.ctid OPERATOR(pg_catalog.=) f.row AND t.tableoid OPERATOR(pg_catalog.=) f.relation
+         ORDER BY 1",
+        key = table.key_json("t"),
+        table = table.rows(),
+    );
+    let (relations, addresses) = as_arguments(rows);
+    let found = session.as_caller(&sql, &[relations, addresses])?;
+    let mut keys = Vec::with_capacity(found.len());
+    for row in found {
+        if let Some(key) = row.get::<JsonB>(1)? {
+            keys.push(key.0);
+        }
+    }
+    Ok(keys)
+}
