@@ -18,7 +18,7 @@ SELECT c.oid,
             UNION SELECT con.conrelid FROM pg_constraint con JOIN below ON con.confrelid = below.oid WHERE con.contype = 'f')
         SELECT min(format('%s (constraint %s)', con.confrelid::regclass, con.conname))
         FROM pg_constraint con
-        WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.confdeltype = 'c'
+        WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.conparentid = 0 AND con.confdeltype = 'c'
           AND con.confrelid NOT IN (SELECT oid FROM below)
           AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = con.confrelid)) AS cascading_parent,
        (SELECT coalesce(
@@ -30,7 +30,12 @@ SELECT c.oid,
         JOIN pg_class pc ON pc.oid = part.relid
         LEFT JOIN pg_constraint con ON con.contype = 'f' AND con.conparentid = 0 AND part.level > 0
                                    AND part.relid IN (con.conrelid, con.confrelid)
-        WHERE c.relkind = 'p') AS partition_trouble
+        WHERE c.relkind = 'p') AS partition_trouble,
+       (SELECT min(con.confrelid::regclass::text)
+        FROM pg_constraint con
+        WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.conparentid = 0
+          AND pg_partition_root(con.confrelid) <> con.confrelid
+          AND pg_partition_root(con.confrelid) IN (SELECT relation FROM keepsake.managed_table)) AS refers_to_partition
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = $1

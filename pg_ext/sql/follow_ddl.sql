@@ -1,17 +1,21 @@
--- A foreign key made after manage() is guarded from then on, and refused while rows beneath deleted
--- ones stand in its table.
+-- A foreign key or partition made after manage() is guarded from then on; a key is refused while rows
+-- beneath deleted ones stand in its table.
 CREATE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     child oid;
 BEGIN
+    -- A partition concerns the table that it belongs to.
     FOR child IN
-        SELECT DISTINCT c.objid FROM pg_event_trigger_ddl_commands() c
-        WHERE c.classid = 'pg_class'::regclass AND EXISTS (
-            SELECT FROM pg_constraint con
-            WHERE con.contype = 'f' AND con.conrelid = c.objid AND con.conparentid = 0
-              AND con.confrelid IN (SELECT relation FROM keepsake.managed_table))
+        SELECT DISTINCT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
+        WHERE c.classid = 'pg_class'::regclass
     LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation
+                                  WHERE m.relation = child AND c.relkind = 'p')
+                  AND NOT EXISTS (
+            SELECT FROM pg_constraint con
+            WHERE con.contype = 'f' AND con.conrelid = child AND con.conparentid = 0
+              AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.managed_table));
         PERFORM keepsake.guard_references(child);
     END LOOP;
 END

@@ -225,7 +225,9 @@ fn refuse_if_referred(
                     table: root.shown.clone(),
                 });
             }
-            referrers.push(describe_referrers(session, reference, child, parent, deletion)?);
+            referrers.push(describe_referrers(
+                session, reference, child, parent, deletion,
+            )?);
         }
     }
     if referrers.is_empty() {

@@ -24,9 +24,7 @@ thread_local! {
 
 /// The graph, from the cache when nothing in it has changed.
 pub fn cached(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
-    if let Some(graph) =
-        CACHE.with_borrow(|cache| cache.as_ref().map(|(graph, _)| Rc::clone(graph)))
-    {
+    if let Some(graph) = kept() {
         return Ok(graph);
     }
     register_invalidation();
@@ -38,6 +36,11 @@ pub fn cached(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
         FOR_THIS_TRANSACTION.set(session.keeps_its_snapshot());
     }
     Ok(graph)
+}
+
+/// The graph, where it is in the cache.
+pub fn kept() -> Option<Rc<Graph>> {
+    CACHE.with_borrow(|cache| cache.as_ref().map(|(graph, _)| Rc::clone(graph)))
 }
 
 /// Forgets what only the ending transaction's snapshot showed.

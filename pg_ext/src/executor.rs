@@ -113,9 +113,9 @@ unsafe fn required_rights(
     // into the plan's list of permissions, and 0 for an entry without any.
     unsafe {
         let index = (*entry).perminfoindex as usize;
-        let info = index.checked_sub(1).and_then(|index| {
-            pointers::<pg_sys::RTEPermissionInfo>(plan.permInfos).nth(index)
-        });
+        let info = index
+            .checked_sub(1)
+            .and_then(|index| pointers::<pg_sys::RTEPermissionInfo>(plan.permInfos).nth(index));
         info.map_or(0, |info| (*info).requiredPerms)
     }
 }
@@ -176,8 +176,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
         }
         let plan = &*(*query).plannedstmt;
         let converted = plan.commandType == pg_sys::CmdType::CMD_UPDATE
-            && write(plan, plan.planTree)
-                .is_some_and(|(_, write)| write == Write::ConvertedDelete);
+            && write(plan, plan.planTree).is_some_and(|(_, write)| write == Write::ConvertedDelete);
         if converted {
             (*query).operation = pg_sys::CmdType::CMD_DELETE;
         }

@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use crate::catalog;
 use crate::error::{Failure, Outcome};
 use crate::policy::OnPlainDelete;
-use crate::session::Session;
+use crate::session::{Session, with_session};
 use crate::sql::{Ident, Literal, Qualified, join};
 
 /// A table of the graph.
@@ -181,6 +181,11 @@ impl Reference {
         self
     }
 
+    /// Whether it was declared, and is no foreign key.
+    pub fn is_declared(&self) -> bool {
+        matches!(self.kind, Kind::Declared { .. })
+    }
+
     /// Refuses to follow the reference where rows could be overlooked.
     pub fn check_readable(&self, child: &Table, parent: &Table) -> Outcome<()> {
         if self.readable {
@@ -282,6 +287,11 @@ impl Graph {
         catalog::cached(session)
     }
 
+    /// The same, for a row's trigger: opens a session only when nothing is kept.
+    pub fn known() -> Outcome<Rc<Self>> {
+        catalog::kept().map_or_else(|| with_session(|session| Self::current(session)), Ok)
+    }
+
     /// Builds the graph from its parts.
     pub fn new(tables: Vec<Table>, references: Vec<Reference>) -> Self {
         let mut edges = DiGraphMap::<u32, ()>::new();
@@ -336,7 +346,11 @@ impl Graph {
 
     /// Every OID in the graph.
     pub fn oids(&self) -> HashSet<pg_sys::Oid> {
-        self.tables.keys().chain(self.roots.keys()).copied().collect()
+        self.tables
+            .keys()
+            .chain(self.roots.keys())
+            .copied()
+            .collect()
     }
 
     /// References out of `child` into a managed table.

@@ -160,6 +160,7 @@ pub struct Description {
     state_columns: Vec<String>,
     cascading_parent: Option<String>,
     partition_trouble: Option<String>,
+    refers_to_partition: Option<String>,
 }
 
 /// Describes `table`.
@@ -182,6 +183,7 @@ pub fn describe(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Descri
         state_columns: row.get_by_name("state_columns")?.unwrap_or_default(),
         cascading_parent: text(&row, "cascading_parent")?,
         partition_trouble: text(&row, "partition_trouble")?,
+        refers_to_partition: text(&row, "refers_to_partition")?,
     })
 }
 
@@ -210,6 +212,22 @@ impl Description {
                 table: self.shown.clone(),
             })
         }
+    }
+
+    /// Refuses foreign keys of or into one partition, which the engine could not follow.
+    pub fn check_references(&self) -> Outcome<()> {
+        let trouble = match (&self.partition_trouble, &self.refers_to_partition) {
+            (Some(trouble), _) if self.managed => trouble.clone(),
+            (_, Some(partition)) => {
+                format!("It refers to {partition}, one partition of a managed table.")
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::CannotManage {
+            table: self.shown.clone(),
+            why: trouble,
+            fix: "Let the foreign key be between the partitioned tables themselves.".into(),
+        })
     }
 
     fn check_safe(&self) -> Outcome<()> {

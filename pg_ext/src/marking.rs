@@ -81,25 +81,27 @@ unsafe extern "C-unwind" fn forget_undone(
 #[pg_trigger]
 fn protect_state<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     let marks = Marks::of(trigger);
-    let deletion = raise_unless_ok(with_session(|session| {
-        let graph = Graph::current(session)?;
-        let Some(table) = graph.table_or_root(relation(trigger)?) else {
-            return Ok(None);
-        };
-        if EngineWrite::is_to(table.oid) {
-            return Ok(None);
-        }
-        match (marks.old, marks.new) {
-            ((None, None), (Some(_), None)) => join_statement(&graph, table).map(Some),
-            ((Some(_), Some(old)), (Some(_), Some(new))) if old == new => Ok(Some(old)),
-            _ => Err(Failure::StateWrittenByHand {
-                table: table.shown.clone(),
-            }),
-        }
-    }));
-    match deletion {
+    match raise_unless_ok(deletion_of(trigger, &marks)) {
         None => Ok(trigger.new()),
         Some(deletion) => Ok(Some(marks.kept_or_made(deletion, trigger))),
+    }
+}
+
+/// The deletion that the row is to be marked with; `None` where the engine marks it itself.
+fn deletion_of(trigger: &PgTrigger<'_>, marks: &Marks) -> Outcome<Option<Uuid>> {
+    let graph = Graph::known()?;
+    let Some(table) = graph.table_or_root(relation(trigger)?) else {
+        return Ok(None);
+    };
+    if EngineWrite::is_to(table.oid) {
+        return Ok(None);
+    }
+    match (marks.old, marks.new) {
+        ((None, None), (Some(_), None)) => join_statement(&graph, table).map(Some),
+        ((Some(_), Some(old)), (Some(_), Some(new))) if old == new => Ok(Some(old)),
+        _ => Err(Failure::StateWrittenByHand {
+            table: table.shown.clone(),
+        }),
     }
 }
 
@@ -152,7 +154,12 @@ impl Marks {
                 None => pg_sys::GetCurrentTransactionStartTimestamp(),
             };
             let descriptor = (*data.tg_relation).rd_att;
-            let mut values = [pg_sys::Datum::from(at), deletion.into_datum().unwrap_or(pg_sys::Datum::from(0_usize))];
+            let mut values = [
+                pg_sys::Datum::from(at),
+                deletion
+                    .into_datum()
+                    .unwrap_or(pg_sys::Datum::from(0_usize)),
+            ];
             let mut nulls = [false; 2];
             let tuple = pg_sys::heap_modify_tuple_by_cols(
                 data.tg_newtuple,
@@ -162,14 +169,18 @@ impl Marks {
                 values.as_mut_ptr(),
                 nulls.as_mut_ptr(),
             );
-            PgHeapTuple::from_heap_tuple(PgTupleDesc::from_pg_copy(descriptor), tuple)
+            PgHeapTuple::from_heap_tuple(PgTupleDesc::from_pg_unchecked(descriptor), tuple)
         }
     }
 }
 
 /// The deletion of the statement that marks a row of `table`; made with its first row.
 fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
-    let same_table = |oid| graph.table_or_root(oid).is_some_and(|root| root.oid == table.oid);
+    let same_table = |oid| {
+        graph
+            .table_or_root(oid)
+            .is_some_and(|root| root.oid == table.oid)
+    };
     let checked = executor::current_write(same_table) == Some(Write::ConvertedDelete);
     if !checked && table.policy == Some(OnPlainDelete::Reject) {
         return Err(Failure::StateWrittenByHand {
@@ -234,22 +245,27 @@ fn decide<'a>(
     trigger: &'a PgTrigger<'a>,
     policy: impl FnOnce(&Table, RowAddress, bool) -> Outcome<bool>,
 ) -> TriggerReturn<'a> {
-    let goes = raise_unless_ok(with_session(|session| {
-        let graph = Graph::current(session)?;
-        let Some(table) = graph.table_or_root(relation(trigger)?) else {
-            return Ok(true);
-        };
-        if EngineWrite::is_to(table.oid) || is_moved(&graph, table) {
-            return Ok(true);
-        }
-        let (row, is_deleted) = old_row(trigger);
-        if rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action()) {
-            let passes = table.policy == Some(OnPlainDelete::Allow) && !is_deleted;
-            return passes.then_some(true).ok_or_else(|| plain_delete(table));
-        }
-        policy(table, row, is_deleted)
-    }));
+    let goes = raise_unless_ok(goes(trigger, policy));
     Ok(if goes { trigger.old() } else { None })
+}
+
+fn goes(
+    trigger: &PgTrigger<'_>,
+    policy: impl FnOnce(&Table, RowAddress, bool) -> Outcome<bool>,
+) -> Outcome<bool> {
+    let graph = Graph::known()?;
+    let Some(table) = graph.table_or_root(relation(trigger)?) else {
+        return Ok(true);
+    };
+    if EngineWrite::is_to(table.oid) || is_moved(&graph, table) {
+        return Ok(true);
+    }
+    let (row, is_deleted) = old_row(trigger);
+    if rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action()) {
+        let passes = table.policy == Some(OnPlainDelete::Allow) && !is_deleted;
+        return passes.then_some(true).ok_or_else(|| plain_delete(table));
+    }
+    policy(table, row, is_deleted)
 }
 
 fn plain_delete(table: &Table) -> Failure {
@@ -275,7 +291,11 @@ fn old_row(trigger: &PgTrigger<'_>) -> (RowAddress, bool) {
 
 /// Whether the row is deleted here because an UPDATE inserts it into another partition.
 fn is_moved(graph: &Graph, table: &Table) -> bool {
-    let same_table = |oid| graph.table_or_root(oid).is_some_and(|root| root.oid == table.oid);
+    let same_table = |oid| {
+        graph
+            .table_or_root(oid)
+            .is_some_and(|root| root.oid == table.oid)
+    };
     table.partitioned
         && match executor::current_write(same_table) {
             Some(write) => matches!(write, Write::Update | Write::ConvertedDelete),
@@ -290,13 +310,13 @@ fn is_moved(graph: &Graph, table: &Table) -> bool {
 #[pg_trigger]
 fn begin_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     if executor::depth() == 0 {
-        raise_unless_ok(with_session(|session| {
-            let graph = Graph::current(session)?;
-            if let Some(table) = graph.table_or_root(relation(trigger)?) {
-                UPDATING.with_borrow_mut(|updating| updating.push(table.oid));
-            }
-            Ok(())
-        }));
+        let updating = Graph::known().and_then(|graph| {
+            let table = graph.table_or_root(relation(trigger)?);
+            Ok(table.map(|table| table.oid))
+        });
+        if let Some(table) = raise_unless_ok(updating) {
+            UPDATING.with_borrow_mut(|updating| updating.push(table));
+        }
     }
     Ok(None)
 }
@@ -340,12 +360,7 @@ fn finish_statement<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     Ok(None)
 }
 
-fn finish(
-    session: &mut Session<'_, '_>,
-    graph: &Graph,
-    table: &Table,
-    rows: Rows,
-) -> Outcome<()> {
+fn finish(session: &mut Session<'_, '_>, graph: &Graph, table: &Table, rows: Rows) -> Outcome<()> {
     let (deletion, checked) = match rows {
         Rows::Marked { deletion, checked } => (deletion, checked),
         Rows::Collected(rows) => (mark(session, table, &rows)?, true),

@@ -12,10 +12,9 @@ pub unsafe fn pointers<T>(list: *mut pg_sys::List) -> impl DoubleEndedIterator<I
     let cells: &[pg_sys::ListCell] = unsafe {
         match list.as_ref() {
             None => &[],
-            Some(list) => std::slice::from_raw_parts(
-                list.elements,
-                usize::try_from(list.length).unwrap_or(0),
-            ),
+            Some(list) => {
+                std::slice::from_raw_parts(list.elements, usize::try_from(list.length).unwrap_or(0))
+            }
         }
     };
     // SAFETY: as above.

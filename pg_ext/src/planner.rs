@@ -127,8 +127,8 @@ unsafe fn deleted_at(relation: pg_sys::Relation) -> Option<i16> {
     unsafe {
         let descriptor = (*relation).rd_att;
         let number = pg_sys::SPI_fnumber(descriptor, c"deleted_at".as_ptr());
-        let is_time = number > 0
-            && pg_sys::SPI_gettypeid(descriptor, number) == pg_sys::TIMESTAMPTZOID;
+        let is_time =
+            number > 0 && pg_sys::SPI_gettypeid(descriptor, number) == pg_sys::TIMESTAMPTZOID;
         is_time.then(|| i16::try_from(number).ok()).flatten()
     }
 }

@@ -38,20 +38,26 @@ fn declare_reference(
     })?)
 }
 
-/// Guards the references of a table anew, after its foreign keys may have changed. Called by the
-/// event trigger `keepsake_follow_ddl`; only the table's owner may.
+/// Guards a table anew, after its foreign keys or partitions may have changed. Called by the event
+/// trigger `keepsake_follow_ddl`; only the table's owner may.
 ///
 /// # Errors
-/// 23503 when a row of the table refers to a deleted one; 42501 for anyone but the owner.
+/// 23503 when a row of the table refers to a deleted one; 0A000 when it can no longer be kept safe;
+/// 42501 for anyone but the owner.
 #[pg_extern]
 fn guard_references(child: PgRelation) -> Result<(), ErrorReport> {
     let oid = oid_of(child);
     Ok(with_session(|session| {
-        describe(session, oid)?.check_owned()?;
+        let found = describe(session, oid)?;
+        found.check_owned()?;
+        found.check_references()?;
         let graph = Graph::current(session)?;
         let Some(table) = graph.table(oid) else {
             return Ok(());
         };
+        if let Some(policy) = table.policy.filter(|_| table.partitioned) {
+            triggers::guard_state(session, table, policy)?;
+        }
         triggers::guard_references(session, &graph, table)?;
         crate::guard::check_existing(session, oid)
     })?)

@@ -61,9 +61,7 @@ pub fn guard_state(
         Trigger {
             name: "keepsake_keep_deleted_key",
             event: "BEFORE UPDATE",
-            clause: &format!(
-                "FOR EACH ROW WHEN (OLD.deletion_id IS NOT NULL AND ({key_moved}))"
-            ),
+            clause: &format!("FOR EACH ROW WHEN (OLD.deletion_id IS NOT NULL AND ({key_moved}))"),
             function: "keep_key",
         },
     ];
@@ -165,11 +163,7 @@ pub fn add_everywhere(
 }
 
 /// Creates or replaces a trigger on one table.
-pub fn add(
-    session: &mut Session<'_, '_>,
-    table: &Qualified,
-    trigger: Trigger<'_>,
-) -> Outcome<()> {
+pub fn add(session: &mut Session<'_, '_>, table: &Qualified, trigger: Trigger<'_>) -> Outcome<()> {
     let Trigger {
         name,
         event,

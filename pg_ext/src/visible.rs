@@ -15,7 +15,8 @@ pub fn visible_keys(
     table: &Table,
     rows: &[RowAddress],
 ) -> Outcome<Vec<Value>> {
-    let may_select = "SELECT has_table_privilege($1, 'SELECT') AND has_schema_privilege($2, 'USAGE')";
+    let may_select =
+        "SELECT has_table_privilege($1, 'SELECT') AND has_schema_privilege($2, 'USAGE')";
     let schema = table.name.schema.0.as_str();
     let allowed = session.catalog(may_select, &[table.oid.into(), schema.into()])?;
     if table.key.is_empty() || allowed.first().get_one()? != Some(true) {

@@ -24,8 +24,10 @@ INSERT INTO page SELECT b, p FROM generate_series(1, 8) b, generate_series(1, 3)
 -- The right count, the rows, and no second time.
 BEGIN;
 DELETE FROM author WHERE id = 1 RETURNING id, name;
+DELETE FROM author WHERE id IN (1, 2, 99);
+\echo :ROW_COUNT
 DELETE FROM author WHERE id = 1;
-DELETE FROM author WHERE id = 99;
+\echo :ROW_COUNT
 SELECT * FROM held;
 SELECT * FROM living;
 ROLLBACK;
@@ -262,4 +264,5 @@ DELETE FROM page WHERE book_id = 6;
 SELECT * FROM living;
 ROLLBACK;
 DROP SCHEMA plain CASCADE;
+DELETE FROM keepsake.deletion;
 DROP ROLE regress_deleter, regress_updater;
