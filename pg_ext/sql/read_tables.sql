@@ -18,7 +18,9 @@ SELECT c.oid,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid) AS managed,
        (SELECT m.on_delete FROM keepsake.managed_table m WHERE m.relation = c.oid) AS policy,
        c.relkind = 'p' AS partitioned,
+       marks.columns AS mark_columns,
        parts.oids AS partition_oids,
+       parts.mark_columns AS partition_mark_columns,
        parts.schemas AS partition_schemas,
        parts.names AS partition_names,
        -- tgtype: 1 for each row, 2 before, 16 update (src/include/catalog/pg_trigger.h).
@@ -50,9 +52,16 @@ LEFT JOIN LATERAL (
     WHERE i.indrelid = c.oid AND i.indisprimary AND part.n <= i.indnkeyatts
 ) k ON true
 CROSS JOIN LATERAL (
+    SELECT string_agg(a.attnum::text, ' ' ORDER BY a.attname) AS columns FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped
+) marks
+CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(leaf.oid ORDER BY leaf.oid), '{}') AS oids,
            coalesce(array_agg(ln.nspname::text ORDER BY leaf.oid), '{}') AS schemas,
-           coalesce(array_agg(leaf.relname::text ORDER BY leaf.oid), '{}') AS names
+           coalesce(array_agg(leaf.relname::text ORDER BY leaf.oid), '{}') AS names,
+           coalesce(array_agg((
+               SELECT string_agg(a.attnum::text, ' ' ORDER BY a.attname) FROM pg_attribute a
+               WHERE a.attrelid = leaf.oid AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped) ORDER BY leaf.oid), '{}') AS mark_columns
     FROM pg_partition_tree(c.oid) AS tree
     JOIN pg_class leaf ON leaf.oid = tree.relid
     JOIN pg_namespace ln ON ln.oid = leaf.relnamespace

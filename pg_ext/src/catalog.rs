@@ -155,6 +155,9 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         },
         owner: field(row, "owner")?,
         managed: field(row, "managed")?,
+        marks: row
+            .get_by_name::<String, _>("mark_columns")?
+            .and_then(|numbers| marks(&numbers)),
         policy: row
             .get_by_name::<String, _>("policy")?
             .map(|name| OnPlainDelete::parse(&name))
@@ -174,16 +177,24 @@ fn partitions(row: &SpiHeapTupleData<'_>) -> Outcome<Vec<Partition>> {
     let oids: Vec<pg_sys::Oid> = field(row, "partition_oids")?;
     let schemas: Vec<String> = field(row, "partition_schemas")?;
     let names: Vec<String> = field(row, "partition_names")?;
-    let named = oids.into_iter().zip(schemas).zip(names);
+    let numbers: Vec<Option<String>> = field(row, "partition_mark_columns")?;
+    let named = oids.into_iter().zip(schemas).zip(names).zip(numbers);
     Ok(named
-        .map(|((oid, schema), name)| Partition {
+        .map(|(((oid, schema), name), numbers)| Partition {
             oid,
+            marks: numbers.as_deref().and_then(marks),
             name: Qualified {
                 schema: Ident(schema),
                 name: Ident(name),
             },
         })
         .collect())
+}
+
+/// Two column numbers, in the order of the columns' names.
+fn marks(numbers: &str) -> Option<[i16; 2]> {
+    let (deleted_at, deletion_id) = numbers.split_once(' ')?;
+    Some([deleted_at.parse().ok()?, deletion_id.parse().ok()?])
 }
 
 fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {

@@ -27,6 +27,8 @@ pub struct Table {
     pub owner: pg_sys::Oid,
     /// Whether it was given to `keepsake.manage()`; then it has `deleted_at` and `deletion_id`.
     pub managed: bool,
+    /// The numbers of its columns `deleted_at` and `deletion_id`, where it has them.
+    pub marks: Option<[i16; 2]>,
     /// What a plain DELETE does, where it is managed.
     pub policy: Option<OnPlainDelete>,
     /// Its partitions, at every level; empty for a plain table.
@@ -49,6 +51,8 @@ pub struct Partition {
     pub oid: pg_sys::Oid,
     /// Its qualified name.
     pub name: Qualified,
+    /// The numbers of its columns `deleted_at` and `deletion_id`.
+    pub marks: Option<[i16; 2]>,
 }
 
 /// One column of a primary key.
@@ -332,6 +336,15 @@ impl Graph {
     /// The table of the graph that a relation is, or is a partition of.
     pub fn table_or_root(&self, oid: pg_sys::Oid) -> Option<&Table> {
         self.table(self.roots.get(&oid).copied().unwrap_or(oid))
+    }
+
+    /// The numbers of the columns `deleted_at` and `deletion_id` of a table or partition.
+    pub fn marks_of(&self, oid: pg_sys::Oid) -> Option<[i16; 2]> {
+        let table = self.table_or_root(oid)?;
+        if table.oid == oid {
+            return table.marks;
+        }
+        table.partitions.iter().find(|part| part.oid == oid)?.marks
     }
 
     /// A managed table, or the failure that says it is not.

@@ -271,18 +271,16 @@ impl Description {
                 ),
                 "Rename them, or make them deleted_at timestamptz and deletion_id uuid.".to_owned(),
             ))
-        } else if let Some(parent) = &self.cascading_parent {
-            Some((
-                format!(
-                    "A hard delete in {parent} would cascade into it, and nothing could bring those rows back."
-                ),
-                format!(
-                    "Manage the parent first: SELECT keepsake.manage('{}').",
-                    parent.split(' ').next().unwrap_or(parent)
-                ),
-            ))
         } else {
-            None
+            self.cascading_parent.as_ref().map(|parent| {
+                (
+                    format!("A hard delete in {parent} would cascade into it, and nothing could bring those rows back."),
+                    format!(
+                        "Manage the parent first: SELECT keepsake.manage('{}').",
+                        parent.split(' ').next().unwrap_or(parent)
+                    ),
+                )
+            })
         };
         match refusal {
             None => Ok(()),

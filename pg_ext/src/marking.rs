@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
-use pgrx::{IntoDatum, JsonB, PgTrigger, Uuid, pg_sys};
+use pgrx::{JsonB, PgTrigger, Uuid, pg_sys};
 
 use crate::cascade;
 use crate::engine_write::EngineWrite;
@@ -80,97 +80,134 @@ unsafe extern "C-unwind" fn forget_undone(
 /// deleted; a deleted one that gets another keeps its own; everything else is the engine's alone.
 #[pg_trigger]
 fn protect_state<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    let marks = Marks::of(trigger);
-    match raise_unless_ok(deletion_of(trigger, &marks)) {
+    match raise_unless_ok(deletion_of(trigger)) {
         None => Ok(trigger.new()),
-        Some(deletion) => Ok(Some(marks.kept_or_made(deletion, trigger))),
+        Some((since, deletion, columns)) => Ok(Some(marked(trigger, columns, since, deletion))),
     }
 }
 
-/// The deletion that the row is to be marked with; `None` where the engine marks it itself.
-fn deletion_of(trigger: &PgTrigger<'_>, marks: &Marks) -> Outcome<Option<Uuid>> {
-    let graph = Graph::known()?;
-    let Some(table) = graph.table_or_root(relation(trigger)?) else {
-        return Ok(None);
-    };
-    if EngineWrite::is_to(table.oid) {
+/// When and by which deletion a row is deleted, and the columns that say so.
+type Marks = (pg_sys::TimestampTz, Uuid, [i16; 2]);
+
+/// The marks that the row is to have; `None` where the engine sets them itself.
+fn deletion_of(trigger: &PgTrigger<'_>) -> Outcome<Option<Marks>> {
+    let relation = relation(trigger)?;
+    if EngineWrite::is_to(relation) {
         return Ok(None);
     }
-    match (marks.old, marks.new) {
-        ((None, None), (Some(_), None)) => join_statement(&graph, table).map(Some),
-        ((Some(_), Some(old)), (Some(_), Some(new))) if old == new => Ok(Some(old)),
+    let graph = Graph::known()?;
+    let Some(table) = graph.table_or_root(relation) else {
+        return Ok(None);
+    };
+    let Some(columns) = graph
+        .marks_of(relation)
+        .filter(|_| !EngineWrite::is_to(table.oid))
+    else {
+        return Ok(None);
+    };
+    let data = trigger.trigger_data();
+    let row = RowChange {
+        // SAFETY: in a BEFORE UPDATE row trigger the relation is open.
+        descriptor: unsafe { (*data.tg_relation).rd_att },
+        old: data.tg_trigtuple,
+        new: data.tg_newtuple,
+    };
+    match (row.is_null(row.old, columns), row.is_null(row.new, columns)) {
+        ([true, true], [false, true]) => {
+            let deletion = join_statement(&graph, table)?;
+            // SAFETY: reads a backend-local variable.
+            let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+            Ok(Some((now, deletion, columns)))
+        }
+        ([false, false], [false, false]) => row.kept(columns).map_or_else(
+            || {
+                Err(Failure::StateWrittenByHand {
+                    table: table.shown.clone(),
+                })
+            },
+            |marks| Ok(Some(marks)),
+        ),
         _ => Err(Failure::StateWrittenByHand {
             table: table.shown.clone(),
         }),
     }
 }
 
-/// `deleted_at` and `deletion_id` of the row that an UPDATE changes.
-struct Marks {
-    old: (Option<i64>, Option<Uuid>),
-    new: (Option<i64>, Option<Uuid>),
-    columns: [i32; 2],
+/// The row of a BEFORE UPDATE trigger, before and after.
+struct RowChange {
+    descriptor: pg_sys::TupleDesc,
+    old: pg_sys::HeapTuple,
+    new: pg_sys::HeapTuple,
 }
 
-impl Marks {
-    fn of(trigger: &PgTrigger<'_>) -> Self {
-        let data = trigger.trigger_data();
-        // SAFETY: in a BEFORE UPDATE row trigger both tuples are valid and described by the
-        // relation's descriptor; its columns of these names have these types.
-        unsafe {
-            let descriptor = (*data.tg_relation).rd_att;
-            let columns = [c"deleted_at", c"deletion_id"]
-                .map(|name| pg_sys::SPI_fnumber(descriptor, name.as_ptr()));
-            let value = |tuple, column| {
-                let mut is_null = false;
-                let datum = pg_sys::SPI_getbinval(tuple, descriptor, column, &raw mut is_null);
-                (datum, is_null)
-            };
-            let marks = |tuple| {
-                let (at, never) = value(tuple, columns[0]);
-                let (deletion, none) = value(tuple, columns[1]);
-                (i64::from_datum(at, never), Uuid::from_datum(deletion, none))
-            };
-            Self {
-                old: marks(data.tg_trigtuple),
-                new: marks(data.tg_newtuple),
-                columns,
+impl RowChange {
+    /// Which of the columns are NULL; read from the row's bitmap, since this is asked of every row
+    /// of a statement.
+    fn is_null(&self, row: pg_sys::HeapTuple, columns: [i16; 2]) -> [bool; 2] {
+        columns.map(|column| {
+            let index = usize::try_from(column - 1).unwrap_or(0);
+            // SAFETY: the row is one of the trigger's; a tuple's header holds a bit for each of its
+            // columns where it has NULLs, set for those that are not (htup_details.h). A column
+            // added after the row was written is not in it, and ours have no default.
+            unsafe {
+                let header = (*row).t_data;
+                let count = u32::from((*header).t_infomask2) & pg_sys::HEAP_NATTS_MASK;
+                if index >= count as usize {
+                    return true;
+                }
+                if u32::from((*header).t_infomask) & pg_sys::HEAP_HASNULL == 0 {
+                    return false;
+                }
+                let bits = (&raw const (*header).t_bits).cast::<u8>();
+                *bits.add(index >> 3) & (1 << (index & 7)) == 0
             }
-        }
+        })
     }
 
-    /// The new row with the marks of `deletion`: since when it was deleted, if it was, else now.
-    fn kept_or_made<'a>(
-        mut self,
-        deletion: Uuid,
-        trigger: &'a PgTrigger<'a>,
-    ) -> PgHeapTuple<'a, AllocatedByPostgres> {
-        let data = trigger.trigger_data();
-        // SAFETY: as in `of`; the values are of the columns' types, and the new tuple is made in
-        // the memory of the trigger's call, where the executor expects it.
+    /// The marks that the row had, when its `deletion_id` stays.
+    fn kept(&self, columns: [i16; 2]) -> Option<Marks> {
+        // SAFETY: both rows are the trigger's and described by the descriptor; the columns have
+        // these types.
         unsafe {
-            let at = match self.old.0 {
-                Some(at) => at,
-                None => pg_sys::GetCurrentTransactionStartTimestamp(),
+            let value = |row, column: i16| {
+                let mut is_null = false;
+                let column = i32::from(column);
+                pg_sys::SPI_getbinval(row, self.descriptor, column, &raw mut is_null)
             };
-            let descriptor = (*data.tg_relation).rd_att;
-            let mut values = [
-                pg_sys::Datum::from(at),
-                deletion
-                    .into_datum()
-                    .unwrap_or(pg_sys::Datum::from(0_usize)),
-            ];
-            let mut nulls = [false; 2];
-            let tuple = pg_sys::heap_modify_tuple_by_cols(
-                data.tg_newtuple,
-                descriptor,
-                2,
-                self.columns.as_mut_ptr(),
-                values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            );
-            PgHeapTuple::from_heap_tuple(PgTupleDesc::from_pg_unchecked(descriptor), tuple)
+            let since = pg_sys::TimestampTz::from_datum(value(self.old, columns[0]), false)?;
+            let old = Uuid::from_datum(value(self.old, columns[1]), false)?;
+            let new = Uuid::from_datum(value(self.new, columns[1]), false)?;
+            (old == new).then_some((since, old, columns))
         }
+    }
+}
+
+/// The new row of the trigger with these marks.
+fn marked<'a>(
+    trigger: &'a PgTrigger<'a>,
+    columns: [i16; 2],
+    since: pg_sys::TimestampTz,
+    deletion: Uuid,
+) -> PgHeapTuple<'a, AllocatedByPostgres> {
+    let data = trigger.trigger_data();
+    let mut id = *deletion.as_bytes();
+    // SAFETY: the values are of the columns' types, a uuid being a pointer to its bytes, which are
+    // copied; the row is made in the memory of the trigger's call, where the executor expects it.
+    unsafe {
+        let descriptor = (*data.tg_relation).rd_att;
+        let mut values = [
+            pg_sys::Datum::from(since),
+            pg_sys::Datum::from(id.as_mut_ptr()),
+        ];
+        let tuple = pg_sys::heap_modify_tuple_by_cols(
+            data.tg_newtuple,
+            descriptor,
+            2,
+            columns.map(i32::from).as_mut_ptr(),
+            values.as_mut_ptr(),
+            [false; 2].as_mut_ptr(),
+        );
+        PgHeapTuple::from_heap_tuple(PgTupleDesc::from_pg_unchecked(descriptor), tuple)
     }
 }
 
@@ -253,8 +290,12 @@ fn goes(
     trigger: &PgTrigger<'_>,
     policy: impl FnOnce(&Table, RowAddress, bool) -> Outcome<bool>,
 ) -> Outcome<bool> {
+    let relation = relation(trigger)?;
+    if EngineWrite::is_to(relation) {
+        return Ok(true);
+    }
     let graph = Graph::known()?;
-    let Some(table) = graph.table_or_root(relation(trigger)?) else {
+    let Some(table) = graph.table_or_root(relation) else {
         return Ok(true);
     };
     if EngineWrite::is_to(table.oid) || is_moved(&graph, table) {

@@ -78,22 +78,26 @@ impl PinnedPath {
     }
 
     fn to(path: &CStr) -> Self {
+        // Our statements are many and short: compiling one costs more than running it.
+        let settings = [(c"search_path", path), (c"jit", c"off")];
         // SAFETY: the GUC machinery's own way of a local setting (see `fmgr_security_definer`); it
-        // copies the value, and an abort unwinds the nest level by itself.
-        let nest_level = unsafe {
-            let nest_level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                path.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-            nest_level
-        };
+        // copies the values, and an abort unwinds the nest level by itself.
+        let nest_level = unsafe { pg_sys::NewGUCNestLevel() };
+        for (name, value) in settings {
+            // SAFETY: as above.
+            unsafe {
+                pg_sys::set_config_option(
+                    name.as_ptr(),
+                    value.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SAVE,
+                    true,
+                    0,
+                    false,
+                );
+            }
+        }
         Self { nest_level }
     }
 }
