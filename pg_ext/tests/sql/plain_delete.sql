@@ -257,6 +257,15 @@ SET search_path = plain;
 SET client_min_messages = warning;
 UPDATE author SET deleted_at = now() WHERE id = 4;
 SELECT * FROM living;
+-- Loaded at the start of a session, the planner helps with its first statement already.
+SELECT current_database() AS here \gset
+ALTER DATABASE :"here" SET session_preload_libraries = 'keepsake';
+\c
+SET search_path = plain;
+DELETE FROM book WHERE author_id = 3 RETURNING title;
+\echo :ROW_COUNT
+ALTER DATABASE :"here" RESET session_preload_libraries;
+SET client_min_messages = warning;
 -- Triggers that are switched off convert nothing.
 BEGIN;
 SET LOCAL session_replication_role = replica;
