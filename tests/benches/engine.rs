@@ -1,36 +1,46 @@
 //! What the extension costs, as ratios to the same work by hand, side by side in one run.
 //!
-//! Every measurement alternates between the two sides and rolls its work back; the table gives the
-//! median of each and their ratio. `KEEPSAKE_BENCH_ROWS` sets how many rows (100,000).
+//! Every measurement alternates between the sides and rolls its work back; the table gives the
+//! median of each and the ratio to the work by hand. `KEEPSAKE_BENCH_ROWS` sets how many rows there
+//! are (10,000, 100,000 and 1,000,000, one after the other).
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-const ROUNDS: usize = 5;
-
-/// Two copies of one schema: `kept` is managed, `bare` is not but has the same columns and indexes.
+/// Three copies of one schema: `kept` is managed, `bare` is not but has the same columns and
+/// indexes, `hard` has neither and deletes for good.
 const SCHEMA: &str = "
+    DROP SCHEMA IF EXISTS kept, bare, hard CASCADE;
+    DROP EXTENSION IF EXISTS keepsake CASCADE;
     CREATE EXTENSION keepsake;
     CREATE SCHEMA kept;
     CREATE SCHEMA bare;
-    CREATE TABLE kept.thread (id int PRIMARY KEY, title text);
-    CREATE TABLE kept.post (id int PRIMARY KEY, thread_id int NOT NULL REFERENCES kept.thread ON DELETE CASCADE, body text);
-    CREATE TABLE kept.remark (id int PRIMARY KEY, post_id int NOT NULL REFERENCES kept.post ON DELETE CASCADE, body text);
-    CREATE INDEX ON kept.post (thread_id);
-    CREATE INDEX ON kept.remark (post_id);
-    SELECT keepsake.manage('kept.thread', '0'), keepsake.manage('kept.post', '0'), keepsake.manage('kept.remark', '0');
-    CREATE TABLE bare.thread (id int PRIMARY KEY, title text, deleted_at timestamptz, deletion_id uuid);
-    CREATE TABLE bare.post (id int PRIMARY KEY, thread_id int NOT NULL REFERENCES bare.thread ON DELETE CASCADE, body text, deleted_at timestamptz, deletion_id uuid);
-    CREATE TABLE bare.remark (id int PRIMARY KEY, post_id int NOT NULL REFERENCES bare.post ON DELETE CASCADE, body text, deleted_at timestamptz, deletion_id uuid);
-    CREATE INDEX ON bare.post (thread_id);
-    CREATE INDEX ON bare.remark (post_id);
-    CREATE INDEX ON bare.thread (deletion_id) WHERE deletion_id IS NOT NULL;
-    CREATE INDEX ON bare.post (deletion_id) WHERE deletion_id IS NOT NULL;
-    CREATE INDEX ON bare.remark (deletion_id) WHERE deletion_id IS NOT NULL;";
+    CREATE SCHEMA hard;";
+
+const TABLES: &str = "
+    CREATE TABLE SCHEMA.thread (id int PRIMARY KEY, title text);
+    CREATE TABLE SCHEMA.post (id int PRIMARY KEY, thread_id int NOT NULL REFERENCES SCHEMA.thread ON DELETE CASCADE, body text);
+    CREATE TABLE SCHEMA.remark (id int PRIMARY KEY, post_id int NOT NULL REFERENCES SCHEMA.post ON DELETE CASCADE, body text);
+    CREATE INDEX ON SCHEMA.post (thread_id);
+    CREATE INDEX ON SCHEMA.remark (post_id);";
+
+const MANAGED: &str = "SELECT keepsake.manage('kept.thread', '0'), keepsake.manage('kept.post', '0'), keepsake.manage('kept.remark', '0');";
+
+const BY_HAND: &str = "
+    ALTER TABLE bare.NAME ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
+    CREATE INDEX ON bare.NAME (deletion_id) WHERE deletion_id IS NOT NULL;";
+
+const SIDES: [&str; 3] = ["kept", "bare", "hard"];
+
+fn schema() -> String {
+    let tables = SIDES.map(|side| TABLES.replace("SCHEMA", side)).join("\n");
+    let by_hand = ["thread", "post", "remark"].map(|table| BY_HAND.replace("NAME", table));
+    format!("{SCHEMA}{tables}{MANAGED}{}", by_hand.join("\n"))
+}
 
 fn fill(schema: &str, rows: u32) -> String {
     let posts = rows / 100;
@@ -42,93 +52,95 @@ fn fill(schema: &str, rows: u32) -> String {
     )
 }
 
-/// The same work, by the extension and by hand.
+/// The same work: by the extension, by hand, and where there is such a thing by a real DELETE.
 struct Comparison {
     what: &'static str,
     /// Done before the clock starts, in the same transaction.
-    before: [String; 2],
-    measured: [String; 2],
+    before: [String; 3],
+    measured: [String; 3],
 }
 
+const MARKED: &str = "deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001'";
+
 fn comparisons(rows: u32) -> Vec<Comparison> {
-    let both = |sql: &str| [sql.replace("SCHEMA", "kept"), sql.replace("SCHEMA", "bare")];
-    let by_hand = "
-        UPDATE bare.thread SET deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001' WHERE id = 1;
-        UPDATE bare.post c SET deleted_at = now(), deletion_id = p.deletion_id FROM bare.thread p
-        WHERE p.deletion_id = '00000000-0000-7000-8000-000000000001' AND p.id = c.thread_id AND c.deleted_at IS NULL;
-        UPDATE bare.remark c SET deleted_at = now(), deletion_id = p.deletion_id FROM bare.post p
-        WHERE p.deletion_id = '00000000-0000-7000-8000-000000000001' AND p.id = c.post_id AND c.deleted_at IS NULL;";
+    let on_each = |sql: &str| SIDES.map(|side| sql.replace("SCHEMA", side));
+    let by_hand = format!("
+        UPDATE bare.thread SET {MARKED} WHERE id = 1;
+        UPDATE bare.post c SET {MARKED} FROM bare.thread p WHERE p.deletion_id IS NOT NULL AND p.id = c.thread_id AND c.deleted_at IS NULL;
+        UPDATE bare.remark c SET {MARKED} FROM bare.post p WHERE p.deletion_id IS NOT NULL AND p.id = c.post_id AND c.deleted_at IS NULL;");
     let deleted = "SELECT keepsake.soft_delete('kept.thread', 1);";
+    let restored_by_hand = ["thread", "post", "remark"].map(|table| {
+        format!("UPDATE bare.{table} SET deleted_at = NULL, deletion_id = NULL WHERE deletion_id IS NOT NULL;")
+    });
+    let posts = rows / 100;
     vec![
         Comparison {
-            what: "soft-delete cascade, against set-based UPDATEs",
+            what: "soft-delete cascade",
             before: Default::default(),
-            measured: [deleted.to_owned(), by_hand.to_owned()],
+            measured: [
+                deleted.to_owned(),
+                by_hand.clone(),
+                "DELETE FROM hard.thread WHERE id = 1;".to_owned(),
+            ],
         },
         Comparison {
-            what: "restore, against set-based UPDATEs",
-            before: [deleted.to_owned(), by_hand.to_owned()],
+            what: "restore",
+            before: [deleted.to_owned(), by_hand, String::new()],
             measured: [
                 "SELECT keepsake.restore(id) FROM keepsake.deletion WHERE state = 'deleted';".to_owned(),
-                ["thread", "post", "remark"]
-                    .map(|table| format!("UPDATE bare.{table} SET deleted_at = NULL, deletion_id = NULL WHERE deletion_id IS NOT NULL;"))
-                    .join("\n"),
+                restored_by_hand.join("\n"),
+                String::new(),
             ],
         },
         Comparison {
-            what: "purge, against DELETEs leaf first",
-            before: [deleted.to_owned(), by_hand.to_owned()],
-            measured: [
-                format!("SELECT keepsake.purge_batch({});", rows * 2),
-                ["remark", "post", "thread"]
-                    .map(|table| format!("DELETE FROM bare.{table} WHERE deletion_id IS NOT NULL;"))
-                    .join("\n"),
-            ],
-        },
-        Comparison {
-            what: "inserting children, against the foreign key alone",
+            what: "plain DELETE of all remarks, converted",
             before: Default::default(),
-            measured: both(&format!(
-                "INSERT INTO SCHEMA.remark SELECT n + 10000000, n % {} + 1, 'x' FROM generate_series(1, {rows}) n;",
-                rows / 100
+            measured: [
+                "DELETE FROM kept.remark;".to_owned(),
+                format!("UPDATE bare.remark SET {MARKED};"),
+                "DELETE FROM hard.remark;".to_owned(),
+            ],
+        },
+        Comparison {
+            what: "inserting as many children",
+            before: Default::default(),
+            measured: on_each(&format!(
+                "INSERT INTO SCHEMA.remark SELECT n + 10000000, n % {posts} + 1, 'x' FROM generate_series(1, {rows}) n;"
             )),
         },
         Comparison {
-            what: "inserting one child 500 times, against the foreign key alone",
+            what: "inserting one child, 500 times",
             before: Default::default(),
-            measured: both(
+            measured: on_each(
                 "DO $$ BEGIN FOR n IN 1..500 LOOP INSERT INTO SCHEMA.remark VALUES (n + 20000000, 1, 'x'); END LOOP; END $$;",
             ),
         },
         Comparison {
-            what: "bulk UPDATE of another column, against an unmanaged table",
+            what: "UPDATE of another column of all remarks",
             before: Default::default(),
-            measured: both("UPDATE SCHEMA.remark SET body = 'y';"),
+            measured: on_each("UPDATE SCHEMA.remark SET body = 'y';"),
         },
     ]
 }
 
+async fn run(database: &mut PgConnection, sql: impl Into<String>) -> Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql.into()))
+        .execute(database)
+        .await?;
+    Ok(())
+}
+
 async fn measure(database: &mut PgConnection, before: &str, measured: &str) -> Result<Duration> {
-    let script = |sql: &str| AssertSqlSafe(format!("{sql};"));
-    sqlx::raw_sql("BEGIN").execute(&mut *database).await?;
-    sqlx::raw_sql(script(before))
-        .execute(&mut *database)
-        .await?;
+    run(database, format!("BEGIN; {before};")).await?;
     let start = Instant::now();
-    sqlx::raw_sql(script(measured))
-        .execute(&mut *database)
-        .await?;
+    run(database, measured).await?;
     // What a foreign key or trigger has put off until the commit belongs to the work.
-    sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE")
-        .execute(&mut *database)
-        .await?;
+    run(database, "SET CONSTRAINTS ALL IMMEDIATE").await?;
     let took = start.elapsed();
-    sqlx::raw_sql("ROLLBACK").execute(&mut *database).await?;
-    sqlx::raw_sql(
-        "VACUUM kept.thread, kept.post, kept.remark, bare.thread, bare.post, bare.remark",
-    )
-    .execute(database)
-    .await?;
+    run(database, "ROLLBACK").await?;
+    for side in SIDES {
+        run(database, format!("VACUUM {side}.thread, {side}.post, {side}.remark")).await?;
+    }
     Ok(took)
 }
 
@@ -137,33 +149,61 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-async fn compare(database: &mut PgConnection, comparison: &Comparison) -> Result<()> {
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
+async fn compare(
+    database: &mut PgConnection,
+    comparison: &Comparison,
+    rounds: usize,
+) -> Result<()> {
+    let mut times = SIDES.map(|_| Vec::new());
+    for _ in 0..rounds {
         for (side, times) in times.iter_mut().enumerate() {
-            times.push(
-                measure(
-                    database,
-                    &comparison.before[side],
-                    &comparison.measured[side],
-                )
-                .await?,
-            );
+            let (before, measured) = (&comparison.before[side], &comparison.measured[side]);
+            if !measured.is_empty() {
+                times.push(measure(database, before, measured).await?);
+            }
         }
     }
-    let [kept, bare] = times.map(median);
+    let [kept, bare, hard] = times.map(|times| median(times).as_secs_f64() * 1e3);
+    let hard = if hard > 0.0 {
+        format!("{hard:>9.1} ms")
+    } else {
+        "           –".to_owned()
+    };
     println!(
-        "{:<66} {:>9.1} ms {:>9.1} ms {:>6.2} ×",
+        "{:<42} {kept:>9.1} ms {bare:>9.1} ms {:>6.2} × {hard}",
         comparison.what,
-        kept.as_secs_f64() * 1e3,
-        bare.as_secs_f64() * 1e3,
-        kept.as_secs_f64() / bare.as_secs_f64()
+        kept / bare
     );
     Ok(())
 }
 
+/// How much memory of its own the backend takes for one cascade over everything, in MiB.
+async fn memory_of_a_cascade(postgres: &Postgres) -> Result<f64> {
+    let mut database = postgres.connect().await?;
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut database)
+        .await?;
+    run(&mut database, "LOAD 'keepsake'; SELECT count(*) FROM kept.remark;").await?;
+    let before = anonymous_memory(backend)?;
+    run(&mut database, "BEGIN; SELECT keepsake.soft_delete('kept.thread', 1);").await?;
+    let after = anonymous_memory(backend)?;
+    run(&mut database, "ROLLBACK").await?;
+    database.close().await?;
+    Ok((after - before) / 1024.0)
+}
+
+/// In KiB, as Linux tells it.
+fn anonymous_memory(process: i32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    Ok(number.context("no RssAnon in the status of the backend")?.parse()?)
+}
+
 async fn time_presign(database: &mut PgConnection) -> Result<()> {
     const ROWS: u32 = 100_000;
+    const ROUNDS: usize = 5;
+    run(database, "DROP EXTENSION IF EXISTS keepsake CASCADE; CREATE EXTENSION keepsake").await?;
     let sql = format!(
         "SELECT count(keepsake.presign('PUT', 'https://acct.r2.cloudflarestorage.com', 'bucket', 't/acme/' || n, 'auto',
              'AKIAIOSFODNN7EXAMPLE', 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', '2026-09-01 00:00:00+00', 900))
@@ -184,32 +224,45 @@ async fn time_presign(database: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let rows = std::env::var("KEEPSAKE_BENCH_ROWS")
-        .ok()
-        .and_then(|rows| rows.parse().ok())
-        .unwrap_or(100_000);
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "bench", &leash).await?;
+async fn run_with(postgres: &Postgres, rows: u32) -> Result<()> {
+    let rounds = if rows > 100_000 { 3 } else { 5 };
     let mut database = postgres.connect().await?;
-    sqlx::raw_sql(SCHEMA).execute(&mut database).await?;
-    for schema in ["kept", "bare"] {
-        sqlx::raw_sql(AssertSqlSafe(fill(schema, rows)))
-            .execute(&mut database)
-            .await?;
+    run(&mut database, schema()).await?;
+    for side in SIDES {
+        run(&mut database, fill(side, rows)).await?;
     }
-    sqlx::raw_sql("VACUUM ANALYZE")
-        .execute(&mut database)
-        .await?;
-
-    println!("{rows} rows, median of {ROUNDS} rounds");
+    run(&mut database, "VACUUM ANALYZE").await?;
+    run(&mut database, "CHECKPOINT").await?;
     println!(
-        "{:<66} {:>12} {:>12} {:>8}",
-        "", "keepsake", "by hand", "ratio"
+        "\n{:<42} {:>12} {:>12} {:>8} {:>12}",
+        format!("{rows} rows, median of {rounds}"),
+        "keepsake",
+        "by hand",
+        "ratio",
+        "real DELETE"
     );
     for comparison in comparisons(rows) {
-        compare(&mut database, &comparison).await?;
+        compare(&mut database, &comparison, rounds).await?;
     }
-    time_presign(&mut database).await
+    println!(
+        "memory of the backend for one cascade: {:+.1} MiB",
+        memory_of_a_cascade(postgres).await?
+    );
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let chosen = std::env::var("KEEPSAKE_BENCH_ROWS").ok();
+    let sizes = match chosen.and_then(|rows| rows.parse().ok()) {
+        Some(rows) => vec![rows],
+        None => vec![10_000, 100_000, 1_000_000],
+    };
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "bench", &leash).await?;
+    for rows in sizes {
+        run_with(&postgres, rows).await?;
+    }
+    println!();
+    time_presign(&mut postgres.connect().await?).await
 }
