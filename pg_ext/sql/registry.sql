@@ -31,7 +31,8 @@ COMMENT ON TABLE keepsake.bound_storage IS
 CREATE TABLE keepsake.deletion (
     id         uuid PRIMARY KEY,
     root_table regclass NOT NULL,
-    root_key   jsonb NOT NULL,
+    -- NULL: every row of root_table that it removed is a root.
+    root_key   jsonb,
     actor      text NOT NULL,
     tenant     text,
     reason     text,

@@ -10,6 +10,7 @@ use pgrx::{JsonB, Uuid, pg_sys};
 
 use crate::error::{Failure, Outcome};
 use crate::graph::{KeyColumn, Table};
+use crate::output_format::ExactOutput;
 use crate::session::Session;
 use crate::sql::{Literal, join};
 
@@ -128,6 +129,7 @@ pub fn find(
         rows = table.rows(),
         policies = delete_policies(session, table)?,
     );
+    let _output = ExactOutput::new();
     let found = session.as_caller(&sql, &[argument])?.first();
     if found.is_empty() {
         return Ok(None);
@@ -152,7 +154,8 @@ fn read(row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
     })
 }
 
-fn may_delete(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
+/// Refuses a caller without the DELETE privilege on `table`.
+pub fn may_delete(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
     let may = session.catalog(
         "SELECT has_table_privilege($1, 'DELETE')",
         &[table.oid.into()],
@@ -209,4 +212,29 @@ pub fn authorise(
 ) -> Outcome<Option<RootRow>> {
     let row = find(session, table, Key::Columns(key))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))
+}
+
+/// Whether the deletion has rows in `table` and the caller sees each of them and may delete it.
+pub fn may_delete_all(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+) -> Outcome<bool> {
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
+        table.rows()
+    );
+    let there: Option<i64> = session
+        .as_owner(table, &sql, &[deletion.into()])?
+        .first()
+        .get_one()?;
+    if there == Some(0) {
+        return Ok(false);
+    }
+    let sql = format!("{sql} AND {}", delete_policies(session, table)?);
+    let seen: Option<i64> = session
+        .as_caller(&sql, &[deletion.into()])?
+        .first()
+        .get_one()?;
+    Ok(seen == there)
 }
