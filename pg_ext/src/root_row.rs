@@ -123,22 +123,20 @@ pub fn find(
     may_delete(session, table)?;
     let (condition, argument) = key.condition(table)?;
     let sql = format!(
-        "SELECT {json}, t.deletion_id, {columns} FROM {rows} AS t WHERE {condition} AND {policies}",
-        json = table.key_json("t"),
+        "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition} AND {policies}",
         columns = table.key_columns("t"),
         rows = table.rows(),
         policies = delete_policies(session, table)?,
     );
-    let _output = ExactOutput::new();
     let found = session.as_caller(&sql, &[argument])?.first();
     if found.is_empty() {
         return Ok(None);
     }
-    read(&found, table).map(Some)
+    read(session, &found, table).map(Some)
 }
 
-fn read(row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
-    const BEFORE_THE_KEY: usize = 2;
+fn read(session: &Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
+    const BEFORE_THE_KEY: usize = 1;
     let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
     };
@@ -147,11 +145,25 @@ fn read(row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
         let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
         values.push((datum, column.type_oid));
     }
-    Ok(RootRow {
-        key: row.get(1)?.ok_or_else(not_found)?,
-        deletion: row.get(2)?,
+    let mut found = RootRow {
+        key: JsonB(serde_json::Value::Null),
+        deletion: row.get(1)?,
         values,
-    })
+    };
+    // The caller's key was read under the caller's settings; the registry's is printed under ours.
+    let columns = table
+        .key
+        .iter()
+        .zip(1..)
+        .map(|(column, n)| format!("${n} AS {}", column.name));
+    let print = format!(
+        "SELECT {} FROM (SELECT {}) AS t",
+        table.key_json("t"),
+        join(columns, ", ")
+    );
+    let printed = session.catalog(&print, &found.args())?.first();
+    found.key = printed.get_one()?.ok_or_else(not_found)?;
+    Ok(found)
 }
 
 /// Refuses a caller without the DELETE privilege on `table`.
@@ -210,6 +222,7 @@ pub fn authorise(
     key: JsonB,
     deletion: Uuid,
 ) -> Outcome<Option<RootRow>> {
+    let _settings = ExactOutput::new();
     let row = find(session, table, Key::Columns(key))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))
 }
