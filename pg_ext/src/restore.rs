@@ -382,10 +382,19 @@ fn survey_table(
         let joins = reference.joins("c", &format!("p{n}"));
         format!(" LEFT JOIN {} AS p{n} ON {joins}", parent.rows())
     });
+    // Rows that refer alike are looked up once: a deletion has many rows beneath few parents.
+    let columns = join(columns, ", ");
+    let group = if columns.is_empty() {
+        String::new()
+    } else {
+        format!(" GROUP BY {columns}")
+    };
     let sql = format!(
-        "SELECT count(*){flags} FROM (SELECT {columns} FROM {rows} AS c WHERE c.deletion_id = $1{lock}) AS c{joins}",
+        "SELECT sum(c.keepsake_rows)::bigint{flags}
+         FROM (SELECT {listed}count(*) AS keepsake_rows
+               FROM (SELECT {columns} FROM {rows} AS c WHERE c.deletion_id = $1{lock}) AS c{group}) AS c{joins}",
         flags = join(flags, ""),
-        columns = join(columns, ", "),
+        listed = if columns.is_empty() { String::new() } else { format!("{columns}, ") },
         rows = child.rows(),
         lock = if lock { " FOR UPDATE" } else { "" },
         joins = join(joins, ""),
