@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::error::Outcome;
 use crate::graph::{Graph, OnDelete, Reference, Table};
 use crate::live_constraint;
-use crate::row_set::{RowId, RowSet, arrays};
+use crate::row_set::{RowId, RowSet, is_among};
 use crate::session::Session;
 use crate::sql::{Literal, join};
 
@@ -154,12 +154,11 @@ fn note_seen(
         return Ok(());
     }
     let sql = format!(
-        "SELECT t.tableoid, t.ctid FROM {} AS t
-         JOIN ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS asked (relation, place)
-           ON t.tableoid OPERATOR(pg_catalog.=) asked.relation AND t.ctid OPERATOR(pg_catalog.=) asked.place",
-        table.rows()
+        "SELECT t.tableoid, t.ctid FROM {} AS t WHERE {}",
+        table.rows(),
+        is_among(rows, "t")
     );
-    for row in session.as_caller(&sql, &arrays(rows))? {
+    for row in session.as_caller(&sql, &[])? {
         if let Some(row) = RowId::read(&row, 1)? {
             seen.insert(table.oid, row);
         }
@@ -212,8 +211,7 @@ impl Search<'_, '_, '_> {
         Ok(())
     }
 
-    /// Runs one search. Its arguments are the deletion, the rows of the table that stay deleted and
-    /// those of `holders`.
+    /// Runs one search, whose argument is the deletion.
     fn look(
         &mut self,
         kind: &'static str,
@@ -221,16 +219,8 @@ impl Search<'_, '_, '_> {
         sql: &str,
         holders: Option<&Table>,
     ) -> Outcome<Vec<Found>> {
-        let [relations, places] = self.stays.arrays(self.table.oid);
         let holders = holders.unwrap_or(self.table).oid;
-        let [holder_relations, holder_places] = self.stays.arrays(holders);
-        let args = [
-            self.deletion.into(),
-            relations,
-            places,
-            holder_relations,
-            holder_places,
-        ];
+        let args = [self.deletion.into()];
         let rows = self.session.as_owner_in_schema(self.table, sql, &args)?;
         let mut found = Vec::new();
         for row in rows {
@@ -290,7 +280,7 @@ fn under_deleted_parent(
         "SELECT c.tableoid, c.ctid, {child_key}, {values}, {parent_key}, p.tableoid, p.ctid
          FROM {child} AS c JOIN {parent} AS p ON {joins}
          WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{not_staying}
-           AND ((p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1){staying_parent})
+           AND ((p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1) OR {staying_parent})
          ORDER BY 3, 5",
         child_key = child.key_json("c"),
         values = values(reference),
@@ -298,8 +288,8 @@ fn under_deleted_parent(
         child = child.rows(),
         parent = parent.rows(),
         joins = reference.joins_by_parent_key("c", "p"),
-        not_staying = stays.excluding(child.oid, "c", 2),
-        staying_parent = stays.including(parent.oid, "p", 4),
+        not_staying = stays.excluding(child.oid, "c"),
+        staying_parent = stays.among(parent.oid, "p"),
     )
 }
 
@@ -315,7 +305,7 @@ fn without_parent(reference: &Reference, child: &Table, parent: &Table, stays: &
         values = values(reference),
         child = child.rows(),
         parent = parent.rows(),
-        not_staying = stays.excluding(child.oid, "c", 2),
+        not_staying = stays.excluding(child.oid, "c"),
         set = reference.is_set("c"),
         joins = reference.joins("c", "p"),
     )

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::error::Outcome;
 use crate::graph::{Graph, OnDelete, Reference, Table};
-use crate::row_set::{RowId, RowSet, arrays};
+use crate::row_set::{RowId, RowSet, is_among};
 use crate::session::Session;
+use crate::sql::Literal;
 
 /// For each table, the held rows and the deletion that each passes to.
 #[derive(Debug, Default)]
@@ -71,24 +71,29 @@ impl Held {
             Some((table, condition)) if table.oid == child.oid => format!("AND NOT ({condition})"),
             _ => String::new(),
         };
-        let sql = format!(
-            "SELECT t.tableoid, t.ctid, coalesce(h.deletion, p.deletion_id)
-             FROM {child} AS t JOIN {parent} AS p ON {joins}
-             LEFT JOIN ROWS FROM (unnest($2), unnest($3), unnest($4)) AS h (relation, place, deletion)
-               ON h.relation = p.tableoid AND h.place = p.ctid
-             WHERE t.deletion_id = $1 {not_root}
-               AND (h.place IS NOT NULL OR (p.deleted_at IS NOT NULL AND p.deletion_id <> $1))
-             ORDER BY 3",
-            child = child.rows(),
-            parent = parent.rows(),
-            joins = reference.joins("t", "p"),
-        );
-        let [relations, places] = arrays(self.of(parent.oid).map(|(row, _)| row));
-        let deletions: Vec<Uuid> = self.of(parent.oid).map(|(_, holder)| *holder).collect();
-        let args = [deletion.into(), relations, places, deletions.into()];
         let mut found = Vec::new();
-        for row in session.as_owner(child, &sql, &args)? {
-            found.extend(RowId::read(&row, 1)?.zip(row.get::<Uuid>(3)?));
+        let mut look = |held: &str, holder: &str| -> Outcome<()> {
+            let sql = format!(
+                "SELECT t.tableoid, t.ctid, {holder} FROM {child} AS t JOIN {parent} AS p ON {joins}
+                 WHERE t.deletion_id = $1 {not_root} AND {held} ORDER BY 3",
+                child = child.rows(),
+                parent = parent.rows(),
+                joins = reference.joins("t", "p"),
+            );
+            for row in session.as_owner(child, &sql, &[deletion.into()])? {
+                found.extend(RowId::read(&row, 1)?.zip(row.get::<Uuid>(3)?));
+            }
+            Ok(())
+        };
+        look(
+            "p.deleted_at IS NOT NULL AND p.deletion_id <> $1",
+            "p.deletion_id",
+        )?;
+        for (holder, rows) in self.passed(parent.oid) {
+            look(
+                &is_among(&rows, "p"),
+                &format!("{}::uuid", Literal(&holder.to_string())),
+            )?;
         }
         let known = self.tables.entry(child.oid).or_default();
         let before = known.len();
@@ -113,19 +118,15 @@ impl Held {
         rows
     }
 
-    /// The rows of `table` that pass to each deletion, as arguments `oid[]` and `tid[]`, and their
-    /// number.
-    pub fn passed(&self, table: pg_sys::Oid) -> Vec<(Uuid, [DatumWithOid<'static>; 2], i64)> {
+    /// The rows of `table` that pass to each deletion.
+    pub fn passed(&self, table: pg_sys::Oid) -> Vec<(Uuid, Vec<RowId>)> {
         let mut by_holder: BTreeMap<[u8; 16], Vec<RowId>> = BTreeMap::new();
         for (row, holder) in self.of(table) {
             by_holder.entry(*holder.as_bytes()).or_default().push(*row);
         }
         by_holder
             .into_iter()
-            .map(|(holder, rows)| {
-                let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-                (Uuid::from_bytes(holder), arrays(&rows), count)
-            })
+            .map(|(holder, rows)| (Uuid::from_bytes(holder), rows))
             .collect()
     }
 

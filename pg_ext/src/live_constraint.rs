@@ -105,8 +105,7 @@ impl LiveConstraint {
     }
 
     /// The rows of the deletion (`$1`) that would come back, as they would be live, with their key
-    /// parts computed: a common table expression named `keepsake_restored`. `stays` stay deleted
-    /// (`$2`, `$3`).
+    /// parts computed: a common table expression named `keepsake_restored`. `stays` stay deleted.
     fn restored(&self, table: &Table, stays: &RowSet) -> String {
         let when_marked = table.columns.iter().map(|column| match column.0.as_str() {
             "deleted_at" => "NULL::pg_catalog.timestamptz AS deleted_at".to_owned(),
@@ -143,7 +142,7 @@ impl LiveConstraint {
             when_live = join(&self.columns, ", "),
             when_marked = join(when_marked, ", "),
             rows = table.rows(),
-            stays = stays.excluding(table.oid, "t", 2),
+            stays = stays.excluding(table.oid, "t"),
             entered = self.is_entered(table, "h.keepsake_relation"),
         )
     }
@@ -189,17 +188,35 @@ impl LiveConstraint {
         )
     }
 
+    /// The restored rows that may clash among themselves. Of a unique index those whose key comes
+    /// twice: PostgreSQL has no statistics of a deletion and would plan the join for one row.
+    fn candidates(&self) -> String {
+        if self.exclusion {
+            return "keepsake_restored".into();
+        }
+        let parts = || self.collations.iter().zip(1..);
+        let key = parts().map(|(collation, n)| format!("a.keepsake_k{n}{collation}"));
+        let set = parts().map(|(_, n)| format!("a.keepsake_k{n} IS NOT NULL"));
+        format!(
+            "(SELECT n.* FROM (SELECT a.*, pg_catalog.count(*) OVER (PARTITION BY {key}) AS keepsake_n
+                               FROM keepsake_restored AS a WHERE {set}) AS n WHERE n.keepsake_n OPERATOR(pg_catalog.>) 1)",
+            key = join(key, ", "),
+            set = if self.nulls_equal { "true".into() } else { join(set, " AND ") },
+        )
+    }
+
     /// Clashes among the rows that would come back: each pair twice, once from either side, in the
     /// order of the key of `keepsake_r`.
     pub fn among_restored(&self, table: &Table, stays: &RowSet) -> String {
         format!(
             "{restored}
              SELECT {FOUND}
-             FROM keepsake_restored AS keepsake_r JOIN keepsake_restored AS keepsake_l
+             FROM {candidates} AS keepsake_r JOIN {candidates} AS keepsake_l
                ON {clash} AND (keepsake_l.keepsake_ctid OPERATOR(pg_catalog.<>) keepsake_r.keepsake_ctid
                                OR keepsake_l.keepsake_relation OPERATOR(pg_catalog.<>) keepsake_r.keepsake_relation)
              ORDER BY {order}, keepsake_l.keepsake_key",
             restored = self.restored(table, stays),
+            candidates = self.candidates(),
             clash = self.clash(|n, _| format!("keepsake_l.keepsake_k{n}")),
             order = by_key(table),
         )

@@ -10,7 +10,7 @@ use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, OnDelete, Reference, Table};
 use crate::held::Held;
-use crate::row_set::{RowId, RowSet};
+use crate::row_set::{RowId, RowSet, is_among};
 use crate::session::{Session, with_session};
 use crate::skip::{self, Skipped};
 use crate::sql::join;
@@ -531,19 +531,10 @@ fn refuse_unseen_parents(
                 child = child.rows(),
                 parent = parent.rows(),
                 joins = reference.joins("c", "p"),
-                held = staying[0].excluding(child.oid, "c", 2),
-                skipped = staying[1].excluding(child.oid, "c", 4),
+                held = staying[0].excluding(child.oid, "c"),
+                skipped = staying[1].excluding(child.oid, "c"),
             );
-            let [held_relations, held_places] = staying[0].arrays(child.oid);
-            let [relations, places] = staying[1].arrays(child.oid);
-            let args = [
-                deletion.into(),
-                held_relations,
-                held_places,
-                relations,
-                places,
-            ];
-            if session.exists_now((child.oid, child.owner), &sql, &args)? {
+            if session.exists_now((child.oid, child.owner), &sql, &[deletion.into()])? {
                 return Err(Failure::ConcurrentParent {
                     table: child.shown.clone(),
                 });
@@ -562,7 +553,8 @@ fn pass_on(
     held: &Held,
 ) -> Outcome<Vec<(Uuid, i64)>> {
     let mut passed = Vec::new();
-    for (holder, [relations, places], rows) in held.passed(table.oid) {
+    for (holder, held) in held.passed(table.oid) {
+        let rows = i64::try_from(held.len()).unwrap_or(i64::MAX);
         let since: Option<TimestampWithTimeZone> = session
             .registry(
                 "SELECT deleted_at FROM keepsake.deletion WHERE id = $1",
@@ -571,19 +563,12 @@ fn pass_on(
             .first()
             .get_one()?;
         let sql = format!(
-            "UPDATE {} AS t SET deletion_id = $4, deleted_at = coalesce($5, t.deleted_at)
-             FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (relation, place)
-             WHERE t.tableoid OPERATOR(pg_catalog.=) h.relation AND t.ctid OPERATOR(pg_catalog.=) h.place
-               AND t.deletion_id OPERATOR(pg_catalog.=) $3",
-            table.rows()
+            "UPDATE {} AS t SET deletion_id = $2, deleted_at = coalesce($3, t.deleted_at)
+             WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
+            table.rows(),
+            is_among(&held, "t")
         );
-        let args = [
-            relations,
-            places,
-            deletion.into(),
-            holder.into(),
-            since.into(),
-        ];
+        let args = [deletion.into(), holder.into(), since.into()];
         let changed = session.write(table, &sql, &args)?.len();
         all_changed(table, changed, rows)?;
         session.registry(
@@ -611,12 +596,9 @@ fn revive(
         "UPDATE {} AS t SET deleted_at = NULL, deletion_id = NULL
          WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{}",
         table.rows(),
-        skipped.excluding(table.oid, "t", 2)
+        skipped.excluding(table.oid, "t")
     );
-    let [relations, places] = skipped.arrays(table.oid);
-    let changed = session
-        .write(table, &sql, &[deletion.into(), relations, places])?
-        .len();
+    let changed = session.write(table, &sql, &[deletion.into()])?.len();
     all_changed(table, changed, due)?;
     if !table.may_prevent_update {
         return Ok(());

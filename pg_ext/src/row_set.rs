@@ -1,9 +1,8 @@
 //! Rows remembered from one statement to the next.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use pgrx::datum::DatumWithOid;
-use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
+use pgrx::itemptr::{item_pointer_get_both, item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
@@ -28,17 +27,32 @@ impl RowId {
     }
 }
 
-/// The rows as two arguments, `oid[]` and `tid[]`, that run side by side.
-pub fn arrays<'a>(rows: impl IntoIterator<Item = &'a RowId>) -> [DatumWithOid<'static>; 2] {
-    let (relations, places): (Vec<pg_sys::Oid>, Vec<pg_sys::ItemPointerData>) = rows
+/// The condition that row `alias` is one of `rows`. Addresses are written in as constants, whose
+/// array PostgreSQL hashes: a join with them would be planned for the few rows that it expects of a
+/// deletion it has no statistics of, and be quadratic.
+pub fn is_among<'a>(rows: impl IntoIterator<Item = &'a RowId>, alias: &str) -> String {
+    let mut relations: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    for row in rows {
+        let mut place = pg_sys::ItemPointerData::default();
+        u64_to_item_pointer(row.place, &mut place);
+        let (block, offset) = item_pointer_get_both(place);
+        let places = relations.entry(row.relation).or_default();
+        places.push(format!("\"({block},{offset})\""));
+    }
+    let terms: Vec<String> = relations
         .into_iter()
-        .map(|row| {
-            let mut place = pg_sys::ItemPointerData::default();
-            u64_to_item_pointer(row.place, &mut place);
-            (pg_sys::Oid::from(row.relation), place)
+        .map(|(relation, places)| {
+            format!(
+                "({alias}.tableoid OPERATOR(pg_catalog.=) {relation}::pg_catalog.oid
+                  AND {alias}.ctid OPERATOR(pg_catalog.=) ANY ('{{{places}}}'::pg_catalog.tid[]))",
+                places = places.join(",")
+            )
         })
-        .unzip();
-    [relations.into(), places.into()]
+        .collect();
+    if terms.is_empty() {
+        return "false".into();
+    }
+    format!("({})", terms.join(" OR "))
 }
 
 /// Rows of several managed tables.
@@ -71,33 +85,17 @@ impl RowSet {
         i64::try_from(count).unwrap_or(i64::MAX)
     }
 
-    /// The rows of `table` as the arguments that `excluding` and `including` name.
-    pub fn arrays(&self, table: pg_sys::Oid) -> [DatumWithOid<'static>; 2] {
-        arrays(self.tables.get(&table).into_iter().flatten())
+    /// The condition that row `alias` of `table` is one of them.
+    pub fn among(&self, table: pg_sys::Oid, alias: &str) -> String {
+        is_among(self.tables.get(&table).into_iter().flatten(), alias)
     }
 
-    /// The condition that row `alias` of `table` is none of them, to follow another; its arguments
-    /// are `$first` and the next. Nothing when there is none, so that the usual plan stays simple.
-    pub fn excluding(&self, table: pg_sys::Oid, alias: &str, first: usize) -> String {
+    /// The condition that it is none of them, to follow another. Nothing when there is none, so
+    /// that the usual plan stays simple.
+    pub fn excluding(&self, table: pg_sys::Oid, alias: &str) -> String {
         if self.count(table) == 0 {
             return String::new();
         }
-        format!(" AND NOT {}", is_among(alias, first))
+        format!(" AND {} IS NOT TRUE", self.among(table, alias))
     }
-
-    /// The condition that row `alias` of `table` is one of them, as an alternative to another.
-    pub fn including(&self, table: pg_sys::Oid, alias: &str, first: usize) -> String {
-        if self.count(table) == 0 {
-            return String::new();
-        }
-        format!(" OR {}", is_among(alias, first))
-    }
-}
-
-fn is_among(alias: &str, first: usize) -> String {
-    format!(
-        "EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(${first}), pg_catalog.unnest(${next})) AS among (relation, place)
-                 WHERE among.relation OPERATOR(pg_catalog.=) {alias}.tableoid AND among.place OPERATOR(pg_catalog.=) {alias}.ctid)",
-        next = first + 1
-    )
 }

@@ -110,15 +110,14 @@ fn dependents(
     reference.check_readable(child, parent)?;
     let sql = format!(
         "SELECT c.tableoid, c.ctid FROM {child} AS c JOIN {parent} AS p ON {joins}
-         JOIN ROWS FROM (unnest($2), unnest($3)) AS s (relation, place) ON s.relation = p.tableoid AND s.place = p.ctid
-         WHERE c.deletion_id = $1",
+         WHERE c.deletion_id = $1 AND {among}",
         child = child.rows(),
         parent = parent.rows(),
         joins = reference.joins("c", "p"),
+        among = skipped.among(parent.oid, "p"),
     );
-    let [relations, places] = skipped.arrays(parent.oid);
     let mut found = Vec::new();
-    for row in session.as_owner(child, &sql, &[deletion.into(), relations, places])? {
+    for row in session.as_owner(child, &sql, &[deletion.into()])? {
         found.extend(RowId::read(&row, 1)?);
     }
     Ok(found)
