@@ -77,12 +77,27 @@ fn columns_when_live(session: &Session<'_, '_>, table: &Table) -> Outcome<Vec<St
     Ok(table.columns.iter().map(column).collect())
 }
 
-/// What every search answers: the row's `tableoid` and `ctid`, its key and the values that clash,
-/// the holder's key, `tableoid` and `ctid`.
-const FOUND: &str = "keepsake_r.keepsake_relation, keepsake_r.keepsake_ctid, keepsake_r.keepsake_key, keepsake_r.keepsake_values,
-                     keepsake_l.keepsake_key, keepsake_l.keepsake_relation, keepsake_l.keepsake_ctid";
-
 impl LiveConstraint {
+    /// What every search answers: the row's `tableoid` and `ctid`, its key and the values that
+    /// clash, the holder's key, `tableoid` and `ctid`. Only what clashes is made jsonb.
+    fn found(&self, table: &Table, holder_key: &str) -> String {
+        let key =
+            table.key.iter().zip(1..).map(|(column, n)| {
+                format!("{}, keepsake_r.keepsake_o{n}", Literal(&column.name.0))
+            });
+        let values =
+            self.expressions.iter().zip(1..).map(|(expression, n)| {
+                format!("{}, keepsake_r.keepsake_k{n}", Literal(expression))
+            });
+        format!(
+            "keepsake_r.keepsake_relation, keepsake_r.keepsake_ctid, pg_catalog.jsonb_build_object({key}),
+             pg_catalog.jsonb_build_object({values}), {holder_key} AS keepsake_holder,
+             keepsake_l.keepsake_relation, keepsake_l.keepsake_ctid",
+            key = join(key, ", "),
+            values = join(values, ", "),
+        )
+    }
+
     /// The kind of a conflict with it.
     pub fn kind(&self) -> &'static str {
         if self.exclusion {
@@ -117,10 +132,6 @@ impl LiveConstraint {
             .iter()
             .zip(1..)
             .map(|(expression, n)| format!("({expression}) AS keepsake_k{n}"));
-        let values = self
-            .expressions
-            .iter()
-            .map(|expression| format!("{}, ({expression})", Literal(expression)));
         let order = table
             .key
             .iter()
@@ -128,16 +139,13 @@ impl LiveConstraint {
             .map(|(column, n)| format!("h.{} AS keepsake_o{n}", column.name));
         format!(
             "WITH keepsake_restored AS MATERIALIZED (
-                 SELECT h.keepsake_relation, h.keepsake_ctid, {order}, {key} AS keepsake_key,
-                        pg_catalog.jsonb_build_object({values}) AS keepsake_values, {parts}
+                 SELECT h.keepsake_relation, h.keepsake_ctid, {order}, {parts}
                  FROM (SELECT m.keepsake_relation, m.keepsake_ctid, {when_live}
                        FROM (SELECT t.tableoid AS keepsake_relation, t.ctid AS keepsake_ctid, {when_marked}
                              FROM {rows} AS t
                              WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{stays}) AS m) AS h
                  WHERE {entered})",
             order = join(order, ", "),
-            key = table.key_json("h"),
-            values = join(values, ", "),
             parts = join(parts, ", "),
             when_live = join(&self.columns, ", "),
             when_marked = join(when_marked, ", "),
@@ -173,13 +181,14 @@ impl LiveConstraint {
         let alias = &table.name.name;
         format!(
             "{restored}
-             SELECT {FOUND}
+             SELECT {found}
              FROM keepsake_restored AS keepsake_r
              JOIN LATERAL (SELECT {key} AS keepsake_key, {alias}.tableoid AS keepsake_relation, {alias}.ctid AS keepsake_ctid
                            FROM {rows} AS {alias}
                            WHERE {entered} AND {clash} AND {alias}.deletion_id IS DISTINCT FROM $1) AS keepsake_l ON true
-             ORDER BY {order}, keepsake_l.keepsake_key",
+             ORDER BY {order}, keepsake_holder",
             restored = self.restored(table, stays),
+            found = self.found(table, "keepsake_l.keepsake_key"),
             key = table.key_json(&alias.to_string()),
             rows = table.rows(),
             entered = self.is_entered(table, &format!("{alias}.tableoid")),
@@ -208,14 +217,20 @@ impl LiveConstraint {
     /// Clashes among the rows that would come back: each pair twice, once from either side, in the
     /// order of the key of `keepsake_r`.
     pub fn among_restored(&self, table: &Table, stays: &RowSet) -> String {
+        let holder_key =
+            table.key.iter().zip(1..).map(|(column, n)| {
+                format!("{}, keepsake_l.keepsake_o{n}", Literal(&column.name.0))
+            });
+        let holder_key = format!("pg_catalog.jsonb_build_object({})", join(holder_key, ", "));
         format!(
             "{restored}
-             SELECT {FOUND}
+             SELECT {found}
              FROM {candidates} AS keepsake_r JOIN {candidates} AS keepsake_l
                ON {clash} AND (keepsake_l.keepsake_ctid OPERATOR(pg_catalog.<>) keepsake_r.keepsake_ctid
                                OR keepsake_l.keepsake_relation OPERATOR(pg_catalog.<>) keepsake_r.keepsake_relation)
-             ORDER BY {order}, keepsake_l.keepsake_key",
+             ORDER BY {order}, keepsake_holder",
             restored = self.restored(table, stays),
+            found = self.found(table, &holder_key),
             candidates = self.candidates(),
             clash = self.clash(|n, _| format!("keepsake_l.keepsake_k{n}")),
             order = by_key(table),
