@@ -1,16 +1,37 @@
--- Unique indexes and exclusion constraints that hold among live rows only: a deleted row escapes
--- them, so bringing it back can break them. An index without a predicate holds for deleted rows
--- too and so cannot be broken, unless it is over the state columns or over expressions.
+-- Unique indexes and exclusion constraints that a deleted row can escape, and so break when it comes
+-- back: those whose key or predicate reads deleted_at or deletion_id, by itself or through a
+-- generated column. Of a partitioned table also those that a partition has on its own. What is not
+-- valid guards nothing; an index over whole rows cannot be asked about a row that is not there.
+WITH relation AS (
+    SELECT $1::oid AS oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)
+), marks AS (
+    SELECT r.oid, array_agg(a.attnum) AS attnums, format(':varattno (%s) ', string_agg(a.attnum::text, '|')) AS pattern
+    FROM relation AS r
+    JOIN pg_attribute a ON a.attrelid = r.oid AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped
+    GROUP BY r.oid
+), generated AS (
+    SELECT marks.oid, a.attnum FROM marks
+    JOIN pg_attribute a ON a.attrelid = marks.oid AND a.attgenerated <> '' AND NOT a.attisdropped
+    JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    -- Column numbers as a stored expression has them.
+    WHERE d.adbin::text ~ marks.pattern
+), reading AS (
+    SELECT s.oid, array_agg(s.attnum) AS attnums, format(':varattno (%s) ', string_agg(s.attnum::text, '|')) AS pattern
+    FROM (SELECT marks.oid, unnest(marks.attnums) AS attnum FROM marks UNION SELECT oid, attnum FROM generated) AS s
+    GROUP BY s.oid
+)
 SELECT coalesce(con.conname, ic.relname)::text AS name,
+       i.indrelid AS relation,
        con.oid IS NOT NULL AS exclusion,
        pg_get_expr(i.indpred, i.indrelid) AS predicate,
-       i.indnullsnotdistinct AS nulls_equal,
+       coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
        part.expressions,
        part.operators,
        part.collations
-FROM pg_index i
+FROM reading
+JOIN pg_index i ON i.indrelid = reading.oid
 JOIN pg_class ic ON ic.oid = i.indexrelid
-LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype = 'x'
+LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.conexclop IS NOT NULL
 CROSS JOIN LATERAL (
     SELECT array_agg(pg_get_indexdef(i.indexrelid, k.n::int, false) ORDER BY k.n) AS expressions,
            array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
@@ -25,11 +46,13 @@ CROSS JOIN LATERAL (
     LEFT JOIN pg_namespace coln ON coln.oid = col.collnamespace
     WHERE k.n <= i.indnkeyatts
 ) part
-WHERE i.indrelid = $1
-  AND (i.indisunique OR con.oid IS NOT NULL)
+WHERE (i.indisunique OR con.oid IS NOT NULL)
   AND i.indisvalid AND i.indisready
-  AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL
-       OR EXISTS (SELECT FROM pg_attribute a
-                  WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
-                    AND a.attname IN ('deleted_at', 'deletion_id')))
-ORDER BY 1
+  AND NOT concat(i.indexprs::text, i.indpred::text) ~ ':varattno 0 '
+  AND (i.indkey::int2[] && reading.attnums
+       OR concat(i.indexprs::text, i.indpred::text) ~ reading.pattern)
+  -- A partition's part of an index of the whole is looked at with the whole.
+  AND NOT (i.indrelid <> $1::oid AND EXISTS (
+        SELECT FROM pg_inherits h JOIN pg_index whole ON whole.indexrelid = h.inhparent
+        WHERE h.inhrelid = i.indexrelid AND whole.indisvalid))
+ORDER BY 1, 2

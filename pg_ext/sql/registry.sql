@@ -41,7 +41,7 @@ COMMENT ON TABLE keepsake.bound_storage IS
 CREATE TABLE keepsake.deletion (
     id         uuid PRIMARY KEY,
     root_table regclass NOT NULL,
-    -- NULL when one statement deleted several rows: all of them are roots.
+    -- NULL when one statement deleted several rows: every row of root_table in it is a root.
     root_key   jsonb,
     actor      text NOT NULL,
     tenant     text,

@@ -1,33 +1,35 @@
 //! What stands in the way of a restore, found before anything is written: each row of the deletion
 //! is judged as it would be when live.
 
-use pgrx::datum::DatumWithOid;
+use std::collections::{HashMap, HashSet};
+
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{JsonB, Uuid, pg_sys};
+use pgrx::{JsonB, PgSqlErrorCode, Uuid, pg_sys};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Outcome;
 use crate::graph::{Graph, Reference, Table};
-use crate::held::Held;
+use crate::live_constraint;
+use crate::row_set::{RowId, RowSet, is_among};
 use crate::session::Session;
 use crate::sql::{Literal, join};
 
-/// One reason why a deletion cannot be restored.
+/// One reason why a row cannot be restored. What the caller could not read himself is null.
 #[derive(Clone, Debug, Serialize)]
 pub struct Conflict {
-    /// `unique`, `exclusion` or `parent_deleted`.
+    /// `unique`, `exclusion`, `parent_deleted` or `parent_missing`.
     pub kind: &'static str,
     /// The table of the row that would come back.
     pub table: String,
     /// That row's key.
     pub key: Value,
-    /// The index, exclusion constraint or reference that would be broken.
-    pub constraint: String,
+    /// The index, exclusion constraint or reference that would be broken; null where PostgreSQL
+    /// named none in a race that it decided.
+    pub constraint: Option<String>,
     /// The values that clash.
     pub values: Value,
-    /// The key of the row that holds the place, or of the deleted parent; null where the caller
-    /// may not see it.
+    /// The key of the row that holds the place, or of the deleted parent.
     pub holder: Value,
 }
 
@@ -36,277 +38,283 @@ impl Conflict {
     pub fn to_json(conflicts: &[Self]) -> Value {
         serde_json::to_value(conflicts).unwrap_or(Value::Null)
     }
+
+    /// What a race left behind that PostgreSQL itself decided: no more than the error names.
+    pub fn from_error(code: PgSqlErrorCode, table: String, constraint: Option<String>) -> Self {
+        Self {
+            kind: match code {
+                PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => "unique",
+                PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION => "exclusion",
+                _ => "parent_missing",
+            },
+            table,
+            key: Value::Null,
+            constraint,
+            values: Value::Null,
+            holder: Value::Null,
+        }
+    }
 }
 
-/// Every conflict that restoring `deletion` would meet. `held` are its rows that stay deleted.
+/// A conflict with the rows that it is about.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What there is to tell.
+    pub conflict: Conflict,
+    /// The table of the row that would come back, and its address.
+    pub row: (pg_sys::Oid, RowId),
+    /// The same of the holder, if there is one.
+    pub holder: Option<(pg_sys::Oid, RowId)>,
+    /// Whether the holder would come back too: then the first by key keeps the place.
+    pub among_restored: bool,
+}
+
+/// What is known of the references of the rows that would come back.
+#[derive(Clone, Copy, Debug)]
+pub struct Parents {
+    /// A parent outside the deletion is deleted.
+    pub deleted: bool,
+    /// A parent is not there at all.
+    pub missing: bool,
+}
+
+/// Every conflict that restoring `deletion` would meet. `stays` are its rows that stay deleted.
 pub fn find_all(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: Uuid,
-    held: &Held,
-) -> Outcome<Vec<Conflict>> {
-    let mut conflicts = Vec::new();
+    stays: &RowSet,
+    parents: Parents,
+) -> Outcome<Vec<Found>> {
+    let mut found = Vec::new();
     for table in tables.iter().flatten() {
-        for constraint in live_constraints(session, table)? {
-            let against_live = constraint.against_live(table);
-            conflicts.extend(look(
-                session,
-                table,
-                table,
-                &constraint.name,
-                constraint.kind(),
-                &against_live,
-                deletion,
-                held,
-            )?);
-            let among_restored = constraint.among_restored(table);
-            conflicts.extend(look(
-                session,
-                table,
-                table,
-                &constraint.name,
-                constraint.kind(),
-                &among_restored,
-                deletion,
-                held,
-            )?);
-        }
+        let mut search = Search {
+            session,
+            table,
+            deletion,
+            stays,
+            found: &mut found,
+        };
+        search.constraints()?;
         for (reference, parent) in graph.references_of(table.oid) {
             if !reference.on_delete.detaches() {
-                reference.check_readable(table, parent)?;
-                let sql = under_deleted_parent(reference, table, parent);
-                conflicts.extend(look(
-                    session,
-                    table,
-                    parent,
-                    &reference.name,
-                    "parent_deleted",
-                    &sql,
-                    deletion,
-                    held,
-                )?);
+                search.parents(reference, parent, parents)?;
             }
         }
     }
-    Ok(conflicts)
+    Ok(found)
 }
 
-/// Runs one search: its rows are (key, values, holder's key, holder's ctid).
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call shape for the three kinds of search"
-)]
-fn look(
+/// The conflicts as the caller may read them.
+pub fn shown(
     session: &mut Session<'_, '_>,
-    table: &Table,
-    holders: &Table,
-    constraint: &str,
-    kind: &'static str,
-    sql: &str,
-    deletion: Uuid,
-    held: &Held,
+    graph: &Graph,
+    found: Vec<Found>,
 ) -> Outcome<Vec<Conflict>> {
-    let found: Vec<(Conflict, Option<pg_sys::ItemPointerData>)> = session
-        .as_owner(table, sql, &[deletion.into(), held.rows_of(table.oid)])?
-        .map(|row| read(&row, table, constraint, kind))
-        .collect::<Outcome<_>>()?;
-    found
-        .into_iter()
-        .map(|(mut conflict, ctid)| {
-            if !may_see(session, holders, ctid)? {
-                conflict.holder = Value::Null;
-            }
-            Ok(conflict)
-        })
-        .collect()
+    let mut asked: HashMap<pg_sys::Oid, HashSet<RowId>> = HashMap::new();
+    for one in &found {
+        for (table, row) in [Some(one.row), one.holder].into_iter().flatten() {
+            asked.entry(table).or_default().insert(row);
+        }
+    }
+    let mut seen = RowSet::default();
+    for (table, rows) in asked {
+        if let Some(table) = graph.table(table) {
+            note_seen(session, table, &rows, &mut seen)?;
+        }
+    }
+    let sees = |(table, row)| seen.contains(table, row);
+    let hide = |mut one: Found| {
+        if !sees(one.row) {
+            one.conflict.key = Value::Null;
+            one.conflict.values = Value::Null;
+        }
+        if !one.holder.is_some_and(sees) {
+            one.conflict.holder = Value::Null;
+        }
+        one.conflict
+    };
+    Ok(found.into_iter().map(hide).collect())
 }
 
-fn read(
-    row: &SpiHeapTupleData<'_>,
-    table: &Table,
-    constraint: &str,
-    kind: &'static str,
-) -> Outcome<(Conflict, Option<pg_sys::ItemPointerData>)> {
-    let json = |ordinal: usize| -> Outcome<Value> {
-        Ok(row
-            .get::<JsonB>(ordinal)?
-            .map_or(Value::Null, |value| value.0))
-    };
-    let conflict = Conflict {
-        kind,
-        table: table.shown.clone(),
-        key: json(1)?,
-        constraint: constraint.to_owned(),
-        values: json(2)?,
-        holder: json(3)?,
-    };
-    Ok((conflict, row.get(4)?))
-}
-
-/// Whether the caller could read that row himself: privileges and policies decide.
-fn may_see(
+/// Notes those of the rows that the caller could read himself, all columns of them: privileges and
+/// policies decide.
+fn note_seen(
     session: &mut Session<'_, '_>,
     table: &Table,
-    ctid: Option<pg_sys::ItemPointerData>,
-) -> Outcome<bool> {
+    rows: &HashSet<RowId>,
+    seen: &mut RowSet,
+) -> Outcome<()> {
     let allowed = session.catalog(
-        "SELECT has_table_privilege($1, 'SELECT')",
+        "SELECT has_table_privilege($1, 'SELECT') AND has_schema_privilege((SELECT relnamespace FROM pg_class WHERE oid = $1), 'USAGE')",
         &[table.oid.into()],
     )?;
     if allowed.first().get_one::<bool>()? != Some(true) {
-        return Ok(false);
+        return Ok(());
     }
     let sql = format!(
-        "SELECT 1 FROM {} AS t WHERE t.ctid OPERATOR(pg_catalog.=) $1",
-        table.rows()
+        "SELECT t.tableoid, t.ctid FROM {} AS t WHERE {}",
+        table.rows(),
+        is_among(rows, "t")
     );
-    let ctid = ctid.map_or_else(DatumWithOid::null::<pg_sys::ItemPointerData>, Into::into);
-    Ok(!session.as_caller(&sql, &[ctid])?.is_empty())
+    for row in session.as_caller(&sql, &[])? {
+        if let Some(row) = RowId::read(&row, 1)? {
+            seen.insert(table.oid, row);
+        }
+    }
+    Ok(())
 }
 
-/// A unique index or exclusion constraint that holds among live rows.
-struct LiveConstraint {
-    name: String,
-    exclusion: bool,
-    predicate: Option<String>,
-    nulls_equal: bool,
-    expressions: Vec<String>,
-    operators: Vec<String>,
-    collations: Vec<String>,
+/// The search for conflicts of one table.
+struct Search<'a, 'session, 'conn> {
+    session: &'a mut Session<'session, 'conn>,
+    table: &'a Table,
+    deletion: Uuid,
+    stays: &'a RowSet,
+    found: &'a mut Vec<Found>,
 }
 
-const LIVE_CONSTRAINTS: &str = include_str!("../sql/read_live_constraints.sql");
+impl Search<'_, '_, '_> {
+    fn constraints(&mut self) -> Outcome<()> {
+        for constraint in live_constraint::read_all(self.session, self.table)? {
+            let among = self.look(
+                constraint.kind(),
+                &constraint.name,
+                &constraint.among_restored(self.table, self.stays),
+                Some(self.table),
+            )?;
+            let others = self.look(
+                constraint.kind(),
+                &constraint.name,
+                &constraint.against_others(self.table, self.stays),
+                Some(self.table),
+            )?;
+            self.found.extend(others);
+            self.found.extend(later_of_each(among));
+        }
+        Ok(())
+    }
 
-fn live_constraints(session: &Session<'_, '_>, table: &Table) -> Outcome<Vec<LiveConstraint>> {
-    session
-        .catalog(LIVE_CONSTRAINTS, &[table.oid.into()])?
-        .map(|row| {
-            Ok(LiveConstraint {
-                name: row.get_by_name("name")?.unwrap_or_default(),
-                exclusion: row.get_by_name("exclusion")?.unwrap_or(false),
-                predicate: row.get_by_name("predicate")?,
-                nulls_equal: row.get_by_name("nulls_equal")?.unwrap_or(false),
-                expressions: row.get_by_name("expressions")?.unwrap_or_default(),
-                operators: row.get_by_name("operators")?.unwrap_or_default(),
-                collations: row.get_by_name("collations")?.unwrap_or_default(),
-            })
+    fn parents(&mut self, reference: &Reference, parent: &Table, parents: Parents) -> Outcome<()> {
+        reference.check_readable(self.table, parent)?;
+        if parents.deleted || self.stays.count(parent.oid) > 0 {
+            let sql = under_deleted_parent(reference, self.table, parent, self.stays);
+            let deleted = self.look("parent_deleted", &reference.name, &sql, Some(parent))?;
+            self.found.extend(deleted);
+        }
+        if parents.missing {
+            let sql = without_parent(reference, self.table, parent, self.stays);
+            let missing = self.look("parent_missing", &reference.name, &sql, None)?;
+            self.found.extend(missing);
+        }
+        Ok(())
+    }
+
+    /// Runs one search, whose argument is the deletion.
+    fn look(
+        &mut self,
+        kind: &'static str,
+        constraint: &str,
+        sql: &str,
+        holders: Option<&Table>,
+    ) -> Outcome<Vec<Found>> {
+        let holders = holders.unwrap_or(self.table).oid;
+        let args = [self.deletion.into()];
+        let rows = self.session.as_owner_in_schema(self.table, sql, &args)?;
+        let mut found = Vec::new();
+        for row in rows {
+            let Some(address) = RowId::read(&row, 1)? else {
+                continue;
+            };
+            found.push(Found {
+                conflict: Conflict {
+                    kind,
+                    table: self.table.shown.clone(),
+                    key: json(&row, 3)?,
+                    constraint: Some(constraint.to_owned()),
+                    values: json(&row, 4)?,
+                    holder: json(&row, 5)?,
+                },
+                row: (self.table.oid, address),
+                holder: RowId::read(&row, 6)?.map(|holder| (holders, holder)),
+                among_restored: false,
+            });
+        }
+        Ok(found)
+    }
+}
+
+fn json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
+    let value = row.get::<JsonB>(ordinal)?;
+    Ok(value.map_or(Value::Null, |value| value.0))
+}
+
+/// Of pairs that come once from either side, in the order of the key: the side where the later row
+/// is told of the earlier.
+fn later_of_each(pairs: Vec<Found>) -> Vec<Found> {
+    let mut order = HashMap::new();
+    for pair in &pairs {
+        let next = order.len();
+        order.entry(pair.row).or_insert(next);
+    }
+    let place = |row: Option<(pg_sys::Oid, RowId)>| row.and_then(|row| order.get(&row).copied());
+    pairs
+        .into_iter()
+        .filter(|pair| place(pair.holder) < place(Some(pair.row)))
+        .map(|pair| Found {
+            among_restored: true,
+            ..pair
         })
         .collect()
 }
 
-impl LiveConstraint {
-    fn kind(&self) -> &'static str {
-        if self.exclusion {
-            "exclusion"
-        } else {
-            "unique"
-        }
-    }
-
-    fn predicate(&self) -> &str {
-        self.predicate.as_deref().unwrap_or("true")
-    }
-
-    /// The rows of the deletion as they would be live, with their key parts computed: a common
-    /// table expression named `keepsake_restored`.
-    fn restored(&self, table: &Table) -> String {
-        let columns = table.columns.iter().map(|column| match column.0.as_str() {
-            "deleted_at" => "NULL::timestamptz AS deleted_at".to_owned(),
-            "deletion_id" => "NULL::uuid AS deletion_id".to_owned(),
-            _ => format!("t.{column}"),
-        });
-        let parts = self
-            .expressions
-            .iter()
-            .zip(1..)
-            .map(|(expression, n)| format!("({expression}) AS keepsake_k{n}"));
-        let values = self
-            .expressions
-            .iter()
-            .map(|expression| format!("{}, ({expression})", Literal(expression)));
-        format!(
-            "WITH keepsake_restored AS MATERIALIZED (
-                 SELECT h.keepsake_ctid, {key} AS keepsake_key, jsonb_build_object({values}) AS keepsake_values, {parts}
-                 FROM (SELECT t.ctid AS keepsake_ctid, {columns} FROM {rows} AS t
-                       WHERE t.deletion_id = $1 AND t.ctid <> ALL ($2)) AS h
-                 WHERE {predicate})",
-            key = table.key_json("h"),
-            values = join(values, ", "),
-            parts = join(parts, ", "),
-            columns = join(columns, ", "),
-            rows = table.rows(),
-            predicate = self.predicate(),
-        )
-    }
-
-    fn clash(&self, left: impl Fn(usize, &str) -> String, right: &str) -> String {
-        let terms = self
-            .expressions
-            .iter()
-            .zip(&self.operators)
-            .zip(&self.collations)
-            .zip(1..)
-            .map(|(((expression, operator), collation), n)| {
-                let left = left(n, expression);
-                let right = format!("{right}.keepsake_k{n}");
-                let equal = format!("{left}{collation} {operator} {right}");
-                if self.nulls_equal {
-                    format!("({equal} OR ({left} IS NULL AND {right} IS NULL))")
-                } else {
-                    equal
-                }
-            });
-        join(terms, " AND ")
-    }
-
-    fn against_live(&self, table: &Table) -> String {
-        let rows = table.rows();
-        format!(
-            "{restored}
-             SELECT r.keepsake_key, r.keepsake_values, l.keepsake_key, l.keepsake_ctid
-             FROM keepsake_restored AS r
-             JOIN LATERAL (SELECT {key} AS keepsake_key, {relation}.ctid AS keepsake_ctid FROM {rows}
-                           WHERE ({predicate}) AND {clash} AND {relation}.deletion_id IS DISTINCT FROM $1) AS l ON true
-             ORDER BY r.keepsake_key, l.keepsake_key",
-            restored = self.restored(table),
-            key = table.key_json(&table.name.name.to_string()),
-            relation = table.name.name,
-            predicate = self.predicate(),
-            clash = self.clash(|_, expression| format!("({expression})"), "r"),
-        )
-    }
-
-    fn among_restored(&self, table: &Table) -> String {
-        format!(
-            "{restored}
-             SELECT r.keepsake_key, r.keepsake_values, l.keepsake_key, l.keepsake_ctid
-             FROM keepsake_restored AS r JOIN keepsake_restored AS l
-               ON l.keepsake_ctid < r.keepsake_ctid AND {clash}
-             ORDER BY r.keepsake_key, l.keepsake_key",
-            restored = self.restored(table),
-            clash = self.clash(|n, _| format!("l.keepsake_k{n}"), "r"),
-        )
-    }
-}
-
 /// Rows that would come back live under a parent that stays deleted.
-fn under_deleted_parent(reference: &Reference, child: &Table, parent: &Table) -> String {
-    let values = reference
-        .child_columns()
-        .into_iter()
-        .map(|column| format!("{}, c.{column}", Literal(&column.0)));
+fn under_deleted_parent(
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    stays: &RowSet,
+) -> String {
     format!(
-        "SELECT {child_key}, jsonb_build_object({values}), {parent_key}, p.ctid
+        "SELECT c.tableoid, c.ctid, {child_key}, {values}, {parent_key}, p.tableoid, p.ctid
          FROM {child} AS c JOIN {parent} AS p ON {joins}
-         WHERE c.deletion_id = $1 AND c.ctid <> ALL ($2)
-           AND p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1
-         ORDER BY 1, 3",
+         WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{not_staying}
+           AND ((p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1) OR {staying_parent})
+         ORDER BY 3, 5",
         child_key = child.key_json("c"),
-        values = join(values, ", "),
+        values = values(reference),
         parent_key = parent.key_json("p"),
         child = child.rows(),
         parent = parent.rows(),
         joins = reference.joins_by_parent_key("c", "p"),
+        not_staying = stays.excluding(child.oid, "c"),
+        staying_parent = stays.among(parent.oid, "p"),
     )
+}
+
+/// Rows that would come back live without the parent that they refer to.
+fn without_parent(reference: &Reference, child: &Table, parent: &Table, stays: &RowSet) -> String {
+    format!(
+        "SELECT c.tableoid, c.ctid, {child_key}, {values}, NULL::pg_catalog.jsonb, NULL::pg_catalog.oid, NULL::pg_catalog.tid
+         FROM {child} AS c
+         WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{not_staying} AND {set}
+           AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {joins})
+         ORDER BY 3",
+        child_key = child.key_json("c"),
+        values = values(reference),
+        child = child.rows(),
+        parent = parent.rows(),
+        not_staying = stays.excluding(child.oid, "c"),
+        set = reference.is_set("c"),
+        joins = reference.joins("c", "p"),
+    )
+}
+
+fn values(reference: &Reference) -> String {
+    let values = reference
+        .child_columns()
+        .into_iter()
+        .map(|column| format!("{}, c.{column}", Literal(&column.0)));
+    format!("pg_catalog.jsonb_build_object({})", join(values, ", "))
 }

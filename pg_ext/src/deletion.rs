@@ -30,8 +30,9 @@ pub struct Deletion {
     pub id: Uuid,
     /// The table of its root row.
     pub root_table: pg_sys::Oid,
-    /// The key of its root row, as JSON.
-    pub root_key: serde_json::Value,
+    /// The key of its root row, as JSON. `None`: every row of the root's table that it removed is a
+    /// root.
+    pub root_key: Option<serde_json::Value>,
     /// What became of it.
     pub state: State,
     /// Whether it was made under the claims of the caller's tenant.
@@ -44,8 +45,8 @@ const READ: &str = "
     FROM keepsake.deletion WHERE id = $1";
 
 impl Deletion {
-    /// Reads it for a caller who may act on it: who may delete its root row. To anyone else it does
-    /// not exist. Locks it first when `lock` says so, against restore, purge and passing.
+    /// Reads it for a caller who may act on it: who may delete its root row, or every one of its
+    /// roots. To anyone else it does not exist. Locks it first when `lock` says so, against restore, purge and passing.
     pub fn authorised(
         session: &mut Session<'_, '_>,
         graph: &Graph,
@@ -56,12 +57,16 @@ impl Deletion {
             deletion: id.to_string(),
         };
         let deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
-        let root = graph.managed(session, deletion.root_table)?;
+        // What is managed no longer, or not there, holds no deleted rows.
+        let root = graph
+            .table(deletion.root_table)
+            .filter(|table| table.managed)
+            .ok_or_else(not_found)?;
         // Of a purged or restored deletion no root row is left to ask; its tenant is.
         let may = match deletion.state {
             State::Deleted | State::Purging => {
-                let key = JsonB(deletion.root_key.clone());
-                root_row::authorise(session, root, key, id)?.is_some()
+                deletion.may_delete_roots(session, root)?
+                    || deletion.may_delete_the_rest(session, graph, root)?
             }
             State::Restored | State::Purged => deletion.same_tenant,
         };
@@ -83,26 +88,64 @@ impl Deletion {
         Ok(Some(Self {
             id,
             root_table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-            root_key: row
-                .get::<JsonB>(2)?
-                .map_or(serde_json::Value::Null, |key| key.0),
+            root_key: row.get::<JsonB>(2)?.map(|key| key.0),
             state,
             same_tenant: row.get(4)?.unwrap_or(false),
         }))
     }
 
-    /// The condition that row `t` of `root` is this deletion's root; the key is written in as a
-    /// constant.
-    pub fn is_root(&self, root: &Table) -> String {
+    fn may_delete_roots(&self, session: &mut Session<'_, '_>, root: &Table) -> Outcome<bool> {
+        match &self.root_key {
+            Some(key) => {
+                let key = JsonB(key.clone());
+                Ok(root_row::authorise(session, root, key, self.id)?.is_some())
+            }
+            None => {
+                root_row::may_delete(session, root)?;
+                root_row::may_delete_all(session, root, self.id)
+            }
+        }
+    }
+
+    /// When a restore has brought the roots back and skipped other rows, these stand in for them:
+    /// the caller must be one who sees and may delete each.
+    fn may_delete_the_rest(
+        &self,
+        session: &mut Session<'_, '_>,
+        graph: &Graph,
+        root: &Table,
+    ) -> Outcome<bool> {
+        let roots = format!(
+            "SELECT 1 FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
+            root.rows(),
+            self.is_root(root).unwrap_or_else(|| "true".into())
+        );
+        if session.exists(root, &roots, self.id)? {
+            return Ok(false);
+        }
+        let rest = holding(session, graph, &[self.id])?;
+        for table in rest.iter().flatten() {
+            root_row::may_delete(session, table)?;
+            if !root_row::may_delete_all(session, table, self.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(!rest.is_empty())
+    }
+
+    /// The condition that row `t` of `root` is this deletion's root, where it has a single one; the
+    /// key is written in as a constant.
+    pub fn is_root(&self, root: &Table) -> Option<String> {
+        let key = self.root_key.as_ref()?;
         let terms = root.key.iter().map(|column| {
-            let value = match &self.root_key[&column.name.0] {
+            let value = match &key[&column.name.0] {
                 serde_json::Value::String(text) => text.clone(),
                 other => other.to_string(),
             };
             let (name, equals) = (&column.name, &column.equals);
             format!("t.{name} {equals} {}::{}", Literal(&value), column.type_sql)
         });
-        join(terms, " AND ")
+        Some(join(terms, " AND "))
     }
 }
 

@@ -12,6 +12,7 @@ use pgrx::{JsonB, Uuid, pg_sys};
 use crate::cascade::Removed;
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Reference, Table};
+use crate::output_format::ExactOutput;
 use crate::session::Session;
 use crate::sql::{Ident, Literal, join};
 
@@ -26,6 +27,7 @@ pub fn detach(
     removed: &Removed,
     deletion: Uuid,
 ) -> Outcome<()> {
+    let _exact = ExactOutput::new();
     for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
         for (reference, child) in graph.references_to(parent.oid) {
             if reference.on_delete.detaches() {
@@ -147,6 +149,7 @@ fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> Str
 /// has been given another value since keeps it. What referred to a row that passed to another
 /// deletion, or that stays deleted, waits with that row.
 pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) -> Outcome<()> {
+    let _exact = ExactOutput::new();
     let parts: Vec<(pg_sys::Oid, String)> = session
         .registry(
             "SELECT DISTINCT relation::oid, reference::text FROM keepsake.detached WHERE deletion_id = $1 ORDER BY 1, 2",

@@ -33,6 +33,8 @@ pub enum Failure {
     },
     /// A live child would stand under a deleted parent, seen only by a newer snapshot.
     ConcurrentChild { table: String },
+    /// A row would come back under a parent whose deletion only a newer snapshot shows.
+    ConcurrentParent { table: String },
     /// Restoring would break what holds among live rows.
     RestoreConflicts { conflicts: Vec<Conflict> },
     /// Purge has begun or ended; nothing to bring back.
@@ -116,7 +118,7 @@ impl Failure {
             Self::DeletionNotFound { deletion } => (
                 Code::ERRCODE_NO_DATA_FOUND,
                 format!("there is no deletion {deletion}"),
-                Some("The id names no deletion, or none whose root row you may see and delete.".into()),
+                Some("The id names no deletion, or none whose root row you may see and delete, or the table of its root was dropped or is no longer managed.".into()),
                 None,
             ),
             Self::Blocked { table, referrers } => (
@@ -131,11 +133,17 @@ impl Failure {
                 None,
                 Some("The transaction's snapshot is too old to see that row. Retry the transaction.".into()),
             ),
+            Self::ConcurrentParent { table } => (
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                format!("could not restore rows of {table}: another transaction deleted a row above them meanwhile"),
+                None,
+                Some("The transaction's snapshot is too old to see that deletion. Retry the transaction.".into()),
+            ),
             Self::RestoreConflicts { conflicts } => (
                 Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,
                 format!("cannot restore the deletion: {} in the way", count(conflicts.len(), "conflict")),
                 Some(Conflict::to_json(&conflicts).to_string()),
-                Some("DETAIL lists them all as JSON, as keepsake.restore_conflicts() does. Nothing was changed.".into()),
+                Some("DETAIL lists them all as JSON, as keepsake.restore_conflicts() does. Nothing was changed. Clear them away, or give on_conflict => 'skip' to leave these rows deleted.".into()),
             ),
             Self::Purged { deletion } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

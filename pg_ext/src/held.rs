@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pgrx::datum::DatumWithOid;
-use pgrx::itemptr::{item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::{Uuid, pg_sys};
 
 use crate::error::Outcome;
 use crate::graph::{Graph, OnDelete, Reference, Table};
+use crate::row_set::{RowId, RowSet, is_among};
 use crate::session::Session;
+use crate::sql::Literal;
 
 /// For each table, the held rows and the deletion that each passes to.
 #[derive(Debug, Default)]
@@ -17,17 +17,18 @@ pub struct Held {
     tables: HashMap<pg_sys::Oid, BTreeMap<RowId, Uuid>>,
 }
 
-/// The address of a row version (its ctid) as an orderable number.
-type RowId = u64;
+/// The table of a deletion's root, and the condition that row `t` of it is the root.
+pub type Root<'a> = (&'a Table, &'a str);
 
 impl Held {
-    /// Finds them all among the tables that hold the deletion, from parents to children: a child of a held row is held with it. The root is never
-    /// held: who asks for it back is told of its parent instead.
+    /// Finds them all among the tables that hold the deletion, from parents to children: a child of
+    /// a held row is held with it. A single root is never held: who asks for it back is told of its
+    /// parent instead.
     pub fn find(
         session: &mut Session<'_, '_>,
         graph: &Graph,
         tables: &[Vec<&Table>],
-        root: (&Table, &str),
+        root: Option<Root<'_>>,
         deletion: Uuid,
     ) -> Outcome<Self> {
         let mut held = Self::default();
@@ -42,7 +43,7 @@ impl Held {
         session: &mut Session<'_, '_>,
         graph: &Graph,
         group: &[&Table],
-        root: (&Table, &str),
+        root: Option<Root<'_>>,
         deletion: Uuid,
     ) -> Outcome<bool> {
         let mut grew = false;
@@ -62,83 +63,71 @@ impl Held {
         reference: &Reference,
         child: &Table,
         parent: &Table,
-        (root, root_condition): (&Table, &str),
+        root: Option<Root<'_>>,
         deletion: Uuid,
     ) -> Outcome<bool> {
         reference.check_readable(child, parent)?;
-        let not_root = if child.oid == root.oid {
-            format!("AND NOT ({root_condition})")
-        } else {
-            String::new()
+        let not_root = match root {
+            Some((table, condition)) if table.oid == child.oid => format!("AND NOT ({condition})"),
+            _ => String::new(),
         };
-        let sql = format!(
-            "SELECT t.ctid, coalesce(h.deletion, p.deletion_id)
-             FROM {child} AS t JOIN {parent} AS p ON {joins}
-             LEFT JOIN unnest($2, $3) AS h (ctid, deletion) ON h.ctid = p.ctid
-             WHERE t.deletion_id = $1 {not_root}
-               AND (h.ctid IS NOT NULL OR (p.deleted_at IS NOT NULL AND p.deletion_id <> $1))
-             ORDER BY 2",
-            child = child.rows(),
-            parent = parent.rows(),
-            joins = reference.joins("t", "p"),
-        );
-        let (rows, deletions) = self.arrays(parent.oid);
-        let found: Vec<(RowId, Uuid)> = session
-            .as_owner(child, &sql, &[deletion.into(), rows, deletions])?
-            .filter_map(|row| {
-                let pair = row
-                    .get::<pg_sys::ItemPointerData>(1)
-                    .and_then(|tid| Ok((tid, row.get::<Uuid>(2)?)));
-                match pair {
-                    Ok((Some(tid), Some(deletion))) => {
-                        Some(Ok((item_pointer_to_u64(tid), deletion)))
-                    }
-                    Ok(_) => None,
-                    Err(error) => Some(Err(error.into())),
-                }
-            })
-            .collect::<Outcome<_>>()?;
+        let mut found = Vec::new();
+        let mut look = |held: &str, holder: &str| -> Outcome<()> {
+            let sql = format!(
+                "SELECT t.tableoid, t.ctid, {holder} FROM {child} AS t JOIN {parent} AS p ON {joins}
+                 WHERE t.deletion_id = $1 {not_root} AND {held} ORDER BY 3",
+                child = child.rows(),
+                parent = parent.rows(),
+                joins = reference.joins("t", "p"),
+            );
+            for row in session.as_owner(child, &sql, &[deletion.into()])? {
+                found.extend(RowId::read(&row, 1)?.zip(row.get::<Uuid>(3)?));
+            }
+            Ok(())
+        };
+        look(
+            "p.deleted_at IS NOT NULL AND p.deletion_id <> $1",
+            "p.deletion_id",
+        )?;
+        for (holder, rows) in self.passed(parent.oid) {
+            look(
+                &is_among(&rows, "p"),
+                &format!("{}::uuid", Literal(&holder.to_string())),
+            )?;
+        }
         let known = self.tables.entry(child.oid).or_default();
         let before = known.len();
-        for (row, deletion) in found {
-            known.entry(row).or_insert(deletion);
+        for (row, holder) in found {
+            known.entry(row).or_insert(holder);
         }
         Ok(known.len() > before)
     }
 
-    /// The held rows of `table`, as an argument of type `tid[]`.
-    pub fn rows_of(&self, table: pg_sys::Oid) -> DatumWithOid<'static> {
-        self.arrays(table).0
+    fn of(&self, table: pg_sys::Oid) -> impl Iterator<Item = (&RowId, &Uuid)> {
+        self.tables.get(&table).into_iter().flatten()
     }
 
-    /// The held rows of `table` and the deletion of each, as arguments `tid[]` and `uuid[]`.
-    pub fn arrays(&self, table: pg_sys::Oid) -> (DatumWithOid<'static>, DatumWithOid<'static>) {
-        let held = self.tables.get(&table);
-        let rows: Vec<pg_sys::ItemPointerData> = held
-            .into_iter()
-            .flat_map(BTreeMap::keys)
-            .map(|row| tid(*row))
-            .collect();
-        let deletions: Vec<Uuid> = held
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .copied()
-            .collect();
-        (rows.into(), deletions.into())
-    }
-
-    /// How many rows of `table` pass to each deletion.
-    pub fn passed(&self, table: pg_sys::Oid) -> BTreeMap<[u8; 16], i64> {
-        let mut counts = BTreeMap::new();
-        for deletion in self
-            .tables
-            .get(&table)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-        {
-            *counts.entry(*deletion.as_bytes()).or_insert(0) += 1;
+    /// All the held rows.
+    pub fn rows(&self) -> RowSet {
+        let mut rows = RowSet::default();
+        for (table, held) in &self.tables {
+            for row in held.keys() {
+                rows.insert(*table, *row);
+            }
         }
-        counts
+        rows
+    }
+
+    /// The rows of `table` that pass to each deletion.
+    pub fn passed(&self, table: pg_sys::Oid) -> Vec<(Uuid, Vec<RowId>)> {
+        let mut by_holder: BTreeMap<[u8; 16], Vec<RowId>> = BTreeMap::new();
+        for (row, holder) in self.of(table) {
+            by_holder.entry(*holder.as_bytes()).or_default().push(*row);
+        }
+        by_holder
+            .into_iter()
+            .map(|(holder, rows)| (Uuid::from_bytes(holder), rows))
+            .collect()
     }
 
     /// The deletions that rows pass to, in order.
@@ -153,10 +142,4 @@ impl Held {
         ids.dedup();
         ids.into_iter().map(Uuid::from_bytes).collect()
     }
-}
-
-fn tid(row: RowId) -> pg_sys::ItemPointerData {
-    let mut tid = pg_sys::ItemPointerData::default();
-    u64_to_item_pointer(row, &mut tid);
-    tid
 }

@@ -411,7 +411,12 @@ fn finish(session: &mut Session<'_, '_>, graph: &Graph, table: &Table, rows: Row
         return Ok(());
     }
     if !checked {
-        root_row::may_delete_all(session, table, deletion, roots)?;
+        root_row::may_delete(session, table)?;
+        if !root_row::may_delete_all(session, table, deletion)? {
+            return Err(Failure::MayNotDelete {
+                table: table.shown.clone(),
+            });
+        }
         lock(session, table, deletion)?;
     }
     record(session, table, deletion, key, None)?;

@@ -162,11 +162,11 @@ fn purge_or_put_off(
             report.take_in(part);
             Ok(())
         }
-        (Err(message), [deletion]) => {
+        (Err(caught), [deletion]) => {
             report.failed += 1;
             session.registry(
                 "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = left($2, 500) WHERE id = $1",
-                &[(*deletion).into(), message.into()],
+                &[(*deletion).into(), caught.into_message().into()],
             )?;
             Ok(())
         }

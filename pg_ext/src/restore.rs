@@ -1,34 +1,71 @@
-//! Restore: undo of one deletion, exact or not at all.
+//! Restore: undo of one deletion, exact or not at all; or, when asked, of all of it that has a place.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
+use pgrx::{JsonB, PgSqlErrorCode, Uuid};
 use serde_json::{Value, json};
 
-use crate::conflict::{self, Conflict};
+use crate::conflict::{self, Conflict, Parents};
 use crate::deletion::{self, Deletion, State};
 use crate::detached;
-use crate::error::{Failure, Outcome};
-use crate::graph::{Graph, Table};
+use crate::error::{Failure, Outcome, required};
+use crate::graph::{Graph, Reference, Table};
 use crate::held::Held;
+use crate::row_set::{RowId, RowSet, is_among};
 use crate::session::{Session, with_session};
+use crate::skip::{self, Skipped};
+use crate::sql::join;
+use crate::subtransaction::{Caught, attempt_unless};
 
 /// Makes live again exactly the rows that `deletion` removed, and says which:
 /// `{"deletion_id", "restored": [{"table", "rows"}], "passed": [{"table", "rows", "deletion_id"}]}`.
 /// Rows that another still-deleted parent removes as well pass to that parent's deletion. A second
 /// call changes nothing and answers with empty lists.
 ///
+/// `on_conflict` says what becomes of rows that would break a constraint or come back under a
+/// deleted parent: `fail` restores nothing; `skip` leaves them, and the rows that refer to them,
+/// in the deletion, and adds `"skipped": [{"table", "rows"}]` and `"conflicts"` to the answer. The
+/// deletion then stays open, and a later call restores the rest.
+///
 /// # Errors
-/// 23000 with every conflict in DETAIL as a JSON array, when bringing the rows back would break a
-/// constraint or put a row under a deleted parent; P0002 when there is no such deletion; 55000
-/// when its purge has begun; 42501 without the DELETE privilege.
+/// 23000 with every conflict in DETAIL as a JSON array; P0002 when there is no such deletion; 55000
+/// when its purge has begun; 42501 without the DELETE privilege; 40001 to be retried.
 #[pg_extern]
-fn restore(deletion: Uuid) -> Result<JsonB, ErrorReport> {
-    Ok(JsonB(with_session(|session| run(session, deletion))?))
+fn restore(
+    deletion: Option<Uuid>,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<Option<JsonB>, ErrorReport> {
+    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let Some(deletion) = deletion else {
+        return Ok(None);
+    };
+    let report = with_session(|session| run(session, deletion, policy))?;
+    Ok(Some(JsonB(report)))
 }
 
-/// Every conflict that `restore(deletion)` would meet now; none when it would succeed. `holder` is
-/// null where the caller may not see the row that holds the place.
+/// What becomes of rows that cannot come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    Fail,
+    Skip,
+}
+
+impl Policy {
+    fn named(name: &str) -> Outcome<Self> {
+        match name {
+            "fail" => Ok(Self::Fail),
+            "skip" => Ok(Self::Skip),
+            _ => Err(Failure::BadArgument {
+                what: "on_conflict must be 'fail' or 'skip'".into(),
+                fix: "'fail' restores all or nothing, 'skip' leaves conflicting rows deleted."
+                    .into(),
+            }),
+        }
+    }
+}
+
+/// Every conflict that `restore(deletion)` would meet now; none when it would succeed. `key`,
+/// `key_values` and `holder` are null where the caller could not read the row himself.
 ///
 /// # Errors
 /// As `restore`, but for 23000.
@@ -45,30 +82,28 @@ fn restore_conflicts(
         (
             name!(kind, String),
             name!(table_name, String),
-            name!(key, JsonB),
-            name!(constraint_name, String),
-            name!(key_values, JsonB),
+            name!(key, Option<JsonB>),
+            name!(constraint_name, Option<String>),
+            name!(key_values, Option<JsonB>),
             name!(holder, Option<JsonB>),
         ),
     >,
     ErrorReport,
 > {
+    let readable = |value: Value| (!value.is_null()).then_some(JsonB(value));
     let conflicts = with_session(|session| preview(session, deletion))?;
-    Ok(TableIterator::new(conflicts.into_iter().map(|conflict| {
-        let holder = if conflict.holder.is_null() {
-            None
-        } else {
-            Some(JsonB(conflict.holder))
-        };
-        (
-            conflict.kind.to_owned(),
-            conflict.table,
-            JsonB(conflict.key),
-            conflict.constraint,
-            JsonB(conflict.values),
-            holder,
-        )
-    })))
+    Ok(TableIterator::new(conflicts.into_iter().map(
+        move |conflict| {
+            (
+                conflict.kind.to_owned(),
+                conflict.table,
+                readable(conflict.key),
+                conflict.constraint,
+                readable(conflict.values),
+                readable(conflict.holder),
+            )
+        },
+    )))
 }
 
 fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
@@ -78,36 +113,169 @@ fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
         return Ok(Vec::new());
     }
     let tables = deletion::holding(session, &graph, &[id])?;
-    let held = find_held(session, &graph, &tables, &deletion)?;
-    conflict::find_all(session, &graph, &tables, id, &held)
+    let surveyed = survey(session, &graph, &tables, id, false)?;
+    let held = find_held(session, &graph, &tables, &deletion, surveyed.parents)?;
+    let found = conflict::find_all(session, &graph, &tables, id, &held.rows(), surveyed.parents)?;
+    conflict::shown(session, &graph, found)
 }
 
-fn run(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
+/// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
+const ATTEMPTS: usize = 3;
+
+fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
     let graph = Graph::current(session)?;
     let deletion = Deletion::authorised(session, &graph, id, true)?;
     if !still_deleted(&deletion)? {
-        return Ok(json!({ "deletion_id": id.to_string(), "restored": [], "passed": [] }));
+        return Ok(Report::default().into_json(&deletion, policy, Vec::new()));
     }
     let tables = deletion::holding(session, &graph, &[id])?;
-    lock_parents(session, &graph, &tables, id)?;
-    lock_rows(session, &tables, id)?;
-    let held = lock_holders(session, &graph, &tables, &deletion)?;
-    let conflicts = conflict::find_all(session, &graph, &tables, id, &held)?;
-    if !conflicts.is_empty() {
-        return Err(Failure::RestoreConflicts { conflicts });
+    let mut raced = None;
+    for _ in 0..ATTEMPTS {
+        // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
+        // undone, and the next look says who.
+        let tried = attempt_unless(passes, || {
+            bring_back(session, &graph, &tables, &deletion, policy)
+        });
+        match tried {
+            Ok(answer) => return Ok(answer),
+            Err(Caught::Failure(failure)) => return Err(failure),
+            Err(Caught::Error {
+                code,
+                table,
+                constraint,
+                ..
+            }) => {
+                let table = table.unwrap_or_default();
+                raced = Some(Conflict::from_error(code, table, constraint));
+            }
+        }
+        if session.keeps_its_snapshot() {
+            break;
+        }
     }
-    let mut passed = Vec::new();
-    let mut restored = Vec::new();
+    Err(Failure::RestoreConflicts {
+        conflicts: raced.into_iter().collect(),
+    })
+}
+
+/// Whether an error is none of a conflict's.
+fn passes(code: PgSqlErrorCode) -> bool {
+    !matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
+            | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
+            | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+    )
+}
+
+/// Looks and writes, in one subtransaction: locks of the surrounding one would turn into a
+/// multixact on each row.
+fn bring_back(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    tables: &[Vec<&Table>],
+    deletion: &Deletion,
+    policy: Policy,
+) -> Outcome<Value> {
+    let id = deletion.id;
+    let surveyed = survey(session, graph, tables, id, true)?;
+    let held = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
+    let held_rows = held.rows();
+    let parents = surveyed.parents;
+    let skipped = match policy {
+        Policy::Skip => skip::find(session, graph, tables, id, &held_rows, parents)?,
+        Policy::Fail => {
+            let found = conflict::find_all(session, graph, tables, id, &held_rows, parents)?;
+            if !found.is_empty() {
+                let conflicts = conflict::shown(session, graph, found)?;
+                return Err(Failure::RestoreConflicts { conflicts });
+            }
+            Skipped::default()
+        }
+    };
+    let conflicts = conflict::shown(session, graph, skipped.conflicts)?;
+    if skips_root(session, graph, deletion, &skipped.rows)? {
+        let report = Report::nothing(&surveyed);
+        return Ok(report.into_json(deletion, policy, conflicts));
+    }
+    refuse_unseen_parents(session, graph, tables, id, &[&held_rows, &skipped.rows])?;
+    let mut report = Report::default();
     for table in tables.iter().flatten() {
-        passed.extend(pass_on(session, table, id, &held)?);
-        restored.extend(revive(session, table, id)?);
+        let passed = pass_on(session, table, id, &held)?;
+        let left = skipped.rows.count(table.oid);
+        let due = surveyed.rows_of(table) - passed.iter().map(|(_, rows)| rows).sum::<i64>() - left;
+        revive(session, table, id, &skipped.rows, due)?;
+        report.note(table, due, passed, left);
     }
-    detached::put_back(session, &graph, id)?;
-    session.registry(
-        "UPDATE keepsake.deletion SET state = 'restored', settled_at = now() WHERE id = $1",
-        &[id.into()],
-    )?;
-    Ok(json!({ "deletion_id": id.to_string(), "restored": restored, "passed": passed }))
+    detached::put_back(session, graph, id)?;
+    settle(session, tables, id, &skipped.rows)?;
+    Ok(report.into_json(deletion, policy, conflicts))
+}
+
+/// Writes down what became of the deletion: restored, or what is left of it.
+fn settle(
+    session: &mut Session<'_, '_>,
+    tables: &[Vec<&Table>],
+    deletion: Uuid,
+    skipped: &RowSet,
+) -> Outcome<()> {
+    if skipped.is_empty() {
+        session.registry(
+            "UPDATE keepsake.deletion SET state = 'restored', settled_at = now() WHERE id = $1",
+            &[deletion.into()],
+        )?;
+        return Ok(());
+    }
+    for table in tables.iter().flatten() {
+        let left = skipped.count(table.oid);
+        session.registry(
+            "UPDATE keepsake.deletion_table SET row_count = purged + $3 WHERE deletion_id = $1 AND relation = $2",
+            &[deletion.into(), table.oid.into(), left.into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// What a restore did, table by table.
+#[derive(Default)]
+struct Report {
+    restored: Vec<Value>,
+    passed: Vec<Value>,
+    skipped: Vec<Value>,
+}
+
+impl Report {
+    /// Of a restore that left every row where it was.
+    fn nothing(surveyed: &Survey) -> Self {
+        let mut report = Self::default();
+        for (_, table, rows) in surveyed.rows.iter().rev() {
+            report.skipped.extend(line(table, *rows));
+        }
+        report
+    }
+
+    fn note(&mut self, table: &Table, restored: i64, passed: Vec<(Uuid, i64)>, skipped: i64) {
+        self.restored.extend(line(&table.shown, restored));
+        self.skipped.extend(line(&table.shown, skipped));
+        self.passed.extend(passed.into_iter().map(|(holder, rows)| {
+            json!({ "table": table.shown, "rows": rows, "deletion_id": holder.to_string() })
+        }));
+    }
+
+    fn into_json(self, deletion: &Deletion, policy: Policy, conflicts: Vec<Conflict>) -> Value {
+        let mut answer = json!({
+            "deletion_id": deletion.id.to_string(), "restored": self.restored, "passed": self.passed,
+        });
+        if policy == Policy::Skip {
+            answer["skipped"] = self.skipped.into();
+            answer["conflicts"] = Conflict::to_json(&conflicts);
+        }
+        answer
+    }
+}
+
+fn line(table: &str, rows: i64) -> Option<Value> {
+    (rows > 0).then(|| json!({ "table": table, "rows": rows }))
 }
 
 fn still_deleted(deletion: &Deletion) -> Outcome<bool> {
@@ -120,46 +288,154 @@ fn still_deleted(deletion: &Deletion) -> Outcome<bool> {
     }
 }
 
-/// Locks every row that a row of the deletion refers to, as a foreign key's check would: a
-/// deletion of that parent now waits for this restore, or this restore for it.
-fn lock_parents(
+/// What a first pass over the rows of a deletion tells.
+struct Survey {
+    /// The tables, their names and how many rows each holds.
+    rows: Vec<(pg_sys::Oid, String, i64)>,
+    parents: Parents,
+}
+
+impl Survey {
+    fn rows_of(&self, table: &Table) -> i64 {
+        let of_table = self.rows.iter().find(|(oid, ..)| *oid == table.oid);
+        of_table.map_or(0, |(.., rows)| *rows)
+    }
+}
+
+/// Counts the rows and looks for parents outside the deletion. With `lock`, the rows are locked
+/// first, so that their addresses and references stay as they are; then those parents, as a
+/// foreign key's check would: a deletion of theirs now waits for this restore, or this restore for
+/// it. Rows before parents is the order of an ordinary write.
+fn survey(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: Uuid,
-) -> Outcome<()> {
-    for child in tables.iter().flatten() {
-        for (reference, parent) in graph.references_of(child.oid) {
-            if reference.on_delete.detaches() {
-                continue;
+    lock: bool,
+) -> Outcome<Survey> {
+    let mut rows = Vec::new();
+    let mut missing = false;
+    let mut outside = Vec::new();
+    for table in tables.iter().rev().flatten() {
+        let references = live_references(graph, table)?;
+        let (count, flags) = survey_table(session, table, &references, deletion, lock)?;
+        rows.push((table.oid, table.shown.clone(), count));
+        for ((reference, parent), flag) in references.iter().zip(flags) {
+            missing |= flag.missing;
+            if flag.outside {
+                outside.push((*table, *reference, *parent));
             }
-            reference.check_readable(child, parent)?;
-            let sql = format!(
-                "SELECT count(*) FROM (SELECT 1 FROM {parent} AS p WHERE p.deletion_id IS DISTINCT FROM $1
-                 AND EXISTS (SELECT FROM {child} AS c WHERE c.deletion_id = $1 AND {joins})
-                 ORDER BY {key} FOR KEY SHARE OF p) AS locked",
-                parent = parent.rows(),
-                child = child.rows(),
-                joins = reference.joins_by_parent_key("c", "p"),
-                key = parent.key_columns("p"),
-            );
-            session.as_owner(parent, &sql, &[deletion.into()])?;
         }
     }
-    Ok(())
+    let mut deleted = false;
+    for (child, reference, parent) in outside {
+        deleted |= survey_parents(session, child, reference, parent, deletion, lock)?;
+    }
+    Ok(Survey {
+        rows,
+        parents: Parents { deleted, missing },
+    })
 }
 
-/// Locks the rows of the deletion, so that the addresses by which held rows are known stay theirs.
-fn lock_rows(session: &mut Session<'_, '_>, tables: &[Vec<&Table>], deletion: Uuid) -> Outcome<()> {
-    for table in tables.iter().rev().flatten() {
-        let sql = format!(
-            "SELECT count(*) FROM (SELECT 1 FROM {} AS t WHERE t.deletion_id = $1 ORDER BY {} FOR UPDATE) AS locked",
-            table.rows(),
-            table.key_columns("t"),
-        );
-        session.as_owner(table, &sql, &[deletion.into()])?;
-    }
-    Ok(())
+/// The references of `child` that must not point from a live row to a deleted one.
+fn live_references<'a>(
+    graph: &'a Graph,
+    child: &Table,
+) -> Outcome<Vec<(&'a Reference, &'a Table)>> {
+    graph
+        .references_of(child.oid)
+        .filter(|(reference, _)| !reference.on_delete.detaches())
+        .map(|(reference, parent)| {
+            reference.check_readable(child, parent)?;
+            Ok((reference, parent))
+        })
+        .collect()
+}
+
+/// Where the rows of one table point to by one reference.
+struct PointsTo {
+    missing: bool,
+    outside: bool,
+}
+
+/// One pass over the rows of `child`. What is not in the deletion shows in the join that finds its
+/// parents.
+fn survey_table(
+    session: &mut Session<'_, '_>,
+    child: &Table,
+    references: &[(&Reference, &Table)],
+    deletion: Uuid,
+    lock: bool,
+) -> Outcome<(i64, Vec<PointsTo>)> {
+    let mut columns: Vec<String> = references
+        .iter()
+        .flat_map(|(reference, _)| reference.child_columns())
+        .map(|column| format!("c.{column}"))
+        .collect();
+    columns.sort();
+    columns.dedup();
+    let flags = references.iter().zip(1..).map(|((reference, _), n)| {
+        format!(
+            ", bool_or(p{n}.tableoid IS NULL AND {set}), bool_or(p{n}.tableoid IS NOT NULL AND p{n}.deletion_id IS DISTINCT FROM $1)",
+            set = reference.is_set("c")
+        )
+    });
+    let joins = references.iter().zip(1..).map(|((reference, parent), n)| {
+        let joins = reference.joins("c", &format!("p{n}"));
+        format!(" LEFT JOIN {} AS p{n} ON {joins}", parent.rows())
+    });
+    // Rows that refer alike are looked up once: a deletion has many rows beneath few parents.
+    let columns = join(columns, ", ");
+    let group = if columns.is_empty() {
+        String::new()
+    } else {
+        format!(" GROUP BY {columns}")
+    };
+    let sql = format!(
+        "SELECT sum(c.keepsake_rows)::bigint{flags}
+         FROM (SELECT {listed}count(*) AS keepsake_rows
+               FROM (SELECT {columns} FROM {rows} AS c WHERE c.deletion_id = $1{lock}) AS c{group}) AS c{joins}",
+        flags = join(flags, ""),
+        listed = if columns.is_empty() { String::new() } else { format!("{columns}, ") },
+        rows = child.rows(),
+        lock = if lock { " FOR UPDATE" } else { "" },
+        joins = join(joins, ""),
+    );
+    let row = session.as_owner(child, &sql, &[deletion.into()])?.first();
+    let flag = |ordinal| -> Outcome<bool> { Ok(row.get::<bool>(ordinal)?.unwrap_or(false)) };
+    let points_to = (0..references.len())
+        .map(|n| {
+            Ok(PointsTo {
+                missing: flag(2 * n + 2)?,
+                outside: flag(2 * n + 3)?,
+            })
+        })
+        .collect::<Outcome<_>>()?;
+    Ok((row.get(1)?.unwrap_or(0), points_to))
+}
+
+/// Whether a parent outside the deletion is deleted; locks these parents first.
+fn survey_parents(
+    session: &mut Session<'_, '_>,
+    child: &Table,
+    reference: &Reference,
+    parent: &Table,
+    deletion: Uuid,
+    lock: bool,
+) -> Outcome<bool> {
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE locked.deleted_at IS NOT NULL) > 0
+         FROM (SELECT p.deleted_at FROM {parent} AS p WHERE p.deletion_id IS DISTINCT FROM $1
+               AND EXISTS (SELECT FROM {child} AS c WHERE c.deletion_id = $1 AND {joins})
+               ORDER BY {key}{lock}) AS locked",
+        parent = parent.rows(),
+        child = child.rows(),
+        joins = reference.joins_by_parent_key("c", "p"),
+        key = parent.key_columns("p"),
+        lock = if lock { " FOR KEY SHARE OF p" } else { "" },
+    );
+    let found = session.as_owner(parent, &sql, &[deletion.into()])?.first();
+    Ok(found.get_one()?.unwrap_or(false))
 }
 
 /// Finds the held rows and locks the deletions they would pass to, so that none of those is
@@ -169,8 +445,9 @@ fn lock_holders(
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
+    parents: Parents,
 ) -> Outcome<Held> {
-    let mut held = find_held(session, graph, tables, deletion)?;
+    let mut held = find_held(session, graph, tables, deletion, parents)?;
     loop {
         let holders = held.deletions();
         if holders.is_empty() {
@@ -180,7 +457,7 @@ fn lock_holders(
             "SELECT 1 FROM keepsake.deletion WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
             &[holders.clone().into()],
         )?;
-        held = find_held(session, graph, tables, deletion)?;
+        held = find_held(session, graph, tables, deletion, parents)?;
         if held
             .deletions()
             .iter()
@@ -196,10 +473,77 @@ fn find_held(
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
+    parents: Parents,
 ) -> Outcome<Held> {
+    if !parents.deleted {
+        return Ok(Held::default());
+    }
     let root = graph.managed(session, deletion.root_table)?;
     let is_root = deletion.is_root(root);
-    Held::find(session, graph, tables, (root, &is_root), deletion.id)
+    let root = is_root.as_deref().map(|condition| (root, condition));
+    Held::find(session, graph, tables, root, deletion.id)
+}
+
+/// Whether the root is among the rows to skip, or every root, where there are several.
+fn skips_root(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+    skipped: &RowSet,
+) -> Outcome<bool> {
+    let root = graph.managed(session, deletion.root_table)?;
+    if skipped.count(root.oid) == 0 {
+        return Ok(false);
+    }
+    let sql = format!(
+        "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id = $1 AND {}",
+        root.rows(),
+        deletion.is_root(root).unwrap_or_else(|| "true".into()),
+    );
+    let mut found = false;
+    for row in session.as_owner(root, &sql, &[deletion.id.into()])? {
+        found = true;
+        if let Some(row) = RowId::read(&row, 1)?
+            && !skipped.contains(root.oid, row)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(found)
+}
+
+/// Under an old snapshot a parent may have been deleted unseen. The newest one shows it, and the
+/// transaction has to be retried.
+fn refuse_unseen_parents(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    tables: &[Vec<&Table>],
+    deletion: Uuid,
+    staying: &[&RowSet; 2],
+) -> Outcome<()> {
+    if !session.keeps_its_snapshot() {
+        return Ok(());
+    }
+    for child in tables.iter().flatten() {
+        for (reference, parent) in live_references(graph, child)? {
+            let sql = format!(
+                "SELECT 1 FROM {child} AS c JOIN {parent} AS p ON {joins}
+                 WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{held}{skipped}
+                   AND p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1 LIMIT 1",
+                child = child.rows(),
+                parent = parent.rows(),
+                joins = reference.joins("c", "p"),
+                held = staying[0].excluding(child.oid, "c"),
+                skipped = staying[1].excluding(child.oid, "c"),
+            );
+            if session.exists_now((child.oid, child.owner), &sql, &[deletion.into()])? {
+                return Err(Failure::ConcurrentParent {
+                    table: child.shown.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Passes the held rows of `table` to the deletions that hold them, with their time, so that they
@@ -209,10 +553,10 @@ fn pass_on(
     table: &Table,
     deletion: Uuid,
     held: &Held,
-) -> Outcome<Vec<Value>> {
+) -> Outcome<Vec<(Uuid, i64)>> {
     let mut passed = Vec::new();
-    for (holder, rows) in held.passed(table.oid) {
-        let holder = Uuid::from_bytes(holder);
+    for (holder, held) in held.passed(table.oid) {
+        let rows = i64::try_from(held.len()).unwrap_or(i64::MAX);
         let since: Option<TimestampWithTimeZone> = session
             .registry(
                 "SELECT deleted_at FROM keepsake.deletion WHERE id = $1",
@@ -220,27 +564,15 @@ fn pass_on(
             )?
             .first()
             .get_one()?;
-        let (tids, deletions) = held.arrays(table.oid);
         let sql = format!(
-            "UPDATE {} AS t SET deletion_id = $4, deleted_at = coalesce($5, t.deleted_at)
-             FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS h (row, deletion)
-             WHERE t.ctid OPERATOR(pg_catalog.=) h.row AND h.deletion OPERATOR(pg_catalog.=) $4
-               AND t.deletion_id OPERATOR(pg_catalog.=) $3",
-            table.rows()
+            "UPDATE {} AS t SET deletion_id = $2, deleted_at = coalesce($3, t.deleted_at)
+             WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
+            table.rows(),
+            is_among(&held, "t")
         );
-        let args = [
-            tids,
-            deletions,
-            deletion.into(),
-            holder.into(),
-            since.into(),
-        ];
+        let args = [deletion.into(), holder.into(), since.into()];
         let changed = session.write(table, &sql, &args)?.len();
-        if i64::try_from(changed) != Ok(rows) {
-            return Err(Failure::Prevented {
-                table: table.shown.clone(),
-            });
-        }
+        all_changed(table, changed, rows)?;
         session.registry(
             "WITH given AS (
                  UPDATE keepsake.deletion_table SET row_count = row_count - $4
@@ -249,23 +581,48 @@ fn pass_on(
              ON CONFLICT (deletion_id, relation) DO UPDATE SET row_count = deletion_table.row_count + $4",
             &[deletion.into(), holder.into(), table.oid.into(), rows.into()],
         )?;
-        passed
-            .push(json!({ "table": table.shown, "rows": rows, "deletion_id": holder.to_string() }));
+        passed.push((holder, rows));
     }
     Ok(passed)
 }
 
-fn revive(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<Option<Value>> {
-    let of_deletion = "WHERE t.deletion_id OPERATOR(pg_catalog.=) $1";
-    let target = table.rows();
-    let sql =
-        format!("UPDATE {target} AS t SET deleted_at = NULL, deletion_id = NULL {of_deletion}");
-    let rows = session.write(table, &sql, &[deletion.into()])?.len();
-    let left = format!("SELECT 1 FROM {target} AS t {of_deletion}");
-    if session.exists(table, &left, deletion)? {
-        return Err(Failure::Prevented {
-            table: table.shown.clone(),
-        });
+/// Makes the rows live that neither passed nor are skipped: `due` of them.
+fn revive(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+    skipped: &RowSet,
+    due: i64,
+) -> Outcome<()> {
+    let sql = format!(
+        "UPDATE {} AS t SET deleted_at = NULL, deletion_id = NULL
+         WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{}",
+        table.rows(),
+        skipped.excluding(table.oid, "t")
+    );
+    let changed = session.write(table, &sql, &[deletion.into()])?.len();
+    all_changed(table, changed, due)?;
+    if !table.may_prevent_update {
+        return Ok(());
     }
-    Ok((rows > 0).then(|| json!({ "table": table.shown, "rows": rows })))
+    let sql = format!(
+        "SELECT count(*) FROM {} AS t WHERE t.deletion_id = $1",
+        table.rows()
+    );
+    let left: Option<i64> = session
+        .as_owner(table, &sql, &[deletion.into()])?
+        .first()
+        .get_one()?;
+    let left = usize::try_from(left.unwrap_or(0)).unwrap_or(usize::MAX);
+    all_changed(table, left, skipped.count(table.oid))
+}
+
+/// A trigger may have kept rows, or their marks, from the engine.
+fn all_changed(table: &Table, changed: usize, due: i64) -> Outcome<()> {
+    if i64::try_from(changed) == Ok(due) {
+        return Ok(());
+    }
+    Err(Failure::Prevented {
+        table: table.shown.clone(),
+    })
 }

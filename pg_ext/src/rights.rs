@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString, c_int};
 
 use pgrx::pg_sys;
 
+use crate::output_format;
 use crate::sql::Ident;
 
 thread_local! {
@@ -67,7 +68,10 @@ pub struct PinnedPath {
 impl PinnedPath {
     /// To `pg_catalog, pg_temp`, for statements of our own.
     pub fn new() -> Self {
-        Self::to(c"pg_catalog, pg_temp")
+        let pinned = Self::to(c"pg_catalog, pg_temp");
+        // Keys that our own statements print or read are to be the same in every session.
+        output_format::pin();
+        pinned
     }
 
     /// To `pg_catalog`, the schema of a table and `pg_temp`, for the table's own triggers.

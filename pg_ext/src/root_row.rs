@@ -10,6 +10,7 @@ use pgrx::{JsonB, Uuid, pg_sys};
 
 use crate::error::{Failure, Outcome};
 use crate::graph::{KeyColumn, Table};
+use crate::output_format::ExactOutput;
 use crate::session::Session;
 use crate::sql::{Literal, join};
 
@@ -122,8 +123,7 @@ pub fn find(
     may_delete(session, table)?;
     let (condition, argument) = key.condition(table)?;
     let sql = format!(
-        "SELECT {json}, t.deletion_id, {columns} FROM {rows} AS t WHERE {condition} AND {policies}",
-        json = table.key_json("t"),
+        "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition} AND {policies}",
         columns = table.key_columns("t"),
         rows = table.rows(),
         policies = delete_policies(session, table)?,
@@ -132,11 +132,11 @@ pub fn find(
     if found.is_empty() {
         return Ok(None);
     }
-    read(&found, table).map(Some)
+    read(session, &found, table).map(Some)
 }
 
-fn read(row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
-    const BEFORE_THE_KEY: usize = 2;
+fn read(session: &Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
+    const BEFORE_THE_KEY: usize = 1;
     let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
     };
@@ -145,41 +145,29 @@ fn read(row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
         let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
         values.push((datum, column.type_oid));
     }
-    Ok(RootRow {
-        key: row.get(1)?.ok_or_else(not_found)?,
-        deletion: row.get(2)?,
+    let mut found = RootRow {
+        key: JsonB(serde_json::Value::Null),
+        deletion: row.get(1)?,
         values,
-    })
-}
-
-/// Refuses unless the caller may delete every row of `deletion` in its root's table, whose marks
-/// their own UPDATE has set: the privilege, and the table's DELETE policies.
-pub fn may_delete_all(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    deletion: Uuid,
-    rows: usize,
-) -> Outcome<()> {
-    may_delete(session, table)?;
-    let policies = delete_policies(session, table)?;
-    if policies == "true" {
-        return Ok(());
-    }
-    let sql = format!(
-        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {policies}",
-        table.rows()
+    };
+    // The caller's key was read under the caller's settings; the registry's is printed under ours.
+    let columns = table
+        .key
+        .iter()
+        .zip(1..)
+        .map(|(column, n)| format!("${n} AS {}", column.name));
+    let print = format!(
+        "SELECT {} FROM (SELECT {}) AS t",
+        table.key_json("t"),
+        join(columns, ", ")
     );
-    let may = session.as_caller(&sql, &[deletion.into()])?.first();
-    if may.get_one::<i64>()? == i64::try_from(rows).ok() {
-        Ok(())
-    } else {
-        Err(Failure::MayNotDelete {
-            table: table.shown.clone(),
-        })
-    }
+    let printed = session.catalog(&print, &found.args())?.first();
+    found.key = printed.get_one()?.ok_or_else(not_found)?;
+    Ok(found)
 }
 
-fn may_delete(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
+/// Refuses a caller without the DELETE privilege on `table`.
+pub fn may_delete(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
     let may = session.catalog(
         "SELECT has_table_privilege($1, 'DELETE')",
         &[table.oid.into()],
@@ -234,6 +222,32 @@ pub fn authorise(
     key: JsonB,
     deletion: Uuid,
 ) -> Outcome<Option<RootRow>> {
+    let _settings = ExactOutput::new();
     let row = find(session, table, Key::Columns(key))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))
+}
+
+/// Whether the deletion has rows in `table` and the caller sees each of them and may delete it.
+pub fn may_delete_all(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+) -> Outcome<bool> {
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
+        table.rows()
+    );
+    let there: Option<i64> = session
+        .as_owner(table, &sql, &[deletion.into()])?
+        .first()
+        .get_one()?;
+    if there == Some(0) {
+        return Ok(false);
+    }
+    let sql = format!("{sql} AND {}", delete_policies(session, table)?);
+    let seen: Option<i64> = session
+        .as_caller(&sql, &[deletion.into()])?
+        .first()
+        .get_one()?;
+    Ok(seen == there)
 }

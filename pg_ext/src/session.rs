@@ -11,6 +11,7 @@ use pgrx::{FromDatum, IntoDatum, PgTrigger, Uuid, pg_sys};
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
+use crate::output_format::ExactOutput;
 use crate::rights::{ActingAs, PinnedPath};
 
 /// A connection to PostgreSQL's SPI for the length of one call.
@@ -109,6 +110,20 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _rights = ActingAs::role(table.owner);
         let _path = PinnedPath::new();
+        Ok(self.client.update(sql, None, args)?)
+    }
+
+    /// The same, for a statement with expressions of the table's indexes: their functions find what
+    /// they find when the table is written to.
+    pub fn as_owner_in_schema(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _rights = ActingAs::role(table.owner);
+        let _output = ExactOutput::new();
+        let _path = PinnedPath::of(&table.name.schema);
         Ok(self.client.update(sql, None, args)?)
     }
 

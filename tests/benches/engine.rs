@@ -87,7 +87,8 @@ fn comparisons(rows: u32) -> Vec<Comparison> {
             what: "restore",
             before: [deleted.to_owned(), by_hand, String::new()],
             measured: [
-                "SELECT keepsake.restore(id) FROM keepsake.deletion WHERE state = 'deleted';".to_owned(),
+                "SELECT keepsake.restore(id) FROM keepsake.deletion WHERE state = 'deleted';"
+                    .to_owned(),
                 restored_by_hand.join("\n"),
                 String::new(),
             ],
@@ -139,7 +140,11 @@ async fn measure(database: &mut PgConnection, before: &str, measured: &str) -> R
     let took = start.elapsed();
     run(database, "ROLLBACK").await?;
     for side in SIDES {
-        run(database, format!("VACUUM {side}.thread, {side}.post, {side}.remark")).await?;
+        run(
+            database,
+            format!("VACUUM {side}.thread, {side}.post, {side}.remark"),
+        )
+        .await?;
     }
     Ok(took)
 }
@@ -183,9 +188,17 @@ async fn memory_of_a_cascade(postgres: &Postgres) -> Result<f64> {
     let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
         .fetch_one(&mut database)
         .await?;
-    run(&mut database, "LOAD 'keepsake'; SELECT count(*) FROM kept.remark;").await?;
+    run(
+        &mut database,
+        "LOAD 'keepsake'; SELECT count(*) FROM kept.remark;",
+    )
+    .await?;
     let before = anonymous_memory(backend)?;
-    run(&mut database, "BEGIN; SELECT keepsake.soft_delete('kept.thread', 1);").await?;
+    run(
+        &mut database,
+        "BEGIN; SELECT keepsake.soft_delete('kept.thread', 1);",
+    )
+    .await?;
     let after = anonymous_memory(backend)?;
     run(&mut database, "ROLLBACK").await?;
     database.close().await?;
@@ -195,15 +208,23 @@ async fn memory_of_a_cascade(postgres: &Postgres) -> Result<f64> {
 /// In KiB, as Linux tells it.
 fn anonymous_memory(process: i32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("no RssAnon in the status of the backend")?.parse()?)
+    Ok(number
+        .context("no RssAnon in the status of the backend")?
+        .parse()?)
 }
 
 async fn time_presign(database: &mut PgConnection) -> Result<()> {
     const ROWS: u32 = 100_000;
     const ROUNDS: usize = 5;
-    run(database, "DROP EXTENSION IF EXISTS keepsake CASCADE; CREATE EXTENSION keepsake").await?;
+    run(
+        database,
+        "DROP EXTENSION IF EXISTS keepsake CASCADE; CREATE EXTENSION keepsake",
+    )
+    .await?;
     let sql = format!(
         "SELECT count(keepsake.presign('PUT', 'https://acct.r2.cloudflarestorage.com', 'bucket', 't/acme/' || n, 'auto',
              'AKIAIOSFODNN7EXAMPLE', 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY', '2026-09-01 00:00:00+00', 900))
