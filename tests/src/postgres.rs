@@ -99,6 +99,31 @@ impl Postgres {
         Ok(command)
     }
 
+    /// Copies the running cluster into `folder` and starts the copy as a standby that follows it.
+    ///
+    /// # Errors
+    /// The copy fails, or the standby does not start; with the end of its log.
+    pub async fn standby(&self, folder: &Path, leash: &Leash) -> Result<Self> {
+        let data = folder.join("data");
+        make_data_folder(&data, &Owner::find(self.major)?)?;
+        let copied = self
+            .program("pg_basebackup")?
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+            ])
+            .arg("--pgdata")
+            .arg(&data)
+            .output()?;
+        ensure!(
+            copied.status.success(),
+            "pg_basebackup: {}",
+            String::from_utf8_lossy(&copied.stderr)
+        );
+        Self::serve_cluster(self.major, folder, &self.password, leash).await
+    }
+
     /// Where the cluster's own configuration and data are.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -215,15 +240,19 @@ impl Owner {
     }
 }
 
+fn make_data_folder(data: &Path, owner: &Owner) -> Result<()> {
+    fs::create_dir(data)?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
+    owner.give(data)
+}
+
 fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
     let data = folder.join("data");
     // What an interrupted run left is not a cluster.
     if data.exists() {
         fs::remove_dir_all(&data)?;
     }
-    fs::create_dir(&data)?;
-    fs::set_permissions(&data, fs::Permissions::from_mode(0o700))?;
-    owner.give(&data)?;
+    make_data_folder(&data, owner)?;
 
     let password_file = folder.join("superuser-password");
     fs::write(&password_file, password)?;

@@ -69,14 +69,16 @@ WITH own AS (
     WHERE e.extname = 'keepsake'
     UNION ALL
     SELECT format('comment on %s %s', o.type, o.identity), d.description || coalesce(' column ' || nullif(d.objsubid, 0)::text, ''),
-           format('COMMENT ON %s %s IS %L;', upper(o.type), o.identity, d.description), ''
+           format('COMMENT ON %s %s IS %L;', upper(o.type), o.identity, d.description),
+           format('COMMENT ON %s %s IS NULL;', upper(o.type), o.identity)
     FROM pg_description d
     JOIN own ON own.classid = d.classoid AND own.objid = d.objoid
     CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) AS o
     WHERE d.objsubid = 0
     UNION ALL
     SELECT format('comment on column %s.%s', a.attrelid::regclass, a.attname), d.description,
-           format('COMMENT ON COLUMN %s.%I IS %L;', a.attrelid::regclass, a.attname, d.description), ''
+           format('COMMENT ON COLUMN %s.%I IS %L;', a.attrelid::regclass, a.attname, d.description),
+           format('COMMENT ON COLUMN %s.%I IS NULL;', a.attrelid::regclass, a.attname)
     FROM pg_description d JOIN relation r ON d.classoid = 'pg_class'::regclass AND r.oid = d.objoid
     JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum = d.objsubid
     UNION ALL

@@ -17,9 +17,9 @@ const FRESH_TABLES: &str = include_str!("released_tables.sql");
 const CATALOG: &str = include_str!("catalog.sql");
 
 /// What, and how it is defined, made and dropped.
-type Catalog = BTreeMap<String, [String; 3]>;
+pub type Catalog = BTreeMap<String, [String; 3]>;
 
-async fn catalog(database: &mut PgConnection) -> Result<Catalog> {
+pub async fn catalog(database: &mut PgConnection) -> Result<Catalog> {
     // Names are printed whole when nothing is on the path.
     run(database, "SET search_path = pg_catalog").await?;
     let rows: Vec<(String, String, String, String)> =
@@ -32,7 +32,7 @@ async fn catalog(database: &mut PgConnection) -> Result<Catalog> {
 }
 
 /// The statements that would make `found` into `wanted`, or nearly: a person finishes them.
-fn lacking(found: &Catalog, wanted: &Catalog) -> String {
+pub fn lacking(found: &Catalog, wanted: &Catalog) -> String {
     let names: BTreeSet<&String> = found.keys().chain(wanted.keys()).collect();
     let mut script = String::new();
     for what in names {

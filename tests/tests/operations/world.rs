@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use keepsake_tests::leash::Leash;
+pub use keepsake_tests::postgres::DATABASE;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
@@ -20,8 +21,8 @@ pub const ROWS: &str = include_str!("rows.sql");
 /// A server in a folder of its own; all is gone when it is dropped.
 pub struct Server {
     pub postgres: Postgres,
-    pub folder: PathBuf,
-    pub leash: Leash,
+    folder: PathBuf,
+    _leash: Leash,
 }
 
 impl Server {
@@ -31,7 +32,7 @@ impl Server {
         Ok(Self {
             postgres,
             folder,
-            leash,
+            _leash: leash,
         })
     }
 
@@ -55,6 +56,22 @@ impl Server {
         use sqlx::Connection as _;
         let url = self.postgres.url("postgres", PASSWORD, database);
         Ok(PgConnection::connect(&url).await?)
+    }
+
+    /// A standby of this server, in a folder of its own.
+    pub async fn standby(&self) -> Result<Self> {
+        let (folder, leash) = throwaway_folder()?;
+        let postgres = self.postgres.standby(&folder, &leash).await?;
+        Ok(Self {
+            postgres,
+            folder,
+            _leash: leash,
+        })
+    }
+
+    /// A path that the server's programs may write to.
+    pub fn scratch(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.folder.join("data").join(name))
     }
 
     /// One of the server's programs, set to connect to `database`.
