@@ -31,6 +31,7 @@ mod soft_delete;
 mod sql;
 mod storage;
 mod subtransaction;
+mod unguard;
 
 pgrx::pg_module_magic!();
 

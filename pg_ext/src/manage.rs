@@ -11,6 +11,7 @@ use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
 use crate::session::{Session, first_column, with_session};
 use crate::sql::{Ident, join};
+use crate::unguard;
 
 const DESCRIBE: &str = include_str!("../sql/describe_table.sql");
 
@@ -131,7 +132,7 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         &format!("ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"),
         &[],
     )?;
-    Ok(())
+    unguard::drop_needless_guards(session)
 }
 
 const OWN_TRIGGERS: &str = "

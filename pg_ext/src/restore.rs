@@ -10,7 +10,7 @@ use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Table};
 use crate::held::Held;
-use crate::session::{Session, with_session};
+use crate::session::{Session, with_reading_session, with_session};
 
 /// Makes live again exactly the rows that `deletion` removed, and says which:
 /// `{"deletion_id", "restored": [{"table", "rows"}], "passed": [{"table", "rows", "deletion_id"}]}`.
@@ -52,7 +52,7 @@ fn restore_conflicts(
     >,
     ErrorReport,
 > {
-    let conflicts = with_session(|session| preview(session, deletion))?;
+    let conflicts = with_reading_session(|session| preview(session, deletion))?;
     Ok(TableIterator::new(conflicts.into_iter().map(|conflict| {
         let holder = if conflict.holder.is_null() {
             None

@@ -63,16 +63,25 @@ async fn new_references(database: &mut PgConnection) -> Result<()> {
     .await?;
     run(
         database,
-        "SELECT keepsake.restore(deletion_id) FROM thread WHERE id = 5; ALTER TABLE vote DROP COLUMN thread_id;
-         SELECT keepsake.soft_delete('thread', 5)",
+        "SELECT keepsake.restore(deletion_id) FROM thread WHERE id = 5;
+         ALTER TABLE vote ADD COLUMN post_id bigint REFERENCES post ON DELETE CASCADE",
     )
     .await?;
+    // A guard's trigger names the column; one that goes with it is made anew for the others.
+    let drop = "ALTER TABLE vote DROP COLUMN thread_id";
+    assert_eq!(refusal(database, drop).await?, "2BP01");
+    run(database, &format!("{drop} CASCADE")).await?;
+    run(database, "SELECT keepsake.soft_delete('thread', 5)").await?;
     expect(
         database,
         "SELECT deleted_at IS NULL FROM vote WHERE id = 5",
         "true",
     )
     .await?;
+    assert_eq!(
+        refusal(database, "UPDATE vote SET post_id = 51").await?,
+        "23503"
+    );
     run(
         database,
         "SELECT keepsake.restore(deletion_id) FROM thread WHERE id = 5",
@@ -85,8 +94,7 @@ async fn new_names(database: &mut PgConnection) -> Result<()> {
     run(
         database,
         "CREATE SCHEMA forum; ALTER TABLE thread SET SCHEMA forum; ALTER SCHEMA forum RENAME TO \"the forum\";
-         ALTER TABLE \"the forum\".thread RENAME TO \"Thread\"; ALTER TABLE \"the forum\".\"Thread\" RENAME COLUMN id TO \"No\";
-         ALTER TABLE post RENAME COLUMN thread_id TO \"in\"; ALTER TABLE comment RENAME TO remark;
+         ALTER TABLE \"the forum\".thread RENAME TO \"Thread\"; ALTER TABLE post RENAME COLUMN thread_id TO \"in\"; ALTER TABLE comment RENAME TO remark;
          ALTER TABLE remark RENAME CONSTRAINT comment_post_id_fkey TO on_post",
     )
     .await?;
@@ -111,13 +119,13 @@ async fn new_names(database: &mut PgConnection) -> Result<()> {
     );
     run(
         database,
-        "SELECT keepsake.restore(deletion_id) FROM \"the forum\".\"Thread\" WHERE \"No\" = 5",
+        "SELECT keepsake.restore(deletion_id) FROM \"the forum\".\"Thread\" WHERE id = 5",
     )
     .await?;
     // What was deleted under the old names comes back under the new ones.
     run(
         database,
-        "SELECT keepsake.restore(deletion_id) FROM \"the forum\".\"Thread\" WHERE \"No\" = 1",
+        "SELECT keepsake.restore(deletion_id) FROM \"the forum\".\"Thread\" WHERE id = 1",
     )
     .await?;
     expect(
@@ -132,7 +140,7 @@ async fn check_invariants_renamed(database: &mut PgConnection) -> Result<()> {
     run(
         database,
         "ALTER TABLE remark RENAME TO comment; ALTER TABLE post RENAME COLUMN \"in\" TO thread_id;
-         ALTER TABLE \"the forum\".\"Thread\" RENAME TO thread; ALTER TABLE \"the forum\".thread RENAME COLUMN \"No\" TO id;
+         ALTER TABLE \"the forum\".\"Thread\" RENAME TO thread;
          ALTER TABLE \"the forum\".thread SET SCHEMA public",
     )
     .await?;

@@ -8,7 +8,8 @@ use keepsake_tests::places::TESTED_MAJORS;
 use sqlx::PgConnection;
 
 use crate::world::{
-    DATABASE, PASSWORD, ROWS, Server, TABLES, ask, check_invariants, contents, expect, refusal, run,
+    DATABASE, MANAGE, PASSWORD, ROWS, Server, TABLES, ask, check_invariants, contents, expect,
+    refusal, run,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,12 +35,14 @@ async fn publish_and_subscribe(major: u16) -> Result<()> {
     let mut there = subscriber.connect_to(DATABASE).await?;
     run(&mut here, TABLES).await?;
     run(&mut there, TABLES).await?;
+    run(&mut here, MANAGE).await?;
+    run(&mut there, MANAGE).await?;
 
     // One part is there when the subscriber copies the tables, the rest arrives change by change.
     run(
         &mut here,
-        "INSERT INTO thread VALUES (7, 'early'); INSERT INTO post VALUES (71, 7, 'early');
-         SELECT keepsake.soft_delete('thread', 7);
+        "INSERT INTO thread VALUES (70, 'early'); INSERT INTO post VALUES (701, 70, 'early');
+         SELECT keepsake.soft_delete('thread', 70);
          CREATE PUBLICATION forum FOR TABLE thread, post, comment, file, pin,
              keepsake.deletion, keepsake.deletion_table, keepsake.outbox",
     )
@@ -47,8 +50,8 @@ async fn publish_and_subscribe(major: u16) -> Result<()> {
     run(
         &mut there,
         &format!(
-            "CREATE SUBSCRIPTION forum PUBLICATION forum
-             CONNECTION 'host=127.0.0.1 port={} user=postgres password={PASSWORD} dbname={DATABASE}'",
+            "CREATE SUBSCRIPTION forum
+             CONNECTION 'host=127.0.0.1 port={} user=postgres password={PASSWORD} dbname={DATABASE}' PUBLICATION forum",
             publisher.postgres.port()
         ),
     )

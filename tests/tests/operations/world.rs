@@ -12,8 +12,11 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 pub const PASSWORD: &str = "operations";
 
-/// The tables, given to Keepsake.
+/// The extension, and the tables of an application.
 pub const TABLES: &str = include_str!("tables.sql");
+
+/// Gives the tables to Keepsake.
+pub const MANAGE: &str = include_str!("manage.sql");
 
 /// Rows: live, deleted, restored, purged, half purged, with objects in the outbox.
 pub const ROWS: &str = include_str!("rows.sql");
@@ -41,6 +44,7 @@ impl Server {
         let server = Self::start(major).await?;
         let mut database = server.postgres.connect().await?;
         run(&mut database, TABLES).await?;
+        run(&mut database, MANAGE).await?;
         run(&mut database, ROWS).await?;
         Ok(server)
     }
