@@ -8,6 +8,9 @@ SHELL := bash
 # Every recipe runs with the set-up's programs first on PATH.
 env := . scripts/env.sh;
 
+# The release that the stack runs; the extension is tested on others, too.
+stack_postgres := $(shell . scripts/versions.env; echo $$POSTGRES_MAJOR)
+
 # The documentation is for who works on the code, so it shows private items, and may link to them.
 doc_flags := -D warnings -A rustdoc::private_intra_doc_links
 doc := cargo doc --locked --quiet --no-deps --document-private-items
@@ -22,7 +25,7 @@ setup: ## install what is missing (dev, check and test do it first)
 
 .PHONY: dev
 dev: setup ## run Keepsake here: PostgreSQL, the worker, an example application
-	@scripts/install-extension
+	@scripts/install-extension $(stack_postgres)
 	@scripts/build-worker
 	@$(env) cargo build --quiet --package keepsake-tests --bin keepsake-dev
 	@$(env) exec "$${CARGO_TARGET_DIR:-target}/debug/keepsake-dev" run
@@ -47,6 +50,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Lints"
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-tests -- -D warnings
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake -- -D warnings
+	@echo "==> The extension for the PostgreSQL releases that it is not tested on"
+	@scripts/check-other-releases
 	@echo "==> Lints, wasm32"
 	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge -- -D warnings
 	@echo "==> Documentation"
@@ -58,7 +63,7 @@ test: check test-shared test-worker test-stack ## everything that CI runs
 
 .PHONY: bench
 bench: setup ## what signing and the extension cost, as ratios side by side
-	@scripts/install-extension
+	@scripts/install-extension $(stack_postgres)
 	@echo "==> Benchmarks: signing"
 	@$(env) cargo bench --locked --quiet --package keepsake-shared --bench presign
 	@echo "==> Benchmarks: the extension"

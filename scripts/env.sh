@@ -16,9 +16,9 @@ fi
 export KEEPSAKE_HOME
 export PGRX_HOME=$KEEPSAKE_HOME/pgrx
 
-# The private copy of PostgreSQL, which holds the extension.
-pg_root=$KEEPSAKE_HOME/pg$POSTGRES_MAJOR
-export PG_CONFIG=$pg_root/usr/lib/postgresql/$POSTGRES_MAJOR/bin/pg_config
+# The private copies of PostgreSQL, which hold the extension: one for each release.
+pg_root() { printf '%s/pg%s' "$KEEPSAKE_HOME" "$1"; }
+pg_config_of() { printf '%s/usr/lib/postgresql/%s/bin/pg_config' "$(pg_root "$1")" "$1"; }
 
 # Ours first: an older Node or another cargo-pgrx on the machine must not be picked up.
 export PATH=$repo/node_modules/.bin:$KEEPSAKE_HOME/tools/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin

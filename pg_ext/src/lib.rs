@@ -46,6 +46,7 @@ mod sql;
 mod storage;
 mod subtransaction;
 mod triggers;
+mod unguard;
 mod visible;
 
 pgrx::pg_module_magic!();

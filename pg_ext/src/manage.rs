@@ -12,6 +12,7 @@ use crate::graph::{Graph, Table};
 use crate::policy::OnPlainDelete;
 use crate::session::{Session, with_session};
 use crate::triggers;
+use crate::unguard;
 
 const DESCRIBE: &str = include_str!("../sql/describe_table.sql");
 
@@ -141,7 +142,7 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         &format!("ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"),
         &[],
     )?;
-    Ok(())
+    unguard::drop_needless_guards(session)
 }
 
 /// What the catalog says of a table, before it is in the graph.

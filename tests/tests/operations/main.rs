@@ -1,0 +1,11 @@
+//! What an administrator does to a database: updates the extension, dumps and restores, replicates,
+//! reads on a standby, changes the tables, takes the extension away, and loses power.
+
+mod crash;
+mod ddl;
+mod dump;
+mod leave;
+mod replication;
+mod standby;
+mod upgrade;
+mod world;
