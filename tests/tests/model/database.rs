@@ -55,7 +55,7 @@ impl Server {
         Ok(())
     }
 
-    pub async fn drop(&self, name: &str) -> Result<()> {
+    pub async fn discard(&self, name: &str) -> Result<()> {
         self.administer(&format!("DROP DATABASE {name} WITH (FORCE)"))
             .await
     }

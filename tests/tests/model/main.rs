@@ -8,7 +8,9 @@
 //! written to the file `seeds` beside this one; those are tried first. What fails is shrunk and
 //! printed as SQL.
 
+mod concurrent;
 mod database;
+mod invariants;
 mod operation;
 mod oracle;
 mod random;
@@ -16,6 +18,8 @@ mod schema;
 mod seeds;
 mod sequential;
 mod shrink;
+
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
@@ -42,5 +46,28 @@ async fn one_session_does_what_the_oracle_does() -> Result<()> {
         }
     }
     eprintln!("{} sequences of one session", seeds.tried());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_side_by_side_keep_the_invariants() -> Result<()> {
+    use concurrent::Case;
+    let server = Arc::new(Server::start().await?);
+    let mut seeds = Seeds::of("concurrent")?;
+    let mut runs = 0;
+    while let Some(seed) = seeds.next() {
+        let case = Case::random(seed);
+        let mut run = async |case: &Case| {
+            runs += 1;
+            case.run(&server, &format!("concurrent_{runs}")).await
+        };
+        if let Err(failure) = run(&case).await {
+            seeds.keep(seed)?;
+            let failure = shrink::shrink(case, failure, Case::simpler, run).await;
+            eprintln!("{failure}");
+            bail!("concurrent seed {seed} fails; the smallest history is above");
+        }
+    }
+    eprintln!("{} sequences of sessions side by side", seeds.tried());
     Ok(())
 }

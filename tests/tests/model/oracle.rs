@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::operation::{DETACHES_AT_ONCE, PURGES_RINGS};
-use crate::schema::{Action, Reference, Schema};
+use crate::schema::{OnDelete, Reference, Schema};
 
 /// The table and the number of a row.
 pub type RowId = (usize, i32);
@@ -190,7 +190,7 @@ impl Oracle {
                 .iter()
                 .flat_map(|id| self.referrers(*id))
                 .filter(|(id, _, reference)| {
-                    reference.action == Action::Cascade
+                    reference.action == OnDelete::Cascade
                         && self.is_managed(*id)
                         && self.is_live(*id)
                         && !gone.contains(id)
@@ -241,7 +241,7 @@ impl Oracle {
         for to in gone {
             for (row, at, reference) in self.referrers(*to) {
                 if reference.action.detaches() && !gone.contains(&row) {
-                    let left = (reference.action == Action::SetDefault).then_some(0);
+                    let left = (reference.action == OnDelete::SetDefault).then_some(0);
                     changes.push((row, at, to.1, left));
                 }
             }
@@ -286,7 +286,7 @@ impl Oracle {
         loop {
             let stays = |id: &RowId| {
                 self.references(*id).iter().any(|(reference, to)| {
-                    reference.action == Action::Cascade
+                    reference.action == OnDelete::Cascade
                         && (held.contains(to) || self.deleted_by_other(*to, deletion))
                 })
             };
@@ -371,7 +371,7 @@ impl Oracle {
     /// Whether `holder` may be the deletion that a held row passed to: that of one of its parents.
     pub fn may_pass_to(&self, id: RowId, holder: usize) -> bool {
         self.references(id).iter().any(|(reference, to)| {
-            reference.action == Action::Cascade
+            reference.action == OnDelete::Cascade
                 && self.rows.get(to).and_then(|row| row.deletion) == Some(holder)
         })
     }
@@ -397,7 +397,7 @@ impl Oracle {
         if PURGES_RINGS {
             self.without_outside_referrers(expired)
         } else {
-            self.from_the_leaves(&expired)
+            self.leaf_by_leaf(&expired)
         }
     }
 
@@ -418,7 +418,7 @@ impl Oracle {
         }
     }
 
-    fn from_the_leaves(&self, expired: &BTreeSet<RowId>) -> BTreeSet<RowId> {
+    fn leaf_by_leaf(&self, expired: &BTreeSet<RowId>) -> BTreeSet<RowId> {
         let mut gone = BTreeSet::new();
         loop {
             let is_free = |id: &RowId| {

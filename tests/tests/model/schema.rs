@@ -4,7 +4,7 @@ use crate::random::Random;
 
 /// What a deletion of the parent does, as PostgreSQL would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum OnDelete {
     Cascade,
     Restrict,
     NoAction,
@@ -12,7 +12,7 @@ pub enum Action {
     SetDefault,
 }
 
-impl Action {
+impl OnDelete {
     const fn sql(self) -> &'static str {
         match self {
             Self::Cascade => "CASCADE",
@@ -99,7 +99,7 @@ impl KeyType {
 #[derive(Clone, Debug)]
 pub struct Reference {
     pub parent: usize,
-    pub action: Action,
+    pub action: OnDelete,
     /// Declared to Keepsake, with a column that says which table is meant; else a foreign key.
     pub declared: bool,
     pub required: bool,
@@ -149,10 +149,10 @@ impl Schema {
     pub fn random(random: &mut Random) -> Self {
         let count = 1 + random.below(NAMES.len());
         let mut tables: Vec<Table> = Vec::new();
-        for number in 0..count {
+        for (number, name) in NAMES.into_iter().enumerate().take(count) {
             tables.push(Table {
                 namespace: random.one_of(&NAMESPACES),
-                name: NAMES[number],
+                name,
                 key: random.one_of(&KeyType::ALL),
                 managed: number == 0 || !random.one_in(7),
                 references: Vec::new(),
@@ -177,7 +177,7 @@ impl Schema {
     }
 
     fn random_reference(&self, random: &mut Random, child: usize, parent: usize) -> Reference {
-        use Action::{Cascade, NoAction, Restrict, SetDefault, SetNull};
+        use OnDelete::{Cascade, NoAction, Restrict, SetDefault, SetNull};
         let (to, from) = (&self.tables[parent], &self.tables[child]);
         let both_managed = to.managed && from.managed;
         let declared =
@@ -311,7 +311,7 @@ impl Schema {
             .zip(key.referring_values(0))
             .map(|((name, kind), kept)| {
                 let required = if reference.required { " NOT NULL" } else { "" };
-                let default = if reference.action == Action::SetDefault {
+                let default = if reference.action == OnDelete::SetDefault {
                     format!(" DEFAULT {}", literal(&kept))
                 } else {
                     String::new()
@@ -380,7 +380,7 @@ impl Schema {
                     table.as_literal(),
                     literal(&Table::type_column(at)),
                     literal(&Table::reference_columns(at, parent.key).concat()),
-                    literal(parent.name),
+                    literal(parent.type_value()),
                     parent.as_literal(),
                 ));
             } else if reference.parent > number {
@@ -454,7 +454,7 @@ impl Schema {
         };
         let mut pairs: Vec<(String, String)> = names.into_iter().zip(values).collect();
         if reference.declared {
-            let kind = to.map_or_else(|| "NULL".to_owned(), |_| literal(parent.name));
+            let kind = to.map_or_else(|| "NULL".to_owned(), |_| literal(parent.type_value()));
             pairs.push((Table::type_column(at), kind));
         }
         pairs
@@ -533,6 +533,11 @@ impl Table {
 
     pub fn as_literal(&self) -> String {
         literal(&self.sql())
+    }
+
+    /// What the type column of a declared reference says when this table is meant.
+    pub const fn type_value(&self) -> &'static str {
+        self.name
     }
 
     pub fn key_columns(&self) -> Vec<String> {

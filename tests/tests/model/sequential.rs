@@ -56,7 +56,7 @@ impl Case {
         ];
         script.extend(self.schema.ddl().iter().map(|sql| format!("{sql};")));
         let ran = self.run_in(server, name, &mut script).await;
-        let dropped = server.drop(name).await;
+        let dropped = server.discard(name).await;
         ran.and(dropped)
             .map_err(|error| format!("{error:#}\n\n{}\n", script.join("\n")))
     }
@@ -184,7 +184,7 @@ impl Pair<'_> {
         self.known[table].push(id.1);
         for (reference, at) in schema.tables[table].references.iter().zip(operation.picks) {
             let to = pick(&self.known[reference.parent], at / 4);
-            references.push(to.filter(|_| reference.required || at % 4 > 0));
+            references.push(to.filter(|_| reference.required || !at.is_multiple_of(4)));
         }
         let object = Oracle::object(id);
         let sql = schema.insert(table, id.1, &references, operation.label, &object);
@@ -229,7 +229,7 @@ impl Pair<'_> {
         let references = &schema.tables[id.0].references;
         let at = operation.picks[0] % references.len();
         let to = pick(&self.known[references[at].parent], operation.picks[1] / 4);
-        let to = to.filter(|_| references[at].required || operation.picks[1] % 4 > 0);
+        let to = to.filter(|_| references[at].required || !operation.picks[1].is_multiple_of(4));
         // A row that stays where it is, be it under a deleted parent, is nobody's business.
         if row.references[at] == to {
             return Ok(());
@@ -635,7 +635,7 @@ impl Pair<'_> {
     /// Mostly one that has rows.
     fn pick_deletion(&self, at: usize) -> Option<usize> {
         let open = self.oracle.open();
-        if at % 8 == 0 || open.is_empty() {
+        if at.is_multiple_of(8) || open.is_empty() {
             let all: Vec<usize> = (0..self.oracle.deletions.len()).collect();
             return pick(&all, at / 8);
         }
