@@ -50,6 +50,10 @@ pub const DETACHES_AT_ONCE: bool = false;
 /// Whether purge takes rows that refer to each other in a ring, or to themselves.
 pub const PURGES_RINGS: bool = false;
 
+/// Whether a restore refuses a row that refers to one of its own deletion which stays deleted, held by
+/// another: by a reference that restricts, or from the root around a ring.
+pub const RESTORE_SEES_HELD_PARENTS: bool = false;
+
 /// Whether a restore refuses a row whose declared parent is gone for good. Only a row that was pointed
 /// there while it was deleted can have one.
 pub const RESTORE_MISSES_NO_PARENT: bool = false;

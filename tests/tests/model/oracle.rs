@@ -313,6 +313,13 @@ impl Oracle {
         }
     }
 
+    /// Whether one of `rows` must not be live without one of `held`.
+    pub fn need(&self, rows: &BTreeSet<RowId>, held: &BTreeSet<RowId>) -> bool {
+        rows.iter()
+            .flat_map(|id| self.references(*id))
+            .any(|(reference, to)| reference.is_enforced() && held.contains(&to))
+    }
+
     /// Whether the row cannot be live together with the others and with what is live now.
     fn cannot_live(&self, id: RowId, others: &BTreeSet<RowId>) -> bool {
         let dead_parent = self.references(id).iter().any(|(reference, to)| {

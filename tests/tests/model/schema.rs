@@ -187,7 +187,7 @@ impl Schema {
         } else if to.managed {
             random.weighted(&[
                 (5, Cascade),
-                (1, Restrict),
+                (2, Restrict),
                 (1, NoAction),
                 (2, SetNull),
                 (1, SetDefault),
