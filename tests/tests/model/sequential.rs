@@ -183,7 +183,7 @@ impl Pair<'_> {
         let mut references = Vec::new();
         self.known[table].push(id.1);
         for (reference, at) in schema.tables[table].references.iter().zip(operation.picks) {
-            let to = pick(&self.known[reference.parent], at / 4);
+            let to = self.pick_parent(reference.parent, at / 4);
             references.push(to.filter(|_| reference.required || !at.is_multiple_of(4)));
         }
         let object = Oracle::object(id);
@@ -228,7 +228,7 @@ impl Pair<'_> {
         };
         let references = &schema.tables[id.0].references;
         let at = operation.picks[0] % references.len();
-        let to = pick(&self.known[references[at].parent], operation.picks[1] / 4);
+        let to = self.pick_parent(references[at].parent, operation.picks[1] / 4);
         let to = to.filter(|_| references[at].required || !operation.picks[1].is_multiple_of(4));
         // A row that stays where it is, be it under a deleted parent, is nobody's business.
         if row.references[at] == to {
@@ -626,6 +626,17 @@ impl Pair<'_> {
         if let Some(deletion) = self.oracle.deletions.last_mut() {
             deletion.id = id;
         }
+    }
+
+    /// Mostly a live row; else any number that the table ever had.
+    fn pick_parent(&self, table: usize, at: usize) -> Option<i32> {
+        let rows = self.oracle.rows.iter();
+        let live = rows.filter(|(id, row)| id.0 == table && id.1 != 0 && row.deletion.is_none());
+        let live: Vec<i32> = live.map(|(id, _)| id.1).collect();
+        if at.is_multiple_of(8) || live.is_empty() {
+            return pick(&self.known[table], at / 8);
+        }
+        pick(&live, at / 8)
     }
 
     /// A row other than those that are kept.
