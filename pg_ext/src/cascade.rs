@@ -2,6 +2,7 @@
 //! restricts refuses.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
@@ -16,25 +17,49 @@ use crate::visible::visible_keys;
 /// How many rows of each table a deletion removed.
 pub type Removed = HashMap<pg_sys::Oid, usize>;
 
-/// Carries out a deletion whose `roots` rows of `root` are marked: everything that follows from
-/// them, and the count of it in the registry.
+/// Carries out a deletion whose `roots` rows of the table `root` are marked: everything that follows
+/// from them, and the count of it in the registry.
 ///
 /// # Errors
-/// 23503 when live rows restrict it; 40001 when an old snapshot hides a row beneath it.
+/// 23503 when live rows restrict it; 40001 when an old snapshot hides a row or a key beneath it.
 pub fn carry_out(
     session: &mut Session<'_, '_>,
-    graph: &Graph,
-    root: &Table,
+    mut graph: Rc<Graph>,
+    root: pg_sys::Oid,
     roots: usize,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let mut removed = Removed::from([(root.oid, roots)]);
-    for group in graph.parents_first() {
-        cascade_into(session, graph, &group, deletion, &mut removed)?;
+    let mut removed = Removed::from([(root, roots)]);
+    loop {
+        follow(session, &graph, root, &mut removed, deletion)?;
+        // A foreign key may have been made while we waited for a lock on its tables; now that we
+        // hold them none can be.
+        let now = Graph::current(session)?;
+        if Rc::ptr_eq(&now, &graph) {
+            return count_rows(session, &removed, deletion);
+        }
+        if session.keeps_its_snapshot() {
+            return Err(Failure::ConcurrentChild {
+                table: now.managed(session, root)?.shown.clone(),
+            });
+        }
+        graph = now;
     }
-    detached::detach(session, graph, &removed, deletion)?;
-    refuse_if_referred(session, graph, root, &removed, deletion)?;
-    count_rows(session, &removed, deletion)
+}
+
+fn follow(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    root: pg_sys::Oid,
+    removed: &mut Removed,
+    deletion: Uuid,
+) -> Outcome<()> {
+    for group in graph.parents_first() {
+        cascade_into(session, graph, &group, deletion, removed)?;
+    }
+    detached::detach(session, graph, removed, deletion)?;
+    let root = graph.managed(session, root)?;
+    refuse_if_referred(session, graph, root, removed, deletion)
 }
 
 /// The deleted rows that a step starts from.

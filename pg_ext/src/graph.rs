@@ -147,6 +147,39 @@ pub struct Pair {
     pub parent_type: Option<String>,
 }
 
+/// What a uuid prints as.
+const UUID: &str = "'^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'";
+
+impl Pair {
+    /// For a text id: the operator and the value of row `c` to compare the parent's key with. NULL
+    /// where the text is none that a key prints as, so that no cast can fail.
+    fn as_parent_key(&self, c: &str) -> Option<(&str, String)> {
+        const EQUALS: &str = "OPERATOR(pg_catalog.=)";
+        let id = format!("{c}.{}", self.child);
+        let matches = |pattern: &str| format!("{id} OPERATOR(pg_catalog.~) {pattern}");
+        let at_most =
+            |most: &str| format!("{id} COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.<=) '{most}'");
+        match self.parent_type.as_deref()? {
+            "smallint" | "integer" | "bigint" => Some((
+                EQUALS,
+                format!(
+                    "CASE WHEN {short} OR {long} AND {most} OR {negative} AND {least} THEN {id}::pg_catalog.int8 END",
+                    short = matches("'^-?[0-9]{1,18}$'"),
+                    long = matches("'^[0-9]{19}$'"),
+                    most = at_most("9223372036854775807"),
+                    negative = matches("'^-[0-9]{19}$'"),
+                    least = at_most("-9223372036854775808"),
+                ),
+            )),
+            "uuid" => Some((
+                &self.equals,
+                format!("CASE WHEN {} THEN {id}::pg_catalog.uuid END", matches(UUID)),
+            )),
+            text => Some((&self.equals, format!("{id}::{text}"))),
+        }
+    }
+}
+
 /// A reference from rows of `child` to rows of `parent`.
 #[derive(Clone, Debug)]
 pub struct Reference {
@@ -220,15 +253,12 @@ impl Reference {
     /// The same condition, written so that the index on the parent's key serves it.
     pub fn joins_by_parent_key(&self, c: &str, p: &str) -> String {
         let casts = self.pairs.iter().filter_map(|pair| {
-            let parent_type = pair.parent_type.as_ref()?;
-            let guarded = match self.type_term(c).first() {
-                Some(term) => format!(
-                    "CASE WHEN {term} THEN {c}.{}::{parent_type} END",
-                    pair.child
-                ),
-                None => format!("{c}.{}::{parent_type}", pair.child),
+            let (equals, value) = pair.as_parent_key(c)?;
+            let value = match self.type_term(c).first() {
+                Some(term) => format!("CASE WHEN {term} THEN {value} END"),
+                None => value,
             };
-            Some(format!("{p}.{} {} {guarded}", pair.parent, pair.equals))
+            Some(format!("{p}.{} {equals} {value}", pair.parent))
         });
         let mut terms: Vec<String> = casts.collect();
         terms.push(self.joins(c, p));

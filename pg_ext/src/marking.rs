@@ -5,11 +5,12 @@
 //! ended, a statement trigger makes one deletion of them all and carries it out.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
-use pgrx::{JsonB, PgTrigger, Uuid, pg_sys};
+use pgrx::{PgTrigger, Uuid, pg_sys};
 
 use crate::cascade;
 use crate::engine_write::EngineWrite;
@@ -22,7 +23,7 @@ use crate::rights;
 use crate::root_row;
 use crate::row_address::{RowAddress, as_arguments};
 use crate::session::{Session, with_session};
-use crate::soft_delete::{new_deletion, record};
+use crate::soft_delete::{new_deletion, record, roots_of};
 
 /// What a statement that still runs has deleted of one table.
 struct Statement {
@@ -401,7 +402,12 @@ fn finish_statement<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     Ok(None)
 }
 
-fn finish(session: &mut Session<'_, '_>, graph: &Graph, table: &Table, rows: Rows) -> Outcome<()> {
+fn finish(
+    session: &mut Session<'_, '_>,
+    graph: &Rc<Graph>,
+    table: &Table,
+    rows: Rows,
+) -> Outcome<()> {
     let (deletion, checked) = match rows {
         Rows::Marked { deletion, checked } => (deletion, checked),
         Rows::Collected(rows) => (mark(session, table, &rows)?, true),
@@ -420,7 +426,7 @@ fn finish(session: &mut Session<'_, '_>, graph: &Graph, table: &Table, rows: Row
         lock(session, table, deletion)?;
     }
     record(session, table, deletion, key, None)?;
-    cascade::carry_out(session, graph, table, roots, deletion)
+    cascade::carry_out(session, Rc::clone(graph), table.oid, roots, deletion)
 }
 
 /// Marks rows that their DELETE has locked.
@@ -440,29 +446,6 @@ fn mark(session: &mut Session<'_, '_>, table: &Table, rows: &[RowAddress]) -> Ou
     Err(Failure::Prevented {
         table: table.shown.clone(),
     })
-}
-
-/// How many rows the statement marked, and the key of the only one.
-fn roots_of(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    deletion: Uuid,
-) -> Outcome<(usize, Option<JsonB>)> {
-    let of_deletion = format!("FROM {} AS t WHERE t.deletion_id = $1", table.rows());
-    let count = format!("SELECT count(*) {of_deletion}");
-    let count: i64 = session
-        .as_owner(table, &count, &[deletion.into()])?
-        .first()
-        .get_one()?
-        .unwrap_or(0);
-    let key = if count == 1 {
-        let key = format!("SELECT {} {of_deletion}", table.key_json("t"));
-        let found = session.as_owner(table, &key, &[deletion.into()])?;
-        found.first().get_one()?
-    } else {
-        None
-    };
-    Ok((usize::try_from(count).unwrap_or(0), key))
 }
 
 /// An UPDATE locks its rows against other writers, not against rows that come to refer to them.

@@ -64,8 +64,14 @@ fn run(
     }
     let deletion = new_deletion();
     mark_root(session, root, deletion, &row)?;
-    record(session, root, deletion, Some(row.key), reason)?;
-    cascade::carry_out(session, &graph, root, 1, deletion)?;
+    let (roots, key) = roots_of(session, root, deletion)?;
+    if roots != 1 {
+        return Err(Failure::Prevented {
+            table: root.shown.clone(),
+        });
+    }
+    record(session, root, deletion, key, reason)?;
+    cascade::carry_out(session, graph, oid, roots, deletion)?;
     Ok(deletion)
 }
 
@@ -136,15 +142,29 @@ fn mark_root(
         condition = row.condition(root),
     );
     session.write(root, &sql, &args)?;
-    let marked = format!(
-        "SELECT 1 FROM {} AS t WHERE t.deletion_id = $1",
-        root.rows()
-    );
-    if session.exists(root, &marked, deletion)? {
-        Ok(())
+    Ok(())
+}
+
+/// How many rows of its root's table a deletion has marked, and the key of the only one as it is
+/// now: a trigger of the table may have changed it.
+pub fn roots_of(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+) -> Outcome<(usize, Option<JsonB>)> {
+    let of_deletion = format!("FROM {} AS t WHERE t.deletion_id = $1", table.rows());
+    let count = format!("SELECT count(*) {of_deletion}");
+    let count: i64 = session
+        .as_owner(table, &count, &[deletion.into()])?
+        .first()
+        .get_one()?
+        .unwrap_or(0);
+    let key = if count == 1 {
+        let key = format!("SELECT {} {of_deletion}", table.key_json("t"));
+        let found = session.as_owner(table, &key, &[deletion.into()])?;
+        found.first().get_one()?
     } else {
-        Err(Failure::Prevented {
-            table: root.shown.clone(),
-        })
-    }
+        None
+    };
+    Ok((usize::try_from(count).unwrap_or(0), key))
 }

@@ -125,7 +125,8 @@ unsafe fn text(chars: *const c_char) -> Option<String> {
     Some(text.to_string_lossy().into_owned())
 }
 
-/// Classes 40 (transaction rollback), 53 (insufficient resources) and 57 (operator intervention).
+/// Classes 40 (transaction rollback), 53 (insufficient resources) and 57 (operator intervention), and
+/// a lock that was not to be had in time.
 /// <https://www.postgresql.org/docs/15/errcodes-appendix.html>
 fn concerns_the_transaction(code: PgSqlErrorCode) -> bool {
     // A SQLSTATE is packed six bits a character, the first lowest (MAKE_SQLSTATE in elog.h).
@@ -133,7 +134,8 @@ fn concerns_the_transaction(code: PgSqlErrorCode) -> bool {
         first | second << 6
     }
     const CLASS: isize = 0xFFF;
-    [class(4, 0), class(5, 3), class(5, 7)].contains(&(code as isize & CLASS))
+    code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+        || [class(4, 0), class(5, 3), class(5, 7)].contains(&(code as isize & CLASS))
 }
 
 /// An open subtransaction, and where the transaction stood before it.

@@ -1,0 +1,224 @@
+-- The traps of soft delete that one session can spring, one by one. Those that take two are in specs/traps_of_two.spec.
+
+-- A read policy that hides deleted rows makes an UPDATE with WHERE fail; the deletion is no such UPDATE.
+CREATE ROLE regress_app;
+BEGIN;
+CALL fill();
+GRANT SELECT, DELETE ON post TO regress_app;
+ALTER TABLE post ENABLE ROW LEVEL SECURITY;
+CREATE POLICY live_only ON post FOR SELECT USING (deleted_at IS NULL);
+CREATE POLICY any_delete ON post FOR DELETE USING (true);
+SET LOCAL ROLE regress_app;
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
+SELECT id FROM post ORDER BY id;
+RESET ROLE;
+SELECT * FROM live WHERE tbl IN ('post', 'comment');
+ROLLBACK;
+
+-- A foreign key's cascade runs as the table's owner, past the policies of whoever deletes: no live child is left
+-- because the caller does not see it.
+BEGIN;
+CALL fill();
+GRANT SELECT, DELETE ON post TO regress_app;
+ALTER TABLE comment ENABLE ROW LEVEL SECURITY;
+SET LOCAL ROLE regress_app;
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
+RESET ROLE;
+SELECT count(*) AS live_children FROM comment WHERE post_id = 10 AND deleted_at IS NULL;
+ROLLBACK;
+
+-- An index expression runs with the rights of whoever reads it: with the table owner's, not the caller's.
+BEGIN;
+CALL fill();
+CREATE FUNCTION shown_as(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN lower($1) || current_user; END $$;
+GRANT CREATE ON SCHEMA public TO regress_app;
+CREATE TABLE word (id int PRIMARY KEY, word text);
+ALTER TABLE word OWNER TO regress_app;
+SET LOCAL ROLE regress_app;
+SELECT keepsake.manage('word');
+CREATE UNIQUE INDEX word_shown ON word (shown_as(word)) WHERE deleted_at IS NULL;
+INSERT INTO word VALUES (1, 'A');
+RESET ROLE;
+SELECT keepsake.soft_delete('word', 1) AS d \gset
+SET LOCAL ROLE regress_app;
+INSERT INTO word VALUES (2, 'a');
+RESET ROLE;
+SELECT key_values, holder FROM keepsake.restore_conflicts(:'d');
+ROLLBACK;
+
+-- A setting that was never made reads NULL, one that was rolled back reads as the empty string: both mean unset.
+BEGIN;
+CALL fill();
+SAVEPOINT s;
+SET LOCAL keepsake.actor = 'somebody';
+SET LOCAL request.jwt.claims = '{"sub": "ada", "tenant": "acme"}';
+ROLLBACK TO s;
+SELECT current_setting('keepsake.actor', true) = '' AS empty;
+SELECT keepsake.soft_delete('post', 10) AS d \gset
+SELECT actor = current_user AS by_me, tenant FROM keepsake.deletion;
+SELECT keepsake.restore(:'d') IS NOT NULL AS restored;
+ROLLBACK;
+
+-- ON CONFLICT finds a partial index only by its predicate; with it, the deleted row is not in the way.
+BEGIN;
+CALL fill();
+CREATE TABLE account (id int PRIMARY KEY, email text);
+SELECT keepsake.manage('account');
+CREATE UNIQUE INDEX account_email ON account (email) WHERE deleted_at IS NULL;
+INSERT INTO account VALUES (1, 'a@example.org');
+SELECT keepsake.soft_delete('account', 1) AS d \gset
+SAVEPOINT s;
+INSERT INTO account VALUES (2, 'a@example.org') ON CONFLICT (email) DO NOTHING;
+ROLLBACK TO s;
+INSERT INTO account VALUES (2, 'a@example.org') ON CONFLICT (email) WHERE deleted_at IS NULL DO NOTHING;
+INSERT INTO account VALUES (3, 'a@example.org') ON CONFLICT (email) WHERE deleted_at IS NULL DO NOTHING;
+SELECT id FROM account WHERE deleted_at IS NULL;
+SELECT constraint_name, holder FROM keepsake.restore_conflicts(:'d');
+ROLLBACK;
+
+-- A full unique index with deleted_at in it holds nothing among live rows; restoring is judged by it all the same.
+BEGIN;
+CREATE TABLE account (id int PRIMARY KEY, email text);
+SELECT keepsake.manage('account');
+CREATE UNIQUE INDEX ON account (email, deleted_at);
+INSERT INTO account VALUES (1, 'a'), (2, 'a');
+SELECT keepsake.soft_delete('account', 1) AS d \gset
+SELECT count(*) AS conflicts FROM keepsake.restore_conflicts(:'d');
+SELECT keepsake.restore(:'d') -> 'restored' AS restored;
+ROLLBACK;
+
+-- Equal is what the index says: its collation and operator class; columns it only includes do not count, nor rows
+-- that its other conditions leave out, nor an index that is not valid.
+BEGIN;
+CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE account (id int PRIMARY KEY, email text COLLATE loose, code text, note text, active boolean NOT NULL DEFAULT true);
+SELECT keepsake.manage('account');
+CREATE UNIQUE INDEX account_email ON account (email) INCLUDE (note) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX account_code ON account (code text_pattern_ops) WHERE deleted_at IS NULL AND active;
+INSERT INTO account VALUES (1, 'Ada', 'x', 'one'), (2, 'bob', 'y', 'two');
+SELECT keepsake.soft_delete('account', 1) AS a \gset
+SELECT keepsake.soft_delete('account', 2) AS b \gset
+INSERT INTO account VALUES (3, 'aDA', 'X', 'three', true), (4, 'carl', 'y', 'four', false);
+SELECT constraint_name, key_values, holder FROM keepsake.restore_conflicts(:'a');
+SELECT constraint_name, key_values, holder FROM keepsake.restore_conflicts(:'b');
+UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'account_email'::regclass;
+SELECT count(*) AS of_an_invalid_index FROM keepsake.restore_conflicts(:'a');
+ROLLBACK;
+
+-- Generated columns and CHECKs that read deleted_at, and triggers that stamp every update, see the rows change.
+BEGIN;
+CREATE TABLE account (id int PRIMARY KEY, name text, touched int NOT NULL DEFAULT 0);
+SELECT keepsake.manage('account');
+ALTER TABLE account ADD COLUMN is_live boolean GENERATED ALWAYS AS (deleted_at IS NULL) STORED,
+                    ADD CHECK (name <> 'kept' OR deleted_at IS NULL);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END $$;
+CREATE TRIGGER touch BEFORE UPDATE ON account FOR EACH ROW EXECUTE FUNCTION touch();
+INSERT INTO account VALUES (1, 'a'), (2, 'kept');
+SELECT keepsake.soft_delete('account', 1) AS d \gset
+SELECT id, touched, is_live FROM account ORDER BY id;
+SELECT keepsake.restore(:'d') -> 'restored' AS restored;
+SELECT id, touched, is_live FROM account ORDER BY id;
+SAVEPOINT s;
+\set VERBOSITY sqlstate
+SELECT keepsake.soft_delete('account', 2);
+\set VERBOSITY default
+ROLLBACK TO s;
+ROLLBACK;
+
+-- How deep in triggers a deletion is made says nothing; one that finds nothing to cascade to ends there.
+BEGIN;
+CALL fill();
+CREATE FUNCTION close_thread() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM keepsake.soft_delete('thread', NEW.id); RETURN NULL; END $$;
+CREATE TRIGGER close AFTER UPDATE ON thread FOR EACH ROW WHEN (NEW.title = 'close') EXECUTE FUNCTION close_thread();
+CREATE FUNCTION close_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE thread SET title = 'close' WHERE id = 1; RETURN NULL; END $$;
+CREATE TRIGGER close AFTER INSERT ON member FOR EACH STATEMENT EXECUTE FUNCTION close_all();
+INSERT INTO member VALUES ('00000000-0000-0000-0000-000000000003');
+SELECT * FROM live;
+UPDATE thread SET title = 'none' WHERE false;
+ROLLBACK;
+
+-- A key that changes while it is referred to: by ON UPDATE CASCADE deleted children follow their live parent.
+BEGIN;
+CREATE TABLE p (id int PRIMARY KEY);
+CREATE TABLE c (id int PRIMARY KEY, p_id int REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE);
+SELECT keepsake.manage('p'), keepsake.manage('c');
+INSERT INTO p VALUES (1), (2);
+INSERT INTO c VALUES (1, 1), (2, 1);
+SELECT keepsake.soft_delete('c', 1) AS d \gset
+UPDATE p SET id = id + 10;
+SELECT keepsake.restore(:'d') -> 'restored' AS restored;
+SELECT * FROM c ORDER BY id;
+SELECT keepsake.soft_delete('p', 11) IS NOT NULL AS done;
+SELECT count(*) AS live FROM c WHERE deleted_at IS NULL;
+ROLLBACK;
+
+-- Keys of every kind, and a foreign key of another type than the key it points to.
+BEGIN;
+CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE DOMAIN code AS text CHECK (VALUE <> '');
+CREATE TYPE grade AS ENUM ('low', 'high');
+CREATE TABLE by_loose (id text COLLATE loose PRIMARY KEY);
+CREATE TABLE by_code (id code PRIMARY KEY);
+CREATE TABLE by_grade (id grade PRIMARY KEY);
+CREATE TABLE by_int (id int PRIMARY KEY);
+CREATE TABLE by_small (id smallint PRIMARY KEY);
+CREATE TABLE child (id int PRIMARY KEY, l text COLLATE loose REFERENCES by_loose ON DELETE CASCADE,
+                    c code REFERENCES by_code ON DELETE CASCADE, g grade REFERENCES by_grade ON DELETE CASCADE,
+                    i bigint REFERENCES by_int ON DELETE CASCADE, s int REFERENCES by_small ON DELETE CASCADE);
+SELECT keepsake.manage('by_loose'), keepsake.manage('by_code'), keepsake.manage('by_grade'), keepsake.manage('by_int'),
+       keepsake.manage('by_small'), keepsake.manage('child');
+INSERT INTO by_loose VALUES ('Ada');
+INSERT INTO by_code VALUES ('x''y');
+INSERT INTO by_grade VALUES ('high');
+INSERT INTO by_int VALUES (1);
+INSERT INTO by_small VALUES (1);
+INSERT INTO child VALUES (1, 'aDA', NULL, NULL, NULL, NULL), (2, NULL, 'x''y', NULL, NULL, NULL),
+    (3, NULL, NULL, 'high', NULL, NULL), (4, NULL, NULL, NULL, 1, NULL), (5, NULL, NULL, NULL, NULL, 1);
+SELECT keepsake.soft_delete('by_loose', 'ADA') AS l, keepsake.soft_delete('by_code', 'x''y') AS c,
+       keepsake.soft_delete('by_grade', 'high') AS g, keepsake.soft_delete('by_int', 1) AS i, keepsake.soft_delete('by_small', 1) AS s \gset
+SELECT count(*) AS live FROM child WHERE deleted_at IS NULL;
+SAVEPOINT t;
+INSERT INTO child VALUES (6, 'ada');
+ROLLBACK TO t;
+INSERT INTO child VALUES (6, NULL, NULL, NULL, 1);
+ROLLBACK TO t;
+SELECT keepsake.restore(id) -> 'passed' AS passed FROM unnest(ARRAY[:'l', :'c', :'g', :'i', :'s']::uuid[]) AS id;
+SELECT count(*) AS live FROM child WHERE deleted_at IS NULL;
+ROLLBACK;
+
+-- Names as long as they can be, alike but for what is cut off of longer ones.
+BEGIN;
+CREATE TABLE "a table whose name is so long that nothing can be added to it 1" (id int PRIMARY KEY);
+CREATE TABLE "a table whose name is so long that nothing can be added to it 2" (id int PRIMARY KEY,
+    parent int REFERENCES "a table whose name is so long that nothing can be added to it 1" ON DELETE CASCADE);
+SELECT keepsake.manage('"a table whose name is so long that nothing can be added to it 1"'),
+       keepsake.manage('"a table whose name is so long that nothing can be added to it 2"');
+INSERT INTO "a table whose name is so long that nothing can be added to it 1" VALUES (1);
+INSERT INTO "a table whose name is so long that nothing can be added to it 2" VALUES (1, 1);
+SELECT keepsake.soft_delete('"a table whose name is so long that nothing can be added to it 1"', 1) IS NOT NULL AS done;
+SELECT count(deleted_at) FROM "a table whose name is so long that nothing can be added to it 2";
+ROLLBACK;
+
+-- Where triggers do not fire, as when changes of a publisher are applied, nobody guards; but the purge of the parent
+-- takes no live child along, be its foreign key ON DELETE CASCADE.
+BEGIN;
+CALL fill();
+SELECT keepsake.soft_delete('post', 10) AS d \gset
+SET LOCAL session_replication_role = replica;
+INSERT INTO comment VALUES (300, 10);
+SET LOCAL session_replication_role = origin;
+SELECT keepsake.purge_deletion(:'d') AS report;
+SELECT id FROM comment WHERE id = 300;
+ROLLBACK;
+
+-- Dropping the extension leaves tables, rows and columns as they are.
+BEGIN;
+CALL fill();
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
+SET LOCAL client_min_messages = warning;
+DROP EXTENSION keepsake CASCADE;
+SELECT count(*) AS rows, count(deleted_at) AS deleted, count(deletion_id) AS marked FROM post;
+INSERT INTO comment VALUES (300, 10);
+DELETE FROM post WHERE id = 20;
+ROLLBACK;
+DROP ROLE regress_app;

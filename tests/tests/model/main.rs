@@ -1,0 +1,73 @@
+//! The engine against a model: random schemas, random operations.
+//!
+//! `sequential`: one session, compared with an oracle after every step. `concurrent`: several
+//! sessions side by side, and after each round the invariants, asked of the database itself.
+//!
+//! `KEEPSAKE_MODEL_SECONDS` says how long each of the two looks for failures (20), and
+//! `KEEPSAKE_MODEL_SEED` the first seed (1, so that every run is the same). A seed that failed is
+//! written to the file `seeds` beside this one; those are tried first. What fails is shrunk and
+//! printed as SQL.
+
+mod concurrent;
+mod database;
+mod invariants;
+mod operation;
+mod oracle;
+mod random;
+mod schema;
+mod seeds;
+mod sequential;
+mod shrink;
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use crate::database::Server;
+use crate::seeds::Seeds;
+
+#[tokio::test]
+async fn one_session_does_what_the_oracle_does() -> Result<()> {
+    use sequential::Case;
+    let server = Server::start().await?;
+    let mut seeds = Seeds::of("sequential")?;
+    let mut runs = 0;
+    while let Some(seed) = seeds.next() {
+        let case = Case::random(seed);
+        let mut run = async |case: &Case| {
+            runs += 1;
+            case.run(&server, &format!("sequential_{runs}")).await
+        };
+        if let Err(failure) = run(&case).await {
+            seeds.keep(seed)?;
+            let failure = shrink::shrink(case, failure, Case::simpler, run).await;
+            eprintln!("{failure}");
+            bail!("sequential seed {seed} fails; the smallest script is above");
+        }
+    }
+    eprintln!("{} sequences of one session", seeds.tried());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_side_by_side_keep_the_invariants() -> Result<()> {
+    use concurrent::Case;
+    let server = Arc::new(Server::start().await?);
+    let mut seeds = Seeds::of("concurrent")?;
+    let mut runs = 0;
+    while let Some(seed) = seeds.next() {
+        let case = Case::random(seed);
+        let mut run = async |case: &Case| {
+            runs += 1;
+            case.run(&server, &format!("concurrent_{runs}")).await
+        };
+        if let Err(failure) = run(&case).await {
+            seeds.keep(seed)?;
+            let failure = shrink::shrink(case, failure, Case::simpler, run).await;
+            eprintln!("{failure}");
+            bail!("concurrent seed {seed} fails; the smallest history is above");
+        }
+    }
+    eprintln!("{} sequences of sessions side by side", seeds.tried());
+    Ok(())
+}

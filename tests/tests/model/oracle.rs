@@ -1,0 +1,521 @@
+//! What the engine promises, in the simplest words: rows in memory, and no thought of speed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::operation::{DETACHES_AT_ONCE, PURGES_RINGS};
+use crate::schema::{OnDelete, Reference, Schema};
+
+/// The table and the number of a row.
+pub type RowId = (usize, i32);
+
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub references: Vec<Option<i32>>,
+    pub label: Option<i32>,
+    pub plain: i32,
+    pub deletion: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Deleted,
+    Restored,
+    Purging,
+    Purged,
+}
+
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    pub id: String,
+    pub roots: Vec<RowId>,
+    pub state: State,
+}
+
+/// A reference that a deletion took away, and where it had pointed.
+#[derive(Clone, Debug)]
+struct Detached {
+    row: RowId,
+    at: usize,
+    from: i32,
+    left: Option<i32>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Hold {
+    Row(RowId),
+    Deletion(usize),
+}
+
+/// The state of the whole database.
+#[derive(Clone)]
+pub struct Oracle {
+    pub schema: Rc<Schema>,
+    pub rows: BTreeMap<RowId, Row>,
+    pub deletions: Vec<Deletion>,
+    outbox: BTreeSet<String>,
+    detached: Vec<Detached>,
+    pub holds: BTreeMap<String, Hold>,
+}
+
+/// What a restore would do.
+pub struct Restoration {
+    /// Rows that another deletion's parent keeps deleted.
+    pub held: BTreeSet<RowId>,
+    /// The others.
+    pub restored: BTreeSet<RowId>,
+    /// Those of them that cannot be live.
+    pub conflicting: BTreeSet<RowId>,
+}
+
+/// SQLSTATEs, any of which is right; with none the statement must succeed.
+pub type Refusals = BTreeSet<&'static str>;
+
+impl Oracle {
+    pub fn new(schema: Rc<Schema>) -> Self {
+        let rows = schema
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(number, table)| {
+                let kept = |to: &Reference| to.required.then_some(0);
+                let row = Row {
+                    references: table.references.iter().map(kept).collect(),
+                    label: None,
+                    plain: 0,
+                    deletion: None,
+                };
+                ((number, 0), row)
+            })
+            .collect();
+        Self {
+            schema,
+            rows,
+            deletions: Vec::new(),
+            outbox: BTreeSet::new(),
+            detached: Vec::new(),
+            holds: BTreeMap::new(),
+        }
+    }
+
+    /// The key of the object of a row.
+    pub fn object((table, number): RowId) -> String {
+        format!("o{table}/{number}")
+    }
+
+    pub fn is_managed(&self, (table, _): RowId) -> bool {
+        self.schema.tables[table].managed
+    }
+
+    pub fn is_live(&self, id: RowId) -> bool {
+        self.rows.get(&id).is_some_and(|row| row.deletion.is_none())
+    }
+
+    /// Where the row's references point.
+    fn references(&self, id: RowId) -> Vec<(&Reference, RowId)> {
+        let Some(row) = self.rows.get(&id) else {
+            return Vec::new();
+        };
+        let references = self.schema.tables[id.0].references.iter();
+        references
+            .zip(&row.references)
+            .filter_map(|(reference, to)| Some((reference, (reference.parent, (*to)?))))
+            .collect()
+    }
+
+    /// The rows, and how, that refer to `to`.
+    fn referrers(&self, to: RowId) -> Vec<(RowId, usize, &Reference)> {
+        let mut found = Vec::new();
+        for (id, row) in &self.rows {
+            let references = self.schema.tables[id.0].references.iter().enumerate();
+            for ((at, reference), target) in references.zip(&row.references) {
+                if reference.parent == to.0 && *target == Some(to.1) {
+                    found.push((*id, at, reference));
+                }
+            }
+        }
+        found
+    }
+
+    /// Why a row may not point where it does.
+    fn refused_parents(&self, id: RowId, row: &Row) -> Refusals {
+        let mut refusals = Refusals::new();
+        let references = self.schema.tables[id.0].references.iter();
+        for (reference, to) in references.zip(&row.references) {
+            let Some(to) = to.map(|number| (reference.parent, number)) else {
+                continue;
+            };
+            let exists = to == id || self.rows.contains_key(&to);
+            let live = to == id || self.is_live(to);
+            let dangles = !exists && (!reference.declared || row.deletion.is_none());
+            let is_under_deleted = reference.is_enforced() && exists && !live;
+            if dangles || (is_under_deleted && row.deletion.is_none()) {
+                refusals.insert("23503");
+            }
+        }
+        refusals
+    }
+
+    fn refused_label(&self, id: RowId, row: &Row) -> Refusals {
+        let taken = |(other, held): (&RowId, &Row)| {
+            other.0 == id.0 && other.1 != id.1 && held.deletion.is_none() && held.label == row.label
+        };
+        let clashes = self.schema.tables[id.0].unique
+            && row.deletion.is_none()
+            && row.label.is_some()
+            && self.rows.iter().any(taken);
+        if clashes {
+            Refusals::from(["23505"])
+        } else {
+            Refusals::new()
+        }
+    }
+
+    /// Inserts or replaces a row, or says why not.
+    pub fn put(&mut self, id: RowId, row: Row) -> Refusals {
+        let mut refusals = self.refused_parents(id, &row);
+        refusals.extend(self.refused_label(id, &row));
+        if refusals.is_empty() {
+            self.rows.insert(id, row);
+        }
+        refusals
+    }
+
+    /// The live rows among `roots` and all that cascades from them.
+    fn closure(&self, roots: &[RowId]) -> BTreeSet<RowId> {
+        let live = roots.iter().filter(|id| self.is_live(**id));
+        let mut gone: BTreeSet<RowId> = live.copied().collect();
+        loop {
+            let further: Vec<RowId> = gone
+                .iter()
+                .flat_map(|id| self.referrers(*id))
+                .filter(|(id, _, reference)| {
+                    reference.action == OnDelete::Cascade
+                        && self.is_managed(*id)
+                        && self.is_live(*id)
+                        && !gone.contains(id)
+                })
+                .map(|(id, ..)| id)
+                .collect();
+            if further.is_empty() {
+                return gone;
+            }
+            gone.extend(further);
+        }
+    }
+
+    /// One deletion of these roots; its id is still unknown.
+    pub fn delete(&mut self, roots: &[RowId]) -> Refusals {
+        let gone = self.closure(roots);
+        let restricted =
+            gone.iter()
+                .flat_map(|id| self.referrers(*id))
+                .any(|(id, _, reference)| {
+                    reference.is_enforced() && self.is_live(id) && !gone.contains(&id)
+                });
+        if restricted {
+            return Refusals::from(["23503"]);
+        }
+        let deletion = self.deletions.len();
+        let live = roots.iter().filter(|id| self.is_live(**id));
+        self.deletions.push(Deletion {
+            id: String::new(),
+            roots: live.copied().collect(),
+            state: State::Deleted,
+        });
+        for id in &gone {
+            if let Some(row) = self.rows.get_mut(id) {
+                row.deletion = Some(deletion);
+            }
+        }
+        if DETACHES_AT_ONCE {
+            self.detach(&gone, true);
+        }
+        Refusals::new()
+    }
+
+    /// Takes away the references to `gone` of rows that stay; remembered when a restore may put
+    /// them back.
+    fn detach(&mut self, gone: &BTreeSet<RowId>, reversible: bool) {
+        let mut changes = Vec::new();
+        for to in gone {
+            for (row, at, reference) in self.referrers(*to) {
+                if reference.action.detaches() && !gone.contains(&row) {
+                    let left = (reference.action == OnDelete::SetDefault).then_some(0);
+                    changes.push((row, at, to.1, left));
+                }
+            }
+        }
+        for (row, at, from, left) in changes {
+            if reversible && !self.is_live(row) {
+                continue;
+            }
+            if let Some(held) = self.rows.get_mut(&row) {
+                held.references[at] = left;
+            }
+            if reversible {
+                self.detached.push(Detached {
+                    row,
+                    at,
+                    from,
+                    left,
+                });
+            }
+        }
+    }
+
+    /// The rows of a deletion.
+    pub fn rows_of(&self, deletion: usize) -> BTreeSet<RowId> {
+        let of_it = self
+            .rows
+            .iter()
+            .filter(|(_, row)| row.deletion == Some(deletion));
+        of_it.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether the row is deleted, and by another deletion.
+    fn deleted_by_other(&self, id: RowId, deletion: usize) -> bool {
+        let of = self.rows.get(&id).and_then(|row| row.deletion);
+        of.is_some_and(|of| of != deletion)
+    }
+
+    pub fn restoration(&self, deletion: usize) -> Restoration {
+        let all = self.rows_of(deletion);
+        let roots = &self.deletions[deletion].roots;
+        let mut held = BTreeSet::new();
+        loop {
+            let stays = |id: &RowId| {
+                self.references(*id).iter().any(|(reference, to)| {
+                    reference.action == OnDelete::Cascade
+                        && (held.contains(to) || self.deleted_by_other(*to, deletion))
+                })
+            };
+            let further: Vec<RowId> = all
+                .iter()
+                .filter(|id| !held.contains(*id) && !roots.contains(id) && stays(id))
+                .copied()
+                .collect();
+            if further.is_empty() {
+                break;
+            }
+            held.extend(further);
+        }
+        let restored: BTreeSet<RowId> = all.difference(&held).copied().collect();
+        let conflicting = restored
+            .iter()
+            .filter(|id| self.cannot_live(**id, &restored))
+            .copied()
+            .collect();
+        Restoration {
+            held,
+            restored,
+            conflicting,
+        }
+    }
+
+    /// Whether one of `rows` must not be live without one of `held`.
+    pub fn need(&self, rows: &BTreeSet<RowId>, held: &BTreeSet<RowId>) -> bool {
+        rows.iter()
+            .flat_map(|id| self.references(*id))
+            .any(|(reference, to)| reference.is_enforced() && held.contains(&to))
+    }
+
+    /// Whether the row cannot be live together with the others and with what is live now.
+    fn cannot_live(&self, id: RowId, others: &BTreeSet<RowId>) -> bool {
+        let dead_parent = self.references(id).iter().any(|(reference, to)| {
+            reference.is_enforced() && !others.contains(to) && !self.is_live(*to)
+        });
+        let label = self.rows[&id].label;
+        let clash = self.schema.tables[id.0].unique
+            && label.is_some()
+            && self.rows.iter().any(|(other, row)| {
+                other.0 == id.0
+                    && *other != id
+                    && row.label == label
+                    && (row.deletion.is_none() || others.contains(other))
+            });
+        dead_parent || clash
+    }
+
+    /// Makes the rows live, those of `passed` to their new deletions, and puts references back.
+    pub fn revive(
+        &mut self,
+        deletion: usize,
+        live: &BTreeSet<RowId>,
+        passed: &BTreeMap<RowId, usize>,
+    ) {
+        for id in live {
+            if let Some(row) = self.rows.get_mut(id) {
+                row.deletion = None;
+            }
+        }
+        for (id, to) in passed {
+            if let Some(row) = self.rows.get_mut(id) {
+                row.deletion = Some(*to);
+            }
+        }
+        if self.rows_of(deletion).is_empty() {
+            self.deletions[deletion].state = State::Restored;
+        }
+        self.put_back(live);
+    }
+
+    fn put_back(&mut self, live: &BTreeSet<RowId>) {
+        for entry in std::mem::take(&mut self.detached) {
+            let parent = self.schema.tables[entry.row.0].references[entry.at].parent;
+            if !live.contains(&(parent, entry.from)) {
+                self.detached.push(entry);
+                continue;
+            }
+            if let Some(row) = self.rows.get_mut(&entry.row)
+                && row.references[entry.at] == entry.left
+            {
+                row.references[entry.at] = Some(entry.from);
+            }
+        }
+    }
+
+    /// Whether `holder` may be the deletion that a held row passed to: that of one of its parents.
+    pub fn may_pass_to(&self, id: RowId, holder: usize) -> bool {
+        self.references(id).iter().any(|(reference, to)| {
+            reference.action == OnDelete::Cascade
+                && self.rows.get(to).and_then(|row| row.deletion) == Some(holder)
+        })
+    }
+
+    /// Whether purge may touch the row.
+    pub fn is_held_legally(&self, id: RowId) -> bool {
+        let deletion = self.rows.get(&id).and_then(|row| row.deletion);
+        self.holds.values().any(|hold| match hold {
+            Hold::Row(row) => *row == id,
+            Hold::Deletion(held) => deletion == Some(*held),
+        })
+    }
+
+    /// The rows of these deletions that can go for good: nothing that stays refers to them.
+    pub fn purgeable(&self, deletions: &[usize]) -> BTreeSet<RowId> {
+        let of_them = |row: &Row| row.deletion.is_some_and(|of| deletions.contains(&of));
+        let expired: BTreeSet<RowId> = self
+            .rows
+            .iter()
+            .filter(|(_, row)| of_them(row))
+            .map(|(id, _)| *id)
+            .collect();
+        if PURGES_RINGS {
+            self.without_outside_referrers(expired)
+        } else {
+            self.leaf_by_leaf(&expired)
+        }
+    }
+
+    fn without_outside_referrers(&self, mut going: BTreeSet<RowId>) -> BTreeSet<RowId> {
+        loop {
+            let stays = |id: &RowId| {
+                self.referrers(*id)
+                    .iter()
+                    .any(|(from, _, reference)| reference.is_enforced() && !going.contains(from))
+            };
+            let staying: Vec<RowId> = going.iter().filter(|id| stays(id)).copied().collect();
+            if staying.is_empty() {
+                return going;
+            }
+            for id in staying {
+                going.remove(&id);
+            }
+        }
+    }
+
+    fn leaf_by_leaf(&self, expired: &BTreeSet<RowId>) -> BTreeSet<RowId> {
+        let mut gone = BTreeSet::new();
+        loop {
+            let is_free = |id: &RowId| {
+                self.referrers(*id)
+                    .iter()
+                    .all(|(from, _, reference)| !reference.is_enforced() || gone.contains(from))
+            };
+            let further: Vec<RowId> = expired
+                .difference(&gone)
+                .filter(|id| is_free(id))
+                .copied()
+                .collect();
+            if further.is_empty() {
+                return gone;
+            }
+            gone.extend(further);
+        }
+    }
+
+    /// Removes rows for good: PostgreSQL carries out SET NULL, and objects reach the outbox.
+    pub fn remove(&mut self, gone: &BTreeSet<RowId>) {
+        self.detach(gone, false);
+        let mut touched = BTreeSet::new();
+        for id in gone {
+            let Some(row) = self.rows.remove(id) else {
+                continue;
+            };
+            touched.extend(row.deletion);
+            let table = &self.schema.tables[id.0];
+            if table.managed && table.objects {
+                self.outbox.insert(Self::object(*id));
+            }
+        }
+        for deletion in touched {
+            let left = self.rows_of(deletion);
+            self.deletions[deletion].state = if left.is_empty() {
+                State::Purged
+            } else {
+                State::Purging
+            };
+        }
+    }
+
+    /// A plain DELETE of an unmanaged row: PostgreSQL's own rules.
+    pub fn delete_for_good(&mut self, id: RowId) -> Refusals {
+        let restricts = |(from, _, reference): &(RowId, usize, &Reference)| {
+            reference.is_enforced() && *from != id
+        };
+        if self.referrers(id).iter().any(restricts) {
+            return Refusals::from(["23503"]);
+        }
+        self.remove(&BTreeSet::from([id]));
+        Refusals::new()
+    }
+
+    /// Deletions that have rows.
+    pub fn open(&self) -> Vec<usize> {
+        let is_open =
+            |at: &usize| matches!(self.deletions[*at].state, State::Deleted | State::Purging);
+        (0..self.deletions.len()).filter(is_open).collect()
+    }
+
+    /// Everything, a line of text for each thing, sorted.
+    pub fn lines(&self) -> Vec<String> {
+        let rows = self.rows.iter().map(|((table, number), row)| {
+            let mark = row.deletion.map_or("live", |of| &self.deletions[of].id);
+            self.schema
+                .row_line(*table, *number, &row.references, row.label, row.plain, mark)
+        });
+        let deletions = self.deletions.iter().map(|deletion| {
+            let root = match deletion.roots.as_slice() {
+                [(table, number)] => self.schema.key_text(*table, *number),
+                _ => "several".to_owned(),
+            };
+            let state = format!("{:?}", deletion.state).to_lowercase();
+            format!("deletion {} {state} {root}", deletion.id)
+        });
+        let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        for ((table, _), row) in &self.rows {
+            if let Some(deletion) = row.deletion {
+                *counts.entry((deletion, *table)).or_default() += 1;
+            }
+        }
+        let counts = counts.iter().map(|((deletion, table), rows)| {
+            let name = self.schema.tables[*table].sql();
+            format!("holds {} {rows} of {name}", self.deletions[*deletion].id)
+        });
+        let objects = self.outbox.iter().map(|key| format!("object {key}"));
+        let mut lines: Vec<String> = rows.chain(deletions).chain(counts).chain(objects).collect();
+        lines.sort();
+        lines
+    }
+}

@@ -1,0 +1,584 @@
+//! A random schema: a few tables and the references between them, and the SQL that makes it.
+
+use crate::random::Random;
+
+/// What a deletion of the parent does, as PostgreSQL would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    Cascade,
+    Restrict,
+    NoAction,
+    SetNull,
+    SetDefault,
+}
+
+impl OnDelete {
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Cascade => "CASCADE",
+            Self::Restrict => "RESTRICT",
+            Self::NoAction => "NO ACTION",
+            Self::SetNull => "SET NULL",
+            Self::SetDefault => "SET DEFAULT",
+        }
+    }
+
+    /// Whether the parent goes and the reference with it, the referring row staying.
+    pub const fn detaches(self) -> bool {
+        matches!(self, Self::SetNull | Self::SetDefault)
+    }
+}
+
+/// The type of a primary key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    Int,
+    Bigint,
+    Uuid,
+    Text,
+    /// Text that a collation compares without regard to case.
+    Loose,
+    Domain,
+    Enum,
+    /// Two columns.
+    Pair,
+}
+
+/// Numbers of rows stay below this: the labels of the enum.
+pub const MOST_ROWS: i32 = 70;
+
+impl KeyType {
+    const ALL: [Self; 8] = [
+        Self::Int,
+        Self::Bigint,
+        Self::Uuid,
+        Self::Text,
+        Self::Loose,
+        Self::Domain,
+        Self::Enum,
+        Self::Pair,
+    ];
+
+    const fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Int => &["int"],
+            Self::Bigint => &["bigint"],
+            Self::Uuid => &["uuid"],
+            Self::Text => &["text"],
+            Self::Loose => &["text COLLATE kinds.loose"],
+            Self::Domain => &["kinds.code"],
+            Self::Enum => &["kinds.grade"],
+            Self::Pair => &["int", "text"],
+        }
+    }
+
+    /// The key of row `number`, as text.
+    fn values(self, number: i32) -> Vec<String> {
+        match self {
+            Self::Int | Self::Bigint => vec![number.to_string()],
+            Self::Uuid => vec![format!("00000000-0000-0000-0000-{number:012}")],
+            Self::Text => vec![format!("it's \\{number}")],
+            Self::Loose => vec![format!("Key {number}")],
+            Self::Domain => vec![format!("d{number}")],
+            Self::Enum => vec![format!("e{number}")],
+            Self::Pair => vec![(number % 3).to_string(), format!("'b' {}", number / 3)],
+        }
+    }
+
+    /// What a referring row says for it: equal, though not always the same text.
+    fn referring_values(self, number: i32) -> Vec<String> {
+        let values = self.values(number);
+        match self {
+            Self::Loose => values.iter().map(|value| value.to_lowercase()).collect(),
+            _ => values,
+        }
+    }
+}
+
+/// A reference from the rows of a table.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    pub parent: usize,
+    pub action: OnDelete,
+    /// Declared to Keepsake, with a column that says which table is meant; else a foreign key.
+    pub declared: bool,
+    pub required: bool,
+    pub deferrable: bool,
+    /// The referring column is of a wider type than the key.
+    pub wide: bool,
+}
+
+impl Reference {
+    /// Whether it cascades or restricts: no live row may refer by it to a deleted one.
+    pub const fn is_enforced(&self) -> bool {
+        !self.action.detaches()
+    }
+}
+
+/// A table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    namespace: &'static str,
+    name: &'static str,
+    pub key: KeyType,
+    pub managed: bool,
+    pub references: Vec<Reference>,
+    /// Whether labels are unique among live rows.
+    pub unique: bool,
+    /// Whether its rows name objects in a bucket.
+    pub objects: bool,
+}
+
+/// Tables; those of a higher number refer to those of a lower one, and back once all exist.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    pub tables: Vec<Table>,
+}
+
+const NAMESPACES: [&str; 3] = ["public", "my \"shop\"", "Über"];
+const NAMES: [&str; 6] = [
+    "plain",
+    "Order; DROP TABLE",
+    "select",
+    "it's",
+    "tab.le",
+    "a name of sixty-three bytes is as long as PostgreSQL lets it be",
+];
+
+impl Schema {
+    pub fn random(random: &mut Random) -> Self {
+        let count = 1 + random.below(NAMES.len());
+        let mut tables: Vec<Table> = Vec::new();
+        for (number, name) in NAMES.into_iter().enumerate().take(count) {
+            tables.push(Table {
+                namespace: random.one_of(&NAMESPACES),
+                name,
+                key: random.one_of(&KeyType::ALL),
+                managed: number == 0 || !random.one_in(7),
+                references: Vec::new(),
+                unique: random.one_in(2),
+                objects: random.one_in(3),
+            });
+        }
+        let mut schema = Self { tables };
+        for child in 0..count {
+            for _ in 0..random.one_of(&[0, 1, 1, 2, 2, 3]) {
+                // Mostly to an earlier table; else to itself or, late, to a later one.
+                let parent = if child > 0 && !random.one_in(4) {
+                    random.below(child)
+                } else {
+                    child + random.below(count - child)
+                };
+                let reference = schema.random_reference(random, child, parent);
+                schema.tables[child].references.push(reference);
+            }
+        }
+        schema
+    }
+
+    fn random_reference(&self, random: &mut Random, child: usize, parent: usize) -> Reference {
+        use OnDelete::{Cascade, NoAction, Restrict, SetDefault, SetNull};
+        let (to, from) = (&self.tables[parent], &self.tables[child]);
+        let both_managed = to.managed && from.managed;
+        let declared =
+            both_managed && !matches!(to.key, KeyType::Pair | KeyType::Loose) && random.one_in(6);
+        let action = if declared {
+            Cascade
+        } else if to.managed {
+            random.weighted(&[
+                (5, Cascade),
+                (2, Restrict),
+                (1, NoAction),
+                (2, SetNull),
+                (1, SetDefault),
+            ])
+        } else {
+            // What a hard delete of such a parent does to managed rows must not be CASCADE.
+            random.one_of(&[Restrict, NoAction, SetNull])
+        };
+        Reference {
+            parent,
+            action,
+            declared,
+            required: parent < child && action != SetNull && random.one_in(2),
+            deferrable: !declared && action != Restrict && random.one_in(5),
+            wide: !declared && to.key == KeyType::Int && random.one_in(2),
+        }
+    }
+
+    /// Simpler schemas that are still of one piece.
+    pub fn simpler(&self) -> Vec<Self> {
+        let mut simpler = Vec::new();
+        let last = self.tables.len() - 1;
+        let is_free = self.tables[..last]
+            .iter()
+            .all(|table| table.references.iter().all(|to| to.parent != last));
+        if last > 0 && is_free {
+            let mut fewer = self.clone();
+            fewer.tables.pop();
+            simpler.push(fewer);
+        }
+        let mut with = |change: &dyn Fn(&mut Table), of: usize| {
+            let mut other = self.clone();
+            change(&mut other.tables[of]);
+            simpler.push(other);
+        };
+        for (of, table) in self.tables.iter().enumerate() {
+            for at in (0..table.references.len()).rev() {
+                with(
+                    &move |table: &mut Table| {
+                        table.references.remove(at);
+                    },
+                    of,
+                );
+                if table.references[at].deferrable {
+                    with(
+                        &move |table: &mut Table| table.references[at].deferrable = false,
+                        of,
+                    );
+                }
+            }
+            if table.unique {
+                with(&|table: &mut Table| table.unique = false, of);
+            }
+            if table.objects {
+                with(&|table: &mut Table| table.objects = false, of);
+            }
+        }
+        simpler
+    }
+
+    /// The statements that make it, with a row of number 0 in each table that nobody deletes.
+    pub fn ddl(&self) -> Vec<String> {
+        let grades: Vec<String> = (0..MOST_ROWS).map(|n| format!("'e{n}'")).collect();
+        let mut ddl = vec![
+            "CREATE SCHEMA kinds".to_owned(),
+            "CREATE COLLATION kinds.loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)".to_owned(),
+            "CREATE DOMAIN kinds.code AS text CHECK (VALUE <> '')".to_owned(),
+            format!("CREATE TYPE kinds.grade AS ENUM ({})", grades.join(", ")),
+        ];
+        for namespace in &NAMESPACES[1..] {
+            ddl.push(format!("CREATE SCHEMA {}", ident(namespace)));
+        }
+        for number in 0..self.tables.len() {
+            ddl.push(self.create_table(number));
+            let table = &self.tables[number];
+            let references: Vec<Option<i32>> = table
+                .references
+                .iter()
+                .map(|reference| reference.required.then_some(0))
+                .collect();
+            ddl.push(self.insert(number, 0, &references, None, "kept"));
+        }
+        ddl.extend((0..self.tables.len()).flat_map(|number| self.give_to_keepsake(number)));
+        for number in 0..self.tables.len() {
+            ddl.extend(self.late_references(number));
+        }
+        ddl
+    }
+
+    fn create_table(&self, number: usize) -> String {
+        let table = &self.tables[number];
+        let mut parts: Vec<String> = vec![
+            "n int NOT NULL".into(),
+            "plain int NOT NULL DEFAULT 0".into(),
+            "label int".into(),
+            "object text NOT NULL UNIQUE".into(),
+        ];
+        for (name, kind) in table.key_columns().iter().zip(table.key.columns()) {
+            parts.push(format!("{name} {kind}"));
+        }
+        parts.push(format!("PRIMARY KEY ({})", table.key_columns().join(", ")));
+        for (at, reference) in table.references.iter().enumerate() {
+            parts.extend(self.reference_columns(at, reference));
+            if !reference.declared && reference.parent <= number {
+                parts.push(self.foreign_key(at, reference));
+            }
+        }
+        format!("CREATE TABLE {} ({})", table.sql(), parts.join(", "))
+    }
+
+    fn reference_columns(&self, at: usize, reference: &Reference) -> Vec<String> {
+        let key = self.tables[reference.parent].key;
+        let kinds = if reference.wide {
+            &["bigint"]
+        } else {
+            key.columns()
+        };
+        let mut columns: Vec<String> = Table::reference_columns(at, key)
+            .iter()
+            .zip(kinds)
+            .zip(key.referring_values(0))
+            .map(|((name, kind), kept)| {
+                let required = if reference.required { " NOT NULL" } else { "" };
+                let default = if reference.action == OnDelete::SetDefault {
+                    format!(" DEFAULT {}", literal(&kept))
+                } else {
+                    String::new()
+                };
+                format!("{name} {kind}{default}{required}")
+            })
+            .collect();
+        if reference.declared {
+            columns.push(format!("{} text", Table::type_column(at)));
+        }
+        columns
+    }
+
+    fn foreign_key(&self, at: usize, reference: &Reference) -> String {
+        let parent = &self.tables[reference.parent];
+        format!(
+            "FOREIGN KEY ({}) REFERENCES {} ON DELETE {}{}",
+            Table::reference_columns(at, parent.key).join(", "),
+            parent.sql(),
+            reference.action.sql(),
+            if reference.deferrable {
+                " DEFERRABLE INITIALLY DEFERRED"
+            } else {
+                ""
+            }
+        )
+    }
+
+    fn give_to_keepsake(&self, number: usize) -> Vec<String> {
+        let table = &self.tables[number];
+        let mut ddl = Vec::new();
+        if table.managed {
+            ddl.push(format!(
+                "SELECT keepsake.manage({}, '0')",
+                table.as_literal()
+            ));
+        }
+        if table.unique {
+            let live = if table.managed {
+                " WHERE deleted_at IS NULL"
+            } else {
+                ""
+            };
+            ddl.push(format!(
+                "CREATE UNIQUE INDEX ON {} (label){live}",
+                table.sql()
+            ));
+        }
+        if table.managed && table.objects {
+            ddl.push(format!(
+                "SELECT keepsake.bind_storage({}, 'object')",
+                table.as_literal()
+            ));
+        }
+        ddl
+    }
+
+    fn late_references(&self, number: usize) -> Vec<String> {
+        let table = &self.tables[number];
+        let mut ddl = Vec::new();
+        for (at, reference) in table.references.iter().enumerate() {
+            let parent = &self.tables[reference.parent];
+            if reference.declared {
+                ddl.push(format!(
+                    "SELECT keepsake.declare_reference({}, {}, {}, {}, {})",
+                    table.as_literal(),
+                    literal(&Table::type_column(at)),
+                    literal(&Table::reference_columns(at, parent.key).concat()),
+                    literal(parent.type_value()),
+                    parent.as_literal(),
+                ));
+            } else if reference.parent > number {
+                ddl.push(format!(
+                    "ALTER TABLE {} ADD {}",
+                    table.sql(),
+                    self.foreign_key(at, reference)
+                ));
+            }
+        }
+        ddl
+    }
+
+    pub fn insert(
+        &self,
+        table: usize,
+        number: i32,
+        references: &[Option<i32>],
+        label: Option<i32>,
+        object: &str,
+    ) -> String {
+        let of = &self.tables[table];
+        let mut columns = vec!["n".to_owned(), "label".to_owned(), "object".to_owned()];
+        let mut values = vec![
+            number.to_string(),
+            label.map_or_else(|| "NULL".to_owned(), |label| label.to_string()),
+            literal(object),
+        ];
+        columns.extend(of.key_columns());
+        values.extend(of.key.values(number).iter().map(|value| literal(value)));
+        for (at, to) in references.iter().enumerate().take(of.references.len()) {
+            for (column, value) in self.assignments(table, at, *to) {
+                columns.push(column);
+                values.push(value);
+            }
+        }
+        format!(
+            "INSERT INTO {} ({}) VALUES ({})",
+            of.sql(),
+            columns.join(", "),
+            values.join(", ")
+        )
+    }
+
+    pub fn reparent(&self, table: usize, number: i32, at: usize, to: Option<i32>) -> String {
+        let set: Vec<String> = self
+            .assignments(table, at, to)
+            .iter()
+            .map(|(column, value)| format!("{column} = {value}"))
+            .collect();
+        format!(
+            "UPDATE {} SET {} WHERE n = {number}",
+            self.tables[table].sql(),
+            set.join(", ")
+        )
+    }
+
+    /// The columns of a reference and their values when it points to row `to` of its parent.
+    fn assignments(&self, table: usize, at: usize, to: Option<i32>) -> Vec<(String, String)> {
+        let reference = &self.tables[table].references[at];
+        let parent = &self.tables[reference.parent];
+        let names = Table::reference_columns(at, parent.key);
+        let values: Vec<String> = match to {
+            Some(number) => parent
+                .key
+                .referring_values(number)
+                .iter()
+                .map(|value| literal(value))
+                .collect(),
+            None => vec!["NULL".to_owned(); names.len()],
+        };
+        let mut pairs: Vec<(String, String)> = names.into_iter().zip(values).collect();
+        if reference.declared {
+            let kind = to.map_or_else(|| "NULL".to_owned(), |_| literal(parent.type_value()));
+            pairs.push((Table::type_column(at), kind));
+        }
+        pairs
+    }
+
+    /// A query whose one column is a line of text for each row.
+    pub fn row_lines(&self) -> String {
+        let parts: Vec<String> = self
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(number, table)| {
+                let references = table.references.iter().enumerate().map(|(at, reference)| {
+                    let key = self.tables[reference.parent].key;
+                    let columns: Vec<String> = Table::reference_columns(at, key)
+                        .iter()
+                        .map(|column| format!("{column}::text"))
+                        .collect();
+                    format!("concat_ws('/', {})", columns.join(", "))
+                });
+                let references: Vec<String> = references.collect();
+                let mark = if table.managed {
+                    "CASE WHEN deletion_id IS NULL AND deleted_at IS NULL THEN 'live'
+                          WHEN deletion_id IS NULL OR deleted_at IS NULL THEN 'half marked'
+                          ELSE deletion_id::text END"
+                } else {
+                    "'live'"
+                };
+                format!(
+                    "SELECT concat_ws(' ', 'row', {number}, n, '[' || concat_ws(', ', {}'') || ']', coalesce(label::text, '-'), plain, {mark}) FROM {}",
+                    references
+                        .iter()
+                        .map(|reference| format!("{reference}, "))
+                        .collect::<String>(),
+                    table.sql()
+                )
+            })
+            .collect();
+        parts.join("\nUNION ALL ")
+    }
+
+    /// The line of one row, as [`Schema::row_lines`] reads it.
+    pub fn row_line(
+        &self,
+        table: usize,
+        number: i32,
+        references: &[Option<i32>],
+        label: Option<i32>,
+        plain: i32,
+        mark: &str,
+    ) -> String {
+        let to: String = self.tables[table]
+            .references
+            .iter()
+            .zip(references)
+            .map(|(reference, to)| {
+                let key = self.tables[reference.parent].key;
+                let values = to.map(|number| key.referring_values(number).join("/"));
+                format!("{}, ", values.unwrap_or_default())
+            })
+            .collect();
+        let label = label.map_or_else(|| "-".to_owned(), |label| label.to_string());
+        format!("row {table} {number} [{to}] {label} {plain} {mark}")
+    }
+
+    /// The key of a row, its parts joined as the lines of deletions show them.
+    pub fn key_text(&self, table: usize, number: i32) -> String {
+        self.tables[table].key.values(number).join("/")
+    }
+}
+
+impl Table {
+    pub fn sql(&self) -> String {
+        format!("{}.{}", ident(self.namespace), ident(self.name))
+    }
+
+    pub fn as_literal(&self) -> String {
+        literal(&self.sql())
+    }
+
+    /// What the type column of a declared reference says when this table is meant.
+    pub const fn type_value(&self) -> &'static str {
+        self.name
+    }
+
+    pub fn key_columns(&self) -> Vec<String> {
+        let names: &[&str] = if self.key == KeyType::Pair {
+            &["Key's \"a\"", "b"]
+        } else {
+            &["Key's \"a\""]
+        };
+        names.iter().map(|name| ident(name)).collect()
+    }
+
+    /// The key of a row as an argument of `keepsake.soft_delete`.
+    pub fn key_argument(&self, number: i32) -> String {
+        let values = self.key.values(number);
+        if self.key == KeyType::Pair {
+            return format!(
+                "jsonb_build_object('Key''s \"a\"', {}, 'b', {})",
+                literal(&values[0]),
+                literal(&values[1])
+            );
+        }
+        literal(&values.concat())
+    }
+
+    pub fn reference_columns(at: usize, key: KeyType) -> Vec<String> {
+        (0..key.columns().len())
+            .map(|part| format!("to_{at}_{part}"))
+            .collect()
+    }
+
+    pub fn type_column(at: usize) -> String {
+        format!("to_{at}_table")
+    }
+}
+
+/// A name in SQL.
+pub fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string constant in SQL.
+pub fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,44 @@
+//! From a case that fails to a small one that fails as well.
+
+use std::time::{Duration, Instant};
+
+/// How long to look for a smaller case.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The items with a part left out: a half, a quarter, down to one item.
+pub fn with_parts_left_out<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
+    let mut fewer = Vec::new();
+    let mut size = items.len().div_ceil(2);
+    while size > 0 {
+        for start in (0..items.len()).step_by(size).rev() {
+            let end = (start + size).min(items.len());
+            fewer.push([&items[..start], &items[end..]].concat());
+        }
+        size /= 2;
+    }
+    fewer
+}
+
+/// Takes the first simpler case that fails, over and over, until none does or patience ends. The
+/// result is what `run` said of the last.
+pub async fn shrink<C: Clone>(
+    case: C,
+    failure: String,
+    simpler: impl Fn(&C) -> Vec<C>,
+    mut run: impl AsyncFnMut(&C) -> Result<(), String>,
+) -> String {
+    let (mut case, mut failure) = (case, failure);
+    let began = Instant::now();
+    'smaller: loop {
+        for candidate in simpler(&case) {
+            if began.elapsed() > PATIENCE {
+                return failure;
+            }
+            if let Err(found) = run(&candidate).await {
+                (case, failure) = (candidate, found);
+                continue 'smaller;
+            }
+        }
+        return failure;
+    }
+}
