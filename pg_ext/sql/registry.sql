@@ -36,6 +36,9 @@ CREATE TABLE keepsake.deletion (
     tenant     text,
     reason     text,
     deleted_at timestamptz NOT NULL,
+    -- From then on purge may remove it. retention: of its own; the root table's when NULL.
+    expires_at timestamptz NOT NULL,
+    retention  interval,
     state      text NOT NULL DEFAULT 'deleted'
                CHECK (state IN ('deleted', 'restored', 'purging', 'purged')),
     settled_at timestamptz,
@@ -43,7 +46,7 @@ CREATE TABLE keepsake.deletion (
     purge_failed_at timestamptz,
     purge_error     text
 );
-CREATE INDEX deletion_open ON keepsake.deletion (deleted_at, id) WHERE state IN ('deleted', 'purging');
+CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state IN ('deleted', 'purging');
 CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
 COMMENT ON TABLE keepsake.deletion IS
     'One row for each soft-delete operation: its root, who, why, when, and what became of it.';

@@ -37,6 +37,14 @@ pub enum Failure {
     RestoreConflicts { conflicts: Vec<Conflict> },
     /// Purge has begun or ended; nothing to bring back.
     Purged { deletion: String },
+    /// A legal hold keeps the deletion from being purged.
+    Held { deletion: String },
+    /// A deletion would expire sooner than the caller may make it.
+    MayNotShorten { deletion: String },
+    /// The registry has changed since the transaction's snapshot was taken.
+    RegistryMoved,
+    /// An object is being deleted from the bucket right now.
+    ObjectInUse { keys: usize },
     /// A plain `DELETE` on a managed table.
     PlainDelete { table: String },
     /// A `TRUNCATE` on a managed table.
@@ -144,6 +152,30 @@ impl Failure {
                     "The retention of deletion {deletion} ran out; some or all of its rows are gone for good."
                 )),
                 None,
+            ),
+            Self::Held { deletion } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("deletion {deletion} is held"),
+                Some("A legal hold on it, on its tenant or on one of its rows keeps all its rows from being purged.".into()),
+                Some("keepsake.hold says who holds it and why; keepsake.release(id) ends a hold.".into()),
+            ),
+            Self::MayNotShorten { deletion } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to let deletion {deletion} expire sooner"),
+                Some("That comes to the same as purging it.".into()),
+                Some("Give a longer retention, or be granted EXECUTE on keepsake.purge_deletion(uuid).".into()),
+            ),
+            Self::RegistryMoved => (
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not go on: another transaction has changed a deletion or a hold meanwhile".into(),
+                None,
+                Some("The transaction's snapshot is too old to see that. Retry the transaction.".into()),
+            ),
+            Self::ObjectInUse { keys } => (
+                Code::ERRCODE_OBJECT_IN_USE,
+                format!("{} being deleted from the bucket now", if keys == 1 { "an object of that key is".into() } else { format!("objects of {keys} of these keys are") }),
+                Some("A row that named it is gone for good, and a worker has leased its key from the outbox.".into()),
+                Some("Retry in a minute, or store the object under a new key.".into()),
             ),
             Self::PlainDelete { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -23,6 +23,7 @@ mod presign;
 mod purge;
 mod reference;
 mod restore;
+mod retention;
 mod rights;
 mod root_row;
 mod rules;
@@ -35,6 +36,11 @@ mod subtransaction;
 pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
+extension_sql_file!(
+    "../sql/retention.sql",
+    name = "retention",
+    requires = ["registry"]
+);
 extension_sql_file!(
     "../sql/outbox.sql",
     name = "outbox",

@@ -1,7 +1,7 @@
 //! `manage` and `unmanage`: what a table gets when it is given to Keepsake.
 
 use pgrx::PgRelation;
-use pgrx::datum::{DatumWithOid, Interval};
+use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
@@ -9,6 +9,7 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
+use crate::retention;
 use crate::session::{Session, first_column, with_session};
 use crate::sql::{Ident, join};
 
@@ -40,19 +41,6 @@ fn unmanage(relation: PgRelation) -> Result<(), ErrorReport> {
     })?)
 }
 
-/// Says how long deleted rows of `table` can be restored before purge may remove them.
-///
-/// # Errors
-/// 55000 when the table is not managed; 42501 for anyone but the owner.
-#[pg_extern]
-fn set_retention(relation: PgRelation, retention: Interval) -> Result<(), ErrorReport> {
-    let oid = oid_of(relation);
-    Ok(with_session(|session| {
-        describe_managed(session, oid)?;
-        register(session, oid, Some(retention))
-    })?)
-}
-
 /// The table's OID, with the relation closed again: a table that is open cannot be altered.
 pub fn oid_of(relation: PgRelation) -> pg_sys::Oid {
     relation.oid()
@@ -65,7 +53,7 @@ fn take_on(
 ) -> Outcome<()> {
     let found = describe(session, oid)?;
     found.check_safe()?;
-    register(session, oid, retention)?;
+    retention::register(session, oid, retention)?;
     catalog::invalidate(oid);
     if found.state_columns.is_empty() {
         let name = Graph::current(session)?
@@ -262,34 +250,6 @@ impl Description {
             }),
         }
     }
-}
-
-fn register(
-    session: &mut Session<'_, '_>,
-    oid: pg_sys::Oid,
-    retention: Option<Interval>,
-) -> Outcome<()> {
-    let shortest = session.catalog(
-        "SELECT $1 >= interval '0'",
-        &[retention_argument(retention)],
-    )?;
-    if shortest.first().get_one()? == Some(false) {
-        return Err(Failure::BadArgument {
-            what: "a retention cannot be negative".into(),
-            fix: "Give the time that deleted rows can be restored: interval '30 days', or '0' to purge at once.".into(),
-        });
-    }
-    session.registry(
-        "INSERT INTO keepsake.managed_table (relation, retention)
-         VALUES ($1, coalesce($2, interval '30 days'))
-         ON CONFLICT (relation) DO UPDATE SET retention = coalesce($2, managed_table.retention)",
-        &[oid.into(), retention_argument(retention)],
-    )?;
-    Ok(())
-}
-
-fn retention_argument(retention: Option<Interval>) -> DatumWithOid<'static> {
-    retention.map_or_else(DatumWithOid::null::<Interval>, Into::into)
 }
 
 /// Rows that something else has marked as deleted belong to no deletion, and could never come back.

@@ -203,11 +203,10 @@ fn expired_deletions<'conn>(
 ) -> Outcome<SpiCursor<'conn>> {
     session.registry_cursor(
         "SELECT d.id FROM keepsake.deletion d
-         LEFT JOIN keepsake.managed_table m ON m.relation = d.root_table
          WHERE d.state IN ('deleted', 'purging')
-           AND d.deleted_at <= coalesce($1, now()) - coalesce(m.retention, interval '30 days')
+           AND d.expires_at <= coalesce($1, now()) AND d.expires_at < 'infinity'
            AND (d.purge_failed_at <= coalesce($1, now()) - interval '1 hour') IS NOT FALSE
-         ORDER BY d.deleted_at, d.id
+         ORDER BY d.expires_at, d.id
          FOR UPDATE OF d SKIP LOCKED",
         &[as_of.into()],
     )

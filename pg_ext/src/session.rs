@@ -201,6 +201,12 @@ impl<'conn> Session<'_, 'conn> {
         }
     }
 
+    /// The same for the registry, as the extension's owner.
+    pub fn registry_exists_now(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<bool> {
+        let owner = self.extension_owner()?;
+        self.exists_now((pg_sys::InvalidOid, owner), sql, args)
+    }
+
     /// Whether the transaction reads all its statements from one snapshot (REPEATABLE READ and
     /// SERIALIZABLE), so that it cannot see what others commit meanwhile.
     pub fn keeps_its_snapshot(&self) -> bool {
