@@ -44,9 +44,12 @@ CREATE TABLE keepsake.deletion (
     settled_at timestamptz,
     -- When and why purging it last failed; tried again an hour later.
     purge_failed_at timestamptz,
-    purge_error     text
+    purge_error     text,
+    -- When purge last found rows of it held or still referred to; looked at again ten minutes later.
+    put_off_at      timestamptz
 );
 CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state IN ('deleted', 'purging');
+CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
 CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
 COMMENT ON TABLE keepsake.deletion IS
     'One row for each soft-delete operation: its root, who, why, when, and what became of it.';
@@ -82,6 +85,7 @@ BEGIN
     DELETE FROM keepsake.managed_table WHERE relation::oid = ANY (dropped);
     DELETE FROM keepsake.declared_reference WHERE child::oid = ANY (dropped) OR parent::oid = ANY (dropped);
     DELETE FROM keepsake.bound_storage WHERE relation::oid = ANY (dropped);
+    DELETE FROM keepsake.hold WHERE relation::oid = ANY (dropped);
 END
 $$;
 REVOKE ALL ON FUNCTION keepsake.forget_dropped_tables() FROM PUBLIC;

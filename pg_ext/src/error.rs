@@ -39,6 +39,8 @@ pub enum Failure {
     Purged { deletion: String },
     /// A legal hold keeps the deletion from being purged.
     Held { deletion: String },
+    /// The key of a held row would change.
+    HeldKey { table: String },
     /// A deletion would expire sooner than the caller may make it.
     MayNotShorten { deletion: String },
     /// The registry has changed since the transaction's snapshot was taken.
@@ -158,6 +160,12 @@ impl Failure {
                 format!("deletion {deletion} is held"),
                 Some("A legal hold on it, on its tenant or on one of its rows keeps all its rows from being purged.".into()),
                 Some("keepsake.hold says who holds it and why; keepsake.release(id) ends a hold.".into()),
+            ),
+            Self::HeldKey { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the key of a held row of {table} cannot change"),
+                Some("A legal hold knows the row by it.".into()),
+                Some("keepsake.release(id) ends a hold.".into()),
             ),
             Self::MayNotShorten { deletion } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -18,15 +18,19 @@ mod error;
 mod graph;
 mod guard;
 mod held;
+mod hold;
 mod manage;
 mod presign;
 mod purge;
+mod purge_plan;
+mod purge_rows;
 mod reference;
 mod restore;
 mod retention;
 mod rights;
 mod root_row;
 mod rules;
+mod selection;
 mod session;
 mod soft_delete;
 mod sql;
@@ -41,6 +45,12 @@ extension_sql_file!(
     name = "retention",
     requires = ["registry"]
 );
+extension_sql_file!("../sql/hold.sql", name = "hold", requires = ["registry"]);
+extension_sql_file!(
+    "../sql/purge_run.sql",
+    name = "purge_run",
+    requires = ["registry"]
+);
 extension_sql_file!(
     "../sql/outbox.sql",
     name = "outbox",
@@ -49,7 +59,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/purge.sql",
     name = "purge",
-    requires = [purge::purge_batch]
+    requires = [purge::purge_step, "purge_run"]
 );
 extension_sql_file!(
     "../sql/follow_ddl.sql",

@@ -9,6 +9,7 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
+use crate::hold;
 use crate::retention;
 use crate::session::{Session, first_column, with_session};
 use crate::sql::{Ident, join};
@@ -71,6 +72,7 @@ fn take_on(
     refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
     add_state_triggers(session, table)?;
+    hold::add_key_guard(session, table)?;
     add_reference_guards(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
         add_reference_guards(session, &graph, child)?;
