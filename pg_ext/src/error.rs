@@ -157,8 +157,8 @@ impl Failure {
             ),
             Self::Held { deletion } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("deletion {deletion} is held"),
-                Some("A legal hold on it, on its tenant or on one of its rows keeps all its rows from being purged.".into()),
+                "the deletion is held".into(),
+                Some(format!("A legal hold on deletion {deletion}, on its tenant or on one of its rows keeps all its rows from being purged.")),
                 Some("keepsake.hold says who holds it and why; keepsake.release(id) ends a hold.".into()),
             ),
             Self::HeldKey { table } => (

@@ -78,7 +78,7 @@ fn hold_tenant(tenant: Option<&str>, reason: Option<&str>) -> Result<i64, ErrorR
 /// Ends a hold. True if it did, false when it had been released before.
 ///
 /// # Errors
-/// P0002 when there is no such hold.
+/// 22023 when there is no such hold.
 #[pg_extern]
 fn release(hold: Option<i64>) -> Result<bool, ErrorReport> {
     let hold = required(hold, "hold")?;
