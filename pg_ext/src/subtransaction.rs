@@ -14,22 +14,44 @@ use crate::error::Outcome;
 pub fn attempt<R>(work: impl FnOnce() -> Outcome<R>) -> Result<R, String> {
     let savepoint = Savepoint::set();
     let done = PgTryBuilder::new(AssertUnwindSafe(|| {
-        work().map_err(|failure| ErrorReport::from(failure).message().to_owned())
+        work().map_err(|failure| Caught::Message(ErrorReport::from(failure).message().to_owned()))
     }))
     .catch_others(|error| match &error {
         CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
             if !concerns_the_transaction(report.sql_error_code()) =>
         {
-            Err(report.message().to_owned())
+            Err(Caught::Message(report.message().to_owned()))
         }
-        _ => error.rethrow(),
+        _ => Err(Caught::Whole(Box::new(error))),
     })
     .execute();
     match done {
-        Ok(_) => savepoint.release(),
-        Err(_) => savepoint.roll_back(),
+        Ok(result) => {
+            savepoint.release();
+            Ok(result)
+        }
+        Err(caught) => {
+            // Also before an error goes on: it would leave the session in a failed subtransaction,
+            // which only a ROLLBACK ends, though nobody has said BEGIN.
+            savepoint.roll_back();
+            match caught {
+                Caught::Message(message) => Err(message),
+                // PostgreSQL's own record of it went with the subtransaction: it is raised anew.
+                Caught::Whole(error) => match *error {
+                    CaughtError::PostgresError(report) => CaughtError::ErrorReport(report).rethrow(),
+                    other => other.rethrow(),
+                },
+            }
+        }
     }
-    done
+}
+
+/// What ended the work.
+enum Caught {
+    /// A failure that the caller deals with.
+    Message(String),
+    /// One that concerns the whole transaction.
+    Whole(Box<CaughtError>),
 }
 
 /// Classes 40 (transaction rollback), 53 (insufficient resources) and 57 (operator intervention).
