@@ -45,8 +45,10 @@ pub enum Failure {
     MayNotShorten { deletion: String },
     /// The registry has changed since the transaction's snapshot was taken.
     RegistryMoved,
+    /// A table that names objects has lost the index over their keys.
+    NoKeyIndex { table: String },
     /// An object is being deleted from the bucket right now.
-    ObjectInUse { keys: usize },
+    ObjectInUse,
     /// A plain `DELETE` on a managed table.
     PlainDelete { table: String },
     /// A `TRUNCATE` on a managed table.
@@ -179,9 +181,15 @@ impl Failure {
                 None,
                 Some("The transaction's snapshot is too old to see that. Retry the transaction.".into()),
             ),
-            Self::ObjectInUse { keys } => (
+            Self::NoKeyIndex { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} has no index over its object keys"),
+                Some("No object is handed out for deletion before it is known that no row names it.".into()),
+                Some("Create a btree index over all rows whose first column is the key column of keepsake.bound_storage.".into()),
+            ),
+            Self::ObjectInUse => (
                 Code::ERRCODE_OBJECT_IN_USE,
-                format!("{} being deleted from the bucket now", if keys == 1 { "an object of that key is".into() } else { format!("objects of {keys} of these keys are") }),
+                "an object that the row would name is being deleted from the bucket now".into(),
                 Some("A row that named it is gone for good, and a worker has leased its key from the outbox.".into()),
                 Some("Retry in a minute, or store the object under a new key.".into()),
             ),

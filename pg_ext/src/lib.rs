@@ -20,6 +20,7 @@ mod guard;
 mod held;
 mod hold;
 mod manage;
+mod object_rows;
 mod presign;
 mod purge;
 mod purge_plan;
@@ -65,5 +66,10 @@ extension_sql_file!(
     "../sql/follow_ddl.sql",
     name = "follow_ddl",
     requires = ["registry", reference::guard_references]
+);
+extension_sql_file!(
+    "../sql/metrics.sql",
+    name = "metrics",
+    requires = ["hold", "purge_run", "outbox"]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

@@ -38,7 +38,9 @@ pub fn attempt<R>(work: impl FnOnce() -> Outcome<R>) -> Result<R, String> {
                 Caught::Message(message) => Err(message),
                 // PostgreSQL's own record of it went with the subtransaction: it is raised anew.
                 Caught::Whole(error) => match *error {
-                    CaughtError::PostgresError(report) => CaughtError::ErrorReport(report).rethrow(),
+                    CaughtError::PostgresError(report) => {
+                        CaughtError::ErrorReport(report).rethrow()
+                    }
                     other => other.rethrow(),
                 },
             }
