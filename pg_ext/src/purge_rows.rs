@@ -131,6 +131,12 @@ pub fn purge(
             break;
         }
     }
+    if !report.is_full() {
+        // Of these nothing was to be had: others have locked their rows, or their tables are gone.
+        let touched: HashSet<[u8; 16]> = gone.keys().map(|(deletion, _)| *deletion).collect();
+        let untouched = deletions.iter().map(|id| *id.as_bytes());
+        stuck.extend(untouched.filter(|id| !touched.contains(id)));
+    }
     enter(session, gone)?;
     deletion::put_off(session, stuck.into_iter().map(Uuid::from_bytes).collect())
 }
