@@ -23,26 +23,6 @@ COMMENT ON COLUMN keepsake.outbox.dead_at IS
 SELECT pg_catalog.pg_extension_config_dump('keepsake.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.outbox_id_seq', '');
 
-CREATE FUNCTION keepsake.lease_objects(max_objects integer, lease_for interval, OUT lease uuid, OUT id bigint, OUT object_key text)
-RETURNS SETOF record
-LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
-    WITH ticket AS MATERIALIZED (SELECT gen_random_uuid() AS lease),
-    due AS MATERIALIZED (
-        SELECT o.id FROM keepsake.outbox o
-        WHERE o.dead_at IS NULL AND o.next_attempt_at <= now()
-          AND (o.leased_until IS NULL OR o.leased_until <= now())
-        ORDER BY o.next_attempt_at, o.id
-        LIMIT max_objects
-        FOR UPDATE SKIP LOCKED)
-    UPDATE keepsake.outbox o
-    SET lease = ticket.lease, leased_until = now() + lease_for
-    FROM ticket, due
-    WHERE o.id = due.id
-    RETURNING o.lease, o.id, o.object_key
-$$;
-COMMENT ON FUNCTION keepsake.lease_objects IS
-    'Hands out up to max_objects due objects for lease_for; nobody else gets them until then.';
-
 CREATE FUNCTION keepsake.ack_objects(lease uuid, ids bigint[]) RETURNS bigint
 LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
     WITH mine AS MATERIALIZED (

@@ -3,18 +3,33 @@
 CREATE PROCEDURE keepsake.purge(batch_size integer DEFAULT 1000, max_rows bigint DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
-    as_of timestamptz := pg_catalog.now();
+    run bigint := keepsake.start_purge();
     report jsonb;
+    after uuid;
     total bigint := 0;
+    -- Rows gone since the run last began at the head.
+    round bigint := 0;
 BEGIN
     LOOP
-        report := keepsake.purge_batch(least(batch_size, max_rows OPERATOR(pg_catalog.-) total)::integer, as_of);
+        report := keepsake.purge_step(run,
+            least(batch_size, max_rows OPERATOR(pg_catalog.-) total)::integer, after, round OPERATOR(pg_catalog.>) 0);
+        round := round OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
         total := total OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
         COMMIT;
-        RAISE NOTICE 'purged % rows so far', total;
-        EXIT WHEN NOT (report OPERATOR(pg_catalog.->>) 'more')::boolean
-               OR total OPERATOR(pg_catalog.>=) max_rows;
+        IF (report OPERATOR(pg_catalog.->>) 'rows')::bigint OPERATOR(pg_catalog.>) 0 THEN
+            RAISE NOTICE 'purged % rows so far', total;
+        END IF;
+        EXIT WHEN total OPERATOR(pg_catalog.>=) max_rows;
+        IF (report OPERATOR(pg_catalog.->>) 'more')::boolean THEN
+            after := (report OPERATOR(pg_catalog.->>) 'last')::uuid;
+        ELSE
+            -- What another worker left, or what was referred to until now.
+            EXIT WHEN round OPERATOR(pg_catalog.=) 0;
+            after := NULL;
+            round := 0;
+        END IF;
     END LOOP;
+    PERFORM keepsake.finish_purge(run);
 END
 $$;
 COMMENT ON PROCEDURE keepsake.purge IS

@@ -47,14 +47,20 @@ CREATE TABLE keepsake.deletion (
     tenant     text,
     reason     text,
     deleted_at timestamptz NOT NULL,
+    -- From then on purge may remove it. retention: of its own; the root table's when NULL.
+    expires_at timestamptz NOT NULL,
+    retention  interval,
     state      text NOT NULL DEFAULT 'deleted'
                CHECK (state IN ('deleted', 'restored', 'purging', 'purged')),
     settled_at timestamptz,
     -- When and why purging it last failed; tried again an hour later.
     purge_failed_at timestamptz,
-    purge_error     text
+    purge_error     text,
+    -- When purge last found rows of it held or still referred to; looked at again ten minutes later.
+    put_off_at      timestamptz
 );
-CREATE INDEX deletion_open ON keepsake.deletion (deleted_at, id) WHERE state IN ('deleted', 'purging');
+CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state IN ('deleted', 'purging');
+CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
 CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
 COMMENT ON TABLE keepsake.deletion IS
     'One row for each soft-delete operation: its root, who, why, when, and what became of it.';
@@ -108,6 +114,7 @@ BEGIN
     DELETE FROM keepsake.declared_reference WHERE child::oid = ANY (dropped) OR parent::oid = ANY (dropped);
     DELETE FROM keepsake.reference_override WHERE child::oid = ANY (dropped);
     DELETE FROM keepsake.bound_storage WHERE relation::oid = ANY (dropped);
+    DELETE FROM keepsake.hold WHERE relation::oid = ANY (dropped);
 END
 $$;
 REVOKE ALL ON FUNCTION keepsake.forget_dropped_tables() FROM PUBLIC;

@@ -156,7 +156,7 @@ pub fn holding<'graph>(
     graph: &'graph Graph,
     deletions: &[Uuid],
 ) -> Outcome<Vec<Vec<&'graph Table>>> {
-    let held: HashSet<pg_sys::Oid> = first_column(session.registry(
+    let held: HashSet<pg_sys::Oid> = first_column(session.registry_kept(
         "SELECT DISTINCT relation::oid FROM keepsake.deletion_table
          WHERE deletion_id = ANY ($1) AND purged < row_count",
         &[deletions.to_vec().into()],
@@ -167,4 +167,26 @@ pub fn holding<'graph>(
         .map(|group| group.into_iter().filter(of_them).collect::<Vec<_>>())
         .filter(|group| !group.is_empty())
         .collect())
+}
+
+/// Notes that rows of these deletions could not be purged: held, or still referred to. They are
+/// passed over for ten minutes, or until something happens that may have freed them.
+pub fn put_off(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
+    if !deletions.is_empty() {
+        session.registry_kept(
+            "UPDATE keepsake.deletion SET put_off_at = now() WHERE id = ANY ($1)",
+            &[deletions.into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes up again what was put off.
+pub fn take_up_again(session: &mut Session<'_, '_>) -> Outcome<()> {
+    session.registry_kept(
+        "UPDATE keepsake.deletion SET put_off_at = NULL WHERE id IN (
+             SELECT id FROM keepsake.deletion WHERE put_off_at IS NOT NULL FOR UPDATE SKIP LOCKED)",
+        &[],
+    )?;
+    Ok(())
 }

@@ -39,6 +39,18 @@ pub enum Failure {
     RestoreConflicts { conflicts: Vec<Conflict> },
     /// Purge has begun or ended; nothing to bring back.
     Purged { deletion: String },
+    /// A legal hold keeps the deletion from being purged.
+    Held { deletion: String },
+    /// The key of a held row would change.
+    HeldKey { table: String },
+    /// A deletion would expire sooner than the caller may make it.
+    MayNotShorten { deletion: String },
+    /// The registry has changed since the transaction's snapshot was taken.
+    RegistryMoved,
+    /// A table that names objects has lost the index over their keys.
+    NoKeyIndex { table: String },
+    /// An object is being deleted from the bucket right now.
+    ObjectInUse,
     /// A plain `DELETE` on a managed table.
     PlainDelete { table: String },
     /// A `TRUNCATE` on a managed table.
@@ -152,6 +164,42 @@ impl Failure {
                     "The retention of deletion {deletion} ran out; some or all of its rows are gone for good."
                 )),
                 None,
+            ),
+            Self::Held { deletion } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the deletion is held".into(),
+                Some(format!("A legal hold on deletion {deletion}, on its tenant or on one of its rows keeps all its rows from being purged.")),
+                Some("keepsake.hold says who holds it and why; keepsake.release(id) ends a hold.".into()),
+            ),
+            Self::HeldKey { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the key of a held row of {table} cannot change"),
+                Some("A legal hold knows the row by it.".into()),
+                Some("keepsake.release(id) ends a hold.".into()),
+            ),
+            Self::MayNotShorten { deletion } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to let deletion {deletion} expire sooner"),
+                Some("That comes to the same as purging it.".into()),
+                Some("Give a longer retention, or be granted EXECUTE on keepsake.purge_deletion(uuid).".into()),
+            ),
+            Self::RegistryMoved => (
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "could not go on: another transaction has changed a deletion or a hold meanwhile".into(),
+                None,
+                Some("The transaction's snapshot is too old to see that. Retry the transaction.".into()),
+            ),
+            Self::NoKeyIndex { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} has no index over its object keys"),
+                Some("No object is handed out for deletion before it is known that no row names it.".into()),
+                Some("Create a btree index over all rows whose first column is the key column of keepsake.bound_storage.".into()),
+            ),
+            Self::ObjectInUse => (
+                Code::ERRCODE_OBJECT_IN_USE,
+                "an object that the row would name is being deleted from the bucket now".into(),
+                Some("A row that named it is gone for good, and a worker has leased its key from the outbox.".into()),
+                Some("Retry in a minute, or store the object under a new key.".into()),
             ),
             Self::PlainDelete { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -21,24 +21,30 @@ mod executor;
 mod graph;
 mod guard;
 mod held;
+mod hold;
 mod live_constraint;
 mod manage;
 mod marking;
 mod nodes;
+mod object_rows;
 mod output_format;
 mod plan;
 mod planner;
 mod policy;
 mod presign;
 mod purge;
+mod purge_plan;
+mod purge_rows;
 mod reference;
 mod reference_override;
 mod restore;
+mod retention;
 mod rights;
 mod root_row;
 mod row_address;
 mod row_set;
 mod rules;
+mod selection;
 mod session;
 mod skip;
 mod soft_delete;
@@ -62,6 +68,17 @@ extern "C-unwind" fn _PG_init() {
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(
+    "../sql/retention.sql",
+    name = "retention",
+    requires = ["registry"]
+);
+extension_sql_file!("../sql/hold.sql", name = "hold", requires = ["registry"]);
+extension_sql_file!(
+    "../sql/purge_run.sql",
+    name = "purge_run",
+    requires = ["registry"]
+);
+extension_sql_file!(
     "../sql/outbox.sql",
     name = "outbox",
     requires = ["registry"]
@@ -69,11 +86,16 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/purge.sql",
     name = "purge",
-    requires = [purge::purge_batch]
+    requires = [purge::purge_step, "purge_run"]
 );
 extension_sql_file!(
     "../sql/follow_ddl.sql",
     name = "follow_ddl",
     requires = ["registry", reference::guard_references]
+);
+extension_sql_file!(
+    "../sql/metrics.sql",
+    name = "metrics",
+    requires = ["hold", "purge_run", "outbox"]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

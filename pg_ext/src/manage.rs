@@ -1,7 +1,7 @@
 //! `manage` and `unmanage`: what a table gets when it is given to Keepsake.
 
 use pgrx::PgRelation;
-use pgrx::datum::{DatumWithOid, Interval};
+use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
@@ -9,7 +9,9 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
+use crate::hold;
 use crate::policy::OnPlainDelete;
+use crate::retention;
 use crate::session::{Session, with_session};
 use crate::triggers;
 use crate::unguard;
@@ -48,19 +50,6 @@ fn unmanage(relation: PgRelation) -> Result<(), ErrorReport> {
     })?)
 }
 
-/// Says how long deleted rows of `table` can be restored before purge may remove them.
-///
-/// # Errors
-/// 55000 when the table is not managed; 42501 for anyone but the owner.
-#[pg_extern]
-fn set_retention(relation: PgRelation, retention: Interval) -> Result<(), ErrorReport> {
-    let oid = oid_of(relation);
-    Ok(with_session(|session| {
-        describe_managed(session, oid)?;
-        register(session, oid, Some(retention))
-    })?)
-}
-
 /// The table's OID, with the relation closed again: a table that is open cannot be altered.
 pub fn oid_of(relation: PgRelation) -> pg_sys::Oid {
     relation.oid()
@@ -74,7 +63,7 @@ fn take_on(
 ) -> Outcome<()> {
     let found = describe(session, oid)?;
     found.check_safe()?;
-    register(session, oid, retention)?;
+    retention::register(session, oid, retention)?;
     let policy = set_policy(session, oid, policy)?;
     catalog::invalidate(oid);
     if found.state_columns.is_empty() {
@@ -93,6 +82,7 @@ fn take_on(
     refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
     triggers::guard_state(session, table, policy)?;
+    hold::add_key_guard(session, table)?;
     triggers::guard_references(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
         triggers::guard_references(session, &graph, child)?;
@@ -294,30 +284,6 @@ impl Description {
     }
 }
 
-fn register(
-    session: &mut Session<'_, '_>,
-    oid: pg_sys::Oid,
-    retention: Option<Interval>,
-) -> Outcome<()> {
-    let shortest = session.catalog(
-        "SELECT $1 >= interval '0'",
-        &[retention_argument(retention)],
-    )?;
-    if shortest.first().get_one()? == Some(false) {
-        return Err(Failure::BadArgument {
-            what: "a retention cannot be negative".into(),
-            fix: "Give the time that deleted rows can be restored: interval '30 days', or '0' to purge at once.".into(),
-        });
-    }
-    session.registry(
-        "INSERT INTO keepsake.managed_table (relation, retention)
-         VALUES ($1, coalesce($2, interval '30 days'))
-         ON CONFLICT (relation) DO UPDATE SET retention = coalesce($2, managed_table.retention)",
-        &[oid.into(), retention_argument(retention)],
-    )?;
-    Ok(())
-}
-
 /// Registers what a plain DELETE does, when given, and answers with what it does now.
 fn set_policy(
     session: &mut Session<'_, '_>,
@@ -333,10 +299,6 @@ fn set_policy(
         .first()
         .get_one::<String>()?;
     OnPlainDelete::parse(name.as_deref().unwrap_or_default())
-}
-
-fn retention_argument(retention: Option<Interval>) -> DatumWithOid<'static> {
-    retention.map_or_else(DatumWithOid::null::<Interval>, Into::into)
 }
 
 /// Rows that something else has marked as deleted belong to no deletion, and could never come back.

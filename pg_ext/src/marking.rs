@@ -18,6 +18,7 @@ use crate::error::{Failure, Outcome, raise_unless_ok};
 use crate::executor::{self, Write};
 use crate::graph::{Graph, Table};
 use crate::guard::{TriggerReturn, relation};
+use crate::hold;
 use crate::policy::OnPlainDelete;
 use crate::rights;
 use crate::root_row;
@@ -273,7 +274,12 @@ fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
 /// BEFORE DELETE where the policy is to allow: live rows go for good, deleted ones wait for purge.
 #[pg_trigger]
 fn allow_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    decide(trigger, |_, _, is_deleted| Ok(!is_deleted))
+    decide(trigger, |table, _, is_deleted| {
+        if !is_deleted {
+            with_session(|session| hold::refuse_if_held(session, table, trigger))?;
+        }
+        Ok(!is_deleted)
+    })
 }
 
 /// Lets the engine's own deletes pass, and rows that an UPDATE moves to another partition; asks
@@ -303,9 +309,9 @@ fn goes(
         return Ok(true);
     }
     let (row, is_deleted) = old_row(trigger);
-    if rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action()) {
-        let passes = table.policy == Some(OnPlainDelete::Allow) && !is_deleted;
-        return passes.then_some(true).ok_or_else(|| plain_delete(table));
+    let is_action = rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action());
+    if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
+        return Err(plain_delete(table));
     }
     policy(table, row, is_deleted)
 }

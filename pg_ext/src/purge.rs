@@ -1,32 +1,31 @@
-//! Purge: the hard delete of what has expired, referring rows first, in bounded batches.
+//! Purge: the hard delete of what has expired, in bounded batches.
 //!
-//! A deletion expires as a whole, when the retention of its root's table has run out; until then
-//! it can be restored exactly. One worker at a time purges a deletion, others take the next.
-
-use std::collections::BTreeMap;
+//! A deletion expires as a whole (`expires_at`); until then it can be restored exactly. One worker
+//! at a time purges a deletion, others take the next. Which deletions: [`crate::selection`]; which of
+//! their rows: [`crate::purge_rows`].
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::spi::SpiCursor;
 use pgrx::{JsonB, Uuid};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
-use crate::session::{Session, first_column, with_session};
+use crate::hold;
+use crate::purge_rows::{self, Report};
+use crate::selection::Selection;
+use crate::session::{Session, with_session};
 use crate::subtransaction::attempt;
 
-/// Rows, or deletions, that are worked on in one go.
-const WINDOW: i64 = 1000;
-
-/// Rows whose deletion has expired at `as_of` (now, unless given): longest deleted first, and
-/// within that referring tables first. They are locked for this transaction; rows and deletions
-/// that another worker has locked are passed over.
+/// Rows whose deletion has expired at `as_of` (now, unless given) and is not held: longest expired
+/// first, and within that referring tables first; behind the deletion `after`, if given. They are
+/// locked for this transaction; rows and deletions that another worker has locked are passed over.
 #[pg_extern]
 fn purge_candidates(
     max_rows: default!(Option<i32>, 1000),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+    after: default!(Option<Uuid>, "NULL"),
 ) -> Result<
     TableIterator<
         'static,
@@ -40,30 +39,99 @@ fn purge_candidates(
     ErrorReport,
 > {
     Ok(TableIterator::new(with_session(|session| {
-        candidates(session, at_least_one(max_rows)?, as_of)
+        candidates(session, at_least_one(max_rows)?, as_of, after)
     })?))
 }
 
 /// Purges up to `max_rows` expired rows in this transaction and says what it did:
-/// `{"rows", "more", "failed", "tables": [{"table", "rows", "blocked"}]}`. `blocked` rows have
-/// expired but something still refers to them. `more` says that `max_rows` stopped it. `failed`
-/// deletions met an error, which `keepsake.deletion` keeps, and are tried again after an hour.
+/// `{"rows", "more", "failed", "tables": [{"table", "rows", "blocked"}], "last"}`. `blocked` rows have
+/// expired but something still refers to them. `more` says that `max_rows` stopped it, and `last`
+/// behind which deletion to go on. `failed` deletions met an error, which `keepsake.deletion` keeps,
+/// and are tried again after an hour; those with held or blocked rows after ten minutes.
 #[pg_extern]
 fn purge_batch(
     max_rows: default!(Option<i32>, 1000),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+    after: default!(Option<Uuid>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
+    let max_rows = at_least_one(max_rows)?;
     Ok(JsonB(with_session(|session| {
-        batch(session, at_least_one(max_rows)?, as_of)
+        let (report, last) = batch(session, max_rows, as_of, after)?;
+        if !report.is_full() && report.rows > 0 {
+            deletion::take_up_again(session)?;
+        }
+        if report.rows + report.failed > 0 {
+            session.registry_kept(
+                "INSERT INTO keepsake.purge_run (as_of, rows, failed, batches, last_batch_at, finished_at)
+                 VALUES (coalesce($1, now()), $2, $3, 1, clock_timestamp(), clock_timestamp())",
+                &[as_of.into(), report.rows.into(), report.failed.into()],
+            )?;
+        }
+        Ok::<_, Failure>(report.into_json(last))
     })?))
+}
+
+/// Registers a run of `CALL keepsake.purge(…)`; returns its id.
+#[pg_extern]
+fn start_purge() -> Result<Option<i64>, ErrorReport> {
+    Ok(with_session(|session| {
+        let started = session.registry(
+            "INSERT INTO keepsake.purge_run (as_of, pid) VALUES (now(), pg_backend_pid()) RETURNING id",
+            &[],
+        )?;
+        Ok::<_, Failure>(started.first().get_one()?)
+    })?)
+}
+
+/// One batch of a run, entered in its record. `again`: rows have gone since the run last began at the
+/// head, so what was put off may be free.
+#[pg_extern]
+fn purge_step(
+    run: i64,
+    max_rows: i32,
+    after: Option<Uuid>,
+    again: bool,
+) -> Result<JsonB, ErrorReport> {
+    let max_rows = at_least_one(Some(max_rows))?;
+    Ok(JsonB(with_session(|session| {
+        let as_of = session
+            .registry_kept(
+                "SELECT as_of FROM keepsake.purge_run WHERE id = $1",
+                &[run.into()],
+            )?
+            .first()
+            .get_one()?;
+        let (report, last) = batch(session, max_rows, as_of, after)?;
+        session.registry_kept(
+            "UPDATE keepsake.purge_run SET rows = rows + $2, failed = failed + $3, batches = batches + 1,
+                 last_batch_at = clock_timestamp(), last_deletion = $4 WHERE id = $1",
+            &[run.into(), report.rows.into(), report.failed.into(), last.into()],
+        )?;
+        if !report.is_full() && (again || report.rows > 0) {
+            deletion::take_up_again(session)?;
+        }
+        Ok::<_, Failure>(report.into_json(last))
+    })?))
+}
+
+/// Notes that a run has come to its end.
+#[pg_extern]
+fn finish_purge(run: i64) -> Result<(), ErrorReport> {
+    Ok(with_session(|session| {
+        session.registry(
+            "UPDATE keepsake.purge_run SET finished_at = clock_timestamp() WHERE id = $1",
+            &[run.into()],
+        )?;
+        Ok::<_, Failure>(())
+    })?)
 }
 
 /// Purges one deletion now, whatever its retention: for content that must not be kept. Answers
 /// like `purge_batch`.
 ///
 /// # Errors
-/// P0002 when there is no such deletion or it was restored; 42501 without the DELETE privilege on
-/// its root table.
+/// P0002 when there is no such deletion or it was restored; 55000 when it is held; 42501 without the
+/// DELETE privilege on its root table.
 #[pg_extern]
 fn purge_deletion(deletion: Uuid) -> Result<JsonB, ErrorReport> {
     Ok(JsonB(with_session(|session| erase(session, deletion))?))
@@ -86,12 +154,14 @@ fn candidates(
     session: &mut Session<'_, '_>,
     max_rows: i64,
     as_of: Option<TimestampWithTimeZone>,
+    after: Option<Uuid>,
 ) -> Outcome<Vec<Candidate>> {
     let graph = Graph::current(session)?;
-    let mut expired = expired_deletions(session, as_of)?;
+    let mut expired = Selection::open(session, as_of, after)?;
     let mut found = Vec::new();
     loop {
-        let deletions = next_deletions(&mut expired, WINDOW.min(max_rows))?;
+        let left = max_rows - i64::try_from(found.len()).unwrap_or(max_rows);
+        let deletions = expired.next(session, &graph, left)?;
         if deletions.is_empty() {
             return Ok(found);
         }
@@ -116,12 +186,13 @@ fn candidates_of(
 ) -> Outcome<Vec<Candidate>> {
     let sql = format!(
         "SELECT {key}, t.deletion_id, t.deleted_at FROM {rows} AS t
-         WHERE t.deletion_id = ANY ($1) AND t.deleted_at IS NOT NULL LIMIT {max_rows} FOR UPDATE SKIP LOCKED",
+         WHERE t.deletion_id = ANY ($1) AND t.deleted_at IS NOT NULL FOR UPDATE SKIP LOCKED",
         key = table.key_json("t"),
         rows = table.rows(),
     );
+    let mut rows = session.cursor(table, &sql, &[deletions.to_vec().into()])?;
     let mut found = Vec::new();
-    for row in session.as_owner(table, &sql, &[deletions.to_vec().into()])? {
+    for row in rows.fetch(max_rows)? {
         if let (Some(key), Some(deletion), Some(at)) = (row.get(1)?, row.get(2)?, row.get(3)?) {
             found.push((table.shown.clone(), key, deletion, at));
         }
@@ -129,44 +200,50 @@ fn candidates_of(
     Ok(found)
 }
 
+/// What a batch did, and behind which deletion the next one goes on.
 fn batch(
     session: &mut Session<'_, '_>,
     max_rows: i64,
     as_of: Option<TimestampWithTimeZone>,
-) -> Outcome<Value> {
+    after: Option<Uuid>,
+) -> Outcome<(Report, Option<Uuid>)> {
     let graph = Graph::current(session)?;
-    let mut expired = expired_deletions(session, as_of)?;
+    let mut expired = Selection::open(session, as_of, after)?;
     let mut report = Report::new(max_rows);
+    let mut done = after;
     while !report.is_full() {
-        let deletions = next_deletions(&mut expired, WINDOW.min(report.left()))?;
+        let deletions = expired.next(session, &graph, report.left())?;
         if deletions.is_empty() {
-            break;
+            return Ok((report, expired.last));
         }
-        purge_or_put_off(session, &graph, &deletions, &mut report)?;
+        purge_or_note(session, &graph, &deletions, &mut report)?;
+        if !report.is_full() {
+            done = expired.last;
+        }
     }
-    Ok(report.into_json())
+    Ok((report, done))
 }
 
 /// Purges the deletions; when that fails, each by itself, so that one whose rows cannot go, because
 /// of a trigger or constraint of its tables, does not stand in the way of the others.
-fn purge_or_put_off(
+fn purge_or_note(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     deletions: &[Uuid],
     report: &mut Report,
 ) -> Outcome<()> {
     let mut part = Report::new(report.left());
-    let done = attempt(|| purge_deletions(session, graph, deletions, &mut part));
+    let done = attempt(|| purge_rows::purge(session, graph, deletions, &mut part));
     match (done, deletions) {
         (Ok(()), _) => {
             report.take_in(part);
             Ok(())
         }
-        (Err(caught), [deletion]) => {
+        (Err(message), [deletion]) => {
             report.failed += 1;
             session.registry(
                 "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = left($2, 500) WHERE id = $1",
-                &[(*deletion).into(), caught.into_message().into()],
+                &[(*deletion).into(), message.into_message().into()],
             )?;
             Ok(())
         }
@@ -174,7 +251,7 @@ fn purge_or_put_off(
             if report.is_full() {
                 return Ok(());
             }
-            purge_or_put_off(session, graph, std::slice::from_ref(deletion), report)
+            purge_or_note(session, graph, std::slice::from_ref(deletion), report)
         }),
     }
 }
@@ -190,224 +267,14 @@ fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
                 deletion: id.to_string(),
             });
         }
-        State::Deleted | State::Purging => purge_deletions(session, &graph, &[id], &mut report)?,
-    }
-    Ok(report.into_json())
-}
-
-/// A cursor over the expired deletions, longest deleted first, each locked as it is fetched: nobody
-/// restores half of one, and no second worker takes it.
-fn expired_deletions<'conn>(
-    session: &mut Session<'_, 'conn>,
-    as_of: Option<TimestampWithTimeZone>,
-) -> Outcome<SpiCursor<'conn>> {
-    session.registry_cursor(
-        "SELECT d.id FROM keepsake.deletion d
-         LEFT JOIN keepsake.managed_table m ON m.relation = d.root_table
-         WHERE d.state IN ('deleted', 'purging')
-           AND d.deleted_at <= coalesce($1, now()) - coalesce(m.retention, interval '30 days')
-           AND (d.purge_failed_at <= coalesce($1, now()) - interval '1 hour') IS NOT FALSE
-         ORDER BY d.deleted_at, d.id
-         FOR UPDATE OF d SKIP LOCKED",
-        &[as_of.into()],
-    )
-}
-
-fn next_deletions(expired: &mut SpiCursor<'_>, count: i64) -> Outcome<Vec<Uuid>> {
-    first_column(expired.fetch(count.max(1))?)
-}
-
-/// What a purge did so far.
-struct Report {
-    max_rows: i64,
-    rows: i64,
-    failed: i64,
-    tables: BTreeMap<String, (i64, i64)>,
-}
-
-impl Report {
-    fn new(max_rows: i64) -> Self {
-        Self {
-            max_rows,
-            rows: 0,
-            failed: 0,
-            tables: BTreeMap::new(),
-        }
-    }
-
-    fn left(&self) -> i64 {
-        self.max_rows - self.rows
-    }
-
-    fn is_full(&self) -> bool {
-        self.left() <= 0
-    }
-
-    fn note_purged(&mut self, table: &Table, rows: i64) {
-        self.rows += rows;
-        if rows > 0 {
-            self.tables.entry(table.shown.clone()).or_default().0 += rows;
-        }
-    }
-
-    fn note_blocked(&mut self, tables: &[(&Table, i64)]) {
-        for (table, rows) in tables.iter().filter(|(_, rows)| *rows > 0) {
-            self.tables.entry(table.shown.clone()).or_default().1 += rows;
-        }
-    }
-
-    fn take_in(&mut self, part: Self) {
-        self.rows += part.rows;
-        for (table, (rows, blocked)) in part.tables {
-            let sums = self.tables.entry(table).or_default();
-            sums.0 += rows;
-            sums.1 += blocked;
-        }
-    }
-
-    fn into_json(self) -> Value {
-        let more = self.is_full();
-        let tables: Vec<Value> = self
-            .tables
-            .into_iter()
-            .map(|(table, (rows, blocked))| json!({ "table": table, "rows": rows, "blocked": blocked }))
-            .collect();
-        json!({ "rows": self.rows, "more": more, "failed": self.failed, "tables": tables })
-    }
-}
-
-/// Purges the rows of these deletions, which this transaction has locked. A group of tables that
-/// refer to each other is gone over as long as that frees further rows.
-fn purge_deletions(
-    session: &mut Session<'_, '_>,
-    graph: &Graph,
-    deletions: &[Uuid],
-    report: &mut Report,
-) -> Outcome<()> {
-    for group in deletion::holding(session, graph, deletions)? {
-        loop {
-            let (mut freed, mut blocked) = (false, Vec::new());
-            for table in &group {
-                let pass = purge_table(session, graph, table, deletions, report)?;
-                freed |= pass.purged > 0;
-                blocked.push((*table, pass.blocked));
+        State::Deleted | State::Purging => {
+            if hold::locked(session, &graph, &[id])?.contain(id) {
+                return Err(Failure::Held {
+                    deletion: id.to_string(),
+                });
             }
-            if report.is_full() || !freed || !graph.is_cycle(&group) {
-                report.note_blocked(&blocked);
-                break;
-            }
+            purge_rows::purge(session, &graph, &[id], &mut report)?;
         }
     }
-    Ok(())
-}
-
-/// One pass over the rows of one table.
-#[derive(Default)]
-struct Pass {
-    purged: i64,
-    blocked: i64,
-}
-
-fn purge_table(
-    session: &mut Session<'_, '_>,
-    graph: &Graph,
-    table: &Table,
-    deletions: &[Uuid],
-    report: &mut Report,
-) -> Outcome<Pass> {
-    let sql = format!(
-        "SELECT t.ctid FROM {} AS t
-         WHERE t.deletion_id = ANY ($1) AND t.deleted_at IS NOT NULL FOR UPDATE SKIP LOCKED",
-        table.rows()
-    );
-    let mut rows = session.cursor(table, &sql, &[deletions.to_vec().into()])?;
-    let mut pass = Pass::default();
-    while !report.is_full() {
-        let window = next_rows(&mut rows, WINDOW.min(report.left()))?;
-        if window.is_empty() {
-            break;
-        }
-        let seen = i64::try_from(window.len()).unwrap_or(WINDOW);
-        let purged = purge_rows(session, graph, table, window)?;
-        report.note_purged(table, purged);
-        pass.purged += purged;
-        pass.blocked += seen - purged;
-    }
-    Ok(pass)
-}
-
-fn next_rows(rows: &mut SpiCursor<'_>, count: i64) -> Outcome<Vec<pg_sys::ItemPointerData>> {
-    first_column(rows.fetch(count)?)
-}
-
-/// Deletes those of the rows that nothing refers to any more, and enters them in the registry.
-fn purge_rows(
-    session: &mut Session<'_, '_>,
-    graph: &Graph,
-    table: &Table,
-    rows: Vec<pg_sys::ItemPointerData>,
-) -> Outcome<i64> {
-    let sql = format!(
-        "WITH gone AS (
-             DELETE FROM {rows} AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY ($1){unreferred}
-             RETURNING t.deletion_id)
-         SELECT g.deletion_id, pg_catalog.count(*) FROM gone AS g GROUP BY g.deletion_id",
-        rows = table.rows(),
-        unreferred = unreferred(graph, table)?,
-    );
-    let mut deletions = Vec::new();
-    let mut counts = Vec::new();
-    for row in session.write(table, &sql, &[rows.into()])? {
-        if let (Some(deletion), Some(count)) = (row.get::<Uuid>(1)?, row.get::<i64>(2)?) {
-            deletions.push(deletion);
-            counts.push(count);
-        }
-    }
-    let total = counts.iter().sum();
-    if total > 0 {
-        enter(session, table, deletions, counts)?;
-    }
-    Ok(total)
-}
-
-/// The conditions that no row refers to `t`, live or deleted: a foreign key's CASCADE must have
-/// nothing to take along.
-fn unreferred(graph: &Graph, table: &Table) -> Outcome<String> {
-    graph
-        .references_to(table.oid)
-        .filter(|(reference, _)| !reference.on_delete.detaches())
-        .map(|(reference, child)| {
-            reference.check_readable(child, table)?;
-            let (rows, joins) = (child.rows(), reference.joins("c", "t"));
-            Ok(format!(
-                " AND NOT EXISTS (SELECT FROM {rows} AS c WHERE {joins})"
-            ))
-        })
-        .collect()
-}
-
-const ENTER: &str = include_str!("../sql/enter_purged.sql");
-
-/// Enters purged rows in the registry: their deletions can no longer be restored, and one with no
-/// row left is done.
-fn enter(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    deletions: Vec<Uuid>,
-    counts: Vec<i64>,
-) -> Outcome<()> {
-    session.registry(
-        ENTER,
-        &[deletions.clone().into(), counts.into(), table.oid.into()],
-    )?;
-    session.registry(
-        "UPDATE keepsake.deletion d
-         SET state = CASE WHEN r.left_over THEN 'purging' ELSE 'purged' END,
-             settled_at = CASE WHEN r.left_over THEN NULL ELSE now() END
-         FROM (SELECT deletion_id, bool_or(purged < row_count) AS left_over
-               FROM keepsake.deletion_table WHERE deletion_id = ANY ($1) GROUP BY deletion_id) AS r
-         WHERE d.id = r.deletion_id AND d.id = ANY ($1)",
-        &[deletions.into()],
-    )?;
-    Ok(())
+    Ok(report.into_json(None))
 }

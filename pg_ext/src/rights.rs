@@ -82,27 +82,60 @@ impl PinnedPath {
     }
 
     fn to(path: &CStr) -> Self {
-        // Our statements are many and short: compiling one costs more than running it.
-        let settings = [(c"search_path", path), (c"jit", c"off")];
-        // SAFETY: the GUC machinery's own way of a local setting (see `fmgr_security_definer`); it
-        // copies the values, and an abort unwinds the nest level by itself.
-        let nest_level = unsafe { pg_sys::NewGUCNestLevel() };
-        for (name, value) in settings {
-            // SAFETY: as above.
-            unsafe {
-                pg_sys::set_config_option(
-                    name.as_ptr(),
-                    value.as_ptr(),
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                    pg_sys::GucAction::GUC_ACTION_SAVE,
-                    true,
-                    0,
-                    false,
-                );
-            }
+        Self {
+            // Our statements are many and short: compiling one costs more than running it.
+            nest_level: set_locally(&[(c"search_path", path), (c"jit", c"off")]),
         }
-        Self { nest_level }
+    }
+}
+
+/// Has statements planned without scans of whole tables, until dropped: a batch that takes the first
+/// rows of many would read, each time, past those that earlier batches removed.
+#[derive(Debug)]
+pub struct IndexesOnly {
+    nest_level: c_int,
+}
+
+impl IndexesOnly {
+    /// From now on.
+    pub fn new() -> Self {
+        let off = c"off";
+        Self {
+            nest_level: set_locally(&[
+                (c"enable_seqscan", off),
+                (c"enable_bitmapscan", off),
+                (c"enable_sort", off),
+            ]),
+        }
+    }
+}
+
+impl Drop for IndexesOnly {
+    fn drop(&mut self) {
+        // SAFETY: as for `PinnedPath`.
+        unsafe { pg_sys::AtEOXact_GUC(true, self.nest_level) }
+    }
+}
+
+/// Opens a level of settings, to be closed by `AtEOXact_GUC`.
+fn set_locally(settings: &[(&CStr, &CStr)]) -> c_int {
+    // SAFETY: the GUC machinery's own way of a local setting (see `fmgr_security_definer`); it
+    // copies the values, and an abort unwinds the nest level by itself.
+    unsafe {
+        let nest_level = pg_sys::NewGUCNestLevel();
+        for (name, value) in settings {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+        nest_level
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int};
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{Spi, SpiClient, SpiCursor, SpiTupleTable};
-use pgrx::{FromDatum, IntoDatum, PgTrigger, Uuid, pg_sys};
+use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiCursor, SpiTupleTable};
+use pgrx::{FromDatum, IntoDatum, PgOid, PgTrigger, Uuid, pg_sys};
 
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
 use crate::output_format::ExactOutput;
-use crate::rights::{ActingAs, PinnedPath};
+use crate::rights::{ActingAs, IndexesOnly, PinnedPath};
 
 /// A connection to PostgreSQL's SPI for the length of one call.
 pub struct Session<'a, 'conn> {
@@ -22,7 +22,11 @@ pub struct Session<'a, 'conn> {
 /// The referring table (a transition table's columns are its own), the text, the arguments' types.
 type PlanKey = (pg_sys::Oid, CString, Vec<pg_sys::Oid>);
 
+/// The text of a statement and its arguments' types.
+type StatementKey = (String, Vec<pg_sys::Oid>);
+
 thread_local! {
+    static STATEMENTS: RefCell<HashMap<StatementKey, &'static OwnedPreparedStatement>> = RefCell::default();
     static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
 }
 
@@ -140,7 +144,7 @@ impl<'conn> Session<'_, 'conn> {
         Ok(!found.is_empty())
     }
 
-    /// Opens a cursor over rows of `table`, as its owner.
+    /// Opens a cursor over rows of `table`, as its owner. Its plan uses indexes alone, and is kept.
     pub fn cursor(
         &mut self,
         table: &Table,
@@ -149,10 +153,12 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<SpiCursor<'conn>> {
         let _rights = ActingAs::role(table.owner);
         let _path = PinnedPath::new();
-        Ok(self.client.try_open_cursor_mut(sql, args)?)
+        let _plan = IndexesOnly::new();
+        let statement = self.kept(sql, args)?;
+        Ok(self.client.try_open_cursor_mut(statement, args)?)
     }
 
-    /// Opens a cursor over the registry, as the extension's owner.
+    /// Opens a cursor over the registry, as the extension's owner; its plan as that of `cursor`.
     pub fn registry_cursor(
         &mut self,
         sql: &str,
@@ -160,7 +166,54 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<SpiCursor<'conn>> {
         let _rights = ActingAs::role(self.extension_owner()?);
         let _path = PinnedPath::new();
-        Ok(self.client.try_open_cursor_mut(sql, args)?)
+        let _plan = IndexesOnly::new();
+        let statement = self.kept(sql, args)?;
+        Ok(self.client.try_open_cursor_mut(statement, args)?)
+    }
+
+    /// As `registry`, with a plan that is kept: for what a batch does again and again.
+    pub fn registry_kept(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _rights = ActingAs::role(self.extension_owner()?);
+        let _path = PinnedPath::new();
+        let statement = self.kept(sql, args)?;
+        Ok(self.client.update(statement, None, args)?)
+    }
+
+    /// As `write`, with a plan that is kept.
+    pub fn write_kept(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _rights = ActingAs::role(table.owner);
+        let _path = PinnedPath::of(&table.name.schema);
+        let statement = self.kept(sql, args)?;
+        let _open = EngineWrite::to(table.oid);
+        Ok(self.client.update(statement, None, args)?)
+    }
+
+    /// The prepared form of a statement whose text the graph alone decides, so that there are few.
+    fn kept(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<&'static OwnedPreparedStatement> {
+        let types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+        let key = (sql.to_owned(), types);
+        if let Some(statement) = STATEMENTS.with_borrow(|known| known.get(&key).copied()) {
+            return Ok(statement);
+        }
+        let types: Vec<PgOid> = key.1.iter().map(|oid| PgOid::from(*oid)).collect();
+        // Kept as long as the backend: PostgreSQL plans it anew when what it reads has changed.
+        let statement: &'static OwnedPreparedStatement =
+            Box::leak(Box::new(self.client.prepare_mut(sql, &types)?.keep()));
+        STATEMENTS.with_borrow_mut(|known| known.insert(key, statement));
+        Ok(statement)
     }
 
     /// Writes to `table` as its owner, past the triggers that refuse anybody else. The table's own
@@ -246,6 +299,12 @@ impl<'conn> Session<'_, 'conn> {
         }
     }
 
+    /// The same for the registry, as the extension's owner.
+    pub fn registry_exists_now(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<bool> {
+        let owner = self.extension_owner()?;
+        self.exists_now((pg_sys::InvalidOid, owner), sql, args)
+    }
+
     /// Whether the transaction reads all its statements from one snapshot (REPEATABLE READ and
     /// SERIALIZABLE), so that it cannot see what others commit meanwhile.
     pub fn keeps_its_snapshot(&self) -> bool {
@@ -272,10 +331,12 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     fn extension_owner(&self) -> Outcome<pg_sys::Oid> {
-        let rows = self.catalog(
+        let _path = PinnedPath::new();
+        let statement = self.kept(
             "SELECT extowner FROM pg_extension WHERE extname = 'keepsake'",
             &[],
         )?;
+        let rows = self.client.select(statement, Some(1), &[])?;
         Ok(rows.first().get_one()?.unwrap_or(pg_sys::InvalidOid))
     }
 }

@@ -1,23 +1,26 @@
-//! Tables whose rows name objects in a bucket: when a row is gone for good, its key goes to the
-//! outbox in the same transaction.
+//! Tables whose rows name objects in a bucket: when a row is gone for good, or names another object,
+//! its key goes to the outbox in the same transaction. Several rows may name one object: what waits
+//! in the outbox is handed out for deletion only when no row names it ([`crate::object_rows`]), and
+//! is dropped when one does, which will hand it over again.
 
-use pgrx::PgRelation;
-use pgrx::PgTrigger;
+use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{PgRelation, PgTrigger, Uuid};
 
 use crate::catalog;
 use crate::error::{Failure, Outcome, raise_unless_ok, required};
 use crate::graph::Graph;
 use crate::guard::TriggerReturn;
 use crate::manage::{describe_managed, oid_of};
+use crate::object_rows::{self, Named};
 use crate::session::{Session, with_session};
-use crate::sql::Ident;
+use crate::sql::{Ident, join};
 use crate::triggers::{self, Trigger, any_differs};
 
-/// Binds `table` to the bucket: `key_column` (text, under a unique index) names the object of each
-/// row. `writable_until` names a timestamptz column that says until when a signed upload URL may
-/// still store the object. The key of a row never changes.
+/// Binds `table` to the bucket: `key_column` (text, first column of an index) names the object of
+/// each row. `writable_until` names a timestamptz column that says until when a signed upload URL may
+/// still store the object. The key of a deleted row never changes.
 ///
 /// # Errors
 /// 22023 when the columns do not fit; 55000 when the table is not managed; 42501 for anyone but
@@ -41,8 +44,9 @@ const FITS: &str = "
            $3 IS NULL OR (SELECT a.atttypid = 'timestamptz'::regtype FROM pg_attribute a
                           WHERE a.attrelid = $1 AND a.attname = $3 AND NOT a.attisdropped) AS until_fits,
            EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-                   WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1
-                     AND i.indpred IS NULL AND a.attname = $2) AS is_unique";
+                   JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
+                   WHERE i.indrelid = $1 AND i.indisvalid AND am.amname = 'btree'
+                     AND i.indpred IS NULL AND a.attname = $2) AS is_indexed";
 
 fn bind(
     session: &mut Session<'_, '_>,
@@ -56,10 +60,10 @@ fn bind(
         .first();
     let flag =
         |name: &str| -> Outcome<bool> { Ok(fits.get_by_name::<bool, _>(name)?.unwrap_or(false)) };
-    if !(flag("key_fits")? && flag("until_fits")? && flag("is_unique")?) {
+    if !(flag("key_fits")? && flag("until_fits")? && flag("is_indexed")?) {
         return Err(Failure::BadArgument {
             what: format!("{} cannot be bound by {key}", found.shown),
-            fix: "The key column must be text NOT NULL with a unique index over all rows; writable_until, if given, a timestamptz column.".into(),
+            fix: "The key column must be text NOT NULL, first in a btree index over all rows; writable_until, if given, a timestamptz column.".into(),
         });
     }
     session.registry(
@@ -78,14 +82,28 @@ fn bind(
         function: "enqueue_objects",
     };
     triggers::add_everywhere(session, table, gone)?;
+    let come = Trigger {
+        name: "keepsake_claim_objects",
+        event: "AFTER INSERT",
+        clause: "REFERENCING NEW TABLE AS keepsake_new FOR EACH STATEMENT",
+        function: "claim_objects",
+    };
+    triggers::add_everywhere(session, table, come)?;
     let moved = any_differs([&Ident(key.to_owned())]);
     let kept = Trigger {
         name: "keepsake_keep_key",
         event: "BEFORE UPDATE",
-        clause: &format!("FOR EACH ROW WHEN ({moved})"),
+        clause: &format!("FOR EACH ROW WHEN (OLD.deleted_at IS NOT NULL AND ({moved}))"),
         function: "refuse_new_key",
     };
-    triggers::add(session, &table.name, kept)
+    triggers::add(session, &table.name, kept)?;
+    let exchanged = Trigger {
+        name: "keepsake_new_object",
+        event: "AFTER UPDATE",
+        clause: &format!("FOR EACH ROW WHEN ({moved})"),
+        function: "exchange_object",
+    };
+    triggers::add(session, &table.name, exchanged)
 }
 
 /// AFTER DELETE on a bound table: the objects of the rows that went, into the outbox.
@@ -93,54 +111,271 @@ fn bind(
 fn enqueue_objects<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     raise_unless_ok(with_session(|session| {
         session.register_transition_tables(trigger)?;
-        enqueue(session, trigger.relid().unwrap_or(pg_sys::InvalidOid))
+        enqueue(session, trigger)
     }));
     Ok(None)
 }
 
-/// BEFORE UPDATE of the key column: the object of a row is the same for ever.
+/// BEFORE UPDATE of a deleted row's key: it is restored as it was.
 #[pg_trigger]
 fn refuse_new_key<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     raise_unless_ok::<()>(Err(Failure::BadArgument {
-        what: format!("the object key of a row of {} cannot change", trigger.table_name().unwrap_or_default()),
-        fix: "Its bytes would be orphaned. Add a new row for a new object and soft-delete the old one.".into(),
+        what: format!(
+            "the object key of a deleted row of {} cannot change",
+            trigger.table_name().unwrap_or_default()
+        ),
+        fix: "Restore the row first.".into(),
     }));
     Ok(None)
 }
 
-/// The keys are read as the table's owner, and only their values go on: a column's type, and so a
-/// cast of it, is its owner's to change.
-fn enqueue(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
-    let bound = session
-        .catalog(
-            "SELECT key_column::text, writable_until::text FROM keepsake.bound_storage WHERE relation = $1",
-            &[oid.into()],
-        )?
-        .first();
-    if bound.is_empty() {
+/// AFTER INSERT: the objects that the new rows name are not to be deleted.
+#[pg_trigger]
+fn claim_objects<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(with_session(|session| {
+        session.register_transition_tables(trigger)?;
+        let Some(bound) = Bound::of(session, trigger)? else {
+            return Ok(());
+        };
+        let keys = bound.read(session, "keepsake_new", &[])?.0;
+        claim(session, keys)
+    }));
+    Ok(None)
+}
+
+/// AFTER UPDATE of the key: the row hands over its old object and claims the new one.
+#[pg_trigger]
+fn exchange_object<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+    raise_unless_ok(with_session(|session| {
+        let Some(bound) = Bound::of(session, trigger)? else {
+            return Ok(());
+        };
+        let data = trigger.trigger_data();
+        let (old, until) = bound.of_tuple(session, trigger, data.tg_trigtuple)?;
+        hand_over(session, bound.relation, old, until)?;
+        let (new, _) = bound.of_tuple(session, trigger, data.tg_newtuple)?;
+        claim(session, new)
+    }));
+    Ok(None)
+}
+
+fn enqueue(session: &mut Session<'_, '_>, trigger: &PgTrigger<'_>) -> Outcome<()> {
+    let Some(bound) = Bound::of(session, trigger)? else {
         return Ok(());
+    };
+    let (keys, until) = bound.read(session, "keepsake_old", &[])?;
+    hand_over(session, bound.relation, keys, until)
+}
+
+/// The keys of some rows, and until when each may still be stored.
+type Keys = Vec<Option<String>>;
+type Until = Vec<Option<TimestampWithTimeZone>>;
+
+/// A bound table and its columns.
+struct Bound {
+    relation: pg_sys::Oid,
+    key: String,
+    until: Option<String>,
+}
+
+impl Bound {
+    fn of(session: &mut Session<'_, '_>, trigger: &PgTrigger<'_>) -> Outcome<Option<Self>> {
+        let relation = trigger.relid().unwrap_or(pg_sys::InvalidOid);
+        let graph = Graph::current(session)?;
+        let relation = graph
+            .table_or_root(relation)
+            .map_or(relation, |table| table.oid);
+        let mut rows = session.registry_kept(
+            "SELECT key_column::text, writable_until::text FROM keepsake.bound_storage WHERE relation = $1",
+            &[relation.into()],
+        )?;
+        let Some(row) = rows.next() else {
+            return Ok(None);
+        };
+        Ok(row.get(1)?.map(|key| Self {
+            relation,
+            key,
+            until: row.get(2).unwrap_or_default(),
+        }))
     }
-    let (key, until) = (bound.get::<String>(1)?, bound.get::<String>(2)?);
-    let Some(key) = key else { return Ok(()) };
-    let until = until.map_or_else(
-        || "NULL".to_owned(),
-        |column| format!("o.{}", Ident(column)),
-    );
-    let graph = Graph::current(session)?;
-    let table = graph.managed(session, oid)?;
-    let sql = format!(
-        "SELECT array_agg(o.{key}::text), array_agg({until}::timestamptz) FROM keepsake_old AS o",
-        key = Ident(key),
-    );
-    let gone = session.as_owner(table, &sql, &[])?.first();
-    let keys: Option<Vec<Option<String>>> = gone.get(1)?;
-    let until: Option<Vec<Option<TimestampWithTimeZone>>> = gone.get(2)?;
-    session.registry(
+
+    /// The keys are read as the table's owner, and only their values go on: a column's type, and so a
+    /// cast of it, is its owner's to change.
+    fn read(
+        &self,
+        session: &mut Session<'_, '_>,
+        source: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<(Keys, Until)> {
+        let graph = Graph::current(session)?;
+        let table = graph.managed(session, self.relation)?;
+        let until = self.until.as_ref().map_or_else(
+            || "NULL".to_owned(),
+            |column| format!("o.{}", Ident(column.clone())),
+        );
+        let sql = format!(
+            "SELECT array_agg(o.{key}::text), array_agg({until}::timestamptz) FROM {source} AS o",
+            key = Ident(self.key.clone()),
+        );
+        let rows = session.as_owner(table, &sql, args)?.first();
+        Ok((
+            rows.get(1)?.unwrap_or_default(),
+            rows.get(2)?.unwrap_or_default(),
+        ))
+    }
+
+    fn of_tuple(
+        &self,
+        session: &mut Session<'_, '_>,
+        trigger: &PgTrigger<'_>,
+        tuple: pg_sys::HeapTuple,
+    ) -> Outcome<(Keys, Until)> {
+        let mut columns = vec![self.key.clone()];
+        columns.extend(self.until.clone());
+        let (mut named, mut args) = (Vec::new(), Vec::new());
+        for column in columns {
+            args.push(value_of(trigger, tuple, &column)?);
+            named.push(format!("${} AS {}", args.len(), Ident(column)));
+        }
+        self.read(session, &format!("(SELECT {})", join(named, ", ")), &args)
+    }
+}
+
+fn value_of(
+    trigger: &PgTrigger<'_>,
+    tuple: pg_sys::HeapTuple,
+    column: &str,
+) -> Outcome<DatumWithOid<'static>> {
+    let name = std::ffi::CString::new(column).map_err(|_| Failure::BadArgument {
+        what: "a name holds a NUL".into(),
+        fix: "Rename it.".into(),
+    })?;
+    // SAFETY: the tuple is one of the trigger's, of tg_relation, whose descriptor describes it; the
+    // datum points into it, which outlives the trigger's call.
+    unsafe {
+        let descriptor = (*trigger.trigger_data().tg_relation).rd_att;
+        let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
+        let type_oid = pg_sys::SPI_gettypeid(descriptor, number);
+        let mut is_null = false;
+        let datum = pg_sys::SPI_getbinval(tuple, descriptor, number, &raw mut is_null);
+        Ok(if is_null {
+            DatumWithOid::null_oid(type_oid)
+        } else {
+            DatumWithOid::new(datum, type_oid)
+        })
+    }
+}
+
+/// Puts the objects into the outbox; one that waits there already starts anew.
+fn hand_over(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    keys: Keys,
+    until: Until,
+) -> Outcome<()> {
+    session.registry_kept(
         "INSERT INTO keepsake.outbox (object_key, relation, writable_until)
-         SELECT o.key, $1, CASE WHEN o.until > now() THEN o.until END
-         FROM unnest($2, $3) AS o (key, until) WHERE o.key IS NOT NULL
-         ON CONFLICT (object_key) DO NOTHING",
-        &[oid.into(), keys.into(), until.into()],
+         SELECT o.key, $1, max(o.until) FILTER (WHERE o.until > now())
+         FROM unnest($2, $3) AS o (key, until) WHERE o.key IS NOT NULL GROUP BY o.key ORDER BY o.key
+         ON CONFLICT (object_key) DO UPDATE
+         SET relation = excluded.relation, enqueued_at = now(), next_attempt_at = now(), attempts = 0,
+             last_error = NULL, dead_at = NULL,
+             writable_until = greatest(outbox.writable_until, excluded.writable_until)",
+        &[relation.into(), keys.into(), until.into()],
     )?;
     Ok(())
+}
+
+/// Takes the objects out of the outbox, since a row of this transaction names them now. One that is
+/// leased is being deleted from the bucket. The second look is at what is committed by now.
+fn claim(session: &mut Session<'_, '_>, keys: Keys) -> Outcome<()> {
+    session.registry_kept(
+        "DELETE FROM keepsake.outbox
+         WHERE object_key = ANY ($1) AND (leased_until > now()) IS NOT TRUE",
+        &[keys.clone().into()],
+    )?;
+    let leased = session.registry_exists_now(
+        "SELECT 1 FROM keepsake.outbox WHERE object_key = ANY ($1)",
+        &[keys.into()],
+    )?;
+    if leased {
+        return Err(Failure::ObjectInUse);
+    }
+    Ok(())
+}
+
+/// Hands out up to `max_objects` due objects for `lease_for`; nobody else gets them until then, and
+/// no row names them.
+///
+/// # Errors
+/// 55000 when a bound table has lost the index over its keys.
+#[pg_extern]
+fn lease_objects(
+    max_objects: i32,
+    lease_for: Interval,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(lease, Uuid),
+            name!(id, i64),
+            name!(object_key, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(with_session(|session| {
+        let mut leased = Vec::new();
+        let lease = Uuid::from_bytes(uuid::Uuid::new_v4().into_bytes());
+        loop {
+            let left = i64::from(max_objects) - i64::try_from(leased.len()).unwrap_or(i64::MAX);
+            if left <= 0 || !lease_some(session, lease, left, lease_for, &mut leased)? {
+                return Ok::<_, Failure>(leased);
+            }
+        }
+    })?))
+}
+
+const LEASE: &str = include_str!("../sql/lease_objects.sql");
+
+/// Leases up to `count` due objects and gives back those that a row names. False when none are due.
+fn lease_some(
+    session: &mut Session<'_, '_>,
+    lease: Uuid,
+    count: i64,
+    lease_for: Interval,
+    leased: &mut Vec<(Uuid, i64, String)>,
+) -> Outcome<bool> {
+    let due: Vec<(i64, String)> = session
+        .registry_kept(LEASE, &[lease.into(), count.into(), lease_for.into()])?
+        .filter_map(|row| {
+            let read = || -> Outcome<_> { Ok(row.get(1)?.zip(row.get(2)?)) };
+            read().transpose()
+        })
+        .collect::<Outcome<_>>()?;
+    // Only now that they are leased: see `object_rows`.
+    let indexes = object_rows::indexes(session)?;
+    let (mut named, mut unclear) = (Vec::new(), Vec::new());
+    let any = !due.is_empty();
+    for (id, key) in due {
+        match object_rows::find(&indexes, &key) {
+            Named::No => leased.push((lease, id, key)),
+            Named::Yes => named.push(id),
+            Named::Perhaps => unclear.push(id),
+        }
+    }
+    if !named.is_empty() {
+        session.registry_kept(
+            "DELETE FROM keepsake.outbox WHERE id = ANY ($1)",
+            &[named.into()],
+        )?;
+    }
+    if !unclear.is_empty() {
+        session.registry_kept(
+            "UPDATE keepsake.outbox SET lease = NULL, leased_until = NULL, next_attempt_at = now() + interval '1 second'
+             WHERE id = ANY ($1)",
+            &[unclear.into()],
+        )?;
+    }
+    Ok(any)
 }

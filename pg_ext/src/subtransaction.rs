@@ -89,7 +89,11 @@ fn caught(
         _ => {
             // Left open, it would be what an EXCEPTION block further out rolls back in place of its own.
             savepoint.roll_back();
-            error.rethrow()
+            match error {
+                // PostgreSQL's own record of it went with the subtransaction: it is raised anew.
+                CaughtError::PostgresError(report) => CaughtError::ErrorReport(report).rethrow(),
+                other => other.rethrow(),
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ async fn the_database_dies_and_comes_back() -> Result<()> {
     api.restore(&post_path).await?.json_if(200)?;
     api.delete(&post_path).await?.expect(204)?;
     let mut database = stack.postgres.connect().await?;
-    sqlx::query("UPDATE keepsake.deletion SET deleted_at = deleted_at - interval '31 days' WHERE tenant = $1")
+    sqlx::query("UPDATE keepsake.deletion SET expires_at = expires_at - interval '31 days' WHERE tenant = $1")
         .bind(&name)
         .execute(&mut database)
         .await?;

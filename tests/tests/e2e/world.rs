@@ -176,7 +176,7 @@ impl<'a> Tenant<'a> {
     /// Lets the retention of everything this tenant has deleted run out.
     pub async fn let_retention_run_out(&self) -> Result<()> {
         let mut database = self.database().await?;
-        let sql = "UPDATE keepsake.deletion SET deleted_at = deleted_at - interval '31 days' WHERE tenant = $1";
+        let sql = "UPDATE keepsake.deletion SET expires_at = expires_at - interval '31 days' WHERE tenant = $1";
         let aged = sqlx::query(sql)
             .bind(&self.name)
             .execute(&mut database)

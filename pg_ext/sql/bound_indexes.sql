@@ -1,0 +1,9 @@
+-- For each table $1 an index by which to find rows by its column $2, over all rows.
+SELECT r.relid,
+       (SELECT min(i.indexrelid::oid::bigint)::oid FROM pg_index i
+        JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+        WHERE i.indrelid = r.relid AND i.indisvalid AND i.indisready AND i.indpred IS NULL
+          AND am.amname = 'btree' AND a.attname = r.key_column),
+       r.relid::regclass::text
+FROM unnest($1, $2) AS r (relid, key_column)

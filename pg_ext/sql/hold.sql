@@ -1,0 +1,22 @@
+-- Legal holds: while one is active, nothing that it covers is purged.
+CREATE TABLE keepsake.hold (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- What is held: a row, a deletion, or all deletions of a tenant.
+    relation    regclass,
+    row_key     jsonb,
+    deletion_id uuid,
+    tenant      text,
+    reason      text NOT NULL,
+    actor       text NOT NULL,
+    held_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    released_by text,
+    released_at timestamptz,
+    CHECK (num_nonnulls(row_key, deletion_id, tenant) = 1 AND (relation IS NULL) = (row_key IS NULL))
+);
+CREATE UNIQUE INDEX hold_of_row ON keepsake.hold (relation, row_key) WHERE released_at IS NULL AND row_key IS NOT NULL;
+CREATE UNIQUE INDEX hold_of_deletion ON keepsake.hold (deletion_id) WHERE released_at IS NULL AND deletion_id IS NOT NULL;
+CREATE UNIQUE INDEX hold_of_tenant ON keepsake.hold (tenant) WHERE released_at IS NULL AND tenant IS NOT NULL;
+COMMENT ON TABLE keepsake.hold IS
+    'Legal holds, active until released_at is set; they stay here as a record of who held what, when and why.';
+SELECT pg_catalog.pg_extension_config_dump('keepsake.hold', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.hold_id_seq', '');

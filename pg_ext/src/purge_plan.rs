@@ -1,0 +1,179 @@
+//! The dry run of a purge: what would go, and why the rest would not.
+
+use std::collections::HashMap;
+
+use pgrx::Uuid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::error::Outcome;
+use crate::graph::{Graph, Table};
+use crate::hold;
+use crate::session::{Session, with_session};
+
+/// What a purge at `as_of` (now, unless given) would do, for each table: how many rows would go
+/// (`outcome` is `purge`), and how many would stay and why: `not_expired`, `held`, `failed_before`
+/// (within the last hour), `referred_to`. Changes nothing and locks nothing.
+#[pg_extern]
+fn purge_plan(
+    as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(table_name, String),
+            name!(outcome, String),
+            name!(rows, i64),
+        ),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(with_session(|session| {
+        plan(session, as_of)
+    })?))
+}
+
+type Line = (String, String, i64);
+
+const CLASSES: &str = "
+    SELECT d.id,
+           CASE WHEN (d.expires_at <= coalesce($1, now()) AND d.expires_at < 'infinity') IS NOT TRUE THEN 'not_expired'
+                WHEN (d.purge_failed_at <= coalesce($1, now()) - interval '1 hour') IS FALSE THEN 'failed_before'
+                ELSE 'purge' END
+    FROM keepsake.deletion d
+    WHERE d.state IN ('deleted', 'purging')";
+
+const COUNTS: &str = "
+    SELECT t.relation::oid, g.outcome, sum(t.row_count - t.purged)::bigint
+    FROM unnest($1, $2) AS g (id, outcome)
+    JOIN keepsake.deletion_table t ON t.deletion_id = g.id AND t.purged < t.row_count
+    GROUP BY 1, 2";
+
+fn plan(session: &mut Session<'_, '_>, as_of: Option<TimestampWithTimeZone>) -> Outcome<Vec<Line>> {
+    let graph = Graph::current(session)?;
+    let (mut ids, mut outcomes) = (Vec::new(), Vec::new());
+    for row in session.registry(CLASSES, &[as_of.into()])? {
+        if let (Some(id), Some(outcome)) = (row.get::<Uuid>(1)?, row.get::<String>(2)?) {
+            ids.push(id);
+            outcomes.push(outcome);
+        }
+    }
+    let holds = hold::find(session, &graph, &ids)?;
+    for (id, outcome) in ids.iter().zip(&mut outcomes) {
+        if outcome != "not_expired" && holds.contain(*id) {
+            *outcome = "held".into();
+        }
+    }
+    let going: Vec<Uuid> = ids
+        .iter()
+        .zip(&outcomes)
+        .filter_map(|(id, outcome)| (outcome == "purge").then_some(*id))
+        .collect();
+    let blocked = blocked(session, &graph, &going)?;
+    let mut lines = Vec::new();
+    for row in session.registry(COUNTS, &[ids.into(), outcomes.into()])? {
+        let (Some(table), Some(outcome), Some(rows)) = (
+            row.get::<pg_sys::Oid>(1)?,
+            row.get::<String>(2)?,
+            row.get::<i64>(3)?,
+        ) else {
+            continue;
+        };
+        let Some(table) = graph.table(table) else {
+            continue;
+        };
+        let stay = match outcome.as_str() {
+            "purge" => blocked.get(&table.oid).map_or(0, |rows| rows.0.len()),
+            _ => 0,
+        };
+        let stay = i64::try_from(stay).unwrap_or(rows);
+        lines.push((table.shown.clone(), outcome, rows - stay));
+        lines.push((table.shown.clone(), "referred_to".into(), stay));
+    }
+    lines.retain(|(_, _, rows)| *rows > 0);
+    lines.sort();
+    Ok(lines)
+}
+
+/// Rows that would stay: their tables' OIDs and their addresses, two arrays side by side.
+type Rows = (Vec<pg_sys::Oid>, Vec<pg_sys::ItemPointerData>);
+
+/// The rows of these deletions to which a row refers that would stay itself.
+fn blocked(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    going: &[Uuid],
+) -> Outcome<HashMap<pg_sys::Oid, Rows>> {
+    let mut blocked: HashMap<pg_sys::Oid, Rows> = HashMap::new();
+    for group in graph.groups_children_first() {
+        loop {
+            let mut grew = false;
+            for table in group.iter().filter(|table| table.managed) {
+                let known = blocked.get(&table.oid).map_or(0, |rows| rows.0.len());
+                let found = blocked_of(session, graph, table, going, &blocked)?;
+                grew |= found.0.len() > known;
+                blocked.insert(table.oid, found);
+            }
+            if !grew || !graph.is_cycle(&group) {
+                break;
+            }
+        }
+    }
+    Ok(blocked)
+}
+
+fn blocked_of(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    going: &[Uuid],
+    blocked: &HashMap<pg_sys::Oid, Rows>,
+) -> Outcome<Rows> {
+    let mut rows = Rows::default();
+    for (reference, child) in graph.references_to(table.oid) {
+        if reference.on_delete.detaches() {
+            continue;
+        }
+        reference.check_readable(child, table)?;
+        let stays = if child.managed {
+            "(c.deletion_id IS NULL OR c.deletion_id <> ALL ($1)
+              OR EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS h (relation, row)
+                         WHERE h.row OPERATOR(pg_catalog.=) c.ctid AND h.relation OPERATOR(pg_catalog.=) c.tableoid))"
+        } else {
+            "($2 IS NOT NULL AND $3 IS NOT NULL)"
+        };
+        let sql = format!(
+            "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id = ANY ($1)
+             AND EXISTS (SELECT FROM {} AS c WHERE {} AND {stays})",
+            table.rows(),
+            child.rows(),
+            reference.joins("c", "t"),
+        );
+        let (relations, tids) = blocked.get(&child.oid).cloned().unwrap_or_default();
+        for row in session.as_owner(
+            table,
+            &sql,
+            &[going.to_vec().into(), relations.into(), tids.into()],
+        )? {
+            if let (Some(relation), Some(tid)) = (row.get(1)?, row.get(2)?) {
+                rows.0.push(relation);
+                rows.1.push(tid);
+            }
+        }
+    }
+    distinct(session, rows)
+}
+
+/// Each row once, however many references lead to it.
+fn distinct(session: &mut Session<'_, '_>, rows: Rows) -> Outcome<Rows> {
+    let (relations, tids) = rows;
+    let found = session.registry_kept(
+        "SELECT array_agg(h.relation), array_agg(h.row) FROM (
+             SELECT DISTINCT h.relation, h.row FROM ROWS FROM (unnest($1), unnest($2)) AS h (relation, row)) AS h",
+        &[relations.into(), tids.into()],
+    )?.first();
+    Ok((
+        found.get(1)?.unwrap_or_default(),
+        found.get(2)?.unwrap_or_default(),
+    ))
+}
