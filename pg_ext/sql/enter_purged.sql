@@ -1,12 +1,14 @@
 -- Enters purged rows in the registry: $1 deletions, $2 tables, $3 how many rows.
--- A deletion with no row left is done; the others can no longer be restored either.
+-- A deletion with no row left is done; the others can no longer be restored either, nor what let go of them.
 WITH gone AS MATERIALIZED (
     SELECT g.deletion_id, g.relation, g.rows FROM unnest($1, $2, $3) AS g (deletion_id, relation, rows)),
 entered AS (
     UPDATE keepsake.deletion_table d
     SET purged = d.purged + g.rows
     FROM gone g WHERE d.deletion_id = g.deletion_id AND d.relation = g.relation
-    RETURNING 1)
+    RETURNING 1),
+forgotten AS (
+    DELETE FROM keepsake.detached WHERE deletion_id = ANY ($1))
 UPDATE keepsake.deletion d
 SET state = CASE WHEN r.left_over THEN 'purging' ELSE 'purged' END,
     settled_at = CASE WHEN r.left_over THEN NULL ELSE now() END,

@@ -34,6 +34,7 @@ mod policy;
 mod presign;
 mod purge;
 mod purge_plan;
+mod purge_rings;
 mod purge_rows;
 mod reference;
 mod reference_override;

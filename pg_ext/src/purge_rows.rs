@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
+use crate::purge_rings::{self, Gone};
 use crate::session::Session;
 
 /// Rows that are locked and deleted by one pair of statements.
@@ -92,9 +93,6 @@ impl Report {
     }
 }
 
-/// How many rows are gone, of which deletion and table.
-type Gone = HashMap<([u8; 16], pg_sys::Oid), i64>;
-
 /// Purges rows of these deletions, enters them in the registry, and puts off those deletions of
 /// which rows had to stay. A group of tables that refer to each other is gone over as long as that
 /// frees further rows.
@@ -115,7 +113,15 @@ pub fn purge(
                 ));
             }
             let freed = passes.iter().any(|(_, pass)| pass.purged > 0);
-            if freed && graph.is_cycle(&group) && !report.is_full() {
+            let blocked = passes.iter().any(|(_, pass)| pass.blocked > 0);
+            let again = graph.is_cycle(&group) && !report.is_full();
+            if again && freed {
+                continue;
+            }
+            if again
+                && blocked
+                && purge_ring(session, graph, &group, deletions, report, &mut gone)?
+            {
                 continue;
             }
             // What was only not reached, or may be free by now, is not blocked.
@@ -139,6 +145,25 @@ pub fn purge(
     }
     enter(session, gone)?;
     deletion::put_off(session, stuck.into_iter().map(Uuid::from_bytes).collect())
+}
+
+/// Purges rows that only refer to each other; whether there were any.
+fn purge_ring(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    group: &[&Table],
+    deletions: &[Uuid],
+    report: &mut Report,
+    gone: &mut Gone,
+) -> Outcome<bool> {
+    let ring = purge_rings::purge(session, graph, group, deletions)?;
+    for ((deletion, oid), rows) in &ring {
+        *gone.entry((*deletion, *oid)).or_insert(0) += rows;
+        if let Some(table) = graph.table(*oid) {
+            report.note_purged(table, *rows);
+        }
+    }
+    Ok(!ring.is_empty())
 }
 
 /// One pass over the rows of one table.

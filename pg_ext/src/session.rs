@@ -230,6 +230,22 @@ impl<'conn> Session<'_, 'conn> {
         self.execute(sql, args)
     }
 
+    /// Writes to several tables in one statement, as the owner of the first.
+    pub fn write_to_all(
+        &mut self,
+        tables: &[&Table],
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let Some(first) = tables.first() else {
+            return self.execute(sql, args);
+        };
+        let _rights = ActingAs::role(first.owner);
+        let _path = PinnedPath::of(&first.name.schema);
+        let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
+        self.execute(sql, args)
+    }
+
     /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows
     /// on in windows, so that however many there are they are not in memory at once.
     pub fn write_in_windows(
