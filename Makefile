@@ -68,6 +68,7 @@ bench: setup ## what signing and the extension cost, as ratios side by side
 	@$(env) cargo bench --locked --quiet --package keepsake-shared --bench presign
 	@echo "==> Benchmarks: the extension"
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
+	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench purge
 
 .PHONY: test-shared
 test-shared: setup ## the rules: units, published vectors, properties

@@ -118,9 +118,7 @@ pub fn purge(
             if again && freed {
                 continue;
             }
-            if again
-                && blocked
-                && purge_ring(session, graph, &group, deletions, report, &mut gone)?
+            if again && blocked && purge_ring(session, graph, &group, deletions, report, &mut gone)?
             {
                 continue;
             }
