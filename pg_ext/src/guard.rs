@@ -7,6 +7,7 @@ use pgrx::{PgTrigger, pg_sys};
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
 use crate::graph::{Graph, Kind, Reference, Table};
+use crate::hold;
 use crate::session::{Session, with_session};
 use crate::sql::join;
 
@@ -28,10 +29,20 @@ fn refuse_marked<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     Ok(trigger.new())
 }
 
-/// BEFORE UPDATE of the key of a deleted row, which is how its deletion knows it.
+/// BEFORE UPDATE of a row's key, by which its deletion and its holds know it: refused while it is
+/// deleted or held.
 #[pg_trigger]
 fn keep_key<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(only_the_engine(trigger));
+    raise_unless_ok(with_session(|session| {
+        let graph = Graph::current(session)?;
+        let Some(table) = graph.table_or_root(relation(trigger)?) else {
+            return Ok(());
+        };
+        if is_deleted(trigger) {
+            only_the_engine(trigger)?;
+        }
+        hold::refuse_if_held(session, table, trigger)
+    }));
     Ok(trigger.new())
 }
 
@@ -80,6 +91,20 @@ pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outc
     source.map_or(Ok(()), |source| {
         check_references(session, child, &source, &[])
     })
+}
+
+/// Whether the row of a trigger is deleted before it fires.
+pub fn is_deleted(trigger: &PgTrigger<'_>) -> bool {
+    let data = trigger.trigger_data();
+    // SAFETY: in a BEFORE row trigger of an UPDATE or DELETE the tuple is valid and described by the
+    // relation's descriptor.
+    unsafe {
+        let descriptor = (*data.tg_relation).rd_att;
+        let column = pg_sys::SPI_fnumber(descriptor, c"deletion_id".as_ptr());
+        let mut is_null = true;
+        pg_sys::SPI_getbinval(data.tg_trigtuple, descriptor, column, &raw mut is_null);
+        !is_null
+    }
 }
 
 fn only_the_engine(trigger: &PgTrigger<'_>) -> Outcome<()> {

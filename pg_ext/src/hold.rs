@@ -13,14 +13,12 @@ use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, PgRelation, PgTrigger, Uuid};
 
 use crate::deletion::{self, Deletion, State};
-use crate::error::{Failure, Outcome, raise_unless_ok, required};
+use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
-use crate::guard::TriggerReturn;
 use crate::manage::oid_of;
 use crate::root_row::{self, Key, RootRow, key_from_any};
 use crate::session::{Session, first_column, with_session};
 use crate::sql::{Literal, join};
-use crate::triggers::{self, Trigger, any_differs};
 
 /// Holds the row of `table` with this key, live or deleted: no deletion that it is in, now or later,
 /// is purged. Its key cannot change meanwhile. Returns the hold's id; a row that is held already
@@ -366,32 +364,6 @@ fn refuse_unseen(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<(
     } else {
         Ok(())
     }
-}
-
-/// Makes the trigger by which a held row keeps its key: the hold knows the row by it.
-pub fn add_key_guard(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
-    let key_moved = any_differs(table.key.iter().map(|column| &column.name));
-    let guard = Trigger {
-        name: "keepsake_keep_held_key",
-        event: "BEFORE UPDATE",
-        clause: &format!("FOR EACH ROW WHEN ({key_moved})"),
-        function: "refuse_held_key",
-    };
-    triggers::add(session, &table.name, guard)
-}
-
-/// BEFORE UPDATE of a row's key: refused while the row is held.
-#[pg_trigger]
-fn refuse_held_key<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(with_session(|session| {
-        let relation = trigger.relid().unwrap_or(pg_sys::InvalidOid);
-        let graph = Graph::current(session)?;
-        match graph.table_or_root(relation) {
-            Some(table) => refuse_if_held(session, table, trigger),
-            None => Ok(()),
-        }
-    }));
-    Ok(trigger.new())
 }
 
 /// Refuses what would take a held row out of its hold: the row of a BEFORE row trigger.

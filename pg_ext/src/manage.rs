@@ -9,7 +9,6 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
-use crate::hold;
 use crate::policy::OnPlainDelete;
 use crate::retention;
 use crate::session::{Session, with_session};
@@ -82,7 +81,6 @@ fn take_on(
     refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
     triggers::guard_state(session, table, policy)?;
-    hold::add_key_guard(session, table)?;
     triggers::guard_references(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
         triggers::guard_references(session, &graph, child)?;

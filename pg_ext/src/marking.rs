@@ -17,7 +17,7 @@ use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
 use crate::executor::{self, Write};
 use crate::graph::{Graph, Table};
-use crate::guard::{TriggerReturn, relation};
+use crate::guard::{TriggerReturn, is_deleted, relation};
 use crate::hold;
 use crate::policy::OnPlainDelete;
 use crate::rights;
@@ -324,17 +324,10 @@ fn plain_delete(table: &Table) -> Failure {
 
 /// Where the row of a DELETE trigger is, and whether it is deleted already.
 fn old_row(trigger: &PgTrigger<'_>) -> (RowAddress, bool) {
-    let data = trigger.trigger_data();
-    // SAFETY: in a BEFORE DELETE row trigger the tuple is valid and described by the relation's
-    // descriptor.
-    unsafe {
-        let tuple = data.tg_trigtuple;
-        let descriptor = (*data.tg_relation).rd_att;
-        let column = pg_sys::SPI_fnumber(descriptor, c"deletion_id".as_ptr());
-        let mut is_null = false;
-        pg_sys::SPI_getbinval(tuple, descriptor, column, &raw mut is_null);
-        (((*tuple).t_tableOid, (*tuple).t_self), !is_null)
-    }
+    let tuple = trigger.trigger_data().tg_trigtuple;
+    // SAFETY: in a BEFORE DELETE row trigger the tuple is valid.
+    let address = unsafe { ((*tuple).t_tableOid, (*tuple).t_self) };
+    (address, is_deleted(trigger))
 }
 
 /// Whether the row is deleted here because an UPDATE inserts it into another partition.

@@ -33,7 +33,7 @@ pub fn guard_state(
     table: &Table,
     policy: OnPlainDelete,
 ) -> Outcome<()> {
-    // The key of a deleted row is how its deletion knows it.
+    // By its key a row is known to its deletion and to holds.
     let key_moved = any_differs(table.key.iter().map(|column| &column.name));
     let marks_moved = any_differs(&["deleted_at", "deletion_id"].map(|name| Ident(name.into())));
     for other in OnPlainDelete::ALL.iter().filter(|other| **other != policy) {
@@ -59,9 +59,9 @@ pub fn guard_state(
             function: "protect_state",
         },
         Trigger {
-            name: "keepsake_keep_deleted_key",
+            name: "keepsake_keep_row_key",
             event: "BEFORE UPDATE",
-            clause: &format!("FOR EACH ROW WHEN (OLD.deletion_id IS NOT NULL AND ({key_moved}))"),
+            clause: &format!("FOR EACH ROW WHEN ({key_moved})"),
             function: "keep_key",
         },
     ];
