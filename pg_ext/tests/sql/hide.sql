@@ -197,8 +197,8 @@ CREATE TABLE review (id int PRIMARY KEY, track_id int REFERENCES track ON DELETE
 SELECT keepsake.manage('review');
 GRANT SELECT ON track TO regress_hide_nobody;
 RESET ROLE;
+GRANT regress_hide_nobody TO regress_hide_owner;
 ALTER TABLE review OWNER TO regress_hide_nobody;
-GRANT ALL ON review TO regress_hide_owner;
 SET ROLE regress_hide_owner;
 SELECT keepsake.hide_deleted('track', 'policy');
 SELECT keepsake.hide_deleted('track', 'view');
