@@ -114,6 +114,7 @@ BEGIN
     DELETE FROM keepsake.declared_reference WHERE child::oid = ANY (dropped) OR parent::oid = ANY (dropped);
     DELETE FROM keepsake.reference_override WHERE child::oid = ANY (dropped);
     DELETE FROM keepsake.bound_storage WHERE relation::oid = ANY (dropped);
+    DELETE FROM keepsake.hidden_reads WHERE relation::oid = ANY (dropped) OR view::oid = ANY (dropped);
     DELETE FROM keepsake.hold WHERE relation::oid = ANY (dropped);
 END
 $$;

@@ -158,6 +158,7 @@ fn note_seen(
         table.rows(),
         is_among(rows, "t")
     );
+    let _hidden = crate::hide::IncludingDeleted::new();
     for row in session.as_caller(&sql, &[])? {
         if let Some(row) = RowId::read(&row, 1)? {
             seen.insert(table.oid, row);

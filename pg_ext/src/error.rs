@@ -16,6 +16,12 @@ pub enum Failure {
         why: String,
         fix: String,
     },
+    /// `hide_deleted` cannot hide this table's deleted rows as asked.
+    CannotHide {
+        table: String,
+        why: String,
+        fix: String,
+    },
     /// The caller does not own the table.
     NotOwner { table: String },
     /// The table still holds soft-deleted rows.
@@ -103,6 +109,12 @@ impl Failure {
             Self::CannotManage { table, why, fix } => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, format!("{table} cannot be kept safe"), Some(why), Some(fix))
             }
+            Self::CannotHide { table, why, fix } => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("deleted rows of {table} cannot be hidden this way"),
+                Some(why),
+                Some(fix),
+            ),
             Self::NotOwner { table } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
                 format!("must be owner of {table}"),

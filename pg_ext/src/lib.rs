@@ -21,6 +21,7 @@ mod executor;
 mod graph;
 mod guard;
 mod held;
+mod hide;
 mod hold;
 mod live_constraint;
 mod manage;
@@ -62,6 +63,7 @@ pgrx::pg_module_magic!();
 /// Keepsake's, or at its start where `session_preload_libraries` names the library.
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
+    hide::install();
     executor::install();
     planner::install();
     marking::install();
@@ -73,6 +75,7 @@ extension_sql_file!(
     name = "retention",
     requires = ["registry"]
 );
+extension_sql_file!("../sql/hide.sql", name = "hide", requires = ["registry"]);
 extension_sql_file!("../sql/hold.sql", name = "hold", requires = ["registry"]);
 extension_sql_file!(
     "../sql/purge_run.sql",

@@ -9,6 +9,7 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
+use crate::hide;
 use crate::policy::OnPlainDelete;
 use crate::retention;
 use crate::session::{Session, with_session};
@@ -106,6 +107,7 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     if !held.is_empty() {
         return Err(Failure::HoldsDeletedRows { table: found.shown });
     }
+    hide::undo(session, table)?;
     triggers::drop_all(session, table)?;
     session.registry(
         "DELETE FROM keepsake.bound_storage WHERE relation = $1",

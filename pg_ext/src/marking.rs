@@ -242,6 +242,15 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
     }))
 }
 
+/// Whether a statement that still runs is making this deletion.
+pub fn is_making(id: Uuid) -> bool {
+    STATEMENTS.with_borrow(|statements| {
+        let made =
+            |one: &Statement| matches!(one.rows, Rows::Marked { deletion, .. } if deletion == id);
+        statements.iter().any(made)
+    })
+}
+
 impl Statement {
     fn of(table: &Table, rows: Rows) -> Self {
         Self {

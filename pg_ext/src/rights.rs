@@ -118,7 +118,7 @@ impl Drop for IndexesOnly {
 }
 
 /// Opens a level of settings, to be closed by `AtEOXact_GUC`.
-fn set_locally(settings: &[(&CStr, &CStr)]) -> c_int {
+pub fn set_locally(settings: &[(&CStr, &CStr)]) -> c_int {
     // SAFETY: the GUC machinery's own way of a local setting (see `fmgr_security_definer`); it
     // copies the values, and an abort unwinds the nest level by itself.
     unsafe {

@@ -10,6 +10,7 @@ use pgrx::{JsonB, Uuid, pg_sys};
 
 use crate::error::{Failure, Outcome};
 use crate::graph::{KeyColumn, Table};
+use crate::hide::IncludingDeleted;
 use crate::output_format::ExactOutput;
 use crate::session::Session;
 use crate::sql::{Literal, join};
@@ -121,6 +122,7 @@ pub fn find(
     key: Key<'_>,
 ) -> Outcome<Option<RootRow>> {
     may_delete(session, table)?;
+    let _hidden = IncludingDeleted::new();
     let (condition, argument) = key.condition(table)?;
     let sql = format!(
         "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition} AND {policies}",
@@ -244,6 +246,7 @@ pub fn may_delete_all(
     if there == Some(0) {
         return Ok(false);
     }
+    let _hidden = IncludingDeleted::new();
     let sql = format!("{sql} AND {}", delete_policies(session, table)?);
     let seen: Option<i64> = session
         .as_caller(&sql, &[deletion.into()])?

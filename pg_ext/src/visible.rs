@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::error::Outcome;
 use crate::graph::Table;
+use crate::hide::IncludingDeleted;
 use crate::row_address::{RowAddress, as_arguments};
 use crate::session::Session;
 
@@ -29,6 +30,7 @@ pub fn visible_keys(
         key = table.key_json("t"),
         table = table.rows(),
     );
+    let _hidden = IncludingDeleted::new();
     let (relations, addresses) = as_arguments(rows);
     let found = session.as_caller(&sql, &[relations, addresses])?;
     let mut keys = Vec::with_capacity(found.len());

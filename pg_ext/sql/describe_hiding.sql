@@ -1,0 +1,18 @@
+-- How a table's deleted rows are hidden, and what stands in the way of hiding them.
+SELECT h.how, h.enabled_rls, h.view::pg_catalog.oid AS view,
+       c.relrowsecurity AS has_rls,
+       EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid
+               AND p.polname NOT IN ('keepsake_hide_deleted', 'keepsake_show_all')) AS has_policies,
+       ARRAY(SELECT p.polname::text FROM pg_policy p WHERE p.polrelid = c.oid
+             AND p.polname IN ('keepsake_hide_deleted', 'keepsake_show_all')) AS own_policies,
+       pg_catalog.left(pg_catalog.md5(c.relname), 8) AS name_hash,
+       -- Whether CREATE OR REPLACE VIEW can make the view that the table's columns ask for.
+       NOT EXISTS (
+           SELECT FROM (SELECT a.attname, a.atttypid, a.atttypmod, a.attcollation, pg_catalog.row_number() OVER (ORDER BY a.attnum) AS n
+                        FROM pg_attribute a WHERE a.attrelid = h.view AND a.attnum > 0 AND NOT a.attisdropped) v
+           LEFT JOIN (SELECT a.attname, a.atttypid, a.atttypmod, a.attcollation, pg_catalog.row_number() OVER (ORDER BY a.attnum) AS n
+                      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                        AND a.attname NOT IN ('deleted_at', 'deletion_id')) t USING (n, attname, atttypid, atttypmod, attcollation)
+           WHERE t.n IS NULL) AS replaceable
+FROM pg_class c LEFT JOIN keepsake.hidden_reads h ON h.relation = c.oid
+WHERE c.oid = $1
