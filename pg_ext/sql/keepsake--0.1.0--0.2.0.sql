@@ -1,4 +1,466 @@
--- From 0.1.0 to 0.2.0.
+-- From 0.1.0 to 0.2.0: plain DELETE becomes a soft delete, SET NULL is done at once, partitions, overrides, holds, stored
+-- expiry, restores that skip, runs of the purge, shared objects, hidden reads, doctor().
+--
+-- ON DELETE SET NULL and SET DEFAULT used to wait for the purge. References that point to a row deleted before the update
+-- still do, and let go when that row is purged, as they would have.
+
+-- The registry.
+ALTER TABLE keepsake.managed_table ADD COLUMN on_delete text NOT NULL DEFAULT 'convert'
+    CHECK (on_delete IN ('convert', 'reject', 'allow'));
+
+COMMENT ON TABLE keepsake.managed_table IS
+    'Tables given to keepsake.manage(). retention: how long a deleted row can be restored before purge may remove it. on_delete: what a plain DELETE does.';
+
+CREATE TABLE keepsake.reference_override (
+    child     regclass NOT NULL,
+    reference name NOT NULL,
+    on_delete text NOT NULL CHECK (on_delete IN ('cascade', 'restrict', 'set null', 'set default')),
+    PRIMARY KEY (child, reference)
+);
+COMMENT ON TABLE keepsake.reference_override IS
+    'Foreign keys for which a soft delete does something else than their ON DELETE says.';
+
+CREATE TABLE keepsake.detached (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
+    relation    regclass NOT NULL,
+    reference   name NOT NULL,
+    row_key     jsonb NOT NULL,
+    old_values  jsonb NOT NULL,
+    new_values  jsonb NOT NULL
+);
+CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, reference, id);
+COMMENT ON TABLE keepsake.detached IS
+    'References that a deletion set to NULL or to their default, with what restore() puts back.';
+
+GRANT SELECT ON keepsake.reference_override TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('keepsake.reference_override', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.detached', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.detached_id_seq', '');
+
+-- Legal holds: while one is active, nothing that it covers is purged.
+CREATE TABLE keepsake.hold (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- What is held: a row, a deletion, or all deletions of a tenant.
+    relation    regclass,
+    row_key     jsonb,
+    deletion_id uuid,
+    tenant      text,
+    reason      text NOT NULL,
+    actor       text NOT NULL,
+    held_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    released_by text,
+    released_at timestamptz,
+    CHECK (num_nonnulls(row_key, deletion_id, tenant) = 1 AND (relation IS NULL) = (row_key IS NULL))
+);
+CREATE UNIQUE INDEX hold_of_row ON keepsake.hold (relation, row_key) WHERE released_at IS NULL AND row_key IS NOT NULL;
+CREATE UNIQUE INDEX hold_of_deletion ON keepsake.hold (deletion_id) WHERE released_at IS NULL AND deletion_id IS NOT NULL;
+CREATE UNIQUE INDEX hold_of_tenant ON keepsake.hold (tenant) WHERE released_at IS NULL AND tenant IS NOT NULL;
+COMMENT ON TABLE keepsake.hold IS
+    'Legal holds, active until released_at is set; they stay here as a record of who held what, when and why.';
+SELECT pg_catalog.pg_extension_config_dump('keepsake.hold', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.hold_id_seq', '');
+
+-- When what was deleted at deleted_at expires. 100,000 years and more are for ever: a timestamp ends before.
+CREATE FUNCTION keepsake.expiry(deleted_at timestamptz, retention interval) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN retention >= interval '100000 years' THEN timestamptz 'infinity'
+                ELSE deleted_at + coalesce(retention, interval '30 days') END
+$$;
+
+ALTER TABLE keepsake.deletion ALTER COLUMN root_key DROP NOT NULL;
+ALTER TABLE keepsake.deletion ADD COLUMN expires_at timestamptz, ADD COLUMN retention interval, ADD COLUMN put_off_at timestamptz;
+UPDATE keepsake.deletion d
+SET expires_at = keepsake.expiry(d.deleted_at, (SELECT m.retention FROM keepsake.managed_table m WHERE m.relation = d.root_table));
+ALTER TABLE keepsake.deletion ALTER COLUMN expires_at SET NOT NULL;
+DROP INDEX keepsake.deletion_open;
+
+CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state IN ('deleted', 'purging');
+
+CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
+
+-- Every purge that did something, and how far it is; a run writes its own row alone, in each batch.
+CREATE TABLE keepsake.purge_run (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    as_of         timestamptz NOT NULL,
+    -- The backend of a CALL keepsake.purge().
+    pid           integer,
+    rows          bigint NOT NULL DEFAULT 0,
+    failed        bigint NOT NULL DEFAULT 0,
+    batches       bigint NOT NULL DEFAULT 0,
+    last_batch_at timestamptz,
+    last_deletion uuid,
+    finished_at   timestamptz
+);
+COMMENT ON TABLE keepsake.purge_run IS
+    'Purges: how many rows each removed, how many deletions failed, and behind which deletion it went on last.';
+
+CREATE VIEW keepsake.purge_progress AS
+SELECT r.id, r.started_at, r.as_of, r.rows, r.failed, r.batches, r.last_batch_at, r.finished_at,
+       CASE WHEN r.finished_at IS NOT NULL THEN 'finished'
+            WHEN EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(r.pid) a
+                         WHERE a.datid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                                                               WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+                           AND (a.backend_start OPERATOR(pg_catalog.<=) r.started_at) IS NOT FALSE) THEN 'running'
+            ELSE 'stopped' END AS state
+FROM keepsake.purge_run r
+WHERE r.finished_at IS NULL
+   OR r.id OPERATOR(pg_catalog.>=) (SELECT pg_catalog.max(l.id) FROM keepsake.purge_run l);
+COMMENT ON VIEW keepsake.purge_progress IS
+    'Purges that have not finished, running or stopped half way, and the last one.';
+
+-- Functions whose arguments or language changed.
+
+DROP FUNCTION keepsake.manage(regclass, interval);
+
+DROP FUNCTION keepsake.purge_batch(integer, timestamptz);
+
+DROP FUNCTION keepsake.purge_candidates(integer, timestamptz);
+
+DROP FUNCTION keepsake.restore(uuid);
+
+DROP FUNCTION keepsake.lease_objects(integer, interval);
+
+CREATE FUNCTION keepsake.finish_purge(
+	"run" bigint
+) RETURNS VOID
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'finish_purge_wrapper';
+
+CREATE FUNCTION keepsake.hide_deleted(
+	"relation" regclass,
+	"how" TEXT
+) RETURNS VOID
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'hide_deleted_wrapper';
+
+CREATE FUNCTION keepsake.hold(
+	"relation" regclass,
+	"key" anyelement,
+	"reason" TEXT
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'hold_wrapper';
+
+CREATE FUNCTION keepsake.hold(
+	"deletion" uuid,
+	"reason" TEXT
+) RETURNS bigint
+
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'hold_deletion_wrapper';
+
+CREATE FUNCTION keepsake.hold(
+	"relation" regclass,
+	"key" TEXT,
+	"reason" TEXT
+) RETURNS bigint
+
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'hold_text_wrapper';
+
+CREATE FUNCTION keepsake.hold_tenant(
+	"tenant" TEXT,
+	"reason" TEXT
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'hold_tenant_wrapper';
+
+CREATE FUNCTION keepsake.lease_objects(
+	"max_objects" INT,
+	"lease_for" interval
+) RETURNS TABLE (
+	"lease" uuid,
+	"id" bigint,
+	"object_key" TEXT
+)
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'lease_objects_wrapper';
+
+CREATE FUNCTION keepsake.manage(
+	"relation" regclass,
+	"retention" interval DEFAULT NULL,
+	"on_delete" TEXT DEFAULT NULL
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'manage_wrapper';
+
+CREATE FUNCTION keepsake.override_reference(
+	"child" regclass,
+	"reference" TEXT,
+	"on_delete" TEXT
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'override_reference_wrapper';
+
+CREATE FUNCTION keepsake.plan_delete(
+	"relation" regclass,
+	"key" anyelement
+) RETURNS TABLE (
+	"action" TEXT,
+	"table_name" TEXT,
+	"reference" TEXT,
+	"row_count" bigint
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'plan_delete_wrapper';
+
+CREATE FUNCTION keepsake.plan_delete(
+	"relation" regclass,
+	"key" TEXT
+) RETURNS TABLE (
+	"action" TEXT,
+	"table_name" TEXT,
+	"reference" TEXT,
+	"row_count" bigint
+)
+
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'plan_delete_text_wrapper';
+
+CREATE FUNCTION keepsake.purge_batch(
+	"max_rows" INT DEFAULT 1000,
+	"as_of" timestamp with time zone DEFAULT NULL,
+	"after" uuid DEFAULT NULL
+) RETURNS jsonb
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'purge_batch_wrapper';
+
+CREATE FUNCTION keepsake.purge_candidates(
+	"max_rows" INT DEFAULT 1000,
+	"as_of" timestamp with time zone DEFAULT NULL,
+	"after" uuid DEFAULT NULL
+) RETURNS TABLE (
+	"table_name" TEXT,
+	"key" jsonb,
+	"deletion_id" uuid,
+	"deleted_at" timestamp with time zone
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'purge_candidates_wrapper';
+
+CREATE FUNCTION keepsake.purge_plan(
+	"as_of" timestamp with time zone DEFAULT NULL
+) RETURNS TABLE (
+	"table_name" TEXT,
+	"outcome" TEXT,
+	"rows" bigint
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'purge_plan_wrapper';
+
+CREATE FUNCTION keepsake.purge_step(
+	"run" bigint,
+	"max_rows" INT,
+	"after" uuid,
+	"again" bool
+) RETURNS jsonb
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'purge_step_wrapper';
+
+CREATE FUNCTION keepsake.release(
+	"hold" bigint
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'release_wrapper';
+
+CREATE FUNCTION keepsake.restore(
+	"deletion" uuid,
+	"on_conflict" TEXT DEFAULT 'fail'
+) RETURNS jsonb
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'restore_wrapper';
+
+CREATE FUNCTION keepsake.set_deletion_retention(
+	"deletion" uuid,
+	"retention" interval DEFAULT NULL
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'set_deletion_retention_wrapper';
+
+CREATE FUNCTION keepsake.shows_deleted(
+	"deletion" uuid
+) RETURNS bool
+STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'shows_deleted_wrapper';
+
+CREATE FUNCTION keepsake.start_purge() RETURNS bigint
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'start_purge_wrapper';
+
+-- Trigger functions.
+
+CREATE FUNCTION keepsake.allow_delete() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'allow_delete_wrapper';
+CREATE FUNCTION keepsake.begin_update() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'begin_update_wrapper';
+CREATE FUNCTION keepsake.claim_objects() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'claim_objects_wrapper';
+CREATE FUNCTION keepsake.convert_delete() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'convert_delete_wrapper';
+CREATE FUNCTION keepsake.exchange_object() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'exchange_object_wrapper';
+CREATE FUNCTION keepsake.finish_statement() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'finish_statement_wrapper';
+CREATE FUNCTION keepsake.keep_key() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'keep_key_wrapper';
+CREATE FUNCTION keepsake.refuse_marked() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'refuse_marked_wrapper';
+
+CREATE OR REPLACE FUNCTION keepsake.forget_dropped_tables() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    dropped oid[] := ARRAY(
+        SELECT objid FROM pg_event_trigger_dropped_objects()
+        WHERE classid = 'pg_class'::regclass AND objsubid = 0);
+BEGIN
+    DELETE FROM keepsake.managed_table WHERE relation::oid = ANY (dropped);
+    DELETE FROM keepsake.declared_reference WHERE child::oid = ANY (dropped) OR parent::oid = ANY (dropped);
+    DELETE FROM keepsake.reference_override WHERE child::oid = ANY (dropped);
+    DELETE FROM keepsake.bound_storage WHERE relation::oid = ANY (dropped);
+    DELETE FROM keepsake.hidden_reads WHERE relation::oid = ANY (dropped) OR view::oid = ANY (dropped);
+    DELETE FROM keepsake.hold WHERE relation::oid = ANY (dropped);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    child oid;
+BEGIN
+    -- A partition concerns the table that it belongs to.
+    FOR child IN
+        SELECT DISTINCT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
+        WHERE c.classid = 'pg_class'::regclass
+    LOOP
+        CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation
+                                  WHERE m.relation = child AND c.relkind = 'p')
+                  AND NOT EXISTS (
+            SELECT FROM pg_constraint con
+            WHERE con.contype = 'f' AND con.conrelid = child AND con.conparentid = 0
+              AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.managed_table));
+        PERFORM keepsake.guard_references(child);
+    END LOOP;
+END
+$$;
+
+CREATE OR REPLACE PROCEDURE keepsake.purge(batch_size integer DEFAULT 1000, max_rows bigint DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+    run bigint := keepsake.start_purge();
+    report jsonb;
+    after uuid;
+    total bigint := 0;
+    -- Rows gone since the run last began at the head.
+    round bigint := 0;
+BEGIN
+    LOOP
+        report := keepsake.purge_step(run,
+            least(batch_size, max_rows OPERATOR(pg_catalog.-) total)::integer, after, round OPERATOR(pg_catalog.>) 0);
+        round := round OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
+        total := total OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
+        COMMIT;
+        IF (report OPERATOR(pg_catalog.->>) 'rows')::bigint OPERATOR(pg_catalog.>) 0 THEN
+            RAISE NOTICE 'purged % rows so far', total;
+        END IF;
+        EXIT WHEN total OPERATOR(pg_catalog.>=) max_rows;
+        IF (report OPERATOR(pg_catalog.->>) 'more')::boolean THEN
+            after := (report OPERATOR(pg_catalog.->>) 'last')::uuid;
+        ELSE
+            -- What another worker left, or what was referred to until now.
+            EXIT WHEN round OPERATOR(pg_catalog.=) 0;
+            after := NULL;
+            round := 0;
+        END IF;
+    END LOOP;
+    PERFORM keepsake.finish_purge(run);
+END
+$$;
+COMMENT ON PROCEDURE keepsake.purge IS
+    'Purges what has expired, batch_size rows a transaction, until nothing is left or max_rows are gone.';
+
+-- What an operator watches, one line a number, read from the registry alone.
+CREATE VIEW keepsake.metrics (metric, labels, value) AS
+WITH expired AS MATERIALIZED (
+    SELECT t.relation, pg_catalog.sum(t.row_count OPERATOR(pg_catalog.-) t.purged) AS rows, pg_catalog.min(d.expires_at) AS oldest
+    FROM keepsake.deletion d
+    JOIN keepsake.deletion_table t ON t.deletion_id OPERATOR(pg_catalog.=) d.id
+    WHERE d.state IN ('deleted', 'purging') AND d.expires_at OPERATOR(pg_catalog.<=) pg_catalog.now()
+      AND t.purged OPERATOR(pg_catalog.<) t.row_count
+    GROUP BY t.relation),
+queue AS MATERIALIZED (
+    SELECT CASE WHEN dead_at IS NOT NULL THEN 'dead'
+                WHEN leased_until OPERATOR(pg_catalog.>) pg_catalog.now() THEN 'leased' ELSE 'waiting' END AS state,
+           enqueued_at
+    FROM keepsake.outbox),
+last_run AS (
+    SELECT rows, extract(epoch FROM last_batch_at OPERATOR(pg_catalog.-) started_at)::double precision AS seconds
+    FROM keepsake.purge_run WHERE rows OPERATOR(pg_catalog.>) 0 AND pid IS NOT NULL ORDER BY id DESC LIMIT 1)
+SELECT 'keepsake_expired_rows', pg_catalog.jsonb_build_object('table', relation::text), rows::double precision FROM expired
+UNION ALL
+SELECT 'keepsake_oldest_expired_seconds', pg_catalog.jsonb_build_object('table', relation::text),
+       extract(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) oldest)::double precision FROM expired
+UNION ALL
+SELECT 'keepsake_open_deletions', '{}', pg_catalog.count(*)::double precision
+FROM keepsake.deletion WHERE state IN ('deleted', 'purging')
+UNION ALL
+SELECT 'keepsake_failed_deletions', '{}', pg_catalog.count(*)::double precision
+FROM keepsake.deletion WHERE state IN ('deleted', 'purging') AND purge_failed_at IS NOT NULL
+UNION ALL
+SELECT 'keepsake_put_off_deletions', '{}', pg_catalog.count(*)::double precision
+FROM keepsake.deletion WHERE put_off_at IS NOT NULL
+UNION ALL
+SELECT 'keepsake_holds', pg_catalog.jsonb_build_object('on', k.kind),
+       pg_catalog.count(h.id)::double precision
+FROM (VALUES ('row'), ('deletion'), ('tenant')) AS k (kind)
+LEFT JOIN keepsake.hold h ON h.released_at IS NULL AND k.kind OPERATOR(pg_catalog.=)
+    CASE WHEN h.row_key IS NOT NULL THEN 'row' WHEN h.deletion_id IS NOT NULL THEN 'deletion' ELSE 'tenant' END
+GROUP BY k.kind
+UNION ALL
+SELECT 'keepsake_held_deletions', '{}', pg_catalog.count(*)::double precision
+FROM keepsake.deletion d
+WHERE d.state IN ('deleted', 'purging')
+  AND EXISTS (SELECT FROM keepsake.hold h WHERE h.released_at IS NULL AND
+      (h.deletion_id OPERATOR(pg_catalog.=) d.id OR h.tenant OPERATOR(pg_catalog.=) d.tenant))
+UNION ALL
+SELECT 'keepsake_purged_rows_total', '{}', coalesce(pg_catalog.sum(rows), 0)::double precision FROM keepsake.purge_run
+UNION ALL
+SELECT 'keepsake_purge_failures_total', '{}', coalesce(pg_catalog.sum(failed), 0)::double precision FROM keepsake.purge_run
+UNION ALL
+SELECT 'keepsake_last_purge_rows_per_second', '{}', rows OPERATOR(pg_catalog./) nullif(seconds, 0) FROM last_run
+UNION ALL
+SELECT 'keepsake_outbox_objects', pg_catalog.jsonb_build_object('state', s.state), pg_catalog.count(q.state)::double precision
+FROM (VALUES ('waiting'), ('leased'), ('dead')) AS s (state)
+LEFT JOIN queue q ON q.state OPERATOR(pg_catalog.=) s.state
+GROUP BY s.state
+UNION ALL
+SELECT 'keepsake_outbox_oldest_seconds', '{}',
+       coalesce(extract(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.min(enqueued_at))::double precision, 0)
+FROM queue WHERE state OPERATOR(pg_catalog.=) 'waiting';
+COMMENT ON VIEW keepsake.metrics IS 'Backlog, holds, purges and the outbox, one number a line, as a Prometheus page has them.';
+
+-- Tables whose deleted rows ordinary reads do not see.
+CREATE TABLE keepsake.hidden_reads (
+    relation    regclass PRIMARY KEY,
+    how         text NOT NULL CHECK (how IN ('view', 'policy')),
+    view        regclass,
+    enabled_rls boolean NOT NULL DEFAULT false,
+    CHECK ((how = 'view') = (view IS NOT NULL))
+);
+COMMENT ON TABLE keepsake.hidden_reads IS
+    'Tables given to keepsake.hide_deleted(). enabled_rls: whether their row-level security was switched on for that.';
+GRANT SELECT ON keepsake.hidden_reads TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('keepsake.hidden_reads', '');
+
+-- Whoever may DELETE a row may soft-delete and restore it, whoever owns a table may manage it;
+-- the functions check that themselves.
+-- What crosses tenants, skips retention or names objects of the bucket is for whom it is granted to.
+REVOKE ALL ON FUNCTION
+    keepsake.bind_storage, keepsake.hold_tenant, keepsake.release,
+    keepsake.purge_candidates, keepsake.purge_batch, keepsake.purge_deletion, keepsake.purge_plan,
+    keepsake.start_purge, keepsake.purge_step, keepsake.finish_purge,
+    keepsake.lease_objects, keepsake.ack_objects, keepsake.nack_objects, keepsake.retry_dead_objects
+FROM PUBLIC;
+REVOKE ALL ON PROCEDURE keepsake.purge FROM PUBLIC;
 
 -- The triggers and indexes of the application's tables, as this version makes them.
 SELECT keepsake.manage(relation) FROM keepsake.managed_table;
+SELECT keepsake.bind_storage(relation, key_column::text, writable_until::text) FROM keepsake.bound_storage;

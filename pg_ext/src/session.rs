@@ -135,7 +135,7 @@ impl<'conn> Session<'_, 'conn> {
         let _rights = ActingAs::role(table.owner);
         let _output = ExactOutput::new();
         let _path = PinnedPath::of(&table.name.schema);
-        Ok(self.client.update(sql, None, args)?)
+        self.execute(sql, args)
     }
 
     /// Whether `sql`, whose one argument is a deletion, finds a row. Runs as the owner of `table`.
