@@ -96,10 +96,10 @@ impl Deletion {
 
     fn may_delete_roots(&self, session: &mut Session<'_, '_>, root: &Table) -> Outcome<bool> {
         match &self.root_key {
-            Some(key) => {
-                let key = JsonB(key.clone());
-                Ok(root_row::authorise(session, root, key, self.id)?.is_some())
-            }
+            Some(key) => match under_todays_names(key, root) {
+                Some(key) => Ok(root_row::authorise(session, root, JsonB(key), self.id)?.is_some()),
+                None => Ok(false),
+            },
             None => {
                 root_row::may_delete(session, root)?;
                 root_row::may_delete_all(session, root, self.id)
@@ -137,6 +137,9 @@ impl Deletion {
     /// key is written in as a constant.
     pub fn is_root(&self, root: &Table) -> Option<String> {
         let key = self.root_key.as_ref()?;
+        let Some(key) = under_todays_names(key, root) else {
+            return Some("false".into());
+        };
         let terms = root.key.iter().map(|column| {
             let value = match &key[&column.name.0] {
                 serde_json::Value::String(text) => text.clone(),
@@ -146,6 +149,25 @@ impl Deletion {
             format!("t.{name} {equals} {}::{}", Literal(&value), column.type_sql)
         });
         Some(join(terms, " AND "))
+    }
+}
+
+/// A key as the registry has it, with the names that the key's columns have now. One of several
+/// columns, some of which were renamed, cannot be told apart.
+fn under_todays_names(key: &serde_json::Value, root: &Table) -> Option<serde_json::Value> {
+    let members = key.as_object()?;
+    if root
+        .key
+        .iter()
+        .all(|column| members.contains_key(&column.name.0))
+    {
+        return Some(key.clone());
+    }
+    match (root.key.as_slice(), members.values().next()) {
+        ([column], Some(value)) if members.len() == 1 => {
+            Some(serde_json::json!({ column.name.0.as_str(): value }))
+        }
+        _ => None,
     }
 }
 

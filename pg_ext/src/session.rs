@@ -180,6 +180,10 @@ impl<'conn> Session<'_, 'conn> {
         let _rights = ActingAs::role(self.extension_owner()?);
         let _path = PinnedPath::new();
         let statement = self.kept(sql, args)?;
+        // SAFETY: as in `kept`.
+        if unsafe { pg_sys::RecoveryInProgress() } {
+            return Ok(self.client.select(statement, None, args)?);
+        }
         Ok(self.client.update(statement, None, args)?)
     }
 
@@ -210,8 +214,14 @@ impl<'conn> Session<'_, 'conn> {
         }
         let types: Vec<PgOid> = key.1.iter().map(|oid| PgOid::from(*oid)).collect();
         // Kept as long as the backend: PostgreSQL plans it anew when what it reads has changed.
-        let statement: &'static OwnedPreparedStatement =
-            Box::leak(Box::new(self.client.prepare_mut(sql, &types)?.keep()));
+        // On a standby, where pgrx could get no transaction id, they only read.
+        // SAFETY: reads shared memory, or a backend-local copy of what it once said.
+        let prepared = if unsafe { pg_sys::RecoveryInProgress() } {
+            self.client.prepare(sql, &types)?
+        } else {
+            self.client.prepare_mut(sql, &types)?
+        };
+        let statement: &'static OwnedPreparedStatement = Box::leak(Box::new(prepared.keep()));
         STATEMENTS.with_borrow_mut(|known| known.insert(key, statement));
         Ok(statement)
     }

@@ -198,7 +198,11 @@ impl Postgres {
                 .fetch_one(&mut connection)
                 .await?;
         if !exists {
-            sqlx::query("CREATE DATABASE keepsake")
+            sqlx::raw_sql("CREATE DATABASE keepsake")
+                .execute(&mut connection)
+                .await?;
+            // So that the very first DELETE of a session counts its rows.
+            sqlx::raw_sql("ALTER DATABASE keepsake SET session_preload_libraries = 'keepsake'")
                 .execute(&mut connection)
                 .await?;
         }

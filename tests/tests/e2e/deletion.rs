@@ -179,27 +179,23 @@ async fn a_post_deleted_during_an_upload_keeps_the_upload_out() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_plain_sql_delete_is_refused() -> Result<()> {
+async fn a_plain_sql_delete_can_be_undone() -> Result<()> {
     let tenant = tenant().await?;
     tenant.upload(&[PNG]).await?;
     let mut database = tenant.database().await?;
-    for sql in [
-        "DELETE FROM public.post WHERE tenant = $1",
-        "DELETE FROM attachments.attachment WHERE tenant_id = $1",
-    ] {
-        let refused = sqlx::query(sql)
-            .bind(&tenant.name)
-            .execute(&mut database)
-            .await;
-        let error = refused.err().and_then(|error| error.into_database_error());
-        assert_eq!(
-            error
-                .and_then(|error| error.code().map(|code| code.into_owned()))
-                .as_deref(),
-            Some("55000"),
-            "{sql}"
-        );
-    }
+    sqlx::query("SELECT set_config('request.jwt.claims', json_build_object('tenant', $1::text)::text, false)")
+        .bind(&tenant.name)
+        .execute(&mut database)
+        .await?;
+    let deleted = sqlx::query("DELETE FROM public.post WHERE tenant = $1")
+        .bind(&tenant.name)
+        .execute(&mut database)
+        .await?;
+    assert_eq!(deleted.rows_affected(), 1);
+    let gone = "SELECT count(*) FROM attachments.attachment WHERE tenant_id = $1 AND deleted_at IS NOT NULL";
+    assert_eq!(tenant.count(gone).await?, 1);
+
+    tenant.restore_post().await?.json_if(200)?;
     assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }

@@ -11,7 +11,7 @@ SELECT keepsake.soft_delete('thread', 1, 'old');
 SELECT keepsake.restore(keepsake.soft_delete('thread', 2));
 SELECT keepsake.purge_deletion(keepsake.soft_delete('thread', 3));
 SELECT keepsake.soft_delete('thread', 4);
-UPDATE keepsake.deletion SET deleted_at = deleted_at - interval '3 days'
+UPDATE keepsake.deletion SET deleted_at = deleted_at - interval '3 days', expires_at = expires_at - interval '3 days'
 WHERE root_table = 'thread'::regclass AND root_key = '{"id": 4}';
 SELECT keepsake.purge_batch(3);
 SELECT keepsake.soft_delete('post', 51);
