@@ -131,7 +131,19 @@ SET ROLE regress_hide_nobody;
 SELECT keepsake.restore(:'d');
 \set VERBOSITY default
 SET ROLE regress_hide_owner;
+-- Parallel workers see what the session sees.
+SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+EXPLAIN (COSTS off) SELECT count(*) FROM album;
+SELECT count(*) FROM album;
+SET keepsake.include_deleted = on;
+SELECT count(*) FROM album;
+RESET keepsake.include_deleted;
 SELECT keepsake.restore(:'d') -> 'restored' AS restored;
+RESET min_parallel_table_scan_size;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
 
 -- Undone: nothing is left.
 SELECT keepsake.hide_deleted('track', 'nothing'), keepsake.hide_deleted('track', 'nothing');
