@@ -217,14 +217,13 @@ fn marked<'a>(
 
 /// The deletion of the statement that marks a row of `table`; made with its first row.
 fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
-    let same_table = |oid| {
-        graph
-            .table_or_root(oid)
-            .is_some_and(|root| root.oid == table.oid)
-    };
+    if is_reached_by_inheritance(graph, table) {
+        return Err(Failure::StateWrittenByHand {
+            table: table.shown.clone(),
+        });
+    }
     // Where the statement updates the table as well, whose row this is cannot be told.
-    let checked = executor::current_writes(same_table)
-        .is_some_and(|writes| writes.converts && !writes.updates);
+    let checked = writes_to(graph, table).is_some_and(|writes| writes.converts && !writes.updates);
     if !checked && table.policy == Some(OnPlainDelete::Reject) {
         return Err(Failure::StateWrittenByHand {
             table: table.shown.clone(),
@@ -327,6 +326,9 @@ fn goes(
         return Ok(true);
     }
     let (row, is_deleted) = old_row(trigger);
+    if table.policy == Some(OnPlainDelete::Convert) && is_reached_by_inheritance(&graph, table) {
+        return Err(plain_delete(table));
+    }
     let is_action = rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action());
     if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
         return Err(plain_delete(table));
@@ -355,13 +357,23 @@ fn old_row(trigger: &PgTrigger<'_>) -> (RowAddress, bool) {
     }
 }
 
-/// Whether the row is deleted here because an UPDATE inserts it into another partition.
-fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
-    let same_table = |oid| {
+/// What the innermost statement does to the table or its partitions.
+fn writes_to(graph: &Graph, table: &Table) -> Option<Writes> {
+    executor::current_writes(|oid| {
         graph
             .table_or_root(oid)
             .is_some_and(|root| root.oid == table.oid)
-    };
+    })
+}
+
+/// Whether the statement names another table, which this one has come to inherit from: then nothing
+/// tells of its end here.
+fn is_reached_by_inheritance(graph: &Graph, table: &Table) -> bool {
+    executor::depth() > 0 && writes_to(graph, table).is_none()
+}
+
+/// Whether the row is deleted here because an UPDATE inserts it into another partition.
+fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
     if !table.partitioned {
         return Ok(false);
     }
@@ -369,7 +381,7 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
         let begun = BEGUN.with_borrow(|all| all.iter().find(|one| one.0 == table.oid).copied());
         begun.filter(|_| executor::depth() == 0)
     };
-    let writes = executor::current_writes(same_table)
+    let writes = writes_to(graph, table)
         .or_else(|| begun().map(|(_, writes)| writes))
         .unwrap_or_default();
     let moves = writes.updates || writes.converts;

@@ -107,4 +107,22 @@ SELECT keepsake.restore(:'b') IS NOT NULL AS done;
 SELECT keepsake.restore(:'a') IS NOT NULL AS done;
 SELECT id, t, a, b FROM ab;
 ROLLBACK;
+
+-- Tables that came to inherit, or to be inherited from: nothing is lost without a word, nor marked half.
+BEGIN;
+CREATE TABLE managed (id int PRIMARY KEY);
+SELECT keepsake.manage('managed');
+INSERT INTO managed VALUES (1), (2);
+CREATE TABLE above (id int NOT NULL, deleted_at timestamptz);
+CREATE TABLE below () INHERITS (managed);
+INSERT INTO below VALUES (3);
+ALTER TABLE managed INHERIT above;
+SAVEPOINT before;
+DELETE FROM above WHERE id = 1;
+ROLLBACK TO before;
+UPDATE above SET deleted_at = now() WHERE id = 1;
+ROLLBACK TO before;
+DELETE FROM managed WHERE id > 1;
+SELECT tableoid::regclass, id, deleted_at IS NULL AS live, deletion_id IS NULL AS no_deletion FROM managed ORDER BY id;
+ROLLBACK;
 DROP SCHEMA statements CASCADE;
