@@ -125,4 +125,36 @@ ROLLBACK TO before;
 DELETE FROM managed WHERE id > 1;
 SELECT tableoid::regclass, id, deleted_at IS NULL AS live, deletion_id IS NULL AS no_deletion FROM managed ORDER BY id;
 ROLLBACK;
+
+-- A trigger that a deletion fires cannot restore or purge it: half of it is not there yet.
+BEGIN;
+CREATE TABLE up (id int PRIMARY KEY);
+CREATE TABLE down (id int PRIMARY KEY, up int REFERENCES up ON DELETE CASCADE);
+SELECT keepsake.manage('up', '0'), keepsake.manage('down', '0');
+CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        PERFORM keepsake.restore(NEW.deletion_id);
+        RAISE NOTICE 'restored';
+    EXCEPTION WHEN no_data_found THEN
+        RAISE NOTICE 'no such deletion yet';
+    END;
+    BEGIN
+        PERFORM keepsake.purge_deletion(NEW.deletion_id);
+        RAISE NOTICE 'purged';
+    EXCEPTION WHEN no_data_found THEN
+        RAISE NOTICE 'no such deletion yet';
+    END;
+    PERFORM keepsake.purge_batch();
+    RETURN NULL;
+END $$;
+CREATE TRIGGER meddle AFTER UPDATE ON down FOR EACH ROW WHEN (NEW.deleted_at IS NOT NULL) EXECUTE FUNCTION meddle();
+INSERT INTO up VALUES (1);
+INSERT INTO down VALUES (1, 1);
+SET LOCAL client_min_messages = notice;
+DELETE FROM up;
+SET LOCAL client_min_messages = warning;
+SELECT state FROM keepsake.deletion WHERE root_table = 'up'::regclass;
+SELECT (SELECT count(*) FROM up WHERE deleted_at IS NOT NULL) AS up, (SELECT count(*) FROM down WHERE deleted_at IS NOT NULL) AS down;
+ROLLBACK;
 DROP SCHEMA statements CASCADE;
