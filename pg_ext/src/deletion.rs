@@ -39,10 +39,14 @@ pub struct Deletion {
     pub same_tenant: bool,
 }
 
+/// Not the one that is being made: what it holds is not counted yet, and a trigger that it fires must
+/// not settle it.
 const READ: &str = "
     SELECT root_table::oid, root_key, state,
            tenant IS NOT DISTINCT FROM nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant'
-    FROM keepsake.deletion WHERE id = $1";
+    FROM keepsake.deletion AS d
+    WHERE id = $1 AND (state <> 'deleted' OR EXISTS (
+        SELECT FROM keepsake.deletion_table AS t WHERE t.deletion_id = d.id))";
 
 impl Deletion {
     /// Reads it for a caller who may act on it: who may delete its root row, or every one of its
@@ -74,7 +78,7 @@ impl Deletion {
     }
 
     fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
-        let sql = format!("{READ}{}", if lock { " FOR UPDATE" } else { "" });
+        let sql = format!("{READ}{}", if lock { " FOR UPDATE OF d" } else { "" });
         let mut rows = session.registry(&sql, &[id.into()])?;
         let Some(row) = rows.next() else {
             return Ok(None);

@@ -59,6 +59,8 @@ pub enum Failure {
     ObjectInUse,
     /// A plain `DELETE` on a managed table.
     PlainDelete { table: String },
+    /// One statement deletes rows of a partitioned table and updates others, which may move.
+    MovesAndDeletes { table: String },
     /// A `TRUNCATE` on a managed table.
     Truncate { table: String },
     /// `deleted_at` or `deletion_id` written by hand.
@@ -218,6 +220,12 @@ impl Failure {
                 format!("rows of {table} are not deleted by DELETE"),
                 Some("The table is managed by keepsake; a hard delete could not be undone.".into()),
                 Some(format!("Use SELECT keepsake.soft_delete('{table}', key). If the DELETE came from a parent's ON DELETE CASCADE, manage the parent too.")),
+            ),
+            Self::MovesAndDeletes { table } => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("one statement both updates and deletes rows of {table}"),
+                Some("In a partitioned table, a row that moves to another partition cannot be told from one that is deleted.".into()),
+                Some("Use one statement to update and another to delete.".into()),
             ),
             Self::Truncate { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -14,18 +14,28 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use crate::nodes::pointers;
 
 /// What a statement does to the rows of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// A plain UPDATE.
-    Update,
-    /// An UPDATE that the planner made of a DELETE: its rights and policies are those of the DELETE.
-    ConvertedDelete,
-    /// A DELETE, or anything else.
-    Other,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Writes {
+    /// Updates them, as a plain UPDATE does, or a MERGE, or ON CONFLICT.
+    pub updates: bool,
+    /// Updates them in place of a DELETE, whose rights and policies have been checked.
+    pub converts: bool,
+    /// Deletes them.
+    pub deletes: bool,
+}
+
+impl Writes {
+    fn and(self, other: Self) -> Self {
+        Self {
+            updates: self.updates || other.updates,
+            converts: self.converts || other.converts,
+            deletes: self.deletes || other.deletes,
+        }
+    }
 }
 
 struct Statement {
-    writes: Vec<(pg_sys::Oid, Write)>,
+    writes: Vec<(pg_sys::Oid, Writes)>,
     foreign_key_action: bool,
 }
 
@@ -38,12 +48,13 @@ pub fn depth() -> usize {
     RUNNING.with_borrow(Vec::len)
 }
 
-/// What the innermost statement does to the first relation for which `concerned` says yes.
-pub fn current_write(concerned: impl Fn(pg_sys::Oid) -> bool) -> Option<Write> {
+/// All that the innermost statement does to the relations for which `concerned` says yes: its WITH
+/// queries may write to the table that it writes to.
+pub fn current_writes(concerned: impl Fn(pg_sys::Oid) -> bool) -> Option<Writes> {
     RUNNING.with_borrow(|running| {
         let writes = &running.last()?.writes;
-        let found = writes.iter().find(|(relation, _)| concerned(*relation));
-        found.map(|(_, write)| *write)
+        let found = writes.iter().filter(|(relation, _)| concerned(*relation));
+        found.map(|(_, writes)| *writes).reduce(Writes::and)
     })
 }
 
@@ -60,7 +71,7 @@ pub fn is_foreign_key_action(text: &CStr) -> bool {
 }
 
 /// The plan's writes: at the top of it, and of the WITH queries beside it.
-fn writes(plan: &pg_sys::PlannedStmt) -> Vec<(pg_sys::Oid, Write)> {
+fn writes(plan: &pg_sys::PlannedStmt) -> Vec<(pg_sys::Oid, Writes)> {
     if plan.commandType == pg_sys::CmdType::CMD_SELECT && !plan.hasModifyingCTE {
         return Vec::new();
     }
@@ -72,7 +83,7 @@ fn writes(plan: &pg_sys::PlannedStmt) -> Vec<(pg_sys::Oid, Write)> {
         .collect()
 }
 
-fn write(plan: &pg_sys::PlannedStmt, node: *mut pg_sys::Plan) -> Option<(pg_sys::Oid, Write)> {
+fn write(plan: &pg_sys::PlannedStmt, node: *mut pg_sys::Plan) -> Option<(pg_sys::Oid, Writes)> {
     // SAFETY: the node is part of the plan; its tag says that it is a ModifyTable before it is
     // read as one. A nominal relation is an index into the plan's range table.
     unsafe {
@@ -82,15 +93,47 @@ fn write(plan: &pg_sys::PlannedStmt, node: *mut pg_sys::Plan) -> Option<(pg_sys:
         let modify = &*node.cast::<pg_sys::ModifyTable>();
         let entry = pg_sys::rt_fetch(modify.nominalRelation, plan.rtable);
         let rights = required_rights(plan, entry);
-        let deletes = u64::from(rights) & u64::from(pg_sys::ACL_DELETE) != 0;
-        let updates = u64::from(rights) & u64::from(pg_sys::ACL_UPDATE) != 0;
-        let write = match modify.operation {
-            pg_sys::CmdType::CMD_UPDATE if deletes && !updates => Write::ConvertedDelete,
-            pg_sys::CmdType::CMD_UPDATE => Write::Update,
-            _ => Write::Other,
+        let may = |right: u32| u64::from(rights) & u64::from(right) != 0;
+        let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
+        let mut writes = match modify.operation {
+            pg_sys::CmdType::CMD_UPDATE => Writes {
+                updates: !converts,
+                converts,
+                deletes: false,
+            },
+            pg_sys::CmdType::CMD_DELETE => Writes {
+                deletes: true,
+                ..Writes::default()
+            },
+            _ => merged(modify),
         };
-        Some(((*entry).relid, write))
+        writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+        Some(((*entry).relid, writes))
     }
+}
+
+/// What the actions of a MERGE do.
+#[cfg(feature = "pg14")]
+fn merged(_modify: &pg_sys::ModifyTable) -> Writes {
+    Writes::default()
+}
+
+/// What the actions of a MERGE do.
+#[cfg(not(feature = "pg14"))]
+fn merged(modify: &pg_sys::ModifyTable) -> Writes {
+    // SAFETY: a ModifyTable has a list of actions for each table that it writes to, or none (NULL).
+    let actions = unsafe {
+        pointers::<pg_sys::List>(modify.mergeActionLists)
+            .flat_map(|actions| pointers::<pg_sys::MergeAction>(actions))
+            .map(|action| (*action).commandType)
+    };
+    actions.fold(Writes::default(), |writes, action| {
+        writes.and(Writes {
+            updates: action == pg_sys::CmdType::CMD_UPDATE,
+            converts: false,
+            deletes: action == pg_sys::CmdType::CMD_DELETE,
+        })
+    })
 }
 
 /// The rights on a relation that the executor has checked.
@@ -176,7 +219,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
         }
         let plan = &*(*query).plannedstmt;
         let converted = plan.commandType == pg_sys::CmdType::CMD_UPDATE
-            && write(plan, plan.planTree).is_some_and(|(_, write)| write == Write::ConvertedDelete);
+            && write(plan, plan.planTree).is_some_and(|(_, writes)| writes.converts);
         if converted {
             (*query).operation = pg_sys::CmdType::CMD_DELETE;
         }

@@ -1,5 +1,7 @@
 //! The triggers of managed tables and of tables that refer to them.
 
+use std::collections::HashSet;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{PgTrigger, pg_sys};
@@ -75,14 +77,24 @@ fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
         let Some(table) = graph.table_or_root(child) else {
             return Ok(());
         };
-        // What the engine itself makes a row refer to, it has looked at.
-        if EngineWrite::is_to(table.oid) {
+        // What the engine itself makes a row refer to, it has looked at; not at what else a column
+        // of several references makes it refer to.
+        if EngineWrite::is_to(table.oid) && !shares_columns(&graph, table) {
             return Ok(());
         }
         let (source, values) = new_row(trigger, table)?;
         check_references(session, child, &source, &values)
     }));
     Ok(None)
+}
+
+/// Whether a column of the table belongs to several references.
+fn shares_columns(graph: &Graph, table: &Table) -> bool {
+    let mut seen = HashSet::new();
+    graph
+        .references_of(table.oid)
+        .flat_map(|(reference, _)| reference.child_columns())
+        .any(|column| !seen.insert(&column.0))
 }
 
 /// Refuses when rows already in `child` would have failed the guard.

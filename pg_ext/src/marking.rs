@@ -15,7 +15,7 @@ use pgrx::{PgTrigger, Uuid, pg_sys};
 use crate::cascade;
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
-use crate::executor::{self, Write};
+use crate::executor::{self, Writes};
 use crate::graph::{Graph, Table};
 use crate::guard::{TriggerReturn, is_deleted, relation};
 use crate::hold;
@@ -29,6 +29,8 @@ use crate::soft_delete::{new_deletion, record, roots_of};
 /// What a statement that still runs has deleted of one table.
 struct Statement {
     table: pg_sys::Oid,
+    /// How deep it is nested in others.
+    depth: usize,
     subtransaction: pg_sys::SubTransactionId,
     rows: Rows,
 }
@@ -42,8 +44,8 @@ enum Rows {
 
 thread_local! {
     static STATEMENTS: RefCell<Vec<Statement>> = const { RefCell::new(Vec::new()) };
-    /// Partitioned tables whose UPDATE began before this library was loaded.
-    static UPDATING: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+    /// What a statement that began before this library was loaded does to partitioned tables.
+    static BEGUN: RefCell<Vec<(pg_sys::Oid, Writes)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Forgets what statements did that are undone. Once in a backend's life.
@@ -61,7 +63,7 @@ unsafe extern "C-unwind" fn forget_all(
     _argument: *mut std::ffi::c_void,
 ) {
     STATEMENTS.with_borrow_mut(Vec::clear);
-    UPDATING.with_borrow_mut(Vec::clear);
+    BEGUN.with_borrow_mut(Vec::clear);
     crate::catalog::end_of_transaction();
 }
 
@@ -74,7 +76,7 @@ unsafe extern "C-unwind" fn forget_undone(
 ) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
         STATEMENTS.with_borrow_mut(|all| all.retain(|one| one.subtransaction < subtransaction));
-        UPDATING.with_borrow_mut(Vec::clear);
+        BEGUN.with_borrow_mut(Vec::clear);
     }
 }
 
@@ -215,12 +217,13 @@ fn marked<'a>(
 
 /// The deletion of the statement that marks a row of `table`; made with its first row.
 fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
-    let same_table = |oid| {
-        graph
-            .table_or_root(oid)
-            .is_some_and(|root| root.oid == table.oid)
-    };
-    let checked = executor::current_write(same_table) == Some(Write::ConvertedDelete);
+    if is_reached_by_inheritance(graph, table) {
+        return Err(Failure::StateWrittenByHand {
+            table: table.shown.clone(),
+        });
+    }
+    // Where the statement updates the table as well, whose row this is cannot be told.
+    let checked = writes_to(graph, table).is_some_and(|writes| writes.converts && !writes.updates);
     if !checked && table.policy == Some(OnPlainDelete::Reject) {
         return Err(Failure::StateWrittenByHand {
             table: table.shown.clone(),
@@ -231,7 +234,7 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
             Rows::Marked {
                 deletion,
                 checked: same,
-            } if one.table == table.oid && same == checked => Some(deletion),
+            } if one.is_of(table) && same == checked => Some(deletion),
             _ => None,
         });
         known.unwrap_or_else(|| {
@@ -255,10 +258,24 @@ impl Statement {
     fn of(table: &Table, rows: Rows) -> Self {
         Self {
             table: table.oid,
+            depth: executor::depth(),
             // SAFETY: reads a backend-local variable.
             subtransaction: unsafe { pg_sys::GetCurrentSubTransactionId() },
             rows,
         }
+    }
+
+    /// Whether it is the statement now running, on this table. A trigger of the table's may run
+    /// another one before the row it is fired for is written: that one is not to end this one.
+    fn is_of(&self, table: &Table) -> bool {
+        self.table == table.oid && self.depth == executor::depth()
+    }
+
+    /// Whether a trigger that is fired after a statement on the table is fired after this one, too.
+    /// The triggers of a foreign key's action wait for the statement that caused it; and a statement
+    /// that began before this library was loaded (0) ends in it (1).
+    fn has_ended(&self, table: &Table) -> bool {
+        self.table == table.oid && (self.depth == 0 || self.depth >= executor::depth())
     }
 }
 
@@ -314,10 +331,13 @@ fn goes(
     let Some(table) = graph.table_or_root(relation) else {
         return Ok(true);
     };
-    if EngineWrite::is_to(table.oid) || is_moved(&graph, table) {
+    if EngineWrite::is_to(table.oid) || is_moved(&graph, table)? {
         return Ok(true);
     }
     let (row, is_deleted) = old_row(trigger);
+    if table.policy == Some(OnPlainDelete::Convert) && is_reached_by_inheritance(&graph, table) {
+        return Err(plain_delete(table));
+    }
     let is_action = rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action());
     if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
         return Err(plain_delete(table));
@@ -339,43 +359,75 @@ fn old_row(trigger: &PgTrigger<'_>) -> (RowAddress, bool) {
     (address, is_deleted(trigger))
 }
 
-/// Whether the row is deleted here because an UPDATE inserts it into another partition.
-fn is_moved(graph: &Graph, table: &Table) -> bool {
-    let same_table = |oid| {
+/// What the innermost statement does to the table or its partitions.
+fn writes_to(graph: &Graph, table: &Table) -> Option<Writes> {
+    executor::current_writes(|oid| {
         graph
             .table_or_root(oid)
             .is_some_and(|root| root.oid == table.oid)
-    };
-    table.partitioned
-        && match executor::current_write(same_table) {
-            Some(write) => matches!(write, Write::Update | Write::ConvertedDelete),
-            None => {
-                executor::depth() == 0
-                    && UPDATING.with_borrow(|updating| updating.contains(&table.oid))
-            }
-        }
+    })
 }
 
-/// BEFORE UPDATE of a partitioned table, once a statement.
+/// Whether the statement names another table, which this one has come to inherit from: then nothing
+/// tells of its end here.
+fn is_reached_by_inheritance(graph: &Graph, table: &Table) -> bool {
+    executor::depth() > 0 && writes_to(graph, table).is_none()
+}
+
+/// Whether the row is deleted here because an UPDATE inserts it into another partition.
+fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
+    if !table.partitioned {
+        return Ok(false);
+    }
+    let begun = || {
+        let begun = BEGUN.with_borrow(|all| all.iter().find(|one| one.0 == table.oid).copied());
+        begun.filter(|_| executor::depth() == 0)
+    };
+    let writes = writes_to(graph, table)
+        .or_else(|| begun().map(|(_, writes)| writes))
+        .unwrap_or_default();
+    let moves = writes.updates || writes.converts;
+    if moves && writes.deletes && table.policy == Some(OnPlainDelete::Convert) {
+        return Err(Failure::MovesAndDeletes {
+            table: table.shown.clone(),
+        });
+    }
+    Ok(moves && !writes.deletes)
+}
+
+/// BEFORE UPDATE or DELETE of a partitioned table, once a statement.
 #[pg_trigger]
 fn begin_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     if executor::depth() == 0 {
-        let updating = Graph::known().and_then(|graph| {
-            let table = graph.table_or_root(relation(trigger)?);
-            Ok(table.map(|table| table.oid))
-        });
-        if let Some(table) = raise_unless_ok(updating) {
-            UPDATING.with_borrow_mut(|updating| updating.push(table));
-        }
+        raise_unless_ok(begin(trigger));
     }
     Ok(None)
 }
 
+fn begin(trigger: &PgTrigger<'_>) -> Outcome<()> {
+    let graph = Graph::known()?;
+    let Some(table) = graph.table_or_root(relation(trigger)?) else {
+        return Ok(());
+    };
+    let deletes = trigger.event().fired_by_delete();
+    BEGUN.with_borrow_mut(|begun| {
+        if !begun.iter().any(|one| one.0 == table.oid) {
+            begun.push((table.oid, Writes::default()));
+        }
+        for (_, writes) in begun.iter_mut().filter(|one| one.0 == table.oid) {
+            writes.deletes |= deletes;
+            writes.updates |= !deletes;
+        }
+    });
+    Ok(())
+}
+
 fn collect(table: &Table, row: RowAddress) {
     STATEMENTS.with_borrow_mut(|statements| {
-        let collected = statements.iter_mut().find_map(|one| match &mut one.rows {
-            Rows::Collected(rows) if one.table == table.oid => Some(rows),
-            _ => None,
+        let mut ours = statements.iter_mut().filter(|one| one.is_of(table));
+        let collected = ours.find_map(|one| match &mut one.rows {
+            Rows::Collected(rows) => Some(rows),
+            Rows::Marked { .. } => None,
         });
         match collected {
             Some(rows) => rows.push(row),
@@ -387,7 +439,7 @@ fn collect(table: &Table, row: RowAddress) {
 /// AFTER UPDATE or DELETE, once a statement: carries out what its rows began.
 #[pg_trigger]
 fn finish_statement<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    if STATEMENTS.with_borrow(Vec::is_empty) && UPDATING.with_borrow(Vec::is_empty) {
+    if STATEMENTS.with_borrow(Vec::is_empty) && BEGUN.with_borrow(Vec::is_empty) {
         return Ok(None);
     }
     raise_unless_ok(with_session(|session| {
@@ -395,10 +447,10 @@ fn finish_statement<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
         let Some(table) = graph.table_or_root(relation(trigger)?) else {
             return Ok(());
         };
-        UPDATING.with_borrow_mut(|updating| updating.retain(|oid| *oid != table.oid));
+        BEGUN.with_borrow_mut(|begun| begun.retain(|one| one.0 != table.oid));
         let ended = STATEMENTS.with_borrow_mut(|statements| {
             let all = std::mem::take(statements);
-            let (ended, others) = all.into_iter().partition(|one| one.table == table.oid);
+            let (ended, others) = all.into_iter().partition(|one| one.has_ended(table));
             *statements = others;
             let ended: Vec<Statement> = ended;
             ended

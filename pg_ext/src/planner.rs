@@ -86,7 +86,12 @@ unsafe fn convert(query: &mut pg_sys::Query) {
         if relation.is_null() {
             return;
         }
-        if converts(relation)
+        // Tables that inherit from it have neither its triggers nor its keys.
+        let inherited = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION
+            && (*entry).inh
+            && pg_sys::has_subclass((*entry).relid);
+        if !inherited
+            && converts(relation)
             && let Some(deleted_at) = deleted_at(relation)
         {
             let key = pg_sys::RelationGetIndexAttrBitmap(

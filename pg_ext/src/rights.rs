@@ -8,6 +8,7 @@ use std::ffi::{CStr, CString, c_int};
 
 use pgrx::pg_sys;
 
+use crate::executor;
 use crate::output_format;
 use crate::sql::Ident;
 
@@ -20,12 +21,15 @@ thread_local! {
 const FLAGS: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
 
 /// Whether what runs now carries out a foreign key's action. The engine, and so the triggers that
-/// its writes fire, runs under the same flags: there `reads_like_one` tells them apart.
+/// its writes fire, runs under the same flags, and so do the triggers of tables that the action
+/// writes to: `reads_like_one` tells them apart.
 pub fn in_foreign_key_action(reads_like_one: bool) -> bool {
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     // SAFETY: reads backend-local variables into live locals.
     unsafe { pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context) };
-    context as u32 & FLAGS == FLAGS && (reads_like_one || ACTING.get() == 0)
+    // Of a statement that began before this library was loaded there is no text.
+    let unknown = ACTING.get() == 0 && executor::depth() == 0;
+    context as u32 & FLAGS == FLAGS && (reads_like_one || unknown)
 }
 
 /// Runs as another role until dropped.

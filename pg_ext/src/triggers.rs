@@ -94,7 +94,7 @@ pub fn guard_state(
     if table.partitioned {
         let begin = Trigger {
             name: "keepsake_begin_update",
-            event: "BEFORE UPDATE",
+            event: "BEFORE UPDATE OR DELETE",
             clause: EACH_STATEMENT,
             function: "begin_update",
         };
