@@ -247,9 +247,6 @@ impl Oracle {
             }
         }
         for (row, at, from, left) in changes {
-            if reversible && !self.is_live(row) {
-                continue;
-            }
             if let Some(held) = self.rows.get_mut(&row) {
                 held.references[at] = left;
             }
@@ -281,7 +278,11 @@ impl Oracle {
 
     pub fn restoration(&self, deletion: usize) -> Restoration {
         let all = self.rows_of(deletion);
-        let roots = &self.deletions[deletion].roots;
+        // One root comes back or nothing does; of several each may be held by another deletion.
+        let roots = match self.deletions[deletion].roots.as_slice() {
+            [root] => Some(*root),
+            _ => None,
+        };
         let mut held = BTreeSet::new();
         loop {
             let stays = |id: &RowId| {
@@ -292,7 +293,7 @@ impl Oracle {
             };
             let further: Vec<RowId> = all
                 .iter()
-                .filter(|id| !held.contains(*id) && !roots.contains(id) && stays(id))
+                .filter(|id| !held.contains(*id) && roots != Some(**id) && stays(id))
                 .copied()
                 .collect();
             if further.is_empty() {
@@ -390,6 +391,13 @@ impl Oracle {
             Hold::Row(row) => *row == id,
             Hold::Deletion(held) => deletion == Some(*held),
         })
+    }
+
+    /// Whether a hold keeps the whole deletion.
+    pub fn has_held_row(&self, deletion: usize) -> bool {
+        self.rows_of(deletion)
+            .into_iter()
+            .any(|id| self.is_held_legally(id))
     }
 
     /// The rows of these deletions that can go for good: nothing that stays refers to them.

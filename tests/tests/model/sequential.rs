@@ -150,7 +150,13 @@ impl Pair<'_> {
             Kind::Reparent => self.reparent(operation).await,
             Kind::SoftDelete => self.soft_delete(operation).await,
             Kind::DeleteUnmanaged => self.delete_unmanaged(operation).await,
-            Kind::PlainDelete => self.delete_several(operation, "DELETE FROM {table} WHERE n IN ({rows})").await,
+            Kind::PlainDelete => {
+                let template = match operation.picks[2] % 3 {
+                    0 => "WITH gone AS (DELETE FROM {table} WHERE n IN ({rows}) RETURNING n) SELECT count(*)::text FROM gone",
+                    _ => "DELETE FROM {table} WHERE n IN ({rows})",
+                };
+                self.delete_several(operation, template).await
+            }
             Kind::MarkDeleted => {
                 self.delete_several(
                     operation,
@@ -284,6 +290,9 @@ impl Pair<'_> {
     async fn delete_several(&mut self, operation: &Operation, template: &str) -> Result<()> {
         let schema = Rc::clone(&self.oracle.schema);
         let managed = |(table, _): RowId| schema.tables[table].managed;
+        if operation.picks[2].is_multiple_of(4) {
+            self.begin_afresh().await?;
+        }
         let Some((first, _)) = self.pick_row(operation.subject, managed) else {
             return Ok(());
         };
@@ -307,9 +316,14 @@ impl Pair<'_> {
         let answer = self.attempt(&sql).await?;
         expect(&sql, &answer, &refusals)?;
         if answer.is_ok() && !live.is_empty() {
-            let newest = "SELECT id::text FROM keepsake.deletion ORDER BY id DESC LIMIT 1";
-            let made = column(&mut self.session, newest).await?;
-            let made = made.into_iter().next().context("no deletion was made")?;
+            let made = self.marks().await?.remove(&live[0]);
+            let made = made.with_context(|| format!("{sql} removes {:?} for good", live[0]))?;
+            self.script.push(format!(
+                "SELECT deletion_id AS {} FROM {} WHERE n = {} \\gset",
+                self.next_name(),
+                schema.tables[first.0].sql(),
+                live[0].1
+            ));
             self.name_deletion(made);
         }
         Ok(())
@@ -396,6 +410,10 @@ impl Pair<'_> {
         }
         self.oracle.revive(deletion, restored, &passed);
         for (id, holder) in passed {
+            // With a root that conflicts nothing comes back, nor passes.
+            if holder == deletion && restored.is_empty() {
+                continue;
+            }
             ensure!(
                 self.oracle.may_pass_to(id, holder),
                 "row {id:?} passed to the deletion {}, which holds none of its parents",
@@ -478,6 +496,7 @@ impl Pair<'_> {
         let refusals = match of.state {
             State::Restored => Refusals::from(["P0002"]),
             State::Purging if !root_is_there => Refusals::from(["P0002"]),
+            _ if self.oracle.has_held_row(deletion) => Refusals::from(["55000"]),
             _ => Refusals::new(),
         };
         let sql = format!("SELECT keepsake.purge_deletion({})::text", literal(&of.id));
@@ -556,6 +575,15 @@ impl Pair<'_> {
         self.savepoints.clear();
         self.oracle = self.committed.clone();
         self.say("ROLLBACK").await?;
+        let begin = self.begin.clone();
+        self.say(&begin).await
+    }
+
+    /// A session that has not loaded the library yet.
+    async fn begin_afresh(&mut self) -> Result<()> {
+        self.commit().await?;
+        self.session = self.server.connect(self.name).await?;
+        self.script.push("\\connect".to_owned());
         let begin = self.begin.clone();
         self.say(&begin).await
     }
