@@ -202,8 +202,12 @@ impl Case {
         Ok(())
     }
 
-    /// In the end everything that is deleted can go, and its objects with it.
+    /// In the end, without holds, everything that is deleted can go, and its objects with it.
     async fn settle(&self, looker: &mut PgConnection, history: &History) -> Result<()> {
+        let release =
+            "SELECT keepsake.release(id)::text FROM keepsake.hold WHERE released_at IS NULL";
+        history.push(format!("{release};"));
+        run(looker, release).await?;
         let purge = "SELECT keepsake.purge_batch(100000, now() + '2 hours')::text";
         history.push(format!("{purge};"));
         let report = column(looker, purge).await?.concat();

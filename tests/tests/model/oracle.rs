@@ -148,7 +148,7 @@ impl Oracle {
             let exists = to == id || self.rows.contains_key(&to);
             let live = to == id || self.is_live(to);
             let dangles = !exists && (!reference.declared || row.deletion.is_none());
-            let is_under_deleted = reference.is_enforced() && exists && !live;
+            let is_under_deleted = exists && !live;
             if dangles || (is_under_deleted && row.deletion.is_none()) {
                 refusals.insert("23503");
             }
@@ -234,13 +234,13 @@ impl Oracle {
         Refusals::new()
     }
 
-    /// Takes away the references to `gone` of rows that stay; remembered when a restore may put
+    /// Takes away the references to `gone` of other rows and of their own; remembered when a restore may put
     /// them back.
     fn detach(&mut self, gone: &BTreeSet<RowId>, reversible: bool) {
         let mut changes = Vec::new();
         for to in gone {
             for (row, at, reference) in self.referrers(*to) {
-                if reference.action.detaches() && !gone.contains(&row) {
+                if reference.action.detaches() {
                     let left = (reference.action == OnDelete::SetDefault).then_some(0);
                     changes.push((row, at, to.1, left));
                 }
