@@ -84,7 +84,7 @@ impl Step {
 impl Case {
     pub fn random(seed: u64) -> Self {
         let random = &mut Random::new(seed);
-        let schema = Arc::new(Schema::random(random));
+        let mut schema = Schema::random(random);
         let turn = |random: &mut Random, session| Turn {
             session,
             isolation: random.weighted(&ISOLATION),
@@ -96,7 +96,11 @@ impl Case {
         let rounds = (0..ROUNDS)
             .map(|_| (0..SESSIONS).map(|at| turn(random, at)).collect())
             .collect();
-        Self { schema, rounds }
+        schema.choose_policies(random);
+        Self {
+            schema: Arc::new(schema),
+            rounds,
+        }
     }
 
     pub fn simpler(&self) -> Vec<Self> {
@@ -449,6 +453,8 @@ fn check_refusal(kind: Kind, sql: &str, answer: &Answer) -> Result<()> {
     let of_kind: &[&str] = match kind {
         Kind::Restore | Kind::RestoreSkipping | Kind::PurgeDeletion => &["55000", "P0002"],
         Kind::SoftDelete | Kind::HoldRow | Kind::HoldDeletion => &["P0002"],
+        // The policy of the table, or of one that the foreign key leads to.
+        Kind::PlainDelete | Kind::MarkDeleted => &["55000"],
         _ => &[],
     };
     let is_expected = class == "23"

@@ -137,6 +137,10 @@ impl Oracle {
         found
     }
 
+    pub fn is_referred_to(&self, id: RowId) -> bool {
+        !self.referrers(id).is_empty()
+    }
+
     /// Why a row may not point where it does.
     fn refused_parents(&self, id: RowId, row: &Row) -> Refusals {
         let mut refusals = Refusals::new();

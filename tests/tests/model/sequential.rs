@@ -11,7 +11,7 @@ use crate::database::{Answer, Server, ask, column, run};
 use crate::operation::{Kind, Operation, RESTORE_MISSES_NO_PARENT, RESTORE_SEES_HELD_PARENTS};
 use crate::oracle::{Hold, Oracle, Refusals, Row, RowId, State};
 use crate::random::Random;
-use crate::schema::{MOST_ROWS, Schema, literal};
+use crate::schema::{MOST_ROWS, Policy, Schema, literal};
 
 const STEPS: usize = 60;
 const ISOLATION: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
@@ -27,11 +27,13 @@ pub struct Case {
 impl Case {
     pub fn random(seed: u64) -> Self {
         let random = &mut Random::new(seed);
-        Self {
+        let mut case = Self {
             schema: Schema::random(random),
             isolation: random.one_of(&ISOLATION),
             operations: (0..STEPS).map(|_| Operation::random(random)).collect(),
-        }
+        };
+        case.schema.choose_policies(random);
+        case
     }
 
     /// Smaller cases, the much smaller ones first.
@@ -308,8 +310,14 @@ impl Pair<'_> {
             .into_iter()
             .filter(|id| self.oracle.is_live(*id))
             .collect();
+        let policy = schema.tables[first.0].policy;
+        if policy == Policy::Allow && operation.kind == Kind::PlainDelete {
+            return self.delete_for_good(&sql, &live).await;
+        }
         let refusals = if live.is_empty() {
             Refusals::new()
+        } else if policy == Policy::Reject {
+            Refusals::from(["55000"])
         } else {
             self.oracle.delete(&live)
         };
@@ -326,6 +334,20 @@ impl Pair<'_> {
             ));
             self.name_deletion(made);
         }
+        Ok(())
+    }
+
+    /// A plain `DELETE` that the policy lets through; only of rows that nothing refers to, the rest
+    /// being PostgreSQL's business.
+    async fn delete_for_good(&mut self, sql: &str, live: &[RowId]) -> Result<()> {
+        let is_free =
+            |id: &RowId| !self.oracle.is_referred_to(*id) && !self.oracle.is_held_legally(*id);
+        if !live.iter().all(is_free) {
+            return Ok(());
+        }
+        let answer = self.attempt(sql).await?;
+        expect(sql, &answer, &Refusals::new())?;
+        self.oracle.remove(&live.iter().copied().collect());
         Ok(())
     }
 
