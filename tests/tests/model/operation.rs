@@ -34,29 +34,22 @@ pub enum Kind {
 }
 
 /// Kinds that the extension does not offer yet. To switch one on, take it out of this list.
-pub const SWITCHED_OFF: &[Kind] = &[
-    Kind::PlainDelete,
-    Kind::MarkDeleted,
-    Kind::RestoreSkipping,
-    Kind::HoldRow,
-    Kind::HoldDeletion,
-    Kind::Release,
-];
+pub const SWITCHED_OFF: &[Kind] = &[];
 
 /// Whether SET NULL and SET DEFAULT are carried out by the deletion and put back by the restore,
 /// or wait for the purge.
-pub const DETACHES_AT_ONCE: bool = false;
+pub const DETACHES_AT_ONCE: bool = true;
 
 /// Whether purge takes rows that refer to each other in a ring, or to themselves.
-pub const PURGES_RINGS: bool = false;
+pub const PURGES_RINGS: bool = true;
 
 /// Whether a restore refuses a row that refers to one of its own deletion which stays deleted, held by
 /// another: by a reference that restricts, or from the root around a ring.
-pub const RESTORE_SEES_HELD_PARENTS: bool = false;
+pub const RESTORE_SEES_HELD_PARENTS: bool = true;
 
 /// Whether a restore refuses a row whose declared parent is gone for good. Only a row that was pointed
 /// there while it was deleted can have one.
-pub const RESTORE_MISSES_NO_PARENT: bool = false;
+pub const RESTORE_MISSES_NO_PARENT: bool = true;
 
 const WEIGHTS: [(usize, Kind); 20] = [
     (30, Kind::Insert),

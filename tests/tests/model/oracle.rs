@@ -137,6 +137,10 @@ impl Oracle {
         found
     }
 
+    pub fn is_referred_to(&self, id: RowId) -> bool {
+        !self.referrers(id).is_empty()
+    }
+
     /// Why a row may not point where it does.
     fn refused_parents(&self, id: RowId, row: &Row) -> Refusals {
         let mut refusals = Refusals::new();
@@ -148,7 +152,7 @@ impl Oracle {
             let exists = to == id || self.rows.contains_key(&to);
             let live = to == id || self.is_live(to);
             let dangles = !exists && (!reference.declared || row.deletion.is_none());
-            let is_under_deleted = reference.is_enforced() && exists && !live;
+            let is_under_deleted = exists && !live;
             if dangles || (is_under_deleted && row.deletion.is_none()) {
                 refusals.insert("23503");
             }
@@ -234,22 +238,19 @@ impl Oracle {
         Refusals::new()
     }
 
-    /// Takes away the references to `gone` of rows that stay; remembered when a restore may put
+    /// Takes away the references to `gone` of other rows and of their own; remembered when a restore may put
     /// them back.
     fn detach(&mut self, gone: &BTreeSet<RowId>, reversible: bool) {
         let mut changes = Vec::new();
         for to in gone {
             for (row, at, reference) in self.referrers(*to) {
-                if reference.action.detaches() && !gone.contains(&row) {
+                if reference.action.detaches() {
                     let left = (reference.action == OnDelete::SetDefault).then_some(0);
                     changes.push((row, at, to.1, left));
                 }
             }
         }
         for (row, at, from, left) in changes {
-            if reversible && !self.is_live(row) {
-                continue;
-            }
             if let Some(held) = self.rows.get_mut(&row) {
                 held.references[at] = left;
             }
@@ -281,7 +282,11 @@ impl Oracle {
 
     pub fn restoration(&self, deletion: usize) -> Restoration {
         let all = self.rows_of(deletion);
-        let roots = &self.deletions[deletion].roots;
+        // One root comes back or nothing does; of several each may be held by another deletion.
+        let roots = match self.deletions[deletion].roots.as_slice() {
+            [root] => Some(*root),
+            _ => None,
+        };
         let mut held = BTreeSet::new();
         loop {
             let stays = |id: &RowId| {
@@ -292,7 +297,7 @@ impl Oracle {
             };
             let further: Vec<RowId> = all
                 .iter()
-                .filter(|id| !held.contains(*id) && !roots.contains(id) && stays(id))
+                .filter(|id| !held.contains(*id) && roots != Some(**id) && stays(id))
                 .copied()
                 .collect();
             if further.is_empty() {
@@ -390,6 +395,13 @@ impl Oracle {
             Hold::Row(row) => *row == id,
             Hold::Deletion(held) => deletion == Some(*held),
         })
+    }
+
+    /// Whether a hold keeps the whole deletion.
+    pub fn has_held_row(&self, deletion: usize) -> bool {
+        self.rows_of(deletion)
+            .into_iter()
+            .any(|id| self.is_held_legally(id))
     }
 
     /// The rows of these deletions that can go for good: nothing that stays refers to them.

@@ -115,6 +115,24 @@ impl Reference {
     }
 }
 
+/// What a plain `DELETE` from a managed table does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Convert,
+    Reject,
+    Allow,
+}
+
+impl Policy {
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::Convert => "convert",
+            Self::Reject => "reject",
+            Self::Allow => "allow",
+        }
+    }
+}
+
 /// A table.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -122,6 +140,7 @@ pub struct Table {
     name: &'static str,
     pub key: KeyType,
     pub managed: bool,
+    pub policy: Policy,
     pub references: Vec<Reference>,
     /// Whether labels are unique among live rows.
     pub unique: bool,
@@ -155,6 +174,7 @@ impl Schema {
                 name,
                 key: random.one_of(&KeyType::ALL),
                 managed: number == 0 || !random.one_in(7),
+                policy: Policy::Convert,
                 references: Vec::new(),
                 unique: random.one_in(2),
                 objects: random.one_in(3),
@@ -174,6 +194,17 @@ impl Schema {
             }
         }
         schema
+    }
+
+    /// Chosen after all else, so that a seed goes on to mean the same schema and operations.
+    pub fn choose_policies(&mut self, random: &mut Random) {
+        for table in &mut self.tables {
+            table.policy = random.weighted(&[
+                (5, Policy::Convert),
+                (1, Policy::Reject),
+                (1, Policy::Allow),
+            ]);
+        }
     }
 
     fn random_reference(&self, random: &mut Random, child: usize, parent: usize) -> Reference {
@@ -237,6 +268,9 @@ impl Schema {
                         of,
                     );
                 }
+            }
+            if table.policy != Policy::Convert {
+                with(&|table: &mut Table| table.policy = Policy::Convert, of);
             }
             if table.unique {
                 with(&|table: &mut Table| table.unique = false, of);
@@ -345,8 +379,9 @@ impl Schema {
         let mut ddl = Vec::new();
         if table.managed {
             ddl.push(format!(
-                "SELECT keepsake.manage({}, '0')",
-                table.as_literal()
+                "SELECT keepsake.manage({}, '0', '{}')",
+                table.as_literal(),
+                table.policy.sql()
             ));
         }
         if table.unique {

@@ -11,7 +11,7 @@ use crate::database::{Answer, Server, ask, column, run};
 use crate::operation::{Kind, Operation, RESTORE_MISSES_NO_PARENT, RESTORE_SEES_HELD_PARENTS};
 use crate::oracle::{Hold, Oracle, Refusals, Row, RowId, State};
 use crate::random::Random;
-use crate::schema::{MOST_ROWS, Schema, literal};
+use crate::schema::{MOST_ROWS, Policy, Schema, literal};
 
 const STEPS: usize = 60;
 const ISOLATION: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
@@ -27,11 +27,13 @@ pub struct Case {
 impl Case {
     pub fn random(seed: u64) -> Self {
         let random = &mut Random::new(seed);
-        Self {
+        let mut case = Self {
             schema: Schema::random(random),
             isolation: random.one_of(&ISOLATION),
             operations: (0..STEPS).map(|_| Operation::random(random)).collect(),
-        }
+        };
+        case.schema.choose_policies(random);
+        case
     }
 
     /// Smaller cases, the much smaller ones first.
@@ -150,7 +152,13 @@ impl Pair<'_> {
             Kind::Reparent => self.reparent(operation).await,
             Kind::SoftDelete => self.soft_delete(operation).await,
             Kind::DeleteUnmanaged => self.delete_unmanaged(operation).await,
-            Kind::PlainDelete => self.delete_several(operation, "DELETE FROM {table} WHERE n IN ({rows})").await,
+            Kind::PlainDelete => {
+                let template = match operation.picks[2] % 3 {
+                    0 => "WITH gone AS (DELETE FROM {table} WHERE n IN ({rows}) RETURNING n) SELECT count(*)::text FROM gone",
+                    _ => "DELETE FROM {table} WHERE n IN ({rows})",
+                };
+                self.delete_several(operation, template).await
+            }
             Kind::MarkDeleted => {
                 self.delete_several(
                     operation,
@@ -284,6 +292,9 @@ impl Pair<'_> {
     async fn delete_several(&mut self, operation: &Operation, template: &str) -> Result<()> {
         let schema = Rc::clone(&self.oracle.schema);
         let managed = |(table, _): RowId| schema.tables[table].managed;
+        if operation.picks[2].is_multiple_of(4) {
+            self.begin_afresh().await?;
+        }
         let Some((first, _)) = self.pick_row(operation.subject, managed) else {
             return Ok(());
         };
@@ -299,19 +310,44 @@ impl Pair<'_> {
             .into_iter()
             .filter(|id| self.oracle.is_live(*id))
             .collect();
+        let policy = schema.tables[first.0].policy;
+        if policy == Policy::Allow && operation.kind == Kind::PlainDelete {
+            return self.delete_for_good(&sql, &live).await;
+        }
         let refusals = if live.is_empty() {
             Refusals::new()
+        } else if policy == Policy::Reject {
+            Refusals::from(["55000"])
         } else {
             self.oracle.delete(&live)
         };
         let answer = self.attempt(&sql).await?;
         expect(&sql, &answer, &refusals)?;
         if answer.is_ok() && !live.is_empty() {
-            let newest = "SELECT id::text FROM keepsake.deletion ORDER BY id DESC LIMIT 1";
-            let made = column(&mut self.session, newest).await?;
-            let made = made.into_iter().next().context("no deletion was made")?;
+            let made = self.marks().await?.remove(&live[0]);
+            let made = made.with_context(|| format!("{sql} removes {:?} for good", live[0]))?;
+            self.script.push(format!(
+                "SELECT deletion_id AS {} FROM {} WHERE n = {} \\gset",
+                self.next_name(),
+                schema.tables[first.0].sql(),
+                live[0].1
+            ));
             self.name_deletion(made);
         }
+        Ok(())
+    }
+
+    /// A plain `DELETE` that the policy lets through; only of rows that nothing refers to, the rest
+    /// being PostgreSQL's business.
+    async fn delete_for_good(&mut self, sql: &str, live: &[RowId]) -> Result<()> {
+        let is_free =
+            |id: &RowId| !self.oracle.is_referred_to(*id) && !self.oracle.is_held_legally(*id);
+        if !live.iter().all(is_free) {
+            return Ok(());
+        }
+        let answer = self.attempt(sql).await?;
+        expect(sql, &answer, &Refusals::new())?;
+        self.oracle.remove(&live.iter().copied().collect());
         Ok(())
     }
 
@@ -396,6 +432,10 @@ impl Pair<'_> {
         }
         self.oracle.revive(deletion, restored, &passed);
         for (id, holder) in passed {
+            // With a root that conflicts nothing comes back, nor passes.
+            if holder == deletion && restored.is_empty() {
+                continue;
+            }
             ensure!(
                 self.oracle.may_pass_to(id, holder),
                 "row {id:?} passed to the deletion {}, which holds none of its parents",
@@ -478,6 +518,7 @@ impl Pair<'_> {
         let refusals = match of.state {
             State::Restored => Refusals::from(["P0002"]),
             State::Purging if !root_is_there => Refusals::from(["P0002"]),
+            _ if self.oracle.has_held_row(deletion) => Refusals::from(["55000"]),
             _ => Refusals::new(),
         };
         let sql = format!("SELECT keepsake.purge_deletion({})::text", literal(&of.id));
@@ -556,6 +597,15 @@ impl Pair<'_> {
         self.savepoints.clear();
         self.oracle = self.committed.clone();
         self.say("ROLLBACK").await?;
+        let begin = self.begin.clone();
+        self.say(&begin).await
+    }
+
+    /// A session that has not loaded the library yet.
+    async fn begin_afresh(&mut self) -> Result<()> {
+        self.commit().await?;
+        self.session = self.server.connect(self.name).await?;
+        self.script.push("\\connect".to_owned());
         let begin = self.begin.clone();
         self.say(&begin).await
     }
