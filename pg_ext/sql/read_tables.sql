@@ -27,6 +27,8 @@ SELECT c.oid,
        EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
                WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND NOT t.tgisinternal
                  AND p.pronamespace <> 'keepsake'::regnamespace) AS may_prevent_update,
+       EXISTS (SELECT FROM pg_trigger t JOIN pg_index i ON i.indrelid = t.tgrelid AND i.indisprimary
+               WHERE t.tgrelid = c.oid AND t.tgattr::int2[] && i.indkey::int2[]) AS key_is_watched,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
        coalesce(k.names, '{}') AS key_names,

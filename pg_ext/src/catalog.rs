@@ -165,6 +165,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         partitions: partitions(row)?,
         partitioned: field(row, "partitioned")?,
         may_prevent_update: field(row, "may_prevent_update")?,
+        key_is_watched: field(row, "key_is_watched")?,
         columns: field::<Vec<String>>(row, "columns")?
             .into_iter()
             .map(Ident)

@@ -38,6 +38,8 @@ pub struct Table {
     pub partitioned: bool,
     /// Whether it has row triggers of its own that run before an UPDATE, and so may prevent it.
     pub may_prevent_update: bool,
+    /// Whether a trigger of its own fires `BEFORE UPDATE OF` a column of the primary key, or AFTER.
+    pub key_is_watched: bool,
     /// All its columns, in order.
     pub columns: Vec<Ident>,
     /// The primary key.

@@ -483,6 +483,9 @@ fn finish(
                 table: table.shown.clone(),
             });
         }
+    }
+    // The rows of a converted DELETE are locked so already, but for those of such a table.
+    if !checked || table.key_is_watched {
         lock(session, table, deletion)?;
     }
     record(session, table, deletion, key, None)?;

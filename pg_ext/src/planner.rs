@@ -98,9 +98,42 @@ unsafe fn convert(query: &mut pg_sys::Query) {
                 relation,
                 pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
             );
+            let key = if is_watched(relation, key) {
+                std::ptr::null_mut()
+            } else {
+                key
+            };
             mark(query, entry, deleted_at, key);
         }
         pg_sys::RelationClose(relation);
+    }
+}
+
+/// The triggers of a table.
+unsafe fn triggers<'a>(relation: pg_sys::Relation) -> &'a [pg_sys::Trigger] {
+    // SAFETY: the relation is open; its trigger description, if any, has that many triggers, and
+    // stays while the relation is open.
+    unsafe {
+        let description = (*relation).trigdesc;
+        if description.is_null() {
+            return &[];
+        }
+        let count = usize::try_from((*description).numtriggers).unwrap_or(0);
+        std::slice::from_raw_parts((*description).triggers, count)
+    }
+}
+
+/// Whether a trigger fires on updates of a key column: it must not for a key that stays as it is.
+unsafe fn is_watched(relation: pg_sys::Relation, key: *mut pg_sys::Bitmapset) -> bool {
+    // SAFETY: the relation is open; a trigger has that many columns.
+    unsafe {
+        triggers(relation).iter().any(|trigger| {
+            let count = usize::try_from(trigger.tgnattr).unwrap_or(0);
+            (0..count).any(|n| {
+                let column = i32::from(*trigger.tgattr.add(n));
+                pg_sys::bms_is_member(column - pg_sys::FirstLowInvalidHeapAttributeNumber, key)
+            })
+        })
     }
 }
 
@@ -113,17 +146,8 @@ unsafe fn converts(relation: pg_sys::Relation) -> bool {
         name.to_bytes() == OnPlainDelete::Convert.trigger().as_bytes()
             && matches!(enabled, b'O' | b'A')
     };
-    // SAFETY: the relation is open; its trigger description, if any, has that many triggers.
-    unsafe {
-        let description = (*relation).trigdesc;
-        if description.is_null() || !(*description).trig_delete_before_row {
-            return false;
-        }
-        let count = usize::try_from((*description).numtriggers).unwrap_or(0);
-        std::slice::from_raw_parts((*description).triggers, count)
-            .iter()
-            .any(fires)
-    }
+    // SAFETY: the relation is open.
+    unsafe { triggers(relation).iter().any(fires) }
 }
 
 /// The number of the column `deleted_at`.
@@ -177,7 +201,8 @@ unsafe fn mark(
         (*from).quals = pg_sys::make_and_qual((*from).quals, live.into_pg().cast());
 
         // With a key column among what it changes, the UPDATE locks its rows as a DELETE would
-        // (`ExecUpdateLockMode`): against whoever is about to refer to them.
+        // (`ExecUpdateLockMode`): against whoever is about to refer to them. Where a trigger watches
+        // the key, the rows are locked so when the statement ends.
         let updated = updated_columns(query, entry);
         let column = i32::from(deleted_at) - pg_sys::FirstLowInvalidHeapAttributeNumber;
         *updated = pg_sys::bms_add_member(*updated, column);

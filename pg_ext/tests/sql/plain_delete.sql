@@ -161,6 +161,14 @@ SELECT * FROM living;
 SELECT count(*) AS rows FROM book;
 ROLLBACK;
 
+-- A trigger that watches the key is not told of a key that stays.
+BEGIN;
+CREATE FUNCTION fixed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the key is fixed'; END $$;
+CREATE TRIGGER fixed BEFORE UPDATE OF id ON book FOR EACH ROW EXECUTE FUNCTION fixed();
+DELETE FROM book WHERE id = 1 RETURNING id;
+SELECT * FROM held;
+ROLLBACK;
+
 -- Rights: DELETE suffices, and its policies hold; UPDATE alone does not delete.
 CREATE ROLE regress_deleter;
 CREATE ROLE regress_updater;
