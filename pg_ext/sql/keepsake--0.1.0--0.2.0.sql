@@ -1,5 +1,5 @@
 -- From 0.1.0 to 0.2.0: plain DELETE becomes a soft delete, SET NULL is done at once, partitions, overrides, holds, stored
--- expiry, restores that skip, runs of the purge, shared objects, hidden reads, doctor().
+-- expiry, restores that skip, runs of the purge, shared objects, hidden reads.
 --
 -- ON DELETE SET NULL and SET DEFAULT used to wait for the purge. References that point to a row deleted before the update
 -- still do, and let go when that row is purged, as they would have.

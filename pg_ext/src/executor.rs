@@ -63,11 +63,13 @@ pub fn reads_like_a_foreign_key_action() -> bool {
     RUNNING.with_borrow(|running| running.last().is_some_and(|last| last.foreign_key_action))
 }
 
-/// Whether a statement's text is of the form that `ri_triggers.c` gives a cascaded DELETE.
+/// Whether a statement's text is of the form that `ri_triggers.c` gives a cascaded DELETE: `DELETE
+/// FROM … WHERE $1 OPERATOR(…) …`, with a cast of `$1` where the operator is one of another type.
 pub fn is_foreign_key_action(text: &CStr) -> bool {
     let text = text.to_bytes();
-    let marker = b" WHERE $1 OPERATOR(";
-    text.starts_with(b"DELETE FROM ") && text.windows(marker.len()).any(|part| part == marker)
+    let contains = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+    text.starts_with(b"DELETE FROM ")
+        && (contains(b" WHERE $1 OPERATOR(") || contains(b" WHERE $1::") && contains(b" OPERATOR("))
 }
 
 /// The plan's writes: at the top of it, and of the WITH queries beside it.

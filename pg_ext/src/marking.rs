@@ -294,7 +294,14 @@ fn convert_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
 /// BEFORE DELETE where the policy is to refuse.
 #[pg_trigger]
 fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    decide(trigger, |table, _, _| Err(plain_delete(table)))
+    decide(trigger, |table, _, is_deleted| {
+        // What is deleted already is passed over, as everywhere.
+        if is_deleted {
+            Ok(false)
+        } else {
+            Err(plain_delete(table))
+        }
+    })
 }
 
 /// BEFORE DELETE where the policy is to allow: live rows go for good, deleted ones wait for purge.

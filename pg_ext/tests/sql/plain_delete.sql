@@ -248,6 +248,17 @@ SELECT count(*) FROM page WHERE book_id = 7;
 ROLLBACK;
 SELECT keepsake.manage('page', on_delete => 'convert');
 DELETE FROM book WHERE id = 7;
+-- Also where the key's operator is one of another type, and in the purge.
+BEGIN;
+CREATE TYPE mood AS ENUM ('low', 'high');
+CREATE TABLE person (mood mood PRIMARY KEY, code varchar(9) UNIQUE, above mood REFERENCES person ON DELETE CASCADE,
+                     friend varchar(9) REFERENCES person (code) ON DELETE CASCADE);
+SELECT keepsake.manage('person', '0');
+INSERT INTO person VALUES ('low', 'a', NULL, NULL), ('high', 'b', 'low', 'a');
+DELETE FROM person WHERE mood = 'low';
+SELECT keepsake.purge_batch() AS purged;
+SELECT count(*) FROM person;
+ROLLBACK;
 SELECT keepsake.manage('book', on_delete => 'convert');
 SELECT * FROM living;
 

@@ -85,7 +85,8 @@ fn wrong_marks(table: &Table) -> String {
     )
 }
 
-/// The root of a deletion that can be restored is among its rows.
+/// The root of a deletion that can be restored is there: among its rows or, when a restore has
+/// brought it back and skipped others, elsewhere.
 fn lost_root(table: &Table) -> String {
     let key: Vec<String> = table
         .key_columns()
@@ -99,8 +100,7 @@ fn lost_root(table: &Table) -> String {
         "SELECT format('deletion %s has lost its root %s of %s', d.id, d.root_key, {name})
          FROM keepsake.deletion d
          WHERE d.state = 'deleted' AND d.root_table = {name}::regclass AND d.root_key IS NOT NULL
-           AND NOT EXISTS (SELECT FROM {table} AS t WHERE t.deletion_id = d.id
-                           AND jsonb_build_object({key}) = d.root_key)",
+           AND NOT EXISTS (SELECT FROM {table} AS t WHERE jsonb_build_object({key}) = d.root_key)",
         name = table.as_literal(),
         table = table.sql(),
         key = key.join(", ")
