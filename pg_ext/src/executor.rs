@@ -95,7 +95,7 @@ fn write(plan: &pg_sys::PlannedStmt, node: *mut pg_sys::Plan) -> Option<(pg_sys:
         let modify = &*node.cast::<pg_sys::ModifyTable>();
         let entry = pg_sys::rt_fetch(modify.nominalRelation, plan.rtable);
         let rights = required_rights(plan, entry);
-        let may = |right: u32| u64::from(rights) & u64::from(right) != 0;
+        let may = |right: u32| rights & u64::from(right) != 0;
         let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
         let mut writes = match modify.operation {
             pg_sys::CmdType::CMD_UPDATE => Writes {
@@ -143,9 +143,9 @@ fn merged(modify: &pg_sys::ModifyTable) -> Writes {
 unsafe fn required_rights(
     _plan: &pg_sys::PlannedStmt,
     entry: *mut pg_sys::RangeTblEntry,
-) -> pg_sys::AclMode {
+) -> u64 {
     // SAFETY: the caller gives an entry of the plan's range table.
-    unsafe { (*entry).requiredPerms }
+    unsafe { u64::from((*entry).requiredPerms) }
 }
 
 /// The rights on a relation that the executor has checked.
@@ -153,7 +153,7 @@ unsafe fn required_rights(
 unsafe fn required_rights(
     plan: &pg_sys::PlannedStmt,
     entry: *mut pg_sys::RangeTblEntry,
-) -> pg_sys::AclMode {
+) -> u64 {
     // SAFETY: the caller gives an entry of the plan's range table; its index, counted from 1, is
     // into the plan's list of permissions, and 0 for an entry without any.
     unsafe {
