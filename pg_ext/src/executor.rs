@@ -140,20 +140,14 @@ fn merged(modify: &pg_sys::ModifyTable) -> Writes {
 
 /// The rights on a relation that the executor has checked.
 #[cfg(any(feature = "pg14", feature = "pg15"))]
-unsafe fn required_rights(
-    _plan: &pg_sys::PlannedStmt,
-    entry: *mut pg_sys::RangeTblEntry,
-) -> u64 {
+unsafe fn required_rights(_plan: &pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) -> u64 {
     // SAFETY: the caller gives an entry of the plan's range table.
     unsafe { u64::from((*entry).requiredPerms) }
 }
 
 /// The rights on a relation that the executor has checked.
 #[cfg(not(any(feature = "pg14", feature = "pg15")))]
-unsafe fn required_rights(
-    plan: &pg_sys::PlannedStmt,
-    entry: *mut pg_sys::RangeTblEntry,
-) -> u64 {
+unsafe fn required_rights(plan: &pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) -> u64 {
     // SAFETY: the caller gives an entry of the plan's range table; its index, counted from 1, is
     // into the plan's list of permissions, and 0 for an entry without any.
     unsafe {
