@@ -102,4 +102,9 @@ extension_sql_file!(
     name = "metrics",
     requires = ["hold", "purge_run", "outbox"]
 );
+extension_sql_file!(
+    "../sql/doctor.sql",
+    name = "doctor",
+    requires = ["registry", "outbox", "hide"]
+);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
