@@ -1,5 +1,5 @@
 -- Keys that are equal though their bytes differ; only where PostgreSQL is built with ICU.
-SELECT NOT EXISTS (SELECT FROM pg_collation WHERE collprovider = 'i') AS without_icu \gset
+SELECT count(*) < 10 AS without_icu FROM pg_collation WHERE collprovider = 'i' \gset
 \if :without_icu
 \quit
 \endif
