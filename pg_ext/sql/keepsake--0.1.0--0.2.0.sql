@@ -122,6 +122,13 @@ DROP FUNCTION keepsake.restore(uuid);
 
 DROP FUNCTION keepsake.lease_objects(integer, interval);
 
+CREATE FUNCTION keepsake.deletion_of_statement(
+	"relation" oid
+) RETURNS uuid
+STRICT VOLATILE PARALLEL UNSAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'deletion_of_statement_wrapper';
+
 CREATE FUNCTION keepsake.finish_purge(
 	"run" bigint
 ) RETURNS VOID

@@ -23,6 +23,7 @@ mod guard;
 mod held;
 mod hide;
 mod hold;
+mod idle_triggers;
 mod live_constraint;
 mod manage;
 mod marking;

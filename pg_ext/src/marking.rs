@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
 use pgrx::{PgTrigger, Uuid, pg_sys};
@@ -243,6 +244,41 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
             deletion
         })
     }))
+}
+
+/// The deletion that a converted DELETE makes, for the rows of `relation` that it marks without a
+/// trigger (see `planner`).
+///
+/// # Errors
+/// 55000 in any other statement.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
+    let depth = executor::depth();
+    let known = STATEMENTS.with_borrow(|statements| {
+        statements.iter().find_map(|one| match one.rows {
+            Rows::Marked {
+                deletion,
+                checked: true,
+            } if one.table == relation && one.depth == depth => Some(deletion),
+            _ => None,
+        })
+    });
+    Ok(known.map_or_else(|| begin_deletion(relation), Ok)?)
+}
+
+fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
+    let graph = Graph::known()?;
+    let table = graph
+        .table_or_root(relation)
+        .ok_or_else(|| Failure::RowNotFound {
+            table: "pg_class".into(),
+        })?;
+    if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
+        return join_statement(&graph, table);
+    }
+    Err(Failure::StateWrittenByHand {
+        table: table.shown.clone(),
+    })
 }
 
 /// Whether a statement that still runs is making this deletion.
