@@ -64,7 +64,6 @@ unsafe extern "C-unwind" fn forget_all(
 ) {
     STATEMENTS.with_borrow_mut(Vec::clear);
     BEGUN.with_borrow_mut(Vec::clear);
-    crate::catalog::end_of_transaction();
 }
 
 #[pgrx::pg_guard]
