@@ -468,10 +468,10 @@ part AS (
 own_trigger AS (
     SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE p.pronamespace = 'keepsake'::regnamespace AND NOT t.tgisinternal),
--- The columns that mark a row, of each managed table.
+-- The columns that mark a row, of each of them.
 mark AS (
-    SELECT m.relation, a.attnum, a.attname, a.attnotnull, a.atthasdef
-    FROM managed m JOIN pg_attribute a ON a.attrelid = m.relation AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped),
+    SELECT part.relation, part.root, a.attnum, a.attname, a.attnotnull, a.atthasdef
+    FROM part JOIN pg_attribute a ON a.attrelid = part.relation AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped),
 -- Foreign keys into managed tables.
 reference AS (
     SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.conkey, con.convalidated,
@@ -538,14 +538,14 @@ FROM mark m WHERE m.atthasdef
 UNION ALL
 SELECT 'error', 'state_column_not_null', m.relation::regclass::text, format('%I is NOT NULL: no row can be live.', m.attname),
        format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', m.relation::regclass, m.attname)
-FROM mark m WHERE m.attnotnull
+FROM mark m WHERE m.attnotnull AND m.relation = m.root
 UNION ALL
 -- Rules of the application's own that read the marks.
 SELECT 'info', 'check_reads_mark', con.conrelid::regclass::text,
        format('%I reads deleted_at or deletion_id: a deletion or restore that breaks it fails.', con.conname),
        format('ALTER TABLE %s DROP CONSTRAINT %I;', con.conrelid::regclass, con.conname)
 FROM pg_constraint con
-WHERE con.contype = 'c' AND EXISTS (SELECT FROM mark m WHERE m.relation = con.conrelid AND m.attnum = ANY (con.conkey))
+WHERE con.contype = 'c' AND con.conislocal AND EXISTS (SELECT FROM mark m WHERE m.relation = con.conrelid AND m.attnum = ANY (con.conkey))
 UNION ALL
 SELECT DISTINCT 'info', 'generated_reads_mark', m.relation::regclass::text,
        format('%I is computed from deleted_at or deletion_id: a deletion or restore with which it cannot be computed fails.', a.attname),
@@ -555,6 +555,7 @@ FROM mark m
 JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = m.relation AND d.refobjsubid = m.attnum AND d.classid = 'pg_attrdef'::regclass
 JOIN pg_attrdef ad ON ad.oid = d.objid
 JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum AND a.attgenerated <> ''
+WHERE m.relation = m.root
 UNION ALL
 -- Owners who cannot see each other's rows.
 SELECT 'error', 'reference_unreadable', r.conrelid::regclass::text,
@@ -590,7 +591,7 @@ JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.at
 JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid AND NOT i.indisunique AND NOT i.indisexclusion AND i.indpred IS NULL
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
 -- What finds referring rows, the rows of a deletion or those that name an object must hold deleted rows, too.
-WHERE a.attname NOT IN ('deleted_at', 'deletion_id')
+WHERE m.relkind = 'r' AND a.attname NOT IN ('deleted_at', 'deletion_id')
   AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = c.oid AND a.attnum = ANY (con.conkey))
   AND NOT EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.child = c.oid AND a.attname IN (d.type_column, d.id_column))
   AND NOT EXISTS (SELECT FROM keepsake.bound_storage b WHERE b.relation = c.oid AND b.key_column = a.attname)
@@ -718,25 +719,24 @@ UNION ALL
 -- Deletions whose rows are gone with their tables or partitions.
 SELECT 'warning', 'deletion_lost', d.root_table::text,
        format('Open deletions that are of no table any more: %s. It was dropped, or taken back.', count(*)),
-       format('UPDATE keepsake.deletion SET state = ''purged'', settled_at = now() WHERE id = ANY (%L);', array_agg(d.id ORDER BY d.id))
+       format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.root_table = %L::regclass AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count);', d.root_table)
 FROM keepsake.deletion d
-WHERE d.state IN ('deleted', 'purging') AND NOT EXISTS (
-    SELECT FROM keepsake.deletion_table t JOIN managed m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
-  AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)
+WHERE d.state IN ('deleted', 'purging') AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)
+  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN managed m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
 GROUP BY d.root_table
 UNION ALL
-SELECT 'info', 'purge_put_off', put_off.tables,
+SELECT 'info', 'purge_put_off', array_to_string(put_off.tables, ', '),
        format('Deletions that expired more than a day ago, of which rows have to stay: %s. purge_plan() says of each what holds it or refers to it; those without rows, which went with a partition, can be settled.', count(*)),
-       format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.id = ANY (%L) AND NOT EXISTS (%s);',
-              array_agg(put_off.id ORDER BY put_off.id), put_off.rows)
-FROM (SELECT d.id, string_agg(t.relation::text, ', ' ORDER BY t.relation) AS tables,
-             string_agg(format('SELECT FROM %s t WHERE t.deletion_id = d.id', t.relation), ' UNION ALL ' ORDER BY t.relation) AS rows
+       format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.put_off_at IS NOT NULL AND d.expires_at < now() - interval ''1 day'' AND ARRAY[%s]::regclass[] = (SELECT array_agg(t.relation ORDER BY t.relation) FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count) AND NOT EXISTS (%s);',
+              (SELECT string_agg(quote_literal(name), ', ') FROM unnest(put_off.tables) AS name),
+              (SELECT string_agg(format('SELECT FROM %s t WHERE t.deletion_id = d.id', name), ' UNION ALL ') FROM unnest(put_off.tables) AS name))
+FROM (SELECT array_agg(t.relation::text ORDER BY t.relation) AS tables
       FROM keepsake.deletion d
       JOIN keepsake.deletion_table t ON t.deletion_id = d.id AND t.purged < t.row_count
       JOIN managed m ON m.relation = t.relation
       WHERE d.state IN ('deleted', 'purging') AND d.expires_at < now() - interval '1 day' AND d.put_off_at IS NOT NULL
       GROUP BY d.id) AS put_off
-GROUP BY put_off.tables, put_off.rows
+GROUP BY put_off.tables
 UNION ALL
 -- Holds that may have been forgotten.
 SELECT 'info', 'hold_old', coalesce(h.relation::text || ' ' || h.row_key::text, 'deletion ' || h.deletion_id, 'tenant ' || h.tenant),

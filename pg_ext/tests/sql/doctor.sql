@@ -94,7 +94,7 @@ UPDATE keepsake.hold SET held_at = held_at - interval '2 years', actor = 'ada';
 CREATE VIEW told AS
     SELECT severity, check_name, regexp_replace(object, '^[0-9]+$', 'a dropped table') AS object,
            regexp_replace(finding, '[0-9]{4}-[0-9]{2}-[0-9]{2}', 'then') AS finding,
-           regexp_replace(fix, '(release.)[0-9]+|[{][0-9a-f,-]+[}]', '\1…', 'g') AS fix
+           regexp_replace(fix, '(release.|root_table = .)[0-9]+', '\1…', 'g') AS fix
     FROM doctor;
 \x
 SELECT * FROM told;
