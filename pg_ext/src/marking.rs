@@ -14,6 +14,7 @@ use pgrx::tupdesc::PgTupleDesc;
 use pgrx::{PgTrigger, Uuid, pg_sys};
 
 use crate::cascade;
+use crate::catalog;
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
 use crate::executor::{self, Writes};
@@ -24,7 +25,7 @@ use crate::policy::OnPlainDelete;
 use crate::rights;
 use crate::root_row;
 use crate::row_address::{RowAddress, as_arguments};
-use crate::session::{Session, with_session};
+use crate::session::{Session, with_reading_session, with_session};
 use crate::soft_delete::{new_deletion, record, roots_of};
 
 /// What a statement that still runs has deleted of one table.
@@ -65,7 +66,6 @@ unsafe extern "C-unwind" fn forget_all(
 ) {
     STATEMENTS.with_borrow_mut(Vec::clear);
     BEGUN.with_borrow_mut(Vec::clear);
-    crate::catalog::end_of_transaction();
 }
 
 #[pgrx::pg_guard]
@@ -268,11 +268,10 @@ fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
 
 fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
     let graph = Graph::known()?;
-    let table = graph
-        .table_or_root(relation)
-        .ok_or_else(|| Failure::RowNotFound {
-            table: "pg_class".into(),
-        })?;
+    let Some(table) = graph.table_or_root(relation) else {
+        let table = with_reading_session(|session| catalog::shown(session, relation))?;
+        return Err(Failure::NotManaged { table });
+    };
     if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
         return join_statement(&graph, table);
     }
