@@ -72,6 +72,11 @@ SAVEPOINT s;
 UPDATE entry_3 SET region = 'eu' WHERE id = 9;
 ROLLBACK TO s;
 INSERT INTO entry_3 (id, day, region, account_id) VALUES (10, '2026-03-10', 'eu', 1);
+ROLLBACK TO s;
+-- To be attached it gives up its own guard, and has that of the partitioned table.
+DROP TRIGGER keepsake_guard_update ON entry_3;
+ALTER TABLE entry ATTACH PARTITION entry_3 FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
+UPDATE entry_3 SET region = 'eu' WHERE id = 9;
 ROLLBACK;
 -- A foreign key of one partition alone could not be followed.
 CREATE TABLE only_eu (id int PRIMARY KEY, region text, account_id int, FOREIGN KEY (region, account_id) REFERENCES account_eu);
