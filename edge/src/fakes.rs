@@ -4,7 +4,7 @@ use crate::{
     db::{Call, Database, DbError, SystemFunction},
     storage::{Storage, StorageError, StoredObject},
 };
-use keepsake_shared::ObjectKey;
+use keepsake_shared::{ObjectKey, Sha256Digest};
 use serde_json::Value;
 use std::{cell::RefCell, collections::HashMap};
 
@@ -61,6 +61,13 @@ impl Storage for MemoryStorage {
     async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
         self.check()?;
         Ok(self.objects.borrow().get(key.as_str()).cloned())
+    }
+
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+        self.check()?;
+        let objects = self.objects.borrow();
+        let object = objects.get(key.as_str());
+        Ok(object.map(|object| Sha256Digest::of(&object.first_bytes)))
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {

@@ -35,8 +35,32 @@ pub(crate) struct Inspected<'a> {
     pub(crate) file: &'a DeclaredFile,
     /// What is stored, if anything is.
     pub(crate) seen: Option<StoredObject>,
-    /// Everything that differs; empty when all is well.
+    /// Everything that differs; empty when all is well as far as the store tells.
     pub(crate) problems: Vec<ObjectProblem>,
+}
+
+impl<'a> Inspected<'a> {
+    fn new(file: &'a DeclaredFile, seen: Option<StoredObject>) -> Self {
+        let declared = Declared {
+            size: file.size,
+            media_type: file.media_type,
+            sha256: file.sha256,
+        };
+        let mut problems = verify_object(&declared, &StoredObject::observed(seen.as_ref()));
+        // A digest that the store does not tell is to be made: see `prove`.
+        problems.retain(|problem| !matches!(problem, ObjectProblem::Sha256 { seen: None, .. }));
+        Self {
+            file,
+            seen,
+            problems,
+        }
+    }
+
+    fn is_proven(&self) -> bool {
+        self.seen
+            .as_ref()
+            .is_none_or(|object| object.sha256.is_some())
+    }
 }
 
 /// Where a whole set stands.
@@ -44,6 +68,8 @@ pub(crate) struct Inspected<'a> {
 pub(crate) enum Verdict {
     /// Every file is there and right.
     Complete,
+    /// As far as the store tells; of some file it does not tell the SHA-256.
+    Unproven,
     /// Files are missing, and those that are there are right.
     Incomplete,
     /// A file is there and wrong: the set can never become complete.
@@ -60,18 +86,33 @@ pub(crate) async fn inspect<'a>(
 ) -> Result<Vec<Inspected<'a>>, StorageError> {
     try_join_all(files.iter().map(async |file| {
         let seen = storage.observe(&file.object_key).await?;
-        let declared = Declared {
-            size: file.size,
-            media_type: file.media_type,
-            sha256: file.sha256,
-        };
-        Ok(Inspected {
-            file,
-            problems: verify_object(&declared, &StoredObject::observed(seen.as_ref())),
-            seen,
-        })
+        Ok(Inspected::new(file, seen))
     }))
     .await
+}
+
+/// Finds out the digests that the store does not tell, by reading those objects once, one after the
+/// other.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn prove(
+    storage: &impl Storage,
+    inspected: &mut [Inspected<'_>],
+) -> Result<(), StorageError> {
+    for one in inspected.iter_mut().filter(|one| !one.is_proven()) {
+        let digest = storage.digest(&one.file.object_key).await?;
+        let seen = one
+            .seen
+            .take()
+            .zip(digest)
+            .map(|(object, digest)| StoredObject {
+                sha256: Some(digest),
+                ..object
+            });
+        *one = Inspected::new(one.file, seen);
+    }
+    Ok(())
 }
 
 /// Sums up a set.
@@ -81,8 +122,10 @@ pub(crate) fn verdict(inspected: &[Inspected<'_>]) -> Verdict {
         Verdict::Wrong
     } else if problems().next().is_some() {
         Verdict::Incomplete
-    } else {
+    } else if inspected.iter().all(Inspected::is_proven) {
         Verdict::Complete
+    } else {
+        Verdict::Unproven
     }
 }
 
@@ -239,20 +282,35 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_cannot_say_the_digest_proves_nothing() {
-        let file = declared(0);
-        let storage = MemoryStorage::default();
-        let object = StoredObject {
-            sha256: None,
-            ..stored(PNG)
-        };
-        storage
-            .objects
-            .borrow_mut()
-            .insert(file.object_key.as_str().to_owned(), object);
-        let files = [file];
-        let inspected = inspect(&storage, &files).now_or_never().unwrap().unwrap();
-        assert_eq!(verdict(&inspected), Verdict::Wrong);
+    fn a_digest_that_the_store_does_not_tell_is_made_from_the_bytes() {
+        for (bytes, in_the_end) in [
+            (PNG, Verdict::Complete),
+            (b"\x89PNG\r\n\x1a\n REST OF IT", Verdict::Wrong),
+        ] {
+            let files = [declared(0)];
+            let storage = MemoryStorage::default();
+            let key = files[0].object_key.as_str().to_owned();
+            let object = StoredObject {
+                sha256: None,
+                ..stored(bytes)
+            };
+            storage.objects.borrow_mut().insert(key.clone(), object);
+            let mut inspected = inspect(&storage, &files).now_or_never().unwrap().unwrap();
+            assert_eq!(verdict(&inspected), Verdict::Unproven);
+            prove(&storage, &mut inspected)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            assert_eq!(verdict(&inspected), in_the_end);
+
+            let mut inspected = inspect(&storage, &files).now_or_never().unwrap().unwrap();
+            storage.objects.borrow_mut().clear();
+            prove(&storage, &mut inspected)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            assert_eq!(verdict(&inspected), Verdict::Incomplete);
+        }
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Where the bytes are.
 //!
-//! [`Storage`] is what the rest of the worker asks of any store. The bucket binding ([`Bucket`])
-//! also moves the bytes itself, for the upload and download URLs that the worker signs and serves.
+//! [`Storage`] is what the rest of the worker asks of any store; [`Store`] is the one that the
+//! settings name. The bucket binding ([`Bucket`]) also moves the bytes itself, for the upload and
+//! download URLs that the worker signs and serves; an [`S3`] store is sent to by URLs that only it
+//! answers.
 
 mod bucket;
+mod digest;
+mod s3;
 mod signer;
 
 pub(crate) use bucket::{Bucket, Download, PutError};
+pub(crate) use s3::{S3, S3Settings};
 pub(crate) use signer::Signer;
 
 use crate::problem::ApiError;
@@ -25,8 +30,44 @@ pub(crate) trait Storage {
     /// it is not there.
     async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError>;
 
+    /// The SHA-256 of an object, from its bytes: they are read once, and none is kept. `None` when
+    /// it is not there. For an object of which [`observe`](Self::observe) could not tell it.
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError>;
+
     /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError>;
+}
+
+/// The store that the settings name.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// An R2 bucket through its binding.
+    R2(Bucket),
+    /// A store that speaks S3.
+    S3(S3),
+}
+
+impl Storage for Store {
+    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.observe(key).await,
+            Self::S3(s3) => s3.observe(key).await,
+        }
+    }
+
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.digest(key).await,
+            Self::S3(s3) => s3.digest(key).await,
+        }
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.delete_many(keys).await,
+            Self::S3(s3) => s3.delete_many(keys).await,
+        }
+    }
 }
 
 /// An object as the store has it.
@@ -34,7 +75,7 @@ pub(crate) trait Storage {
 pub(crate) struct StoredObject {
     /// Its size in bytes.
     pub(crate) size: u64,
-    /// The SHA-256 the store checked when it took it in.
+    /// The SHA-256 of the whole of it that the store checked when it took it in.
     pub(crate) sha256: Option<Sha256Digest>,
     /// As many of its first bytes as the media-type rules look at.
     pub(crate) first_bytes: Vec<u8>,

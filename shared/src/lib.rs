@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod capabilities;
 pub mod content_disposition;
 pub mod error;
 pub mod file_name;

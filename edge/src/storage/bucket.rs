@@ -1,6 +1,6 @@
 //! An R2 bucket through its binding.
 
-use super::{Storage, StorageError, StoredObject};
+use super::{Storage, StorageError, StoredObject, digest};
 use crate::range::ByteRange;
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest, sniff::SNIFF_BYTES};
 use worker::{
@@ -63,6 +63,15 @@ impl Storage for Bucket {
                 .map(Sha256Digest::from_bytes),
             first_bytes,
         }))
+    }
+
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+        match self.get(key, ByteRange::Whole).await? {
+            Some(Download {
+                body: Some(stream), ..
+            }) => digest::sha256(&stream).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {
