@@ -19,6 +19,7 @@ pub mod key_ring;
 mod keyed_hash;
 pub mod limits;
 pub mod media_type;
+mod nfc;
 pub mod object_key;
 mod object_serde;
 mod percent;
