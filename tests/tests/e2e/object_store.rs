@@ -3,11 +3,11 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use keepsake_tests::leash::Leash;
 use keepsake_tests::secrets::{hex, random};
@@ -119,25 +119,6 @@ impl ObjectStore {
         self.path(key).is_file()
     }
 
-    /// The keys of all objects.
-    pub fn keys(&self) -> Result<Vec<String>> {
-        let bucket = self.folder.join(BUCKET);
-        let mut keys = Vec::new();
-        collect(&bucket, &bucket, &mut keys)?;
-        keys.sort_unstable();
-        Ok(keys)
-    }
-
-    /// Parts of uploads that are neither complete nor given up.
-    pub fn loose_parts(&self) -> Result<usize> {
-        let mut parts = 0;
-        for entry in std::fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            parts += usize::from(name.to_string_lossy().contains(".part-"));
-        }
-        Ok(parts)
-    }
-
     /// Lets this happen to the next request of the worker with this method and, in its query, this
     /// text; `times` times. With [`BY_URL`] it happens to requests by signed URLs instead.
     pub fn trap(&self, method: &'static str, query: &'static str, fault: Fault, times: usize) {
@@ -155,19 +136,6 @@ impl ObjectStore {
     pub fn disarm(&self) -> usize {
         self.trouble.traps().drain(..).count()
     }
-}
-
-fn collect(bucket: &Path, folder: &Path, keys: &mut Vec<String>) -> Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            collect(bucket, &path, keys)?;
-        } else {
-            let key = path.strip_prefix(bucket)?.to_str().context("no text")?;
-            keys.push(key.to_owned());
-        }
-    }
-    Ok(())
 }
 
 impl Trouble {

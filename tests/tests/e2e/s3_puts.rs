@@ -97,6 +97,21 @@ async fn each_signed_header_is_refused_changed_and_dropped() -> Result<()> {
             .await
             .context(name)?;
     }
+    // What was not signed is refused as well, where it would change what is stored.
+    for (name, value) in [
+        ("x-amz-acl", "public-read"),
+        ("x-amz-meta-note", "x"),
+        ("x-amz-website-redirect-location", "https://example.com/"),
+        ("x-amz-tagging", "a=b"),
+        ("x-amz-checksum-crc32", "AAAAAA=="),
+    ] {
+        let mut added = declared.file().clone();
+        added["headers"][name] = json!(value);
+        declared
+            .refused(&added, PNG.bytes, 403)
+            .await
+            .context(name)?;
+    }
     // The length is the fourth.
     let longer = [PNG.bytes, b"x"].concat();
     for bytes in [&PNG.bytes[1..], &longer] {
@@ -132,10 +147,9 @@ async fn the_url_is_for_this_request_alone() -> Result<()> {
     ] {
         let mut changed = declared.file().clone();
         changed["url"] = json!(other);
-        declared
-            .refused(&changed, PNG.bytes, 403)
-            .await
-            .context(other)?;
+        let reply = declared.tenant.api.put(&changed, PNG.bytes).await?;
+        assert!(matches!(reply.status, 400 | 403), "{other}: {reply:?}");
+        assert!(!declared.store.holds(&declared.key), "stored by {other}");
     }
     for method in [Method::GET, Method::DELETE] {
         let reply = declared.tenant.api.send(method, url, &[], None).await?;
