@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Vec<String>,
     /// What one upload set may hold.
     pub(crate) limits: Limits,
+    /// The most pixels of a picture.
+    pub(crate) max_image_pixels: u64,
     /// Seconds an upload URL works.
     pub(crate) upload_ttl: u64,
     /// Seconds a download URL works.
@@ -118,6 +120,12 @@ impl Config {
                     1..=100 * MAX_OBJECT_BYTES,
                 )?,
             },
+            max_image_pixels: number(
+                "MAX_IMAGE_PIXELS",
+                text("MAX_IMAGE_PIXELS")?,
+                100_000_000,
+                1..=u64::MAX,
+            )?,
             upload_ttl: number(
                 "UPLOAD_TTL_SECONDS",
                 text("UPLOAD_TTL_SECONDS")?,

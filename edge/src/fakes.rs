@@ -58,9 +58,32 @@ impl MemoryStorage {
 }
 
 impl Storage for MemoryStorage {
-    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError> {
         self.check()?;
-        Ok(self.objects.borrow().get(key.as_str()).cloned())
+        let found = self.objects.borrow().get(key.as_str()).cloned();
+        Ok(found.map(|mut object| {
+            object.first_bytes.truncate(head);
+            object
+        }))
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        self.check()?;
+        let objects = self.objects.borrow();
+        let bytes = objects
+            .get(key.as_str())
+            .and_then(|object| object.first_bytes.get(offset as usize..))
+            .unwrap_or_default();
+        Ok(bytes.iter().copied().take(length).collect())
     }
 
     async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {

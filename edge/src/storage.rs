@@ -16,7 +16,7 @@ pub(crate) use signer::Signer;
 
 use crate::problem::ApiError;
 use axum::http::HeaderName;
-use keepsake_shared::{ErrorCode, ObjectKey, Sha256Digest, upload::Observed};
+use keepsake_shared::{ErrorCode, ObjectKey, Sha256Digest};
 
 /// Carries the SHA-256 of an upload in base64, under the name S3 gave it.
 pub(crate) const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
@@ -26,9 +26,21 @@ pub(crate) const MAX_DELETE: u32 = 1000;
 
 /// What every store can do.
 pub(crate) trait Storage {
-    /// Looks at an object as it is stored: its size, its checksum, and its first bytes. `None` when
-    /// it is not there.
-    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError>;
+    /// Looks at an object as it is stored: its size, its checksum, and its first bytes, so many of
+    /// them. `None` when it is not there.
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError>;
+
+    /// Reads a part of an object: `length` bytes from `offset`, fewer at its end, none past it.
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError>;
 
     /// The SHA-256 of an object, from its bytes: they are read once, and none is kept. `None` when
     /// it is not there. For an object of which [`observe`](Self::observe) could not tell it.
@@ -48,10 +60,26 @@ pub(crate) enum Store {
 }
 
 impl Storage for Store {
-    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError> {
         match self {
-            Self::R2(bucket) => bucket.observe(key).await,
-            Self::S3(s3) => s3.observe(key).await,
+            Self::R2(bucket) => bucket.observe(key, head).await,
+            Self::S3(s3) => s3.observe(key, head).await,
+        }
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.read(key, offset, length).await,
+            Self::S3(s3) => s3.read(key, offset, length).await,
         }
     }
 
@@ -77,19 +105,10 @@ pub(crate) struct StoredObject {
     pub(crate) size: u64,
     /// The SHA-256 of the whole of it that the store checked when it took it in.
     pub(crate) sha256: Option<Sha256Digest>,
-    /// As many of its first bytes as the media-type rules look at.
+    /// As many of its first bytes as were asked for; none of an encoded one.
     pub(crate) first_bytes: Vec<u8>,
-}
-
-impl StoredObject {
-    /// What the rules of `keepsake_shared` compare with the declaration.
-    pub(crate) fn observed(stored: Option<&Self>) -> Observed<'_> {
-        stored.map_or(Observed::Missing, |object| Observed::Stored {
-            size: object.size,
-            sha256: object.sha256,
-            first_bytes: &object.first_bytes,
-        })
-    }
+    /// Whether it is sent with a `Content-Encoding`.
+    pub(crate) encoded: bool,
 }
 
 /// The store did not do it. The text is for the log.

@@ -15,6 +15,7 @@ pub mod content_disposition;
 pub mod error;
 pub mod file_name;
 pub mod id;
+pub mod image;
 pub mod key_ring;
 mod keyed_hash;
 pub mod limits;

@@ -114,7 +114,7 @@ pub(crate) async fn complete(
     let set = look_up(&database, &caller, upload).await?;
     if set.state == PENDING {
         let storage = app.storage()?;
-        let mut inspected = inspect(&storage, &set.files).await?;
+        let mut inspected = inspect(&storage, &set.files, app.config.max_image_pixels).await?;
         if verdict(&inspected) == Verdict::Unproven {
             prove(&storage, &mut inspected).await?;
         }
@@ -158,7 +158,7 @@ pub(crate) async fn get(
 ) -> Result<Response, ApiError> {
     let set = look_up(&app.database()?, &caller, id(&upload)?).await?;
     let files: Vec<Value> = if set.state == PENDING {
-        let inspected = inspect(&app.storage()?, &set.files).await?;
+        let inspected = inspect(&app.storage()?, &set.files, app.config.max_image_pixels).await?;
         inspected.iter().map(status).collect()
     } else {
         set.files

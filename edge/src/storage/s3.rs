@@ -16,7 +16,6 @@ use keepsake_shared::{
     sigv4::{
         Bucket, Payload, PresignRequest, Request, SigV4Error, Signer, SigningKeyCache, presign,
     },
-    sniff::SNIFF_BYTES,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use xml::Element;
@@ -101,7 +100,11 @@ impl S3Settings {
 pub(crate) struct S3(pub(crate) Arc<S3Settings>);
 
 impl Storage for S3 {
-    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError> {
         let call = Call {
             key: Some(key.as_str()),
             headers: &[("x-amz-checksum-mode", "ENABLED")],
@@ -116,19 +119,48 @@ impl Storage for S3 {
             404 => return Ok(None),
             _ => return Err(trouble(&call, &answer)),
         };
-        let first_bytes = match size {
-            0 => Some(Vec::new()),
-            _ => self.first_bytes(key).await?,
-        };
-        Ok(first_bytes.map(|first_bytes| StoredObject {
+        let encoding = answer.header("content-encoding").unwrap_or_default();
+        let encoded = !matches!(encoding.as_str(), "" | "identity");
+        Ok(Some(StoredObject {
             size,
+            // The runtime would undo the encoding, or stumble over it.
+            first_bytes: if encoded {
+                Vec::new()
+            } else {
+                self.read(key, 0, head).await?
+            },
+            encoded,
             // Of an object made of parts the store may tell a digest of their digests, which has
             // another form.
             sha256: answer
                 .header(ChecksumKind::Sha256.header())
                 .and_then(|digest| digest.parse().ok()),
-            first_bytes,
         }))
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        let last = offset.saturating_add(length as u64).saturating_sub(1);
+        let range = format!("bytes={offset}-{last}");
+        let call = Call {
+            key: Some(key.as_str()),
+            headers: &[("range", &range)],
+            ..Call::new("GET")
+        };
+        let answer = self.call(&call).await?;
+        match answer.status {
+            206 => answer.bytes().await,
+            // The object ends before, or has gone since it was looked at.
+            404 | 416 => {
+                answer.discard();
+                Ok(Vec::new())
+            }
+            _ => Err(trouble(&call, &answer)),
+        }
     }
 
     async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
@@ -166,28 +198,6 @@ impl Storage for S3 {
             return Err(trouble(&call, &answer));
         }
         check_deletion(&answer.text().await?)
-    }
-}
-
-impl S3 {
-    /// As many bytes of an object as the media-type rules look at; `None` when it is not there any
-    /// more.
-    async fn first_bytes(&self, key: &ObjectKey) -> Result<Option<Vec<u8>>, StorageError> {
-        let range = format!("bytes=0-{}", SNIFF_BYTES - 1);
-        let call = Call {
-            key: Some(key.as_str()),
-            headers: &[("range", &range)],
-            ..Call::new("GET")
-        };
-        let answer = self.call(&call).await?;
-        match answer.status {
-            206 => answer.bytes().await.map(Some),
-            404 => {
-                answer.discard();
-                Ok(None)
-            }
-            _ => Err(trouble(&call, &answer)),
-        }
     }
 }
 

@@ -12,6 +12,7 @@ mod listing;
 mod lost_entities;
 mod object_store;
 mod object_urls;
+mod pictures;
 mod policies;
 mod races;
 mod refused_uploads;

@@ -236,6 +236,20 @@ async fn a_store_that_tells_no_digest_is_read_instead() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_file_stored_with_an_encoding_is_not_what_was_declared() -> Result<()> {
+    let declared = Declared::new().await?;
+    // S3 takes headers that are not signed and not its own.
+    let mut encoded = declared.file().clone();
+    encoded["headers"]["content-encoding"] = json!("gzip");
+    declared.tenant.put(&encoded, PNG).await?;
+    let refused = declared.tenant.complete(&declared.upload).await?;
+    let problem = refused.expect_problem(422, "upload_rejected")?;
+    assert_eq!(problem["errors"][0]["code"], "content_encoded");
+    assert!(!declared.store.holds(&declared.key), "it stayed");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_given_up_upload_leaves_nothing() -> Result<()> {
     let declared = Declared::new().await?;
     declared.tenant.put(declared.file(), PNG).await?;
