@@ -108,8 +108,9 @@ fn add_common_headers(answer: &mut Response, id: &str) {
 /// Does the scheduled work; see `cron`.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    match (app::database(&env), app::bucket(&env)) {
-        (Ok(database), Ok(bucket)) => cron::run(&database, &bucket).await,
+    let storage = settings::load(&env).and_then(|config| app::storage(&config, &env));
+    match (app::database(&env), storage) {
+        (Ok(database), Ok(storage)) => cron::run(&database, &storage).await,
         (Err(error), _) | (_, Err(error)) => {
             log::write(
                 Level::Error,

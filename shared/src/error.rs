@@ -124,6 +124,13 @@ error_codes! {
     /// The stored file has another SHA-256 than declared.
     Sha256Mismatch = "sha256_mismatch", 422, "The file has another SHA-256 than declared";
 
+    /// The stored picture has more pixels than allowed.
+    ImageTooLarge = "image_too_large", 422, "The picture has too many pixels";
+    /// The size of the stored picture cannot be read from its header.
+    ImageUnreadable = "image_unreadable", 422, "The picture cannot be read";
+    /// The stored file is marked as encoded, so that readers would get other bytes.
+    ContentEncoded = "content_encoded", 422, "The file is stored in another encoding";
+
     // Signed URLs of the worker-served store
     /// The URL was altered, or was not made for this request.
     UrlInvalid = "url_invalid", 403, "The URL is not valid";

@@ -121,7 +121,7 @@ pub(crate) async fn content(
         content.media_type,
         content.size,
         inline,
-    );
+    )?;
     let headers = [
         (LOCATION, header(&url)?),
         // The URL is a credential: it is not passed on to where the file's own links lead.

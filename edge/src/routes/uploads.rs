@@ -7,8 +7,8 @@ use crate::{
     body, clock,
     db::{CallerFunction, Database, DbError},
     inspection::{
-        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, recorded,
-        report, verdict,
+        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, prove,
+        recorded, report, verdict,
     },
     log::{self, Level},
     outbox,
@@ -95,7 +95,8 @@ pub(crate) async fn create(
 /// 2. Read the id; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
 ///    step 6.
-/// 4. Look at every object: length, SHA-256, first bytes. A wrong one → the set is rejected, its
+/// 4. Look at every object: length, SHA-256, first bytes; read those whole of which the store does
+///    not tell the SHA-256. A wrong one → the set is rejected, its
 ///    rows and objects are removed, 422 with the problems of every file.
 /// 5. Otherwise a missing one → 409, with each that is missing, and nothing changes; or 410 when its
 ///    URL works no longer.
@@ -112,15 +113,20 @@ pub(crate) async fn complete(
     let database = app.database()?;
     let set = look_up(&database, &caller, upload).await?;
     if set.state == PENDING {
-        let bucket = app.bucket()?;
-        let inspected = inspect(&bucket, &set.files).await?;
+        let storage = app.storage()?;
+        let mut inspected = inspect(&storage, &set.files, app.config.max_image_pixels).await?;
+        if verdict(&inspected) == Verdict::Unproven {
+            prove(&storage, &mut inspected).await?;
+        }
         match verdict(&inspected) {
             Verdict::Complete => {}
             Verdict::Incomplete if set.expires_at <= clock::now() => return Err(expired()),
-            Verdict::Incomplete => return Err(incomplete(&set, &report(&inspected))),
+            Verdict::Incomplete | Verdict::Unproven => {
+                return Err(incomplete(&set, &report(&inspected)));
+            }
             Verdict::Wrong => {
                 let report = report(&inspected);
-                return Err(reject(&database, &bucket, &caller, &set, &report).await?);
+                return Err(reject(&database, &storage, &caller, &set, &report).await?);
             }
         }
     }
@@ -152,7 +158,7 @@ pub(crate) async fn get(
 ) -> Result<Response, ApiError> {
     let set = look_up(&app.database()?, &caller, id(&upload)?).await?;
     let files: Vec<Value> = if set.state == PENDING {
-        let inspected = inspect(&app.bucket()?, &set.files).await?;
+        let inspected = inspect(&app.storage()?, &set.files, app.config.max_image_pixels).await?;
         inspected.iter().map(status).collect()
     } else {
         set.files
@@ -191,8 +197,8 @@ pub(crate) async fn abort(
             json!({ "upload_id": upload }),
         )
         .await?;
-    let bucket = app.bucket()?;
-    app.after_answer(async move { drain_soon(&database, &bucket).await });
+    let storage = app.storage()?;
+    app.after_answer(async move { drain_soon(&database, &storage).await });
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -228,8 +234,8 @@ fn signed(
         .files
         .into_iter()
         .map(|file| {
-            let key = own(caller, file.object_key)?;
-            let put = Signer(app).upload(key, file.size, file.media_type, file.sha256, expires_at);
+            let key = own(caller, file.object_key.clone())?;
+            let put = Signer(app).upload(key, &file, expires_at)?;
             Ok(json!({
                 "attachment_id": file.attachment_id,
                 "name": file.name,

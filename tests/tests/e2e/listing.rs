@@ -1,10 +1,11 @@
 //! Listings and their pages.
 
 use anyhow::Result;
-use keepsake_tests::api::text;
+use keepsake_shared::FileName;
+use keepsake_tests::api::{declaration, text};
 use keepsake_tests::fixtures::{CSV, DOCX, PDF, PNG, TEXT};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{expect_nothing, items, names, tenant};
 
@@ -76,4 +77,31 @@ async fn what_is_not_complete_is_in_no_list() -> Result<()> {
         ],
     )
     .await
+}
+
+#[tokio::test]
+async fn the_worker_spells_names_as_the_extension_does() -> Result<()> {
+    let tenant = tenant().await?;
+    let names = [
+        "e\u{301}t\u{e9}.png",
+        "\u{1112}\u{1161}\u{11ab}.png",
+        "\u{212b}\u{2126}.png",
+        "\u{958}\u{9dc}\u{fb2a}.png",
+        "a\u{307}\u{323}q\u{323}\u{307}.png",
+        "\u{1d15e}\u{2f800}\u{f900}.png",
+        "\u{ac00}\u{11a8}\u{1100}\u{ac00}.png",
+    ];
+    for name in names {
+        let mut file = declaration(&PNG);
+        file["name"] = json!(name);
+        let request = tenant.request(json!([file]));
+        let upload = tenant
+            .api
+            .post("/v1/uploads", &request)
+            .await?
+            .json_if(201)?;
+        let natively = FileName::parse(name)?;
+        assert_eq!(upload["files"][0]["name"], natively.as_str(), "{name:?}");
+    }
+    Ok(())
 }
