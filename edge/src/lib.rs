@@ -17,6 +17,7 @@ mod db;
 mod etag;
 #[cfg(test)]
 mod fakes;
+mod idempotency;
 mod inspection;
 mod log;
 mod outbox;
