@@ -13,6 +13,7 @@ mod clock;
 mod config;
 mod cors;
 mod cron;
+mod cursor;
 mod db;
 mod etag;
 #[cfg(test)]
