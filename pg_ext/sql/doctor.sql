@@ -1,4 +1,4 @@
--- What would bite: from the catalog and the registry alone, no row of the application's is read.
+-- What would bite: from the catalog, its statistics and the registry alone, no row of the application's is read.
 CREATE FUNCTION keepsake.doctor()
 RETURNS TABLE (severity text, check_name text, object text, finding text, fix text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -9,8 +9,12 @@ part AS (
     SELECT m.relation AS root, m.on_delete, coalesce(tree.relid::oid, m.relation) AS relation
     FROM managed m LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON m.relkind = 'p'),
 own_trigger AS (
-    SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE p.pronamespace = 'keepsake'::regnamespace AND NOT t.tgisinternal),
+-- The columns that mark a row, of each of them.
+mark AS (
+    SELECT part.relation, part.root, a.attnum, a.attname, a.attnotnull, a.atthasdef
+    FROM part JOIN pg_attribute a ON a.attrelid = part.relation AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped),
 -- Foreign keys into managed tables.
 reference AS (
     SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.conkey, con.convalidated,
@@ -24,17 +28,22 @@ live_unique AS (
                    AND a.attname = 'deleted_at') AS with_mark
     FROM pg_index i LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype IN ('u', 'p')
     WHERE i.indrelid IN (SELECT relation FROM managed) AND i.indisunique AND NOT i.indisprimary AND i.indpred IS NULL
-      AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid))
+      AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid)),
+-- Tables that refer to managed ones, and their partitions.
+referring AS (
+    SELECT r.conrelid AS root, r.confrelid, coalesce(tree.relid::oid, r.conrelid) AS relation, c.relkind = 'p' AS partitioned
+    FROM reference r JOIN pg_class c ON c.oid = r.conrelid LEFT JOIN LATERAL pg_partition_tree(r.conrelid) AS tree ON c.relkind = 'p')
 
 -- Triggers that are gone.
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.manage(%L);', part.root::text)
-FROM part CROSS JOIN LATERAL (
+FROM part JOIN pg_class c ON c.oid = part.root CROSS JOIN LATERAL (
     VALUES (CASE part.on_delete WHEN 'convert' THEN 'keepsake_convert_delete' WHEN 'reject' THEN 'keepsake_refuse_delete'
                                 ELSE 'keepsake_allow_delete' END),
            ('keepsake_insert_live'), ('keepsake_protect_state'), ('keepsake_keep_row_key'), ('keepsake_refuse_truncate'),
-           ('keepsake_finish_delete'), ('keepsake_finish_update')) AS wanted (name)
-WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name)
+           ('keepsake_finish_delete'), ('keepsake_finish_update'),
+           (CASE c.relkind WHEN 'p' THEN 'keepsake_begin_update' END)) AS wanted (name)
+WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name)
 UNION ALL
 -- Triggers that do not fire.
 SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigger %s does not fire.', t.name),
@@ -42,12 +51,12 @@ SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigg
 FROM own_trigger t WHERE t.tgenabled NOT IN ('O', 'A')
 UNION ALL
 -- Referring tables that nobody guards.
-SELECT DISTINCT 'error', 'guard_missing', r.conrelid::regclass::text,
+SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
        format('Rows may come to refer to deleted ones of %s: its guards are missing.', r.confrelid::regclass),
-       format('SELECT keepsake.guard_references(%L);', r.conrelid::regclass)
-FROM reference r
-WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.conrelid AND t.name = 'keepsake_guard_insert')
-   OR NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.conrelid AND t.name = 'keepsake_guard_update')
+       format('SELECT keepsake.guard_references(%L);', r.root::regclass)
+FROM referring r CROSS JOIN LATERAL (
+    VALUES ('keepsake_guard_insert'), ('keepsake_guard_update'), (CASE WHEN r.partitioned THEN 'keepsake_guard_moved' END)) AS wanted (name)
+WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name)
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'DDL is not followed.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
@@ -64,6 +73,71 @@ UNION ALL
 SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is gone: rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
 FROM managed m CROSS JOIN (VALUES ('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)) AS wanted (name, type)
 WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND NOT a.attisdropped)
+UNION ALL
+-- State columns that mark new rows, or must.
+SELECT 'error', 'state_column_default', m.relation::regclass::text, format('%I has a default: every INSERT is refused, since a new row is live.', m.attname),
+       format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT;', m.relation::regclass, m.attname)
+FROM mark m WHERE m.atthasdef
+UNION ALL
+SELECT 'error', 'state_column_not_null', m.relation::regclass::text, format('%I is NOT NULL: no row can be live.', m.attname),
+       format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', m.relation::regclass, m.attname)
+FROM mark m WHERE m.attnotnull AND m.relation = m.root
+UNION ALL
+-- Rules of the application's own that read the marks.
+SELECT 'info', 'check_reads_mark', con.conrelid::regclass::text,
+       format('%I reads deleted_at or deletion_id: a deletion or restore that breaks it fails.', con.conname),
+       format('ALTER TABLE %s DROP CONSTRAINT %I;', con.conrelid::regclass, con.conname)
+FROM pg_constraint con
+WHERE con.contype = 'c' AND con.conislocal AND EXISTS (SELECT FROM mark m WHERE m.relation = con.conrelid AND m.attnum = ANY (con.conkey))
+UNION ALL
+SELECT DISTINCT 'info', 'generated_reads_mark', m.relation::regclass::text,
+       format('%I is computed from deleted_at or deletion_id: a deletion or restore with which it cannot be computed fails.', a.attname),
+       CASE a.attgenerated WHEN 's' THEN format('ALTER TABLE %s ALTER COLUMN %I DROP EXPRESSION;', m.relation::regclass, a.attname)
+            ELSE format('ALTER TABLE %s DROP COLUMN %I;', m.relation::regclass, a.attname) END
+FROM mark m
+JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = m.relation AND d.refobjsubid = m.attnum AND d.classid = 'pg_attrdef'::regclass
+JOIN pg_attrdef ad ON ad.oid = d.objid
+JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum AND a.attgenerated <> ''
+WHERE m.relation = m.root
+UNION ALL
+-- Owners who cannot see each other's rows.
+SELECT 'error', 'reference_unreadable', r.conrelid::regclass::text,
+       format('%s cannot be followed: row-level security hides rows of one of it and %s from the owner of the other.', r.conname, r.confrelid::regclass),
+       format('ALTER TABLE %s OWNER TO %I;', r.conrelid::regclass, po.rolname)
+FROM (SELECT conname::text, conrelid::oid, confrelid::oid FROM reference
+      UNION ALL SELECT format('%s.%s=%s', type_column, id_column, type_value), child, parent FROM keepsake.declared_reference) AS r
+JOIN pg_class c ON c.oid = r.conrelid JOIN pg_roles co ON co.oid = c.relowner
+JOIN pg_class p ON p.oid = r.confrelid JOIN pg_roles po ON po.oid = p.relowner
+WHERE p.relrowsecurity AND NOT pg_has_role(c.relowner, p.relowner, 'USAGE') AND NOT co.rolbypassrls
+   OR c.relrowsecurity AND NOT pg_has_role(p.relowner, c.relowner, 'USAGE') AND NOT po.rolbypassrls
+UNION ALL
+-- Space. A deletion writes the row anew, and an entry into every index over all rows: the index on deletion_id keeps it
+-- from being done in place.
+SELECT 'warning', 'autovacuum_off', part.relation::regclass::text, 'Each deletion, restore and purge leaves a dead row, which nothing clears away.',
+       format('ALTER TABLE %s RESET (autovacuum_enabled);', part.relation::regclass)
+FROM part JOIN pg_class c ON c.oid = part.relation
+WHERE EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean)
+UNION ALL
+SELECT 'info', 'fillfactor_unused', part.relation::regclass::text,
+       format('The room that its fillfactor leaves on each page served none of %s updates: deletions and restores cannot be done in place.',
+              pg_stat_get_tuples_updated(c.oid)),
+       format('ALTER TABLE %s RESET (fillfactor);', part.relation::regclass)
+FROM part JOIN pg_class c ON c.oid = part.relation
+WHERE EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'fillfactor' AND o.option_value::int < 100)
+  AND pg_stat_get_tuples_updated(c.oid) >= 1000 AND pg_stat_get_tuples_hot_updated(c.oid) = 0
+UNION ALL
+SELECT 'info', 'index_holds_deleted', c.oid::regclass::text,
+       format('%s has an entry for each deleted row, and most rows are deleted; queries of live rows need none.', i.indexrelid::regclass),
+       format('DROP INDEX %s; %s WHERE deleted_at IS NULL;', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid))
+FROM managed m JOIN pg_class c ON c.oid = m.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = 'deleted_at' AND s.null_frac < 0.5
+JOIN pg_index i ON i.indrelid = c.oid AND i.indisvalid AND NOT i.indisunique AND NOT i.indisexclusion AND i.indpred IS NULL
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+-- What finds referring rows, the rows of a deletion or those that name an object must hold deleted rows, too.
+WHERE m.relkind = 'r' AND a.attname NOT IN ('deleted_at', 'deletion_id')
+  AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = c.oid AND a.attnum = ANY (con.conkey))
+  AND NOT EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.child = c.oid AND a.attname IN (d.type_column, d.id_column))
+  AND NOT EXISTS (SELECT FROM keepsake.bound_storage b WHERE b.relation = c.oid AND b.key_column = a.attname)
 UNION ALL
 -- Referring columns without an index.
 SELECT 'warning', 'reference_unindexed', r.conrelid::regclass::text,
@@ -132,6 +206,16 @@ SELECT 'warning', 'hiding_lost', h.relation::text, 'Deleted rows are no longer h
 FROM keepsake.hidden_reads h JOIN pg_class c ON c.oid = h.relation
 WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname = 'keepsake_hide_deleted'))
 UNION ALL
+SELECT 'warning', 'view_outdated', h.view::text, format('It does not show %s as the table is now.', h.relation), format('SELECT keepsake.hide_deleted(%L, ''view'');', h.relation)
+FROM keepsake.hidden_reads h JOIN pg_class v ON v.oid = h.view
+CROSS JOIN LATERAL (
+    SELECT array_agg(ROW (a.attname, a.atttypid, a.atttypmod, a.attcollation)::text ORDER BY a.attname) FILTER (WHERE a.attrelid = h.view) AS shown,
+           array_agg(ROW (a.attname, a.atttypid, a.atttypmod, a.attcollation)::text ORDER BY a.attname)
+               FILTER (WHERE a.attrelid = h.relation AND a.attname NOT IN ('deleted_at', 'deletion_id')) AS wanted
+    FROM pg_attribute a WHERE a.attrelid IN (h.view, h.relation) AND a.attnum > 0 AND NOT a.attisdropped) AS columns
+WHERE columns.shown IS DISTINCT FROM columns.wanted
+   OR NOT EXISTS (SELECT FROM pg_options_to_table(v.reloptions) AS o WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)
+UNION ALL
 -- A DELETE that reports no rows.
 SELECT 'warning', 'library_not_preloaded', current_database()::text,
        'The first DELETE of a session reports no rows: the library is not loaded when it begins. Mind what the setting names already.',
@@ -165,6 +249,42 @@ SELECT 'warning', 'override_lost', o.child::text, format('There is no foreign ke
        format('DELETE FROM keepsake.reference_override WHERE child = %L::regclass AND reference = %L;', o.child, o.reference)
 FROM keepsake.reference_override o
 WHERE NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.child AND con.conname = o.reference)
+UNION ALL
+-- What a detached partition leaves behind: its triggers do nothing there.
+SELECT 'warning', 'partition_detached', t.tgrelid::regclass::text,
+       'It is no partition any more: nothing restores or purges its deleted rows unless it is attached again. Without its triggers it is a table like any other, and its marks are plain values.',
+       string_agg(format('DROP TRIGGER %I ON %s;', t.name, t.tgrelid::regclass), ' ' ORDER BY t.name)
+FROM own_trigger t
+WHERE t.name NOT LIKE 'keepsake\_guard\_%' AND t.tgrelid NOT IN (SELECT relation FROM part)
+  AND EXISTS (SELECT FROM own_trigger f WHERE f.tgrelid = t.tgrelid AND f.function = 'finish_statement')
+GROUP BY t.tgrelid
+UNION ALL
+-- Deletions whose rows are gone with their tables or partitions.
+SELECT 'warning', 'deletion_lost', d.root_table::text,
+       format('Open deletions that are of no table any more: %s. It was dropped, or taken back.', count(*)),
+       format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.root_table = %L::regclass AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count);', d.root_table)
+FROM keepsake.deletion d
+WHERE d.state IN ('deleted', 'purging') AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)
+  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN managed m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
+GROUP BY d.root_table
+UNION ALL
+SELECT 'info', 'purge_put_off', array_to_string(put_off.tables, ', '),
+       format('Deletions that expired more than a day ago, of which rows have to stay: %s. purge_plan() says of each what holds it or refers to it; those without rows, which went with a partition, can be settled.', count(*)),
+       format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.put_off_at IS NOT NULL AND d.expires_at < now() - interval ''1 day'' AND ARRAY[%s]::regclass[] = (SELECT array_agg(t.relation ORDER BY t.relation) FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count) AND NOT EXISTS (%s);',
+              (SELECT string_agg(quote_literal(name), ', ') FROM unnest(put_off.tables) AS name),
+              (SELECT string_agg(format('SELECT FROM %s t WHERE t.deletion_id = d.id', name), ' UNION ALL ') FROM unnest(put_off.tables) AS name))
+FROM (SELECT array_agg(t.relation::text ORDER BY t.relation) AS tables
+      FROM keepsake.deletion d
+      JOIN keepsake.deletion_table t ON t.deletion_id = d.id AND t.purged < t.row_count
+      JOIN managed m ON m.relation = t.relation
+      WHERE d.state IN ('deleted', 'purging') AND d.expires_at < now() - interval '1 day' AND d.put_off_at IS NOT NULL
+      GROUP BY d.id) AS put_off
+GROUP BY put_off.tables
+UNION ALL
+-- Holds that may have been forgotten.
+SELECT 'info', 'hold_old', coalesce(h.relation::text || ' ' || h.row_key::text, 'deletion ' || h.deletion_id, 'tenant ' || h.tenant),
+       format('Held since %s by %s (%s). Must it still be?', to_char(h.held_at, 'YYYY-MM-DD'), h.actor, h.reason), format('SELECT keepsake.release(%s);', h.id)
+FROM keepsake.hold h WHERE h.released_at IS NULL AND h.held_at < now() - interval '1 year'
 UNION ALL
 -- Work that does not get done.
 SELECT 'warning', 'objects_given_up', 'keepsake.outbox', format('Objects that could not be deleted from the bucket, as last_error says: %s.', count(*)), 'SELECT keepsake.retry_dead_objects();'

@@ -9,6 +9,11 @@ BEGIN
     FOR child IN
         SELECT DISTINCT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
         WHERE c.classid = 'pg_class'::regclass
+        UNION
+        -- A partition that was detached keeps its foreign keys, but not the row triggers; the command names it not.
+        SELECT t.tgrelid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+        WHERE t.tgname = 'keepsake_guard_insert' AND NOT c.relispartition AND pg_has_role(c.relowner, 'USAGE')
+          AND NOT EXISTS (SELECT FROM pg_trigger u WHERE u.tgrelid = t.tgrelid AND u.tgname = 'keepsake_guard_update')
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation
                                   WHERE m.relation = child AND c.relkind = 'p')

@@ -31,11 +31,12 @@ pub fn carry_out(
 ) -> Outcome<()> {
     let mut removed = Removed::from([(root, roots)]);
     loop {
-        follow(session, &graph, root, &mut removed, deletion)?;
-        // A foreign key may have been made while we waited for a lock on its tables; now that we
-        // hold them none can be.
+        let followed = follow(session, &graph, root, &mut removed, deletion);
+        // A foreign key may have been made, or a table managed, while we waited for a lock; now that we
+        // hold it none can be.
         let now = Graph::current(session)?;
         if Rc::ptr_eq(&now, &graph) {
+            followed?;
             return count_rows(session, &removed, deletion);
         }
         if session.keeps_its_snapshot() {

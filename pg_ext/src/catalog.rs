@@ -15,8 +15,6 @@ use crate::sql::{Ident, Qualified};
 
 thread_local! {
     static CACHE: RefCell<Option<(Rc<Graph>, HashSet<pg_sys::Oid>)>> = const { RefCell::new(None) };
-    /// Whether what is kept was read from an old snapshot, and so is good for this transaction.
-    static FOR_THIS_TRANSACTION: Cell<bool> = const { Cell::new(false) };
     /// How often something has been forgotten, to notice what changes during a reading.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
@@ -33,7 +31,6 @@ pub fn cached(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
     // What changed while it was read is good for this call alone.
     if CHANGES.get() == before {
         CACHE.set(Some((Rc::clone(&graph), graph.oids())));
-        FOR_THIS_TRANSACTION.set(session.keeps_its_snapshot());
     }
     Ok(graph)
 }
@@ -41,13 +38,6 @@ pub fn cached(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
 /// The graph, where it is in the cache.
 pub fn kept() -> Option<Rc<Graph>> {
     CACHE.with_borrow(|cache| cache.as_ref().map(|(graph, _)| Rc::clone(graph)))
-}
-
-/// Forgets what only the ending transaction's snapshot showed.
-pub fn end_of_transaction() {
-    if FOR_THIS_TRANSACTION.replace(false) {
-        CACHE.set(None);
-    }
 }
 
 /// Tells every backend that what is known of `table` has changed, once the transaction commits.
@@ -117,15 +107,17 @@ const REFERENCES: &str = include_str!("../sql/read_references.sql");
 
 fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
     session
-        .catalog(TABLES, &[])?
-        .map(|row| read_table(&row))
+        .catalog_now(TABLES, &[])?
+        .iter()
+        .map(read_table)
         .collect()
 }
 
 fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
     session
-        .catalog(REFERENCES, &[])?
-        .map(|row| read_reference(&row))
+        .catalog_now(REFERENCES, &[])?
+        .iter()
+        .map(read_reference)
         .collect()
 }
 

@@ -3,7 +3,7 @@
 //! PostgreSQL's executor is hooked for three things that a trigger cannot know by itself: whether
 //! an UPDATE is a converted DELETE, whether a row is deleted because an UPDATE moves it to another
 //! partition, and whether a write is the engine's own or that of a trigger that the engine's write
-//! has fired.
+//! has fired. And for one that a trigger cannot do: not to be there (see `idle_triggers`).
 
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -11,6 +11,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::idle_triggers;
 use crate::nodes::pointers;
 
 /// What a statement does to the rows of a table.
@@ -77,22 +78,29 @@ fn writes(plan: &pg_sys::PlannedStmt) -> Vec<(pg_sys::Oid, Writes)> {
     if plan.commandType == pg_sys::CmdType::CMD_SELECT && !plan.hasModifyingCTE {
         return Vec::new();
     }
-    // SAFETY: a plan's subplans are a list of plans, or none of them (NULL).
-    let subplans = unsafe { pointers::<pg_sys::Plan>(plan.subplans) };
-    subplans
-        .chain([plan.planTree])
-        .filter_map(|node| write(plan, node))
+    modifications(plan)
+        .map(|modify| write(plan, modify))
         .collect()
 }
 
-fn write(plan: &pg_sys::PlannedStmt, node: *mut pg_sys::Plan) -> Option<(pg_sys::Oid, Writes)> {
-    // SAFETY: the node is part of the plan; its tag says that it is a ModifyTable before it is
-    // read as one. A nominal relation is an index into the plan's range table.
+/// What writes to tables: at the top of the plan, and of the WITH queries beside it.
+pub fn modifications(plan: &pg_sys::PlannedStmt) -> impl Iterator<Item = &pg_sys::ModifyTable> {
+    // SAFETY: a plan's subplans are a list of plans, or none of them (NULL); each says by its tag
+    // that it is a ModifyTable before it is read as one.
     unsafe {
-        if node.is_null() || !pgrx::is_a(node.cast(), pg_sys::NodeTag::T_ModifyTable) {
-            return None;
-        }
-        let modify = &*node.cast::<pg_sys::ModifyTable>();
+        pointers::<pg_sys::Plan>(plan.subplans)
+            .chain([plan.planTree])
+            .filter(|node| {
+                !node.is_null() && pgrx::is_a(node.cast(), pg_sys::NodeTag::T_ModifyTable)
+            })
+            .map(|node| &*node.cast::<pg_sys::ModifyTable>())
+    }
+}
+
+/// The table that the statement names there, and what it does to its rows.
+pub fn write(plan: &pg_sys::PlannedStmt, modify: &pg_sys::ModifyTable) -> (pg_sys::Oid, Writes) {
+    // SAFETY: a nominal relation is an index into the plan's range table.
+    unsafe {
         let entry = pg_sys::rt_fetch(modify.nominalRelation, plan.rtable);
         let rights = required_rights(plan, entry);
         let may = |right: u32| rights & u64::from(right) != 0;
@@ -110,7 +118,7 @@ fn write(plan: &pg_sys::PlannedStmt, node: *mut pg_sys::Plan) -> Option<(pg_sys:
             _ => merged(modify),
         };
         writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
-        Some(((*entry).relid, writes))
+        ((*entry).relid, writes)
     }
 }
 
@@ -214,12 +222,20 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
             None => pg_sys::standard_ExecutorStart(query, flags),
         }
         let plan = &*(*query).plannedstmt;
-        let converted = plan.commandType == pg_sys::CmdType::CMD_UPDATE
-            && write(plan, plan.planTree).is_some_and(|(_, writes)| writes.converts);
-        if converted {
+        if is_converted(plan) {
             (*query).operation = pg_sys::CmdType::CMD_DELETE;
         }
+        idle_triggers::leave_out(query);
     }
+}
+
+/// Whether the statement itself, not one of its WITH queries, is a converted DELETE.
+fn is_converted(plan: &pg_sys::PlannedStmt) -> bool {
+    let top = plan.planTree.cast_const().cast();
+    plan.commandType == pg_sys::CmdType::CMD_UPDATE
+        && modifications(plan)
+            .filter(|modify| std::ptr::eq(*modify, top))
+            .any(|modify| write(plan, modify).1.converts)
 }
 
 #[cfg(not(feature = "pg18"))]

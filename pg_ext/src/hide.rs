@@ -240,9 +240,12 @@ fn free_name(session: &Session<'_, '_>, table: &Table, now: &Hiding) -> Outcome<
         format!("{beginning}_{}{SUFFIX}", now.name_hash)
     };
     let schema = table.name.schema.clone();
+    // A relation has a type of its name; those of arrays step aside.
     let taken = session.catalog(
-        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = $1 AND c.relname = $2",
+        "SELECT 1 FROM pg_namespace n WHERE n.nspname = $1 AND (
+             EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = $2)
+             OR EXISTS (SELECT FROM pg_type t WHERE t.typnamespace = n.oid AND t.typname = $2
+                        AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)))",
         &[schema.0.as_str().into(), name.as_str().into()],
     )?;
     let name = Qualified {

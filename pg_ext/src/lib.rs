@@ -23,6 +23,7 @@ mod guard;
 mod held;
 mod hide;
 mod hold;
+mod idle_triggers;
 mod live_constraint;
 mod manage;
 mod marking;
@@ -105,6 +106,6 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/doctor.sql",
     name = "doctor",
-    requires = ["registry", "outbox", "hide"]
+    requires = ["registry", "outbox", "hide", "hold"]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

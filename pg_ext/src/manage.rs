@@ -61,11 +61,12 @@ fn take_on(
     retention: Option<Interval>,
     policy: Option<OnPlainDelete>,
 ) -> Outcome<()> {
-    let found = describe(session, oid)?;
-    found.check_safe()?;
+    describe(session, oid)?.check_safe()?;
     retention::register(session, oid, retention)?;
     let policy = set_policy(session, oid, policy)?;
     catalog::invalidate(oid);
+    // Another call may have come first, and registering has waited for it.
+    let found = describe(session, oid)?;
     if found.state_columns.is_empty() {
         let name = Graph::current(session)?
             .managed(session, oid)?
@@ -156,25 +157,25 @@ pub struct Description {
 
 /// Describes `table`.
 pub fn describe(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Description> {
-    let mut rows = session.catalog(DESCRIBE, &[table.into()])?;
-    let row = rows.next().ok_or_else(|| Failure::RowNotFound {
+    let rows = session.catalog_now(DESCRIBE, &[table.into()])?;
+    let row = rows.first().ok_or_else(|| Failure::RowNotFound {
         table: "pg_class".into(),
     })?;
     let flag = |name: &str| -> Outcome<bool> { Ok(row.get_by_name(name)?.unwrap_or(false)) };
     Ok(Description {
-        shown: text(&row, "shown")?.unwrap_or_default(),
+        shown: text(row, "shown")?.unwrap_or_default(),
         managed: flag("managed")?,
-        kind: text(&row, "kind")?.unwrap_or_default(),
-        persistence: text(&row, "persistence")?.unwrap_or_default(),
+        kind: text(row, "kind")?.unwrap_or_default(),
+        persistence: text(row, "persistence")?.unwrap_or_default(),
         is_partition: flag("is_partition")?,
         inherits: flag("inherits")?,
         owned: flag("owned")?,
         has_key: flag("has_key")?,
         is_system: flag("is_system")?,
         state_columns: row.get_by_name("state_columns")?.unwrap_or_default(),
-        cascading_parent: text(&row, "cascading_parent")?,
-        partition_trouble: text(&row, "partition_trouble")?,
-        refers_to_partition: text(&row, "refers_to_partition")?,
+        cascading_parent: text(row, "cascading_parent")?,
+        partition_trouble: text(row, "partition_trouble")?,
+        refers_to_partition: text(row, "refers_to_partition")?,
     })
 }
 

@@ -8,11 +8,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::tupdesc::PgTupleDesc;
 use pgrx::{PgTrigger, Uuid, pg_sys};
 
 use crate::cascade;
+use crate::catalog;
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
 use crate::executor::{self, Writes};
@@ -23,7 +25,7 @@ use crate::policy::OnPlainDelete;
 use crate::rights;
 use crate::root_row;
 use crate::row_address::{RowAddress, as_arguments};
-use crate::session::{Session, with_session};
+use crate::session::{Session, with_reading_session, with_session};
 use crate::soft_delete::{new_deletion, record, roots_of};
 
 /// What a statement that still runs has deleted of one table.
@@ -64,7 +66,6 @@ unsafe extern "C-unwind" fn forget_all(
 ) {
     STATEMENTS.with_borrow_mut(Vec::clear);
     BEGUN.with_borrow_mut(Vec::clear);
-    crate::catalog::end_of_transaction();
 }
 
 #[pgrx::pg_guard]
@@ -243,6 +244,40 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
             deletion
         })
     }))
+}
+
+/// The deletion that a converted DELETE makes, for the rows of `relation` that it marks without a
+/// trigger (see `planner`).
+///
+/// # Errors
+/// 55000 in any other statement.
+#[pg_extern(volatile, parallel_unsafe, strict)]
+fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
+    let depth = executor::depth();
+    let known = STATEMENTS.with_borrow(|statements| {
+        statements.iter().find_map(|one| match one.rows {
+            Rows::Marked {
+                deletion,
+                checked: true,
+            } if one.table == relation && one.depth == depth => Some(deletion),
+            _ => None,
+        })
+    });
+    Ok(known.map_or_else(|| begin_deletion(relation), Ok)?)
+}
+
+fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
+    let graph = Graph::known()?;
+    let Some(table) = graph.table_or_root(relation) else {
+        let table = with_reading_session(|session| catalog::shown(session, relation))?;
+        return Err(Failure::NotManaged { table });
+    };
+    if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
+        return join_statement(&graph, table);
+    }
+    Err(Failure::StateWrittenByHand {
+        table: table.shown.clone(),
+    })
 }
 
 /// Whether a statement that still runs is making this deletion.

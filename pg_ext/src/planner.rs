@@ -10,11 +10,16 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::catalog;
 use crate::engine_write::EngineWrite;
+use crate::error::raise_unless_ok;
 use crate::executor;
-use crate::nodes::pointers;
+use crate::graph::Graph;
+use crate::idle_triggers;
+use crate::nodes::{pointers, triggers};
 use crate::policy::OnPlainDelete;
 use crate::rights;
+use crate::session::with_reading_session;
 
 static mut NEXT: pg_sys::planner_hook_type = None;
 
@@ -39,11 +44,12 @@ unsafe extern "C-unwind" fn plan(
     // (`pg_plan_query` in postgres.c); everything else is passed on.
     unsafe {
         if !query.is_null() && applies(text) {
-            convert(&mut *query);
+            let alone = !(*query).hasModifyingCTE;
+            convert(&mut *query, alone);
             for with in pointers::<pg_sys::CommonTableExpr>((*query).cteList) {
                 let inner = (*with).ctequery;
                 if !inner.is_null() && pgrx::is_a(inner, pg_sys::NodeTag::T_Query) {
-                    convert(&mut *inner.cast());
+                    convert(&mut *inner.cast(), false);
                 }
             }
         }
@@ -66,8 +72,9 @@ unsafe fn applies(text: *const c_char) -> bool {
     }
 }
 
-/// Turns the query, if it deletes from a table whose policy is to convert, into the UPDATE.
-unsafe fn convert(query: &mut pg_sys::Query) {
+/// Turns the query, if it deletes from a table whose policy is to convert, into the UPDATE. Whether
+/// nothing else in the statement writes to tables.
+unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
     if query.commandType != pg_sys::CmdType::CMD_DELETE {
         return;
     }
@@ -92,34 +99,11 @@ unsafe fn convert(query: &mut pg_sys::Query) {
             && pg_sys::has_subclass((*entry).relid);
         if !inherited
             && converts(relation)
-            && let Some(deleted_at) = deleted_at(relation)
+            && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
         {
-            let key = pg_sys::RelationGetIndexAttrBitmap(
-                relation,
-                pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY,
-            );
-            let key = if is_watched(relation, key) {
-                std::ptr::null_mut()
-            } else {
-                key
-            };
-            mark(query, entry, deleted_at, key);
+            mark(query, entry, relation, deleted_at, alone);
         }
         pg_sys::RelationClose(relation);
-    }
-}
-
-/// The triggers of a table.
-unsafe fn triggers<'a>(relation: pg_sys::Relation) -> &'a [pg_sys::Trigger] {
-    // SAFETY: the relation is open; its trigger description, if any, has that many triggers, and
-    // stays while the relation is open.
-    unsafe {
-        let description = (*relation).trigdesc;
-        if description.is_null() {
-            return &[];
-        }
-        let count = usize::try_from((*description).numtriggers).unwrap_or(0);
-        std::slice::from_raw_parts((*description).triggers, count)
     }
 }
 
@@ -150,15 +134,14 @@ unsafe fn converts(relation: pg_sys::Relation) -> bool {
     unsafe { triggers(relation).iter().any(fires) }
 }
 
-/// The number of the column `deleted_at`.
-unsafe fn deleted_at(relation: pg_sys::Relation) -> Option<i16> {
+/// The number of a column that has the type.
+unsafe fn column(relation: pg_sys::Relation, name: &CStr, of_type: pg_sys::Oid) -> Option<i16> {
     // SAFETY: the relation is open, and its descriptor valid while it is.
     unsafe {
         let descriptor = (*relation).rd_att;
-        let number = pg_sys::SPI_fnumber(descriptor, c"deleted_at".as_ptr());
-        let is_time =
-            number > 0 && pg_sys::SPI_gettypeid(descriptor, number) == pg_sys::TIMESTAMPTZOID;
-        is_time.then(|| i16::try_from(number).ok()).flatten()
+        let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
+        let fits = number > 0 && pg_sys::SPI_gettypeid(descriptor, number) == of_type;
+        fits.then(|| i16::try_from(number).ok()).flatten()
     }
 }
 
@@ -166,25 +149,15 @@ unsafe fn deleted_at(relation: pg_sys::Relation) -> Option<i16> {
 unsafe fn mark(
     query: &mut pg_sys::Query,
     entry: *mut pg_sys::RangeTblEntry,
+    relation: pg_sys::Relation,
     deleted_at: i16,
-    key: *mut pg_sys::Bitmapset,
+    alone: bool,
 ) {
     // SAFETY: builds nodes in the memory that the query lives in, with the node constructors of
     // PostgreSQL itself.
     unsafe {
-        let now = pg_sys::makeFuncExpr(
-            pg_sys::Oid::from(pg_sys::F_NOW),
-            pg_sys::TIMESTAMPTZOID,
-            std::ptr::null_mut(),
-            pg_sys::InvalidOid,
-            pg_sys::InvalidOid,
-            pg_sys::CoercionForm::COERCE_EXPLICIT_CALL,
-        );
-        let name = pg_sys::pstrdup(c"deleted_at".as_ptr());
-        let target = pg_sys::makeTargetEntry(now.cast(), deleted_at, name, false);
         query.commandType = pg_sys::CmdType::CMD_UPDATE;
-        query.targetList = pg_sys::lappend(std::ptr::null_mut(), target.cast());
-
+        query.targetList = std::ptr::null_mut();
         let mut live = pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
         live.arg = pg_sys::makeVar(
             query.resultRelation as _,
@@ -200,13 +173,119 @@ unsafe fn mark(
         let from = query.jointree;
         (*from).quals = pg_sys::make_and_qual((*from).quals, live.into_pg().cast());
 
-        // With a key column among what it changes, the UPDATE locks its rows as a DELETE would
-        // (`ExecUpdateLockMode`): against whoever is about to refer to them. Where a trigger watches
-        // the key, the rows are locked so when the statement ends.
+        let now = call(
+            pg_sys::Oid::from(pg_sys::F_NOW),
+            pg_sys::TIMESTAMPTZOID,
+            std::ptr::null_mut(),
+        );
+        set(query, entry, (deleted_at, c"deleted_at"), now);
+        match deletion_id(relation).filter(|_| alone && may_mark(relation)) {
+            Some((column, function)) => {
+                let table = pg_sys::makeConst(
+                    pg_sys::OIDOID,
+                    -1,
+                    pg_sys::InvalidOid,
+                    size_of::<pg_sys::Oid>() as i32,
+                    pg_sys::Datum::from((*entry).relid),
+                    false,
+                    true,
+                );
+                let table = pg_sys::lappend(std::ptr::null_mut(), table.cast());
+                let deletion = call(function, pg_sys::UUIDOID, table);
+                set(query, entry, (column, c"deletion_id"), deletion);
+            }
+            None => lock_like_delete(query, entry, relation),
+        }
+    }
+}
+
+unsafe fn call(
+    function: pg_sys::Oid,
+    result: pg_sys::Oid,
+    arguments: *mut pg_sys::List,
+) -> *mut pg_sys::Expr {
+    // SAFETY: builds a node; the caller's function has that result and those arguments.
+    unsafe {
+        let explicit = pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
+        let none = pg_sys::InvalidOid;
+        pg_sys::makeFuncExpr(function, result, arguments, none, none, explicit).cast()
+    }
+}
+
+/// Lets the UPDATE set a column.
+unsafe fn set(
+    query: &mut pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+    (column, name): (i16, &CStr),
+    value: *mut pg_sys::Expr,
+) {
+    // SAFETY: appends to a list of the query's, in the memory that it lives in.
+    unsafe {
+        let target = pg_sys::makeTargetEntry(value, column, pg_sys::pstrdup(name.as_ptr()), false);
+        query.targetList = pg_sys::lappend(query.targetList, target.cast());
         let updated = updated_columns(query, entry);
-        let column = i32::from(deleted_at) - pg_sys::FirstLowInvalidHeapAttributeNumber;
-        *updated = pg_sys::bms_add_member(*updated, column);
-        *updated = pg_sys::bms_add_members(*updated, key);
+        let member = i32::from(column) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+        *updated = pg_sys::bms_add_member(*updated, member);
+    }
+}
+
+/// With a key column among what it changes, the UPDATE locks its rows as a DELETE would
+/// (`ExecUpdateLockMode`): against whoever is about to refer to them. Where a trigger watches the
+/// key, the rows are locked so when the statement ends.
+unsafe fn lock_like_delete(
+    query: &pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+    relation: pg_sys::Relation,
+) {
+    // SAFETY: the relation is open; the set is one of the query's.
+    unsafe {
+        let primary = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
+        let key = pg_sys::RelationGetIndexAttrBitmap(relation, primary);
+        if !is_watched(relation, key) {
+            let updated = updated_columns(query, entry);
+            *updated = pg_sys::bms_add_members(*updated, key);
+        }
+    }
+}
+
+/// Whether the plan may set both marks by itself, so that no trigger is needed: nobody can come to
+/// refer to the rows meanwhile, so they need no stronger lock than an UPDATE's, and no other trigger
+/// changes them.
+unsafe fn may_mark(relation: pg_sys::Relation) -> bool {
+    // SAFETY: the relation is open.
+    let (oid, is_table, is_plain, is_referred_to) = unsafe {
+        let foreign_key = |trigger: &pg_sys::Trigger| {
+            pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32
+        };
+        (
+            (*relation).rd_id,
+            (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION,
+            idle_triggers::only_ours_change_rows(relation),
+            triggers(relation).iter().any(foreign_key),
+        )
+    };
+    let is_declared = || {
+        let graph = catalog::kept().map_or_else(
+            || with_reading_session(|session| Graph::current(session)),
+            Ok,
+        );
+        raise_unless_ok(graph).references_to(oid).next().is_some()
+    };
+    is_table && is_plain && !is_referred_to && !is_declared()
+}
+
+/// The column of that name, and the function that says what is to be in it.
+unsafe fn deletion_id(relation: pg_sys::Relation) -> Option<(i16, pg_sys::Oid)> {
+    // SAFETY: builds a name, and looks it up in the system's caches.
+    unsafe {
+        let column = column(relation, c"deletion_id", pg_sys::UUIDOID)?;
+        let mut name = std::ptr::null_mut();
+        for part in [c"keepsake", c"deletion_of_statement"] {
+            let part = pg_sys::makeString(pg_sys::pstrdup(part.as_ptr()));
+            name = pg_sys::lappend(name, part.cast());
+        }
+        let function = pg_sys::LookupFuncName(name, 1, [pg_sys::OIDOID].as_ptr(), true);
+        (function != pg_sys::InvalidOid).then_some((column, function))
     }
 }
 

@@ -86,6 +86,15 @@ fn declare(
     for table in [child, parent] {
         describe_managed(session, table)?;
     }
+    // As for a new foreign key: a DELETE that is under way does not know of the reference, and one of
+    // a table that nobody refers to locks its rows less (see `planner`).
+    session.as_caller(
+        &format!(
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            Graph::current(session)?.managed(session, parent)?.name
+        ),
+        &[],
+    )?;
     let fits = session
         .catalog(
             FITS,

@@ -414,7 +414,8 @@ fn survey_table(
     Ok((row.get(1)?.unwrap_or(0), points_to))
 }
 
-/// Whether a parent outside the deletion is deleted; locks these parents first.
+/// Whether a parent outside the deletion is deleted; locks these parents first. Two statements: one that
+/// had waited for an UPDATE of `deleted_at` would still see the row as it was, since that changes no key.
 fn survey_parents(
     session: &mut Session<'_, '_>,
     child: &Table,
@@ -423,19 +424,25 @@ fn survey_parents(
     deletion: Uuid,
     lock: bool,
 ) -> Outcome<bool> {
-    let sql = format!(
-        "SELECT count(*) FILTER (WHERE locked.deleted_at IS NOT NULL) > 0
-         FROM (SELECT p.deleted_at FROM {parent} AS p WHERE p.deletion_id IS DISTINCT FROM $1
-               AND EXISTS (SELECT FROM {child} AS c WHERE c.deletion_id = $1 AND {joins})
-               ORDER BY {key}{lock}) AS locked",
+    let outside = format!(
+        "FROM {parent} AS p WHERE p.deletion_id IS DISTINCT FROM $1
+         AND EXISTS (SELECT FROM {child} AS c WHERE c.deletion_id = $1 AND {joins})",
         parent = parent.rows(),
         child = child.rows(),
         joins = reference.joins_by_parent_key("c", "p"),
-        key = parent.key_columns("p"),
-        lock = if lock { " FOR KEY SHARE OF p" } else { "" },
     );
-    let found = session.as_owner(parent, &sql, &[deletion.into()])?.first();
-    Ok(found.get_one()?.unwrap_or(false))
+    if lock {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 {outside} ORDER BY {key} FOR KEY SHARE OF p) AS locked",
+            key = parent.key_columns("p"),
+        );
+        session.as_owner(parent, &sql, &[deletion.into()])?;
+    }
+    session.exists(
+        parent,
+        &format!("SELECT 1 {outside} AND p.deleted_at IS NOT NULL"),
+        deletion,
+    )
 }
 
 /// Finds the held rows and locks the deletions they would pass to, so that none of those is

@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_long};
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{OwnedPreparedStatement, Spi, SpiClient, SpiCursor, SpiTupleTable};
+use pgrx::spi::{
+    OwnedPreparedStatement, Spi, SpiClient, SpiCursor, SpiHeapTupleData, SpiTupleTable,
+};
 use pgrx::{FromDatum, IntoDatum, PgOid, PgTrigger, Uuid, pg_sys};
 
 use crate::engine_write::EngineWrite;
@@ -52,6 +54,49 @@ fn kept_plan(
     unsafe { pg_sys::SPI_keepplan(plan) };
     PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
     Ok(plan)
+}
+
+/// Runs a SELECT in the newest snapshot, and answers with how many rows `SPI_tuptable` has now.
+fn execute_now(
+    child: pg_sys::Oid,
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    limit: c_long,
+) -> Outcome<usize> {
+    let _path = PinnedPath::new();
+    let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
+        what: "a name holds a NUL".into(),
+        fix: "Rename it.".into(),
+    })?;
+    let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+    let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
+    let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
+    for arg in args {
+        nulls.push(if arg.datum().is_some() { b' ' } else { b'n' } as c_char);
+        values.push(
+            arg.datum()
+                .map_or(pg_sys::Datum::from(0_usize), |datum| datum.sans_lifetime()),
+        );
+    }
+    let plan = kept_plan(child, sql, &mut types)?;
+    // SAFETY: we are connected to SPI; the arrays have one element for each argument and
+    // outlive the call; the plan is kept for the backend's life. `SPI_execute_snapshot`
+    // registers the snapshot itself.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        let status = pg_sys::SPI_execute_snapshot(
+            plan,
+            values.as_mut_ptr(),
+            nulls.as_ptr(),
+            pg_sys::GetLatestSnapshot(),
+            std::ptr::null_mut(),
+            false,
+            false,
+            limit,
+        );
+        Spi::check_status(status)?;
+        Ok(usize::try_from(pg_sys::SPI_processed).unwrap_or(usize::MAX))
+    }
 }
 
 /// The first column of every row, NULLs left out.
@@ -289,39 +334,24 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
         let _rights = ActingAs::role(owner);
-        let _path = PinnedPath::new();
-        let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
-            what: "a name holds a NUL".into(),
-            fix: "Rename it.".into(),
-        })?;
-        let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
-        let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
-        let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
-        for arg in args {
-            nulls.push(if arg.datum().is_some() { b' ' } else { b'n' } as c_char);
-            values.push(
-                arg.datum()
-                    .map_or(pg_sys::Datum::from(0_usize), |datum| datum.sans_lifetime()),
-            );
-        }
-        let plan = kept_plan(child, sql, &mut types)?;
-        // SAFETY: we are connected to SPI; the arrays have one element for each argument and
-        // outlive the call; the plan is kept for the backend's life. `SPI_execute_snapshot`
-        // registers the snapshot itself.
+        Ok(execute_now(child, sql, args, 1)? > 0)
+    }
+
+    /// Reads the catalog or the registry as it is committed *now*, as whoever calls: what triggers and
+    /// foreign keys do is decided by it, too, whatever the transaction's snapshot shows.
+    pub fn catalog_now(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+        let rows = execute_now(pg_sys::InvalidOid, sql, args, 0)?;
+        // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
+        // the memory of the SPI connection.
         unsafe {
-            pg_sys::CommandCounterIncrement();
-            let status = pg_sys::SPI_execute_snapshot(
-                plan,
-                values.as_mut_ptr(),
-                nulls.as_ptr(),
-                pg_sys::GetLatestSnapshot(),
-                std::ptr::null_mut(),
-                false,
-                false,
-                1,
-            );
-            Spi::check_status(status)?;
-            Ok(pg_sys::SPI_processed > 0)
+            let table = &*pg_sys::SPI_tuptable;
+            let row = |n: usize| SpiHeapTupleData::new(table.tupdesc, *table.vals.add(n));
+            let found = (0..rows).filter_map(|n| row(n).transpose());
+            Ok(found.collect::<Result<_, _>>()?)
         }
     }
 

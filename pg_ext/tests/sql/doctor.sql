@@ -57,6 +57,78 @@ SELECT fix FROM doctor WHERE fix <> '' AND fix NOT LIKE 'CALL%' \gexec
 DELETE FROM keepsake.deletion;
 SELECT fix FROM doctor WHERE fix <> '' \gexec
 SELECT severity, check_name, object, finding FROM doctor;
+-- Marks with rules of their own, owners apart, triggers of partitions, space, a view that was left behind, an old hold.
+CREATE ROLE regress_sick_owner;
+CREATE ROLE regress_sick_other;
+GRANT USAGE ON SCHEMA sick TO regress_sick_owner, regress_sick_other;
+CREATE TABLE odd (id int PRIMARY KEY, n int);
+ALTER TABLE odd OWNER TO regress_sick_owner;
+CREATE TABLE theirs (id int PRIMARY KEY, odd_id int REFERENCES odd);
+CREATE INDEX ON theirs (odd_id);
+ALTER TABLE theirs OWNER TO regress_sick_other;
+CREATE TABLE log (id int, at int, area_id int REFERENCES area, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE INDEX ON log (area_id);
+CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (0) TO (10);
+CREATE TABLE log_2 PARTITION OF log FOR VALUES FROM (10) TO (20);
+CREATE TABLE log_3 PARTITION OF log FOR VALUES FROM (20) TO (30);
+CREATE TABLE busy (id int PRIMARY KEY, n int) WITH (fillfactor = 70, autovacuum_enabled = off);
+CREATE INDEX busy_n ON busy (n);
+CREATE TABLE shown (id int PRIMARY KEY);
+SELECT keepsake.manage('odd'), keepsake.manage('log'), keepsake.manage('busy'), keepsake.manage('shown'), keepsake.hide_deleted('shown', 'view');
+SELECT * FROM doctor;
+INSERT INTO odd VALUES (1);
+ALTER TABLE odd ALTER COLUMN deletion_id SET DEFAULT gen_random_uuid(), ADD CONSTRAINT quiet CHECK (n IS NULL OR deleted_at IS NULL),
+    ADD COLUMN is_live boolean GENERATED ALWAYS AS (deleted_at IS NULL) STORED, ENABLE ROW LEVEL SECURITY;
+ALTER TABLE shown ALTER COLUMN deleted_at SET NOT NULL, ADD COLUMN title text;
+DROP TRIGGER keepsake_finish_update ON log_1;
+DROP TRIGGER keepsake_begin_update ON log_2;
+DROP TRIGGER keepsake_guard_moved ON log_2;
+DROP TRIGGER keepsake_guard_insert ON log_3;
+INSERT INTO busy SELECT n, n FROM generate_series(1, 1000) n;
+UPDATE busy SET n = -n;
+DELETE FROM busy WHERE id > 100;
+ANALYZE busy;
+SELECT pg_stat_force_next_flush();
+SELECT keepsake.hold('busy', 1, 'the case of the year before last') IS NOT NULL AS held;
+UPDATE keepsake.hold SET held_at = held_at - interval '2 years', actor = 'ada';
+CREATE VIEW told AS
+    SELECT severity, check_name, regexp_replace(object, '^[0-9]+$', 'a dropped table') AS object,
+           regexp_replace(finding, '[0-9]{4}-[0-9]{2}-[0-9]{2}', 'then') AS finding,
+           regexp_replace(fix, '(release.|root_table = .)[0-9]+', '\1…', 'g') AS fix
+    FROM doctor;
+\x
+SELECT * FROM told;
+\x
+\set ECHO none
+SELECT fix FROM doctor WHERE fix <> '' \gexec
+\set ECHO all
+SELECT * FROM told;
+-- Partitions and tables that are gone, with what the registry says of their rows.
+INSERT INTO log VALUES (1, 1), (2, 11), (3, 21), (4, 22);
+CREATE TABLE lost (id int PRIMARY KEY);
+SELECT keepsake.manage('lost');
+INSERT INTO lost VALUES (1);
+DELETE FROM keepsake.deletion;
+DELETE FROM log WHERE id = 1;
+DELETE FROM log WHERE id = 2;
+DELETE FROM log WHERE id = 3;
+DELETE FROM lost;
+SELECT keepsake.hold('log', '{"id": 3, "at": 21}'::jsonb, 'it stays') IS NOT NULL AS held;
+ALTER TABLE log DETACH PARTITION log_1;
+DROP TABLE log_2, lost;
+UPDATE keepsake.deletion SET expires_at = now() - interval '2 days';
+SELECT keepsake.purge_batch() -> 'rows' AS purged;
+\x
+SELECT * FROM told;
+\x
+\set ECHO none
+SELECT fix FROM doctor WHERE fix <> '' \gexec
+\set ECHO all
+-- What is held is not settled.
+SELECT check_name, finding FROM told;
+SELECT root_table::text ~ '^[0-9]+$' AS dropped, state, count(*) FROM keepsake.deletion GROUP BY 1, 2 ORDER BY 1, 2;
+DELETE FROM keepsake.deletion;
+DELETE FROM keepsake.hold;
 -- Columns that only the registry knows.
 ALTER TABLE note RENAME COLUMN key TO store_key;
 ALTER TABLE hidden RENAME COLUMN deleted_at TO removed_at;
@@ -67,3 +139,4 @@ ALTER DATABASE :"here" RESET session_preload_libraries;
 DROP PUBLICATION sick_changes;
 DROP SCHEMA sick CASCADE;
 DELETE FROM keepsake.outbox;
+DROP ROLE regress_sick_owner, regress_sick_other;

@@ -27,6 +27,9 @@ SELECT keepsake.hide_deleted('loose', 'view');
 CREATE TABLE album_live ();
 SELECT keepsake.hide_deleted('album', 'view');
 DROP TABLE album_live;
+CREATE TYPE album_live AS ENUM ();
+SELECT keepsake.hide_deleted('album', 'view');
+DROP TYPE album_live;
 
 -- The view: live rows, for whoever may read the table, and written through.
 SELECT keepsake.hide_deleted('album', 'view'), keepsake.hide_deleted('album', 'view');

@@ -63,6 +63,16 @@ SELECT * FROM live;
 SAVEPOINT s;
 TRUNCATE entry_3;
 ROLLBACK;
+-- A partition that is detached keeps its foreign key, and is guarded as a table of its own.
+BEGIN;
+INSERT INTO entry_3 (id, day, region, account_id) VALUES (9, '2026-03-09', 'us', 1);
+ALTER TABLE entry DETACH PARTITION entry_3;
+DELETE FROM account WHERE region = 'eu';
+SAVEPOINT s;
+UPDATE entry_3 SET region = 'eu' WHERE id = 9;
+ROLLBACK TO s;
+INSERT INTO entry_3 (id, day, region, account_id) VALUES (10, '2026-03-10', 'eu', 1);
+ROLLBACK;
 -- A foreign key of one partition alone could not be followed.
 CREATE TABLE only_eu (id int PRIMARY KEY, region text, account_id int, FOREIGN KEY (region, account_id) REFERENCES account_eu);
 -- What a session does first, before it has loaded the library: a move is no deletion.
@@ -147,6 +157,44 @@ ROLLBACK;
 INSERT INTO label VALUES (3, 'x');
 DELETE FROM shelf WHERE id = 3;
 DROP TABLE label;
+
+-- MATCH FULL, whose columns are NULL all or none; a default that is a step further down the same chain.
+CREATE TABLE place (x int, y int, PRIMARY KEY (x, y));
+CREATE TABLE pin (id int PRIMARY KEY, x int, y int, FOREIGN KEY (x, y) REFERENCES place MATCH FULL ON DELETE CASCADE);
+CREATE TABLE mark (id int PRIMARY KEY, x int, y int, FOREIGN KEY (x, y) REFERENCES place MATCH FULL ON DELETE SET NULL);
+CREATE TABLE half (id int PRIMARY KEY, x int, y int, FOREIGN KEY (x, y) REFERENCES place MATCH FULL ON DELETE SET NULL (y));
+CREATE TABLE step (id int PRIMARY KEY, above int REFERENCES step ON DELETE CASCADE);
+CREATE TABLE foot (id int PRIMARY KEY, step_id int DEFAULT 2 REFERENCES step ON DELETE SET DEFAULT);
+CREATE TABLE shoe (id int PRIMARY KEY, foot_id int DEFAULT 0 REFERENCES foot ON DELETE SET DEFAULT);
+SELECT keepsake.manage(name) FROM unnest('{place,pin,mark,half,step,foot,shoe}'::regclass[]) AS name;
+INSERT INTO place VALUES (1, 1), (2, 2);
+INSERT INTO pin VALUES (1, 1, 1), (2, NULL, NULL);
+INSERT INTO mark VALUES (1, 1, 1), (2, NULL, NULL);
+INSERT INTO half VALUES (1, 2, 2);
+BEGIN;
+DELETE FROM place WHERE x = 1;
+SELECT p.id, p.deleted_at IS NULL AS live, m.x, m.y FROM pin p JOIN mark m USING (id) ORDER BY id;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE deleted_at = now();
+SELECT p.id, p.deleted_at IS NULL AS live, m.x, m.y FROM pin p JOIN mark m USING (id) ORDER BY id;
+-- As PostgreSQL has it.
+DELETE FROM place WHERE x = 2;
+ROLLBACK;
+INSERT INTO step VALUES (1, NULL), (2, 1), (3, NULL);
+INSERT INTO foot VALUES (0, 3), (1, 3), (2, 1);
+INSERT INTO shoe VALUES (1, 1), (2, 2);
+BEGIN;
+DELETE FROM foot WHERE id = 1;
+SELECT * FROM shoe ORDER BY id;
+SAVEPOINT s;
+-- The default goes with what it would stand in for;
+DELETE FROM step WHERE id = 1;
+ROLLBACK TO s;
+-- then by itself.
+DELETE FROM step WHERE id = 3;
+SELECT id, step_id FROM foot ORDER BY id;
+SELECT count(keepsake.restore(id)) AS restored FROM keepsake.deletion WHERE deleted_at = now();
+SELECT f.id, f.step_id, s.id AS shoe, s.foot_id FROM foot f LEFT JOIN shoe s ON s.foot_id = f.id ORDER BY f.id, s.id;
+ROLLBACK;
 
 -- Another action for a soft delete than the foreign key's own.
 SELECT keepsake.override_reference('box', 'box_shelf_id_fkey', 'cascade');

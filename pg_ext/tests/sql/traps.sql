@@ -134,6 +134,22 @@ SELECT keepsake.soft_delete('p', 11) IS NOT NULL AS done;
 SELECT count(*) AS live FROM c WHERE deleted_at IS NULL;
 ROLLBACK;
 
+-- The key that changes in the statement that deletes the row: children that would follow it stop it, for they come
+-- to refer to a deleted row before the deletion has come to them; a row without any goes, and comes back under the new key.
+BEGIN;
+CREATE TABLE p (id int PRIMARY KEY);
+CREATE TABLE c (id int PRIMARY KEY, p_id int REFERENCES p ON DELETE CASCADE ON UPDATE CASCADE);
+SELECT keepsake.manage('p'), keepsake.manage('c');
+INSERT INTO p VALUES (1), (2);
+INSERT INTO c VALUES (1, 1);
+SAVEPOINT s;
+UPDATE p SET id = id + 10, deleted_at = now() WHERE id = 1;
+ROLLBACK TO s;
+UPDATE p SET id = id + 10, deleted_at = now() WHERE id = 2;
+SELECT root_key, keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion;
+SELECT id, deleted_at FROM p ORDER BY 1;
+ROLLBACK;
+
 -- Names as long as they can be, alike but for what is cut off of longer ones.
 BEGIN;
 CREATE TABLE "a table whose name is so long that nothing can be added to it 1" (id int PRIMARY KEY);
