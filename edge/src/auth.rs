@@ -41,6 +41,8 @@ pub(crate) enum Scope {
     Read,
     /// Upload, delete and restore.
     Write,
+    /// See how the service does, across tenants.
+    Operate,
 }
 
 impl Scope {
@@ -48,11 +50,12 @@ impl Scope {
         match self {
             Self::Read => "attachments:read",
             Self::Write => "attachments:write",
+            Self::Operate => "attachments:operate",
         }
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Read, Self::Write]
+        [Self::Read, Self::Write, Self::Operate]
             .into_iter()
             .find(|scope| scope.name() == name)
     }
@@ -261,6 +264,10 @@ pub(crate) struct Reader(pub(crate) Caller);
 #[derive(Debug)]
 pub(crate) struct Writer(pub(crate) Caller);
 
+/// Somebody who runs the service.
+#[derive(Debug)]
+pub(crate) struct Operator(pub(crate) Caller);
+
 impl FromRequestParts<App> for Reader {
     type Rejection = ApiError;
 
@@ -274,6 +281,14 @@ impl FromRequestParts<App> for Writer {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         Ok(Self(allowed(parts, app, Scope::Write)?))
+    }
+}
+
+impl FromRequestParts<App> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self(allowed(parts, app, Scope::Operate)?))
     }
 }
 
@@ -316,6 +331,11 @@ impl From<AuthError> for ApiError {
                 ErrorCode::InsufficientScope,
                 "The token does not allow this: it needs the scope attachments:write.",
                 "Bearer realm=\"keepsake\", error=\"insufficient_scope\", scope=\"attachments:write\"",
+            ),
+            AuthError::Scope(Scope::Operate) => refused(
+                ErrorCode::InsufficientScope,
+                "The token does not allow this: it needs the scope attachments:operate.",
+                "Bearer realm=\"keepsake\", error=\"insufficient_scope\", scope=\"attachments:operate\"",
             ),
         }
     }

@@ -23,6 +23,7 @@ pub(crate) enum CallerFunction {
     RejectUpload,
     AbortUpload,
     GetUsage,
+    ListRuns,
     ListAttachments,
     GetAttachment,
     AttachmentContent,
@@ -40,6 +41,9 @@ pub(crate) enum SystemFunction {
     LeaseObjects,
     SettleObjects,
     Tidy,
+    AuditPlace,
+    AuditObjects,
+    RecordRun,
 }
 
 /// One call.

@@ -161,6 +161,7 @@ const fn for_caller(function: CallerFunction) -> &'static str {
         CallerFunction::RejectUpload => sql!("reject_upload"),
         CallerFunction::AbortUpload => sql!("abort_upload"),
         CallerFunction::GetUsage => sql!("get_usage"),
+        CallerFunction::ListRuns => sql!("list_runs"),
         CallerFunction::ListAttachments => sql!("list_attachments"),
         CallerFunction::GetAttachment => sql!("get_attachment"),
         CallerFunction::AttachmentContent => sql!("attachment_content"),
@@ -183,5 +184,8 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::LeaseObjects => sql!("lease_objects"),
         SystemFunction::SettleObjects => sql!("settle_objects"),
         SystemFunction::Tidy => sql!("tidy"),
+        SystemFunction::AuditPlace => sql!("audit_place"),
+        SystemFunction::AuditObjects => sql!("audit_objects"),
+        SystemFunction::RecordRun => sql!("record_run"),
     }
 }

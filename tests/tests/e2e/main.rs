@@ -2,6 +2,7 @@
 //! HTTP. One module a story; each test has a tenant of its own.
 
 mod atomicity;
+mod audit;
 mod bad_input;
 mod bad_tokens;
 mod browsers;
