@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) download_ttl: u64,
     /// How bearer tokens are checked.
     pub(crate) tokens: TokenSettings,
+    /// Keys of those who send scan verdicts; without any, none is taken.
+    pub(crate) scan_keys: Option<KeyRing>,
     /// Keys for the upload and download URLs the worker serves itself.
     pub(crate) url_keys: KeyRing,
     /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps
@@ -144,6 +146,9 @@ impl Config {
                 audience: text("JWT_AUDIENCE")?,
             },
             url_keys: keys("URL_KEYS", text("URL_KEYS")?)?,
+            scan_keys: text("SCAN_KEYS")?
+                .map(|value| keys("SCAN_KEYS", Some(value)))
+                .transpose()?,
             objects_origin: text("OBJECTS_ORIGIN")?
                 .map(|value| origin("OBJECTS_ORIGIN", &value))
                 .transpose()?,

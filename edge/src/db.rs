@@ -44,6 +44,7 @@ pub(crate) enum SystemFunction {
     AuditPlace,
     AuditObjects,
     RecordRun,
+    RecordScan,
 }
 
 /// One call.

@@ -187,5 +187,6 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::AuditPlace => sql!("audit_place"),
         SystemFunction::AuditObjects => sql!("audit_objects"),
         SystemFunction::RecordRun => sql!("record_run"),
+        SystemFunction::RecordScan => sql!("record_scan"),
     }
 }

@@ -23,6 +23,7 @@ mod restore_races;
 mod retention;
 mod s3_faults;
 mod s3_puts;
+mod scans;
 mod story;
 mod tenants;
 mod world;
