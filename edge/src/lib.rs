@@ -19,6 +19,7 @@ mod etag;
 mod fakes;
 mod inspection;
 mod log;
+mod multipart;
 mod outbox;
 mod problem;
 mod query;

@@ -86,6 +86,13 @@ impl Query {
         })
     }
 
+    /// An attachment's id, which has to be given.
+    pub(crate) fn id(&self, name: &str) -> Result<AttachmentId, ApiError> {
+        self.get(name)
+            .and_then(|value| value.parse().ok())
+            .ok_or_else(|| invalid(name, "must be the id of an attachment"))
+    }
+
     /// Where the page begins, from `cursor`: the `next_cursor` of the page before.
     pub(crate) fn cursor(&self) -> Result<Option<AttachmentId>, ApiError> {
         self.get("cursor")

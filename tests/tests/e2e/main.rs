@@ -10,6 +10,7 @@ mod deletion;
 mod downloads;
 mod listing;
 mod lost_entities;
+mod multipart;
 mod object_store;
 mod object_urls;
 mod pictures;
