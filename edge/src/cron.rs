@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 const ROUNDS: u32 = 8;
 /// Upload sets swept in one round.
 const SWEEP_LIMIT: u64 = 200;
+/// Keys forgotten, and tenants settled, in one round.
+const TIDY_LIMIT: u64 = 500;
 /// Rows purged in one round.
 const PURGE_LIMIT: u64 = 1000;
 
@@ -25,6 +27,7 @@ const PURGE_LIMIT: u64 = 1000;
 /// 2. The store gives up the parts of closed sets.
 /// 3. Rows whose retention has run out are purged; their keys go to the outbox.
 /// 4. The outbox is drained: objects are deleted from the store, in batches.
+/// 5. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
 pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
     report("sweep", sweep(database).await);
     report("parts", multipart::give_up(database, storage).await);
@@ -35,6 +38,7 @@ pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
             .await
             .map(|drained| json!({ "deleted": drained.deleted, "failed": drained.failed })),
     );
+    report("tidy", tidy(database).await);
 }
 
 fn report(step: &str, outcome: Result<Value, DbError>) {
@@ -69,6 +73,12 @@ async fn sweep(database: &impl Database) -> Result<Value, DbError> {
         }
     }
     Ok(json!({ "expired": expired, "failed": failed }))
+}
+
+async fn tidy(database: &impl Database) -> Result<Value, DbError> {
+    database
+        .for_system(SystemFunction::Tidy, json!({ "limit": TIDY_LIMIT }))
+        .await
 }
 
 async fn purge(database: &impl Database) -> Result<Value, DbError> {
@@ -114,8 +124,9 @@ mod tests {
             Ok(json!({ "purged": PURGE_LIMIT, "more": true })),
             Ok(json!({ "purged": 0, "more": false })),
             Ok(json!({ "lease": null, "objects": [] })),
+            Ok(json!({ "forgotten": 0, "settled": 0 })),
         ]);
-        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads};
+        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads, Tidy};
         assert_eq!(
             functions(&database),
             [
@@ -124,7 +135,8 @@ mod tests {
                 LeaseMultiparts,
                 Purge,
                 Purge,
-                LeaseObjects
+                LeaseObjects,
+                Tidy
             ]
         );
     }
@@ -132,11 +144,11 @@ mod tests {
     #[test]
     fn goes_on_after_a_step_that_failed() {
         let down = || Err(DbError::Unavailable("down".to_owned()));
-        let database = ScriptedDatabase::new([down(), down(), down(), down()]);
-        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads};
+        let database = ScriptedDatabase::new((0..5).map(|_| down()));
+        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads, Tidy};
         assert_eq!(
             functions(&database),
-            [SweepUploads, LeaseMultiparts, Purge, LeaseObjects]
+            [SweepUploads, LeaseMultiparts, Purge, LeaseObjects, Tidy]
         );
     }
 
@@ -148,6 +160,6 @@ mod tests {
             )
         };
         let database = ScriptedDatabase::new((0..100).map(|_| busy()));
-        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 2);
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 3);
     }
 }

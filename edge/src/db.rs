@@ -24,6 +24,7 @@ pub(crate) enum CallerFunction {
     AbortUpload,
     FindMultipart,
     BeginMultipart,
+    GetUsage,
     ListAttachments,
     GetAttachment,
     AttachmentContent,
@@ -43,6 +44,7 @@ pub(crate) enum SystemFunction {
     Purge,
     LeaseObjects,
     SettleObjects,
+    Tidy,
 }
 
 /// One call.
@@ -120,6 +122,9 @@ pub(crate) struct Refusal {
     errors: Vec<FieldError>,
     #[serde(default)]
     conflicts: Vec<Value>,
+    quota: Option<Value>,
+    /// Seconds after which the same request may succeed.
+    retry_after: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -178,9 +183,16 @@ fn trouble(sqlstate: &str) -> Trouble {
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Refused(refusal) => Self::new(refusal.code, refusal.detail)
-                .with_errors(refusal.errors)
-                .with_conflicts(refusal.conflicts),
+            DbError::Refused(refusal) => {
+                let error = Self::new(refusal.code, refusal.detail)
+                    .with_errors(refusal.errors)
+                    .with_conflicts(refusal.conflicts)
+                    .with_quota(refusal.quota);
+                match refusal.retry_after {
+                    Some(seconds) => error.with_header("retry-after", seconds.into()),
+                    None => error,
+                }
+            }
             DbError::Unavailable(cause) => Self::new(
                 ErrorCode::DatabaseUnavailable,
                 "The database cannot be reached just now. Nothing was lost: try again in a moment.",

@@ -13,10 +13,12 @@ mod clock;
 mod config;
 mod cors;
 mod cron;
+mod cursor;
 mod db;
 mod etag;
 #[cfg(test)]
 mod fakes;
+mod idempotency;
 mod inspection;
 mod log;
 mod multipart;

@@ -6,6 +6,7 @@ mod health;
 mod objects;
 mod parts;
 mod uploads;
+mod usage;
 
 use crate::{app::App, auth::Caller, problem::ApiError};
 use axum::{
@@ -44,6 +45,7 @@ fn router(app: App) -> Router {
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
         .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
+        .route("/v1/usage", get(usage::get))
         .route("/v1/attachments", get(attachments::list))
         .route(
             "/v1/attachments/{id}",

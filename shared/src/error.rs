@@ -113,6 +113,14 @@ error_codes! {
     NotInParts = "not_in_parts", 422, "The file is uploaded whole";
     /// Another live attachment of the same thing has this name.
     NameTaken = "name_taken", 409, "The name is taken";
+    /// The tenant or the user may not hold so many bytes or files: see `quota`.
+    QuotaExceeded = "quota_exceeded", 403, "The quota is used up";
+    /// Too many of the user's files still wait for their bytes: see `quota`.
+    TooManyPending = "too_many_pending", 429, "Too many uploads are open";
+    /// The `Idempotency-Key` was used for another request.
+    IdempotencyMismatch = "idempotency_mismatch", 422, "The key stands for another request";
+    /// The first request with this `Idempotency-Key` is still being worked on. Ask again.
+    IdempotencyInFlight = "idempotency_in_flight", 409, "The first request is still at work";
 
     // Completing an upload
     /// A file has not been uploaded yet. Upload it and ask again.
@@ -245,8 +253,8 @@ impl FieldError {
 
 /// Problem details for an HTTP answer of type `application/problem+json` (RFC 9457).
 ///
-/// `status` is the status of the answer. `conflicts` is for [`ErrorCode::RestoreConflict`], as the
-/// database gives them.
+/// `status` is the status of the answer. `conflicts` is for [`ErrorCode::RestoreConflict`], `quota`
+/// for [`ErrorCode::QuotaExceeded`] and [`ErrorCode::TooManyPending`], as the database gives them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Problem {
     /// A URI that names the kind of problem: `urn:problem-type:keepsake:<code>`.
@@ -272,6 +280,9 @@ pub struct Problem {
     /// Everything that stands in the way of a restore.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<serde_json::Value>,
+    /// The limit that was met, what is used of it, and what was wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<serde_json::Value>,
 }
 
 /// The media type of a [`Problem`].
@@ -290,6 +301,7 @@ impl Problem {
             request_id: None,
             errors: Vec::new(),
             conflicts: Vec::new(),
+            quota: None,
         }
     }
 

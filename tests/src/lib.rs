@@ -7,6 +7,7 @@
 //! process that started it, however that ends.
 
 pub mod api;
+pub mod contract;
 pub mod fixtures;
 pub mod leash;
 pub mod migrate;

@@ -162,6 +162,7 @@ const fn for_caller(function: CallerFunction) -> &'static str {
         CallerFunction::AbortUpload => sql!("abort_upload"),
         CallerFunction::FindMultipart => sql!("find_multipart"),
         CallerFunction::BeginMultipart => sql!("begin_multipart"),
+        CallerFunction::GetUsage => sql!("get_usage"),
         CallerFunction::ListAttachments => sql!("list_attachments"),
         CallerFunction::GetAttachment => sql!("get_attachment"),
         CallerFunction::AttachmentContent => sql!("attachment_content"),
@@ -186,5 +187,6 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::Purge => sql!("purge"),
         SystemFunction::LeaseObjects => sql!("lease_objects"),
         SystemFunction::SettleObjects => sql!("settle_objects"),
+        SystemFunction::Tidy => sql!("tidy"),
     }
 }

@@ -74,7 +74,7 @@ pub(crate) async fn sign(
     let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
     let wanted: SignRequest = body::read_json(request.headers(), open).await?;
     let Found { expires_at, file } = find(&app, &caller, upload, wanted.attachment_id).await?;
-    let plan = plan(&app, &file)?;
+    let plan = plan(&app, &file).ok_or_else(not_in_parts)?;
     let kind = app.config.store.capabilities().parts.checksum;
     let parts = check(&plan, kind, &wanted.parts)?;
     let multipart = match file.multipart {
@@ -126,9 +126,11 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let upload: UploadId = id(&upload)?;
-    let attachment = Query::parse(query.as_deref(), &["attachment_id"])?.id("attachment_id")?;
+    let attachment = Query::parse(query.as_deref(), &["attachment_id"])?
+        .parsed("attachment_id")?
+        .ok_or_else(|| ApiError::new(ErrorCode::InvalidField, "Name the file by attachment_id."))?;
     let Found { file, .. } = find(&app, &caller, upload, attachment).await?;
-    let plan = plan(&app, &file)?;
+    let plan = plan(&app, &file).ok_or_else(not_in_parts)?;
     let stored = match &file.multipart {
         Some(begun) => app.storage()?.list_parts(&file.object_key, begun).await?,
         None => None,
@@ -172,18 +174,20 @@ async fn find(
     Ok(found)
 }
 
-/// The parts of a file: as they were first signed, or as the settings say now.
-fn plan(app: &App, file: &DeclaredFile) -> Result<PartPlan, ApiError> {
+/// The parts of a file, as they were first signed, or as the settings say now; `None` for one that
+/// is uploaded whole.
+pub(super) fn plan(app: &App, file: &DeclaredFile) -> Option<PartPlan> {
     match &file.multipart {
-        Some(begun) => PartPlan::of(file.size, begun.part_size)
-            .ok_or_else(|| ApiError::internal("a part size of nothing")),
-        None => app.config.parts_of(file.size).ok_or_else(|| {
-            ApiError::new(
-                ErrorCode::NotInParts,
-                "This file is uploaded whole, by the URL that was signed for it.",
-            )
-        }),
+        Some(begun) => PartPlan::of(file.size, begun.part_size),
+        None => app.config.parts_of(file.size),
     }
+}
+
+fn not_in_parts() -> ApiError {
+    ApiError::new(
+        ErrorCode::NotInParts,
+        "This file is uploaded whole, by the URL that was signed for it.",
+    )
 }
 
 /// Number, length and checksum of each wanted part.

@@ -1,13 +1,17 @@
 //! Upload sets: `/v1/uploads`.
 
 use super::{
-    Params, attachments::add_content_url, expect, header, id, json, own, parts::shown_plan,
+    Params,
+    attachments::add_content_url,
+    expect, header, id, json, own,
+    parts::{plan, shown_plan},
 };
 use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
     body, clock,
     db::{CallerFunction, Database, DbError},
+    idempotency,
     inspection::{
         DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, prove,
         recorded, report, verdict,
@@ -20,7 +24,7 @@ use crate::{
 };
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header::LOCATION},
+    http::{HeaderMap, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
@@ -60,11 +64,13 @@ const BATCHES_AT_ONCE: u32 = 2;
 /// one with the parts it is to be cut into.
 ///
 /// 1. A caller who may write; else 401 or 403.
-/// 2. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another
+/// 2. Read the `Idempotency-Key`, if there is one; malformed → 400. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another
 ///    type → 415.
 /// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that
 ///    kind.
-/// 4. Write the set and its pending attachments in the database; a name that is taken → 409.
+/// 4. Write the set and its pending attachments in the database; a name that is taken → 409, over
+///    the quota → 403, too many pending files → 429. A key that made a set before answers with that
+///    set; used for another request → 422, still at work → 409.
 /// 5. Sign one URL per file, each locking length, type, SHA-256 and no-overwrite.
 /// 6. 201 with `Location`.
 #[worker::send]
@@ -73,22 +79,20 @@ pub(crate) async fn create(
     Writer(caller): Writer,
     mut request: Request,
 ) -> Result<Response, ApiError> {
+    let key = idempotency::key(request.headers())?;
     let body = RawBody::of(&mut request);
     let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
     let wanted: UploadRequest = body::read_json(request.headers(), open).await?;
     let checked = check_upload(&wanted, &app.config.limits).map_err(ApiError::of_errors)?;
     let expires_at = set_expiry(&app, &checked);
+    let declaration = idempotency::with_key(declaration(&checked, expires_at)?, key);
     let answer = app
         .database()?
-        .for_caller(
-            CallerFunction::CreateUpload,
-            &caller,
-            declaration(&checked, expires_at)?,
-        )
+        .for_caller(CallerFunction::CreateUpload, &caller, declaration)
         .await?;
     let set: UploadSet = expect(answer)?;
     let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
-    let signed = signed(&app, &caller, set, expires_at)?;
+    let signed = signed(&app, &caller, set)?;
     Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
 }
 
@@ -96,7 +100,7 @@ pub(crate) async fn create(
 /// declared.
 ///
 /// 1. A caller who may write; else 401 or 403.
-/// 2. Read the id; malformed → 400.
+/// 2. Read the id and the `Idempotency-Key`, if there is one; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
 ///    step 6.
 /// 4. Join the parts of files that were uploaded in parts and are whole. Look at every object: length, SHA-256, first bytes; read those whole of which the store does
@@ -106,14 +110,16 @@ pub(crate) async fn create(
 ///    URL works no longer.
 /// 6. Make all files available in one transaction; 200. Again for a set already completed; a
 ///    rejected one → 422 as the first time, an aborted one → 409, an expired one → 410, a name that
-///    was taken meanwhile → 409.
+///    was taken meanwhile → 409. A key used for another request → 422, still at work → 409.
 #[worker::send]
 pub(crate) async fn complete(
     State(app): State<App>,
     Writer(caller): Writer,
     Params(upload): Params<String>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let upload: UploadId = id(&upload)?;
+    let key = idempotency::key(&headers)?;
     let database = app.database()?;
     let set = look_up(&database, &caller, upload).await?;
     if set.state == PENDING {
@@ -135,7 +141,7 @@ pub(crate) async fn complete(
             }
         }
     }
-    let request = json!({ "upload_id": upload });
+    let request = idempotency::with_key(json!({ "upload_id": upload }), key);
     let mut answer = database
         .for_caller(CallerFunction::CompleteUpload, &caller, request)
         .await
@@ -238,13 +244,9 @@ fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Va
     }))
 }
 
-fn signed(
-    app: &App,
-    caller: &Caller,
-    set: UploadSet,
-    expires_at: OffsetDateTime,
-) -> Result<Value, ApiError> {
-    let url_expires_at = expires_at.min(Signer(app).upload_expiry());
+/// A set that a key made before keeps its time: what its URLs may store is counted until then.
+fn signed(app: &App, caller: &Caller, set: UploadSet) -> Result<Value, ApiError> {
+    let url_expires_at = set.expires_at.min(Signer(app).upload_expiry());
     let url_expires = rfc3339(url_expires_at)?;
     let kind = app.config.store.capabilities().parts.checksum;
     let files = set
@@ -252,7 +254,7 @@ fn signed(
         .into_iter()
         .map(|file| {
             let key = own(caller, file.object_key.clone())?;
-            if let Some(plan) = app.config.parts_of(file.size) {
+            if let Some(plan) = plan(app, &file) {
                 return Ok(json!({
                     "attachment_id": file.attachment_id,
                     "name": file.name,
@@ -270,7 +272,7 @@ fn signed(
             }))
         })
         .collect::<Result<Vec<Value>, ApiError>>()?;
-    Ok(json!({ "id": set.id, "expires_at": rfc3339(expires_at)?, "files": files }))
+    Ok(json!({ "id": set.id, "expires_at": rfc3339(set.expires_at)?, "files": files }))
 }
 
 async fn look_up(
