@@ -22,6 +22,8 @@ pub(crate) enum CallerFunction {
     CompleteUpload,
     RejectUpload,
     AbortUpload,
+    FindMultipart,
+    BeginMultipart,
     GetUsage,
     ListAttachments,
     GetAttachment,
@@ -36,6 +38,9 @@ pub(crate) enum CallerFunction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SystemFunction {
     SweepUploads,
+    RecordPart,
+    LeaseMultiparts,
+    SettleMultiparts,
     Purge,
     LeaseObjects,
     SettleObjects,
