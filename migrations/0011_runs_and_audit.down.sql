@@ -1,4 +1,4 @@
-DROP FUNCTION attachments_api.list_runs(jsonb, jsonb);
+DROP FUNCTION attachments_api.list_runs(jsonb);
 DROP FUNCTION attachments_api.audit_objects(jsonb);
 DROP FUNCTION attachments.note_findings(bigint, text, text[]);
 DROP FUNCTION attachments.missing_objects(text, text, text[]);

@@ -145,11 +145,9 @@ GRANT EXECUTE ON FUNCTION attachments_api.record_run, attachments_api.audit_plac
 -- For operators ---------------------------------------------------------------------------------
 
 -- Newest first, and how the audit stands. No key and no tenant is named.
-CREATE FUNCTION attachments_api.list_runs(claims jsonb, request jsonb) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM set_config('request.jwt.claims', claims::text, true);
-    RETURN attachments.ok(jsonb_build_object(
+CREATE FUNCTION attachments_api.list_runs(request jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT attachments.ok(jsonb_build_object(
         'items', (
             SELECT coalesce(jsonb_agg(to_jsonb(r) - 'id' ORDER BY r.id DESC), '[]')
             FROM (SELECT * FROM attachments.run ORDER BY id DESC LIMIT (request ->> 'limit')::integer) AS r),
@@ -157,8 +155,7 @@ BEGIN
             SELECT jsonb_build_object(
                 'pass', a.pass, 'pass_finished_at', a.pass_finished_at,
                 'orphans', count(*) FILTER (WHERE f.kind = 'orphan'), 'missing', count(*) FILTER (WHERE f.kind = 'missing'))
-            FROM attachments.audit a LEFT JOIN attachments.audit_finding f ON true GROUP BY a.is_only)));
-END
+            FROM attachments.audit a LEFT JOIN attachments.audit_finding f ON true GROUP BY a.is_only)))
 $$;
-GRANT SELECT ON attachments.run, attachments.audit, attachments.audit_finding TO keepsake_api;
-SELECT attachments.publish(ARRAY['list_runs']);
+REVOKE ALL ON FUNCTION attachments_api.list_runs FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments_api.list_runs TO keepsake_worker;

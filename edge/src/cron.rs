@@ -8,7 +8,7 @@ use crate::{
     audit, clock,
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
-    outbox,
+    multipart, outbox,
     storage::Storage,
 };
 use serde_json::{Value, json};
@@ -26,14 +26,16 @@ const PURGE_LIMIT: u64 = 1000;
 /// One scheduled run.
 ///
 /// 1. Expired upload sets are closed; their keys go to the outbox.
-/// 2. Rows whose retention has run out are purged; their keys go to the outbox.
-/// 3. The outbox is drained: objects are deleted from the store, in batches.
-/// 4. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
-/// 5. A page of the bucket is compared with the database.
-/// 6. The outcome of each step is recorded.
+/// 2. The store gives up the parts of closed sets.
+/// 3. Rows whose retention has run out are purged; their keys go to the outbox.
+/// 4. The outbox is drained: objects are deleted from the store, in batches.
+/// 5. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
+/// 6. A page of the bucket is compared with the database.
+/// 7. The outcome of each step is recorded.
 pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
     let steps = [
         step("sweep", sweep(database)).await,
+        step("parts", multipart::give_up(database, storage)).await,
         step("purge", purge(database)).await,
         step("drain", drain(database, storage)).await,
         step("tidy", tidy(database)).await,
@@ -126,7 +128,8 @@ mod tests {
     use super::*;
     use crate::fakes::{MemoryStorage, ScriptedDatabase};
     use SystemFunction::{
-        AuditObjects, AuditPlace, LeaseObjects, Purge, RecordRun, SweepUploads, Tidy,
+        AuditObjects, AuditPlace, LeaseMultiparts, LeaseObjects, Purge, RecordRun, SweepUploads,
+        Tidy,
     };
     use futures_util::FutureExt;
 
@@ -146,6 +149,7 @@ mod tests {
         let database = ScriptedDatabase::new([
             Ok(json!({ "expired": SWEEP_LIMIT })),
             Ok(json!({ "expired": 1 })),
+            Ok(json!({ "multiparts": [] })),
             Ok(json!({ "purged": PURGE_LIMIT, "more": true })),
             Ok(json!({ "purged": 0, "more": false })),
             Ok(json!({ "lease": null, "objects": [] })),
@@ -159,6 +163,7 @@ mod tests {
             [
                 SweepUploads,
                 SweepUploads,
+                LeaseMultiparts,
                 Purge,
                 Purge,
                 LeaseObjects,
@@ -173,11 +178,12 @@ mod tests {
     #[test]
     fn goes_on_after_a_step_that_failed() {
         let down = || Err(DbError::Unavailable("down".to_owned()));
-        let database = ScriptedDatabase::new((0..6).map(|_| down()));
+        let database = ScriptedDatabase::new((0..7).map(|_| down()));
         assert_eq!(
             functions(&database),
             [
                 SweepUploads,
+                LeaseMultiparts,
                 Purge,
                 LeaseObjects,
                 Tidy,
@@ -185,19 +191,19 @@ mod tests {
                 RecordRun
             ]
         );
-        let record = &database.calls()[5].1["steps"];
-        assert_eq!(record[4]["step"], "audit");
-        assert!(record[4]["error"].is_string() && record[4]["counts"].is_null());
+        let record = &database.calls()[6].1["steps"];
+        assert_eq!(record[5]["step"], "audit");
+        assert!(record[5]["error"].is_string() && record[5]["counts"].is_null());
     }
 
     #[test]
     fn stops_after_its_rounds() {
         let busy = || {
             Ok(
-                json!({ "expired": SWEEP_LIMIT, "purged": 1, "more": true, "lease": null, "objects": [] }),
+                json!({ "expired": SWEEP_LIMIT, "purged": 1, "more": true, "lease": null, "objects": [], "multiparts": [] }),
             )
         };
         let database = ScriptedDatabase::new((0..100).map(|_| busy()));
-        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 4);
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 5);
     }
 }

@@ -22,8 +22,9 @@ pub(crate) enum CallerFunction {
     CompleteUpload,
     RejectUpload,
     AbortUpload,
+    FindMultipart,
+    BeginMultipart,
     GetUsage,
-    ListRuns,
     ListAttachments,
     GetAttachment,
     AttachmentContent,
@@ -37,6 +38,9 @@ pub(crate) enum CallerFunction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SystemFunction {
     SweepUploads,
+    RecordPart,
+    LeaseMultiparts,
+    SettleMultiparts,
     Purge,
     LeaseObjects,
     SettleObjects,
@@ -44,6 +48,7 @@ pub(crate) enum SystemFunction {
     AuditPlace,
     AuditObjects,
     RecordRun,
+    ListRuns,
     RecordScan,
 }
 

@@ -4,6 +4,7 @@ mod attachments;
 mod entities;
 mod health;
 mod objects;
+mod parts;
 mod runs;
 mod scans;
 mod uploads;
@@ -45,6 +46,7 @@ fn router(app: App) -> Router {
         .route("/v1/uploads", post(uploads::create))
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
+        .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
         .route("/v1/usage", get(usage::get))
         .route("/v1/runs", get(runs::list))
         .route("/v1/scan-results", post(scans::record))

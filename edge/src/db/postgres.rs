@@ -160,8 +160,9 @@ const fn for_caller(function: CallerFunction) -> &'static str {
         CallerFunction::CompleteUpload => sql!("complete_upload"),
         CallerFunction::RejectUpload => sql!("reject_upload"),
         CallerFunction::AbortUpload => sql!("abort_upload"),
+        CallerFunction::FindMultipart => sql!("find_multipart"),
+        CallerFunction::BeginMultipart => sql!("begin_multipart"),
         CallerFunction::GetUsage => sql!("get_usage"),
-        CallerFunction::ListRuns => sql!("list_runs"),
         CallerFunction::ListAttachments => sql!("list_attachments"),
         CallerFunction::GetAttachment => sql!("get_attachment"),
         CallerFunction::AttachmentContent => sql!("attachment_content"),
@@ -180,6 +181,9 @@ const fn for_system(function: SystemFunction) -> &'static str {
     }
     match function {
         SystemFunction::SweepUploads => sql!("sweep_uploads"),
+        SystemFunction::RecordPart => sql!("record_part"),
+        SystemFunction::LeaseMultiparts => sql!("lease_multiparts"),
+        SystemFunction::SettleMultiparts => sql!("settle_multiparts"),
         SystemFunction::Purge => sql!("purge"),
         SystemFunction::LeaseObjects => sql!("lease_objects"),
         SystemFunction::SettleObjects => sql!("settle_objects"),
@@ -187,6 +191,7 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::AuditPlace => sql!("audit_place"),
         SystemFunction::AuditObjects => sql!("audit_objects"),
         SystemFunction::RecordRun => sql!("record_run"),
+        SystemFunction::ListRuns => sql!("list_runs"),
         SystemFunction::RecordScan => sql!("record_scan"),
     }
 }

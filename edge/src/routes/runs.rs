@@ -4,7 +4,7 @@ use super::json;
 use crate::{
     app::App,
     auth::Operator,
-    db::{CallerFunction, Database},
+    db::{Database, SystemFunction},
     problem::ApiError,
     query::Query,
 };
@@ -17,20 +17,20 @@ use serde_json::json;
 
 /// `GET /v1/runs?limit`: the latest steps of the schedule, newest first, and how the audit stands.
 ///
-/// 1. A caller with the scope `attachments:operate`; else 401 or 403.
+/// 1. A caller with the scope `metrics`; else 401 or 403.
 /// 2. Read the query; malformed → 400.
 /// 3. 200.
 #[worker::send]
 pub(crate) async fn list(
     State(app): State<App>,
-    Operator(caller): Operator,
+    _: Operator,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let query = Query::parse(query.as_deref(), &["limit"])?;
     let request = json!({ "limit": query.limit()? });
     let answer = app
         .database()?
-        .for_caller(CallerFunction::ListRuns, &caller, request)
+        .for_system(SystemFunction::ListRuns, request)
         .await?;
     json(StatusCode::OK, &answer)
 }

@@ -50,10 +50,10 @@ async fn findings(tenant: &Tenant<'_>) -> Result<Vec<(String, String)>> {
 /// The answer of `/v1/runs` to an operator.
 async fn runs(tenant: &Tenant<'_>) -> Result<Value> {
     let mut claims = token::claims(&tenant.name, "operator");
-    claims["scope"] = json!("attachments:operate");
+    claims["scope"] = json!("metrics");
     let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
     let operator = tenant.api.with_bearer(Some(&bearer));
-    operator.get("/v1/runs?limit=5").await?.json_if(200)
+    operator.get("/v1/runs?limit=6").await?.json_if(200)
 }
 
 async fn run_sql(tenant: &Tenant<'_>, sql: &'static str) -> Result<()> {
@@ -239,7 +239,7 @@ async fn each_step_of_each_run_is_kept_and_shown_to_operators() -> Result<()> {
             )
         })
         .collect();
-    let done = ["audit", "tidy", "drain", "purge", "sweep"].map(|step| (step, "done"));
+    let done = ["audit", "tidy", "drain", "purge", "parts", "sweep"].map(|step| (step, "done"));
     assert_eq!(steps, done);
     assert_eq!(
         told["items"][0]["counts"],
