@@ -99,6 +99,9 @@ BEGIN
     RETURN jsonb_build_object(
         'id', NULL, 'legacy', true, 'entity_type', entity_type, 'entity_id', entity_id, 'state', 'available',
         'name', coalesce(substring(url FROM '^[^?#]*/([^/?#]+)(?:[?#]|$)'), url), 'content_url', url);
+EXCEPTION WHEN undefined_column THEN
+    -- The application took the column away and told nobody: its listings go on.
+    RETURN NULL;
 END
 $$;
 

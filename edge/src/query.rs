@@ -3,7 +3,7 @@
 use crate::problem::ApiError;
 use keepsake_shared::{ErrorCode, FieldError};
 use std::str::FromStr;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 /// Entries of a page when `limit` is not given.
 const DEFAULT_LIMIT: u32 = 50;
@@ -123,16 +123,26 @@ impl Query {
             .transpose()
     }
 
-    /// A moment as RFC 3339 writes it.
-    pub(crate) fn moment(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        let value = self.get(name);
-        match value {
-            Some(text) if OffsetDateTime::parse(text, &Rfc3339).is_err() => Err(invalid(
-                name,
-                "must be a moment such as 2026-01-31T12:00:00Z (RFC 3339)",
-            )),
-            _ => Ok(value),
-        }
+    /// A moment as RFC 3339 writes it, in UTC: PostgreSQL knows neither a year 0 nor every offset.
+    pub(crate) fn moment(&self, name: &str) -> Result<Option<String>, ApiError> {
+        let in_utc = |text: &str| {
+            OffsetDateTime::parse(text, &Rfc3339)
+                .ok()?
+                .checked_to_offset(UtcOffset::UTC)
+                .filter(|moment| moment.year() > 0)?
+                .format(&Rfc3339)
+                .ok()
+        };
+        self.get(name)
+            .map(|text| {
+                in_utc(text).ok_or_else(|| {
+                    invalid(
+                        name,
+                        "must be a moment such as 2026-01-31T12:00:00Z (RFC 3339)",
+                    )
+                })
+            })
+            .transpose()
     }
 }
 
@@ -203,7 +213,20 @@ mod tests {
             let query = parse(&format!("cursor={text}")).unwrap();
             assert!(query.text("cursor").is_err(), "{text}");
         }
-        for moment in ["", "now", "2026-01-31", "2026-02-30T00:00:00Z"] {
+        let query = parse("cursor=2026-01-31T01:00:00.5-23:00").unwrap();
+        assert_eq!(
+            query.moment("cursor").unwrap().as_deref(),
+            Some("2026-02-01T00:00:00.5Z")
+        );
+        for moment in [
+            "",
+            "now",
+            "2026-01-31",
+            "2026-02-30T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00%2B01:00",
+            "9999-12-31T23:59:59-01:00",
+        ] {
             let query = parse(&format!("cursor={moment}")).unwrap();
             assert!(query.moment("cursor").is_err(), "{moment}");
         }
