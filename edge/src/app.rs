@@ -1,6 +1,11 @@
 //! What every handler is given.
 
-use crate::{config::Config, db, problem::ApiError, storage};
+use crate::{
+    config::{Config, StoreSettings},
+    db,
+    problem::ApiError,
+    storage::{Bucket, S3, Store},
+};
 use axum::http::Uri;
 use std::sync::Arc;
 use worker::{Context, Env};
@@ -49,8 +54,19 @@ impl App {
     ///
     /// # Errors
     /// 500 when the binding is missing.
-    pub(crate) fn bucket(&self) -> Result<storage::Bucket, ApiError> {
-        bucket(&self.env)
+    pub(crate) fn storage(&self) -> Result<Store, ApiError> {
+        storage(&self.config, &self.env)
+    }
+
+    /// The bucket whose objects the worker serves itself.
+    ///
+    /// # Errors
+    /// 404 when the objects are in another store, 500 when the binding is missing.
+    pub(crate) fn bucket(&self) -> Result<Bucket, ApiError> {
+        match self.storage()? {
+            Store::R2(bucket) => Ok(bucket),
+            Store::S3(_) => Err(ApiError::not_found("path here")),
+        }
     }
 }
 
@@ -61,11 +77,15 @@ pub(crate) fn database(env: &Env) -> Result<db::Hyperdrive, ApiError> {
         .map_err(|error| ApiError::internal(format_args!("binding {HYPERDRIVE}: {error}")))
 }
 
-/// The object store of an environment.
-pub(crate) fn bucket(env: &Env) -> Result<storage::Bucket, ApiError> {
-    env.bucket(BUCKET)
-        .map(storage::Bucket)
-        .map_err(|error| ApiError::internal(format_args!("binding {BUCKET}: {error}")))
+/// The object store of the settings.
+pub(crate) fn storage(config: &Config, env: &Env) -> Result<Store, ApiError> {
+    match &config.store {
+        StoreSettings::S3(settings) => Ok(Store::S3(S3(Arc::clone(settings)))),
+        StoreSettings::R2 => env
+            .bucket(BUCKET)
+            .map(|bucket| Store::R2(Bucket(bucket)))
+            .map_err(|error| ApiError::internal(format_args!("binding {BUCKET}: {error}"))),
+    }
 }
 
 /// Scheme, host and port of a request's URI, which the runtime always gives whole.

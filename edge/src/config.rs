@@ -4,25 +4,33 @@
 //! missing takes its default. While one is wrong the worker answers 500 to every request, `/healthz`
 //! included, and the log names it.
 
+use crate::storage::S3Settings;
 use axum::http::Uri;
-use keepsake_shared::{KeyRing, Limits};
-use std::{fmt, ops::RangeInclusive};
+use keepsake_shared::{
+    KeyRing, Limits,
+    capabilities::{Capabilities, StoreKind},
+    sigv4,
+};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 /// Seconds a signed URL may live, whatever the setting says. Seven days is the longest SigV4
 /// allows; an hour is the longest that makes sense for a URL that whoever holds it may use.
 const URL_LIFETIME: RangeInclusive<u64> = 1..=3600;
 
-/// R2 takes at most 4.995 GiB in one PUT (<https://developers.cloudflare.com/r2/platform/limits/>);
-/// rounded down.
-const MAX_OBJECT_BYTES: u64 = 4_995 << 20;
+/// The largest object of S3 and R2: 5 TiB.
+const MAX_OBJECT_BYTES: u64 = 5 << 40;
 
 /// Everything the worker can be told.
 #[derive(Debug)]
 pub(crate) struct Config {
+    /// Where the bytes are.
+    pub(crate) store: StoreSettings,
     /// Origins whose pages may call the API, exactly as a browser sends them.
     pub(crate) allowed_origins: Vec<String>,
     /// What one upload set may hold.
     pub(crate) limits: Limits,
+    /// The most pixels of a picture.
+    pub(crate) max_image_pixels: u64,
     /// Seconds an upload URL works.
     pub(crate) upload_ttl: u64,
     /// Seconds a download URL works.
@@ -34,6 +42,25 @@ pub(crate) struct Config {
     /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps
     /// users' files away from the application's origin.
     pub(crate) objects_origin: Option<String>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+pub(crate) enum StoreSettings {
+    /// In an R2 bucket, through the worker's binding.
+    R2,
+    /// In a store that speaks S3.
+    S3(Arc<S3Settings>),
+}
+
+impl StoreSettings {
+    /// What the store can do.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        match self {
+            Self::R2 => StoreKind::R2Binding.capabilities(),
+            Self::S3(settings) => settings.kind.capabilities(),
+        }
+    }
 }
 
 /// What a bearer token must satisfy.
@@ -91,8 +118,8 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let text = |name| Ok(lookup(name)?.filter(|value| !value.trim().is_empty()));
         let defaults = Limits::default();
-        store(text("STORAGE")?)?;
         Ok(Self {
+            store: store(text)?,
             allowed_origins: origins(text("ALLOWED_ORIGINS")?)?,
             limits: Limits {
                 max_files: number("MAX_FILES", text("MAX_FILES")?, defaults.max_files, 1..=100)?,
@@ -109,6 +136,12 @@ impl Config {
                     1..=100 * MAX_OBJECT_BYTES,
                 )?,
             },
+            max_image_pixels: number(
+                "MAX_IMAGE_PIXELS",
+                text("MAX_IMAGE_PIXELS")?,
+                100_000_000,
+                1..=u64::MAX,
+            )?,
             upload_ttl: number(
                 "UPLOAD_TTL_SECONDS",
                 text("UPLOAD_TTL_SECONDS")?,
@@ -135,12 +168,58 @@ impl Config {
     }
 }
 
-/// Only the bucket binding can be served by the worker today.
-fn store(value: Option<String>) -> Result<(), ConfigError> {
-    match value.as_deref() {
-        None | Some("r2") => Ok(()),
-        Some(_) => Err(ConfigError::new("STORAGE", "must be r2")),
+fn store(
+    text: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<StoreSettings, ConfigError> {
+    match text("STORAGE")?.as_deref() {
+        None | Some("r2") => Ok(StoreSettings::R2),
+        Some("s3") => Ok(StoreSettings::S3(Arc::new(s3(text)?))),
+        Some(_) => Err(ConfigError::new("STORAGE", "must be r2 or s3")),
     }
+}
+
+fn s3(
+    text: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<S3Settings, ConfigError> {
+    let required = |name| text(name)?.ok_or_else(|| ConfigError::new(name, "is required for s3"));
+    let endpoint = sigv4::Endpoint::parse(&required("S3_ENDPOINT")?)
+        .map_err(|error| ConfigError::new("S3_ENDPOINT", error))?;
+    let kind = match text("S3_KIND")? {
+        Some(name) => name
+            .parse()
+            .ok()
+            .filter(|kind| *kind != StoreKind::R2Binding)
+            .ok_or_else(|| {
+                ConfigError::new("S3_KIND", "must be aws, r2, minio, garage or other")
+            })?,
+        None => StoreKind::of_host(endpoint.host()),
+    };
+    let name = required("S3_BUCKET")?;
+    let bucket = match text("S3_ADDRESSING")?.as_deref() {
+        None | Some("path") => sigv4::Bucket::path_style(endpoint, &name),
+        Some("virtual") => sigv4::Bucket::virtual_hosted(endpoint, &name),
+        Some(_) => {
+            return Err(ConfigError::new("S3_ADDRESSING", "must be path or virtual"));
+        }
+    }
+    .map_err(|error| ConfigError::new("S3_BUCKET", error))?;
+    let credentials = sigv4::Credentials::new(
+        &required("S3_ACCESS_KEY_ID")?,
+        &required("S3_SECRET_ACCESS_KEY")?,
+        text("S3_SESSION_TOKEN")?.as_deref(),
+    )
+    .map_err(|error| {
+        let name = match error {
+            sigv4::SigV4Error::SecretAccessKey => "S3_SECRET_ACCESS_KEY",
+            sigv4::SigV4Error::SessionToken => "S3_SESSION_TOKEN",
+            _ => "S3_ACCESS_KEY_ID",
+        };
+        ConfigError::new(name, error)
+    })?;
+    let region = text("S3_REGION")?.unwrap_or_else(|| "auto".to_owned());
+    let signer = sigv4::Signer::s3(credentials, &region)
+        .map_err(|error| ConfigError::new("S3_REGION", error))?;
+    Ok(S3Settings::new(kind, bucket, signer))
 }
 
 /// A comma-separated list of origins. `*` is refused: any page could then use a token it got hold
@@ -281,6 +360,15 @@ mod tests {
 
     const KEY: &str = "k1:a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5";
 
+    const S3: [(&str, &str); 6] = [
+        ("STORAGE", "s3"),
+        ("S3_ENDPOINT", "https://acct.r2.cloudflarestorage.com"),
+        ("S3_BUCKET", "files"),
+        ("S3_ACCESS_KEY_ID", "AKIA"),
+        ("S3_SECRET_ACCESS_KEY", "hunter2"),
+        ("S3_SESSION_TOKEN", "FwoGZXIvYXdz"),
+    ];
+
     fn read(settings: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
         Config::read(|name| {
             let given = settings.iter().find(|(given, _)| *given == name);
@@ -339,6 +427,15 @@ mod tests {
             ("UPLOAD_TTL_SECONDS", "3601"),
             ("DOWNLOAD_TTL_SECONDS", "0"),
             ("STORAGE", "floppy"),
+            ("S3_ENDPOINT", ""),
+            ("S3_ENDPOINT", "ftp://127.0.0.1"),
+            ("S3_ENDPOINT", "https://s3.example.com/path"),
+            ("S3_BUCKET", "No_Bucket"),
+            ("S3_ADDRESSING", "sideways"),
+            ("S3_KIND", "r2_binding"),
+            ("S3_REGION", "eu central"),
+            ("S3_ACCESS_KEY_ID", "top/secret"),
+            ("S3_SECRET_ACCESS_KEY", ""),
             ("OBJECTS_ORIGIN", "https://files.example.com/x"),
             ("JWT_KEYS", "topsecret"),
             ("URL_KEYS", "k1:c2hvcnQ="),
@@ -349,9 +446,13 @@ mod tests {
             ("JWKS_URL", "id.example.com"),
             ("JWKS_URL", "file:///etc/passwd"),
         ] {
-            let error = read(&[(name, value)]).unwrap_err();
+            let mut settings = vec![(name, value)];
+            if name.starts_with("S3_") {
+                settings.extend(S3);
+            }
+            let error = read(&settings).unwrap_err();
             assert_eq!(error.name, name);
-            assert!(!error.to_string().contains("topsecret"));
+            assert!(!error.to_string().contains("secret"));
         }
     }
 
@@ -371,7 +472,31 @@ mod tests {
     }
 
     #[test]
+    fn reads_an_s3_store() {
+        let StoreSettings::S3(store) = read(&S3).unwrap().store else {
+            panic!("not S3");
+        };
+        assert_eq!(store.kind, StoreKind::R2);
+        assert_eq!(
+            store.bucket.endpoint().host(),
+            "acct.r2.cloudflarestorage.com"
+        );
+        let hosted: Vec<_> = [("S3_ADDRESSING", "virtual"), ("S3_KIND", "minio")]
+            .into_iter()
+            .chain(S3)
+            .collect();
+        let StoreSettings::S3(store) = read(&hosted).unwrap().store else {
+            panic!("not S3");
+        };
+        assert_eq!(store.kind, StoreKind::Minio);
+        assert!(store.bucket.endpoint().host().starts_with("files.acct."));
+    }
+
+    #[test]
     fn shows_no_key() {
-        assert!(!format!("{:?}", read(&[]).unwrap()).contains("a2V5"));
+        let shown = format!("{:?}", read(&S3).unwrap());
+        for secret in ["a2V5", "hunter2", "FwoG"] {
+            assert!(!shown.contains(secret), "{secret}");
+        }
     }
 }

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 const ROUNDS: u32 = 8;
 /// Upload sets swept in one round.
 const SWEEP_LIMIT: u64 = 200;
+/// Keys forgotten, and tenants settled, in one round.
+const TIDY_LIMIT: u64 = 500;
 /// Rows purged in one round.
 const PURGE_LIMIT: u64 = 1000;
 
@@ -24,6 +26,7 @@ const PURGE_LIMIT: u64 = 1000;
 /// 1. Expired upload sets are closed; their keys go to the outbox.
 /// 2. Rows whose retention has run out are purged; their keys go to the outbox.
 /// 3. The outbox is drained: objects are deleted from the store, in batches.
+/// 4. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
 pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
     report("sweep", sweep(database).await);
     report("purge", purge(database).await);
@@ -33,6 +36,7 @@ pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
             .await
             .map(|drained| json!({ "deleted": drained.deleted, "failed": drained.failed })),
     );
+    report("tidy", tidy(database).await);
 }
 
 fn report(step: &str, outcome: Result<Value, DbError>) {
@@ -67,6 +71,12 @@ async fn sweep(database: &impl Database) -> Result<Value, DbError> {
         }
     }
     Ok(json!({ "expired": expired, "failed": failed }))
+}
+
+async fn tidy(database: &impl Database) -> Result<Value, DbError> {
+    database
+        .for_system(SystemFunction::Tidy, json!({ "limit": TIDY_LIMIT }))
+        .await
 }
 
 async fn purge(database: &impl Database) -> Result<Value, DbError> {
@@ -111,20 +121,24 @@ mod tests {
             Ok(json!({ "purged": PURGE_LIMIT, "more": true })),
             Ok(json!({ "purged": 0, "more": false })),
             Ok(json!({ "lease": null, "objects": [] })),
+            Ok(json!({ "forgotten": 0, "settled": 0 })),
         ]);
-        use SystemFunction::{LeaseObjects, Purge, SweepUploads};
+        use SystemFunction::{LeaseObjects, Purge, SweepUploads, Tidy};
         assert_eq!(
             functions(&database),
-            [SweepUploads, SweepUploads, Purge, Purge, LeaseObjects]
+            [SweepUploads, SweepUploads, Purge, Purge, LeaseObjects, Tidy]
         );
     }
 
     #[test]
     fn goes_on_after_a_step_that_failed() {
         let down = || Err(DbError::Unavailable("down".to_owned()));
-        let database = ScriptedDatabase::new([down(), down(), down()]);
-        use SystemFunction::{LeaseObjects, Purge, SweepUploads};
-        assert_eq!(functions(&database), [SweepUploads, Purge, LeaseObjects]);
+        let database = ScriptedDatabase::new([down(), down(), down(), down()]);
+        use SystemFunction::{LeaseObjects, Purge, SweepUploads, Tidy};
+        assert_eq!(
+            functions(&database),
+            [SweepUploads, Purge, LeaseObjects, Tidy]
+        );
     }
 
     #[test]
@@ -135,6 +149,6 @@ mod tests {
             )
         };
         let database = ScriptedDatabase::new((0..100).map(|_| busy()));
-        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 1);
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 2);
     }
 }

@@ -22,6 +22,7 @@ pub(crate) enum CallerFunction {
     CompleteUpload,
     RejectUpload,
     AbortUpload,
+    GetUsage,
     ListAttachments,
     GetAttachment,
     AttachmentContent,
@@ -38,6 +39,7 @@ pub(crate) enum SystemFunction {
     Purge,
     LeaseObjects,
     SettleObjects,
+    Tidy,
 }
 
 /// One call.
@@ -115,6 +117,9 @@ pub(crate) struct Refusal {
     errors: Vec<FieldError>,
     #[serde(default)]
     conflicts: Vec<Value>,
+    quota: Option<Value>,
+    /// Seconds after which the same request may succeed.
+    retry_after: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -173,9 +178,16 @@ fn trouble(sqlstate: &str) -> Trouble {
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Refused(refusal) => Self::new(refusal.code, refusal.detail)
-                .with_errors(refusal.errors)
-                .with_conflicts(refusal.conflicts),
+            DbError::Refused(refusal) => {
+                let error = Self::new(refusal.code, refusal.detail)
+                    .with_errors(refusal.errors)
+                    .with_conflicts(refusal.conflicts)
+                    .with_quota(refusal.quota);
+                match refusal.retry_after {
+                    Some(seconds) => error.with_header("retry-after", seconds.into()),
+                    None => error,
+                }
+            }
             DbError::Unavailable(cause) => Self::new(
                 ErrorCode::DatabaseUnavailable,
                 "The database cannot be reached just now. Nothing was lost: try again in a moment.",

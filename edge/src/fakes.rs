@@ -4,7 +4,7 @@ use crate::{
     db::{Call, Database, DbError, SystemFunction},
     storage::{Storage, StorageError, StoredObject},
 };
-use keepsake_shared::ObjectKey;
+use keepsake_shared::{ObjectKey, Sha256Digest};
 use serde_json::Value;
 use std::{cell::RefCell, collections::HashMap};
 
@@ -58,9 +58,39 @@ impl MemoryStorage {
 }
 
 impl Storage for MemoryStorage {
-    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError> {
         self.check()?;
-        Ok(self.objects.borrow().get(key.as_str()).cloned())
+        let found = self.objects.borrow().get(key.as_str()).cloned();
+        Ok(found.map(|mut object| {
+            object.first_bytes.truncate(head);
+            object
+        }))
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        self.check()?;
+        let objects = self.objects.borrow();
+        let bytes = objects
+            .get(key.as_str())
+            .and_then(|object| object.first_bytes.get(offset as usize..))
+            .unwrap_or_default();
+        Ok(bytes.iter().copied().take(length).collect())
+    }
+
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+        self.check()?;
+        let objects = self.objects.borrow();
+        let object = objects.get(key.as_str());
+        Ok(object.map(|object| Sha256Digest::of(&object.first_bytes)))
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {

@@ -5,7 +5,9 @@ use crate::storage::{Storage, StorageError, StoredObject};
 use futures_util::future::try_join_all;
 use keepsake_shared::{
     AttachmentId, ErrorCode, FieldError, FileName, MediaType, ObjectKey, Sha256Digest,
-    upload::{Declared, ObjectProblem, verify_object},
+    image::{self, Look},
+    sniff::SNIFF_BYTES,
+    upload::{Declared, ObjectProblem, Observed, verify_object},
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +37,61 @@ pub(crate) struct Inspected<'a> {
     pub(crate) file: &'a DeclaredFile,
     /// What is stored, if anything is.
     pub(crate) seen: Option<StoredObject>,
-    /// Everything that differs; empty when all is well.
+    /// Everything that differs; empty when all is well as far as the store tells.
     pub(crate) problems: Vec<ObjectProblem>,
+}
+
+impl<'a> Inspected<'a> {
+    fn new(file: &'a DeclaredFile, max_pixels: u64, seen: Option<(StoredObject, Look)>) -> Self {
+        let declared = Declared {
+            size: file.size,
+            media_type: file.media_type,
+            sha256: file.sha256,
+            max_pixels,
+        };
+        let observed = match &seen {
+            Some((object, picture)) => Observed::Stored {
+                size: object.size,
+                sha256: object.sha256,
+                first_bytes: &object.first_bytes,
+                picture: *picture,
+                encoded: object.encoded,
+            },
+            None => Observed::Missing,
+        };
+        let mut problems = verify_object(&declared, &observed);
+        // A digest that the store does not tell is to be made: see `prove`.
+        problems.retain(|problem| !matches!(problem, ObjectProblem::Sha256 { seen: None, .. }));
+        Self {
+            file,
+            seen: seen.map(|(object, _)| object),
+            problems,
+        }
+    }
+
+    /// The digest of what was seen, made from its bytes; or it has gone.
+    fn with_digest(&mut self, digest: Option<Sha256Digest>) {
+        let Some(digest) = digest else {
+            self.seen = None;
+            self.problems = vec![ObjectProblem::Missing];
+            return;
+        };
+        if let Some(object) = &mut self.seen {
+            object.sha256 = Some(digest);
+        }
+        if digest != self.file.sha256 {
+            self.problems.push(ObjectProblem::Sha256 {
+                declared: self.file.sha256,
+                seen: Some(digest),
+            });
+        }
+    }
+
+    fn is_proven(&self) -> bool {
+        self.seen
+            .as_ref()
+            .is_none_or(|object| object.sha256.is_some())
+    }
 }
 
 /// Where a whole set stands.
@@ -44,6 +99,8 @@ pub(crate) struct Inspected<'a> {
 pub(crate) enum Verdict {
     /// Every file is there and right.
     Complete,
+    /// As far as the store tells; of some file it does not tell the SHA-256.
+    Unproven,
     /// Files are missing, and those that are there are right.
     Incomplete,
     /// A file is there and wrong: the set can never become complete.
@@ -57,21 +114,52 @@ pub(crate) enum Verdict {
 pub(crate) async fn inspect<'a>(
     storage: &impl Storage,
     files: &'a [DeclaredFile],
+    max_pixels: u64,
 ) -> Result<Vec<Inspected<'a>>, StorageError> {
     try_join_all(files.iter().map(async |file| {
-        let seen = storage.observe(&file.object_key).await?;
-        let declared = Declared {
-            size: file.size,
-            media_type: file.media_type,
-            sha256: file.sha256,
-        };
-        Ok(Inspected {
-            file,
-            problems: verify_object(&declared, &StoredObject::observed(seen.as_ref())),
-            seen,
-        })
+        let seen = observe(storage, file).await?;
+        Ok(Inspected::new(file, max_pixels, seen))
     }))
     .await
+}
+
+/// A file's object, and how large a picture it is.
+async fn observe(
+    storage: &impl Storage,
+    file: &DeclaredFile,
+) -> Result<Option<(StoredObject, Look)>, StorageError> {
+    let key = &file.object_key;
+    let head = match image::look(file.media_type, &[]) {
+        Look::NoPicture => SNIFF_BYTES,
+        _ => image::HEAD_BYTES,
+    };
+    let Some(object) = storage.observe(key, head).await? else {
+        return Ok(None);
+    };
+    let picture = match image::look(file.media_type, &object.first_bytes) {
+        Look::Further(offset) => {
+            let directory = storage.read(key, offset, image::DIRECTORY_BYTES).await?;
+            image::pixels_at(&object.first_bytes, &directory).map_or(Look::Unreadable, Look::Pixels)
+        }
+        told => told,
+    };
+    Ok(Some((object, picture)))
+}
+
+/// Finds out the digests that the store does not tell, by reading those objects once, one after the
+/// other.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn prove(
+    storage: &impl Storage,
+    inspected: &mut [Inspected<'_>],
+) -> Result<(), StorageError> {
+    for one in inspected.iter_mut().filter(|one| !one.is_proven()) {
+        let digest = storage.digest(&one.file.object_key).await?;
+        one.with_digest(digest);
+    }
+    Ok(())
 }
 
 /// Sums up a set.
@@ -81,8 +169,10 @@ pub(crate) fn verdict(inspected: &[Inspected<'_>]) -> Verdict {
         Verdict::Wrong
     } else if problems().next().is_some() {
         Verdict::Incomplete
-    } else {
+    } else if inspected.iter().all(Inspected::is_proven) {
         Verdict::Complete
+    } else {
+        Verdict::Unproven
     }
 }
 
@@ -168,7 +258,9 @@ mod tests {
     use futures_util::FutureExt;
     use serde_json::json;
 
-    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n rest of it";
+    const MAX_PIXELS: u64 = 6;
+    /// Three by two pixels.
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02 rest of it";
 
     fn declared(number: u8) -> DeclaredFile {
         let id = format!("0198f7d0-1111-7aaa-8bbb-0000000000{number:02}");
@@ -189,6 +281,7 @@ mod tests {
             size: bytes.len() as u64,
             sha256: Some(Sha256Digest::of(bytes)),
             first_bytes: bytes.to_vec(),
+            encoded: false,
         }
     }
 
@@ -201,7 +294,10 @@ mod tests {
                 storage.objects.borrow_mut().insert(key, stored(bytes));
             }
         }
-        let inspected = inspect(&storage, &files).now_or_never().unwrap().unwrap();
+        let inspected = inspect(&storage, &files, MAX_PIXELS)
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         let errors = field_errors(&files, &report(&inspected));
         let errors = errors
             .iter()
@@ -239,20 +335,70 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_cannot_say_the_digest_proves_nothing() {
-        let file = declared(0);
-        let storage = MemoryStorage::default();
-        let object = StoredObject {
-            sha256: None,
-            ..stored(PNG)
-        };
-        storage
-            .objects
-            .borrow_mut()
-            .insert(file.object_key.as_str().to_owned(), object);
-        let files = [file];
-        let inspected = inspect(&storage, &files).now_or_never().unwrap().unwrap();
-        assert_eq!(verdict(&inspected), Verdict::Wrong);
+    fn a_digest_that_the_store_does_not_tell_is_made_from_the_bytes() {
+        for (bytes, in_the_end) in [
+            (PNG, Verdict::Complete),
+            (
+                b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02 REST OF IT",
+                Verdict::Wrong,
+            ),
+        ] {
+            let files = [declared(0)];
+            let storage = MemoryStorage::default();
+            let key = files[0].object_key.as_str().to_owned();
+            let object = StoredObject {
+                sha256: None,
+                ..stored(bytes)
+            };
+            storage.objects.borrow_mut().insert(key.clone(), object);
+            let mut inspected = inspect(&storage, &files, MAX_PIXELS)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            assert_eq!(verdict(&inspected), Verdict::Unproven);
+            prove(&storage, &mut inspected)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            assert_eq!(verdict(&inspected), in_the_end);
+
+            let mut inspected = inspect(&storage, &files, MAX_PIXELS)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            storage.objects.borrow_mut().clear();
+            prove(&storage, &mut inspected)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            assert_eq!(verdict(&inspected), Verdict::Incomplete);
+        }
+    }
+
+    #[test]
+    fn a_picture_of_too_many_pixels_and_an_encoded_file_are_wrong() {
+        for (change, code) in [
+            (
+                (|object| object.first_bytes[23] = 3) as fn(&mut StoredObject),
+                "image_too_large",
+            ),
+            (|object| object.first_bytes.truncate(20), "image_unreadable"),
+            (|object| object.encoded = true, "content_encoded"),
+        ] {
+            let files = [declared(0)];
+            let storage = MemoryStorage::default();
+            let mut object = stored(PNG);
+            change(&mut object);
+            let key = files[0].object_key.as_str().to_owned();
+            storage.objects.borrow_mut().insert(key, object);
+            let inspected = inspect(&storage, &files, MAX_PIXELS)
+                .now_or_never()
+                .unwrap()
+                .unwrap();
+            let errors = field_errors(&files, &report(&inspected));
+            assert_eq!(errors.len(), 1);
+            assert_eq!(errors[0].code.as_str(), code);
+        }
     }
 
     #[test]
@@ -262,7 +408,7 @@ mod tests {
             ..MemoryStorage::default()
         };
         assert!(
-            inspect(&storage, &[declared(0)])
+            inspect(&storage, &[declared(0)], MAX_PIXELS)
                 .now_or_never()
                 .unwrap()
                 .is_err()

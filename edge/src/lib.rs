@@ -13,10 +13,12 @@ mod clock;
 mod config;
 mod cors;
 mod cron;
+mod cursor;
 mod db;
 mod etag;
 #[cfg(test)]
 mod fakes;
+mod idempotency;
 mod inspection;
 mod log;
 mod outbox;
@@ -108,8 +110,9 @@ fn add_common_headers(answer: &mut Response, id: &str) {
 /// Does the scheduled work; see `cron`.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    match (app::database(&env), app::bucket(&env)) {
-        (Ok(database), Ok(bucket)) => cron::run(&database, &bucket).await,
+    let storage = settings::load(&env).and_then(|config| app::storage(&config, &env));
+    match (app::database(&env), storage) {
+        (Ok(database), Ok(storage)) => cron::run(&database, &storage).await,
         (Err(error), _) | (_, Err(error)) => {
             log::write(
                 Level::Error,

@@ -33,6 +33,7 @@ struct Contents {
     detail: String,
     errors: Vec<FieldError>,
     conflicts: Vec<Value>,
+    quota: Option<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
     cause: Option<String>,
 }
@@ -45,6 +46,7 @@ impl ApiError {
             detail: detail.to_string(),
             errors: Vec::new(),
             conflicts: Vec::new(),
+            quota: None,
             headers: Vec::new(),
             cause: None,
         }))
@@ -82,6 +84,12 @@ impl ApiError {
     /// What stands in the way of a restore.
     pub(crate) fn with_conflicts(mut self, conflicts: Vec<Value>) -> Self {
         self.0.conflicts = conflicts;
+        self
+    }
+
+    /// The limit that was met.
+    pub(crate) fn with_quota(mut self, quota: Option<Value>) -> Self {
+        self.0.quota = quota;
         self
     }
 
@@ -155,6 +163,7 @@ pub(crate) fn render(
         request_id: Some(request_id.to_owned()),
         errors: error.errors,
         conflicts: error.conflicts,
+        quota: error.quota,
         ..Problem::new(error.code, error.detail)
     };
     let body = serde_json::to_vec(&problem).unwrap_or_default();

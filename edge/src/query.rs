@@ -1,13 +1,16 @@
 //! Query strings: every parameter known, at most once, and of the right form.
 
 use crate::problem::ApiError;
-use keepsake_shared::{AttachmentId, ErrorCode, FieldError};
+use keepsake_shared::{ErrorCode, FieldError};
 use std::str::FromStr;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Entries of a page when `limit` is not given.
 const DEFAULT_LIMIT: u32 = 50;
 /// Most entries of a page.
 const MAX_LIMIT: u32 = 200;
+/// Longest text to look for.
+const MAX_TEXT_CHARS: usize = 255;
 
 /// The parameters of one request.
 #[derive(Debug)]
@@ -86,16 +89,59 @@ impl Query {
         })
     }
 
-    /// Where the page begins, from `cursor`: the `next_cursor` of the page before.
-    pub(crate) fn cursor(&self) -> Result<Option<AttachmentId>, ApiError> {
-        self.get("cursor")
+    /// A text of 1 to [`MAX_TEXT_CHARS`] characters, none of them a control character.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let value = self.get(name);
+        match value {
+            Some(text)
+                if text.is_empty()
+                    || text.chars().count() > MAX_TEXT_CHARS
+                    || text.chars().any(char::is_control) =>
+            {
+                Err(invalid(
+                    name,
+                    &format!(
+                        "must be 1 to {MAX_TEXT_CHARS} characters, none of them a control character"
+                    ),
+                ))
+            }
+            _ => Ok(value),
+        }
+    }
+
+    /// A value of a type that reads itself.
+    pub(crate) fn parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, ApiError>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.get(name)
             .map(|value| {
                 value
                     .parse()
-                    .map_err(|_| invalid("cursor", "must be the next_cursor of the page before"))
+                    .map_err(|error: T::Err| invalid(name, &format!("was refused: {error}")))
             })
             .transpose()
     }
+
+    /// A moment as RFC 3339 writes it.
+    pub(crate) fn moment(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        let value = self.get(name);
+        match value {
+            Some(text) if OffsetDateTime::parse(text, &Rfc3339).is_err() => Err(invalid(
+                name,
+                "must be a moment such as 2026-01-31T12:00:00Z (RFC 3339)",
+            )),
+            _ => Ok(value),
+        }
+    }
+}
+
+/// A cursor that is not one of this listing.
+pub(crate) fn foreign_cursor() -> ApiError {
+    invalid(
+        "cursor",
+        "must be the next_cursor of the page before, in the same listing",
+    )
 }
 
 fn invalid(name: &str, problem: &str) -> ApiError {
@@ -114,8 +160,6 @@ fn refused(code: ErrorCode, name: &str, detail: &str) -> ApiError {
 mod tests {
     use super::*;
 
-    const ID: &str = "0198f7d0-1111-7aaa-8bbb-000000000001";
-
     fn parse(text: &str) -> Result<Query, ApiError> {
         Query::parse(Some(text), &["limit", "cursor", "state", "deep"])
     }
@@ -124,7 +168,7 @@ mod tests {
     fn has_defaults() {
         let query = Query::parse(None, &[]).unwrap();
         assert_eq!(query.limit().unwrap(), DEFAULT_LIMIT);
-        assert_eq!(query.cursor().unwrap(), None);
+        assert_eq!(query.text("cursor").unwrap(), None);
         assert_eq!(
             query.choice("state", &["available", "deleted"]).unwrap(),
             "available"
@@ -134,9 +178,9 @@ mod tests {
 
     #[test]
     fn reads_what_is_given() {
-        let query = parse(&format!("limit=200&cursor={ID}&state=deleted&deep=true")).unwrap();
+        let query = parse("limit=200&cursor=a+b&state=deleted&deep=true").unwrap();
         assert_eq!(query.limit().unwrap(), MAX_LIMIT);
-        assert_eq!(query.cursor().unwrap().unwrap().to_string(), ID);
+        assert_eq!(query.text("cursor").unwrap(), Some("a b"));
         assert_eq!(
             query.choice("state", &["available", "deleted"]).unwrap(),
             "deleted"
@@ -155,14 +199,13 @@ mod tests {
                 "{limit}"
             );
         }
-        for cursor in ["", "x", "0198f7d011117aaa8bbb000000000001"] {
-            assert!(
-                parse(&format!("cursor={cursor}"))
-                    .unwrap()
-                    .cursor()
-                    .is_err(),
-                "{cursor}"
-            );
+        for text in ["", "%00", "a%0Ab", &"x".repeat(MAX_TEXT_CHARS + 1)] {
+            let query = parse(&format!("cursor={text}")).unwrap();
+            assert!(query.text("cursor").is_err(), "{text}");
+        }
+        for moment in ["", "now", "2026-01-31", "2026-02-30T00:00:00Z"] {
+            let query = parse(&format!("cursor={moment}")).unwrap();
+            assert!(query.moment("cursor").is_err(), "{moment}");
         }
         assert!(
             parse("state=pending")

@@ -5,6 +5,7 @@ mod entities;
 mod health;
 mod objects;
 mod uploads;
+mod usage;
 
 use crate::{app::App, auth::Caller, problem::ApiError};
 use axum::{
@@ -42,6 +43,7 @@ fn router(app: App) -> Router {
         .route("/v1/uploads", post(uploads::create))
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
+        .route("/v1/usage", get(usage::get))
         .route("/v1/attachments", get(attachments::list))
         .route(
             "/v1/attachments/{id}",

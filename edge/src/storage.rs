@@ -1,17 +1,22 @@
 //! Where the bytes are.
 //!
-//! [`Storage`] is what the rest of the worker asks of any store. The bucket binding ([`Bucket`])
-//! also moves the bytes itself, for the upload and download URLs that the worker signs and serves.
+//! [`Storage`] is what the rest of the worker asks of any store; [`Store`] is the one that the
+//! settings name. The bucket binding ([`Bucket`]) also moves the bytes itself, for the upload and
+//! download URLs that the worker signs and serves; an [`S3`] store is sent to by URLs that only it
+//! answers.
 
 mod bucket;
+mod digest;
+mod s3;
 mod signer;
 
 pub(crate) use bucket::{Bucket, Download, PutError};
+pub(crate) use s3::{S3, S3Settings};
 pub(crate) use signer::Signer;
 
 use crate::problem::ApiError;
 use axum::http::HeaderName;
-use keepsake_shared::{ErrorCode, ObjectKey, Sha256Digest, upload::Observed};
+use keepsake_shared::{ErrorCode, ObjectKey, Sha256Digest};
 
 /// Carries the SHA-256 of an upload in base64, under the name S3 gave it.
 pub(crate) const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
@@ -21,12 +26,76 @@ pub(crate) const MAX_DELETE: u32 = 1000;
 
 /// What every store can do.
 pub(crate) trait Storage {
-    /// Looks at an object as it is stored: its size, its checksum, and its first bytes. `None` when
-    /// it is not there.
-    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError>;
+    /// Looks at an object as it is stored: its size, its checksum, and its first bytes, so many of
+    /// them. `None` when it is not there.
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError>;
+
+    /// Reads a part of an object: `length` bytes from `offset`, fewer at its end, none past it.
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError>;
+
+    /// The SHA-256 of an object, from its bytes: they are read once, and none is kept. `None` when
+    /// it is not there. For an object of which [`observe`](Self::observe) could not tell it.
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError>;
 
     /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError>;
+}
+
+/// The store that the settings name.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// An R2 bucket through its binding.
+    R2(Bucket),
+    /// A store that speaks S3.
+    S3(S3),
+}
+
+impl Storage for Store {
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.observe(key, head).await,
+            Self::S3(s3) => s3.observe(key, head).await,
+        }
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.read(key, offset, length).await,
+            Self::S3(s3) => s3.read(key, offset, length).await,
+        }
+    }
+
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.digest(key).await,
+            Self::S3(s3) => s3.digest(key).await,
+        }
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.delete_many(keys).await,
+            Self::S3(s3) => s3.delete_many(keys).await,
+        }
+    }
 }
 
 /// An object as the store has it.
@@ -34,21 +103,12 @@ pub(crate) trait Storage {
 pub(crate) struct StoredObject {
     /// Its size in bytes.
     pub(crate) size: u64,
-    /// The SHA-256 the store checked when it took it in.
+    /// The SHA-256 of the whole of it that the store checked when it took it in.
     pub(crate) sha256: Option<Sha256Digest>,
-    /// As many of its first bytes as the media-type rules look at.
+    /// As many of its first bytes as were asked for; none of an encoded one.
     pub(crate) first_bytes: Vec<u8>,
-}
-
-impl StoredObject {
-    /// What the rules of `keepsake_shared` compare with the declaration.
-    pub(crate) fn observed(stored: Option<&Self>) -> Observed<'_> {
-        stored.map_or(Observed::Missing, |object| Observed::Stored {
-            size: object.size,
-            sha256: object.sha256,
-            first_bytes: &object.first_bytes,
-        })
-    }
+    /// Whether it is sent with a `Content-Encoding`.
+    pub(crate) encoded: bool,
 }
 
 /// The store did not do it. The text is for the log.

@@ -10,7 +10,7 @@ use pgrx::{Uuid, pg_sys};
 use crate::detached;
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Reference, Table};
-use crate::row_address::{RowAddress, addresses, as_arguments};
+use crate::row_id::{RowId, as_arguments};
 use crate::session::Session;
 use crate::visible::visible_keys;
 
@@ -68,7 +68,7 @@ enum Parents<'rows> {
     /// All that the deletion has removed so far.
     All,
     /// Those that the step before has removed.
-    New(&'rows [RowAddress]),
+    New(&'rows [RowId]),
 }
 
 impl Parents<'_> {
@@ -88,7 +88,7 @@ impl Parents<'_> {
         match self {
             Self::All => vec![deletion.into()],
             Self::New(rows) => {
-                let (relations, rows) = as_arguments(rows);
+                let [relations, rows] = as_arguments(rows);
                 vec![deletion.into(), relations, rows]
             }
         }
@@ -105,7 +105,7 @@ fn cascade_into(
     removed: &mut Removed,
 ) -> Outcome<()> {
     let repeats = graph.is_cycle(group);
-    let mut found: HashMap<pg_sys::Oid, Vec<RowAddress>> = HashMap::new();
+    let mut found: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
     for (reference, child, parent) in cascades_within(graph, group) {
         if removed.contains_key(&parent.oid) {
             let step = Step {
@@ -120,7 +120,7 @@ fn cascade_into(
         }
     }
     while found.values().any(|rows| !rows.is_empty()) {
-        let mut next: HashMap<pg_sys::Oid, Vec<RowAddress>> = HashMap::new();
+        let mut next: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
         for (reference, child, parent) in cascades_within(graph, group) {
             let Some(rows) = found.get(&parent.oid).filter(|rows| !rows.is_empty()) else {
                 continue;
@@ -175,7 +175,7 @@ impl Step<'_> {
         parents: &Parents<'_>,
         returning: bool,
         removed: &mut Removed,
-    ) -> Outcome<Vec<RowAddress>> {
+    ) -> Outcome<Vec<RowId>> {
         let (reference, child) = (self.reference, self.child);
         reference.check_readable(child, self.parent)?;
         let children = child.rows();
@@ -205,7 +205,7 @@ impl Step<'_> {
         let marked = session.write(child, &mark, &arguments)?;
         let count = marked.len();
         let rows = if returning {
-            addresses(marked)?
+            RowId::read_all(marked)?
         } else {
             Vec::new()
         };
@@ -310,7 +310,7 @@ fn describe_referrers(
         referring("c.tableoid, c.ctid", reference, child, parent),
         NAMED + 1
     );
-    let rows = addresses(session.as_owner(child, &sql, &[deletion.into()])?)?;
+    let rows = RowId::read_all(session.as_owner(child, &sql, &[deletion.into()])?)?;
     let keys = visible_keys(session, child, &rows)?;
     let mut named: Vec<String> = keys.iter().take(NAMED).map(ToString::to_string).collect();
     if rows.len() > named.len() && !named.is_empty() {

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::error::Outcome;
 use crate::graph::{Graph, Reference, Table};
 use crate::live_constraint;
-use crate::row_set::{RowId, RowSet, is_among};
+use crate::row_id::{RowId, is_among};
+use crate::row_set::RowSet;
 use crate::session::Session;
 use crate::sql::{Literal, join};
 

@@ -147,7 +147,9 @@ fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> Str
 
 /// Puts back what the deletion made rows let go of, once its own rows are live again. A row that
 /// has been given another value since keeps it. What referred to a row that passed to another
-/// deletion, or that stays deleted, waits with that row.
+/// deletion, or that stays deleted, waits with that row; so does what would make a live row refer to
+/// a deleted one by another reference over the same columns. Where that other row is purged, what
+/// was let go of stays so.
 pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) -> Outcome<()> {
     let _exact = ExactOutput::new();
     let parts: Vec<(pg_sys::Oid, String)> = session
@@ -165,10 +167,28 @@ pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) ->
             Some((child, reference, parent))
         });
         if let Some((child, reference, parent)) = found {
-            put_back_along(session, reference, child, parent, deletion)?;
+            let others = sharing(graph, reference);
+            put_back_along(session, reference, child, parent, &others, deletion)?;
         }
     }
     Ok(())
+}
+
+/// The other references of the child that would be complete again with the columns that this one
+/// had let go of.
+fn sharing<'a>(graph: &'a Graph, reference: &Reference) -> Vec<(&'a Reference, &'a Table)> {
+    let shares = |other: &Reference| {
+        let columns = other.child_columns();
+        other.name != reference.name
+            && reference
+                .detached_columns
+                .iter()
+                .any(|column| columns.contains(&column))
+    };
+    graph
+        .references_of(reference.child)
+        .filter(|(other, parent)| parent.managed && shares(other))
+        .collect()
 }
 
 /// One window of what is remembered, as arguments: ids, keys, old and new values.
@@ -183,6 +203,7 @@ fn put_back_along(
     reference: &Reference,
     child: &Table,
     parent: &Table,
+    others: &[(&Reference, &Table)],
     deletion: Uuid,
 ) -> Outcome<()> {
     let mut last = 0;
@@ -211,10 +232,10 @@ fn put_back_along(
         let ids = || argument(2, pg_sys::INT8ARRAYOID);
         let json = |ordinal| argument(ordinal, pg_sys::JSONBARRAYOID);
         session.as_owner(parent, &lock_sql(reference, child, parent), &[json(4)?])?;
-        let live = put_back_sql(reference, child, parent);
+        let live = put_back_sql(reference, child, parent, others);
         session.write(child, &live, &[json(3)?, json(4)?, json(5)?])?;
-        let waiting = waiting_sql(reference, child, parent);
-        let waiting = session.as_owner(child, &waiting, &[ids()?, json(4)?])?;
+        let waiting = waiting_sql(reference, child, parent, others);
+        let waiting = session.as_owner(child, &waiting, &[ids()?, json(3)?, json(4)?])?;
         settle(session, ids()?, waiting)?;
     }
 }
@@ -235,15 +256,27 @@ fn lock_sql(reference: &Reference, child: &Table, parent: &Table) -> String {
 }
 
 /// Sets the referring columns of the rows that still have what the deletion gave them, where what
-/// they referred to is live.
-fn put_back_sql(reference: &Reference, child: &Table, parent: &Table) -> String {
+/// they referred to is live, and so is whatever else the row would refer to again.
+fn put_back_sql(
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    others: &[(&Reference, &Table)],
+) -> String {
     let set = reference
         .detached_columns
         .iter()
         .map(|column| format!("{column} = o.{column}"));
-    let same_key = child.key.iter().map(|key| {
-        let (name, equals) = (&key.name, &key.equals);
-        format!("c.{name} {equals} k.{name}")
+    let is_live = others.iter().map(|(other, their)| {
+        format!(
+            " AND NOT EXISTS (SELECT FROM {again} AS n WHERE {live}{set} AND NOT EXISTS (
+                  SELECT FROM {their} AS q WHERE {joins} AND q.deletion_id IS NULL))",
+            again = as_again(reference, other),
+            live = live_term(child),
+            set = other.is_set("n"),
+            their = their.rows(),
+            joins = other.joins_by_parent_key("n", "q"),
+        )
     });
     format!(
         "UPDATE {children} AS c SET {set}
@@ -251,28 +284,86 @@ fn put_back_sql(reference: &Reference, child: &Table, parent: &Table) -> String 
               LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.key) AS k,
               LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.old) AS o,
               {parents} AS p
-         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new",
+         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new{others}",
         children = child.rows(),
         parents = parent.rows(),
         name = child.name,
         set = join(set, ", "),
         joins = reference.joins("o", "p"),
-        same_key = join(same_key, " AND "),
+        same_key = same_key(child),
         now = as_object("c", reference.child_columns()),
+        others = join(is_live, ""),
     )
 }
 
-/// Which of the remembered references point to a row that is deleted still, and by which deletion.
-fn waiting_sql(reference: &Reference, child: &Table, parent: &Table) -> String {
-    format!(
-        "SELECT d.id, p.deletion_id
-         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS d (id, old),
-              LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.old) AS o,
-              {parents} AS p
+/// The columns of another reference as they will be in row `c` once `o` is put back.
+fn as_again(reference: &Reference, other: &Reference) -> String {
+    let columns = other.child_columns().into_iter().map(|column| {
+        let from = if reference.detached_columns.contains(column) {
+            "o"
+        } else {
+            "c"
+        };
+        format!("{from}.{column} AS {column}")
+    });
+    format!("(SELECT {})", join(columns, ", "))
+}
+
+/// A deleted row may refer to deleted ones.
+fn live_term(child: &Table) -> &'static str {
+    if child.managed {
+        "c.deletion_id IS NULL AND "
+    } else {
+        ""
+    }
+}
+
+fn same_key(child: &Table) -> String {
+    let terms = child.key.iter().map(|key| {
+        let (name, equals) = (&key.name, &key.equals);
+        format!("c.{name} {equals} k.{name}")
+    });
+    join(terms, " AND ")
+}
+
+/// Which of the remembered references point to a row that is deleted still, or would make the row
+/// point to one by another reference; and by which deletion.
+fn waiting_sql(
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    others: &[(&Reference, &Table)],
+) -> String {
+    let own = format!(
+        "SELECT d.id, p.deletion_id FROM d, {parents} AS p,
+              LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.old) AS o
          WHERE {joins} AND p.deletion_id IS NOT NULL",
         child = child.name,
         parents = parent.rows(),
         joins = reference.joins("o", "p"),
+    );
+    let by_another = others.iter().map(|(other, their)| {
+        format!(
+            " UNION ALL
+         SELECT d.id, q.deletion_id FROM d,
+              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.key) AS k,
+              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.old) AS o,
+              {children} AS c, LATERAL {again} AS n, {their} AS q
+         WHERE {live}{same_key} AND {joins} AND q.deletion_id IS NOT NULL",
+            name = child.name,
+            children = child.rows(),
+            again = as_again(reference, other),
+            their = their.rows(),
+            live = live_term(child),
+            same_key = same_key(child),
+            joins = other.joins_by_parent_key("n", "q"),
+        )
+    });
+    format!(
+        "WITH d AS (SELECT d.id, d.key, d.old
+                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d (id, key, old))
+         {own}{others}",
+        others = join(by_another, ""),
     )
 }
 

@@ -7,7 +7,8 @@ use pgrx::{Uuid, pg_sys};
 
 use crate::error::Outcome;
 use crate::graph::{Graph, OnDelete, Reference, Table};
-use crate::row_set::{RowId, RowSet, is_among};
+use crate::row_id::{RowId, is_among};
+use crate::row_set::RowSet;
 use crate::session::Session;
 use crate::sql::Literal;
 

@@ -24,7 +24,7 @@ use crate::hold;
 use crate::policy::OnPlainDelete;
 use crate::rights;
 use crate::root_row;
-use crate::row_address::{RowAddress, as_arguments};
+use crate::row_id::{RowId, as_arguments};
 use crate::session::{Session, with_reading_session, with_session};
 use crate::soft_delete::{new_deletion, record, roots_of};
 
@@ -41,7 +41,7 @@ enum Rows {
     /// Marked already with this deletion. Whether the rights to delete them have been checked.
     Marked { deletion: Uuid, checked: bool },
     /// Locked, and to be marked at the end.
-    Collected(Vec<RowAddress>),
+    Collected(Vec<RowId>),
 }
 
 thread_local! {
@@ -355,7 +355,7 @@ fn allow_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
 /// refused: swallowing it would corrupt that key.
 fn decide<'a>(
     trigger: &'a PgTrigger<'a>,
-    policy: impl FnOnce(&Table, RowAddress, bool) -> Outcome<bool>,
+    policy: impl FnOnce(&Table, RowId, bool) -> Outcome<bool>,
 ) -> TriggerReturn<'a> {
     let goes = raise_unless_ok(goes(trigger, policy));
     Ok(if goes { trigger.old() } else { None })
@@ -363,7 +363,7 @@ fn decide<'a>(
 
 fn goes(
     trigger: &PgTrigger<'_>,
-    policy: impl FnOnce(&Table, RowAddress, bool) -> Outcome<bool>,
+    policy: impl FnOnce(&Table, RowId, bool) -> Outcome<bool>,
 ) -> Outcome<bool> {
     let relation = relation(trigger)?;
     if EngineWrite::is_to(relation) {
@@ -394,10 +394,10 @@ fn plain_delete(table: &Table) -> Failure {
 }
 
 /// Where the row of a DELETE trigger is, and whether it is deleted already.
-fn old_row(trigger: &PgTrigger<'_>) -> (RowAddress, bool) {
+fn old_row(trigger: &PgTrigger<'_>) -> (RowId, bool) {
     let tuple = trigger.trigger_data().tg_trigtuple;
     // SAFETY: in a BEFORE DELETE row trigger the tuple is valid.
-    let address = unsafe { ((*tuple).t_tableOid, (*tuple).t_self) };
+    let address = unsafe { RowId::new((*tuple).t_tableOid, (*tuple).t_self) };
     (address, is_deleted(trigger))
 }
 
@@ -464,7 +464,7 @@ fn begin(trigger: &PgTrigger<'_>) -> Outcome<()> {
     Ok(())
 }
 
-fn collect(table: &Table, row: RowAddress) {
+fn collect(table: &Table, row: RowId) {
     STATEMENTS.with_borrow_mut(|statements| {
         let mut ours = statements.iter_mut().filter(|one| one.is_of(table));
         let collected = ours.find_map(|one| match &mut one.rows {
@@ -535,7 +535,7 @@ fn finish(
 }
 
 /// Marks rows that their DELETE has locked.
-fn mark(session: &mut Session<'_, '_>, table: &Table, rows: &[RowAddress]) -> Outcome<Uuid> {
+fn mark(session: &mut Session<'_, '_>, table: &Table, rows: &[RowId]) -> Outcome<Uuid> {
     let deletion = new_deletion();
     let sql = format!(
         "UPDATE {rows} AS t SET deleted_at = pg_catalog.now(), deletion_id = $3
@@ -543,7 +543,7 @@ fn mark(session: &mut Session<'_, '_>, table: &Table, rows: &[RowAddress]) -> Ou
          WHERE t.ctid OPERATOR(pg_catalog.=) f.row AND t.tableoid OPERATOR(pg_catalog.=) f.relation",
         rows = table.rows(),
     );
-    let (relations, addresses) = as_arguments(rows);
+    let [relations, addresses] = as_arguments(rows);
     let arguments: [DatumWithOid<'_>; 3] = [relations, addresses, deletion.into()];
     if session.write(table, &sql, &arguments)?.len() == rows.len() {
         return Ok(deletion);

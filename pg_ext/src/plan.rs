@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use pgrx::itemptr::item_pointer_to_u64;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, PgRelation};
@@ -11,7 +10,7 @@ use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, OnDelete, Reference, Table};
 use crate::manage::oid_of;
 use crate::root_row::{self, Key, key_from_any};
-use crate::row_address::{RowAddress, addresses, as_arguments};
+use crate::row_id::{RowId, as_arguments};
 use crate::session::{Session, with_reading_session};
 
 /// What `soft_delete(relation, key)` would do now, a row for each table and way: `delete`; `set
@@ -89,7 +88,7 @@ fn plan(session: &mut Session<'_, '_>, oid: pg_sys::Oid, key: Key<'_>) -> Outcom
         root.rows(),
         row.condition(root)
     );
-    let roots = addresses(session.as_owner(root, &sql, &row.args())?)?;
+    let roots = RowId::read_all(session.as_owner(root, &sql, &row.args())?)?;
     let mut reached = Reached::default();
     reached.add(root, roots);
     for group in graph.parents_first() {
@@ -101,23 +100,23 @@ fn plan(session: &mut Session<'_, '_>, oid: pg_sys::Oid, key: Key<'_>) -> Outcom
 /// The rows that the deletion would remove.
 #[derive(Default)]
 struct Reached {
-    rows: HashMap<pg_sys::Oid, Vec<RowAddress>>,
-    known: HashSet<(pg_sys::Oid, u64)>,
+    rows: HashMap<pg_sys::Oid, Vec<RowId>>,
+    known: HashSet<RowId>,
 }
 
 impl Reached {
     /// Takes in those of the rows that are new, and answers with them.
-    fn add(&mut self, table: &Table, rows: Vec<RowAddress>) -> Vec<RowAddress> {
-        let new: Vec<RowAddress> = rows
+    fn add(&mut self, table: &Table, rows: Vec<RowId>) -> Vec<RowId> {
+        let new: Vec<RowId> = rows
             .into_iter()
-            .filter(|(relation, row)| self.known.insert((*relation, item_pointer_to_u64(*row))))
+            .filter(|row| self.known.insert(*row))
             .collect();
         self.rows.entry(table.oid).or_default().extend(&new);
         new
     }
 
-    fn contains(&self, (relation, row): &RowAddress) -> bool {
-        self.known.contains(&(*relation, item_pointer_to_u64(*row)))
+    fn contains(&self, row: &RowId) -> bool {
+        self.known.contains(row)
     }
 
     /// Follows the cascading references into a group of tables until nothing new is found.
@@ -129,7 +128,7 @@ impl Reached {
     ) -> Outcome<()> {
         let mut front = self.rows.clone();
         while !front.is_empty() {
-            let mut next: HashMap<pg_sys::Oid, Vec<RowAddress>> = HashMap::new();
+            let mut next: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
             for child in group.iter().filter(|table| table.managed) {
                 for (reference, parent) in graph.references_of(child.oid) {
                     let Some(rows) = front.get(&parent.oid) else {
@@ -156,8 +155,8 @@ fn referring(
     reference: &Reference,
     child: &Table,
     parent: &Table,
-    rows: &[RowAddress],
-) -> Outcome<Vec<RowAddress>> {
+    rows: &[RowId],
+) -> Outcome<Vec<RowId>> {
     reference.check_readable(child, parent)?;
     let live = if child.managed && !reference.on_delete.detaches() {
         " AND c.deleted_at IS NULL"
@@ -173,8 +172,8 @@ fn referring(
         children = child.rows(),
         joins = reference.joins("c", "p"),
     );
-    let (relations, rows) = as_arguments(rows);
-    addresses(session.as_owner(child, &sql, &[relations, rows])?)
+    let arguments = as_arguments(rows);
+    RowId::read_all(session.as_owner(child, &sql, &arguments)?)
 }
 
 fn steps(session: &mut Session<'_, '_>, graph: &Graph, reached: &Reached) -> Outcome<Vec<Step>> {

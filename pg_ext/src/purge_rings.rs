@@ -4,22 +4,15 @@
 use std::collections::{HashMap, HashSet};
 
 use pgrx::datum::DatumWithOid;
-use pgrx::itemptr::item_pointer_to_u64;
 use pgrx::{Uuid, pg_sys};
 
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
-use crate::row_address::{RowAddress, as_arguments};
+use crate::row_id::{RowId, as_arguments};
 use crate::session::Session;
 
 /// How many rows are gone, of which deletion and table.
 pub type Gone = HashMap<([u8; 16], pg_sys::Oid), i64>;
-
-type RowId = (pg_sys::Oid, u64);
-
-fn id((relation, row): RowAddress) -> RowId {
-    (relation, item_pointer_to_u64(row))
-}
 
 /// Deletes those rows of the deletions in this group of tables that nothing refers to but each
 /// other. The statement is run as the owner of the group's first table, who needs the DELETE and
@@ -33,7 +26,7 @@ pub fn purge(
     let mut rows = lock(session, group, deletions)?;
     let staying = staying(session, graph, group, &rows)?;
     for rows in &mut rows {
-        rows.retain(|row| !staying.contains(&id(*row)));
+        rows.retain(|row| !staying.contains(row));
     }
     if rows.iter().all(Vec::is_empty) {
         return Ok(Gone::new());
@@ -46,7 +39,7 @@ fn lock(
     session: &mut Session<'_, '_>,
     group: &[&Table],
     deletions: &[Uuid],
-) -> Outcome<Vec<Vec<RowAddress>>> {
+) -> Outcome<Vec<Vec<RowId>>> {
     let of_table = |table: &&Table| {
         let sql = format!(
             "SELECT t.tableoid, t.ctid FROM {} AS t
@@ -54,7 +47,7 @@ fn lock(
             table.rows()
         );
         let found = session.as_owner(table, &sql, &[deletions.to_vec().into()])?;
-        crate::row_address::addresses(found)
+        RowId::read_all(found)
     };
     group.iter().map(of_table).collect()
 }
@@ -64,9 +57,9 @@ fn staying(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     group: &[&Table],
-    rows: &[Vec<RowAddress>],
+    rows: &[Vec<RowId>],
 ) -> Outcome<HashSet<RowId>> {
-    let inside: HashSet<RowId> = rows.iter().flatten().map(|row| id(*row)).collect();
+    let inside: HashSet<RowId> = rows.iter().flatten().copied().collect();
     let mut refers_to: HashMap<RowId, Vec<RowId>> = HashMap::new();
     let mut front = Vec::new();
     for (parent, rows) in group.iter().zip(rows) {
@@ -84,12 +77,8 @@ fn staying(
                 children = child.rows(),
                 joins = reference.joins("c", "p"),
             );
-            let (relations, addresses) = as_arguments(rows);
-            for row in session.as_owner(child, &sql, &[relations, addresses])? {
-                let place = |relation: usize, address: usize| -> Outcome<Option<RowId>> {
-                    Ok(row.get(relation)?.zip(row.get(address)?).map(id))
-                };
-                match (place(1, 2)?, place(3, 4)?) {
+            for row in session.as_owner(child, &sql, &as_arguments(rows))? {
+                match (RowId::read(&row, 1)?, RowId::read(&row, 3)?) {
                     (Some(parent), Some(child)) if inside.contains(&child) => {
                         refers_to.entry(child).or_default().push(parent);
                     }
@@ -109,16 +98,11 @@ fn staying(
 }
 
 /// One statement for all tables: foreign keys are checked at its end, when nothing is left to refer.
-fn delete(
-    session: &mut Session<'_, '_>,
-    group: &[&Table],
-    rows: &[Vec<RowAddress>],
-) -> Outcome<Gone> {
+fn delete(session: &mut Session<'_, '_>, group: &[&Table], rows: &[Vec<RowId>]) -> Outcome<Gone> {
     let (mut with, mut counts) = (Vec::new(), Vec::new());
     let mut arguments: Vec<DatumWithOid<'static>> = Vec::new();
     for (n, (table, rows)) in group.iter().zip(rows).enumerate() {
-        let (relations, addresses) = as_arguments(rows);
-        arguments.extend([relations, addresses]);
+        arguments.extend(as_arguments(rows));
         with.push(format!(
             "gone{n} AS (
                  DELETE FROM {rows} AS t USING ROWS FROM (pg_catalog.unnest(${first}), pg_catalog.unnest(${second})) AS f (relation, row)

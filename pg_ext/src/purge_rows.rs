@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use pgrx::Uuid;
 use pgrx::spi::SpiCursor;
-use pgrx::{Uuid, pg_sys};
 use serde_json::{Value, json};
 
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
 use crate::purge_rings::{self, Gone};
+use crate::row_id::{RowId, as_arguments};
 use crate::session::Session;
 
 /// Rows that are locked and deleted by one pair of statements.
@@ -214,8 +215,7 @@ fn purge_table(
 /// Rows that are locked: where they are, and which deletion each is of.
 #[derive(Default)]
 struct Window {
-    relations: Vec<pg_sys::Oid>,
-    rows: Vec<pg_sys::ItemPointerData>,
+    rows: Vec<RowId>,
     deletions: Vec<[u8; 16]>,
 }
 
@@ -223,11 +223,8 @@ impl Window {
     fn fetch(cursor: &mut SpiCursor<'_>, count: i64) -> Outcome<Self> {
         let mut window = Self::default();
         for row in cursor.fetch(count)? {
-            if let (Some(relation), Some(tid), Some(deletion)) =
-                (row.get(1)?, row.get(2)?, row.get::<Uuid>(3)?)
-            {
-                window.relations.push(relation);
-                window.rows.push(tid);
+            if let (Some(place), Some(deletion)) = (RowId::read(&row, 1)?, row.get::<Uuid>(3)?) {
+                window.rows.push(place);
                 window.deletions.push(*deletion.as_bytes());
             }
         }
@@ -236,7 +233,7 @@ impl Window {
 
     /// Whether they are all the table's own, not of its partitions.
     fn is_within(&self, table: &Table) -> bool {
-        self.relations.iter().all(|relation| *relation == table.oid)
+        self.rows.iter().all(|row| row.relation() == table.oid)
     }
 
     fn counts(&self) -> HashMap<[u8; 16], i64> {
@@ -256,9 +253,8 @@ fn delete(
     window: &Window,
 ) -> Outcome<Vec<([u8; 16], i64)>> {
     let sql = delete_sql(graph, table, window.is_within(table))?;
-    let args = [window.relations.clone().into(), window.rows.clone().into()];
     session
-        .write_kept(table, &sql, &args)?
+        .write_kept(table, &sql, &as_arguments(&window.rows))?
         .filter_map(|row| {
             let read = || -> Outcome<_> { Ok(row.get::<Uuid>(1)?.zip(row.get::<i64>(2)?)) };
             read()

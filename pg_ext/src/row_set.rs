@@ -1,59 +1,10 @@
-//! Rows remembered from one statement to the next.
+//! Rows of several tables, remembered from one statement to the next.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use pgrx::itemptr::{item_pointer_get_both, item_pointer_to_u64, u64_to_item_pointer};
 use pgrx::pg_sys;
-use pgrx::spi::SpiHeapTupleData;
 
-use crate::error::Outcome;
-
-/// The address of a row version. In a partitioned table a ctid alone names a row of each partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowId {
-    relation: u32,
-    place: u64,
-}
-
-impl RowId {
-    /// Reads a `tableoid` and the `ctid` in the column after it; `None` when they are NULL.
-    pub fn read(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Option<Self>> {
-        let relation: Option<pg_sys::Oid> = row.get(ordinal)?;
-        let place: Option<pg_sys::ItemPointerData> = row.get(ordinal + 1)?;
-        Ok(relation.zip(place).map(|(relation, place)| Self {
-            relation: relation.to_u32(),
-            place: item_pointer_to_u64(place),
-        }))
-    }
-}
-
-/// The condition that row `alias` is one of `rows`. Addresses are written in as constants, whose
-/// array PostgreSQL hashes: a join with them would be planned for the few rows that it expects of a
-/// deletion it has no statistics of, and be quadratic.
-pub fn is_among<'a>(rows: impl IntoIterator<Item = &'a RowId>, alias: &str) -> String {
-    let mut relations: BTreeMap<u32, Vec<String>> = BTreeMap::new();
-    for row in rows {
-        let mut place = pg_sys::ItemPointerData::default();
-        u64_to_item_pointer(row.place, &mut place);
-        let (block, offset) = item_pointer_get_both(place);
-        let places = relations.entry(row.relation).or_default();
-        places.push(format!("\"({block},{offset})\""));
-    }
-    let terms: Vec<String> = relations
-        .into_iter()
-        .map(|(relation, places)| {
-            format!(
-                "({alias}.tableoid OPERATOR(pg_catalog.=) {relation}::pg_catalog.oid
-                  AND {alias}.ctid OPERATOR(pg_catalog.=) ANY ('{{{places}}}'::pg_catalog.tid[]))",
-                places = places.join(",")
-            )
-        })
-        .collect();
-    if terms.is_empty() {
-        return "false".into();
-    }
-    format!("({})", terms.join(" OR "))
-}
+use crate::row_id::{RowId, is_among};
 
 /// Rows of several managed tables.
 #[derive(Clone, Debug, Default)]

@@ -2,17 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::{CString, c_char, c_int, c_long};
+use std::ffi::c_int;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{
-    OwnedPreparedStatement, Spi, SpiClient, SpiCursor, SpiHeapTupleData, SpiTupleTable,
+    OwnedPreparedStatement, Query, Spi, SpiClient, SpiCursor, SpiHeapTupleData, SpiTupleTable,
 };
 use pgrx::{FromDatum, IntoDatum, PgOid, PgTrigger, Uuid, pg_sys};
 
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
+use crate::newest_snapshot;
 use crate::output_format::ExactOutput;
 use crate::rights::{ActingAs, IndexesOnly, PinnedPath};
 
@@ -21,82 +22,11 @@ pub struct Session<'a, 'conn> {
     client: &'a mut SpiClient<'conn>,
 }
 
-/// The referring table (a transition table's columns are its own), the text, the arguments' types.
-type PlanKey = (pg_sys::Oid, CString, Vec<pg_sys::Oid>);
-
 /// The text of a statement and its arguments' types.
 type StatementKey = (String, Vec<pg_sys::Oid>);
 
 thread_local! {
     static STATEMENTS: RefCell<HashMap<StatementKey, &'static OwnedPreparedStatement>> = RefCell::default();
-    static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
-}
-
-/// The plan of a statement, prepared once in a backend: parsing and planning would cost a one-row
-/// INSERT more than the check itself. PostgreSQL plans anew when a table it reads has changed.
-fn kept_plan(
-    child: pg_sys::Oid,
-    sql: CString,
-    types: &mut [pg_sys::Oid],
-) -> Outcome<pg_sys::SPIPlanPtr> {
-    let key = (child, sql, types.to_vec());
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
-        return Ok(plan);
-    }
-    // SAFETY: we are connected to SPI; text and types outlive the call, which copies them.
-    let plan =
-        unsafe { pg_sys::SPI_prepare(key.1.as_ptr(), types.len() as c_int, types.as_mut_ptr()) };
-    if plan.is_null() {
-        // SAFETY: reads the status that SPI_prepare has just set.
-        Spi::check_status(unsafe { pg_sys::SPI_result })?;
-    }
-    // SAFETY: the plan was prepared above and is not kept yet; so it cannot fail, and answers 0.
-    unsafe { pg_sys::SPI_keepplan(plan) };
-    PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
-    Ok(plan)
-}
-
-/// Runs a SELECT in the newest snapshot, and answers with how many rows `SPI_tuptable` has now.
-fn execute_now(
-    child: pg_sys::Oid,
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-    limit: c_long,
-) -> Outcome<usize> {
-    let _path = PinnedPath::new();
-    let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
-        what: "a name holds a NUL".into(),
-        fix: "Rename it.".into(),
-    })?;
-    let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
-    let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
-    let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
-    for arg in args {
-        nulls.push(if arg.datum().is_some() { b' ' } else { b'n' } as c_char);
-        values.push(
-            arg.datum()
-                .map_or(pg_sys::Datum::from(0_usize), |datum| datum.sans_lifetime()),
-        );
-    }
-    let plan = kept_plan(child, sql, &mut types)?;
-    // SAFETY: we are connected to SPI; the arrays have one element for each argument and
-    // outlive the call; the plan is kept for the backend's life. `SPI_execute_snapshot`
-    // registers the snapshot itself.
-    unsafe {
-        pg_sys::CommandCounterIncrement();
-        let status = pg_sys::SPI_execute_snapshot(
-            plan,
-            values.as_mut_ptr(),
-            nulls.as_ptr(),
-            pg_sys::GetLatestSnapshot(),
-            std::ptr::null_mut(),
-            false,
-            false,
-            limit,
-        );
-        Spi::check_status(status)?;
-        Ok(usize::try_from(pg_sys::SPI_processed).unwrap_or(usize::MAX))
-    }
 }
 
 /// The first column of every row, NULLs left out.
@@ -119,6 +49,11 @@ pub fn with_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
 /// Runs `work`, which only reads, in a session of its own; on a standby, too.
 pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
     Spi::connect_mut(|client| work(&mut Session { client }))
+}
+
+fn is_standby() -> bool {
+    // SAFETY: reads shared memory, or a backend-local copy of what it once said.
+    unsafe { pg_sys::RecoveryInProgress() }
 }
 
 impl<'conn> Session<'_, 'conn> {
@@ -225,11 +160,7 @@ impl<'conn> Session<'_, 'conn> {
         let _rights = ActingAs::role(self.extension_owner()?);
         let _path = PinnedPath::new();
         let statement = self.kept(sql, args)?;
-        // SAFETY: as in `kept`.
-        if unsafe { pg_sys::RecoveryInProgress() } {
-            return Ok(self.client.select(statement, None, args)?);
-        }
-        Ok(self.client.update(statement, None, args)?)
+        self.execute(statement, args)
     }
 
     /// As `write`, with a plan that is kept.
@@ -260,8 +191,7 @@ impl<'conn> Session<'_, 'conn> {
         let types: Vec<PgOid> = key.1.iter().map(|oid| PgOid::from(*oid)).collect();
         // Kept as long as the backend: PostgreSQL plans it anew when what it reads has changed.
         // On a standby, where pgrx could get no transaction id, they only read.
-        // SAFETY: reads shared memory, or a backend-local copy of what it once said.
-        let prepared = if unsafe { pg_sys::RecoveryInProgress() } {
+        let prepared = if is_standby() {
             self.client.prepare(sql, &types)?
         } else {
             self.client.prepare_mut(sql, &types)?
@@ -279,10 +209,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _rights = ActingAs::role(table.owner);
-        let _path = PinnedPath::of(&table.name.schema);
-        let _open = EngineWrite::to(table.oid);
-        self.execute(sql, args)
+        self.write_to_all(&[table], sql, args)
     }
 
     /// Writes to several tables in one statement, as the owner of the first.
@@ -334,7 +261,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
         let _rights = ActingAs::role(owner);
-        Ok(execute_now(child, sql, args, 1)? > 0)
+        Ok(newest_snapshot::execute(child, sql, args, 1)? > 0)
     }
 
     /// Reads the catalog or the registry as it is committed *now*, as whoever calls: what triggers and
@@ -344,7 +271,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
-        let rows = execute_now(pg_sys::InvalidOid, sql, args, 0)?;
+        let rows = newest_snapshot::execute(pg_sys::InvalidOid, sql, args, 0)?;
         // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
         // the memory of the SPI connection.
         unsafe {
@@ -378,12 +305,15 @@ impl<'conn> Session<'_, 'conn> {
 
     /// Runs a statement that may write; on a standby, where only reading sessions are, one that does not:
     /// pgrx would ask for a transaction id.
-    fn execute(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
-        // SAFETY: reads shared memory, or a backend-local copy of what it once said.
-        if unsafe { pg_sys::RecoveryInProgress() } {
-            return Ok(self.client.select(sql, None, args)?);
+    fn execute<Q: Query<'conn>>(
+        &mut self,
+        query: Q,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        if is_standby() {
+            return Ok(self.client.select(query, None, args)?);
         }
-        Ok(self.client.update(sql, None, args)?)
+        Ok(self.client.update(query, None, args)?)
     }
 
     fn extension_owner(&self) -> Outcome<pg_sys::Oid> {

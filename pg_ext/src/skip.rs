@@ -7,7 +7,8 @@ use pgrx::{Uuid, pg_sys};
 use crate::conflict::{self, Found, Parents};
 use crate::error::Outcome;
 use crate::graph::{Graph, Reference, Table};
-use crate::row_set::{RowId, RowSet};
+use crate::row_id::RowId;
+use crate::row_set::RowSet;
 use crate::session::Session;
 
 /// What is skipped, and why.

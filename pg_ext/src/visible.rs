@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::error::Outcome;
 use crate::graph::Table;
 use crate::hide::IncludingDeleted;
-use crate::row_address::{RowAddress, as_arguments};
+use crate::row_id::{RowId, as_arguments};
 use crate::session::Session;
 
 /// The keys of those of the rows that the caller may read, under their own privileges and
@@ -14,7 +14,7 @@ use crate::session::Session;
 pub fn visible_keys(
     session: &mut Session<'_, '_>,
     table: &Table,
-    rows: &[RowAddress],
+    rows: &[RowId],
 ) -> Outcome<Vec<Value>> {
     let may_select =
         "SELECT has_table_privilege($1, 'SELECT') AND has_schema_privilege($2, 'USAGE')";
@@ -31,8 +31,7 @@ pub fn visible_keys(
         table = table.rows(),
     );
     let _hidden = IncludingDeleted::new();
-    let (relations, addresses) = as_arguments(rows);
-    let found = session.as_caller(&sql, &[relations, addresses])?;
+    let found = session.as_caller(&sql, &as_arguments(rows))?;
     let mut keys = Vec::with_capacity(found.len());
     for row in found {
         if let Some(key) = row.get::<JsonB>(1)? {

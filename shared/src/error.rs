@@ -109,6 +109,14 @@ error_codes! {
     Sha256Invalid = "sha256_invalid", 422, "The SHA-256 is malformed";
     /// Another live attachment of the same thing has this name.
     NameTaken = "name_taken", 409, "The name is taken";
+    /// The tenant or the user may not hold so many bytes or files: see `quota`.
+    QuotaExceeded = "quota_exceeded", 403, "The quota is used up";
+    /// Too many of the user's files still wait for their bytes: see `quota`.
+    TooManyPending = "too_many_pending", 429, "Too many uploads are open";
+    /// The `Idempotency-Key` was used for another request.
+    IdempotencyMismatch = "idempotency_mismatch", 422, "The key stands for another request";
+    /// The first request with this `Idempotency-Key` is still being worked on. Ask again.
+    IdempotencyInFlight = "idempotency_in_flight", 409, "The first request is still at work";
 
     // Completing an upload
     /// A file has not been uploaded yet. Upload it and ask again.
@@ -123,6 +131,13 @@ error_codes! {
     SizeMismatch = "size_mismatch", 422, "The file has another length than declared";
     /// The stored file has another SHA-256 than declared.
     Sha256Mismatch = "sha256_mismatch", 422, "The file has another SHA-256 than declared";
+
+    /// The stored picture has more pixels than allowed.
+    ImageTooLarge = "image_too_large", 422, "The picture has too many pixels";
+    /// The size of the stored picture cannot be read from its header.
+    ImageUnreadable = "image_unreadable", 422, "The picture cannot be read";
+    /// The stored file is marked as encoded, so that readers would get other bytes.
+    ContentEncoded = "content_encoded", 422, "The file is stored in another encoding";
 
     // Signed URLs of the worker-served store
     /// The URL was altered, or was not made for this request.
@@ -236,8 +251,8 @@ impl FieldError {
 
 /// Problem details for an HTTP answer of type `application/problem+json` (RFC 9457).
 ///
-/// `status` is the status of the answer. `conflicts` is for [`ErrorCode::RestoreConflict`], as the
-/// database gives them.
+/// `status` is the status of the answer. `conflicts` is for [`ErrorCode::RestoreConflict`], `quota`
+/// for [`ErrorCode::QuotaExceeded`] and [`ErrorCode::TooManyPending`], as the database gives them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Problem {
     /// A URI that names the kind of problem: `urn:problem-type:keepsake:<code>`.
@@ -263,6 +278,9 @@ pub struct Problem {
     /// Everything that stands in the way of a restore.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conflicts: Vec<serde_json::Value>,
+    /// The limit that was met, what is used of it, and what was wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<serde_json::Value>,
 }
 
 /// The media type of a [`Problem`].
@@ -281,6 +299,7 @@ impl Problem {
             request_id: None,
             errors: Vec::new(),
             conflicts: Vec::new(),
+            quota: None,
         }
     }
 

@@ -4,9 +4,7 @@
 use alloc::{format, string::String};
 use core::{fmt, str::FromStr};
 
-use unicode_normalization::UnicodeNormalization;
-
-use crate::text_serde::serde_as_text;
+use crate::{nfc::nfc, text_serde::serde_as_text};
 
 /// The longest file name, in bytes of UTF-8: the limit of the usual file systems.
 pub const MAX_FILE_NAME_BYTES: usize = 255;
@@ -95,7 +93,7 @@ impl FileName {
     /// # Errors
     /// The first reason found why the name is refused.
     pub fn parse(text: &str) -> Result<Self, FileNameError> {
-        let text: String = text.nfc().collect();
+        let text = nfc(text);
         check_characters(&text)?;
         check_edges(&text)?;
         if text.len() > MAX_FILE_NAME_BYTES {
@@ -106,7 +104,7 @@ impl FileName {
         }
         let extension = text
             .rsplit_once('.')
-            .map(|(_, extension)| extension.to_lowercase().nfc().collect());
+            .map(|(_, extension)| nfc(&extension.to_lowercase()));
         Ok(Self { text, extension })
     }
 
@@ -139,7 +137,7 @@ impl FileName {
     /// `photo.jpg` have the same, for many file systems hold them for one file.
     #[must_use]
     pub fn comparison_key(&self) -> String {
-        self.text.to_lowercase().nfc().collect()
+        nfc(&self.text.to_lowercase())
     }
 }
 
@@ -267,11 +265,11 @@ fn is_device_name(text: &str) -> bool {
 fn clean(text: &str) -> String {
     let kept = text
         .rsplit(['/', '\\'])
-        .map(|part| keep_allowed(&part.nfc().collect::<String>()))
+        .map(|part| keep_allowed(&nfc(part)))
         .find(|part| !trim_edges(part).is_empty())
         .unwrap_or_default();
     // What stood apart may now compose.
-    let mut name = shorten(&trim_edges(&kept).nfc().collect::<String>());
+    let mut name = shorten(&nfc(trim_edges(&kept)));
     if is_device_name(&name) {
         name.insert(0, '_');
         name = shorten(&name);

@@ -10,14 +10,17 @@
 
 extern crate alloc;
 
+pub mod capabilities;
 pub mod content_disposition;
 pub mod error;
 pub mod file_name;
 pub mod id;
+pub mod image;
 pub mod key_ring;
 mod keyed_hash;
 pub mod limits;
 pub mod media_type;
+mod nfc;
 pub mod object_key;
 mod object_serde;
 mod percent;

@@ -160,6 +160,7 @@ const fn for_caller(function: CallerFunction) -> &'static str {
         CallerFunction::CompleteUpload => sql!("complete_upload"),
         CallerFunction::RejectUpload => sql!("reject_upload"),
         CallerFunction::AbortUpload => sql!("abort_upload"),
+        CallerFunction::GetUsage => sql!("get_usage"),
         CallerFunction::ListAttachments => sql!("list_attachments"),
         CallerFunction::GetAttachment => sql!("get_attachment"),
         CallerFunction::AttachmentContent => sql!("attachment_content"),
@@ -181,5 +182,6 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::Purge => sql!("purge"),
         SystemFunction::LeaseObjects => sql!("lease_objects"),
         SystemFunction::SettleObjects => sql!("settle_objects"),
+        SystemFunction::Tidy => sql!("tidy"),
     }
 }

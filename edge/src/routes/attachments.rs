@@ -4,10 +4,11 @@ use super::{Params, expect, header, id, json, own};
 use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
+    cursor,
     db::{CallerFunction, Database},
     etag,
     problem::ApiError,
-    query::Query,
+    query::{Query, foreign_cursor},
     storage::Signer,
 };
 use axum::{
@@ -18,7 +19,10 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use keepsake_shared::{AttachmentId, DeletionId, FileName, MediaType, ObjectKey, Sha256Digest};
+use keepsake_shared::{
+    AttachmentId, DeletionId, EntityId, EntityType, ErrorCode, FileName, MediaType, ObjectKey,
+    Sha256Digest,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -38,24 +42,53 @@ struct Deleted {
     deletion_id: DeletionId,
 }
 
-/// `GET /v1/attachments?state&limit&cursor`: everything of the tenant, a page at a time.
+/// What a listing can be asked for.
+const FILTERS: [&str; 10] = [
+    "q",
+    "entity_type",
+    "entity_id",
+    "state",
+    "media_type",
+    "uploader",
+    "created_after",
+    "created_before",
+    "limit",
+    "cursor",
+];
+
+/// `GET /v1/attachments?…`: what the tenant has, a page at a time, newest first.
 ///
 /// 1. A caller who may read; else 401 or 403.
-/// 2. Read the query; malformed → 400.
-/// 3. 200 with the attachments, `available` ones unless the deleted ones are asked for.
+/// 2. Read the query; malformed, or a cursor of another listing → 400.
+/// 3. Look the attachments up; asked for those of a thing that is not there → 404.
+/// 4. 200 with the attachments, `available` ones unless the deleted ones are asked for.
 #[worker::send]
 pub(crate) async fn list(
     State(app): State<App>,
     Reader(caller): Reader,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(query.as_deref(), &["state", "limit", "cursor"])?;
-    let request = json!({
+    let query = Query::parse(query.as_deref(), &FILTERS)?;
+    let entity_type: Option<EntityType> = query.parsed("entity_type")?;
+    let entity_id: Option<EntityId> = query.parsed("entity_id")?;
+    if entity_type.is_some() != entity_id.is_some() {
+        return Err(ApiError::new(
+            ErrorCode::InvalidField,
+            "entity_type and entity_id go together: give both or none.",
+        ));
+    }
+    let listing = json!({
+        // Names are compared in lower case.
+        "q": query.text("q")?.map(str::to_lowercase),
+        "entity_type": entity_type,
+        "entity_id": entity_id,
         "state": query.choice("state", &["available", "deleted"])?,
-        "limit": query.limit()?,
-        "cursor": query.cursor()?,
+        "media_type": query.parsed::<MediaType>("media_type")?,
+        "uploader": query.text("uploader")?,
+        "created_after": query.moment("created_after")?,
+        "created_before": query.moment("created_before")?,
     });
-    page(&app, &caller, request).await
+    page(&app, &caller, &query, listing).await
 }
 
 /// `GET /v1/attachments/{id}`: one attachment's metadata, with an ETag.
@@ -121,7 +154,7 @@ pub(crate) async fn content(
         content.media_type,
         content.size,
         inline,
-    );
+    )?;
     let headers = [
         (LOCATION, header(&url)?),
         // The URL is a credential: it is not passed on to where the file's own links lead.
@@ -176,8 +209,25 @@ fn request(attachment: &str) -> Result<Value, ApiError> {
     Ok(json!({ "attachment_id": attachment }))
 }
 
-/// One page of attachments.
-pub(super) async fn page(app: &App, caller: &Caller, request: Value) -> Result<Response, ApiError> {
+/// One page of a listing, from `limit` and `cursor`.
+pub(super) async fn page(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    mut listing: Value,
+) -> Result<Response, ApiError> {
+    let keys = &app.config.url_keys;
+    // What is not asked for is not there.
+    if let Some(fields) = listing.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    let after = query
+        .text("cursor")?
+        .map(|text| cursor::verify(keys, caller, &listing, text).ok_or_else(foreign_cursor))
+        .transpose()?;
+    let mut request = listing.clone();
+    request["limit"] = query.limit()?.into();
+    request["cursor"] = json!(after);
     let mut answer = app
         .database()?
         .for_caller(CallerFunction::ListAttachments, caller, request)
@@ -186,6 +236,10 @@ pub(super) async fn page(app: &App, caller: &Caller, request: Value) -> Result<R
     for attachment in items.into_iter().flatten() {
         add_content_url(app, attachment);
     }
+    let next = answer["next_cursor"]
+        .as_str()
+        .map(|last| cursor::sign(keys, caller, &listing, last));
+    answer["next_cursor"] = json!(next);
     json(StatusCode::OK, &answer)
 }
 

@@ -25,7 +25,8 @@ use serde_json::{Value, json};
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the ids and the query; malformed → 400.
-/// 3. 200 with the available attachments; a thing of another tenant has none.
+/// 3. 200 with the available attachments, and behind them the URL that the thing itself had before,
+///    if the application shows it; no such thing → 404.
 #[worker::send]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -33,12 +34,10 @@ pub(crate) async fn list(
     Params((entity_type, entity_id)): Params<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let mut request = entity(&entity_type, &entity_id)?;
+    let mut listing = entity(&entity_type, &entity_id)?;
     let query = Query::parse(query.as_deref(), &["limit", "cursor"])?;
-    request["state"] = "available".into();
-    request["limit"] = query.limit()?.into();
-    request["cursor"] = json!(query.cursor()?);
-    page(&app, &caller, request).await
+    listing["state"] = "available".into();
+    page(&app, &caller, &query, listing).await
 }
 
 /// `DELETE /v1/{entity}/{id}`: deletes a thing with everything that hangs on it, so that it can be

@@ -6,9 +6,10 @@ use crate::{
     auth::{Caller, Reader, Writer},
     body, clock,
     db::{CallerFunction, Database, DbError},
+    idempotency,
     inspection::{
-        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, recorded,
-        report, verdict,
+        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, prove,
+        recorded, report, verdict,
     },
     log::{self, Level},
     outbox,
@@ -18,7 +19,7 @@ use crate::{
 };
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header::LOCATION},
+    http::{HeaderMap, StatusCode, header::LOCATION},
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
@@ -56,11 +57,13 @@ const BATCHES_AT_ONCE: u32 = 2;
 /// `POST /v1/uploads`: declares 1..N files and answers with a signed PUT for each.
 ///
 /// 1. A caller who may write; else 401 or 403.
-/// 2. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another
+/// 2. Read the `Idempotency-Key`, if there is one; malformed → 400. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another
 ///    type → 415.
 /// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that
 ///    kind.
-/// 4. Write the set and its pending attachments in the database; a name that is taken → 409.
+/// 4. Write the set and its pending attachments in the database; a name that is taken → 409, over
+///    the quota → 403, too many pending files → 429. A key that made a set before answers with that
+///    set; used for another request → 422, still at work → 409.
 /// 5. Sign one URL per file, each locking length, type, SHA-256 and no-overwrite.
 /// 6. 201 with `Location`.
 #[worker::send]
@@ -69,22 +72,20 @@ pub(crate) async fn create(
     Writer(caller): Writer,
     mut request: Request,
 ) -> Result<Response, ApiError> {
+    let key = idempotency::key(request.headers())?;
     let body = RawBody::of(&mut request);
     let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
     let wanted: UploadRequest = body::read_json(request.headers(), open).await?;
     let checked = check_upload(&wanted, &app.config.limits).map_err(ApiError::of_errors)?;
     let expires_at = Signer(&app).upload_expiry();
+    let declaration = idempotency::with_key(declaration(&checked, expires_at)?, key);
     let answer = app
         .database()?
-        .for_caller(
-            CallerFunction::CreateUpload,
-            &caller,
-            declaration(&checked, expires_at)?,
-        )
+        .for_caller(CallerFunction::CreateUpload, &caller, declaration)
         .await?;
     let set: UploadSet = expect(answer)?;
     let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
-    let signed = signed(&app, &caller, set, expires_at)?;
+    let signed = signed(&app, &caller, set)?;
     Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
 }
 
@@ -92,39 +93,47 @@ pub(crate) async fn create(
 /// declared.
 ///
 /// 1. A caller who may write; else 401 or 403.
-/// 2. Read the id; malformed → 400.
+/// 2. Read the id and the `Idempotency-Key`, if there is one; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
 ///    step 6.
-/// 4. Look at every object: length, SHA-256, first bytes. A wrong one → the set is rejected, its
+/// 4. Look at every object: length, SHA-256, first bytes; read those whole of which the store does
+///    not tell the SHA-256. A wrong one → the set is rejected, its
 ///    rows and objects are removed, 422 with the problems of every file.
 /// 5. Otherwise a missing one → 409, with each that is missing, and nothing changes; or 410 when its
 ///    URL works no longer.
 /// 6. Make all files available in one transaction; 200. Again for a set already completed; a
 ///    rejected one → 422 as the first time, an aborted one → 409, an expired one → 410, a name that
-///    was taken meanwhile → 409.
+///    was taken meanwhile → 409. A key used for another request → 422, still at work → 409.
 #[worker::send]
 pub(crate) async fn complete(
     State(app): State<App>,
     Writer(caller): Writer,
     Params(upload): Params<String>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let upload: UploadId = id(&upload)?;
+    let key = idempotency::key(&headers)?;
     let database = app.database()?;
     let set = look_up(&database, &caller, upload).await?;
     if set.state == PENDING {
-        let bucket = app.bucket()?;
-        let inspected = inspect(&bucket, &set.files).await?;
+        let storage = app.storage()?;
+        let mut inspected = inspect(&storage, &set.files, app.config.max_image_pixels).await?;
+        if verdict(&inspected) == Verdict::Unproven {
+            prove(&storage, &mut inspected).await?;
+        }
         match verdict(&inspected) {
             Verdict::Complete => {}
             Verdict::Incomplete if set.expires_at <= clock::now() => return Err(expired()),
-            Verdict::Incomplete => return Err(incomplete(&set, &report(&inspected))),
+            Verdict::Incomplete | Verdict::Unproven => {
+                return Err(incomplete(&set, &report(&inspected)));
+            }
             Verdict::Wrong => {
                 let report = report(&inspected);
-                return Err(reject(&database, &bucket, &caller, &set, &report).await?);
+                return Err(reject(&database, &storage, &caller, &set, &report).await?);
             }
         }
     }
-    let request = json!({ "upload_id": upload });
+    let request = idempotency::with_key(json!({ "upload_id": upload }), key);
     let mut answer = database
         .for_caller(CallerFunction::CompleteUpload, &caller, request)
         .await
@@ -152,7 +161,7 @@ pub(crate) async fn get(
 ) -> Result<Response, ApiError> {
     let set = look_up(&app.database()?, &caller, id(&upload)?).await?;
     let files: Vec<Value> = if set.state == PENDING {
-        let inspected = inspect(&app.bucket()?, &set.files).await?;
+        let inspected = inspect(&app.storage()?, &set.files, app.config.max_image_pixels).await?;
         inspected.iter().map(status).collect()
     } else {
         set.files
@@ -191,8 +200,8 @@ pub(crate) async fn abort(
             json!({ "upload_id": upload }),
         )
         .await?;
-    let bucket = app.bucket()?;
-    app.after_answer(async move { drain_soon(&database, &bucket).await });
+    let storage = app.storage()?;
+    app.after_answer(async move { drain_soon(&database, &storage).await });
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -217,19 +226,16 @@ fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Va
     }))
 }
 
-fn signed(
-    app: &App,
-    caller: &Caller,
-    set: UploadSet,
-    expires_at: OffsetDateTime,
-) -> Result<Value, ApiError> {
+/// A set that a key made before keeps its time: what its URLs may store is counted until then.
+fn signed(app: &App, caller: &Caller, set: UploadSet) -> Result<Value, ApiError> {
+    let expires_at = set.expires_at;
     let expires = rfc3339(expires_at)?;
     let files = set
         .files
         .into_iter()
         .map(|file| {
-            let key = own(caller, file.object_key)?;
-            let put = Signer(app).upload(key, file.size, file.media_type, file.sha256, expires_at);
+            let key = own(caller, file.object_key.clone())?;
+            let put = Signer(app).upload(key, &file, expires_at)?;
             Ok(json!({
                 "attachment_id": file.attachment_id,
                 "name": file.name,

@@ -1,8 +1,8 @@
 //! An R2 bucket through its binding.
 
-use super::{Storage, StorageError, StoredObject};
+use super::{Storage, StorageError, StoredObject, digest};
 use crate::range::ByteRange;
-use keepsake_shared::{MediaType, ObjectKey, Sha256Digest, sniff::SNIFF_BYTES};
+use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
 use worker::{
     Conditional, Data, HttpMetadata, Object, Range, ResponseBody, web_sys::ReadableStream,
 };
@@ -10,6 +10,9 @@ use worker::{
 /// R2's own number for "the checksum you specified did not match what we received"
 /// (<https://developers.cloudflare.com/r2/api/error-codes/>).
 const BAD_DIGEST: &str = "(10037)";
+
+/// "The requested range is not satisfiable."
+const BAD_RANGE: &str = "(10039)";
 
 /// The bucket of the binding `BUCKET`.
 #[derive(Debug)]
@@ -38,8 +41,12 @@ pub(crate) struct Download {
 }
 
 impl Storage for Bucket {
-    async fn observe(&self, key: &ObjectKey) -> Result<Option<StoredObject>, StorageError> {
-        let length = SNIFF_BYTES as u64;
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError> {
+        let length = head as u64;
         let found = self
             .0
             .get(key.as_str())
@@ -62,7 +69,40 @@ impl Storage for Bucket {
                 .and_then(|bytes| bytes.try_into().ok())
                 .map(Sha256Digest::from_bytes),
             first_bytes,
+            // The worker stored it, without one.
+            encoded: false,
         }))
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        let range = Range::OffsetWithLength {
+            offset,
+            length: length as u64,
+        };
+        let found = self.0.get(key.as_str()).range(range).execute().await;
+        let object = match found {
+            Ok(object) => object,
+            Err(error) if error.to_string().contains(BAD_RANGE) => None,
+            Err(error) => return Err(failed("get")(error)),
+        };
+        match object.as_ref().and_then(Object::body) {
+            Some(body) => body.bytes().await.map_err(failed("read")),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+        match self.get(key, ByteRange::Whole).await? {
+            Some(Download {
+                body: Some(stream), ..
+            }) => digest::sha256(&stream).await.map(Some),
+            _ => Ok(None),
+        }
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {

@@ -1,13 +1,12 @@
-//! Upload and download URLs that the worker serves itself.
+//! Upload and download URLs: of the worker itself for the bucket binding, of the store for S3.
 
-use crate::{app::App, clock};
-use axum::http::header;
-use keepsake_shared::{FileName, MediaType, ObjectKey, ObjectToken, Sha256Digest};
-use serde_json::{Value, json};
+use crate::{app::App, clock, config::StoreSettings, inspection::DeclaredFile, problem::ApiError};
+use keepsake_shared::{FileName, MediaType, ObjectKey, ObjectToken, capabilities::PutSubject};
+use serde_json::{Map, Value};
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// Signs URLs of `/v1/objects/{token}`.
+/// Signs URLs.
 #[derive(Debug)]
 pub(crate) struct Signer<'a>(pub(crate) &'a App);
 
@@ -28,33 +27,54 @@ impl Signer<'_> {
     }
 
     /// A URL that stores one object: exactly this long, of this type and content, and never over
-    /// another.
+    /// another, as far as the store has locks for it.
+    ///
+    /// # Errors
+    /// 500 for what the store cannot do; the limits and thresholds keep it from being asked.
     pub(crate) fn upload(
         &self,
         key: ObjectKey,
-        size: u64,
-        media_type: MediaType,
-        sha256: Sha256Digest,
+        file: &DeclaredFile,
         expires_at: OffsetDateTime,
-    ) -> SignedUpload {
-        SignedUpload {
-            headers: json!({
-                header::CONTENT_TYPE.as_str(): media_type.as_str(),
-                header::IF_NONE_MATCH.as_str(): "*",
-                super::CHECKSUM_HEADER.as_str(): sha256.to_base64(),
-            }),
-            url: self.url(&ObjectToken::Upload {
+    ) -> Result<SignedUpload, ApiError> {
+        let store = &self.0.config.store;
+        let headers = store
+            .capabilities()
+            .put_headers(&PutSubject {
+                size: file.size,
+                media_type: file.media_type,
+                sha256: &file.sha256,
+                name: &file.name,
+            })
+            .map_err(ApiError::internal)?;
+        let url = match store {
+            StoreSettings::R2 => self.url(&ObjectToken::Upload {
                 key,
-                size,
-                media_type,
-                sha256,
+                size: file.size,
+                media_type: file.media_type,
+                sha256: file.sha256,
                 expires_at,
             }),
-        }
+            StoreSettings::S3(s3) => {
+                let signed: Vec<_> = headers
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
+                s3.presign("PUT", key.as_str(), &[], &signed, seconds_until(expires_at))
+                    .map_err(ApiError::internal)?
+            }
+        };
+        Ok(SignedUpload {
+            url,
+            headers: sent_by_client(headers),
+        })
     }
 
     /// A URL that reads one object, under the name its uploader gave it. It is shown in place only
     /// if that is asked for and its type is safe to show.
+    ///
+    /// # Errors
+    /// 500 for what cannot be signed.
     pub(crate) fn download(
         &self,
         key: ObjectKey,
@@ -62,15 +82,22 @@ impl Signer<'_> {
         media_type: MediaType,
         size: u64,
         inline: bool,
-    ) -> String {
-        self.url(&ObjectToken::Download {
-            key,
-            media_type,
-            file_name,
-            inline: inline && media_type.is_inline_safe(),
-            size,
-            expires_at: clock::now() + Duration::from_secs(self.0.config.download_ttl),
-        })
+    ) -> Result<String, ApiError> {
+        let inline = inline && media_type.is_inline_safe();
+        let expires_at = clock::now() + Duration::from_secs(self.0.config.download_ttl);
+        match &self.0.config.store {
+            StoreSettings::R2 => Ok(self.url(&ObjectToken::Download {
+                key,
+                media_type,
+                file_name,
+                inline,
+                size,
+                expires_at,
+            })),
+            StoreSettings::S3(s3) => s3
+                .download(&key, &file_name, inline, seconds_until(expires_at))
+                .map_err(ApiError::internal),
+        }
     }
 
     fn url(&self, token: &ObjectToken) -> String {
@@ -85,4 +112,21 @@ impl Signer<'_> {
             token.sign(&self.0.config.url_keys)
         )
     }
+}
+
+fn seconds_until(time: OffsetDateTime) -> u32 {
+    (time - clock::now())
+        .whole_seconds()
+        .try_into()
+        .unwrap_or_default()
+}
+
+/// The headers as a client is told them. `Content-Length` it sets itself; browsers let nobody else.
+fn sent_by_client(headers: Vec<(&'static str, String)>) -> Value {
+    headers
+        .into_iter()
+        .filter(|(name, _)| *name != "content-length")
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect::<Map<_, _>>()
+        .into()
 }

@@ -283,31 +283,6 @@ ALTER DATABASE :"here" SET session_preload_libraries = 'keepsake';
 SET search_path = plain;
 DELETE FROM book WHERE author_id = 3 RETURNING title;
 \echo :ROW_COUNT
--- So it does beside other libraries that watch statements, whichever is loaded first.
-ALTER DATABASE :"here" SET session_preload_libraries = auto_explain, keepsake;
-\c
-SET search_path = plain;
-SET client_min_messages = warning;
-SET auto_explain.log_min_duration = 0;
-SET auto_explain.log_analyze = on;
-SET auto_explain.log_nested_statements = on;
-BEGIN;
-DELETE FROM book WHERE id = 1 RETURNING title;
-\echo :ROW_COUNT
-SELECT * FROM living;
-ROLLBACK;
-ALTER DATABASE :"here" SET session_preload_libraries = keepsake, auto_explain;
-\c
-SET search_path = plain;
-SET client_min_messages = warning;
-SET auto_explain.log_min_duration = 0;
-SET auto_explain.log_analyze = on;
-SET auto_explain.log_nested_statements = on;
-BEGIN;
-DELETE FROM book WHERE id = 1 RETURNING title;
-\echo :ROW_COUNT
-SELECT * FROM living;
-ROLLBACK;
 ALTER DATABASE :"here" RESET session_preload_libraries;
 SET client_min_messages = warning;
 -- Triggers that are switched off convert nothing.

@@ -72,6 +72,11 @@ SAVEPOINT s;
 UPDATE entry_3 SET region = 'eu' WHERE id = 9;
 ROLLBACK TO s;
 INSERT INTO entry_3 (id, day, region, account_id) VALUES (10, '2026-03-10', 'eu', 1);
+ROLLBACK TO s;
+-- To be attached it gives up its own guard, and has that of the partitioned table.
+DROP TRIGGER keepsake_guard_update ON entry_3;
+ALTER TABLE entry ATTACH PARTITION entry_3 FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
+UPDATE entry_3 SET region = 'eu' WHERE id = 9;
 ROLLBACK;
 -- A foreign key of one partition alone could not be followed.
 CREATE TABLE only_eu (id int PRIMARY KEY, region text, account_id int, FOREIGN KEY (region, account_id) REFERENCES account_eu);
@@ -157,6 +162,41 @@ ROLLBACK;
 INSERT INTO label VALUES (3, 'x');
 DELETE FROM shelf WHERE id = 3;
 DROP TABLE label;
+
+-- Two keys that share a column: what lets go of it lets go of both. It is put back when both rows are there.
+CREATE TABLE floor (region int, id int, PRIMARY KEY (region, id));
+CREATE TABLE owner (region int, id int, PRIMARY KEY (region, id));
+CREATE TABLE room (id int PRIMARY KEY, region int, floor_id int, owner_id int,
+                   FOREIGN KEY (region, floor_id) REFERENCES floor ON DELETE SET NULL,
+                   FOREIGN KEY (region, owner_id) REFERENCES owner ON DELETE CASCADE);
+SELECT keepsake.manage('floor', '0'), keepsake.manage('owner', '0'), keepsake.manage('room', '0');
+CREATE VIEW rooms AS SELECT id, region, floor_id, owner_id, deleted_at IS NOT NULL AS deleted FROM room;
+INSERT INTO floor VALUES (1, 1), (1, 2);
+INSERT INTO owner VALUES (1, 1), (1, 2);
+INSERT INTO room VALUES (1, 1, 1, 1), (2, 1, 1, 2), (3, 1, 1, NULL), (4, 1, 2, 1);
+BEGIN;
+SELECT keepsake.soft_delete('floor', '{"region": 1, "id": 1}'::jsonb) AS floor \gset
+SELECT keepsake.soft_delete('owner', '{"region": 1, "id": 1}'::jsonb) AS owner \gset
+SELECT * FROM rooms ORDER BY id;
+SAVEPOINT s;
+-- Room 1 waits for its owner, who comes back with room 4.
+SELECT keepsake.restore(:'floor') - 'deletion_id' AS restored;
+SELECT * FROM rooms ORDER BY id;
+SELECT keepsake.restore(:'owner') - 'deletion_id' AS restored;
+SELECT * FROM rooms ORDER BY id;
+SELECT count(*) AS remembered FROM keepsake.detached;
+ROLLBACK TO s;
+-- The other way around.
+SELECT keepsake.restore(:'owner') - 'deletion_id' AS restored;
+SELECT keepsake.restore(:'floor') - 'deletion_id' AS restored;
+SELECT * FROM rooms ORDER BY id;
+ROLLBACK TO s;
+-- An owner who is purged does not come back: what was let go of stays so, and the restore is not refused.
+SELECT keepsake.purge_deletion(:'owner') IS NOT NULL AS purged;
+SELECT keepsake.restore(:'floor') - 'deletion_id' AS restored;
+SELECT * FROM rooms ORDER BY id;
+ROLLBACK;
+DROP TABLE room, floor, owner CASCADE;
 
 -- MATCH FULL, whose columns are NULL all or none; a default that is a step further down the same chain.
 CREATE TABLE place (x int, y int, PRIMARY KEY (x, y));

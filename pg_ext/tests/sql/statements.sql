@@ -101,7 +101,7 @@ INSERT INTO ab VALUES (1, 1, 1, 1);
 SELECT keepsake.soft_delete('a', '{"t": 1, "id": 1}'::jsonb) AS a \gset
 SELECT keepsake.soft_delete('b', '{"t": 1, "id": 1}'::jsonb) AS b \gset
 SAVEPOINT before;
-SELECT keepsake.restore(:'a');
+SELECT keepsake.restore(:'a') - 'deletion_id' AS restored;
 ROLLBACK TO before;
 SELECT keepsake.restore(:'b') IS NOT NULL AS done;
 SELECT keepsake.restore(:'a') IS NOT NULL AS done;

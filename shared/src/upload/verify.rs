@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::{ErrorCode, MediaType, MediaTypeMismatch, Sha256Digest};
+use crate::{ErrorCode, MediaType, MediaTypeMismatch, Sha256Digest, image::Look};
 
 /// What a stored object must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Declared {
     pub media_type: MediaType,
     /// The SHA-256 of the content.
     pub sha256: Sha256Digest,
+    /// The most pixels of a picture.
+    pub max_pixels: u64,
 }
 
 /// What the store says about an object.
@@ -29,6 +31,11 @@ pub enum Observed<'a> {
         sha256: Option<Sha256Digest>,
         /// Its first [`SNIFF_BYTES`](crate::media_type::SNIFF_BYTES), or all of a shorter one.
         first_bytes: &'a [u8],
+        /// How large it says it is, if it is a picture.
+        picture: Look,
+        /// Whether the store would send it with a `Content-Encoding`, which nobody declared: readers
+        /// would undo it and get other bytes.
+        encoded: bool,
     },
 }
 
@@ -57,6 +64,20 @@ pub enum ObjectProblem {
     /// Its first bytes are those of another type.
     #[error(transparent)]
     MediaType(#[from] MediaTypeMismatch),
+    /// It is a picture of more pixels than allowed.
+    #[error("the picture has {pixels} pixels; at most {max} are allowed")]
+    ImageTooLarge {
+        /// How many it has.
+        pixels: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// It is a picture whose size cannot be found in its header.
+    #[error("the picture's size cannot be read from its header")]
+    ImageUnreadable,
+    /// It is stored with a `Content-Encoding`.
+    #[error("the file is stored with a Content-Encoding, which was not declared")]
+    Encoded,
 }
 
 impl ObjectProblem {
@@ -68,18 +89,23 @@ impl ObjectProblem {
             Self::Size { .. } => ErrorCode::SizeMismatch,
             Self::Sha256 { .. } => ErrorCode::Sha256Mismatch,
             Self::MediaType(_) => ErrorCode::MediaTypeMismatch,
+            Self::ImageTooLarge { .. } => ErrorCode::ImageTooLarge,
+            Self::ImageUnreadable => ErrorCode::ImageUnreadable,
+            Self::Encoded => ErrorCode::ContentEncoded,
         }
     }
 }
 
-/// Compares a stored object with its declaration: presence, length, SHA-256, type by first bytes.
-/// An empty list means that it is what was declared.
+/// Compares a stored object with its declaration: presence, length, SHA-256, type by first bytes,
+/// pixels. An empty list means that it is what was declared.
 #[must_use]
 pub fn verify_object(declared: &Declared, observed: &Observed<'_>) -> Vec<ObjectProblem> {
     let Observed::Stored {
         size,
         sha256,
         first_bytes,
+        picture,
+        encoded,
     } = *observed
     else {
         return [ObjectProblem::Missing].into();
@@ -97,8 +123,22 @@ pub fn verify_object(declared: &Declared, observed: &Observed<'_>) -> Vec<Object
             seen: sha256,
         });
     }
-    if let Err(mismatch) = declared.media_type.check(first_bytes) {
+    if encoded {
+        // What its bytes are is not looked at then.
+        problems.push(ObjectProblem::Encoded);
+    } else if let Err(mismatch) = declared.media_type.check(first_bytes) {
         problems.push(mismatch.into());
+    } else {
+        problems.extend(picture_problem(declared.max_pixels, picture));
     }
     problems
+}
+
+fn picture_problem(max: u64, picture: Look) -> Option<ObjectProblem> {
+    match picture {
+        Look::Pixels(pixels) if pixels > max => Some(ObjectProblem::ImageTooLarge { pixels, max }),
+        Look::Pixels(_) | Look::NoPicture => None,
+        // What is not known to be small enough is not accepted.
+        Look::Further(_) | Look::Unreadable => Some(ObjectProblem::ImageUnreadable),
+    }
 }

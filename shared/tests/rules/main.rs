@@ -5,10 +5,12 @@
     reason = "a test may stop at the first thing that is not as it says"
 )]
 
+mod capabilities;
 mod content_disposition;
 mod error;
 mod file_name;
 mod id;
+mod image;
 mod key_ring;
 mod media_type;
 mod object_key;

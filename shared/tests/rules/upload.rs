@@ -242,11 +242,13 @@ mod stored {
     use super::{
         Declared, ErrorCode, MediaType, ObjectProblem, Observed, Sha256Digest, verify_object,
     };
+    use keepsake_shared::image::{Look, look};
 
     const PNG: &[u8] = include_bytes!("../heads/sample.png");
 
     fn declared() -> Declared {
         Declared {
+            max_pixels: 6,
             size: PNG.len() as u64,
             media_type: MediaType::from_extension("png").unwrap(),
             sha256: Sha256Digest::of(PNG),
@@ -258,6 +260,8 @@ mod stored {
             size: bytes.len() as u64,
             sha256: Some(Sha256Digest::of(bytes)),
             first_bytes: bytes,
+            picture: look(MediaType::from_extension("png").unwrap(), bytes),
+            encoded: false,
         }
     }
 
@@ -283,11 +287,33 @@ mod stored {
     }
 
     #[test]
+    fn a_picture_is_bounded_and_has_to_say_how_large_it_is() {
+        let few = Declared {
+            max_pixels: 5,
+            ..declared()
+        };
+        let problems = verify_object(&few, &stored(PNG));
+        assert_eq!(problems[0].code(), ErrorCode::ImageTooLarge);
+        assert_eq!(
+            problems[0].to_string(),
+            "the picture has 6 pixels; at most 5 are allowed"
+        );
+        let cut = stored(&PNG[..20]);
+        let codes: Vec<ErrorCode> = verify_object(&declared(), &cut)
+            .iter()
+            .map(ObjectProblem::code)
+            .collect();
+        assert!(codes.contains(&ErrorCode::ImageUnreadable));
+    }
+
+    #[test]
     fn an_unknown_digest_is_a_problem() {
         let unknown = Observed::Stored {
             size: PNG.len() as u64,
             sha256: None,
             first_bytes: PNG,
+            picture: Look::Pixels(6),
+            encoded: false,
         };
         let problems = verify_object(&declared(), &unknown);
         assert_eq!(

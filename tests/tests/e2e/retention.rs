@@ -5,7 +5,8 @@ use keepsake_tests::fixtures::{PDF, PNG, TEXT};
 use reqwest::Method;
 
 use crate::world::{
-    any_object_exists, attachment_path, expect_nothing, id, object_exists, run_schedule, tenant,
+    Tenant, any_object_exists, attachment_path, expect_nothing, id, object_exists, own_stack,
+    run_schedule, tenant,
 };
 
 #[tokio::test]
@@ -55,7 +56,9 @@ async fn what_expired_goes_and_what_lives_stays() -> Result<()> {
 
 #[tokio::test]
 async fn a_restore_at_the_last_moment_wins() -> Result<()> {
-    let tenant = tenant().await?;
+    // Of its own: the schedule that another test runs would purge it before.
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
     tenant.upload(&[PNG]).await?;
     tenant.delete_post().await?.expect(204)?;
     tenant.let_retention_run_out().await?;

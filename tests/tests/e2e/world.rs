@@ -13,6 +13,8 @@ use sqlx::{Connection as _, PgConnection};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::OnceCell;
 
+use crate::object_store::ObjectStore;
+
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 
 /// The stack that all tests share, except those that break it.
@@ -23,6 +25,26 @@ pub async fn shared_stack() -> Result<&'static Stack> {
 /// A stack for a test that kills parts of it.
 pub async fn own_stack() -> Result<Stack> {
     Stack::start(StackSettings::default(), |_| ()).await
+}
+
+/// A stack whose objects are in a store that speaks S3, with these further settings.
+pub async fn s3_stack(vars: &[(&str, &str)]) -> Result<(Stack, ObjectStore)> {
+    let store = ObjectStore::start()?;
+    let further = vars
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let settings = StackSettings {
+        vars: store.settings().into_iter().chain(further).collect(),
+        ..StackSettings::default()
+    };
+    Ok((Stack::start(settings, |_| ()).await?, store))
+}
+
+static S3_STACK: OnceCell<(Stack, ObjectStore)> = OnceCell::const_new();
+
+/// The stack with an S3 store that all tests share, except those that break it.
+pub async fn shared_s3_stack() -> Result<&'static (Stack, ObjectStore)> {
+    S3_STACK.get_or_try_init(|| s3_stack(&[])).await
 }
 
 /// A tenant with one thread and one post.
@@ -91,8 +113,7 @@ impl<'a> Tenant<'a> {
 
     /// Sends a file's bytes for this entry of `files` in an upload.
     pub async fn put(&self, target: &Value, file: Fixture) -> Result<()> {
-        self.api.put(target, file.bytes).await?.json_if(201)?;
-        Ok(())
+        self.api.put(target, file.bytes).await?.expect_stored()
     }
 
     /// Asks for a declared upload to be completed.

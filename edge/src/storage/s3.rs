@@ -1,0 +1,261 @@
+//! A store that speaks S3: R2's own S3 API, AWS, MinIO, Garage.
+//!
+//! Sources: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>.
+
+mod call;
+mod xml;
+
+use super::{Storage, StorageError, StoredObject, digest};
+use crate::clock;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use call::{Call, trouble};
+use keepsake_shared::{
+    FileName, ObjectKey, Sha256Digest,
+    capabilities::{ChecksumKind, StoreKind},
+    content_disposition,
+    sigv4::{
+        Bucket, Payload, PresignRequest, Request, SigV4Error, Signer, SigningKeyCache, presign,
+    },
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use xml::Element;
+
+/// How long the bytes of an object may take to be read once, in seconds.
+const DIGEST_SECONDS: u32 = 600;
+
+/// Where the store is, and who signs.
+#[derive(Debug)]
+pub(crate) struct S3Settings {
+    /// What kind of store it is.
+    pub(crate) kind: StoreKind,
+    /// The bucket at its endpoint.
+    pub(crate) bucket: Bucket,
+    signer: Signer,
+    /// Signing keys of the last days, for all requests of this isolate.
+    keys: Mutex<SigningKeyCache>,
+}
+
+impl S3Settings {
+    /// Settings that have been checked.
+    pub(crate) fn new(kind: StoreKind, bucket: Bucket, signer: Signer) -> Self {
+        Self {
+            kind,
+            bucket,
+            signer,
+            keys: Mutex::default(),
+        }
+    }
+
+    /// A URL with which whoever has it may make one request, for so many seconds from now.
+    ///
+    /// # Errors
+    /// What cannot be signed.
+    pub(crate) fn presign(
+        &self,
+        method: &str,
+        key: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        expires_seconds: u32,
+    ) -> Result<String, SigV4Error> {
+        let request = PresignRequest {
+            request: Request {
+                method,
+                target: self.bucket.object(key)?,
+                query,
+                headers,
+                payload: Payload::Unsigned,
+            },
+            expires_seconds,
+        };
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        presign(&request, &self.signer, &mut keys, clock::now())
+    }
+
+    /// A URL that reads one object for so many seconds. Where the store lets the URL say so, the
+    /// file is shown or saved as asked, under its name; elsewhere that was fixed when it was stored.
+    ///
+    /// # Errors
+    /// What cannot be signed.
+    pub(crate) fn download(
+        &self,
+        key: &ObjectKey,
+        name: &FileName,
+        inline: bool,
+        expires_seconds: u32,
+    ) -> Result<String, SigV4Error> {
+        let disposition = content_disposition(name, inline);
+        let query = [("response-content-disposition", disposition.as_str())];
+        let query = if self.kind.capabilities().disposition_override {
+            &query[..]
+        } else {
+            &[]
+        };
+        self.presign("GET", key.as_str(), query, &[], expires_seconds)
+    }
+}
+
+/// The store of the settings.
+#[derive(Debug)]
+pub(crate) struct S3(pub(crate) Arc<S3Settings>);
+
+impl Storage for S3 {
+    async fn observe(
+        &self,
+        key: &ObjectKey,
+        head: usize,
+    ) -> Result<Option<StoredObject>, StorageError> {
+        let call = Call {
+            key: Some(key.as_str()),
+            headers: &[("x-amz-checksum-mode", "ENABLED")],
+            ..Call::new("HEAD")
+        };
+        let answer = self.call(&call).await?;
+        let size = match answer.status {
+            200 => answer
+                .header("content-length")
+                .and_then(|length| length.parse().ok())
+                .ok_or_else(|| StorageError("S3 HEAD tells no length".to_owned()))?,
+            404 => return Ok(None),
+            _ => return Err(trouble(&call, &answer)),
+        };
+        let encoding = answer.header("content-encoding").unwrap_or_default();
+        let encoded = !matches!(encoding.as_str(), "" | "identity");
+        Ok(Some(StoredObject {
+            size,
+            // The runtime would undo the encoding, or stumble over it.
+            first_bytes: if encoded {
+                Vec::new()
+            } else {
+                self.read(key, 0, head).await?
+            },
+            encoded,
+            // Of an object made of parts the store may tell a digest of their digests, which has
+            // another form.
+            sha256: answer
+                .header(ChecksumKind::Sha256.header())
+                .and_then(|digest| digest.parse().ok()),
+        }))
+    }
+
+    async fn read(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, StorageError> {
+        let last = offset.saturating_add(length as u64).saturating_sub(1);
+        let range = format!("bytes={offset}-{last}");
+        let call = Call {
+            key: Some(key.as_str()),
+            headers: &[("range", &range)],
+            ..Call::new("GET")
+        };
+        let answer = self.call(&call).await?;
+        match answer.status {
+            206 => answer.bytes().await,
+            // The object ends before, or has gone since it was looked at.
+            404 | 416 => {
+                answer.discard();
+                Ok(Vec::new())
+            }
+            _ => Err(trouble(&call, &answer)),
+        }
+    }
+
+    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+        let call = Call {
+            key: Some(key.as_str()),
+            seconds: DIGEST_SECONDS,
+            ..Call::new("GET")
+        };
+        let answer = self.call(&call).await?;
+        match (answer.status, answer.stream()) {
+            (200, Some(stream)) => digest::sha256(&stream).await.map(Some),
+            (404, _) => {
+                answer.discard();
+                Ok(None)
+            }
+            _ => Err(trouble(&call, &answer)),
+        }
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let body = deletion(keys);
+        let md5 = STANDARD.encode(digest::md5(&body).await?);
+        let call = Call {
+            query: &[("delete", "")],
+            headers: &[("content-md5", &md5), ("content-type", "application/xml")],
+            body: Some(&body),
+            seconds: 30,
+            ..Call::new("POST")
+        };
+        let answer = self.call(&call).await?;
+        if answer.status != 200 {
+            return Err(trouble(&call, &answer));
+        }
+        check_deletion(&answer.text().await?)
+    }
+}
+
+/// The body of DeleteObjects. `Quiet`: only what could not be deleted is told.
+fn deletion(keys: &[String]) -> String {
+    let mut body = String::from("<Delete><Quiet>true</Quiet>");
+    for key in keys {
+        body.push_str("<Object><Key>");
+        xml::push_escaped(&mut body, key);
+        body.push_str("</Key></Object>");
+    }
+    body.push_str("</Delete>");
+    body
+}
+
+/// Some stores answer 200 and tell in the body what they did not delete.
+fn check_deletion(answer: &str) -> Result<(), StorageError> {
+    let unreadable = |error| StorageError(format!("S3 DeleteObjects: {error}"));
+    let result = Element::parse(answer).map_err(unreadable)?;
+    if result.name() != "DeleteResult" {
+        return Err(StorageError(format!("S3 DeleteObjects: {}", result.name())));
+    }
+    let failed = result
+        .all("Error")
+        .map(|error| error.text("Code").unwrap_or("unknown"))
+        // A key that is not there is as good as deleted.
+        .find(|code| *code != "NoSuchKey");
+    match failed {
+        Some(code) => Err(StorageError(format!("S3 DeleteObjects: {code}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_was_not_deleted() {
+        assert_eq!(check_deletion("<DeleteResult/>"), Ok(()));
+        let gone = "<DeleteResult><Error><Key>a</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
+        assert_eq!(check_deletion(gone), Ok(()));
+        for answer in [
+            "<DeleteResult><Error><Key>a</Key><Code>AccessDenied</Code></Error></DeleteResult>",
+            "<DeleteResult><Error/></DeleteResult>",
+            "<Error><Code>MalformedXML</Code></Error>",
+            "<html>",
+        ] {
+            assert!(check_deletion(answer).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_no_markup() {
+        let body = deletion(&["a<b>&c".to_owned()]);
+        assert_eq!(
+            body,
+            "<Delete><Quiet>true</Quiet><Object><Key>a&lt;b&gt;&amp;c</Key></Object></Delete>"
+        );
+    }
+}

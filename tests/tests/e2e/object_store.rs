@@ -1,0 +1,226 @@
+//! A real S3 server inside the test process: `s3s-fs`, which verifies every signature. In front of it
+//! stands what can go wrong between a worker and its store.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use keepsake_tests::leash::Leash;
+use keepsake_tests::secrets::{hex, random};
+use keepsake_tests::stack::throwaway_folder;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, HttpRequest, HttpResponse};
+use s3s_fs::FileSystem;
+use tokio::net::TcpListener;
+
+/// The bucket's name.
+pub const BUCKET: &str = "keepsake";
+/// Stands in the query of a request by a signed URL.
+pub const BY_URL: &str = "X-Amz-Signature";
+const ACCESS_KEY: &str = "AKIAKEEPSAKETESTS";
+const REGION: &str = "eu-central-1";
+
+/// What goes wrong with a request of the worker.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// It is answered with this status, and not done.
+    Refused(u16),
+    /// It is done, and answered with this status all the same.
+    DoneButRefused(u16),
+    /// It is done, and the connection breaks before the answer.
+    ReplyLost,
+    /// It is done after so long a time.
+    Slow(Duration),
+}
+
+/// A fault that waits for its request.
+#[derive(Clone, Debug)]
+struct Trap {
+    method: &'static str,
+    /// A part of the query, such as `uploads`; empty for any.
+    query: &'static str,
+    fault: Fault,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    traps: Mutex<VecDeque<Trap>>,
+}
+
+/// A running store. Ends with the process.
+#[derive(Debug)]
+pub struct ObjectStore {
+    address: SocketAddr,
+    folder: PathBuf,
+    secret_key: String,
+    trouble: Arc<Trouble>,
+    _leash: Leash,
+}
+
+impl ObjectStore {
+    /// Starts a store with one empty bucket. It runs in a thread of its own, so that it outlives the
+    /// test that started it.
+    pub fn start() -> Result<Self> {
+        let (folder, leash) = throwaway_folder()?;
+        std::fs::create_dir_all(folder.join(BUCKET))?;
+        let secret_key = hex(&random::<20>()?);
+        let files = FileSystem::new(&folder)
+            .map_err(|error| anyhow::anyhow!("cannot open the store's folder: {error:?}"))?;
+        let mut service = S3ServiceBuilder::new(files);
+        service.set_auth(SimpleAuth::from_single(ACCESS_KEY, secret_key.as_str()));
+        let service = service.build();
+        let trouble = Arc::new(Trouble::default());
+
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let behind = Arc::clone(&trouble);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        std::thread::spawn(move || runtime.block_on(serve(listener, service, behind)));
+        Ok(Self {
+            address,
+            folder,
+            secret_key,
+            trouble,
+            _leash: leash,
+        })
+    }
+
+    /// The settings of a worker that keeps its objects here.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        [
+            ("STORAGE", "s3"),
+            ("S3_ENDPOINT", &format!("http://{}", self.address)),
+            ("S3_BUCKET", BUCKET),
+            ("S3_REGION", REGION),
+            ("S3_KIND", "minio"),
+            ("S3_ACCESS_KEY_ID", ACCESS_KEY),
+            ("S3_SECRET_ACCESS_KEY", &self.secret_key),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    /// The file that holds an object's bytes.
+    pub fn path(&self, key: &str) -> PathBuf {
+        self.folder.join(BUCKET).join(key)
+    }
+
+    /// Whether an object is there, asked of the disk.
+    pub fn holds(&self, key: &str) -> bool {
+        self.path(key).is_file()
+    }
+
+    /// Lets this happen to the next request of the worker with this method and, in its query, this
+    /// text; `times` times. With [`BY_URL`] it happens to requests by signed URLs instead.
+    pub fn trap(&self, method: &'static str, query: &'static str, fault: Fault, times: usize) {
+        let trap = Trap {
+            method,
+            query,
+            fault,
+        };
+        self.trouble
+            .traps()
+            .extend(std::iter::repeat_n(trap, times));
+    }
+
+    /// Takes away the traps that nothing stepped into, and says how many they were.
+    pub fn disarm(&self) -> usize {
+        self.trouble.traps().drain(..).count()
+    }
+}
+
+impl Trouble {
+    fn traps(&self) -> MutexGuard<'_, VecDeque<Trap>> {
+        self.traps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to happen to a request.
+    fn fault(&self, request: &HttpRequest) -> Option<Fault> {
+        let query = request.uri().query().unwrap_or_default();
+        let by_url = query.contains(BY_URL);
+        let mut traps = self.traps();
+        let fits = |trap: &Trap| {
+            trap.method == request.method()
+                && query.contains(trap.query)
+                && by_url == (trap.query == BY_URL)
+        };
+        let place = traps.iter().position(fits)?;
+        traps.remove(place).map(|trap| trap.fault)
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, service: S3Service, trouble: Arc<Trouble>) {
+    let Ok(listener) = TcpListener::from_std(listener) else {
+        return;
+    };
+    while let Ok((socket, _)) = listener.accept().await {
+        let service = service.clone();
+        let trouble = Arc::clone(&trouble);
+        let answer = move |request: HttpRequest| {
+            let service = service.clone();
+            let trouble = Arc::clone(&trouble);
+            async move { answer(&service, &trouble, request).await }
+        };
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(
+                TokioIo::new(socket),
+                hyper::service::service_fn(
+                    move |request: hyper::Request<hyper::body::Incoming>| {
+                        answer(request.map(Body::from))
+                    },
+                ),
+            );
+        tokio::spawn(async move {
+            // A connection that breaks is part of what is tested.
+            let _ = connection.await;
+        });
+    }
+}
+
+/// Breaks the connection.
+#[derive(Debug)]
+struct Lost;
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("the reply was lost")
+    }
+}
+
+impl std::error::Error for Lost {}
+
+async fn answer(
+    service: &S3Service,
+    trouble: &Trouble,
+    request: HttpRequest,
+) -> Result<HttpResponse, Lost> {
+    let fault = trouble.fault(&request);
+    if let Some(Fault::Refused(status)) = fault {
+        return Ok(refusal(status));
+    }
+    if let Some(Fault::Slow(time)) = fault {
+        tokio::time::sleep(time).await;
+    }
+    let done = service.call(request).await.map_err(|_| Lost)?;
+    match fault {
+        Some(Fault::DoneButRefused(status)) => Ok(refusal(status)),
+        Some(Fault::ReplyLost) => Err(Lost),
+        _ => Ok(done),
+    }
+}
+
+fn refusal(status: u16) -> HttpResponse {
+    let mut response = HttpResponse::new(Body::empty());
+    *response.status_mut() = hyper::StatusCode::from_u16(status).unwrap_or_default();
+    response
+}
