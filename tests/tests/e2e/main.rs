@@ -14,6 +14,7 @@ mod listing;
 mod lost_entities;
 mod object_store;
 mod object_urls;
+mod operations;
 mod pictures;
 mod policies;
 mod published_keys;
