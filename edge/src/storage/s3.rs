@@ -23,6 +23,7 @@ use keepsake_shared::{
     },
 };
 use std::sync::{Arc, Mutex, PoisonError};
+use time::OffsetDateTime;
 use xml::Element;
 
 /// How long the bytes of an object may take to be read once, in seconds.
@@ -63,6 +64,18 @@ impl S3Settings {
         headers: &[(&str, &str)],
         expires_seconds: u32,
     ) -> Result<String, SigV4Error> {
+        self.presign_at(clock::now(), method, key, query, headers, expires_seconds)
+    }
+
+    fn presign_at(
+        &self,
+        signed_at: OffsetDateTime,
+        method: &str,
+        key: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        expires_seconds: u32,
+    ) -> Result<String, SigV4Error> {
         let request = PresignRequest {
             request: Request {
                 method,
@@ -74,10 +87,10 @@ impl S3Settings {
             expires_seconds,
         };
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        presign(&request, &self.signer, &mut keys, clock::now())
+        presign(&request, &self.signer, &mut keys, signed_at)
     }
 
-    /// A URL that reads one object for so many seconds. Where the store lets the URL say so, the
+    /// A URL that reads one object for so many seconds from `signed_at`. Where the store lets the URL say so, the
     /// file is shown or saved as asked, under its name; elsewhere that was fixed when it was stored.
     ///
     /// # Errors
@@ -87,6 +100,7 @@ impl S3Settings {
         key: &ObjectKey,
         name: &FileName,
         inline: bool,
+        signed_at: OffsetDateTime,
         expires_seconds: u32,
     ) -> Result<String, SigV4Error> {
         let disposition = content_disposition(name, inline);
@@ -96,7 +110,7 @@ impl S3Settings {
         } else {
             &[]
         };
-        self.presign("GET", key.as_str(), query, &[], expires_seconds)
+        self.presign_at(signed_at, "GET", key.as_str(), query, &[], expires_seconds)
     }
 }
 
