@@ -262,12 +262,14 @@ fn signed(app: &App, caller: &Caller, set: UploadSet) -> Result<Value, ApiError>
                 }));
             }
             let put = Signer(app).upload(key, &file, url_expires_at)?;
+            let form = Signer(app).form(&file, url_expires_at)?;
             Ok(json!({
                 "attachment_id": file.attachment_id,
                 "name": file.name,
                 "method": "PUT",
                 "url": put.url,
                 "headers": put.headers,
+                "form": form,
                 "expires_at": url_expires,
             }))
         })

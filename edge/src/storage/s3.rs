@@ -19,7 +19,8 @@ use keepsake_shared::{
     capabilities::{ChecksumKind, StoreKind},
     content_disposition,
     sigv4::{
-        Bucket, Payload, PresignRequest, Request, SigV4Error, Signer, SigningKeyCache, presign,
+        Bucket, Payload, PostRequest, PresignRequest, Request, SigV4Error, SignedForm, Signer,
+        SigningKeyCache, post_form, presign,
     },
 };
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,6 +76,28 @@ impl S3Settings {
         };
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         presign(&request, &self.signer, &mut keys, clock::now())
+    }
+
+    /// A form that uploads one object for so many seconds.
+    ///
+    /// # Errors
+    /// What cannot be signed.
+    pub(crate) fn form(
+        &self,
+        key: &ObjectKey,
+        fields: &[(&'static str, &str)],
+        content_length: u64,
+        expires_seconds: u32,
+    ) -> Result<SignedForm, SigV4Error> {
+        let request = PostRequest {
+            bucket: &self.bucket,
+            key: key.as_str(),
+            fields,
+            content_length,
+            expires_seconds,
+        };
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        post_form(&request, &self.signer, &mut keys, clock::now())
     }
 
     /// A URL that reads one object for so many seconds. Where the store lets the URL say so, the

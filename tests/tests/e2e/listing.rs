@@ -116,6 +116,7 @@ async fn the_worker_spells_names_as_the_extension_does() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
 async fn a_cursor_goes_on_with_its_own_listing_alone() -> Result<()> {
     let tenant = tenant().await?;
     tenant.upload(&[PNG, PDF, TEXT]).await?;
