@@ -89,6 +89,25 @@ async fn read_bounded(mut body: impl Body<Data = Bytes> + Unpin) -> Result<Vec<u
     Ok(bytes)
 }
 
+/// Reads what another service answers.
+///
+/// # Errors
+/// What is wrong with it, for the log: longer than `limit`, or broken off.
+pub(crate) async fn read_at_most(
+    mut body: impl Body<Data = Bytes> + Unpin,
+    limit: usize,
+) -> Result<Vec<u8>, &'static str> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| "broke off")?;
+        bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+        if bytes.len() > limit {
+            return Err("is too long");
+        }
+    }
+    Ok(bytes)
+}
+
 fn too_large() -> ApiError {
     ApiError::new(
         ErrorCode::BodyTooLarge,

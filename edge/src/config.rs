@@ -5,6 +5,7 @@
 //! included, and the log names it.
 
 use crate::storage::S3Settings;
+use axum::http::Uri;
 use keepsake_shared::{
     KeyRing, Limits,
     capabilities::{Capabilities, StoreKind},
@@ -84,12 +85,27 @@ impl StoreSettings {
 /// What a bearer token must satisfy.
 #[derive(Debug)]
 pub(crate) struct TokenSettings {
-    /// Keys by `kid`.
-    pub(crate) keys: KeyRing,
+    /// Secrets by `kid`, for HS256.
+    pub(crate) keys: Option<KeyRing>,
+    /// Where the issuer publishes its keys, for RS256 and ES256.
+    pub(crate) jwks: Option<JwksSettings>,
     /// Required `iss`, if set.
     pub(crate) issuer: Option<String>,
     /// Required member of `aud`, if set.
     pub(crate) audience: Option<String>,
+    /// Seconds by which the issuer's clock may differ from ours.
+    pub(crate) leeway: u32,
+}
+
+/// The issuer's JSON Web Key Set.
+#[derive(Debug)]
+pub(crate) struct JwksSettings {
+    /// Its address.
+    pub(crate) url: String,
+    /// Seconds for which a set is fresh.
+    pub(crate) lifetime_seconds: i64,
+    /// Least seconds from one question for a newer set to the next.
+    pub(crate) refresh_seconds: i64,
 }
 
 /// A setting that cannot be used. Its text names the setting, never its value.
@@ -185,12 +201,13 @@ impl Config {
                 300,
                 URL_LIFETIME,
             )?,
-            tokens: TokenSettings {
-                keys: keys("JWT_KEYS", text("JWT_KEYS")?)?,
-                issuer: text("JWT_ISSUER")?,
-                audience: text("JWT_AUDIENCE")?,
-            },
-            url_keys: keys("URL_KEYS", text("URL_KEYS")?)?,
+            tokens: tokens(text)?,
+            url_keys: keys("URL_KEYS", text("URL_KEYS")?)?.ok_or_else(|| {
+                ConfigError::new(
+                    "URL_KEYS",
+                    "is required: kid:base64, several separated by commas",
+                )
+            })?,
             objects_origin: text("OBJECTS_ORIGIN")?
                 .map(|value| origin("OBJECTS_ORIGIN", &value))
                 .transpose()?,
@@ -312,11 +329,76 @@ where
         })
 }
 
-fn keys(name: &'static str, value: Option<String>) -> Result<KeyRing, ConfigError> {
-    let text = value.ok_or_else(|| {
-        ConfigError::new(name, "is required: kid:base64, several separated by commas")
-    })?;
-    text.parse().map_err(|error| ConfigError::new(name, error))
+fn keys(name: &'static str, value: Option<String>) -> Result<Option<KeyRing>, ConfigError> {
+    value
+        .map(|text| text.parse().map_err(|error| ConfigError::new(name, error)))
+        .transpose()
+}
+
+/// Secrets, published keys, or both; at least one of them.
+fn tokens(
+    text: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<TokenSettings, ConfigError> {
+    let keys = keys("JWT_KEYS", text("JWT_KEYS")?)?;
+    let jwks = text("JWKS_URL")?.map(|url| jwks(url, &text)).transpose()?;
+    if keys.is_none() && jwks.is_none() {
+        return Err(ConfigError::new(
+            "JWT_KEYS",
+            "is required without JWKS_URL: kid:base64, several separated by commas",
+        ));
+    }
+    let issuer = text("JWT_ISSUER")?;
+    // RFC 8725 §3.8: published keys may well sign for others too.
+    if jwks.is_some() && issuer.is_none() {
+        return Err(ConfigError::new("JWT_ISSUER", "is required with JWKS_URL"));
+    }
+    Ok(TokenSettings {
+        keys,
+        jwks,
+        issuer,
+        audience: text("JWT_AUDIENCE")?,
+        leeway: number(
+            "JWT_LEEWAY_SECONDS",
+            text("JWT_LEEWAY_SECONDS")?,
+            30,
+            0..=300,
+        )?,
+    })
+}
+
+/// The address has to be one that nobody on the way can answer for: HTTPS, or this very machine.
+fn jwks(
+    url: String,
+    text: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
+) -> Result<JwksSettings, ConfigError> {
+    let parsed: Uri = url.parse().unwrap_or_default();
+    let host = parsed.host().unwrap_or_default();
+    let plain = parsed
+        .authority()
+        .is_some_and(|authority| !authority.as_str().contains('@'));
+    let trusted = match parsed.scheme_str() {
+        Some("https") => true,
+        Some("http") => matches!(host, "localhost" | "127.0.0.1" | "[::1]"),
+        _ => false,
+    };
+    if !plain || !trusted {
+        return Err(ConfigError::new("JWKS_URL", "must be an https URL"));
+    }
+    Ok(JwksSettings {
+        url,
+        lifetime_seconds: number(
+            "JWKS_TTL_SECONDS",
+            text("JWKS_TTL_SECONDS")?,
+            600,
+            1..=86_400,
+        )?,
+        refresh_seconds: number(
+            "JWKS_REFRESH_SECONDS",
+            text("JWKS_REFRESH_SECONDS")?,
+            30,
+            1..=3600,
+        )?,
+    })
 }
 
 #[cfg(test)]
@@ -408,6 +490,12 @@ mod tests {
             ("OBJECTS_ORIGIN", "https://files.example.com/x"),
             ("JWT_KEYS", "topsecret"),
             ("URL_KEYS", "k1:c2hvcnQ="),
+            ("JWT_LEEWAY_SECONDS", "301"),
+            ("JWKS_URL", "http://id.example.com/jwks"),
+            ("JWKS_URL", "http://localhost.example.com/jwks"),
+            ("JWKS_URL", "https://user:topsecret@id.example.com/jwks"),
+            ("JWKS_URL", "id.example.com"),
+            ("JWKS_URL", "file:///etc/passwd"),
         ] {
             let mut settings = vec![(name, value)];
             if name.starts_with("S3_") {
@@ -438,6 +526,21 @@ mod tests {
         };
         assert_eq!(store.kind, StoreKind::Minio);
         assert!(store.bucket.endpoint().host().starts_with("files.acct."));
+    }
+
+    #[test]
+    fn published_keys_need_an_issuer_and_no_secret() {
+        let url = ("JWKS_URL", "https://id.example.com/.well-known/jwks.json");
+        let issuer = ("JWT_ISSUER", "https://id.example.com");
+        assert_eq!(read(&[url]).unwrap_err().name, "JWT_ISSUER");
+        let config = read(&[url, issuer, ("JWT_KEYS", "")]).unwrap();
+        assert!(config.tokens.keys.is_none());
+        let jwks = config.tokens.jwks.unwrap();
+        assert_eq!((jwks.lifetime_seconds, jwks.refresh_seconds), (600, 30));
+        for (name, value) in [("JWKS_TTL_SECONDS", "0"), ("JWKS_REFRESH_SECONDS", "0")] {
+            assert_eq!(read(&[url, issuer, (name, value)]).unwrap_err().name, name);
+        }
+        assert!(read(&[("JWKS_URL", "http://127.0.0.1:1/jwks"), issuer]).is_ok());
     }
 
     #[test]

@@ -168,6 +168,8 @@ error_codes! {
     DatabaseUnavailable = "database_unavailable", 503, "The database is not available";
     /// The object store cannot be reached or is busy. Try again later.
     StorageUnavailable = "storage_unavailable", 503, "The storage is not available";
+    /// The keys that verify bearer tokens cannot be fetched. Try again later.
+    KeysUnavailable = "keys_unavailable", 503, "The keys of tokens are not available";
     /// Something went wrong that is not the caller's fault.
     Internal = "internal", 500, "Something went wrong on our side";
 }

@@ -1,0 +1,336 @@
+//! A JSON Web Key Set (RFC 7517): the public keys that an issuer publishes.
+//!
+//! What it holds comes from outside. A key is taken only if it can be nothing but a public key for
+//! RS256 or ES256; every other is left out, as RFC 7517 §5 wants, without refusing the set.
+
+use super::token::{Algorithm, present};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Most keys of a set.
+const MAX_KEYS: usize = 100;
+
+/// Bits of an RSA modulus: RFC 7518 §3.3 asks for 2048 or more; a longer one than this only costs
+/// time.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+/// Bytes of a coordinate on P-256 (RFC 7518 §6.2.1.2).
+const COORDINATE_BYTES: usize = 32;
+
+/// The usable keys of a set. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeySet(Vec<PublicKey>);
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PublicKey {
+    kid: String,
+    /// The one algorithm it verifies.
+    pub(super) algorithm: Algorithm,
+    /// Its JWK members beside `kty`, each checked: names and values in base64url.
+    pub(super) numbers: [(&'static str, String); 2],
+}
+
+/// Why a text is no key set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum KeySetError {
+    /// Not JSON, or not an object with a list of keys.
+    #[error("it is not a JSON Web Key Set")]
+    Form,
+    /// More keys than [`MAX_KEYS`].
+    #[error("it has more than {MAX_KEYS} keys")]
+    TooMany,
+    /// Not one public key for RS256 or ES256 with a kid of its own.
+    #[error("it has no public key for RS256 or ES256 with a kid of its own")]
+    NoUsableKey,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    keys: Vec<Value>,
+}
+
+/// The members of a JWK (RFC 7517 §4, RFC 7518 §6) that decide.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: String,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    public_key_use: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    /// Of a private key. One that was published is everybody's, and verifies nothing.
+    #[serde(default, deserialize_with = "present")]
+    d: bool,
+    /// Of a secret.
+    #[serde(default, deserialize_with = "present")]
+    k: bool,
+}
+
+impl KeySet {
+    /// Reads a set.
+    ///
+    /// # Errors
+    /// See [`KeySetError`].
+    pub(super) fn parse(text: &[u8]) -> Result<Self, KeySetError> {
+        let Set { keys } = serde_json::from_slice(text).map_err(|_| KeySetError::Form)?;
+        if keys.len() > MAX_KEYS {
+            return Err(KeySetError::TooMany);
+        }
+        let usable: Vec<PublicKey> = keys.into_iter().filter_map(PublicKey::parse).collect();
+        // Of two keys that answer to one name neither can be trusted to be the one meant.
+        let unique: Vec<PublicKey> = usable
+            .iter()
+            .filter(|key| {
+                usable
+                    .iter()
+                    .filter(|other| key.is_called_as(other))
+                    .count()
+                    == 1
+            })
+            .cloned()
+            .collect();
+        if unique.is_empty() {
+            return Err(KeySetError::NoUsableKey);
+        }
+        Ok(Self(unique))
+    }
+
+    /// The key of this name for this algorithm.
+    pub(super) fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&PublicKey> {
+        self.0
+            .iter()
+            .find(|key| key.kid == kid && key.algorithm == algorithm)
+    }
+}
+
+impl PublicKey {
+    fn parse(value: Value) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        let verifies = jwk.public_key_use.as_deref().is_none_or(|of| of == "sig")
+            && jwk
+                .key_ops
+                .is_none_or(|operations| operations.iter().any(|one| one == "verify"));
+        if jwk.d || jwk.k || !verifies {
+            return None;
+        }
+        let (algorithm, numbers) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => (
+                Algorithm::Rs256,
+                [("n", modulus(jwk.n?)?), ("e", exponent(jwk.e?)?)],
+            ),
+            ("EC", Some("P-256")) => (
+                Algorithm::Es256,
+                [("x", coordinate(jwk.x?)?), ("y", coordinate(jwk.y?)?)],
+            ),
+            _ => return None,
+        };
+        let declared = jwk.alg.as_deref().map_or(Some(algorithm), Algorithm::parse);
+        (declared == Some(algorithm)).then_some(Self {
+            kid: jwk.kid,
+            algorithm,
+            numbers,
+        })
+    }
+
+    fn is_called_as(&self, other: &Self) -> bool {
+        self.kid == other.kid && self.algorithm == other.algorithm
+    }
+}
+
+fn modulus(text: String) -> Option<String> {
+    let bytes = decode(&text)?;
+    let bits = bytes.len() * 8 - bytes.first()?.leading_zeros() as usize;
+    RSA_BITS.contains(&bits).then_some(text)
+}
+
+/// Odd and at least 3; in practice 65537.
+fn exponent(text: String) -> Option<String> {
+    let bytes = decode(&text)?;
+    let number = match bytes.as_slice() {
+        [] => None,
+        bytes if bytes.len() > 4 => None,
+        bytes => Some(
+            bytes
+                .iter()
+                .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte)),
+        ),
+    };
+    number
+        .is_some_and(|number| number >= 3 && number % 2 == 1)
+        .then_some(text)
+}
+
+fn coordinate(text: String) -> Option<String> {
+    (decode(&text)?.len() == COORDINATE_BYTES).then_some(text)
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// RFC 7517, appendix A.1: an elliptic curve key for encryption and an RSA key for RS256.
+    const RFC_7517_A_1: &str = r#"{"keys":[
+        {"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+         "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","use":"enc","kid":"1"},
+        {"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw",
+         "e":"AQAB","alg":"RS256","kid":"2011-04-29"}]}"#;
+
+    /// The key of RFC 7515, appendix A.2.
+    pub(in crate::auth) fn rsa_key(kid: &str) -> Value {
+        json!({ "kty": "RSA", "kid": kid, "e": "AQAB", "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ" })
+    }
+
+    /// The key of RFC 7515, appendix A.3.
+    fn curve_key(kid: &str) -> Value {
+        json!({ "kty": "EC", "crv": "P-256", "kid": kid,
+            "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+            "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" })
+    }
+
+    fn parse(keys: &Value) -> Result<KeySet, KeySetError> {
+        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    /// Whether a set of this one key has a key.
+    fn takes(key: &Value) -> bool {
+        parse(&json!([key])).is_ok()
+    }
+
+    fn with(mut key: Value, name: &str, value: Value) -> Value {
+        key[name] = value;
+        key
+    }
+
+    #[test]
+    fn reads_the_set_of_rfc_7517() {
+        let set = KeySet::parse(RFC_7517_A_1.as_bytes()).unwrap();
+        assert!(set.find("2011-04-29", Algorithm::Rs256).is_some());
+        assert!(set.find("2011-04-29", Algorithm::Hs256).is_none());
+        assert!(set.find("2011-04-29", Algorithm::Es256).is_none());
+        assert!(
+            set.find("1", Algorithm::Es256).is_none(),
+            "it is for encryption"
+        );
+    }
+
+    #[test]
+    fn reads_the_keys_of_rfc_7515() {
+        let set = parse(&json!([rsa_key("a"), curve_key("a")])).unwrap();
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
+            assert_eq!(set.find("a", algorithm).unwrap().algorithm, algorithm);
+        }
+    }
+
+    #[test]
+    fn takes_a_key_for_what_it_says_it_is_for() {
+        for key in [
+            with(rsa_key("a"), "alg", json!("RS256")),
+            with(rsa_key("a"), "use", json!("sig")),
+            with(curve_key("a"), "key_ops", json!(["verify"])),
+            with(
+                curve_key("a"),
+                "x5c",
+                json!(["unknown members do not count"]),
+            ),
+        ] {
+            assert!(takes(&key), "{key}");
+        }
+        for key in [
+            with(rsa_key("a"), "alg", json!("HS256")),
+            with(rsa_key("a"), "alg", json!("PS256")),
+            with(rsa_key("a"), "alg", json!("none")),
+            with(rsa_key("a"), "alg", json!("ES256")),
+            with(rsa_key("a"), "use", json!("enc")),
+            with(rsa_key("a"), "key_ops", json!(["encrypt"])),
+            with(rsa_key("a"), "kid", Value::Null),
+            with(curve_key("a"), "crv", json!("P-384")),
+            with(curve_key("a"), "crv", json!("secp256k1")),
+            with(curve_key("a"), "kty", json!("OKP")),
+            json!({ "kty": "oct", "kid": "a", "k": "c2VjcmV0" }),
+            json!([]),
+        ] {
+            assert!(!takes(&key), "{key}");
+        }
+    }
+
+    /// RFC 7517 §9.2, RFC 7518 §6.3.2: what was published of a private key is everybody's.
+    #[test]
+    fn takes_no_private_key() {
+        for (member, value) in [("d", json!("AQAB")), ("d", Value::Null), ("k", json!(""))] {
+            assert!(!takes(&with(rsa_key("a"), member, value)), "{member}");
+        }
+    }
+
+    #[test]
+    fn takes_no_weak_or_endless_numbers() {
+        let modulus = |bytes: usize, first: u8| {
+            let mut number = vec![0xff; bytes];
+            number[0] = first;
+            with(rsa_key("a"), "n", json!(URL_SAFE_NO_PAD.encode(number)))
+        };
+        assert!(takes(&modulus(256, 0x80)) && takes(&modulus(512, 0xff)));
+        for key in [
+            modulus(256, 0x7f),
+            modulus(256, 0),
+            modulus(513, 1),
+            with(rsa_key("a"), "n", json!("")),
+            with(rsa_key("a"), "n", json!("n+/=")),
+            with(rsa_key("a"), "e", json!("AQ")),
+            with(rsa_key("a"), "e", json!("AA")),
+            with(rsa_key("a"), "e", json!("AQAA")),
+            with(rsa_key("a"), "e", json!("")),
+            with(rsa_key("a"), "e", json!("AQAAAAAB")),
+            with(curve_key("a"), "x", json!("AQAB")),
+            with(curve_key("a"), "y", Value::Null),
+        ] {
+            assert!(!takes(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn two_keys_of_one_name_are_none() {
+        let set = parse(&json!([
+            rsa_key("a"),
+            rsa_key("a"),
+            curve_key("a"),
+            rsa_key("b")
+        ]))
+        .unwrap();
+        assert!(set.find("a", Algorithm::Rs256).is_none());
+        assert!(set.find("a", Algorithm::Es256).is_some());
+        assert!(set.find("b", Algorithm::Rs256).is_some());
+    }
+
+    #[test]
+    fn refuses_what_is_no_set() {
+        let many: Vec<Value> = (0..=MAX_KEYS).map(|n| rsa_key(&n.to_string())).collect();
+        assert_eq!(parse(&json!(many)), Err(KeySetError::TooMany));
+        assert_eq!(parse(&json!([])), Err(KeySetError::NoUsableKey));
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"keys":{}}"#,
+            "<html>",
+            &"[".repeat(9999),
+        ] {
+            assert_eq!(
+                KeySet::parse(text.as_bytes()),
+                Err(KeySetError::Form),
+                "{text}"
+            );
+        }
+    }
+}
