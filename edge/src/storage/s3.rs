@@ -6,7 +6,10 @@ mod call;
 mod multipart;
 mod xml;
 
-use super::{Storage, StorageError, StoredObject, digest};
+use super::{
+    Storage, StorageError, StoredObject,
+    digest::{self, Sha256Hasher, WINDOW_BYTES},
+};
 use crate::{
     clock,
     inspection::DeclaredFile,
@@ -26,8 +29,8 @@ use keepsake_shared::{
 use std::sync::{Arc, Mutex, PoisonError};
 use xml::Element;
 
-/// How long the bytes of an object may take to be read once, in seconds.
-const DIGEST_SECONDS: u32 = 600;
+/// How long [`WINDOW_BYTES`] may take to be read and hashed, in seconds.
+const WINDOW_SECONDS: u32 = 60;
 
 /// Where the store is, and who signs.
 #[derive(Debug)]
@@ -191,21 +194,34 @@ impl Storage for S3 {
         }
     }
 
-    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
-        let call = Call {
-            key: Some(key.as_str()),
-            seconds: DIGEST_SECONDS,
-            ..Call::new("GET")
-        };
-        let answer = self.call(&call).await?;
-        match (answer.status, answer.stream()) {
-            (200, Some(stream)) => digest::sha256(&stream).await.map(Some),
-            (404, _) => {
-                answer.discard();
-                Ok(None)
+    async fn digest(
+        &self,
+        key: &ObjectKey,
+        size: u64,
+    ) -> Result<Option<Sha256Digest>, StorageError> {
+        let hasher = Sha256Hasher::new();
+        let mut offset = 0;
+        while offset < size {
+            let end = size.min(offset + WINDOW_BYTES);
+            let range = format!("bytes={offset}-{}", end - 1);
+            let call = Call {
+                key: Some(key.as_str()),
+                headers: &[("range", &range)],
+                seconds: WINDOW_SECONDS,
+                ..Call::new("GET")
+            };
+            let answer = self.call(&call).await?;
+            match (answer.status, answer.stream()) {
+                (206, Some(stream)) => hasher.add(&stream).await?,
+                (404, _) => {
+                    answer.discard();
+                    return Ok(None);
+                }
+                _ => return Err(trouble(&call, &answer)),
             }
-            _ => Err(trouble(&call, &answer)),
+            offset = end;
         }
+        hasher.finish().await.map(Some)
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {

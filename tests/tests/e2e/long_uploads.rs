@@ -76,6 +76,10 @@ async fn a_gibibyte_arrives_in_parts_and_is_resumed() -> Result<()> {
         send(&tenant, &upload, number).await?;
     }
     let sent = began.elapsed();
+    println!(
+        "memory grew by {} MiB while it was sent",
+        memory.growth() >> 20
+    );
 
     let began = Instant::now();
     let place = format!("{}{}/complete", stack.worker.url(), upload_path(&upload)?);

@@ -66,7 +66,10 @@ impl Form {
 
     async fn refused(&self, what: &str, fields: &[(String, String)], file: &[u8]) -> Result<()> {
         let reply = self.send(fields, file).await?;
-        ensure!(matches!(reply.status, 400 | 403 | 413 | 501), "{what}: {reply:?}");
+        ensure!(
+            matches!(reply.status, 400 | 403 | 413 | 501),
+            "{what}: {reply:?}"
+        );
         ensure!(!self.store.holds(&self.key), "{what} was stored");
         Ok(())
     }
