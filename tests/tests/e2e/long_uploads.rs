@@ -49,7 +49,7 @@ async fn a_gibibyte_arrives_in_parts_and_is_resumed() -> Result<()> {
     let patient = reqwest::Client::builder()
         .timeout(Duration::from_secs(600))
         .build()?;
-    let memory = Memory::watch();
+    let memory = Memory::watch(stack.worker.process());
 
     let mut whole = Sha256::new();
     (1..=PARTS).for_each(|number| whole.update(part(number)));
@@ -144,20 +144,20 @@ async fn missing(tenant: &Tenant<'_>, upload: &Value) -> Result<Vec<usize>> {
         .collect())
 }
 
-/// Watches how much memory the runtimes under this process take.
+/// Watches how much memory the runtimes under a process take.
 struct Memory {
     before: u64,
     most: Arc<AtomicU64>,
 }
 
 impl Memory {
-    fn watch() -> Self {
-        let before = runtimes_memory();
+    fn watch(above: u32) -> Self {
+        let before = runtimes_memory(above);
         let most = Arc::new(AtomicU64::new(before));
         let seen = Arc::downgrade(&most);
         std::thread::spawn(move || {
             while let Some(most) = seen.upgrade() {
-                most.fetch_max(runtimes_memory(), Ordering::Relaxed);
+                most.fetch_max(runtimes_memory(above), Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(100));
             }
         });
@@ -172,8 +172,7 @@ impl Memory {
 }
 
 /// Resident bytes of all processes named `workerd` that descend from this one.
-fn runtimes_memory() -> u64 {
-    let own = std::process::id();
+fn runtimes_memory(above: u32) -> u64 {
     let Ok(processes) = fs::read_dir("/proc") else {
         return 0;
     };
@@ -181,7 +180,7 @@ fn runtimes_memory() -> u64 {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|process| field(*process, "Name").as_deref() == Some("workerd"))
-        .filter(|process| descends(*process, own))
+        .filter(|process| descends(*process, above))
         .filter_map(|process| {
             let resident = field(process, "VmRSS")?;
             resident.strip_suffix(" kB")?.trim().parse::<u64>().ok()
