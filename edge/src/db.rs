@@ -45,6 +45,11 @@ pub(crate) enum SystemFunction {
     LeaseObjects,
     SettleObjects,
     Tidy,
+    AuditPlace,
+    AuditObjects,
+    RecordRun,
+    ListRuns,
+    RecordScan,
 }
 
 /// One call.

@@ -5,6 +5,8 @@ mod entities;
 mod health;
 mod objects;
 mod parts;
+mod runs;
+mod scans;
 mod uploads;
 mod usage;
 
@@ -46,6 +48,8 @@ fn router(app: App) -> Router {
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
         .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
         .route("/v1/usage", get(usage::get))
+        .route("/v1/runs", get(runs::list))
+        .route("/v1/scan-results", post(scans::record))
         .route("/v1/attachments", get(attachments::list))
         .route(
             "/v1/attachments/{id}",
