@@ -4,6 +4,7 @@ use crate::{
     config::{Config, StoreSettings},
     db,
     problem::ApiError,
+    rate_limit::RateLimits,
     storage::{Bucket, S3, Store},
 };
 use axum::http::Uri;
@@ -46,8 +47,13 @@ impl App {
     ///
     /// # Errors
     /// 500 when the binding is missing.
-    pub(crate) fn database(&self) -> Result<db::Hyperdrive, ApiError> {
-        database(&self.env)
+    pub(crate) fn database(&self) -> Result<db::Postgres, ApiError> {
+        database(&self.config, &self.env)
+    }
+
+    /// What counts requests.
+    pub(crate) fn limits(&self) -> RateLimits<'_> {
+        RateLimits(&self.env)
     }
 
     /// The object store.
@@ -70,10 +76,13 @@ impl App {
     }
 }
 
-/// The database of an environment.
-pub(crate) fn database(env: &Env) -> Result<db::Hyperdrive, ApiError> {
+/// The database of the settings, or the one behind Hyperdrive.
+pub(crate) fn database(config: &Config, env: &Env) -> Result<db::Postgres, ApiError> {
+    if let Some(address) = &config.database {
+        return Ok(address.clone().into());
+    }
     env.hyperdrive(HYPERDRIVE)
-        .map(db::Hyperdrive)
+        .map(|hyperdrive| (&hyperdrive).into())
         .map_err(|error| ApiError::internal(format_args!("binding {HYPERDRIVE}: {error}")))
 }
 

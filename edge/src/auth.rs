@@ -206,17 +206,28 @@ impl FromRequestParts<App> for Operator {
     }
 }
 
-/// A token without a tenant is refused as such before what it may do is looked at.
-async fn caller(parts: &Parts, app: &App, scope: Scope) -> Result<Caller, AuthError> {
+/// Counts the caller's requests once it is known who calls. A token without a tenant is refused as
+/// such before what it may do is looked at.
+async fn caller(parts: &Parts, app: &App, scope: Scope) -> Result<Caller, ApiError> {
     let verified = verified(parts, app).await?;
     if verified.claims.tenant.is_none() {
-        return Err(verified.caller().err().unwrap_or(AuthError::NoTenant));
+        return Err(AuthError::NoTenant.into());
     }
-    verified.require(scope)?.caller()
+    let caller = verified.require(scope)?.caller()?;
+    app.limits().caller(&caller).await?;
+    Ok(caller)
 }
 
-async fn verified(parts: &Parts, app: &App) -> Result<Verified, AuthError> {
-    SendFuture::new(verify(&parts.headers, &app.config.tokens, clock::now())).await
+/// Who sends tokens that are none is counted by address.
+async fn verified(parts: &Parts, app: &App) -> Result<Verified, ApiError> {
+    let verified = verify(&parts.headers, &app.config.tokens, clock::now());
+    match SendFuture::new(verified).await {
+        Ok(verified) => Ok(verified),
+        Err(error) => {
+            app.limits().anonymous(&parts.headers).await?;
+            Err(error.into())
+        }
+    }
 }
 
 impl From<AuthError> for ApiError {

@@ -4,7 +4,7 @@
 //! missing takes its default. While one is wrong the worker answers 500 to every request, `/healthz`
 //! included, and the log names it.
 
-use crate::storage::S3Settings;
+use crate::{db::Address, storage::S3Settings};
 use axum::http::Uri;
 use keepsake_shared::{
     KeyRing, Limits,
@@ -42,6 +42,10 @@ pub(crate) struct Config {
     pub(crate) upload_ttl: u64,
     /// Seconds a download URL works.
     pub(crate) download_ttl: u64,
+    /// Seconds for which downloads of one file get one URL; 0 for a new one each time.
+    pub(crate) download_window: u64,
+    /// PostgreSQL itself, instead of a Hyperdrive binding.
+    pub(crate) database: Option<Address>,
     /// How bearer tokens are checked.
     pub(crate) tokens: TokenSettings,
     /// Keys of those who send scan verdicts; without any, none is taken.
@@ -203,6 +207,18 @@ impl Config {
                 300,
                 URL_LIFETIME,
             )?,
+            download_window: number(
+                "DOWNLOAD_WINDOW_SECONDS",
+                text("DOWNLOAD_WINDOW_SECONDS")?,
+                0,
+                0..=3600,
+            )?,
+            database: text("DATABASE_URL")?
+                .map(|url| {
+                    url.parse()
+                        .map_err(|error| ConfigError::new("DATABASE_URL", error))
+                })
+                .transpose()?,
             tokens: tokens(text)?,
             url_keys: keys("URL_KEYS", text("URL_KEYS")?)?.ok_or_else(|| {
                 ConfigError::new(
@@ -493,6 +509,11 @@ mod tests {
             ("OBJECTS_ORIGIN", "https://files.example.com/x"),
             ("JWT_KEYS", "topsecret"),
             ("URL_KEYS", "k1:c2hvcnQ="),
+            ("DOWNLOAD_WINDOW_SECONDS", "3601"),
+            (
+                "DATABASE_URL",
+                "postgres://worker:topsecret@db/app?sslmode=prefer",
+            ),
             ("JWT_LEEWAY_SECONDS", "301"),
             ("JWKS_URL", "http://id.example.com/jwks"),
             ("JWKS_URL", "http://localhost.example.com/jwks"),

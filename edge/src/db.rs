@@ -5,9 +5,11 @@
 //! answers `{"ok": …}` or `{"error": {"code", "detail", …}}`; the codes are those of
 //! `keepsake_shared::error`.
 
+mod address;
 mod postgres;
 
-pub(crate) use postgres::Hyperdrive;
+pub(crate) use address::Address;
+pub(crate) use postgres::Postgres;
 
 use crate::{auth::Caller, problem::ApiError};
 use keepsake_shared::{ErrorCode, FieldError};
@@ -57,6 +59,8 @@ pub(crate) enum SystemFunction {
 pub(crate) enum Call<'a> {
     /// Is the database there?
     Ping,
+    /// What an operator watches.
+    Metrics,
     /// For a caller.
     Caller {
         /// Which function.

@@ -27,6 +27,7 @@ mod outbox;
 mod problem;
 mod query;
 mod range;
+mod rate_limit;
 mod request_id;
 mod routes;
 mod settings;
@@ -112,10 +113,13 @@ fn add_common_headers(answer: &mut Response, id: &str) {
 /// Does the scheduled work; see `cron`.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    let storage = settings::load(&env).and_then(|config| app::storage(&config, &env));
-    match (app::database(&env), storage) {
-        (Ok(database), Ok(storage)) => cron::run(&database, &storage).await,
-        (Err(error), _) | (_, Err(error)) => {
+    let parts = settings::load(&env).and_then(|config| {
+        let database = app::database(&config, &env)?;
+        Ok((database, app::storage(&config, &env)?))
+    });
+    match parts {
+        Ok((database, storage)) => cron::run(&database, &storage).await,
+        Err(error) => {
             log::write(
                 Level::Error,
                 "cron",

@@ -1,8 +1,10 @@
 //! Which handler answers what.
 
 mod attachments;
+mod description;
 mod entities;
 mod health;
+mod metrics;
 mod objects;
 mod parts;
 mod runs;
@@ -43,6 +45,8 @@ pub(crate) fn matched(response: &Response) -> Option<&str> {
 fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(health::check))
+        .route("/metrics", get(metrics::get))
+        .route("/openapi.json", get(description::get))
         .route("/v1/uploads", post(uploads::create))
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))

@@ -35,7 +35,7 @@ pub struct Stack {
     /// Its passwords and keys.
     pub secrets: Secrets,
     folder: PathBuf,
-    _leash: Leash,
+    leash: Leash,
 }
 
 impl Stack {
@@ -63,12 +63,9 @@ impl Stack {
         progress("Starting the worker");
         let worker = WorkerSettings {
             folder: folder.clone(),
-            database_url: postgres.url(
-                "keepsake_worker",
-                &secrets.worker_password,
-                crate::postgres::DATABASE,
-            ),
+            database_url: worker_url(&postgres, &secrets),
             vars: settings.vars,
+            trusted_authority: None,
             port: settings.port,
         };
         let worker = Worker::start(worker, &secrets, &leash).await?;
@@ -77,8 +74,37 @@ impl Stack {
             postgres,
             secrets,
             folder,
-            _leash: leash,
+            leash: leash,
         })
+    }
+
+    /// Another worker on the same database and with the same secrets, set otherwise.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn another_worker(
+        &self,
+        name: &str,
+        vars: &[(&str, &str)],
+        trusted_authority: Option<PathBuf>,
+    ) -> Result<Worker> {
+        let vars = vars
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = WorkerSettings {
+            folder: self.folder.join(name),
+            database_url: self.worker_url(),
+            vars: vars.collect(),
+            trusted_authority,
+            port: None,
+        };
+        Worker::start(settings, &self.secrets, &self.leash).await
+    }
+
+    /// The address of the database as the worker's role.
+    #[must_use]
+    pub fn worker_url(&self) -> String {
+        worker_url(&self.postgres, &self.secrets)
     }
 
     /// What a shell needs to try things, with `token` as the bearer token: lines to be sourced.
@@ -96,6 +122,11 @@ impl Stack {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+fn worker_url(postgres: &Postgres, secrets: &Secrets) -> String {
+    let (user, password) = ("keepsake_worker", &secrets.worker_password);
+    postgres.url(user, password, crate::postgres::DATABASE)
 }
 
 /// A new folder that is removed with the stack, and the guard that removes it.

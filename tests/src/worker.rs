@@ -23,6 +23,8 @@ pub struct WorkerSettings {
     pub database_url: String,
     /// Overrides of `[vars]` in `wrangler.toml`.
     pub vars: Vec<(String, String)>,
+    /// A certificate authority for the worker to trust besides the public ones.
+    pub trusted_authority: Option<PathBuf>,
     /// The port to take if it is free.
     pub port: Option<u16>,
 }
@@ -139,6 +141,9 @@ fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
         .env("WRANGLER_SEND_METRICS", "false")
         .env("WRANGLER_LOG_PATH", folder.join("wrangler-logs"))
         .env("WRANGLER_REGISTRY_PATH", folder.join("wrangler-registry"));
+    if let Some(certificate) = &settings.trusted_authority {
+        command.env("NODE_EXTRA_CA_CERTS", certificate);
+    }
     Daemon::spawn("wrangler", &mut command, &folder.join("worker.log"), leash)
 }
 

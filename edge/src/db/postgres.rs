@@ -1,9 +1,11 @@
-//! The one implementation: tokio-postgres over a worker socket, through a Hyperdrive binding.
+//! The one implementation: tokio-postgres over a worker socket, to a Hyperdrive or to the server itself.
 //!
 //! A connection lives for one call: a socket belongs to the request that opened it, and Hyperdrive
 //! keeps the real pool.
 
-use super::{Call, CallerFunction, Database, DbError, SystemFunction, Trouble, open, trouble};
+use super::{
+    Address, Call, CallerFunction, Database, DbError, SystemFunction, Trouble, open, trouble,
+};
 use futures_util::{
     FutureExt,
     future::{Either, select},
@@ -11,10 +13,14 @@ use futures_util::{
 use serde_json::Value;
 use std::{pin::pin, time::Duration};
 use tokio_postgres::{
-    NoTls,
+    Config,
+    config::SslMode,
     types::{ToSql, Type},
 };
-use worker::{Delay, SecureTransport, Socket, wasm_bindgen_futures::spawn_local};
+use worker::{
+    Delay, Hyperdrive, SecureTransport, Socket, postgres_tls::PassthroughTls,
+    wasm_bindgen_futures::spawn_local,
+};
 
 /// Longest wait for one call, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -22,11 +28,35 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a call is made that loses to another transaction.
 const ATTEMPTS: u32 = 3;
 
-/// PostgreSQL behind a Hyperdrive binding.
+/// A PostgreSQL.
 #[derive(Debug)]
-pub(crate) struct Hyperdrive(pub(crate) worker::Hyperdrive);
+pub(crate) struct Postgres(Address);
 
-impl Database for Hyperdrive {
+impl From<&Hyperdrive> for Postgres {
+    /// Hyperdrive is reached inside Cloudflare's own network and speaks TLS to the database itself.
+    fn from(hyperdrive: &Hyperdrive) -> Self {
+        let mut config = Config::new();
+        config
+            .user(hyperdrive.user())
+            .password(hyperdrive.password())
+            .dbname(hyperdrive.database())
+            .ssl_mode(SslMode::Disable);
+        Self(Address {
+            host: hyperdrive.host(),
+            port: hyperdrive.port(),
+            tls: false,
+            config,
+        })
+    }
+}
+
+impl From<Address> for Postgres {
+    fn from(address: Address) -> Self {
+        Self(address)
+    }
+}
+
+impl Database for Postgres {
     async fn call(&self, call: Call<'_>) -> Result<Value, DbError> {
         let (statement, arguments) = statement(&call);
         let mut attempt = 1;
@@ -44,7 +74,7 @@ impl Database for Hyperdrive {
     }
 }
 
-impl Hyperdrive {
+impl Postgres {
     async fn within_time(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
         match select(pin!(self.query(statement, arguments)), Delay::from(TIMEOUT)).await {
             Either::Left((answer, _)) => answer,
@@ -56,21 +86,27 @@ impl Hyperdrive {
     }
 
     async fn query(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        // Hyperdrive is reached inside Cloudflare's own network and speaks TLS to the database
-        // itself.
+        let Address {
+            host, port, tls, ..
+        } = &self.0;
+        // With StartTls the driver asks the server first and the runtime then checks its certificate
+        // and name against the public roots.
+        let transport = if *tls {
+            SecureTransport::StartTls
+        } else {
+            SecureTransport::Off
+        };
         let socket = Socket::builder()
-            .secure_transport(SecureTransport::Off)
-            .connect(self.0.host(), self.0.port())
+            .secure_transport(transport)
+            .connect(host, *port)
             .map_err(|error| Failure {
                 trouble: Trouble::Unavailable,
                 cause: format!("no socket to the database: {error}"),
             })?;
-        let (client, connection) = tokio_postgres::Config::new()
-            .user(self.0.user())
-            .password(self.0.password())
-            .dbname(self.0.database())
+        let mut config = self.0.config.clone();
+        let (client, connection) = config
             .application_name("keepsake")
-            .connect_raw(socket, NoTls)
+            .connect_raw(socket, PassthroughTls)
             .await?;
         // Moves the bytes in the background; ends, with a goodbye to the server, once the client is
         // dropped. What goes wrong with it the client sees too.
@@ -132,6 +168,7 @@ fn source_chain(error: &dyn std::error::Error) -> String {
 fn statement(call: &Call<'_>) -> (&'static str, Vec<String>) {
     match call {
         Call::Ping => ("SELECT attachments_api.ping()::text", Vec::new()),
+        Call::Metrics => ("SELECT attachments_api.metrics()::text", Vec::new()),
         Call::Caller {
             function,
             caller,

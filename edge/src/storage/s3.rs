@@ -27,6 +27,7 @@ use keepsake_shared::{
     },
 };
 use std::sync::{Arc, Mutex, PoisonError};
+use time::OffsetDateTime;
 use xml::Element;
 
 /// How long [`WINDOW_BYTES`] may take to be read and hashed, in seconds.
@@ -67,6 +68,18 @@ impl S3Settings {
         headers: &[(&str, &str)],
         expires_seconds: u32,
     ) -> Result<String, SigV4Error> {
+        self.presign_at(clock::now(), method, key, query, headers, expires_seconds)
+    }
+
+    fn presign_at(
+        &self,
+        signed_at: OffsetDateTime,
+        method: &str,
+        key: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        expires_seconds: u32,
+    ) -> Result<String, SigV4Error> {
         let request = PresignRequest {
             request: Request {
                 method,
@@ -78,7 +91,7 @@ impl S3Settings {
             expires_seconds,
         };
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        presign(&request, &self.signer, &mut keys, clock::now())
+        presign(&request, &self.signer, &mut keys, signed_at)
     }
 
     /// A form that uploads one object for so many seconds.
@@ -103,8 +116,9 @@ impl S3Settings {
         post_form(&request, &self.signer, &mut keys, clock::now())
     }
 
-    /// A URL that reads one object for so many seconds. Where the store lets the URL say so, the
-    /// file is shown or saved as asked, under its name; elsewhere that was fixed when it was stored.
+    /// A URL that reads one object for so many seconds from `signed_at`. Where the store lets the URL
+    /// say so, the file is shown or saved as asked, under its name; elsewhere that was fixed when it was
+    /// stored.
     ///
     /// # Errors
     /// What cannot be signed.
@@ -113,6 +127,7 @@ impl S3Settings {
         key: &ObjectKey,
         name: &FileName,
         inline: bool,
+        signed_at: OffsetDateTime,
         expires_seconds: u32,
     ) -> Result<String, SigV4Error> {
         let disposition = content_disposition(name, inline);
@@ -122,7 +137,7 @@ impl S3Settings {
         } else {
             &[]
         };
-        self.presign("GET", key.as_str(), query, &[], expires_seconds)
+        self.presign_at(signed_at, "GET", key.as_str(), query, &[], expires_seconds)
     }
 }
 

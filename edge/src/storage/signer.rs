@@ -172,7 +172,8 @@ impl Signer<'_> {
         inline: bool,
     ) -> Result<String, ApiError> {
         let inline = inline && media_type.is_inline_safe();
-        let expires_at = clock::now() + Duration::from_secs(self.0.config.download_ttl);
+        let config = &self.0.config;
+        let window = Window::of(clock::now(), config.download_window, config.download_ttl);
         match &self.0.config.store {
             StoreSettings::R2 => Ok(self.url(&ObjectToken::Download {
                 key,
@@ -180,10 +181,10 @@ impl Signer<'_> {
                 file_name,
                 inline,
                 size,
-                expires_at,
+                expires_at: window.ends_at,
             })),
             StoreSettings::S3(s3) => s3
-                .download(&key, &file_name, inline, seconds_until(expires_at))
+                .download(&key, &file_name, inline, window.begun_at, window.seconds())
                 .map_err(ApiError::internal),
         }
     }
@@ -199,6 +200,36 @@ impl Signer<'_> {
             "{origin}/v1/objects/{}",
             token.sign(&self.0.config.url_keys)
         )
+    }
+}
+
+/// The time in which all downloads of one file have one URL, so that a browser or a cache that
+/// follows the redirect finds the bytes again. Every such URL works for the full time that one of
+/// its own would, and for the rest of the window besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window {
+    begun_at: OffsetDateTime,
+    ends_at: OffsetDateTime,
+}
+
+impl Window {
+    /// Windows of `length` seconds, 0 for none, and URLs that work for at least `lifetime` seconds.
+    fn of(now: OffsetDateTime, length: u64, lifetime: u64) -> Self {
+        let into = now
+            .unix_timestamp()
+            .unsigned_abs()
+            .checked_rem(length)
+            .unwrap_or_default();
+        let begun_at = now - Duration::from_secs(into);
+        Self {
+            begun_at,
+            ends_at: begun_at + Duration::from_secs(length + lifetime),
+        }
+    }
+
+    fn seconds(self) -> u32 {
+        let length = self.ends_at - self.begun_at;
+        length.whole_seconds().try_into().unwrap_or_default()
     }
 }
 
@@ -237,4 +268,28 @@ fn object(pairs: Vec<(&'static str, String)>) -> Value {
 fn sent_by_client(mut headers: Vec<(&'static str, String)>) -> Value {
     headers.retain(|(name, _)| *name != "content-length");
     object(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(second: i64, length: u64) -> (i64, i64, u32) {
+        let now = OffsetDateTime::from_unix_timestamp(second).unwrap();
+        let window = Window::of(now, length, 300);
+        (
+            window.begun_at.unix_timestamp(),
+            window.ends_at.unix_timestamp(),
+            window.seconds(),
+        )
+    }
+
+    #[test]
+    fn a_url_is_the_same_for_a_window_and_works_its_full_time_to_the_last_second() {
+        for second in [1200, 1201, 1799] {
+            assert_eq!(window(second, 600), (1200, 2100, 900), "{second}");
+        }
+        assert_eq!(window(1800, 600), (1800, 2700, 900));
+        assert_eq!(window(1799, 0), (1799, 2099, 300), "no window");
+    }
 }

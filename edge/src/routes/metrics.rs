@@ -1,0 +1,115 @@
+//! `GET /metrics`.
+
+use super::expect;
+use crate::{
+    app::App,
+    auth::Operator,
+    db::{Call, Database},
+    problem::ApiError,
+    query::Query,
+};
+use axum::{
+    extract::{RawQuery, State},
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use std::{collections::BTreeMap, fmt::Write};
+
+/// The text format of Prometheus
+/// (<https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>).
+const TEXT_FORMAT: HeaderValue =
+    HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// One number, as the database has it.
+#[derive(Deserialize)]
+struct Sample {
+    metric: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+/// `GET /metrics`: the numbers that an operator watches, of all tenants together.
+///
+/// 1. A token with the scope `metrics`; else 401 or 403.
+/// 2. Any query → 400.
+/// 3. Ask the database; no answer → 503.
+/// 4. 200 in the text format of Prometheus.
+#[worker::send]
+pub(crate) async fn get(
+    State(app): State<App>,
+    _operator: Operator,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    Query::parse(query.as_deref(), &[])?;
+    let samples: Vec<Sample> = expect(app.database()?.call(Call::Metrics).await?)?;
+    Ok(([(CONTENT_TYPE, TEXT_FORMAT)], render(&samples)).into_response())
+}
+
+/// Samples of one metric have to stand together, under its type.
+fn render(samples: &[Sample]) -> String {
+    let mut text = String::new();
+    let mut current = "";
+    for sample in samples {
+        if sample.metric != current {
+            current = &sample.metric;
+            let kind = if current.ends_with("_total") {
+                "counter"
+            } else {
+                "gauge"
+            };
+            line(&mut text, format_args!("# TYPE {current} {kind}"));
+        }
+        let labels = labels(&sample.labels);
+        line(
+            &mut text,
+            format_args!("{}{labels} {}", sample.metric, sample.value),
+        );
+    }
+    text
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
+        .collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// A label's value: a table's name may hold anything.
+fn escape(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn writes_the_text_format() {
+        let samples: Vec<Sample> = serde_json::from_value(json!([
+            { "metric": "a", "labels": {}, "value": 0 },
+            { "metric": "b_total", "labels": { "table": "we\"ird\\\n", "x": "1" }, "value": 1.5 },
+            { "metric": "b_total", "labels": { "table": "t" }, "value": 3e9 },
+        ]))
+        .unwrap();
+        assert_eq!(
+            render(&samples),
+            "# TYPE a gauge\na 0\n# TYPE b_total counter\n\
+             b_total{table=\"we\\\"ird\\\\\\n\",x=\"1\"} 1.5\nb_total{table=\"t\"} 3000000000\n"
+        );
+    }
+}

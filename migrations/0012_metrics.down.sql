@@ -1,0 +1,2 @@
+DROP FUNCTION attachments_api.metrics();
+DROP VIEW attachments.metrics;
