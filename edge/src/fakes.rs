@@ -88,7 +88,7 @@ impl Storage for MemoryStorage {
         Ok(bytes.iter().copied().take(length).collect())
     }
 
-    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+    async fn digest(&self, key: &ObjectKey, _: u64) -> Result<Option<Sha256Digest>, StorageError> {
         self.check()?;
         let objects = self.objects.borrow();
         let object = objects.get(key.as_str());

@@ -162,7 +162,7 @@ pub(crate) async fn prove(
     inspected: &mut [Inspected<'_>],
 ) -> Result<(), StorageError> {
     for one in inspected.iter_mut().filter(|one| !one.is_proven()) {
-        let digest = storage.digest(&one.file.object_key).await?;
+        let digest = storage.digest(&one.file.object_key, one.file.size).await?;
         one.with_digest(digest);
     }
     Ok(())

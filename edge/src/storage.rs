@@ -49,9 +49,14 @@ pub(crate) trait Storage {
         length: usize,
     ) -> Result<Vec<u8>, StorageError>;
 
-    /// The SHA-256 of an object, from its bytes: they are read once, and none is kept. `None` when
-    /// it is not there. For an object of which [`observe`](Self::observe) could not tell it.
-    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError>;
+    /// The SHA-256 of an object of so many bytes, from those: they are read once, and none is kept.
+    /// `None` when it is not there. For an object of which [`observe`](Self::observe) could not
+    /// tell it.
+    async fn digest(
+        &self,
+        key: &ObjectKey,
+        size: u64,
+    ) -> Result<Option<Sha256Digest>, StorageError>;
 
     /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError>;
@@ -130,10 +135,14 @@ impl Storage for Store {
         }
     }
 
-    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
+    async fn digest(
+        &self,
+        key: &ObjectKey,
+        size: u64,
+    ) -> Result<Option<Sha256Digest>, StorageError> {
         match self {
-            Self::R2(bucket) => bucket.digest(key).await,
-            Self::S3(s3) => s3.digest(key).await,
+            Self::R2(bucket) => bucket.digest(key, size).await,
+            Self::S3(s3) => s3.digest(key, size).await,
         }
     }
 

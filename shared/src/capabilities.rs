@@ -299,4 +299,27 @@ impl Capabilities {
         }
         Ok(headers)
     }
+
+    /// The fields to sign into an HTML form, beside its key and length: the type and the SHA-256. A
+    /// form cannot be kept from overwriting; with the SHA-256 it can only write the same bytes
+    /// again.
+    ///
+    /// # Errors
+    /// [`CapabilityError::NoForms`] or [`CapabilityError::TooLargeForOnePut`].
+    pub fn form_fields(
+        &self,
+        subject: &PutSubject<'_>,
+    ) -> Result<Vec<(&'static str, String)>, CapabilityError> {
+        if !self.post_policy || !self.put_sha256 {
+            return Err(CapabilityError::NoForms);
+        }
+        if subject.size > self.max_put_bytes {
+            return Err(CapabilityError::TooLargeForOnePut(self.max_put_bytes));
+        }
+        Ok(vec![
+            ("content-type", subject.media_type.as_str().into()),
+            ("x-amz-checksum-algorithm", "SHA256".into()),
+            (ChecksumKind::Sha256.header(), subject.sha256.to_base64()),
+        ])
+    }
 }

@@ -64,6 +64,12 @@ impl Worker {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The process under which the runtime runs.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.server.id()
+    }
+
     /// `kill -9` of the worker and its runtime.
     pub fn kill(&mut self) {
         self.server.kill();

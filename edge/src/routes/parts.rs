@@ -5,7 +5,7 @@ use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
     body,
-    db::{CallerFunction, Database},
+    db::{CallerFunction, Database, DbError},
     inspection::DeclaredFile,
     multipart::{Multipart, StoredPart},
     problem::ApiError,
@@ -248,8 +248,9 @@ fn canonical(kind: ChecksumKind, text: &str) -> Option<String> {
     (bytes.len() == length).then(|| STANDARD.encode(bytes))
 }
 
-/// Begins the upload in parts. When another request was faster, what the store began for this one is
-/// given up again.
+/// Begins the upload in parts. When another request was faster, or the set is closed by now, what
+/// the store began for this one is given up again; not when the database gave no answer, for then it
+/// may have kept it.
 async fn begin(
     app: &App,
     caller: &Caller,
@@ -265,21 +266,27 @@ async fn begin(
         "storage_id": storage_id,
         "part_size": plan.part_bytes(),
     });
-    let kept = app
+    let answer = app
         .database()?
         .for_caller(CallerFunction::BeginMultipart, caller, request)
-        .await
-        .map_err(ApiError::from)
-        .and_then(expect::<Multipart>);
-    if !kept
-        .as_ref()
-        .is_ok_and(|kept| kept.storage_id == storage_id)
-    {
+        .await;
+    let kept = match answer {
+        Ok(answer) => expect::<Multipart>(answer)?,
+        Err(error) => {
+            if matches!(error, DbError::Refused(_)) {
+                storage
+                    .abort_multipart(&file.object_key, &storage_id)
+                    .await?;
+            }
+            return Err(error.into());
+        }
+    };
+    if kept.storage_id != storage_id {
         storage
             .abort_multipart(&file.object_key, &storage_id)
             .await?;
     }
-    kept
+    Ok(kept)
 }
 
 #[cfg(test)]

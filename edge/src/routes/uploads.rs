@@ -64,8 +64,8 @@ const BATCHES_AT_ONCE: u32 = 2;
 /// one with the parts it is to be cut into.
 ///
 /// 1. A caller who may write; else 401 or 403.
-/// 2. Read the `Idempotency-Key`, if there is one; malformed → 400. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another
-///    type → 415.
+/// 2. Read the `Idempotency-Key`, if there is one; malformed → 400. Read the body, bounded; not
+///    JSON, unknown or wrong fields → 400, too large → 413, another type → 415.
 /// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that
 ///    kind.
 /// 4. Write the set and its pending attachments in the database; a name that is taken → 409, over
@@ -103,9 +103,10 @@ pub(crate) async fn create(
 /// 2. Read the id and the `Idempotency-Key`, if there is one; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
 ///    step 6.
-/// 4. Join the parts of files that were uploaded in parts and are whole. Look at every object: length, SHA-256, first bytes; read those whole of which the store does
-///    not tell the SHA-256. A wrong one → the set is rejected, its
-///    rows and objects are removed, 422 with the problems of every file.
+/// 4. Join the parts of files that were uploaded in parts and are whole. Look at every object:
+///    length, SHA-256, first bytes, pixels; read those whole of which the store does not tell the
+///    SHA-256. A wrong one → the set is rejected, its rows and objects are removed, 422 with the
+///    problems of every file.
 /// 5. Otherwise a missing one → 409, with each that is missing, and nothing changes; or 410 when its
 ///    URL works no longer.
 /// 6. Make all files available in one transaction; 200. Again for a set already completed; a
@@ -124,7 +125,10 @@ pub(crate) async fn complete(
     let set = look_up(&database, &caller, upload).await?;
     if set.state == PENDING {
         let storage = app.storage()?;
-        multipart::join(&storage, &set.files).await?;
+        // Later the sweep may have deleted what this would make, and would not look again.
+        if clock::now() < set.expires_at {
+            multipart::join(&storage, &set.files).await?;
+        }
         let mut inspected = inspect(&storage, &set.files, app.config.max_image_pixels).await?;
         if verdict(&inspected) == Verdict::Unproven {
             prove(&storage, &mut inspected).await?;
@@ -262,12 +266,14 @@ fn signed(app: &App, caller: &Caller, set: UploadSet) -> Result<Value, ApiError>
                 }));
             }
             let put = Signer(app).upload(key, &file, url_expires_at)?;
+            let form = Signer(app).form(&file, url_expires_at)?;
             Ok(json!({
                 "attachment_id": file.attachment_id,
                 "name": file.name,
                 "method": "PUT",
                 "url": put.url,
                 "headers": put.headers,
+                "form": form,
                 "expires_at": url_expires,
             }))
         })

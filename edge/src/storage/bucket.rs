@@ -1,6 +1,9 @@
 //! An R2 bucket through its binding.
 
-use super::{Listing, Storage, StorageError, StoredObject, digest};
+use super::{
+    Listing, Storage, StorageError, StoredObject,
+    digest::{self, Sha256Hasher, WINDOW_BYTES},
+};
 use crate::{
     inspection::DeclaredFile,
     multipart::{Multipart, StoredPart},
@@ -107,13 +110,23 @@ impl Storage for Bucket {
         }
     }
 
-    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
-        match self.get(key, ByteRange::Whole).await? {
-            Some(Download {
-                body: Some(stream), ..
-            }) => digest::sha256(&stream).await.map(Some),
-            _ => Ok(None),
+    async fn digest(
+        &self,
+        key: &ObjectKey,
+        size: u64,
+    ) -> Result<Option<Sha256Digest>, StorageError> {
+        let hasher = Sha256Hasher::new();
+        let mut offset = 0;
+        while offset < size {
+            let length = WINDOW_BYTES.min(size - offset);
+            let found = self.get(key, ByteRange::Part { offset, length }).await?;
+            let Some(stream) = found.and_then(|part| part.body) else {
+                return Ok(None);
+            };
+            hasher.add(&stream).await?;
+            offset += length;
         }
+        hasher.finish().await.map(Some)
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {

@@ -6,7 +6,10 @@ mod call;
 mod multipart;
 mod xml;
 
-use super::{Listing, Storage, StorageError, StoredObject, digest};
+use super::{
+    Listing, Storage, StorageError, StoredObject,
+    digest::{self, Sha256Hasher, WINDOW_BYTES},
+};
 use crate::{
     clock,
     inspection::DeclaredFile,
@@ -19,15 +22,16 @@ use keepsake_shared::{
     capabilities::{ChecksumKind, StoreKind},
     content_disposition,
     sigv4::{
-        Bucket, Payload, PresignRequest, Request, SigV4Error, Signer, SigningKeyCache, presign,
+        Bucket, Payload, PostRequest, PresignRequest, Request, SigV4Error, SignedForm, Signer,
+        SigningKeyCache, post_form, presign,
     },
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use time::OffsetDateTime;
 use xml::Element;
 
-/// How long the bytes of an object may take to be read once, in seconds.
-const DIGEST_SECONDS: u32 = 600;
+/// How long [`WINDOW_BYTES`] may take to be read and hashed, in seconds.
+const WINDOW_SECONDS: u32 = 60;
 
 /// Where the store is, and who signs.
 #[derive(Debug)]
@@ -90,8 +94,31 @@ impl S3Settings {
         presign(&request, &self.signer, &mut keys, signed_at)
     }
 
-    /// A URL that reads one object for so many seconds from `signed_at`. Where the store lets the URL say so, the
-    /// file is shown or saved as asked, under its name; elsewhere that was fixed when it was stored.
+    /// A form that uploads one object for so many seconds.
+    ///
+    /// # Errors
+    /// What cannot be signed.
+    pub(crate) fn form(
+        &self,
+        key: &ObjectKey,
+        fields: &[(&'static str, &str)],
+        content_length: u64,
+        expires_seconds: u32,
+    ) -> Result<SignedForm, SigV4Error> {
+        let request = PostRequest {
+            bucket: &self.bucket,
+            key: key.as_str(),
+            fields,
+            content_length,
+            expires_seconds,
+        };
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        post_form(&request, &self.signer, &mut keys, clock::now())
+    }
+
+    /// A URL that reads one object for so many seconds from `signed_at`. Where the store lets the URL
+    /// say so, the file is shown or saved as asked, under its name; elsewhere that was fixed when it was
+    /// stored.
     ///
     /// # Errors
     /// What cannot be signed.
@@ -182,21 +209,34 @@ impl Storage for S3 {
         }
     }
 
-    async fn digest(&self, key: &ObjectKey) -> Result<Option<Sha256Digest>, StorageError> {
-        let call = Call {
-            key: Some(key.as_str()),
-            seconds: DIGEST_SECONDS,
-            ..Call::new("GET")
-        };
-        let answer = self.call(&call).await?;
-        match (answer.status, answer.stream()) {
-            (200, Some(stream)) => digest::sha256(&stream).await.map(Some),
-            (404, _) => {
-                answer.discard();
-                Ok(None)
+    async fn digest(
+        &self,
+        key: &ObjectKey,
+        size: u64,
+    ) -> Result<Option<Sha256Digest>, StorageError> {
+        let hasher = Sha256Hasher::new();
+        let mut offset = 0;
+        while offset < size {
+            let end = size.min(offset + WINDOW_BYTES);
+            let range = format!("bytes={offset}-{}", end - 1);
+            let call = Call {
+                key: Some(key.as_str()),
+                headers: &[("range", &range)],
+                seconds: WINDOW_SECONDS,
+                ..Call::new("GET")
+            };
+            let answer = self.call(&call).await?;
+            match (answer.status, answer.stream()) {
+                (206, Some(stream)) => hasher.add(&stream).await?,
+                (404, _) => {
+                    answer.discard();
+                    return Ok(None);
+                }
+                _ => return Err(trouble(&call, &answer)),
             }
-            _ => Err(trouble(&call, &answer)),
+            offset = end;
         }
+        hasher.finish().await.map(Some)
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {

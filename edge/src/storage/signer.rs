@@ -2,7 +2,7 @@
 
 use crate::{app::App, clock, config::StoreSettings, inspection::DeclaredFile, problem::ApiError};
 use keepsake_shared::{FileName, MediaType, ObjectKey, ObjectToken, capabilities::PutSubject};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -55,12 +55,7 @@ impl Signer<'_> {
         let store = &self.0.config.store;
         let headers = store
             .capabilities()
-            .put_headers(&PutSubject {
-                size: file.size,
-                media_type: file.media_type,
-                sha256: &file.sha256,
-                name: &file.name,
-            })
+            .put_headers(&subject(file))
             .map_err(ApiError::internal)?;
         let url = match store {
             StoreSettings::R2 => self.url(&ObjectToken::Upload {
@@ -71,10 +66,7 @@ impl Signer<'_> {
                 expires_at,
             }),
             StoreSettings::S3(s3) => {
-                let signed: Vec<_> = headers
-                    .iter()
-                    .map(|(name, value)| (*name, value.as_str()))
-                    .collect();
+                let signed = borrowed(&headers);
                 s3.presign("PUT", key.as_str(), &[], &signed, seconds_until(expires_at))
                     .map_err(ApiError::internal)?
             }
@@ -83,6 +75,36 @@ impl Signer<'_> {
             url,
             headers: sent_by_client(headers),
         })
+    }
+
+    /// A form that does the same as the URL of [`upload`](Self::upload), for pages without a script;
+    /// `None` where the store takes none.
+    ///
+    /// # Errors
+    /// 500 for what cannot be signed.
+    pub(crate) fn form(
+        &self,
+        file: &DeclaredFile,
+        expires_at: OffsetDateTime,
+    ) -> Result<Option<Value>, ApiError> {
+        let StoreSettings::S3(s3) = &self.0.config.store else {
+            return Ok(None);
+        };
+        let Ok(fields) = s3.kind.capabilities().form_fields(&subject(file)) else {
+            return Ok(None);
+        };
+        let fields = borrowed(&fields);
+        let form = s3
+            .form(
+                &file.object_key,
+                &fields,
+                file.size,
+                seconds_until(expires_at),
+            )
+            .map_err(ApiError::internal)?;
+        Ok(Some(
+            json!({ "method": "POST", "url": form.url, "fields": object(form.fields) }),
+        ))
     }
 
     /// A URL that stores one part: exactly this long, and of this checksum if the store verifies one.
@@ -114,10 +136,7 @@ impl Signer<'_> {
                 expires_at,
             }),
             StoreSettings::S3(s3) => {
-                let signed: Vec<_> = headers
-                    .iter()
-                    .map(|(name, value)| (*name, value.as_str()))
-                    .collect();
+                let signed = borrowed(&headers);
                 let number = part.number.to_string();
                 let query = [
                     ("partNumber", number.as_str()),
@@ -221,14 +240,34 @@ fn seconds_until(time: OffsetDateTime) -> u32 {
         .unwrap_or_default()
 }
 
-/// The headers as a client is told them. `Content-Length` it sets itself; browsers let nobody else.
-fn sent_by_client(headers: Vec<(&'static str, String)>) -> Value {
-    headers
+fn subject(file: &DeclaredFile) -> PutSubject<'_> {
+    PutSubject {
+        size: file.size,
+        media_type: file.media_type,
+        sha256: &file.sha256,
+        name: &file.name,
+    }
+}
+
+fn borrowed<'a>(pairs: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    pairs
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
+}
+
+fn object(pairs: Vec<(&'static str, String)>) -> Value {
+    pairs
         .into_iter()
-        .filter(|(name, _)| *name != "content-length")
         .map(|(name, value)| (name.to_owned(), value.into()))
         .collect::<Map<_, _>>()
         .into()
+}
+
+/// The headers as a client is told them. `Content-Length` it sets itself; browsers let nobody else.
+fn sent_by_client(mut headers: Vec<(&'static str, String)>) -> Value {
+    headers.retain(|(name, _)| *name != "content-length");
+    object(headers)
 }
 
 #[cfg(test)]

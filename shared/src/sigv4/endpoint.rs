@@ -93,6 +93,7 @@ fn is_authority(authority: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
     endpoint: Endpoint,
+    name: String,
     /// What stands before a key in the path: `/` or `/bucket/`.
     prefix: String,
 }
@@ -106,6 +107,7 @@ impl Bucket {
         check_bucket_name(name)?;
         Ok(Self {
             endpoint,
+            name: name.into(),
             prefix: format!("/{name}/"),
         })
     }
@@ -125,8 +127,21 @@ impl Bucket {
                 scheme: endpoint.scheme,
                 host: format!("{name}.{}", endpoint.host),
             },
+            name: name.into(),
             prefix: "/".into(),
         })
+    }
+
+    /// The bucket's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The bucket's own path: `/bucket/`, or `/` where its name stands in the host.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.prefix
     }
 
     /// The endpoint, in virtual-hosted style with the bucket before its host.

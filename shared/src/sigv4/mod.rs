@@ -3,7 +3,7 @@
 //! One file is one step of the AWS documentation's own account of it
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>):
 //! [`canonical_request()`], [`string_to_sign()`], [`signature()`]; and [`presign()`] puts the result
-//! into a URL, [`authorization()`] into headers.
+//! into a URL, [`authorization()`] into headers; [`post_form()`] signs a policy instead.
 //!
 //! S3's rules hold throughout: a path is encoded once and never normalised. For another service,
 //! [`normalise_path`] does what it expects.
@@ -40,6 +40,7 @@ mod encode;
 mod endpoint;
 mod error;
 mod headers;
+mod post_policy;
 mod presign;
 mod query;
 mod request;
@@ -54,6 +55,7 @@ pub use encode::{normalise_path, percent_encode};
 pub use endpoint::{Bucket, Endpoint, MAX_KEY_BYTES, Target};
 pub use error::SigV4Error;
 pub use headers::{MAX_HEADERS, SortedHeaders};
+pub use post_policy::{PostRequest, SignedForm, post_form};
 pub use presign::{
     MAX_EXPIRES_SECONDS, PresignParameters, PresignRequest, PresignedRequest, presign,
     presigned_request,

@@ -73,6 +73,32 @@ fn more_than_one_put_takes_is_refused_before_it_is_signed() {
 }
 
 #[test]
+fn a_form_is_for_the_stores_that_take_forms() {
+    for kind in StoreKind::ALL {
+        let fields = kind.capabilities().form_fields(&PutSubject {
+            size: 5,
+            media_type: MediaType::from_extension("png").unwrap(),
+            sha256: &Sha256Digest::of(b""),
+            name: &FileName::parse("a.png").unwrap(),
+        });
+        match kind {
+            StoreKind::Aws | StoreKind::Minio | StoreKind::Garage => {
+                let names: Vec<_> = fields.unwrap().into_iter().map(|(name, _)| name).collect();
+                assert_eq!(
+                    names,
+                    [
+                        "content-type",
+                        "x-amz-checksum-algorithm",
+                        "x-amz-checksum-sha256"
+                    ]
+                );
+            }
+            _ => assert_eq!(fields, Err(CapabilityError::NoForms), "{kind:?}"),
+        }
+    }
+}
+
+#[test]
 fn parts_have_the_checksum_that_the_store_verifies() {
     let checksum = |kind: StoreKind| kind.capabilities().parts.checksum;
     assert_eq!(checksum(StoreKind::Aws), Some(ChecksumKind::Sha256));
