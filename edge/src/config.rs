@@ -10,6 +10,7 @@ use keepsake_shared::{
     KeyRing, Limits,
     capabilities::{Capabilities, StoreKind},
     sigv4,
+    upload::PartPlan,
 };
 use std::{fmt, ops::RangeInclusive, sync::Arc};
 
@@ -29,6 +30,12 @@ pub(crate) struct Config {
     pub(crate) allowed_origins: Vec<String>,
     /// What one upload set may hold.
     pub(crate) limits: Limits,
+    /// Files of more bytes are uploaded in parts.
+    pub(crate) multipart_threshold: u64,
+    /// The bytes of a part, but where the store wants larger ones.
+    pub(crate) part_bytes: u64,
+    /// Seconds a set may take of which a file is uploaded in parts.
+    pub(crate) multipart_ttl: u64,
     /// The most pixels of a picture.
     pub(crate) max_image_pixels: u64,
     /// Seconds an upload URL works.
@@ -46,6 +53,18 @@ pub(crate) struct Config {
     /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps
     /// users' files away from the application's origin.
     pub(crate) objects_origin: Option<String>,
+}
+
+impl Config {
+    /// The parts of a file of so many bytes; `None` for one that is uploaded whole.
+    pub(crate) fn parts_of(&self, file_bytes: u64) -> Option<PartPlan> {
+        (file_bytes > self.multipart_threshold)
+            .then(|| {
+                let rules = self.store.capabilities().parts;
+                PartPlan::new(file_bytes, self.part_bytes, &rules).ok()
+            })
+            .flatten()
+    }
 }
 
 /// Where the bytes are.
@@ -122,8 +141,36 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let text = |name| Ok(lookup(name)?.filter(|value| !value.trim().is_empty()));
         let defaults = Limits::default();
+        let store = store(text)?;
+        let Capabilities {
+            max_put_bytes,
+            parts,
+            ..
+        } = store.capabilities();
+        let multipart_threshold = number(
+            "MULTIPART_THRESHOLD_BYTES",
+            text("MULTIPART_THRESHOLD_BYTES")?,
+            64 << 20,
+            1..=max_put_bytes,
+        )?;
+        let part_bytes = number(
+            "PART_BYTES",
+            text("PART_BYTES")?,
+            16 << 20,
+            parts.min_bytes..=parts.max_bytes,
+        )?;
+        let max_object_bytes =
+            MAX_OBJECT_BYTES.min(parts.max_bytes.saturating_mul(parts.max_parts.into()));
         Ok(Self {
-            store: store(text)?,
+            multipart_threshold,
+            part_bytes,
+            multipart_ttl: number(
+                "MULTIPART_TTL_SECONDS",
+                text("MULTIPART_TTL_SECONDS")?,
+                86_400,
+                1..=604_800,
+            )?,
+            store,
             allowed_origins: origins(text("ALLOWED_ORIGINS")?)?,
             limits: Limits {
                 max_files: number("MAX_FILES", text("MAX_FILES")?, defaults.max_files, 1..=100)?,
@@ -131,7 +178,7 @@ impl Config {
                     "MAX_FILE_BYTES",
                     text("MAX_FILE_BYTES")?,
                     defaults.max_file_bytes,
-                    1..=MAX_OBJECT_BYTES,
+                    1..=max_object_bytes,
                 )?,
                 max_set_bytes: number(
                     "MAX_SET_BYTES",
@@ -440,6 +487,10 @@ mod tests {
             ("MAX_FILES", "-1"),
             ("MAX_FILES", "many"),
             ("MAX_FILE_BYTES", "99999999999999"),
+            ("MULTIPART_THRESHOLD_BYTES", "0"),
+            ("MULTIPART_THRESHOLD_BYTES", "9999999999999"),
+            ("PART_BYTES", "5242879"),
+            ("MULTIPART_TTL_SECONDS", "604801"),
             ("UPLOAD_TTL_SECONDS", "3601"),
             ("DOWNLOAD_TTL_SECONDS", "0"),
             ("STORAGE", "floppy"),
@@ -478,21 +529,6 @@ mod tests {
     }
 
     #[test]
-    fn published_keys_need_an_issuer_and_no_secret() {
-        let url = ("JWKS_URL", "https://id.example.com/.well-known/jwks.json");
-        let issuer = ("JWT_ISSUER", "https://id.example.com");
-        assert_eq!(read(&[url]).unwrap_err().name, "JWT_ISSUER");
-        let config = read(&[url, issuer, ("JWT_KEYS", "")]).unwrap();
-        assert!(config.tokens.keys.is_none());
-        let jwks = config.tokens.jwks.unwrap();
-        assert_eq!((jwks.lifetime_seconds, jwks.refresh_seconds), (600, 30));
-        for (name, value) in [("JWKS_TTL_SECONDS", "0"), ("JWKS_REFRESH_SECONDS", "0")] {
-            assert_eq!(read(&[url, issuer, (name, value)]).unwrap_err().name, name);
-        }
-        assert!(read(&[("JWKS_URL", "http://127.0.0.1:1/jwks"), issuer]).is_ok());
-    }
-
-    #[test]
     fn reads_an_s3_store() {
         let StoreSettings::S3(store) = read(&S3).unwrap().store else {
             panic!("not S3");
@@ -511,6 +547,21 @@ mod tests {
         };
         assert_eq!(store.kind, StoreKind::Minio);
         assert!(store.bucket.endpoint().host().starts_with("files.acct."));
+    }
+
+    #[test]
+    fn published_keys_need_an_issuer_and_no_secret() {
+        let url = ("JWKS_URL", "https://id.example.com/.well-known/jwks.json");
+        let issuer = ("JWT_ISSUER", "https://id.example.com");
+        assert_eq!(read(&[url]).unwrap_err().name, "JWT_ISSUER");
+        let config = read(&[url, issuer, ("JWT_KEYS", "")]).unwrap();
+        assert!(config.tokens.keys.is_none());
+        let jwks = config.tokens.jwks.unwrap();
+        assert_eq!((jwks.lifetime_seconds, jwks.refresh_seconds), (600, 30));
+        for (name, value) in [("JWKS_TTL_SECONDS", "0"), ("JWKS_REFRESH_SECONDS", "0")] {
+            assert_eq!(read(&[url, issuer, (name, value)]).unwrap_err().name, name);
+        }
+        assert!(read(&[("JWKS_URL", "http://127.0.0.1:1/jwks"), issuer]).is_ok());
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use crate::{
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
-    outbox,
+    multipart, outbox,
     storage::Storage,
 };
 use serde_json::{Value, json};
@@ -24,11 +24,13 @@ const PURGE_LIMIT: u64 = 1000;
 /// One scheduled run.
 ///
 /// 1. Expired upload sets are closed; their keys go to the outbox.
-/// 2. Rows whose retention has run out are purged; their keys go to the outbox.
-/// 3. The outbox is drained: objects are deleted from the store, in batches.
-/// 4. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
+/// 2. The store gives up the parts of closed sets.
+/// 3. Rows whose retention has run out are purged; their keys go to the outbox.
+/// 4. The outbox is drained: objects are deleted from the store, in batches.
+/// 5. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
 pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
     report("sweep", sweep(database).await);
+    report("parts", multipart::give_up(database, storage).await);
     report("purge", purge(database).await);
     report(
         "drain",
@@ -118,26 +120,35 @@ mod tests {
         let database = ScriptedDatabase::new([
             Ok(json!({ "expired": SWEEP_LIMIT })),
             Ok(json!({ "expired": 1 })),
+            Ok(json!({ "multiparts": [] })),
             Ok(json!({ "purged": PURGE_LIMIT, "more": true })),
             Ok(json!({ "purged": 0, "more": false })),
             Ok(json!({ "lease": null, "objects": [] })),
             Ok(json!({ "forgotten": 0, "settled": 0 })),
         ]);
-        use SystemFunction::{LeaseObjects, Purge, SweepUploads, Tidy};
+        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads, Tidy};
         assert_eq!(
             functions(&database),
-            [SweepUploads, SweepUploads, Purge, Purge, LeaseObjects, Tidy]
+            [
+                SweepUploads,
+                SweepUploads,
+                LeaseMultiparts,
+                Purge,
+                Purge,
+                LeaseObjects,
+                Tidy
+            ]
         );
     }
 
     #[test]
     fn goes_on_after_a_step_that_failed() {
         let down = || Err(DbError::Unavailable("down".to_owned()));
-        let database = ScriptedDatabase::new([down(), down(), down(), down()]);
-        use SystemFunction::{LeaseObjects, Purge, SweepUploads, Tidy};
+        let database = ScriptedDatabase::new((0..5).map(|_| down()));
+        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads, Tidy};
         assert_eq!(
             functions(&database),
-            [SweepUploads, Purge, LeaseObjects, Tidy]
+            [SweepUploads, LeaseMultiparts, Purge, LeaseObjects, Tidy]
         );
     }
 
@@ -145,10 +156,10 @@ mod tests {
     fn stops_after_its_rounds() {
         let busy = || {
             Ok(
-                json!({ "expired": SWEEP_LIMIT, "purged": 1, "more": true, "lease": null, "objects": [] }),
+                json!({ "expired": SWEEP_LIMIT, "purged": 1, "more": true, "lease": null, "objects": [], "multiparts": [] }),
             )
         };
         let database = ScriptedDatabase::new((0..100).map(|_| busy()));
-        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 2);
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 3);
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum CallerFunction {
     CompleteUpload,
     RejectUpload,
     AbortUpload,
+    FindMultipart,
+    BeginMultipart,
     GetUsage,
     ListAttachments,
     GetAttachment,
@@ -38,6 +40,9 @@ pub(crate) enum CallerFunction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SystemFunction {
     SweepUploads,
+    RecordPart,
+    LeaseMultiparts,
+    SettleMultiparts,
     Purge,
     LeaseObjects,
     SettleObjects,

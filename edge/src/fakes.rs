@@ -2,6 +2,8 @@
 
 use crate::{
     db::{Call, Database, DbError, SystemFunction},
+    inspection::DeclaredFile,
+    multipart::{Multipart, StoredPart},
     storage::{Storage, StorageError, StoredObject},
 };
 use keepsake_shared::{ObjectKey, Sha256Digest};
@@ -99,5 +101,30 @@ impl Storage for MemoryStorage {
             .borrow_mut()
             .retain(|key, _| !keys.contains(key));
         Ok(())
+    }
+
+    async fn begin_multipart(&self, _: &DeclaredFile) -> Result<String, StorageError> {
+        self.check().map(|()| "s".to_owned())
+    }
+
+    async fn list_parts(
+        &self,
+        _: &ObjectKey,
+        multipart: &Multipart,
+    ) -> Result<Option<Vec<StoredPart>>, StorageError> {
+        self.check().map(|()| Some(multipart.parts.clone()))
+    }
+
+    async fn complete_multipart(
+        &self,
+        _: &ObjectKey,
+        _: &str,
+        _: &[StoredPart],
+    ) -> Result<(), StorageError> {
+        self.check()
+    }
+
+    async fn abort_multipart(&self, _: &ObjectKey, _: &str) -> Result<(), StorageError> {
+        self.check()
     }
 }

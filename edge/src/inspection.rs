@@ -1,7 +1,10 @@
 //! Does the store hold what was declared? The rules are in `keepsake_shared::upload`; here the
 //! objects are looked at.
 
-use crate::storage::{Storage, StorageError, StoredObject};
+use crate::{
+    multipart::Multipart,
+    storage::{Storage, StorageError, StoredObject},
+};
 use futures_util::future::try_join_all;
 use keepsake_shared::{
     AttachmentId, ErrorCode, FieldError, FileName, MediaType, ObjectKey, Sha256Digest,
@@ -28,6 +31,9 @@ pub(crate) struct DeclaredFile {
     pub(crate) object_key: ObjectKey,
     /// Where it stands.
     pub(crate) state: Option<String>,
+    /// Its upload in parts, once one has begun.
+    #[serde(default)]
+    pub(crate) multipart: Option<Multipart>,
 }
 
 /// A declared file beside what the store has.

@@ -21,6 +21,7 @@ mod fakes;
 mod idempotency;
 mod inspection;
 mod log;
+mod multipart;
 mod outbox;
 mod problem;
 mod query;

@@ -6,6 +6,7 @@ mod entities;
 mod health;
 mod metrics;
 mod objects;
+mod parts;
 mod uploads;
 mod usage;
 
@@ -47,6 +48,7 @@ fn router(app: App) -> Router {
         .route("/v1/uploads", post(uploads::create))
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
+        .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
         .route("/v1/usage", get(usage::get))
         .route("/v1/attachments", get(attachments::list))
         .route(

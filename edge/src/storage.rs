@@ -12,9 +12,13 @@ mod signer;
 
 pub(crate) use bucket::{Bucket, Download, PutError};
 pub(crate) use s3::{S3, S3Settings};
-pub(crate) use signer::Signer;
+pub(crate) use signer::{PartSubject, Signer};
 
-use crate::problem::ApiError;
+use crate::{
+    inspection::DeclaredFile,
+    multipart::{Multipart, StoredPart},
+    problem::ApiError,
+};
 use axum::http::HeaderName;
 use keepsake_shared::{ErrorCode, ObjectKey, Sha256Digest};
 
@@ -48,6 +52,28 @@ pub(crate) trait Storage {
 
     /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError>;
+
+    /// Begins an upload in parts, and gives what the store calls it.
+    async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError>;
+
+    /// The parts there are, in order; `None` when there is no such upload any more.
+    async fn list_parts(
+        &self,
+        key: &ObjectKey,
+        multipart: &Multipart,
+    ) -> Result<Option<Vec<StoredPart>>, StorageError>;
+
+    /// Joins all parts into the object. One that was joined or given up before is left as it is:
+    /// the object tells.
+    async fn complete_multipart(
+        &self,
+        key: &ObjectKey,
+        storage_id: &str,
+        parts: &[StoredPart],
+    ) -> Result<(), StorageError>;
+
+    /// Gives an upload in parts up. One that is not there counts as given up.
+    async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError>;
 }
 
 /// The store that the settings name.
@@ -94,6 +120,43 @@ impl Storage for Store {
         match self {
             Self::R2(bucket) => bucket.delete_many(keys).await,
             Self::S3(s3) => s3.delete_many(keys).await,
+        }
+    }
+
+    async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.begin_multipart(file).await,
+            Self::S3(s3) => s3.begin_multipart(file).await,
+        }
+    }
+
+    async fn list_parts(
+        &self,
+        key: &ObjectKey,
+        multipart: &Multipart,
+    ) -> Result<Option<Vec<StoredPart>>, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.list_parts(key, multipart).await,
+            Self::S3(s3) => s3.list_parts(key, multipart).await,
+        }
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &ObjectKey,
+        storage_id: &str,
+        parts: &[StoredPart],
+    ) -> Result<(), StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.complete_multipart(key, storage_id, parts).await,
+            Self::S3(s3) => s3.complete_multipart(key, storage_id, parts).await,
+        }
+    }
+
+    async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.abort_multipart(key, storage_id).await,
+            Self::S3(s3) => s3.abort_multipart(key, storage_id).await,
         }
     }
 }

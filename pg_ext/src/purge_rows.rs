@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgrx::Uuid;
-use pgrx::spi::SpiCursor;
+use pgrx::spi::{SpiCursor, SpiTupleTable};
 use serde_json::{Value, json};
 
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
 use crate::purge_rings::{self, Gone};
+use crate::rights::IndexesOnly;
 use crate::row_id::{RowId, as_arguments};
 use crate::session::Session;
 
@@ -174,9 +175,59 @@ struct Pass {
     stuck: HashSet<[u8; 16]>,
 }
 
+impl Pass {
+    fn note(&mut self, table: &Table, purged: &Purged, report: &mut Report, gone: &mut Gone) {
+        for (deletion, rows) in purged {
+            *gone.entry((*deletion, table.oid)).or_insert(0) += rows;
+            self.purged += rows;
+            report.note_purged(table, *rows);
+        }
+    }
+}
+
+fn purge_table(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    deletions: &[Uuid],
+    report: &mut Report,
+    gone: &mut Gone,
+) -> Outcome<Pass> {
+    let mut references = graph.references_to(table.oid);
+    let is_leaf = references.all(|(reference, _)| reference.on_delete.detaches());
+    if is_leaf && !table.partitioned {
+        let mut pass = Pass::default();
+        let purged = delete_leaf(session, table, deletions, report.left())?;
+        pass.note(table, &purged, report, gone);
+        return Ok(pass);
+    }
+    purge_referred(session, graph, table, deletions, report, gone)
+}
+
+/// Rows of a table to which nothing can refer: locked and deleted by one statement, whatever others
+/// commit meanwhile.
+fn delete_leaf(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletions: &[Uuid],
+    most: i64,
+) -> Outcome<Purged> {
+    let sql = format!(
+        "WITH gone AS (
+             DELETE FROM {rows} AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+                 SELECT d.ctid FROM {rows} AS d WHERE d.deletion_id = ANY ($1) AND d.deleted_at IS NOT NULL
+                 LIMIT $2 FOR UPDATE SKIP LOCKED))
+             RETURNING t.deletion_id)
+         SELECT g.deletion_id, pg_catalog.count(*) FROM gone AS g GROUP BY g.deletion_id",
+        rows = table.rows(),
+    );
+    let _plan = IndexesOnly::new();
+    read_purged(session.write_kept(table, &sql, &[deletions.to_vec().into(), most.into()])?)
+}
+
 /// Rows are locked first and deleted by a later statement, which sees what was committed before the
 /// lock was had.
-fn purge_table(
+fn purge_referred(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     table: &Table,
@@ -197,12 +248,10 @@ fn purge_table(
             break;
         }
         let purged = delete(session, graph, table, &window)?;
+        pass.note(table, &purged, report, gone);
         let mut left = window.counts();
         for (deletion, rows) in &purged {
-            *gone.entry((*deletion, table.oid)).or_insert(0) += rows;
             *left.entry(*deletion).or_insert(0) -= rows;
-            pass.purged += rows;
-            report.note_purged(table, *rows);
         }
         for (deletion, rows) in left.into_iter().filter(|(_, rows)| *rows > 0) {
             pass.blocked += rows;
@@ -251,17 +300,22 @@ fn delete(
     graph: &Graph,
     table: &Table,
     window: &Window,
-) -> Outcome<Vec<([u8; 16], i64)>> {
+) -> Outcome<Purged> {
     let sql = delete_sql(graph, table, window.is_within(table))?;
-    session
-        .write_kept(table, &sql, &as_arguments(&window.rows))?
-        .filter_map(|row| {
-            let read = || -> Outcome<_> { Ok(row.get::<Uuid>(1)?.zip(row.get::<i64>(2)?)) };
-            read()
-                .map(|pair| pair.map(|(id, rows)| (*id.as_bytes(), rows)))
-                .transpose()
-        })
-        .collect()
+    read_purged(session.write_kept(table, &sql, &as_arguments(&window.rows))?)
+}
+
+/// How many rows of each deletion are gone.
+type Purged = Vec<([u8; 16], i64)>;
+
+fn read_purged(rows: SpiTupleTable<'_>) -> Outcome<Purged> {
+    rows.filter_map(|row| {
+        let read = || -> Outcome<_> { Ok(row.get::<Uuid>(1)?.zip(row.get::<i64>(2)?)) };
+        read()
+            .map(|pair| pair.map(|(id, rows)| (*id.as_bytes(), rows)))
+            .transpose()
+    })
+    .collect()
 }
 
 /// Deletes the rows at `$1` (tables) and `$2` (addresses) that nothing refers to, live or deleted: a

@@ -95,6 +95,11 @@ const AWS: Capabilities = Capabilities {
 /// <https://developers.cloudflare.com/r2/platform/limits/>: 4.995 GiB, rounded down.
 const R2_MAX_PUT_BYTES: u64 = 4_995 * MIB;
 
+/// What Cloudflare lets through to a worker on its smaller plans
+/// (<https://developers.cloudflare.com/workers/platform/limits/#request-limits>): 100 MB, rounded
+/// down.
+const WORKER_MAX_BODY_BYTES: u64 = 95 * MIB;
+
 impl StoreKind {
     /// Every kind.
     pub const ALL: [Self; 6] = [
@@ -142,7 +147,7 @@ impl StoreKind {
                 post_policy: false,
                 max_put_bytes: R2_MAX_PUT_BYTES,
                 parts: PartRules {
-                    max_bytes: R2_MAX_PUT_BYTES,
+                    max_bytes: WORKER_MAX_BODY_BYTES,
                     ..S3_PARTS
                 },
                 ..AWS

@@ -107,6 +107,10 @@ error_codes! {
     SetTooLarge = "set_too_large", 413, "The files together are too large";
     /// The SHA-256 is not 64 hexadecimal digits or 44 characters of base64.
     Sha256Invalid = "sha256_invalid", 422, "The SHA-256 is malformed";
+    /// A part's number or checksum is not one of this file's.
+    PartInvalid = "part_invalid", 422, "A part is wrong";
+    /// The file is not uploaded in parts.
+    NotInParts = "not_in_parts", 422, "The file is uploaded whole";
     /// Another live attachment of the same thing has this name.
     NameTaken = "name_taken", 409, "The name is taken";
     /// The tenant or the user may not hold so many bytes or files: see `quota`.

@@ -36,6 +36,22 @@ pub enum ObjectToken {
         #[serde(with = "unix_seconds")]
         expires_at: OffsetDateTime,
     },
+    /// To store one part of an object that is uploaded in parts, until the upload is closed.
+    Part {
+        /// Where the object goes.
+        key: ObjectKey,
+        /// What the store calls the upload.
+        storage_id: String,
+        /// The part's number.
+        number: u16,
+        /// Its exact length in bytes.
+        size: u64,
+        /// The SHA-256 of its content.
+        sha256: Sha256Digest,
+        /// The first second at which the token is refused.
+        #[serde(with = "unix_seconds")]
+        expires_at: OffsetDateTime,
+    },
     /// To read one object.
     Download {
         /// Where it lies.
@@ -90,7 +106,9 @@ impl ObjectToken {
     #[must_use]
     pub const fn expires_at(&self) -> OffsetDateTime {
         match self {
-            Self::Upload { expires_at, .. } | Self::Download { expires_at, .. } => *expires_at,
+            Self::Upload { expires_at, .. }
+            | Self::Part { expires_at, .. }
+            | Self::Download { expires_at, .. } => *expires_at,
         }
     }
 
@@ -98,7 +116,7 @@ impl ObjectToken {
     #[must_use]
     pub const fn key(&self) -> &ObjectKey {
         match self {
-            Self::Upload { key, .. } | Self::Download { key, .. } => key,
+            Self::Upload { key, .. } | Self::Part { key, .. } | Self::Download { key, .. } => key,
         }
     }
 

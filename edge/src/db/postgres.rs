@@ -197,6 +197,8 @@ const fn for_caller(function: CallerFunction) -> &'static str {
         CallerFunction::CompleteUpload => sql!("complete_upload"),
         CallerFunction::RejectUpload => sql!("reject_upload"),
         CallerFunction::AbortUpload => sql!("abort_upload"),
+        CallerFunction::FindMultipart => sql!("find_multipart"),
+        CallerFunction::BeginMultipart => sql!("begin_multipart"),
         CallerFunction::GetUsage => sql!("get_usage"),
         CallerFunction::ListAttachments => sql!("list_attachments"),
         CallerFunction::GetAttachment => sql!("get_attachment"),
@@ -216,6 +218,9 @@ const fn for_system(function: SystemFunction) -> &'static str {
     }
     match function {
         SystemFunction::SweepUploads => sql!("sweep_uploads"),
+        SystemFunction::RecordPart => sql!("record_part"),
+        SystemFunction::LeaseMultiparts => sql!("lease_multiparts"),
+        SystemFunction::SettleMultiparts => sql!("settle_multiparts"),
         SystemFunction::Purge => sql!("purge"),
         SystemFunction::LeaseObjects => sql!("lease_objects"),
         SystemFunction::SettleObjects => sql!("settle_objects"),

@@ -4,7 +4,9 @@
 use super::{Params, header};
 use crate::{
     app::App,
-    clock, etag,
+    clock,
+    db::{Database, SystemFunction},
+    etag,
     problem::ApiError,
     range::ByteRange,
     storage::{Bucket, CHECKSUM_HEADER, Download, PutError, Storage},
@@ -26,6 +28,7 @@ use keepsake_shared::{
     ErrorCode, FieldError, FileName, MediaType, ObjectKey, ObjectToken, Sha256Digest, TokenError,
     content_disposition,
 };
+use serde_json::json;
 use std::pin::pin;
 use time::{Duration, OffsetDateTime};
 use worker::Delay;
@@ -61,15 +64,16 @@ pub(crate) async fn store(
     Params(token): Params<String>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let ObjectToken::Upload {
-        key,
-        size,
-        media_type,
-        sha256,
-        expires_at,
-    } = open(&app, &token)?
-    else {
-        return Err(refused(TokenError::BadSignature));
+    let (key, size, media_type, sha256, expires_at) = match open(&app, &token)? {
+        ObjectToken::Upload {
+            key,
+            size,
+            media_type,
+            sha256,
+            expires_at,
+        } => (key, size, media_type, sha256, expires_at),
+        part @ ObjectToken::Part { .. } => return store_part(&app, part, request).await,
+        ObjectToken::Download { .. } => return Err(refused(TokenError::BadSignature)),
     };
     check_headers(request.headers(), size, media_type, &sha256)?;
     let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
@@ -87,12 +91,76 @@ pub(crate) async fn store(
             ErrorCode::ObjectExists,
             "This file has been uploaded already; what is stored was left as it is.",
         )),
-        Some(Err(PutError::Sha256Mismatch)) => Err(ApiError::new(
-            ErrorCode::Sha256Mismatch,
-            "The bytes that arrived do not have the declared SHA-256. Nothing was stored: try again.",
-        )),
+        Some(Err(PutError::Sha256Mismatch)) => Err(sha256_mismatch()),
+        Some(Err(PutError::Closed)) => Err(closed()),
         Some(Err(PutError::Failed(error))) => Err(error.into()),
     }
+}
+
+/// Takes in exactly the part that was signed; another of the same number takes its place.
+///
+/// 1. `Content-Length` and the SHA-256 header are those of the part; else 422 with each that is not.
+/// 2. Stream the body into the bucket and through the SHA-256 at once; the upload closed → 409, wrong
+///    bytes → 422, the bucket fails → 503, too late → 403. Then the part does not count.
+/// 3. Keep in the database what the bucket calls the part; the upload closed meanwhile → 409.
+/// 4. 201.
+async fn store_part(
+    app: &App,
+    part: ObjectToken,
+    mut request: Request,
+) -> Result<Response, ApiError> {
+    let ObjectToken::Part {
+        key,
+        storage_id,
+        number,
+        size,
+        sha256,
+        expires_at,
+    } = part
+    else {
+        return Err(refused(TokenError::BadSignature));
+    };
+    check_length(request.headers(), size)?;
+    check_fixed(request.headers(), &[(CHECKSUM_HEADER, &sha256.to_base64())])?;
+    let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
+    let bucket = app.bucket()?;
+    let put = bucket.put_part(&key, &storage_id, number, body.into_stream(), &sha256);
+    let etag = match before(expires_at.saturating_add(UPLOAD_GRACE), put).await {
+        Some(Ok(etag)) => etag,
+        None => return Err(refused(TokenError::Expired)),
+        Some(Err(PutError::Sha256Mismatch)) => return Err(sha256_mismatch()),
+        Some(Err(PutError::Closed | PutError::Exists)) => return Err(closed()),
+        Some(Err(PutError::Failed(error))) => return Err(error.into()),
+    };
+    let record = json!({
+        "attachment_id": key.attachment_id(),
+        "storage_id": storage_id,
+        "number": number,
+        "etag": etag,
+        "size": size,
+    });
+    let answer = app
+        .database()?
+        .for_system(SystemFunction::RecordPart, record)
+        .await?;
+    match answer["recorded"].as_bool() {
+        Some(true) => Ok(StatusCode::CREATED.into_response()),
+        _ => Err(closed()),
+    }
+}
+
+fn closed() -> ApiError {
+    ApiError::new(
+        ErrorCode::UploadClosed,
+        "The upload is complete or was given up, and takes no more parts.",
+    )
+}
+
+fn sha256_mismatch() -> ApiError {
+    ApiError::new(
+        ErrorCode::Sha256Mismatch,
+        "The bytes that arrived do not have the declared SHA-256. Nothing was stored: try again.",
+    )
 }
 
 /// What `work` comes to, or `None` when it has not by `deadline`. Then it is given up: the runtime
@@ -187,7 +255,9 @@ fn permitted(app: &App, token: &str) -> Result<Permitted, ApiError> {
             size,
             expires_at,
         }),
-        ObjectToken::Upload { .. } => Err(refused(TokenError::BadSignature)),
+        ObjectToken::Upload { .. } | ObjectToken::Part { .. } => {
+            Err(refused(TokenError::BadSignature))
+        }
     }
 }
 
@@ -219,17 +289,26 @@ fn check_headers(
     media_type: MediaType,
     sha256: &Sha256Digest,
 ) -> Result<(), ApiError> {
-    if wire::content_length(headers) != Some(size) {
-        return Err(length_mismatch(size));
-    }
-    let checksum = sha256.to_base64();
-    let fixed: [(HeaderName, &str); 3] = [
+    check_length(headers, size)?;
+    let fixed = [
         (CONTENT_TYPE, media_type.as_str()),
         (IF_NONE_MATCH, "*"),
-        (CHECKSUM_HEADER, &checksum),
+        (CHECKSUM_HEADER, &sha256.to_base64()),
     ];
+    check_fixed(headers, &fixed)
+}
+
+fn check_length(headers: &HeaderMap, size: u64) -> Result<(), ApiError> {
+    if wire::content_length(headers) == Some(size) {
+        Ok(())
+    } else {
+        Err(length_mismatch(size))
+    }
+}
+
+fn check_fixed(headers: &HeaderMap, fixed: &[(HeaderName, &str)]) -> Result<(), ApiError> {
     let errors: Vec<FieldError> = fixed
-        .into_iter()
+        .iter()
         .filter(|(name, value)| {
             headers
                 .get(name)

@@ -1,6 +1,11 @@
 //! Upload sets: `/v1/uploads`.
 
-use super::{Params, attachments::add_content_url, expect, header, id, json, own};
+use super::{
+    Params,
+    attachments::add_content_url,
+    expect, header, id, json, own,
+    parts::{plan, shown_plan},
+};
 use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
@@ -12,7 +17,7 @@ use crate::{
         recorded, report, verdict,
     },
     log::{self, Level},
-    outbox,
+    multipart, outbox,
     problem::ApiError,
     storage::{Signer, Storage},
     wire::RawBody,
@@ -28,6 +33,7 @@ use keepsake_shared::{
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// An upload set, as the database has it.
@@ -54,7 +60,8 @@ const PENDING: &str = "pending";
 /// Batches of the outbox that a request drains at most. One is enough unless much is waiting.
 const BATCHES_AT_ONCE: u32 = 2;
 
-/// `POST /v1/uploads`: declares 1..N files and answers with a signed PUT for each.
+/// `POST /v1/uploads`: declares 1..N files and answers with a signed PUT for each, or for a large
+/// one with the parts it is to be cut into.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the `Idempotency-Key`, if there is one; malformed → 400. Read the body, bounded; not JSON, unknown or wrong fields → 400, too large → 413, another
@@ -77,7 +84,7 @@ pub(crate) async fn create(
     let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
     let wanted: UploadRequest = body::read_json(request.headers(), open).await?;
     let checked = check_upload(&wanted, &app.config.limits).map_err(ApiError::of_errors)?;
-    let expires_at = Signer(&app).upload_expiry();
+    let expires_at = set_expiry(&app, &checked);
     let declaration = idempotency::with_key(declaration(&checked, expires_at)?, key);
     let answer = app
         .database()?
@@ -96,7 +103,7 @@ pub(crate) async fn create(
 /// 2. Read the id and the `Idempotency-Key`, if there is one; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
 ///    step 6.
-/// 4. Look at every object: length, SHA-256, first bytes; read those whole of which the store does
+/// 4. Join the parts of files that were uploaded in parts and are whole. Look at every object: length, SHA-256, first bytes; read those whole of which the store does
 ///    not tell the SHA-256. A wrong one → the set is rejected, its
 ///    rows and objects are removed, 422 with the problems of every file.
 /// 5. Otherwise a missing one → 409, with each that is missing, and nothing changes; or 410 when its
@@ -117,6 +124,7 @@ pub(crate) async fn complete(
     let set = look_up(&database, &caller, upload).await?;
     if set.state == PENDING {
         let storage = app.storage()?;
+        multipart::join(&storage, &set.files).await?;
         let mut inspected = inspect(&storage, &set.files, app.config.max_image_pixels).await?;
         if verdict(&inspected) == Verdict::Unproven {
             prove(&storage, &mut inspected).await?;
@@ -205,6 +213,16 @@ pub(crate) async fn abort(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// When a set made now is given up: sets with a file in parts have longer.
+fn set_expiry(app: &App, checked: &CheckedUpload) -> OffsetDateTime {
+    let in_parts = |size| app.config.parts_of(size).is_some();
+    if checked.files.iter().any(|file| in_parts(file.size)) {
+        clock::now() + Duration::from_secs(app.config.multipart_ttl)
+    } else {
+        Signer(app).upload_expiry()
+    }
+}
+
 fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Value, ApiError> {
     let files: Vec<Value> = checked
         .files
@@ -228,25 +246,33 @@ fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Va
 
 /// A set that a key made before keeps its time: what its URLs may store is counted until then.
 fn signed(app: &App, caller: &Caller, set: UploadSet) -> Result<Value, ApiError> {
-    let expires_at = set.expires_at;
-    let expires = rfc3339(expires_at)?;
+    let url_expires_at = set.expires_at.min(Signer(app).upload_expiry());
+    let url_expires = rfc3339(url_expires_at)?;
+    let kind = app.config.store.capabilities().parts.checksum;
     let files = set
         .files
         .into_iter()
         .map(|file| {
             let key = own(caller, file.object_key.clone())?;
-            let put = Signer(app).upload(key, &file, expires_at)?;
+            if let Some(plan) = plan(app, &file) {
+                return Ok(json!({
+                    "attachment_id": file.attachment_id,
+                    "name": file.name,
+                    "multipart": shown_plan(&plan, kind),
+                }));
+            }
+            let put = Signer(app).upload(key, &file, url_expires_at)?;
             Ok(json!({
                 "attachment_id": file.attachment_id,
                 "name": file.name,
                 "method": "PUT",
                 "url": put.url,
                 "headers": put.headers,
-                "expires_at": expires,
+                "expires_at": url_expires,
             }))
         })
         .collect::<Result<Vec<Value>, ApiError>>()?;
-    Ok(json!({ "id": set.id, "expires_at": expires, "files": files }))
+    Ok(json!({ "id": set.id, "expires_at": rfc3339(set.expires_at)?, "files": files }))
 }
 
 async fn look_up(
@@ -318,7 +344,9 @@ async fn reject(
 /// Deletes the objects of a set that was just closed. What cannot be deleted now waits in the outbox
 /// for the next scheduled run.
 async fn drain_soon(database: &impl Database, storage: &impl Storage) {
-    if let Err(error) = outbox::drain(database, storage, BATCHES_AT_ONCE).await {
+    let drained = outbox::drain(database, storage, BATCHES_AT_ONCE).await;
+    let given_up = multipart::give_up(database, storage).await;
+    if let Some(error) = drained.err().or(given_up.err()) {
         log::write(
             Level::Error,
             "drain",

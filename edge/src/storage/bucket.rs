@@ -1,15 +1,24 @@
 //! An R2 bucket through its binding.
 
 use super::{Storage, StorageError, StoredObject, digest};
-use crate::range::ByteRange;
+use crate::{
+    inspection::DeclaredFile,
+    multipart::{Multipart, StoredPart},
+    range::ByteRange,
+};
+use futures_util::future::join;
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
 use worker::{
-    Conditional, Data, HttpMetadata, Object, Range, ResponseBody, web_sys::ReadableStream,
+    Conditional, Data, HttpMetadata, MultipartUpload, Object, Range, ResponseBody, UploadedPart,
+    wasm_bindgen::JsCast, web_sys::ReadableStream,
 };
 
 /// R2's own number for "the checksum you specified did not match what we received"
 /// (<https://developers.cloudflare.com/r2/api/error-codes/>).
 const BAD_DIGEST: &str = "(10037)";
+
+/// "The specified multipart upload does not exist."
+const NO_SUCH_UPLOAD: &str = "(10024)";
 
 /// "The requested range is not satisfiable."
 const BAD_RANGE: &str = "(10039)";
@@ -25,6 +34,8 @@ pub(crate) enum PutError {
     Exists,
     /// The bytes do not have the declared SHA-256; nothing was stored.
     Sha256Mismatch,
+    /// The upload in parts was joined or given up.
+    Closed,
     /// The store failed, or the client stopped half way; nothing was stored.
     Failed(StorageError),
 }
@@ -112,9 +123,89 @@ impl Storage for Bucket {
         let keys = keys.iter().map(String::as_str).collect();
         self.0.delete_multiple(keys).await.map_err(failed("delete"))
     }
+
+    async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError> {
+        let upload = self
+            .0
+            .create_multipart_upload(file.object_key.as_str())
+            .http_metadata(HttpMetadata {
+                content_type: Some(file.media_type.as_str().to_owned()),
+                ..HttpMetadata::default()
+            })
+            .execute()
+            .await
+            .map_err(failed("begin"))?;
+        Ok(upload.upload_id().await)
+    }
+
+    /// The binding lists no parts; the database has those that the worker took in.
+    async fn list_parts(
+        &self,
+        _: &ObjectKey,
+        multipart: &Multipart,
+    ) -> Result<Option<Vec<StoredPart>>, StorageError> {
+        Ok(Some(multipart.parts.clone()))
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &ObjectKey,
+        storage_id: &str,
+        parts: &[StoredPart],
+    ) -> Result<(), StorageError> {
+        let parts = parts
+            .iter()
+            .map(|part| UploadedPart::new(part.number, part.etag.clone()));
+        let joined = self.multipart(key, storage_id)?.complete(parts).await;
+        unless_gone(joined.map(|_| ()).map_err(failed("join")))
+    }
+
+    async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError> {
+        let given_up = self.multipart(key, storage_id)?.abort().await;
+        unless_gone(given_up.map_err(failed("give up")))
+    }
 }
 
 impl Bucket {
+    fn multipart(
+        &self,
+        key: &ObjectKey,
+        storage_id: &str,
+    ) -> Result<MultipartUpload, StorageError> {
+        self.0
+            .resume_multipart_upload(key.as_str(), storage_id)
+            .map_err(failed("resume"))
+    }
+
+    /// Stores a part of known length, and gives what the bucket calls it, if its bytes have this
+    /// SHA-256. One of other bytes stays unknown: nothing names it, and the next of its number takes
+    /// its place.
+    pub(crate) async fn put_part(
+        &self,
+        key: &ObjectKey,
+        storage_id: &str,
+        number: u16,
+        body: ReadableStream,
+        sha256: &Sha256Digest,
+    ) -> Result<String, PutError> {
+        let (stored, seen) = split(&body).map_err(PutError::Failed)?;
+        let upload = self.multipart(key, storage_id).map_err(PutError::Failed)?;
+        let (stored, seen) = join(
+            upload.upload_part(number, Data::ReadableStream(stored)),
+            digest::sha256(&seen),
+        )
+        .await;
+        let stored = stored.map_err(|error| match failed("part")(error) {
+            error if error.0.contains(NO_SUCH_UPLOAD) => PutError::Closed,
+            error => PutError::Failed(error),
+        })?;
+        if seen.map_err(PutError::Failed)? == *sha256 {
+            Ok(stored.etag())
+        } else {
+            Err(PutError::Sha256Mismatch)
+        }
+    }
+
     /// Stores a stream of known length, if nothing is stored under its key yet and its bytes have
     /// this SHA-256. The bytes go from the client to the bucket without passing through the
     /// worker's memory.
@@ -181,6 +272,22 @@ impl Bucket {
             _ => None,
         };
         Ok(Some(download(&object, body)))
+    }
+}
+
+fn unless_gone(outcome: Result<(), StorageError>) -> Result<(), StorageError> {
+    match outcome {
+        Err(error) if error.0.contains(NO_SUCH_UPLOAD) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// A stream as two of the same content.
+fn split(body: &ReadableStream) -> Result<(ReadableStream, ReadableStream), StorageError> {
+    let branches = body.tee();
+    match [branches.get(0), branches.get(1)].map(JsCast::dyn_into) {
+        [Ok(first), Ok(second)] => Ok((first, second)),
+        _ => Err(StorageError("a body cannot be read twice".to_owned())),
     }
 }
 

@@ -3,10 +3,15 @@
 //! Sources: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html>.
 
 mod call;
+mod multipart;
 mod xml;
 
 use super::{Storage, StorageError, StoredObject, digest};
-use crate::clock;
+use crate::{
+    clock,
+    inspection::DeclaredFile,
+    multipart::{Multipart, StoredPart},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use call::{Call, trouble};
 use keepsake_shared::{
@@ -212,6 +217,31 @@ impl Storage for S3 {
             return Err(trouble(&call, &answer));
         }
         check_deletion(&answer.text().await?)
+    }
+
+    async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError> {
+        self.begin(file).await
+    }
+
+    async fn list_parts(
+        &self,
+        key: &ObjectKey,
+        multipart: &Multipart,
+    ) -> Result<Option<Vec<StoredPart>>, StorageError> {
+        self.parts(key, &multipart.storage_id).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        key: &ObjectKey,
+        storage_id: &str,
+        parts: &[StoredPart],
+    ) -> Result<(), StorageError> {
+        self.complete(key, storage_id, parts).await
+    }
+
+    async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError> {
+        self.abort(key, storage_id).await
     }
 }
 

@@ -20,6 +20,21 @@ pub(crate) struct SignedUpload {
     pub(crate) headers: Value,
 }
 
+/// A part that is to be signed.
+#[derive(Debug)]
+pub(crate) struct PartSubject<'a> {
+    /// Where the object goes.
+    pub(crate) key: &'a ObjectKey,
+    /// What the store calls the upload.
+    pub(crate) storage_id: &'a str,
+    /// The part's number.
+    pub(crate) number: u16,
+    /// Its length in bytes.
+    pub(crate) size: u64,
+    /// Its checksum in base64, of the kind that the store verifies.
+    pub(crate) checksum: Option<&'a str>,
+}
+
 impl Signer<'_> {
     /// When an upload URL made now stops working.
     pub(crate) fn upload_expiry(&self) -> OffsetDateTime {
@@ -62,6 +77,60 @@ impl Signer<'_> {
                     .collect();
                 s3.presign("PUT", key.as_str(), &[], &signed, seconds_until(expires_at))
                     .map_err(ApiError::internal)?
+            }
+        };
+        Ok(SignedUpload {
+            url,
+            headers: sent_by_client(headers),
+        })
+    }
+
+    /// A URL that stores one part: exactly this long, and of this checksum if the store verifies one.
+    ///
+    /// # Errors
+    /// 500 for what cannot be signed.
+    pub(crate) fn part(
+        &self,
+        part: &PartSubject<'_>,
+        expires_at: OffsetDateTime,
+    ) -> Result<SignedUpload, ApiError> {
+        let store = &self.0.config.store;
+        let mut headers = vec![("content-length", part.size.to_string())];
+        let kind = store.capabilities().parts.checksum;
+        if let (Some(kind), Some(checksum)) = (kind, part.checksum) {
+            headers.push((kind.header(), checksum.to_owned()));
+        }
+        let url = match store {
+            StoreSettings::R2 => self.url(&ObjectToken::Part {
+                key: part.key.clone(),
+                storage_id: part.storage_id.to_owned(),
+                number: part.number,
+                size: part.size,
+                sha256: part
+                    .checksum
+                    .unwrap_or_default()
+                    .parse()
+                    .map_err(ApiError::internal)?,
+                expires_at,
+            }),
+            StoreSettings::S3(s3) => {
+                let signed: Vec<_> = headers
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str()))
+                    .collect();
+                let number = part.number.to_string();
+                let query = [
+                    ("partNumber", number.as_str()),
+                    ("uploadId", part.storage_id),
+                ];
+                s3.presign(
+                    "PUT",
+                    part.key.as_str(),
+                    &query,
+                    &signed,
+                    seconds_until(expires_at),
+                )
+                .map_err(ApiError::internal)?
             }
         };
         Ok(SignedUpload {

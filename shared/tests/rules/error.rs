@@ -44,6 +44,8 @@ fn codes_and_statuses_are_fixed() {
         ("url_invalid", 403),
         ("not_found", 404),
         ("method_not_allowed", 405),
+        ("part_invalid", 422),
+        ("not_in_parts", 422),
         ("name_taken", 409),
         ("not_uploaded", 409),
         ("upload_closed", 409),

@@ -12,6 +12,7 @@ mod idempotency;
 mod issuer;
 mod listing;
 mod lost_entities;
+mod multipart;
 mod object_store;
 mod object_urls;
 mod operations;

@@ -119,6 +119,17 @@ impl ObjectStore {
         self.path(key).is_file()
     }
 
+    /// Parts of an upload that is neither joined nor given up.
+    pub fn loose_parts(&self, upload: &str) -> Result<usize> {
+        let mut parts = 0;
+        for entry in std::fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let begin = format!(".upload_id-{upload}.part-");
+            parts += usize::from(name.to_string_lossy().starts_with(&begin));
+        }
+        Ok(parts)
+    }
+
     /// Lets this happen to the next request of the worker with this method and, in its query, this
     /// text; `times` times. With [`BY_URL`] it happens to requests by signed URLs instead.
     pub fn trap(&self, method: &'static str, query: &'static str, fault: Fault, times: usize) {

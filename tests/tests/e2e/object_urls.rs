@@ -151,7 +151,9 @@ fn ending(tenant: &Tenant<'_>, url: &str, end: OffsetDateTime) -> Result<String>
     let (prefix, token) = url.rsplit_once('/').context("not an object URL")?;
     let mut token = ObjectToken::verify(token, &keys, OffsetDateTime::now_utc())?;
     match &mut token {
-        ObjectToken::Upload { expires_at, .. } | ObjectToken::Download { expires_at, .. } => {
+        ObjectToken::Upload { expires_at, .. }
+        | ObjectToken::Part { expires_at, .. }
+        | ObjectToken::Download { expires_at, .. } => {
             *expires_at = end;
         }
     }
