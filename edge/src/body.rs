@@ -17,16 +17,7 @@ pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
 /// too much still sees the answer.
 const MAX_DISCARDED_BYTES: usize = 4 << 20;
 
-/// Reads a request's JSON.
-///
-/// 1. `Content-Type: application/json`; else 415.
-/// 2. At most [`MAX_JSON_BYTES`], counted while reading; else 413.
-/// 3. JSON text; else 400 `malformed_json`.
-/// 4. The fields of `T`, all known and of the right type; else 400 `unknown_field` or
-///    `invalid_field`, with the place.
-///
-/// `open` gives the body, and is called only when its headers are good: of a body that nobody opened
-/// the rest can still be read off.
+/// Reads a request's JSON; see [`read_bytes`] and [`parse`].
 pub(crate) async fn read_json<T, B>(
     headers: &HeaderMap,
     open: impl FnOnce() -> B,
@@ -35,9 +26,26 @@ where
     T: DeserializeOwned,
     B: Body<Data = Bytes> + Unpin,
 {
+    parse(&read_bytes(headers, open).await?)
+}
+
+/// Reads the bytes of a request that are said to be JSON.
+///
+/// 1. `Content-Type: application/json`; else 415.
+/// 2. At most [`MAX_JSON_BYTES`], counted while reading; else 413.
+///
+/// `open` gives the body, and is called only when its headers are good: of a body that nobody opened
+/// the rest can still be read off.
+pub(crate) async fn read_bytes<B>(
+    headers: &HeaderMap,
+    open: impl FnOnce() -> B,
+) -> Result<Vec<u8>, ApiError>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     require_json(headers)?;
     require_short(headers)?;
-    parse(&read_bounded(open()).await?)
+    read_bounded(open()).await
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -115,7 +123,12 @@ fn too_large() -> ApiError {
     )
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// Reads JSON text.
+///
+/// 1. JSON; else 400 `malformed_json`.
+/// 2. The fields of `T`, all known and of the right type; else 400 `unknown_field` or
+///    `invalid_field`, with the place.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());

@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) database: Option<Address>,
     /// How bearer tokens are checked.
     pub(crate) tokens: TokenSettings,
+    /// Keys of those who send scan verdicts; without any, none is taken.
+    pub(crate) scan_keys: Option<KeyRing>,
     /// Keys for the upload and download URLs the worker serves itself.
     pub(crate) url_keys: KeyRing,
     /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps
@@ -224,6 +226,7 @@ impl Config {
                     "is required: kid:base64, several separated by commas",
                 )
             })?,
+            scan_keys: keys("SCAN_KEYS", text("SCAN_KEYS")?)?,
             objects_origin: text("OBJECTS_ORIGIN")?
                 .map(|value| origin("OBJECTS_ORIGIN", &value))
                 .transpose()?,

@@ -1,16 +1,18 @@
-//! The scheduled work: sweep, purge, drain.
+//! The scheduled work: sweep, purge, drain, tidy, audit.
 //!
 //! Each step is bounded and independent: one that fails is logged and the next still runs. With
 //! [`ROUNDS`] rounds a run stays within the 50 subrequests of the smallest plan; what is left waits
-//! for the next run.
+//! for the next run. What became of each step is kept in the database.
 
 use crate::{
+    audit, clock,
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
     multipart, outbox,
     storage::Storage,
 };
 use serde_json::{Value, json};
+use std::fmt::Debug;
 
 /// Most rounds of one step in one run.
 const ROUNDS: u32 = 8;
@@ -28,31 +30,54 @@ const PURGE_LIMIT: u64 = 1000;
 /// 3. Rows whose retention has run out are purged; their keys go to the outbox.
 /// 4. The outbox is drained: objects are deleted from the store, in batches.
 /// 5. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
+/// 6. A page of the bucket is compared with the database.
+/// 7. The outcome of each step is recorded.
 pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
-    report("sweep", sweep(database).await);
-    report("parts", multipart::give_up(database, storage).await);
-    report("purge", purge(database).await);
-    report(
-        "drain",
-        outbox::drain(database, storage, ROUNDS)
-            .await
-            .map(|drained| json!({ "deleted": drained.deleted, "failed": drained.failed })),
-    );
-    report("tidy", tidy(database).await);
+    let steps = [
+        step("sweep", sweep(database)).await,
+        step("parts", multipart::give_up(database, storage)).await,
+        step("purge", purge(database)).await,
+        step("drain", drain(database, storage)).await,
+        step("tidy", tidy(database)).await,
+        step("audit", audit::page(database, storage)).await,
+    ];
+    let record = json!({ "steps": steps });
+    if let Err(error) = database.for_system(SystemFunction::RecordRun, record).await {
+        report("record", &Err(format!("{error:?}")));
+    }
 }
 
-fn report(step: &str, outcome: Result<Value, DbError>) {
+/// Does one step, logs what became of it, and answers with that for the record.
+async fn step<E: Debug>(name: &'static str, work: impl Future<Output = Result<Value, E>>) -> Value {
+    let started = clock::now().unix_timestamp();
+    let outcome = work.await.map_err(|error| format!("{error:?}"));
+    report(name, &outcome);
+    json!({
+        "step": name,
+        "started": started,
+        "finished": clock::now().unix_timestamp(),
+        "counts": outcome.as_ref().ok(),
+        "error": outcome.as_ref().err(),
+    })
+}
+
+fn report(step: &str, outcome: &Result<Value, String>) {
     match outcome {
         Ok(done) if done["failed"].as_u64().unwrap_or_default() > 0 => {
             log::write(Level::Error, "cron", json!({ "step": step, "done": done }));
         }
         Ok(done) => log::write(Level::Info, "cron", json!({ "step": step, "done": done })),
-        Err(error) => log::write(
+        Err(cause) => log::write(
             Level::Error,
             "cron",
-            json!({ "step": step, "cause": format!("{error:?}") }),
+            json!({ "step": step, "cause": cause }),
         ),
     }
+}
+
+async fn drain(database: &impl Database, storage: &impl Storage) -> Result<Value, DbError> {
+    let drained = outbox::drain(database, storage, ROUNDS).await?;
+    Ok(json!({ "deleted": drained.deleted, "failed": drained.failed }))
 }
 
 async fn sweep(database: &impl Database) -> Result<Value, DbError> {
@@ -102,6 +127,10 @@ async fn purge(database: &impl Database) -> Result<Value, DbError> {
 mod tests {
     use super::*;
     use crate::fakes::{MemoryStorage, ScriptedDatabase};
+    use SystemFunction::{
+        AuditObjects, AuditPlace, LeaseMultiparts, LeaseObjects, Purge, RecordRun, SweepUploads,
+        Tidy,
+    };
     use futures_util::FutureExt;
 
     fn functions(database: &ScriptedDatabase) -> Vec<SystemFunction> {
@@ -125,8 +154,10 @@ mod tests {
             Ok(json!({ "purged": 0, "more": false })),
             Ok(json!({ "lease": null, "objects": [] })),
             Ok(json!({ "forgotten": 0, "settled": 0 })),
+            Ok(json!({ "after": "" })),
+            Ok(json!({ "checked": 0, "orphans": 0, "missing": 0, "remove": [] })),
+            Ok(json!({})),
         ]);
-        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads, Tidy};
         assert_eq!(
             functions(&database),
             [
@@ -136,7 +167,10 @@ mod tests {
                 Purge,
                 Purge,
                 LeaseObjects,
-                Tidy
+                Tidy,
+                AuditPlace,
+                AuditObjects,
+                RecordRun
             ]
         );
     }
@@ -144,12 +178,22 @@ mod tests {
     #[test]
     fn goes_on_after_a_step_that_failed() {
         let down = || Err(DbError::Unavailable("down".to_owned()));
-        let database = ScriptedDatabase::new((0..5).map(|_| down()));
-        use SystemFunction::{LeaseMultiparts, LeaseObjects, Purge, SweepUploads, Tidy};
+        let database = ScriptedDatabase::new((0..7).map(|_| down()));
         assert_eq!(
             functions(&database),
-            [SweepUploads, LeaseMultiparts, Purge, LeaseObjects, Tidy]
+            [
+                SweepUploads,
+                LeaseMultiparts,
+                Purge,
+                LeaseObjects,
+                Tidy,
+                AuditPlace,
+                RecordRun
+            ]
         );
+        let record = &database.calls()[6].1["steps"];
+        assert_eq!(record[5]["step"], "audit");
+        assert!(record[5]["error"].is_string() && record[5]["counts"].is_null());
     }
 
     #[test]
@@ -160,6 +204,6 @@ mod tests {
             )
         };
         let database = ScriptedDatabase::new((0..100).map(|_| busy()));
-        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 3);
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 5);
     }
 }

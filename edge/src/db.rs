@@ -47,6 +47,11 @@ pub(crate) enum SystemFunction {
     LeaseObjects,
     SettleObjects,
     Tidy,
+    AuditPlace,
+    AuditObjects,
+    RecordRun,
+    ListRuns,
+    RecordScan,
 }
 
 /// One call.

@@ -4,7 +4,7 @@ use crate::{
     db::{Call, Database, DbError, SystemFunction},
     inspection::DeclaredFile,
     multipart::{Multipart, StoredPart},
-    storage::{Storage, StorageError, StoredObject},
+    storage::{Listing, Storage, StorageError, StoredObject},
 };
 use keepsake_shared::{ObjectKey, Sha256Digest};
 use serde_json::Value;
@@ -101,6 +101,23 @@ impl Storage for MemoryStorage {
             .borrow_mut()
             .retain(|key, _| !keys.contains(key));
         Ok(())
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Listing, StorageError> {
+        self.check()?;
+        let mut keys: Vec<String> = self.objects.borrow().keys().cloned().collect();
+        keys.retain(|key| {
+            key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after)
+        });
+        keys.sort_unstable();
+        let more = keys.len() > limit as usize;
+        keys.truncate(limit as usize);
+        Ok(Listing { keys, more })
     }
 
     async fn begin_multipart(&self, _: &DeclaredFile) -> Result<String, StorageError> {

@@ -7,6 +7,7 @@
 //! renders the answer.
 
 mod app;
+mod audit;
 mod auth;
 mod body;
 mod clock;

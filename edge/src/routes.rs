@@ -7,6 +7,8 @@ mod health;
 mod metrics;
 mod objects;
 mod parts;
+mod runs;
+mod scans;
 mod uploads;
 mod usage;
 
@@ -50,6 +52,8 @@ fn router(app: App) -> Router {
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
         .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
         .route("/v1/usage", get(usage::get))
+        .route("/v1/runs", get(runs::list))
+        .route("/v1/scan-results", post(scans::record))
         .route("/v1/attachments", get(attachments::list))
         .route(
             "/v1/attachments/{id}",

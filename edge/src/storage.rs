@@ -28,6 +28,9 @@ pub(crate) const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-ch
 /// Most keys of one [`Storage::delete_many`], R2's and S3's own bound.
 pub(crate) const MAX_DELETE: u32 = 1000;
 
+/// Most keys of one [`Storage::list`], R2's and S3's own bound.
+pub(crate) const MAX_LIST: u32 = 1000;
+
 /// What every store can do.
 pub(crate) trait Storage {
     /// Looks at an object as it is stored: its size, its checksum, and its first bytes, so many of
@@ -53,6 +56,15 @@ pub(crate) trait Storage {
     /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.
     async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError>;
 
+    /// Lists at most `limit` keys, of at most [`MAX_LIST`], that begin with `prefix` and come behind
+    /// `after`, in the order of their bytes.
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Listing, StorageError>;
+
     /// Begins an upload in parts, and gives what the store calls it.
     async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError>;
 
@@ -74,6 +86,15 @@ pub(crate) trait Storage {
 
     /// Gives an upload in parts up. One that is not there counts as given up.
     async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError>;
+}
+
+/// Some keys of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listing {
+    /// The keys.
+    pub(crate) keys: Vec<String>,
+    /// Whether there are more behind them.
+    pub(crate) more: bool,
 }
 
 /// The store that the settings name.
@@ -120,6 +141,18 @@ impl Storage for Store {
         match self {
             Self::R2(bucket) => bucket.delete_many(keys).await,
             Self::S3(s3) => s3.delete_many(keys).await,
+        }
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Listing, StorageError> {
+        match self {
+            Self::R2(bucket) => bucket.list(prefix, after, limit).await,
+            Self::S3(s3) => s3.list(prefix, after, limit).await,
         }
     }
 

@@ -143,6 +143,14 @@ error_codes! {
     /// The stored file is marked as encoded, so that readers would get other bytes.
     ContentEncoded = "content_encoded", 422, "The file is stored in another encoding";
 
+    // Scanning
+    /// The file waits for its malware scan, and is shut until it is found clean.
+    FileScanning = "file_scanning", 409, "The file is being scanned";
+    /// Malware was found in the file; it is shut for good.
+    FileQuarantined = "file_quarantined", 403, "The file is in quarantine";
+    /// The message is not signed with a known key, or not of this moment.
+    SignatureInvalid = "signature_invalid", 401, "The signature is not valid";
+
     // Signed URLs of the worker-served store
     /// The URL was altered, or was not made for this request.
     UrlInvalid = "url_invalid", 403, "The URL is not valid";

@@ -63,8 +63,11 @@ impl FromStr for Address {
         let database = url.path().trim_start_matches('/');
         let host = authority.host();
         // libpq takes a list of hosts; this is of one.
-        let named =
-            !user.is_empty() && !host.is_empty() && !host.contains(',') && !database.is_empty();
+        let named = !user.is_empty()
+            && !host.is_empty()
+            && !host.contains(',')
+            && (server == host || authority.port_u16().is_some())
+            && !database.is_empty();
         if !named || !matches!(url.scheme_str(), Some("postgres" | "postgresql")) {
             return Err(AddressError::Form);
         }

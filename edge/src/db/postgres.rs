@@ -225,5 +225,10 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::LeaseObjects => sql!("lease_objects"),
         SystemFunction::SettleObjects => sql!("settle_objects"),
         SystemFunction::Tidy => sql!("tidy"),
+        SystemFunction::AuditPlace => sql!("audit_place"),
+        SystemFunction::AuditObjects => sql!("audit_objects"),
+        SystemFunction::RecordRun => sql!("record_run"),
+        SystemFunction::ListRuns => sql!("list_runs"),
+        SystemFunction::RecordScan => sql!("record_scan"),
     }
 }

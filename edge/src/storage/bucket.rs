@@ -1,6 +1,6 @@
 //! An R2 bucket through its binding.
 
-use super::{Storage, StorageError, StoredObject, digest};
+use super::{Listing, Storage, StorageError, StoredObject, digest};
 use crate::{
     inspection::DeclaredFile,
     multipart::{Multipart, StoredPart},
@@ -122,6 +122,24 @@ impl Storage for Bucket {
         }
         let keys = keys.iter().map(String::as_str).collect();
         self.0.delete_multiple(keys).await.map_err(failed("delete"))
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Listing, StorageError> {
+        let request = self.0.list().prefix(prefix).limit(limit);
+        let request = match after {
+            Some(after) => request.start_after(after),
+            None => request,
+        };
+        let found = request.execute().await.map_err(failed("list"))?;
+        Ok(Listing {
+            keys: found.objects().iter().map(Object::key).collect(),
+            more: found.truncated(),
+        })
     }
 
     async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError> {

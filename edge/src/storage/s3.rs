@@ -6,7 +6,7 @@ mod call;
 mod multipart;
 mod xml;
 
-use super::{Storage, StorageError, StoredObject, digest};
+use super::{Listing, Storage, StorageError, StoredObject, digest};
 use crate::{
     clock,
     inspection::DeclaredFile,
@@ -219,6 +219,31 @@ impl Storage for S3 {
         check_deletion(&answer.text().await?)
     }
 
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Listing, StorageError> {
+        let limit = limit.to_string();
+        let query = [
+            ("list-type", "2"),
+            ("max-keys", &limit),
+            ("prefix", prefix),
+            ("start-after", after.unwrap_or_default()),
+        ];
+        let call = Call {
+            // An empty start is none.
+            query: &query[..if after.is_some() { 4 } else { 3 }],
+            ..Call::new("GET")
+        };
+        let answer = self.call(&call).await?;
+        if answer.status != 200 {
+            return Err(trouble(&call, &answer));
+        }
+        listing(&answer.text().await?)
+    }
+
     async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError> {
         self.begin(file).await
     }
@@ -242,6 +267,24 @@ impl Storage for S3 {
 
     async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError> {
         self.abort(key, storage_id).await
+    }
+}
+
+/// The keys of a ListObjectsV2 answer.
+fn listing(answer: &str) -> Result<Listing, StorageError> {
+    let result = Element::parse(answer)
+        .map_err(|error| StorageError(format!("S3 ListObjectsV2: {error}")))?;
+    let more = result.text("IsTruncated");
+    match (result.name(), more) {
+        ("ListBucketResult", Some(more)) => Ok(Listing {
+            keys: result
+                .all("Contents")
+                .filter_map(|object| object.text("Key"))
+                .map(ToOwned::to_owned)
+                .collect(),
+            more: more == "true",
+        }),
+        (name, _) => Err(StorageError(format!("S3 ListObjectsV2: {name}"))),
     }
 }
 
@@ -291,6 +334,23 @@ mod tests {
             "<html>",
         ] {
             assert!(check_deletion(answer).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn reads_a_listing() {
+        let answer = "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>t/a</Key><Size>1</Size></Contents><Contents><Key>t/b</Key></Contents></ListBucketResult>";
+        let want = Listing {
+            keys: vec!["t/a".to_owned(), "t/b".to_owned()],
+            more: true,
+        };
+        assert_eq!(listing(answer), Ok(want));
+        for answer in [
+            "<ListBucketResult/>",
+            "<Error><IsTruncated>false</IsTruncated></Error>",
+            "<",
+        ] {
+            assert!(listing(answer).is_err(), "{answer}");
         }
     }
 

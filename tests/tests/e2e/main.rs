@@ -2,6 +2,7 @@
 //! HTTP. One module a story; each test has a tenant of its own.
 
 mod atomicity;
+mod audit;
 mod bad_input;
 mod bad_tokens;
 mod browsers;
@@ -26,6 +27,7 @@ mod restore_races;
 mod retention;
 mod s3_faults;
 mod s3_puts;
+mod scans;
 mod story;
 mod tenants;
 mod world;

@@ -13,6 +13,7 @@ mod database;
 mod invariants;
 mod operation;
 mod oracle;
+mod pair;
 mod random;
 mod schema;
 mod seeds;

@@ -1,0 +1,36 @@
+//! What became of the scheduled work: `/v1/runs`.
+
+use super::json;
+use crate::{
+    app::App,
+    auth::Operator,
+    db::{Database, SystemFunction},
+    problem::ApiError,
+    query::Query,
+};
+use axum::{
+    extract::{RawQuery, State},
+    http::StatusCode,
+    response::Response,
+};
+use serde_json::json;
+
+/// `GET /v1/runs?limit`: the latest steps of the schedule, newest first, and how the audit stands.
+///
+/// 1. A caller with the scope `metrics`; else 401 or 403.
+/// 2. Read the query; malformed → 400.
+/// 3. 200.
+#[worker::send]
+pub(crate) async fn list(
+    State(app): State<App>,
+    _: Operator,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = Query::parse(query.as_deref(), &["limit"])?;
+    let request = json!({ "limit": query.limit()? });
+    let answer = app
+        .database()?
+        .for_system(SystemFunction::ListRuns, request)
+        .await?;
+    json(StatusCode::OK, &answer)
+}

@@ -1,0 +1,11 @@
+DROP FUNCTION attachments_api.list_runs(jsonb);
+DROP FUNCTION attachments_api.audit_objects(jsonb);
+DROP FUNCTION attachments.note_findings(bigint, text, text[]);
+DROP FUNCTION attachments.missing_objects(text, text, text[]);
+DROP FUNCTION attachments.orphans(text[]);
+DROP FUNCTION attachments_api.audit_place(jsonb);
+DROP INDEX attachments.attachment_key_order;
+DROP TABLE attachments.audit_finding;
+DROP TABLE attachments.audit;
+DROP FUNCTION attachments_api.record_run(jsonb);
+DROP TABLE attachments.run;

@@ -1,0 +1,92 @@
+//! Rows that are inserted and changed.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use super::{Pair, expect};
+use crate::operation::{Operation, RESTORE_MISSES_NO_PARENT};
+use crate::oracle::{Oracle, Row, RowId};
+use crate::schema::MOST_ROWS;
+
+impl Pair<'_> {
+    pub(super) async fn insert(&mut self, operation: &Operation) -> Result<()> {
+        let table = operation.subject % self.known.len();
+        if self.last_number + 1 >= MOST_ROWS {
+            return Ok(());
+        }
+        self.last_number += 1;
+        let id = (table, self.last_number);
+        let schema = Rc::clone(&self.oracle.schema);
+        let mut references = Vec::new();
+        self.known[table].push(id.1);
+        for (reference, at) in schema.tables[table].references.iter().zip(operation.picks) {
+            let to = self.pick_parent(reference.parent, at / 4);
+            references.push(to.filter(|_| reference.required || !at.is_multiple_of(4)));
+        }
+        let object = Oracle::object(id);
+        let sql = schema.insert(table, id.1, &references, operation.label, &object);
+        let row = Row {
+            references,
+            label: operation.label,
+            plain: 0,
+            deletion: None,
+        };
+        self.put(&sql, id, row).await
+    }
+
+    pub(super) async fn put(&mut self, sql: &str, id: RowId, row: Row) -> Result<()> {
+        let refusals = self.oracle.put(id, row);
+        let answer = self.attempt(sql).await?;
+        expect(sql, &answer, &refusals)
+    }
+
+    pub(super) async fn change(
+        &mut self,
+        operation: &Operation,
+        change: impl Fn(&mut Row),
+    ) -> Result<()> {
+        let Some((id, mut row)) = self.pick_row(operation.subject, |_| true) else {
+            return Ok(());
+        };
+        change(&mut row);
+        let label = row
+            .label
+            .map_or_else(|| "NULL".to_owned(), |label| label.to_string());
+        let sql = format!(
+            "UPDATE {} SET label = {label}, plain = {} WHERE n = {}",
+            self.oracle.schema.tables[id.0].sql(),
+            row.plain,
+            id.1
+        );
+        self.put(&sql, id, row).await
+    }
+
+    pub(super) async fn reparent(&mut self, operation: &Operation) -> Result<()> {
+        let schema = Rc::clone(&self.oracle.schema);
+        let refers = |(table, _): RowId| !schema.tables[table].references.is_empty();
+        let Some((id, mut row)) = self.pick_row(operation.subject, refers) else {
+            return Ok(());
+        };
+        let references = &schema.tables[id.0].references;
+        let at = operation.picks[0] % references.len();
+        let to = self.pick_parent(references[at].parent, operation.picks[1] / 4);
+        let to = to.filter(|_| references[at].required || !operation.picks[1].is_multiple_of(4));
+        // A row that stays where it is, be it under a deleted parent, is nobody's business.
+        if row.references[at] == to {
+            return Ok(());
+        }
+        let parent = to.map(|number| (references[at].parent, number));
+        let is_missing = parent.is_some_and(|id| !self.oracle.rows.contains_key(&id));
+        if is_missing
+            && references[at].declared
+            && row.deletion.is_some()
+            && !RESTORE_MISSES_NO_PARENT
+        {
+            return Ok(());
+        }
+        row.references[at] = to;
+        let sql = schema.reparent(id.0, id.1, at, to);
+        self.put(&sql, id, row).await
+    }
+}
