@@ -3,9 +3,8 @@
 //! What it holds comes from outside. A key is taken only if it can be nothing but a public key for
 //! RS256 or ES256; every other is left out, as RFC 7517 §5 wants, without refusing the set.
 
-use super::token::{Algorithm, present};
+use super::token::Algorithm;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
 use serde_json::Value;
 
 /// Most keys of a set.
@@ -46,44 +45,18 @@ pub(super) enum KeySetError {
     NoUsableKey,
 }
 
-#[derive(Deserialize)]
-struct Set {
-    keys: Vec<Value>,
-}
-
-/// The members of a JWK (RFC 7517 §4, RFC 7518 §6) that decide.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: String,
-    alg: Option<String>,
-    #[serde(rename = "use")]
-    public_key_use: Option<String>,
-    key_ops: Option<Vec<String>>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-    /// Of a private key. One that was published is everybody's, and verifies nothing.
-    #[serde(default, deserialize_with = "present")]
-    d: bool,
-    /// Of a secret.
-    #[serde(default, deserialize_with = "present")]
-    k: bool,
-}
-
 impl KeySet {
     /// Reads a set.
     ///
     /// # Errors
     /// See [`KeySetError`].
     pub(super) fn parse(text: &[u8]) -> Result<Self, KeySetError> {
-        let Set { keys } = serde_json::from_slice(text).map_err(|_| KeySetError::Form)?;
+        let set: Value = serde_json::from_slice(text).map_err(|_| KeySetError::Form)?;
+        let keys = set["keys"].as_array().ok_or(KeySetError::Form)?;
         if keys.len() > MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
-        let usable: Vec<PublicKey> = keys.into_iter().filter_map(PublicKey::parse).collect();
+        let usable: Vec<PublicKey> = keys.iter().filter_map(PublicKey::parse).collect();
         // Of two keys that answer to one name neither can be trusted to be the one meant.
         let unique: Vec<PublicKey> = usable
             .iter()
@@ -111,31 +84,39 @@ impl KeySet {
 }
 
 impl PublicKey {
-    fn parse(value: Value) -> Option<Self> {
-        let jwk: Jwk = serde_json::from_value(value).ok()?;
-        let verifies = jwk.public_key_use.as_deref().is_none_or(|of| of == "sig")
-            && jwk
-                .key_ops
-                .is_none_or(|operations| operations.iter().any(|one| one == "verify"));
-        if jwk.d || jwk.k || !verifies {
+    /// Reads one JWK (RFC 7517 §4, RFC 7518 §6).
+    fn parse(jwk: &Value) -> Option<Self> {
+        let member = |name: &str| jwk[name].as_str();
+        // One that was published with its private half is everybody's, and verifies nothing; a
+        // secret is none to publish.
+        if jwk.get("d").is_some() || jwk.get("k").is_some() || !is_for_verifying(jwk) {
             return None;
         }
-        let (algorithm, numbers) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        let (algorithm, numbers) = match (member("kty")?, member("crv")) {
             ("RSA", _) => (
                 Algorithm::Rs256,
-                [("n", modulus(jwk.n?)?), ("e", exponent(jwk.e?)?)],
+                [
+                    ("n", modulus(member("n")?)?),
+                    ("e", exponent(member("e")?)?),
+                ],
             ),
             ("EC", Some("P-256")) => (
                 Algorithm::Es256,
-                [("x", coordinate(jwk.x?)?), ("y", coordinate(jwk.y?)?)],
+                [
+                    ("x", coordinate(member("x")?)?),
+                    ("y", coordinate(member("y")?)?),
+                ],
             ),
             _ => return None,
         };
-        let declared = jwk.alg.as_deref().map_or(Some(algorithm), Algorithm::parse);
+        let declared = match jwk.get("alg") {
+            None => Some(algorithm),
+            Some(name) => Algorithm::parse(name.as_str()?),
+        };
         (declared == Some(algorithm)).then_some(Self {
-            kid: jwk.kid,
+            kid: member("kid")?.to_owned(),
             algorithm,
-            numbers,
+            numbers: numbers.map(|(name, value)| (name, value.to_owned())),
         })
     }
 
@@ -144,15 +125,25 @@ impl PublicKey {
     }
 }
 
-fn modulus(text: String) -> Option<String> {
-    let bytes = decode(&text)?;
+/// What `use` and `key_ops` say, where they stand (RFC 7517 §4.2, §4.3).
+fn is_for_verifying(jwk: &Value) -> bool {
+    jwk.get("use").is_none_or(|of| of == "sig")
+        && jwk.get("key_ops").is_none_or(|operations| {
+            operations
+                .as_array()
+                .is_some_and(|all| all.iter().any(|one| one == "verify"))
+        })
+}
+
+fn modulus(text: &str) -> Option<&str> {
+    let bytes = decode(text)?;
     let bits = bytes.len() * 8 - bytes.first()?.leading_zeros() as usize;
     RSA_BITS.contains(&bits).then_some(text)
 }
 
 /// Odd and at least 3; in practice 65537.
-fn exponent(text: String) -> Option<String> {
-    let bytes = decode(&text)?;
+fn exponent(text: &str) -> Option<&str> {
+    let bytes = decode(text)?;
     let number = match bytes.as_slice() {
         [] => None,
         bytes if bytes.len() > 4 => None,
@@ -167,8 +158,8 @@ fn exponent(text: String) -> Option<String> {
         .then_some(text)
 }
 
-fn coordinate(text: String) -> Option<String> {
-    (decode(&text)?.len() == COORDINATE_BYTES).then_some(text)
+fn coordinate(text: &str) -> Option<&str> {
+    (decode(text)?.len() == COORDINATE_BYTES).then_some(text)
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {

@@ -1,7 +1,9 @@
 //! `DATABASE_URL`: where PostgreSQL is when no Hyperdrive stands before it.
 
+use axum::http::Uri;
+use percent_encoding::percent_decode_str;
 use std::{fmt, str::FromStr};
-use tokio_postgres::config::{Config, Host, SslMode};
+use tokio_postgres::config::{Config, SslMode};
 
 /// A server, and how it is reached.
 #[derive(Clone)]
@@ -22,9 +24,12 @@ pub(crate) enum AddressError {
     /// Not a connection URL, or not of one server.
     #[error("must be postgres://user:password@host:port/database?sslmode=verify-full")]
     Form,
-    /// A mode in which somebody on the way could have the connection unencrypted.
-    #[error("may have sslmode=verify-full, or sslmode=disable within a private network")]
-    SslMode,
+    /// Another option than `sslmode`, or a mode in which somebody on the way could have the
+    /// connection unencrypted.
+    #[error(
+        "may have sslmode=verify-full, or sslmode=disable within a private network, and no other option"
+    )]
+    Options,
 }
 
 /// The password stays out of every log.
@@ -38,45 +43,61 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Reads a connection URL (<https://www.postgresql.org/docs/current/libpq-connect.html>).
+/// Reads a connection URL (<https://www.postgresql.org/docs/current/libpq-connect.html>), in which
+/// special characters of the user and the password are percent-encoded.
 ///
-/// `sslmode` is `verify-full`, which is the default and which `require` and `verify-ca` mean here,
-/// too: the runtime always checks the certificate and the name. `disable` is taken at its word.
+/// Its one option is `sslmode`: `verify-full`, which is the default and which `require` and
+/// `verify-ca` mean here, too, as the runtime always checks the certificate and the name; or
+/// `disable`, taken at its word.
 impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+        let url: Uri = text.parse().map_err(|_| AddressError::Form)?;
+        let authority = url.authority().ok_or(AddressError::Form)?;
+        let (user, server) = authority
+            .as_str()
+            .rsplit_once('@')
+            .ok_or(AddressError::Form)?;
+        let (user, password) = user.split_once(':').unwrap_or((user, ""));
+        let database = url.path().trim_start_matches('/');
+        let host = authority.host();
+        // libpq takes a list of hosts; this is of one.
+        let named = !user.is_empty()
+            && !host.is_empty()
+            && !host.contains(',')
+            && (server == host || authority.port_u16().is_some())
+            && !database.is_empty();
+        if !named || !matches!(url.scheme_str(), Some("postgres" | "postgresql")) {
             return Err(AddressError::Form);
         }
-        let (plain, options) = text.split_once('?').unwrap_or((text, ""));
-        let (modes, others): (Vec<_>, Vec<_>) = options
-            .split('&')
-            .filter(|option| !option.is_empty())
-            .partition(|option| option.starts_with("sslmode="));
-        let tls = match modes.as_slice() {
-            [] | ["sslmode=verify-full" | "sslmode=verify-ca" | "sslmode=require"] => true,
-            ["sslmode=disable"] => false,
-            _ => return Err(AddressError::SslMode),
+        let tls = match url.query() {
+            None | Some("sslmode=verify-full" | "sslmode=verify-ca" | "sslmode=require") => true,
+            Some("sslmode=disable") => false,
+            Some(_) => return Err(AddressError::Options),
         };
-        let mut config: Config = format!("{plain}?{}", others.join("&"))
-            .parse()
-            .map_err(|_| AddressError::Form)?;
-        config.ssl_mode(if tls {
-            SslMode::Require
-        } else {
-            SslMode::Disable
-        });
-        let ([Host::Tcp(host)], Some(_)) = (config.get_hosts(), config.get_user()) else {
-            return Err(AddressError::Form);
-        };
+        let mut config = Config::new();
+        config
+            .user(decode(user)?)
+            .password(percent_decode_str(password).collect::<Vec<u8>>())
+            .dbname(decode(database)?)
+            .ssl_mode(if tls {
+                SslMode::Require
+            } else {
+                SslMode::Disable
+            });
         Ok(Self {
-            host: host.clone(),
-            port: config.get_ports().first().copied().unwrap_or(5432),
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(5432),
             tls,
             config,
         })
     }
+}
+
+fn decode(text: &str) -> Result<String, AddressError> {
+    let text = percent_decode_str(text).decode_utf8();
+    Ok(text.map_err(|_| AddressError::Form)?.into_owned())
 }
 
 #[cfg(test)]
@@ -98,7 +119,7 @@ mod tests {
             "/app",
             ":5432/app?sslmode=require",
             "/app?sslmode=verify-ca",
-            "/app?sslmode=verify-full&connect_timeout=5",
+            "/app?sslmode=verify-full",
         ] {
             assert_eq!(with(end), Ok((host.clone(), 5432, true)), "{end}");
         }
@@ -108,8 +129,9 @@ mod tests {
             "/app?sslmode=allow",
             "/app?sslmode=",
             "/app?sslmode=require&sslmode=disable",
+            "/app?connect_timeout=5",
         ] {
-            assert_eq!(with(end), Err(AddressError::SslMode), "{end}");
+            assert_eq!(with(end), Err(AddressError::Options), "{end}");
         }
     }
 
@@ -123,7 +145,7 @@ mod tests {
             "postgres://db.example.com/app",
             "postgres://worker@a.example.com,b.example.com/app",
             "postgres://worker@db.example.com:port/app",
-            "postgres://worker@db.example.com/app?sslrootcert=x",
+            "postgres://worker@db.example.com",
         ] {
             assert_eq!(read(text), Err(AddressError::Form), "{text}");
         }
@@ -135,6 +157,6 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(address.config.get_password(), Some(b"topsecret".as_slice()));
-        assert!(!format!("{address:?}").contains("topsecret"));
+        assert!(!format!("{address:?}").contains("secret"));
     }
 }
