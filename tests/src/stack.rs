@@ -74,7 +74,7 @@ impl Stack {
             postgres,
             secrets,
             folder,
-            leash: leash,
+            leash,
         })
     }
 
