@@ -97,6 +97,7 @@ impl Case {
             .map(|_| (0..SESSIONS).map(|at| turn(random, at)).collect())
             .collect();
         schema.choose_policies(random);
+        schema.choose_overrides(random);
         Self {
             schema: Arc::new(schema),
             rounds,

@@ -100,6 +100,8 @@ impl KeyType {
 pub struct Reference {
     pub parent: usize,
     pub action: OnDelete,
+    /// What the foreign key itself says, where Keepsake is told otherwise.
+    pub overridden: Option<OnDelete>,
     /// Declared to Keepsake, with a column that says which table is meant; else a foreign key.
     pub declared: bool,
     pub required: bool,
@@ -207,6 +209,28 @@ impl Schema {
         }
     }
 
+    /// Chosen last, for the same reason. Where a DELETE may be for good, the key's own action counts.
+    pub fn choose_overrides(&mut self, random: &mut Random) {
+        if self
+            .tables
+            .iter()
+            .any(|table| table.policy == Policy::Allow)
+        {
+            return;
+        }
+        let managed: Vec<bool> = self.tables.iter().map(|table| table.managed).collect();
+        for (child, table) in self.tables.iter_mut().enumerate() {
+            for reference in &mut table.references {
+                let both_managed = managed[child] && managed[reference.parent];
+                let is_action = reference.action != OnDelete::NoAction;
+                if both_managed && is_action && !reference.declared && random.one_in(4) {
+                    let own = [OnDelete::NoAction, OnDelete::Cascade];
+                    reference.overridden = Some(random.one_of(&own));
+                }
+            }
+        }
+    }
+
     fn random_reference(&self, random: &mut Random, child: usize, parent: usize) -> Reference {
         use OnDelete::{Cascade, NoAction, Restrict, SetDefault, SetNull};
         let (to, from) = (&self.tables[parent], &self.tables[child]);
@@ -230,6 +254,7 @@ impl Schema {
         Reference {
             parent,
             action,
+            overridden: None,
             declared,
             required: parent < child && action != SetNull && random.one_in(2),
             deferrable: !declared && action != Restrict && random.one_in(5),
@@ -262,6 +287,12 @@ impl Schema {
                     },
                     of,
                 );
+                if table.references[at].overridden.is_some() {
+                    with(
+                        &move |table: &mut Table| table.references[at].overridden = None,
+                        of,
+                    );
+                }
                 if table.references[at].deferrable {
                     with(
                         &move |table: &mut Table| table.references[at].deferrable = false,
@@ -362,10 +393,10 @@ impl Schema {
     fn foreign_key(&self, at: usize, reference: &Reference) -> String {
         let parent = &self.tables[reference.parent];
         format!(
-            "FOREIGN KEY ({}) REFERENCES {} ON DELETE {}{}",
+            "CONSTRAINT key{at} FOREIGN KEY ({}) REFERENCES {} ON DELETE {}{}",
             Table::reference_columns(at, parent.key).join(", "),
             parent.sql(),
-            reference.action.sql(),
+            reference.overridden.unwrap_or(reference.action).sql(),
             if reference.deferrable {
                 " DEFERRABLE INITIALLY DEFERRED"
             } else {
@@ -423,6 +454,13 @@ impl Schema {
                     "ALTER TABLE {} ADD {}",
                     table.sql(),
                     self.foreign_key(at, reference)
+                ));
+            }
+            if reference.overridden.is_some() {
+                ddl.push(format!(
+                    "SELECT keepsake.override_reference({}, 'key{at}', {})",
+                    table.as_literal(),
+                    literal(&reference.action.sql().to_lowercase()),
                 ));
             }
         }

@@ -28,6 +28,7 @@ impl Case {
             operations: (0..STEPS).map(|_| Operation::random(random)).collect(),
         };
         case.schema.choose_policies(random);
+        case.schema.choose_overrides(random);
         case
     }
 
