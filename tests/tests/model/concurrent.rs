@@ -452,8 +452,11 @@ fn check_refusal(kind: Kind, sql: &str, answer: &Answer) -> Result<()> {
     };
     let class = code.get(..2).context("no SQLSTATE")?;
     let of_kind: &[&str] = match kind {
-        Kind::Restore | Kind::RestoreSkipping | Kind::PurgeDeletion => &["55000", "P0002"],
-        Kind::SoftDelete | Kind::HoldRow | Kind::HoldDeletion => &["P0002"],
+        // Another may purge the deletion meanwhile.
+        Kind::Restore | Kind::RestoreSkipping | Kind::PurgeDeletion | Kind::HoldDeletion => {
+            &["55000", "P0002"]
+        }
+        Kind::SoftDelete | Kind::HoldRow => &["P0002"],
         // The policy of the table, or of one that the foreign key leads to.
         Kind::PlainDelete | Kind::MarkDeleted => &["55000"],
         _ => &[],
