@@ -4,6 +4,7 @@ mod attachments;
 mod description;
 mod entities;
 mod health;
+mod limits;
 mod metrics;
 mod objects;
 mod parts;
@@ -51,6 +52,7 @@ fn router(app: App) -> Router {
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
         .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
+        .route("/v1/limits", get(limits::get))
         .route("/v1/usage", get(usage::get))
         .route("/v1/runs", get(runs::list))
         .route("/v1/scan-results", post(scans::record))
