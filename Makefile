@@ -42,6 +42,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) scripts/http-reference --check
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
+	@$(env) biome ci --error-on-warnings page
+	@echo "==> Types of the page"
+	@$(env) tsc --project page
+	@$(env) tsc --project page/tests
 	@echo "==> Dependencies: licences, sources, bans"
 	@$(env) cargo fetch --locked --quiet
 	@$(env) cargo-deny --offline --locked check --hide-inclusion-graph bans licenses sources
