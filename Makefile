@@ -46,6 +46,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) tsc --project client/tests
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
+	@$(env) biome ci --error-on-warnings client page
+	@echo "==> Types of the page"
+	@$(env) tsc --project page
+	@$(env) tsc --project page/tests
 	@echo "==> Dependencies: licences, sources, bans"
 	@$(env) cargo fetch --locked --quiet
 	@$(env) cargo-deny --offline --locked check --hide-inclusion-graph bans licenses sources
@@ -88,6 +92,5 @@ test-worker: setup ## the worker's own units
 test-stack: setup ## extension, migrations, the whole path over HTTP: on real parts
 	@scripts/install-extension
 	@scripts/build-worker
-	@scripts/build-client
 	@echo "==> Tests on real parts"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --tests

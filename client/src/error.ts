@@ -60,9 +60,7 @@ export class KeepsakeError extends Error {
   /** Whether the same request, unchanged, may succeed a little later. */
   get retryable(): boolean {
     return (
-      this.code === "network_error" ||
-      this.code === "idempotency_in_flight" ||
-      NOT_NOW.includes(this.status)
+      this.code === "network_error" || this.code === "idempotency_in_flight" || NOT_NOW.includes(this.status)
     );
   }
 

@@ -121,20 +121,12 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         await done(api.DELETE("/v1/uploads/{id}", { params: { path: { id } }, ...own(options) }));
       },
       /** Signs parts of a large file, at most 100 at once. */
-      async signParts(
-        id: string,
-        body: PartsRequest,
-        options: CallOptions = {},
-      ): Promise<SignedParts> {
+      async signParts(id: string, body: PartsRequest, options: CallOptions = {}): Promise<SignedParts> {
         const params = { path: { id } };
         return content(api.POST("/v1/uploads/{id}/parts", { body, params, ...own(options) }));
       },
       /** The parts of a large file that have arrived. */
-      async listParts(
-        id: string,
-        attachmentId: string,
-        options: CallOptions = {},
-      ): Promise<StoredParts> {
+      async listParts(id: string, attachmentId: string, options: CallOptions = {}): Promise<StoredParts> {
         const params = { path: { id }, query: { attachment_id: attachmentId } };
         return content(api.GET("/v1/uploads/{id}/parts", { params, ...own(options) }));
       },
@@ -161,10 +153,7 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
        * whoever has it. `inline` asks for it to be shown and not saved, which only types that are safe
        * to show are.
        */
-      async contentUrl(
-        id: string,
-        options: CallOptions & { inline?: boolean } = {},
-      ): Promise<string> {
+      async contentUrl(id: string, options: CallOptions & { inline?: boolean } = {}): Promise<string> {
         const path = `/v1/attachments/${encodeURIComponent(id)}/content`;
         const request = new Request(`${base}${path}?inline=${options.inline ?? false}`, {
           // A page cannot read where a redirect leads, but it can follow it and look where it is.
@@ -188,20 +177,14 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
     /** The things that attachments belong to. */
     entities: {
       /** One page of an entity's attachments. */
-      async attachments(
-        entity: Entity,
-        options: PageOptions & { limit?: number } = {},
-      ): Promise<Page> {
+      async attachments(entity: Entity, options: PageOptions & { limit?: number } = {}): Promise<Page> {
         const { limit } = options;
         const query = { ...(limit === undefined ? {} : { limit }), ...cursor(options) };
         const params = { path: entityPath(entity), query };
         return page(api.GET("/v1/{entity}/{id}/attachments", { params, ...own(options) }));
       },
       /** Every attachment of an entity, page after page, as far as they are asked for. */
-      allAttachments(
-        entity: Entity,
-        options: CallOptions = {},
-      ): AsyncGenerator<Page["items"][number]> {
+      allAttachments(entity: Entity, options: CallOptions = {}): AsyncGenerator<Page["items"][number]> {
         return everyItem((next) => this.attachments(entity, { ...options, ...next }));
       },
       /** Deletes an entity with all that hangs on it, so that it can be restored. */

@@ -14,10 +14,7 @@ const LONGEST_PAUSE = 10_000;
  * reason that passes. A `Retry-After` is respected; one that is too long to wait for is left to the
  * caller, in the error.
  */
-export async function repeat<T>(
-  act: () => Promise<T>,
-  signal: AbortSignal | undefined,
-): Promise<T> {
+export async function repeat<T>(act: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
     try {

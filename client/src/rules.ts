@@ -77,8 +77,7 @@ const rules: Rules = {
   async checkContent(file, limits) {
     const head = await bytes(file.slice(0, wasm.firstBytes(file.name)));
     const piece = wasm.furtherBytes(file.name, head);
-    const further =
-      piece && (await bytes(file.slice(piece.offset, piece.offset + piece.length)));
+    const further = piece && (await bytes(file.slice(piece.offset, piece.offset + piece.length)));
     const problems = wasm.checkContent(file.name, head, further, limits.max_image_pixels);
     return JSON.parse(problems) as FileProblem[];
   },

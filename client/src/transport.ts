@@ -29,11 +29,7 @@ export function transport(token: TokenSource, fetch: typeof globalThis.fetch): S
 }
 
 /** The answer to a request, if it is not an error. */
-async function answered(
-  fetch: typeof globalThis.fetch,
-  request: Request,
-  bearer: string,
-): Promise<Response> {
+async function answered(fetch: typeof globalThis.fetch, request: Request, bearer: string): Promise<Response> {
   const copy = new Request(request.clone(), { credentials: "omit" });
   copy.headers.set("authorization", `Bearer ${bearer}`);
   const response = await reached(request, () => fetch(copy));

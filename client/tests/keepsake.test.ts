@@ -2,9 +2,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createKeepsake, type Entity, KeepsakeError, type UploadProgress, uploadFiles } from "keepsake-client";
+import {
+  createKeepsake,
+  type Entity,
+  KeepsakeError,
+  type UploadProgress,
+  uploadFiles,
+} from "keepsake-client";
 
-import { client, fixture, given, post, rules as loaded, sha256 } from "./support.ts";
+import { client, fixture, given, rules as loaded, post, sha256 } from "./support.ts";
 
 const keepsake = client();
 const rules = await loaded();
@@ -60,20 +66,34 @@ test("files are uploaded as one set, with progress, and can be read again", asyn
   assert.deepEqual(phases, ["checking", "uploading", "completing"]);
   for (const phase of phases) {
     const loads = seen.filter((one) => one.phase === phase).map(({ loaded }) => loaded);
-    assert.deepEqual(loads, loads.toSorted((a, b) => a - b), "progress went back");
+    assert.deepEqual(
+      loads,
+      loads.toSorted((a, b) => a - b),
+      "progress went back",
+    );
     assert.equal(loads.at(-1), total, phase);
   }
-  assert.deepEqual(seen.at(-1)?.files.map(({ name }) => name), files.map(({ name }) => name));
+  assert.deepEqual(
+    seen.at(-1)?.files.map(({ name }) => name),
+    files.map(({ name }) => name),
+  );
 });
 
 test("what the rules refuse is not sent, and is refused as the server would", async () => {
   const entity = post();
   const kinds = [new File(["#!/bin/sh\n"], "run.sh"), new File(["text"], "notes.txt")];
   const refused = await failure(uploadFiles(keepsake, { entity, files: kinds, rules }));
-  const request = { entity_type: "post", entity_id: entity.id, files: [{ name: "run.sh", size: 10, sha256: "0".repeat(64) }] };
+  const request = {
+    entity_type: "post",
+    entity_id: entity.id,
+    files: [{ name: "run.sh", size: 10, sha256: "0".repeat(64) }],
+  };
   const server = await failure(keepsake.uploads.declare(request));
   assert.equal(refused.code, "media_type_not_allowed");
-  assert.deepEqual([refused.code, refused.detail, refused.errors], [server.code, server.detail, server.errors]);
+  assert.deepEqual(
+    [refused.code, refused.detail, refused.errors],
+    [server.code, server.detail, server.errors],
+  );
 
   const lying = [await fixture("notes.txt"), new File(["GIF89a, it says"], "picture.png")];
   const before = (await keepsake.usage()).user.files;
@@ -124,7 +144,11 @@ test("a large file goes on with the parts that have not arrived", async () => {
   const file = longText();
   const declared = { name: file.name, size: file.size, sha256: await rules.sha256(file) };
   assert.equal(declared.sha256, await sha256(file));
-  const upload = await keepsake.uploads.declare({ entity_type: "post", entity_id: entity.id, files: [declared] });
+  const upload = await keepsake.uploads.declare({
+    entity_type: "post",
+    entity_id: entity.id,
+    files: [declared],
+  });
   const [target] = upload.files;
   assert.ok(target && "multipart" in target);
   const { part_size, part_count, checksum: kind } = target.multipart;
@@ -135,7 +159,10 @@ test("a large file goes on with the parts that have not arrived", async () => {
     assert.equal(body.size, rules.partBytes(file.size, part_size, number));
     const checksum = await rules.checksum("sha256", body);
     const parts = [{ number, checksum }];
-    const signed = await keepsake.uploads.signParts(upload.id, { attachment_id: target.attachment_id, parts });
+    const signed = await keepsake.uploads.signParts(upload.id, {
+      attachment_id: target.attachment_id,
+      parts,
+    });
     const { url, headers } = signed.parts[0] ?? assert.fail("no part was signed");
     assert.equal((await fetch(url, { method: "PUT", headers, body })).status, 201);
   };
@@ -179,7 +206,11 @@ test("what is deleted comes back, and a conflict names what is in the way", asyn
   assert.deepEqual(await keepsake.attachments.delete(first), { deletionId });
   assert.equal((await failure(keepsake.attachments.get(first))).code, "not_found");
   const bin = [];
-  for await (const item of keepsake.attachments.all({ state: "deleted", entity_type: "post", entity_id: entity.id })) {
+  for await (const item of keepsake.attachments.all({
+    state: "deleted",
+    entity_type: "post",
+    entity_id: entity.id,
+  })) {
     bin.push(item.id);
   }
   assert.deepEqual(bin, [first]);
@@ -187,7 +218,10 @@ test("what is deleted comes back, and a conflict names what is in the way", asyn
   const second = await upload();
   const conflict = await failure(keepsake.attachments.restore(first));
   assert.equal(conflict.code, "restore_conflict");
-  assert.deepEqual(conflict.conflicts.map(({ kind, holder }) => [kind, holder]), [["unique", { id: second }]]);
+  assert.deepEqual(
+    conflict.conflicts.map(({ kind, holder }) => [kind, holder]),
+    [["unique", { id: second }]],
+  );
   await keepsake.attachments.delete(second);
   const restored = await keepsake.attachments.restore(first);
   assert.deepEqual(restored.restored, [{ table: "attachments.attachment", rows: 1 }]);

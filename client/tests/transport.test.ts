@@ -58,7 +58,11 @@ test("it is given up in the end, and what is not going to pass at once", async (
   assert.deepEqual([error.code, error.status, error.retryable], ["network_error", 0, true]);
   assert.equal(out.asked.length, 4);
 
-  for (const [status, code] of [[500, "internal"], [404, "not_found"], [409, "name_taken"]] as const) {
+  for (const [status, code] of [
+    [500, "internal"],
+    [404, "not_found"],
+    [409, "name_taken"],
+  ] as const) {
     const { keepsake, asked } = answeredBy([problem(status, code)]);
     const error = await failure(keepsake.usage());
     assert.deepEqual([error.code, error.status, error.retryable], [code, status, false]);
@@ -118,11 +122,19 @@ test("an error has all that the problem says", async () => {
     { pointer: "/files/10/name", code: "file_name_invalid", detail: "Nor this." },
     { pointer: "/files/1", code: "size_mismatch", detail: "Nor that." },
   ];
-  const more = { errors, conflicts: [{ kind: "unique", table: "t", key: null }], request_id: "r", quota: { scope: "user" } };
+  const more = {
+    errors,
+    conflicts: [{ kind: "unique", table: "t", key: null }],
+    request_id: "r",
+    quota: { scope: "user" },
+  };
   const { keepsake } = answeredBy([problem(422, "invalid_upload", {}, more)]);
   const error = await failure(keepsake.usage());
   assert.equal(error.message, "A title: A detail.");
-  assert.deepEqual(error.ofFile(1).map(({ detail }) => detail), ["No.", "Nor that."]);
+  assert.deepEqual(
+    error.ofFile(1).map(({ detail }) => detail),
+    ["No.", "Nor that."],
+  );
   assert.deepEqual(error.conflicts, more.conflicts);
   assert.deepEqual([error.requestId, error.quota?.scope], ["r", "user"]);
 });
