@@ -5,6 +5,7 @@ mod description;
 mod entities;
 mod health;
 mod metrics;
+mod multipart;
 mod objects;
 mod parts;
 mod runs;
@@ -51,6 +52,10 @@ fn router(app: App) -> Router {
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
         .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
+        .route(
+            "/v1/uploads/{id}/multipart/{attachment_id}",
+            get(multipart::list).post(multipart::change),
+        )
         .route("/v1/usage", get(usage::get))
         .route("/v1/runs", get(runs::list))
         .route("/v1/scan-results", post(scans::record))
