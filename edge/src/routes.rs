@@ -4,6 +4,7 @@ mod attachments;
 mod description;
 mod entities;
 mod health;
+mod limits;
 mod metrics;
 mod multipart;
 mod objects;
@@ -56,6 +57,7 @@ fn router(app: App) -> Router {
             "/v1/uploads/{id}/multipart/{attachment_id}",
             get(multipart::list).post(multipart::change),
         )
+        .route("/v1/limits", get(limits::get))
         .route("/v1/usage", get(usage::get))
         .route("/v1/runs", get(runs::list))
         .route("/v1/scan-results", post(scans::record))
