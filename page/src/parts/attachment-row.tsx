@@ -1,0 +1,36 @@
+// One file: what it is, how it stands, and what can be done with it.
+
+import type { ComponentChildren } from "preact";
+import { ago, moment, size } from "../format";
+import type { Attachment } from "../keepsake";
+import { FileState } from "./file-state";
+import { Thumbnail } from "./thumbnail";
+
+interface Props {
+  readonly attachment: Attachment;
+  readonly children?: ComponentChildren;
+}
+
+export function AttachmentRow({ attachment, children }: Props) {
+  const { name, size: bytes, created_at } = attachment;
+  return (
+    <li class="file">
+      <Thumbnail attachment={attachment} />
+      <div class="file-text">
+        <p class="file-name">
+          <bdi dir="auto">{name}</bdi>
+        </p>
+        <p class="quiet file-facts">
+          {bytes !== undefined && <span>{size(bytes)}</span>}
+          {created_at && (
+            <time dateTime={created_at} title={moment(created_at)}>
+              {ago(created_at)}
+            </time>
+          )}
+          <FileState attachment={attachment} />
+        </p>
+      </div>
+      <div class="file-acts">{children}</div>
+    </li>
+  );
+}
