@@ -8,11 +8,13 @@ use crate::{
     storage::{Bucket, S3, Store},
 };
 use axum::http::Uri;
-use std::sync::Arc;
-use worker::{Context, Env};
+use std::{fmt::Display, sync::Arc};
+use worker::{Context, Env, web_sys::ReadableStream};
 
 /// Binding of the bucket.
 const BUCKET: &str = "BUCKET";
+/// Binding of the files deployed beside the worker.
+const ASSETS: &str = "ASSETS";
 /// Binding of the database.
 const HYPERDRIVE: &str = "HYPERDRIVE";
 
@@ -41,6 +43,29 @@ impl App {
     /// Lets `work` run on after the answer has been sent.
     pub(crate) fn after_answer(&self, work: impl Future<Output = ()> + 'static) {
         self.context.wait_until(work);
+    }
+
+    /// A file deployed beside the worker, by its path.
+    ///
+    /// # Errors
+    /// 500 when it is not there.
+    pub(crate) async fn asset(&self, path: &str) -> Result<ReadableStream, ApiError> {
+        let missing =
+            |cause: &dyn Display| ApiError::internal(format_args!("asset {path}: {cause}"));
+        // The host plays no part: the binding knows these files alone.
+        let url = format!("https://assets{path}");
+        let files = self.env.assets(ASSETS).map_err(|error| missing(&error))?;
+        let file = files
+            .fetch(url, None)
+            .await
+            .map_err(|error| missing(&error))?;
+        let status = file.status();
+        if !status.is_success() {
+            return Err(missing(&status));
+        }
+        file.into_body()
+            .into_inner()
+            .ok_or_else(|| missing(&"it is empty"))
     }
 
     /// The database.

@@ -1,8 +1,9 @@
 //! `GET /openapi.json`.
 
-use crate::{problem::ApiError, query::Query};
+use crate::{app::App, problem::ApiError, query::Query, wire::RawBody};
 use axum::{
-    extract::RawQuery,
+    body::Body,
+    extract::{RawQuery, State},
     http::{
         HeaderValue,
         header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -10,14 +11,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-const OPENAPI: &str = include_str!("../../../docs/openapi.json");
-
 /// `GET /openapi.json`: what this interface promises, in OpenAPI 3.1.
 ///
 /// 1. Any query → 400.
-/// 2. 200, which may be kept for a minute: it changes with a deployment only.
-pub(crate) async fn get(RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+/// 2. 200, which may be kept for a minute: it changes with a deployment only. It is one of the files
+///    that are deployed beside the worker.
+#[worker::send]
+pub(crate) async fn get(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
     Query::parse(query.as_deref(), &[])?;
+    let file = app.asset("/openapi.json").await?;
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (
@@ -25,5 +30,7 @@ pub(crate) async fn get(RawQuery(query): RawQuery) -> Result<Response, ApiError>
             HeaderValue::from_static("public, max-age=60"),
         ),
     ];
-    Ok((headers, OPENAPI).into_response())
+    let mut answer = (headers, Body::empty()).into_response();
+    answer.extensions_mut().insert(RawBody::new(file));
+    Ok(answer)
 }
