@@ -129,6 +129,33 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/uploads/{id}/multipart/{attachment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["parameters"]["UploadId"];
+                attachment_id: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * List the parts of a large file, in the words of S3
+         * @description For uploaders that speak S3's multipart uploads, such as Uppy: as ListParts answers, always with all parts.
+         */
+        get: operations["listMultipart"];
+        put?: never;
+        /**
+         * Begin or end a large file, in the words of S3
+         * @description For uploaders that speak S3's multipart uploads, such as Uppy. With `uploads` as CreateMultipartUpload answers, with `uploadId` as CompleteMultipartUpload, once all parts are there; a body is not read. Neither changes anything: parts are signed by `POST /v1/uploads/{id}/parts` as ever, joined when the upload is completed, and given up with the upload.
+         */
+        post: operations["changeMultipart"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/usage": {
         parameters: {
             query?: never;
@@ -994,6 +1021,80 @@ export interface operations {
             500: components["responses"]["Problem"];
         };
     };
+    listMultipart: {
+        parameters: {
+            query?: {
+                /** @description Not needed: the path names the file. */
+                uploadId?: string;
+            };
+            header?: never;
+            path: {
+                id: components["parameters"]["UploadId"];
+                attachment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description In the form of S3's own answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/xml": string;
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    changeMultipart: {
+        parameters: {
+            query?: {
+                /** @description To begin. */
+                uploads?: string;
+                /** @description To end: the UploadId of the answer with which it began. */
+                uploadId?: string;
+            };
+            header?: never;
+            path: {
+                id: components["parameters"]["UploadId"];
+                attachment_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description In the form of S3's own answer. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/xml": string;
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
     getUsage: {
         parameters: {
             query?: never;
@@ -1355,6 +1456,8 @@ export interface operations {
             /** @description Stored. */
             201: {
                 headers: {
+                    /** @description Of a part: what the bucket calls it. */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content?: never;

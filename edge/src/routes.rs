@@ -6,6 +6,7 @@ mod entities;
 mod health;
 mod limits;
 mod metrics;
+mod multipart;
 mod objects;
 mod parts;
 mod runs;
@@ -52,6 +53,10 @@ fn router(app: App) -> Router {
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
         .route("/v1/uploads/{id}/parts", post(parts::sign).get(parts::list))
+        .route(
+            "/v1/uploads/{id}/multipart/{attachment_id}",
+            get(multipart::list).post(multipart::change),
+        )
         .route("/v1/limits", get(limits::get))
         .route("/v1/usage", get(usage::get))
         .route("/v1/runs", get(runs::list))
