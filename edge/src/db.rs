@@ -34,6 +34,13 @@ pub(crate) enum CallerFunction {
     DeleteEntity,
     RestoreAttachment,
     RestoreEntity,
+    ListEntities,
+    GetEntity,
+    RenameEntity,
+    RenameAttachment,
+    ListDeletions,
+    GetDeletion,
+    RestoreDeletion,
 }
 
 /// Functions that work for the worker itself.

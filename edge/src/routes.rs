@@ -1,6 +1,7 @@
 //! Which handler answers what.
 
 mod attachments;
+mod deletions;
 mod description;
 mod entities;
 mod health;
@@ -14,7 +15,15 @@ mod scans;
 mod uploads;
 mod usage;
 
-use crate::{app::App, auth::Caller, problem::ApiError};
+use crate::{
+    app::App,
+    auth::Caller,
+    body, cursor,
+    db::{CallerFunction, Database},
+    problem::ApiError,
+    query::{Query, foreign_cursor},
+    wire::RawBody,
+};
 use axum::{
     Router,
     body::Body,
@@ -22,7 +31,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::{delete, get, post, put},
+    routing::{get, post, put},
 };
 use keepsake_shared::{ErrorCode, ObjectKey};
 use serde::{Serialize, de::DeserializeOwned};
@@ -64,7 +73,9 @@ fn router(app: App) -> Router {
         .route("/v1/attachments", get(attachments::list))
         .route(
             "/v1/attachments/{id}",
-            get(attachments::get).delete(attachments::delete),
+            get(attachments::get)
+                .patch(attachments::rename)
+                .delete(attachments::delete),
         )
         .route("/v1/attachments/{id}/content", get(attachments::content))
         .route("/v1/attachments/{id}/restore", post(attachments::restore))
@@ -72,8 +83,17 @@ fn router(app: App) -> Router {
             "/v1/objects/{token}",
             put(objects::store).get(objects::read).head(objects::head),
         )
-        .route("/v1/{entity}/{id}", delete(entities::delete))
-        .route("/v1/{entity}/{id}/attachments", get(entities::list))
+        .route("/v1/deletions", get(deletions::list))
+        .route("/v1/deletions/{id}", get(deletions::get))
+        .route("/v1/deletions/{id}/restore", post(deletions::restore))
+        .route("/v1/{entity}", get(entities::list))
+        .route(
+            "/v1/{entity}/{id}",
+            get(entities::get)
+                .patch(entities::rename)
+                .delete(entities::delete),
+        )
+        .route("/v1/{entity}/{id}/attachments", get(entities::attachments))
         .route("/v1/{entity}/{id}/restore", post(entities::restore))
         .route_layer(from_fn(keep_route))
         .with_state(app)
@@ -105,6 +125,58 @@ fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, ApiError
     let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
     let content_type = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     Ok((status, content_type, Body::from(body)).into_response())
+}
+
+/// What the database answers a caller, as it is.
+async fn ask(
+    app: &App,
+    caller: &Caller,
+    function: CallerFunction,
+    request: Value,
+) -> Result<Response, ApiError> {
+    let answer = app
+        .database()?
+        .for_caller(function, caller, request)
+        .await?;
+    json(StatusCode::OK, &answer)
+}
+
+/// One page of a listing, from `limit` and `cursor`. What is not asked for is `null` in `listing`, and
+/// not there for the database.
+async fn page(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    function: CallerFunction,
+    mut listing: Value,
+) -> Result<Value, ApiError> {
+    let keys = &app.config.url_keys;
+    if let Some(fields) = listing.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    let after = query
+        .text("cursor")?
+        .map(|text| cursor::verify(keys, caller, &listing, text).ok_or_else(foreign_cursor))
+        .transpose()?;
+    let mut request = listing.clone();
+    request["limit"] = query.limit()?.into();
+    request["cursor"] = after.into();
+    let mut answer = app
+        .database()?
+        .for_caller(function, caller, request)
+        .await?;
+    let next = answer["next_cursor"]
+        .as_str()
+        .map(|last| cursor::sign(keys, caller, &listing, last));
+    answer["next_cursor"] = next.into();
+    Ok(answer)
+}
+
+/// The JSON body of a request; see [`body::read_json`].
+async fn read<T: DeserializeOwned>(request: &mut Request) -> Result<T, ApiError> {
+    let body = RawBody::of(request);
+    let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
+    body::read_json(request.headers(), open).await
 }
 
 /// A value the worker made itself, as a header.
@@ -164,7 +236,7 @@ mod tests {
         let mut routes = BTreeSet::new();
         for route in router.split(".route(").skip(1) {
             let path = route.split('"').nth(1).unwrap();
-            for method in ["get", "head", "post", "put", "delete"] {
+            for method in ["get", "head", "post", "put", "patch", "delete"] {
                 if route.contains(&format!("{method}(")) {
                     routes.insert(format!("{method} {path}"));
                 }

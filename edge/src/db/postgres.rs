@@ -207,6 +207,13 @@ const fn for_caller(function: CallerFunction) -> &'static str {
         CallerFunction::DeleteEntity => sql!("delete_entity"),
         CallerFunction::RestoreAttachment => sql!("restore_attachment"),
         CallerFunction::RestoreEntity => sql!("restore_entity"),
+        CallerFunction::ListEntities => sql!("list_entities"),
+        CallerFunction::GetEntity => sql!("get_entity"),
+        CallerFunction::RenameEntity => sql!("rename_entity"),
+        CallerFunction::RenameAttachment => sql!("rename_attachment"),
+        CallerFunction::ListDeletions => sql!("list_deletions"),
+        CallerFunction::GetDeletion => sql!("get_deletion"),
+        CallerFunction::RestoreDeletion => sql!("restore_deletion"),
     }
 }
 
