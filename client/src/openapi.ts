@@ -996,7 +996,7 @@ export interface components {
              * @default fail
              * @enum {unknown}
              */
-            on_conflict: "fail" | "skip";
+            on_conflict?: "fail" | "skip";
         };
     };
     responses: {
