@@ -241,7 +241,11 @@ export interface paths {
         delete: operations["deleteAttachment"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Rename an attachment, live or deleted
+         * @description The extension stays: it says what the file is. A deleted attachment can be renamed too, so that it can be restored beside what took its place.
+         */
+        patch: operations["renameAttachment"];
         trace?: never;
     };
     "/v1/attachments/{id}/content": {
@@ -307,6 +311,215 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/deletions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The bin: what was deleted and can be restored, newest first
+         * @description Deletions of the tenant whose root is a thing or an attachment that the caller may see.
+         */
+        get: operations["listDeletions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deletions/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What DELETE answered in keepsake-deletion. */
+                id: components["parameters"]["DeletionId"];
+            };
+            cookie?: never;
+        };
+        /** What one deletion took with it, and what a restore would meet */
+        get: operations["getDeletion"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/deletions/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What DELETE answered in keepsake-deletion. */
+                id: components["parameters"]["DeletionId"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Bring back what one deletion removed */
+        post: operations["restoreDeletion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Storage and backlog over time
+         * @description A sample is taken by the scheduled run, at most one in four minutes. All are kept for two days, one an hour for 30 days, one a day for two years.
+         */
+        get: operations["getHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/purge-plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the next purge would take, and why the rest stays */
+        get: operations["getPurgePlan"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/outbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Objects waiting to be deleted from the bucket, or given up */
+        get: operations["listOutbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/outbox/{id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Try again to delete an object that failed */
+        post: operations["retryObject"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Legal holds, newest first */
+        get: operations["listHolds"];
+        put?: never;
+        /** Hold a thing, an attachment, a deletion or a tenant */
+        post: operations["placeHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/holds/{id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End a hold */
+        post: operations["releaseHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where the audit found bucket and database to differ */
+        get: operations["listFindings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/{entity}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                entity: components["parameters"]["EntityType"];
+            };
+            cookie?: never;
+        };
+        /**
+         * The things of one kind that are live, newest first
+         * @description In the order of their ids, the highest first: newest first where ids grow with time.
+         */
+        get: operations["listEntities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/{entity}/{id}": {
         parameters: {
             query?: never;
@@ -317,14 +530,19 @@ export interface paths {
             };
             cookie?: never;
         };
-        get?: never;
+        /** One thing that is live */
+        get: operations["getEntity"];
         put?: never;
         post?: never;
         /** Delete a thing with all that hangs on it, so that it can be restored */
         delete: operations["deleteEntity"];
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change what a thing is called, live or deleted
+         * @description Writes the label column with the caller's rights on the table. A deleted thing can be renamed too, so that it can be restored beside what took its place.
+         */
+        patch: operations["renameEntity"];
         trace?: never;
     };
     "/v1/{entity}/{id}/attachments": {
@@ -549,6 +767,13 @@ export interface components {
                 table: string;
                 rows: number;
             }[];
+            /** @description With on_conflict `skip`: what stays in the deletion. */
+            skipped?: {
+                table: string;
+                rows: number;
+            }[];
+            /** @description With on_conflict `skip`: why. */
+            conflicts?: components["schemas"]["Conflict"][];
         };
         Conflict: {
             /** @enum {unknown} */
@@ -561,6 +786,12 @@ export interface components {
             holder?: Record<string, never> | null;
             /** @description The table of that row. */
             holder_table?: string | null;
+            /** @description What would come back, if it is a thing or an attachment that the caller may see. */
+            item?: components["schemas"]["Item"] | null;
+            /** @description What is in the way, if it is a thing or an attachment that the caller may see. */
+            holder_item?: components["schemas"]["Item"] | null;
+            /** @description Both in a sentence, with what can be done. */
+            detail?: string;
         };
         /** @description RFC 9457. */
         Problem: {
@@ -731,6 +962,307 @@ export interface components {
              */
             verdict: "clean" | "infected" | "unsupported" | "access_denied" | "failed";
         };
+        /** @description One thing or attachment, in words for people. */
+        Item: {
+            /** @enum {unknown} */
+            kind: "thing" | "attachment";
+            /** @description The kind of thing; of an attachment, that of the thing it is attached to. */
+            entity_type: string;
+            /** @description Of an attachment alone: the id of that thing. */
+            entity_id?: string;
+            id: string;
+            /** @description What people call it: a thing's label, if the application names one, or an attachment's name. */
+            label: string | null;
+        };
+        Thing: {
+            entity_type: string;
+            id: string;
+            /** @description What the application calls it; null where it names no label. */
+            label: string | null;
+            /** @description The thing that it belongs to, by its first reference to another kind of thing. */
+            parent: components["schemas"]["Item"] | null;
+            /** @description Those that are available. */
+            attachments: {
+                count: number;
+                bytes: number;
+            };
+        };
+        Things: {
+            items: components["schemas"]["Thing"][];
+            /** @description Null on the last page. With `q`, a page may be short, even empty, and still have a next one. */
+            next_cursor: string | null;
+        };
+        LabelChange: {
+            /** @description Not blank, and without control characters. */
+            label: string;
+        };
+        NameChange: {
+            /** @description A file name with the extension that the attachment has. */
+            name: string;
+        };
+        Deletion: {
+            /** Format: uuid */
+            id: string;
+            /** @description What was asked to be deleted; all else went with it. */
+            root: {
+                /** @enum {unknown} */
+                kind: "thing" | "attachment";
+                /** @description As in Item; of several attachments `attachments`. */
+                entity_type: string;
+                /** @description As in Item. */
+                entity_id?: string;
+                /** @description Null when one statement deleted several. */
+                id: string | null;
+                /** @description As in Item. */
+                label: string | null;
+            };
+            /** @description Who deleted it. */
+            actor: string;
+            reason: string | null;
+            /** Format: date-time */
+            deleted_at: string;
+            /**
+             * Format: date-time
+             * @description From then on it may be purged; null when it is kept for ever.
+             */
+            expires_at: string | null;
+            /** @description Days until then, rounded up. */
+            days_left: number | null;
+            /** @description Whether a legal hold keeps it from being purged. It can be restored all the same. */
+            held: boolean;
+            /** @enum {unknown} */
+            state: "deleted" | "restored" | "purging";
+            /** @description What it holds now that the caller may see. */
+            counts: {
+                things: {
+                    entity_type: string;
+                    count: number;
+                }[];
+                attachments: number;
+                /** @description Whether there are more: of each kind 1000 are counted at most. */
+                capped: boolean;
+            };
+        };
+        Deletions: {
+            items: components["schemas"]["Deletion"][];
+            /** @description Null on the last page. A page may be short, even empty, and still have a next one. */
+            next_cursor: string | null;
+        };
+        DeletionNode: {
+            /** @enum {unknown} */
+            kind: "thing" | "attachment";
+            /** @description As in Item. */
+            entity_type: string;
+            /** @description As in Item. */
+            entity_id?: string;
+            id: string;
+            /** @description As in Item. */
+            label: string | null;
+            /** @description Of an attachment: its bytes. */
+            size?: number;
+            /** @description Of an attachment. */
+            media_type?: string;
+            /** @description What hangs on it. */
+            children: components["schemas"]["DeletionNode"][];
+        };
+        DeletionDetails: {
+            /** Format: uuid */
+            id: string;
+            /** @description What was asked to be deleted; all else went with it. */
+            root: {
+                /** @enum {unknown} */
+                kind: "thing" | "attachment";
+                /** @description As in Item; of several attachments `attachments`. */
+                entity_type: string;
+                /** @description As in Item. */
+                entity_id?: string;
+                /** @description Null when one statement deleted several. */
+                id: string | null;
+                /** @description As in Item. */
+                label: string | null;
+            };
+            /** @description Who deleted it. */
+            actor: string;
+            reason: string | null;
+            /** Format: date-time */
+            deleted_at: string;
+            /**
+             * Format: date-time
+             * @description From then on it may be purged; null when it is kept for ever.
+             */
+            expires_at: string | null;
+            /** @description Days until then, rounded up. */
+            days_left: number | null;
+            /** @description Whether a legal hold keeps it from being purged. It can be restored all the same. */
+            held: boolean;
+            /** @enum {unknown} */
+            state: "deleted" | "restored" | "purging";
+            /** @description What it holds now that the caller may see. */
+            counts: {
+                things: {
+                    entity_type: string;
+                    count: number;
+                }[];
+                attachments: number;
+                /** @description Whether there are more: of each kind 1000 are counted at most. */
+                capped: boolean;
+            };
+            /** @description What it holds now that the caller may see: the root, and below it what went with it. */
+            tree: components["schemas"]["DeletionNode"][];
+            /** @description Whether the tree is cut off: it has 500 nodes at most. */
+            truncated: boolean;
+            /** @description What a restore would meet now, 100 at most; empty when it would succeed. */
+            conflicts: components["schemas"]["Conflict"][];
+        };
+        RestoreRequest: {
+            /**
+             * @description `fail`: all comes back, or nothing. `skip`: what conflicts stays deleted, with what hangs on it, and can be restored later.
+             * @default fail
+             * @enum {unknown}
+             */
+            on_conflict: "fail" | "skip";
+        };
+        /** @description What each scheduled run found, of all tenants together. */
+        Sample: {
+            /** Format: date-time */
+            taken_at: string;
+            /** @description Attachments by state; `deleted` is the bin. */
+            files: {
+                [key: string]: number;
+            };
+            /** @description Their bytes, by state. */
+            bytes: {
+                [key: string]: number;
+            };
+            /** @description Deletions that can be restored. */
+            open_deletions: number;
+            /** @description Those that a hold on them or on their tenant keeps. */
+            held_deletions: number;
+            /** @description Those whose purge failed. */
+            failed_deletions: number;
+            /** @description Rows that a purge may take now. */
+            expired_rows: number;
+            /** @description Objects whose rows are gone, waiting to be deleted from the bucket. */
+            outbox_waiting: number;
+            /** @description Objects given up after 12 attempts. */
+            outbox_dead: number;
+            /** @description Uploads that are open. */
+            uploads_pending: number;
+        };
+        History: {
+            /** Format: date-time */
+            from: string;
+            /** Format: date-time */
+            to: string;
+            /** @description Oldest first, 500 at most: of a longer time, the last of each stretch. */
+            items: components["schemas"]["Sample"][];
+        };
+        /** @description A dry run: nothing is changed. */
+        PurgePlan: {
+            /** Format: date-time */
+            as_of: string;
+            /** @description Deletions whose time has run out by then, held ones among them. */
+            due: number;
+            /**
+             * Format: date-time
+             * @description When the next one runs out after that; null when none does.
+             */
+            next_expiry: string | null;
+            lines: {
+                table: string;
+                /**
+                 * @description `purge`: it would go. Else why it would stay: its time has not run out, a legal hold keeps it, purging it failed within the last hour, or a row that stays refers to it.
+                 * @enum {unknown}
+                 */
+                outcome: "purge" | "not_expired" | "held" | "failed_before" | "referred_to";
+                rows: number;
+            }[];
+        };
+        OutboxObject: {
+            id: number;
+            object_key: string;
+            /** @enum {unknown} */
+            state: "waiting" | "leased" | "dead";
+            /** @description Those that failed. */
+            attempts: number;
+            /** Format: date-time */
+            enqueued_at: string;
+            /** Format: date-time */
+            next_attempt_at: string;
+            last_error: string | null;
+            /**
+             * Format: date-time
+             * @description When it was given up.
+             */
+            dead_at: string | null;
+        };
+        Outbox: {
+            items: components["schemas"]["OutboxObject"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
+        /** @description A legal hold: while it is active, nothing that it covers is purged. It can be restored and deleted all the same. */
+        Hold: {
+            id: number;
+            /**
+             * @description What is held; `row` is one of a table that is no kind of thing.
+             * @enum {unknown}
+             */
+            kind: "thing" | "attachment" | "row" | "deletion" | "tenant";
+            /** @description Of a thing. */
+            entity_type: string | null;
+            /** @description The id of the thing, attachment or deletion, the key of the row, or the tenant. */
+            target: string;
+            /** @description What people call it. */
+            label: string | null;
+            reason: string;
+            /** @description Who held it. */
+            actor: string;
+            /** Format: date-time */
+            held_at: string;
+            /** Format: date-time */
+            released_at: string | null;
+            released_by: string | null;
+            release_reason: string | null;
+        };
+        Holds: {
+            items: components["schemas"]["Hold"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
+        HoldRequest: {
+            /** @enum {unknown} */
+            kind: "thing" | "attachment" | "deletion" | "tenant";
+            /** @description The kind of thing; with `thing` alone. */
+            entity_type?: string;
+            /** @description The id of the thing, attachment or deletion, or the tenant. */
+            id: string;
+            /** @description Kept as a record. */
+            reason: string;
+        };
+        ReleaseRequest: {
+            /** @description Kept as a record. */
+            reason: string;
+        };
+        Finding: {
+            object_key: string;
+            /**
+             * @description `orphan`: no row names the object. `missing`: a row names it, and the bucket has it not.
+             * @enum {unknown}
+             */
+            kind: "orphan" | "missing";
+            /** Format: date-time */
+            first_seen: string;
+            /** Format: date-time */
+            last_seen: string;
+            /** @description In how many walks of the bucket. */
+            times: number;
+        };
+        Findings: {
+            items: components["schemas"]["Finding"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
     };
     responses: {
         /** @description What happened, why, and what to do. */
@@ -753,6 +1285,8 @@ export interface components {
         Cursor: string;
         /** @description 1 to 255 visible ASCII characters of the client's choice, kept for 24 hours for this user. The same request again is not done twice: it has the same answer, with URLs signed anew. For another request the key is refused. */
         IdempotencyKey: string;
+        /** @description What DELETE answered in keepsake-deletion. */
+        DeletionId: string;
     };
     requestBodies: never;
     headers: never;
@@ -1123,6 +1657,7 @@ export interface operations {
     listRuns: {
         parameters: {
             query?: {
+                outcome?: "any" | "failed";
                 limit?: components["parameters"]["Limit"];
             };
             header?: never;
@@ -1292,6 +1827,43 @@ export interface operations {
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    renameAttachment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["parameters"]["AttachmentId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NameChange"];
+            };
+        };
+        responses: {
+            /** @description Renamed. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Attachment"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];
@@ -1518,6 +2090,418 @@ export interface operations {
             503: components["responses"]["Problem"];
         };
     };
+    listDeletions: {
+        parameters: {
+            query?: {
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Deletions"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    getDeletion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What DELETE answered in keepsake-deletion. */
+                id: components["parameters"]["DeletionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeletionDetails"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    restoreDeletion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What DELETE answered in keepsake-deletion. */
+                id: components["parameters"]["DeletionId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreRequest"];
+            };
+        };
+        responses: {
+            /** @description Restored; nothing was to do for one that was restored before. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Restored"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    getHistory: {
+        parameters: {
+            query?: {
+                /** @description Seven days before `to` when not given. */
+                from?: string;
+                /** @description Now when not given. */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Found. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    getPurgePlan: {
+        parameters: {
+            query?: {
+                /** @description As if it were then; now when not given. */
+                at?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A dry run. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PurgePlan"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listOutbox: {
+        parameters: {
+            query?: {
+                state?: "waiting" | "dead";
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, oldest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Outbox"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    retryObject: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Back at the head of the queue, if it had failed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listHolds: {
+        parameters: {
+            query?: {
+                state?: "active" | "released";
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Holds"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    placeHold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HoldRequest"];
+            };
+        };
+        responses: {
+            /** @description Held, now or before. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hold"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    releaseHold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReleaseRequest"];
+            };
+        };
+        responses: {
+            /** @description Released, now or before. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hold"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listFindings: {
+        parameters: {
+            query?: {
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, by object key. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Findings"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listEntities: {
+        parameters: {
+            query?: {
+                /** @description A part of the label; case does not matter. */
+                q?: string;
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                entity: components["parameters"]["EntityType"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Things"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    getEntity: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                entity: components["parameters"]["EntityType"];
+                id: components["parameters"]["EntityId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Thing"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
     deleteEntity: {
         parameters: {
             query?: never;
@@ -1545,6 +2529,43 @@ export interface operations {
             404: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    renameEntity: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                entity: components["parameters"]["EntityType"];
+                id: components["parameters"]["EntityId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LabelChange"];
+            };
+        };
+        responses: {
+            /** @description Renamed. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Item"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];
