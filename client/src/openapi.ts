@@ -612,7 +612,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** This description */
+        /**
+         * This description
+         * @description A file that is served beside the page, also to pages of other origins; the worker itself is not asked.
+         */
         get: operations["openapi"];
         put?: never;
         post?: never;
@@ -2681,8 +2684,6 @@ export interface operations {
                     "application/json": Record<string, never>;
                 };
             };
-            400: components["responses"]["Problem"];
-            500: components["responses"]["Problem"];
         };
     };
 }

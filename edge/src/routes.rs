@@ -2,7 +2,6 @@
 
 mod attachments;
 mod deletions;
-mod description;
 mod entities;
 mod health;
 mod limits;
@@ -58,7 +57,6 @@ fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(health::check))
         .route("/metrics", get(metrics::get))
-        .route("/openapi.json", get(description::get))
         .route("/v1/uploads", post(uploads::create))
         .route("/v1/uploads/{id}", get(uploads::get).delete(uploads::abort))
         .route("/v1/uploads/{id}/complete", post(uploads::complete))
@@ -272,6 +270,10 @@ mod tests {
     fn the_api_description_has_every_route_and_no_other() {
         let mut described = BTreeSet::new();
         for (path, operations) in openapi()["paths"].as_object().unwrap() {
+            // A file beside the page.
+            if path == "/openapi.json" {
+                continue;
+            }
             for method in operations.as_object().unwrap().keys() {
                 if method != "parameters" {
                     described.insert(format!("{method} {path}"));
