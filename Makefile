@@ -44,9 +44,12 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@scripts/client-types --check
 	@scripts/build-client
 	@$(env) tsc --project client/tests
+	@echo "==> The guide to embedding shows the files that are tested"
+	@scripts/embedding-guide --check
+	@$(env) tsc --project examples/tests
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
-	@$(env) biome ci --error-on-warnings client page
+	@$(env) biome ci --error-on-warnings client examples page
 	@echo "==> Types of the page"
 	@$(env) tsc --project page
 	@$(env) tsc --project page/tests
@@ -92,5 +95,6 @@ test-worker: setup ## the worker's own units
 test-stack: setup ## extension, migrations, the whole path over HTTP: on real parts
 	@scripts/install-extension
 	@scripts/build-worker
+	@scripts/build-examples
 	@echo "==> Tests on real parts"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --tests

@@ -77,8 +77,8 @@ export interface Deleted {
 export interface KeepsakeOptions {
   /** Where Keepsake is, such as `https://keepsake.example.com`. */
   url: string;
-  /** Gives a bearer token; asked before every request. */
-  token: TokenSource;
+  /** Gives a bearer token; asked before every request. Without one, a server in between has to add it. */
+  token?: TokenSource;
   /** Used in the place of the global `fetch`. */
   fetch?: typeof globalThis.fetch;
 }
@@ -225,7 +225,8 @@ function deleted({ response }: { response: Response }): Deleted {
 }
 
 async function addressOf(response: Response): Promise<string> {
-  await response.body?.cancel();
+  // Not waited for: where somebody else reads the body as well, as Next.js does, it never ends.
+  response.body?.cancel().catch(() => undefined);
   return response.url;
 }
 

@@ -12,15 +12,15 @@ export type TokenSource = () => string | Promise<string>;
  */
 export type Send = <T>(request: Request, read: (response: Response) => Promise<T>) => Promise<T>;
 
-export function transport(token: TokenSource, fetch: typeof globalThis.fetch): Send {
+export function transport(token: TokenSource | undefined, fetch: typeof globalThis.fetch): Send {
   async function once<T>(request: Request, read: (response: Response) => Promise<T>): Promise<T> {
-    const bearer = await token();
+    const bearer = await token?.();
     try {
       return await read(await answered(fetch, request, bearer));
     } catch (error) {
       if (!(error instanceof KeepsakeError) || error.code !== "token_expired") throw error;
       // It ran out on the way: if there is a new one by now, it is used.
-      const renewed = await token();
+      const renewed = await token?.();
       if (renewed === bearer) throw error;
       return await read(await answered(fetch, request, renewed));
     }
@@ -29,9 +29,13 @@ export function transport(token: TokenSource, fetch: typeof globalThis.fetch): S
 }
 
 /** The answer to a request, if it is not an error. */
-async function answered(fetch: typeof globalThis.fetch, request: Request, bearer: string): Promise<Response> {
+async function answered(
+  fetch: typeof globalThis.fetch,
+  request: Request,
+  bearer: string | undefined,
+): Promise<Response> {
   const copy = new Request(request.clone(), { credentials: "omit" });
-  copy.headers.set("authorization", `Bearer ${bearer}`);
+  if (bearer !== undefined) copy.headers.set("authorization", `Bearer ${bearer}`);
   const response = await reached(request, () => fetch(copy));
   if (response.ok || response.status === 304) return response;
   throw await reached(request, () => KeepsakeError.of(response));
