@@ -29,6 +29,20 @@ export type Attachment = Schemas["Attachment"];
 export type LegacyItem = Schemas["LegacyItem"];
 /** A page of a listing. */
 export type Page = Schemas["Page"];
+/** A thing that attachments can belong to. */
+export type Thing = Schemas["Thing"];
+/** A page of things. */
+export type Things = Schemas["Things"];
+/** A thing or an attachment, in words for people. */
+export type Item = Schemas["Item"];
+/** One soft delete: its root, who did it, how long it can be undone. */
+export type Deletion = Schemas["Deletion"];
+/** A page of the bin. */
+export type Deletions = Schemas["Deletions"];
+/** The same with the tree of what it took, and with what a restore would meet. */
+export type DeletionDetails = Schemas["DeletionDetails"];
+/** What became of the scheduled work. */
+export type Runs = Schemas["Runs"];
 /** What a restore brought back. */
 export type Restored = Schemas["Restored"];
 /** What the tenant and the caller hold, and may hold. */
@@ -36,11 +50,17 @@ export type Usage = Schemas["Usage"];
 /** What one upload may hold. */
 export type Limits = Schemas["Limits"];
 
+/** What a restore does about conflicts. */
+export type RestoreRequest = Schemas["RestoreRequest"];
+
 /** Which attachments are listed, and how many on a page. */
 export type AttachmentFilter = Omit<
   NonNullable<operations["listAttachments"]["parameters"]["query"]>,
   "cursor"
 >;
+
+/** Which things are listed, and how many on a page. */
+export type ThingFilter = Omit<NonNullable<operations["listEntities"]["parameters"]["query"]>, "cursor">;
 
 /** The thing that attachments belong to. */
 export interface Entity {
@@ -70,7 +90,7 @@ export interface PageOptions extends CallOptions {
 
 /** A soft delete that has been done. */
 export interface Deleted {
-  /** The deletion, to be restored by. */
+  /** The deletion: see `deletions.restore`. */
   deletionId: string;
 }
 
@@ -163,6 +183,11 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         });
         return send(request, addressOf);
       },
+      /** Renames an attachment, live or deleted. Its extension stays. */
+      async rename(id: string, name: string, options: CallOptions = {}): Promise<Attachment> {
+        const request = { params: { path: { id } }, body: { name }, ...own(options) };
+        return content(api.PATCH("/v1/attachments/{id}", request));
+      },
       /** Deletes an attachment, so that it can be restored. */
       async delete(id: string, options: CallOptions = {}): Promise<Deleted> {
         const params = { path: { id } };
@@ -177,6 +202,25 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
 
     /** The things that attachments belong to. */
     entities: {
+      /** One page of the live things of a kind, newest first. */
+      async list(type: string, filter: ThingFilter = {}, options: PageOptions = {}): Promise<Things> {
+        const params = { path: { entity: type }, query: { ...filter, ...cursor(options) } };
+        return content(api.GET("/v1/{entity}", { params, ...own(options) }));
+      },
+      /** Every one, page after page, as far as they are asked for. */
+      all(type: string, filter: ThingFilter = {}, options: CallOptions = {}): AsyncGenerator<Thing> {
+        return everyItem((next) => this.list(type, filter, { ...options, ...next }));
+      },
+      /** One live thing. */
+      async get(entity: Entity, options: CallOptions = {}): Promise<Thing> {
+        const params = { path: entityPath(entity) };
+        return content(api.GET("/v1/{entity}/{id}", { params, ...own(options) }));
+      },
+      /** Changes what a thing is called, live or deleted. */
+      async rename(entity: Entity, label: string, options: CallOptions = {}): Promise<Item> {
+        const request = { params: { path: entityPath(entity) }, body: { label }, ...own(options) };
+        return content(api.PATCH("/v1/{entity}/{id}", request));
+      },
       /** One page of an entity's attachments. */
       async attachments(entity: Entity, options: PageOptions & { limit?: number } = {}): Promise<Page> {
         const { limit } = options;
@@ -200,6 +244,35 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
       },
     },
 
+    /** The bin: what was deleted and can be restored. */
+    deletions: {
+      /** One page, newest first. */
+      async list(filter: { limit?: number } = {}, options: PageOptions = {}): Promise<Deletions> {
+        const params = { query: { ...filter, ...cursor(options) } };
+        return content(api.GET("/v1/deletions", { params, ...own(options) }));
+      },
+      /** Every one, page after page, as far as they are asked for. */
+      all(filter: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Deletion> {
+        return everyItem((next) => this.list(filter, { ...options, ...next }));
+      },
+      /** What one deletion took with it, as a tree, and what its restore would meet. */
+      async get(id: string, options: CallOptions = {}): Promise<DeletionDetails> {
+        return content(api.GET("/v1/deletions/{id}", { params: { path: { id } }, ...own(options) }));
+      },
+      /**
+       * Brings back what one deletion removed: all of it or nothing, or with `on_conflict: "skip"` all that
+       * has a place.
+       */
+      async restore(id: string, body: RestoreRequest = {}, options: CallOptions = {}): Promise<Restored> {
+        const request = { params: { path: { id } }, body, ...own(options) };
+        return content(api.POST("/v1/deletions/{id}/restore", request));
+      },
+    },
+
+    /** What became of the scheduled work, newest first; for operators, by a token with the scope `metrics`. */
+    async runs(filter: { limit?: number } = {}, options: CallOptions = {}): Promise<Runs> {
+      return content(api.GET("/v1/runs", { params: { query: filter }, ...own(options) }));
+    },
     /** What the tenant and the caller hold, and may hold. */
     async usage(options: CallOptions = {}): Promise<Usage> {
       return content(api.GET("/v1/usage", own(options)));

@@ -1123,7 +1123,7 @@ export interface components {
              * @default fail
              * @enum {unknown}
              */
-            on_conflict: "fail" | "skip";
+            on_conflict?: "fail" | "skip";
         };
         /** @description What each scheduled run found, of all tenants together. */
         Sample: {

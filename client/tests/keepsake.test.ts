@@ -233,6 +233,58 @@ test("what is deleted comes back, and a conflict names what is in the way", asyn
   assert.deepEqual(await names(entity), ["notes.txt"]);
 });
 
+test("the bin shows what a deletion took, and gives back what has a place", async () => {
+  const entity = post();
+  const upload = async (name: string) => {
+    const files = [new File([name], name)];
+    await uploadFiles(keepsake, { entity, files, rules });
+  };
+  await upload("a.txt");
+  await upload("b.txt");
+  const thing = await keepsake.entities.get(entity);
+  assert.equal(thing.attachments.count, 2);
+  const { deletionId } = await keepsake.entities.delete(entity);
+  const ids = [];
+  for await (const deletion of keepsake.deletions.all({ limit: 1 })) ids.push(deletion.id);
+  assert.ok(ids.includes(deletionId));
+  const { root, tree, conflicts } = await keepsake.deletions.get(deletionId);
+  assert.deepEqual([root.entity_type, root.id, conflicts], ["post", entity.id, []]);
+  const labels = tree.flatMap(({ children }) => children.map(({ label }) => label));
+  assert.deepEqual(labels.sort(), ["a.txt", "b.txt"]);
+  await keepsake.deletions.restore(deletionId);
+  assert.deepEqual(await names(entity), ["a.txt", "b.txt"]);
+
+  // In the place of what was deleted there is another now: it is skipped, and renamed it has a place.
+  const [item] = (await keepsake.entities.attachments(entity)).items;
+  assert.ok(item?.id);
+  const deleted = await keepsake.attachments.delete(item.id);
+  await upload(item.name);
+  const refused = await failure(keepsake.deletions.restore(deleted.deletionId));
+  assert.equal(refused.code, "restore_conflict");
+  const skipped = await keepsake.deletions.restore(deleted.deletionId, { on_conflict: "skip" });
+  assert.deepEqual([skipped.restored, skipped.conflicts?.[0]?.kind], [[], "unique"]);
+  assert.equal((await keepsake.attachments.rename(item.id, "c.txt")).name, "c.txt");
+  await keepsake.deletions.restore(deleted.deletionId);
+  assert.deepEqual(await names(entity), ["a.txt", "b.txt", "c.txt"]);
+});
+
+test("things are listed, found by their label and renamed", async () => {
+  const entity = post();
+  const renamed = await keepsake.entities.rename(entity, "a-label-of-its-own");
+  assert.deepEqual([renamed.id, renamed.label], [entity.id, "a-label-of-its-own"]);
+  const found = [];
+  for await (const thing of keepsake.entities.all("post", { q: "of-its-own" })) found.push(thing.id);
+  assert.deepEqual(found, [entity.id]);
+  assert.equal((await keepsake.entities.list("post", { limit: 2 })).items.length, 2);
+});
+
+test("an operator reads what became of the scheduled work, and others do not", async () => {
+  const url = given("KEEPSAKE_URL");
+  const operator = createKeepsake({ url, token: () => given("KEEPSAKE_OPERATOR_TOKEN") });
+  assert.deepEqual((await operator.runs({ limit: 1 })).items, []);
+  assert.equal((await failure(keepsake.runs())).code, "insufficient_scope");
+});
+
 test("listings are read page by page and searched", async () => {
   const entity = post();
   const files = ["apple.txt", "apricot.txt", "banana.txt"].map((name) => new File([name], name));

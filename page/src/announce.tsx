@@ -4,6 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { createContext } from "preact";
 import { useCallback, useContext, useEffect, useMemo, useState } from "preact/hooks";
+import { CloseIcon } from "./parts/icons";
 
 export interface Notice {
   readonly text: string;
@@ -61,9 +62,7 @@ export function Announcements({ children }: { children: ComponentChildren }) {
                 </button>
               )}
               <button type="button" class="icon" aria-label="Dismiss" onClick={close}>
-                <svg viewBox="0 0 16 16" aria-hidden="true">
-                  <path d="m4 4 8 8m0-8-8 8" />
-                </svg>
+                <CloseIcon />
               </button>
             </div>
           )}

@@ -1,7 +1,7 @@
 // The frame: who is here, where one can go, and the view of the address.
 
 import type { ComponentType } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Announcements } from "./announce";
 import { SessionContext } from "./keepsake";
 import { Mark } from "./parts/mark";
@@ -13,11 +13,11 @@ import { SignIn, type SignInReason } from "./sign-in";
 export function App() {
   const [session, setSession] = useState<Session | undefined>(open);
   const [reason, setReason] = useState<SignInReason>("new");
-  const leave = (why: SignInReason) => {
+  const leave = useCallback((why: SignInReason) => {
     end();
     setReason(why);
     setSession(undefined);
-  };
+  }, []);
   // The token of a second link that is opened in this window.
   useEffect(() => {
     const follow = () => {
@@ -26,12 +26,13 @@ export function App() {
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);
-  if (!session) return <SignIn reason={reason} onSession={setSession} />;
+  const here = useMemo(() => session && { session, expired: () => leave("expired") }, [session, leave]);
+  if (!here) return <SignIn reason={reason} onSession={setSession} />;
   return (
-    <SessionContext.Provider value={{ session, expired: () => leave("expired") }}>
+    <SessionContext.Provider value={here}>
       <Announcements>
         {/* Another person sees nothing of this one's, not even for a moment. */}
-        <Frame key={session.token} session={session} onLeave={() => leave("left")} />
+        <Frame key={here.session.token} session={here.session} onLeave={() => leave("left")} />
       </Announcements>
     </SessionContext.Provider>
   );
@@ -87,7 +88,7 @@ function View({ found: { route, params } }: { found: Found }) {
   };
   useEffect(attempt, [route]);
   useFocusOnArrival();
-  if (error !== undefined) return <Failure error={error} onRetry={attempt} />;
+  if (error !== undefined) return <Failure level={1} error={error} onRetry={attempt} />;
   if (!Loaded) return <Loading what="the page" />;
   return <Loaded.view params={params} />;
 }

@@ -21,9 +21,32 @@ export interface Route {
 
 export const ROUTES: readonly Route[] = [
   {
-    path: /^\/$/,
+    path: /^\/(?:things\/post)?$/,
+    load: async () => (await import("./views/things")).Things,
+    nav: { label: "Posts", href: "#/" },
+  },
+  {
+    path: /^\/things\/([^/]+)$/,
+    load: async () => (await import("./views/things")).Things,
+    nav: { label: "Threads", href: "#/things/thread" },
+  },
+  {
+    path: /^\/thing\/([^/]+)\/([^/]+)$/,
+    load: async () => (await import("./views/thing")).Thing,
+  },
+  {
+    path: /^\/files$/,
     load: async () => (await import("./views/files")).Files,
-    nav: { label: "Files", href: "#/" },
+    nav: { label: "Files", href: "#/files" },
+  },
+  {
+    path: /^\/bin$/,
+    load: async () => (await import("./views/bin")).Bin,
+    nav: { label: "Bin", href: "#/bin" },
+  },
+  {
+    path: /^\/bin\/([^/]+)$/,
+    load: async () => (await import("./views/deletion")).DeletionView,
   },
 ];
 

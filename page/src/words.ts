@@ -1,7 +1,7 @@
 // What went wrong, in words: what happened, why, and what to do. The worker's own `detail` says the
 // first two; what helps is added here, by the stable code.
 
-import { ProblemError } from "./keepsake";
+import { KeepsakeError } from "keepsake-client";
 
 export interface Explained {
   readonly title: string;
@@ -9,8 +9,7 @@ export interface Explained {
   readonly advice: string;
 }
 
-const ADVICE: Record<string, string> = {
-  missing_token: "Sign in again.",
+const ADVICE: Partial<Record<KeepsakeError["code"], string>> = {
   invalid_token: "Sign in with a new token.",
   token_expired: "Sign in with a new token.",
   missing_tenant: "Ask whoever gave you the token for one that names a tenant.",
@@ -22,31 +21,33 @@ const ADVICE: Record<string, string> = {
   name_taken: "Rename the file, or delete the other one first, and try again.",
   upload_expired: "Add the files again.",
   upload_closed: "Add the files again.",
-  upload_rejected: "Look at each file below, and add the files again.",
   delete_blocked: "Delete what refers to it first.",
   purged: "It cannot be brought back.",
   database_unavailable: "Nothing is lost: try again in a moment.",
   storage_unavailable: "Nothing is lost: try again in a moment.",
   keys_unavailable: "Nothing is lost: try again in a moment.",
-  internal: "Try again; if it stays so, tell whoever runs this, with the request id.",
+  unexpected_answer: "Nothing is lost: try again in a moment.",
 };
 
 export function explain(error: unknown): Explained {
-  if (error instanceof ProblemError) {
-    const { title, detail, code, request_id } = error.problem;
-    const id = code === "internal" && request_id ? ` Request id: ${request_id}.` : "";
-    return { title, detail, advice: (ADVICE[code] ?? "") + id };
+  if (error instanceof KeepsakeError && error.code !== "network_error") {
+    const { title, detail, code, requestId } = error;
+    const advice = ADVICE[code] ?? "";
+    // Whoever runs this finds the request by it.
+    return code === "internal" && requestId !== undefined
+      ? { title, detail, advice: `Try again; if it stays so, report the request ${requestId}.` }
+      : { title, detail, advice };
   }
   if (!navigator.onLine) {
     return {
       title: "You are offline",
       detail: "This device has no connection.",
-      advice: "Everything is kept as it is; go on when you are back.",
+      advice: "Nothing is lost: go on when it is back.",
     };
   }
   return {
     title: "The server does not answer",
-    detail: "The request got no answer that could be understood.",
+    detail: "No answer came that could be understood.",
     advice: "Nothing is lost: look at your connection, and try again in a moment.",
   };
 }
@@ -54,5 +55,5 @@ export function explain(error: unknown): Explained {
 /** The same in one line. */
 export function inOneLine(error: unknown): string {
   const { title, detail, advice } = explain(error);
-  return [title.replace(/\.$/, ""), ". ", detail, " ", advice].join("").trim();
+  return `${title}. ${detail} ${advice}`.trim();
 }

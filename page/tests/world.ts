@@ -36,6 +36,12 @@ export class Tenant {
     if (address !== "/") await page.goto(`/#${address}`);
   }
 
+  /** Runs SQL as the superuser under the claims of one of the tenant's people. */
+  sql(statement: string): Promise<string> {
+    const claims = JSON.stringify({ sub: "ada", tenant: this.name });
+    return sql(`SET "request.jwt.claims" = ${text(claims)}; ${statement}`);
+  }
+
   /** A new thread; its id. */
   async thread(title: string): Promise<string> {
     return sql(`INSERT INTO thread (tenant, title) VALUES (${text(this.name)}, ${text(title)}) RETURNING id`);
@@ -86,11 +92,11 @@ export async function picture(page: Page, name: string): Promise<void> {
   if (!folder) return;
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-    await page.screenshot({ path: `${folder}/${name}-${colorScheme}.png` });
+    await page.screenshot({ path: `${folder}/${name}-${colorScheme}.png`, fullPage: true });
   }
   const wide = page.viewportSize();
   await page.setViewportSize({ width: 390, height: 844 });
-  await page.screenshot({ path: `${folder}/${name}-phone.png` });
+  await page.screenshot({ path: `${folder}/${name}-phone.png`, fullPage: true });
   if (wide) await page.setViewportSize(wide);
 }
 

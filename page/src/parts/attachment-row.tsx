@@ -1,18 +1,19 @@
 // One file: what it is, how it stands, and what can be done with it.
 
+import type { Attachment, LegacyItem } from "keepsake-client";
 import type { ComponentChildren } from "preact";
 import { ago, moment, size } from "../format";
-import type { Attachment } from "../keepsake";
 import { FileState } from "./file-state";
 import { Thumbnail } from "./thumbnail";
 
 interface Props {
-  readonly attachment: Attachment;
+  readonly attachment: Attachment | LegacyItem;
   readonly children?: ComponentChildren;
 }
 
 export function AttachmentRow({ attachment, children }: Props) {
-  const { name, size: bytes, created_at } = attachment;
+  const { name } = attachment;
+  const { size: bytes, created_at } = attachment.id === null ? {} : attachment;
   return (
     <li class="file">
       <Thumbnail attachment={attachment} />

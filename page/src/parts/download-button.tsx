@@ -1,11 +1,13 @@
 // Hands a file's bytes to the browser's own downloads.
 
+import type { Attachment, LegacyItem } from "keepsake-client";
 import { useState } from "preact/hooks";
 import { useAnnounce } from "../announce";
-import { type Attachment, useKeepsake } from "../keepsake";
+import { useKeepsake } from "../keepsake";
 import { inOneLine } from "../words";
+import { DownloadIcon } from "./icons";
 
-export function DownloadButton({ attachment }: { attachment: Attachment }) {
+export function DownloadButton({ attachment }: { attachment: Attachment | LegacyItem }) {
   const keepsake = useKeepsake();
   const announce = useAnnounce();
   const [busy, setBusy] = useState(false);
@@ -14,7 +16,7 @@ export function DownloadButton({ attachment }: { attachment: Attachment }) {
     if (busy) return;
     setBusy(true);
     try {
-      save(id === null ? content_url : await keepsake.download(id));
+      save(id === null ? content_url : await keepsake.attachments.contentUrl(id));
     } catch (error) {
       announce({ kind: "failed", text: inOneLine(error) });
     } finally {
@@ -24,9 +26,7 @@ export function DownloadButton({ attachment }: { attachment: Attachment }) {
   if (state !== "available") return null;
   return (
     <button type="button" class="icon" aria-label={`Download ${name}`} title="Download" onClick={download}>
-      <svg viewBox="0 0 16 16" aria-hidden="true">
-        <path d="M8 2.5v8M4.5 7.5 8 11l3.5-3.5M3 13.5h10" />
-      </svg>
+      <DownloadIcon />
     </button>
   );
 }

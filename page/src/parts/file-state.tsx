@@ -1,24 +1,23 @@
-// How a file stands, in plain words.
+// How a file or a deletion stands, in plain words.
 
+import type { Attachment, LegacyItem } from "keepsake-client";
 import { counted, day } from "../format";
-import type { Attachment } from "../keepsake";
 
 const STATES: Record<string, { readonly words: string; readonly look: string; readonly why: string }> = {
   pending: { words: "Uploading", look: "waiting", why: "Its bytes have not all arrived yet." },
-  checking: { words: "Checking", look: "waiting", why: "What arrived is compared with what was declared." },
   scanning: {
     words: "Scanning",
     look: "waiting",
     why: "It is looked at for malware, and can be opened once it is found clean.",
   },
   quarantined: { words: "Shut: malware found", look: "shut", why: "It cannot be opened any more." },
-  purged: { words: "Gone for good", look: "shut", why: "Its time in the bin is over." },
 };
 
-export function FileState({ attachment }: { attachment: Attachment }) {
-  const { state, days_left, purge_after, held } = attachment;
+export function FileState({ attachment }: { attachment: Attachment | LegacyItem }) {
+  const { state } = attachment;
   if (state === "available") return null;
-  if (state === "deleted") return <BinState daysLeft={days_left} purgeAfter={purge_after} held={held} />;
+  if (state === "deleted")
+    return <BinState daysLeft={attachment.days_left} purgeAfter={attachment.purge_after} />;
   const known = STATES[state];
   return (
     <span class={`state ${known?.look ?? ""}`} title={known?.why}>
@@ -28,31 +27,31 @@ export function FileState({ attachment }: { attachment: Attachment }) {
 }
 
 interface BinProps {
-  readonly daysLeft: number | undefined;
-  readonly purgeAfter: string | undefined;
-  readonly held?: boolean | undefined;
+  readonly daysLeft: number | null | undefined;
+  readonly purgeAfter: string | null | undefined;
+  readonly held?: boolean;
 }
 
 /** How long something stays in the bin. */
-export function BinState({ daysLeft, purgeAfter, held }: BinProps) {
+export function BinState({ daysLeft, purgeAfter, held = false }: BinProps) {
   if (held) {
     return (
-      <span class="state waiting" title="A legal hold keeps it until it is released.">
+      <span class="state waiting" title="A legal hold keeps it, whatever its days.">
         Held: stays until released
       </span>
     );
   }
-  const soon = daysLeft !== undefined && daysLeft <= 3;
+  const soon = typeof daysLeft === "number" && daysLeft <= 3;
+  const title = purgeAfter ? `May go for good on ${day(purgeAfter)}` : undefined;
   return (
-    <span
-      class={`state ${soon ? "waiting" : ""}`}
-      title={purgeAfter && `Gone for good on ${day(purgeAfter)}`}
-    >
-      {daysLeft === undefined
-        ? "In the bin"
-        : daysLeft === 0
-          ? "In the bin, may go at any time"
-          : `In the bin, ${counted(daysLeft, "day")} left`}
+    <span class={`state ${soon ? "waiting" : ""}`} title={title}>
+      {stay(daysLeft)}
     </span>
   );
+}
+
+function stay(daysLeft: number | null | undefined): string {
+  if (daysLeft === null) return "In the bin for ever";
+  if (daysLeft === undefined) return "In the bin";
+  return daysLeft === 0 ? "In the bin, may go at any time" : `In the bin, ${counted(daysLeft, "day")} left`;
 }

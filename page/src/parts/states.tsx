@@ -16,20 +16,36 @@ export function Loading({ what, rows = 4 }: { what: string; rows?: number }) {
   );
 }
 
-export function Empty({ title, children }: { title: string; children?: ComponentChildren }) {
+interface EmptyProps {
+  readonly title: string;
+  /** Of its heading. */
+  readonly level?: 1 | 2 | 3;
+  readonly children?: ComponentChildren;
+}
+
+export function Empty({ title, level = 2, children }: EmptyProps) {
+  const Heading = `h${level}` as const;
   return (
     <div class="empty">
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       {children}
     </div>
   );
 }
 
-export function Failure({ error, onRetry }: { error: unknown; onRetry?: () => void }) {
+interface FailureProps {
+  readonly error: unknown;
+  /** Of its heading: 1 where it stands for the whole view. */
+  readonly level?: 1 | 2;
+  readonly onRetry?: () => void;
+}
+
+export function Failure({ error, level = 2, onRetry }: FailureProps) {
+  const Heading = `h${level}` as const;
   const { title, detail, advice } = explain(error);
   return (
     <div class="failure" role="alert">
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       <p>
         {detail} {advice}
       </p>
