@@ -60,6 +60,15 @@ pub(crate) enum SystemFunction {
     RecordRun,
     ListRuns,
     RecordScan,
+    TakeSample,
+    GetHistory,
+    GetPurgePlan,
+    ListOutbox,
+    RetryObject,
+    ListHolds,
+    PlaceHold,
+    ReleaseHold,
+    ListFindings,
 }
 
 /// One call.

@@ -190,5 +190,14 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::RecordRun => sql!("record_run"),
         SystemFunction::ListRuns => sql!("list_runs"),
         SystemFunction::RecordScan => sql!("record_scan"),
+        SystemFunction::TakeSample => sql!("take_sample"),
+        SystemFunction::GetHistory => sql!("get_history"),
+        SystemFunction::GetPurgePlan => sql!("get_purge_plan"),
+        SystemFunction::ListOutbox => sql!("list_outbox"),
+        SystemFunction::RetryObject => sql!("retry_object"),
+        SystemFunction::ListHolds => sql!("list_holds"),
+        SystemFunction::PlaceHold => sql!("place_hold"),
+        SystemFunction::ReleaseHold => sql!("release_hold"),
+        SystemFunction::ListFindings => sql!("list_findings"),
     }
 }
