@@ -49,6 +49,7 @@ pub(crate) enum CallerFunction {
 pub(crate) enum SystemFunction {
     SweepUploads,
     RecordPart,
+    FindOpenUpload,
     LeaseMultiparts,
     SettleMultiparts,
     Purge,

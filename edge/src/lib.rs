@@ -17,6 +17,7 @@ mod cron;
 mod cursor;
 mod db;
 mod etag;
+mod events;
 #[cfg(test)]
 mod fakes;
 mod idempotency;
@@ -42,10 +43,14 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use config::Config;
+use db::Postgres;
 use log::Level;
+use problem::ApiError;
 use serde_json::json;
 use std::sync::Arc;
-use worker::{Context, Env, Result, ScheduleContext, ScheduledEvent, event, web_sys};
+use storage::Store;
+use worker::{Context, Env, MessageBatch, Result, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Prepares a fresh worker.
 #[event(start)]
@@ -113,18 +118,39 @@ fn add_common_headers(answer: &mut Response, id: &str) {
 /// Does the scheduled work; see `cron`.
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
-    let parts = settings::load(&env).and_then(|config| {
-        let database = app::database(&config, &env)?;
-        Ok((database, app::storage(&config, &env)?))
-    });
-    match parts {
-        Ok((database, storage)) => cron::run(&database, &storage).await,
+    match parts(&env) {
+        Ok((_, database, storage)) => cron::run(&database, &storage).await,
+        Err(error) => not_set_up("cron", &error),
+    }
+}
+
+/// Takes what the store tells; see `events`.
+#[event(queue)]
+async fn queue(batch: MessageBatch<()>, env: Env, _context: Context) -> Result<()> {
+    match parts(&env) {
+        Ok((config, database, storage)) => {
+            events::take(&batch, &config, &database, &storage).await;
+        }
         Err(error) => {
-            log::write(
-                Level::Error,
-                "cron",
-                json!({ "cause": format!("{error:?}") }),
-            );
+            not_set_up("store_event", &error);
+            batch.retry_all();
         }
     }
+    Ok(())
+}
+
+/// What work without a caller needs.
+fn parts(env: &Env) -> std::result::Result<(Arc<Config>, Postgres, Store), ApiError> {
+    let config = settings::load(env)?;
+    let database = app::database(&config, env)?;
+    let storage = app::storage(&config, env)?;
+    Ok((config, database, storage))
+}
+
+fn not_set_up(event: &str, error: &ApiError) {
+    log::write(
+        Level::Error,
+        event,
+        json!({ "cause": format!("{error:?}") }),
+    );
 }

@@ -105,6 +105,11 @@ impl ApiError {
         self
     }
 
+    /// The stable code.
+    pub(crate) fn code(&self) -> ErrorCode {
+        self.0.code
+    }
+
     fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }

@@ -12,7 +12,7 @@ mod operator;
 mod parts;
 mod runs;
 mod scans;
-mod uploads;
+pub(crate) mod uploads;
 mod usage;
 
 use crate::{

@@ -11,7 +11,7 @@ use crate::migrate;
 use crate::places;
 use crate::postgres::Postgres;
 use crate::secrets::{Secrets, hex, random};
-use crate::worker::{Worker, WorkerSettings};
+use crate::worker::{Companion, Worker, WorkerSettings};
 
 /// What a stack keeps, where it listens, and how its worker is set.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +99,14 @@ impl Stack {
             port: None,
         };
         Worker::start(settings, &self.secrets, &self.leash).await
+    }
+
+    /// A worker of the tests' own beside the stack's; see [`Companion::start`].
+    ///
+    /// # Errors
+    /// As [`Companion::start`].
+    pub async fn companion(&self, config: &str) -> Result<Companion> {
+        Companion::start(config, &self.folder, &self.leash).await
     }
 
     /// The address of the database as the worker's role.

@@ -29,6 +29,36 @@ pub struct WorkerSettings {
     pub port: Option<u16>,
 }
 
+/// A worker of the tests' own that talks to a running one.
+#[derive(Debug)]
+pub struct Companion {
+    /// Where it listens, without a slash at the end.
+    pub url: String,
+    // Ends with it.
+    _server: Daemon,
+}
+
+impl Companion {
+    /// Starts the worker of this `wrangler.toml`, within the repository, beside the one whose data is in
+    /// `folder`: a queue that one of them fills reaches the other.
+    ///
+    /// # Errors
+    /// The set-up has not been run, or the worker does not answer; with the end of its log.
+    pub async fn start(config: &str, folder: &Path, leash: &Leash) -> Result<Self> {
+        let port = free_port(None)?;
+        let mut command = wrangler(folder, port)?;
+        command.arg("--config").arg(checkout().join(config));
+        let log = folder.join("companion.log");
+        let mut server = Daemon::spawn("wrangler", &mut command, &log, leash)?;
+        let url = format!("http://127.0.0.1:{port}");
+        wait_until_ready(&mut server, &url).await?;
+        Ok(Self {
+            url,
+            _server: server,
+        })
+    }
+}
+
 /// A running worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -92,38 +122,53 @@ impl Worker {
 
     async fn wait_until_ready(&mut self) -> Result<()> {
         let address = format!("{}/healthz", self.url());
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(5))
-            .build()?;
-        let answers = async || match client.get(&address).send().await {
-            Ok(reply) => reply.status().is_success(),
-            Err(_) => false,
-        };
-        self.server
-            .wait_until(READY_WITHIN, answers)
-            .await
-            .context("the worker does not answer")
+        wait_until_ready(&mut self.server, &address).await
     }
+}
+
+async fn wait_until_ready(server: &mut Daemon, address: &str) -> Result<()> {
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .build()?;
+    let answers = async || match client.get(address).send().await {
+        Ok(reply) => reply.status().is_success(),
+        Err(_) => false,
+    };
+    server
+        .wait_until(READY_WITHIN, answers)
+        .await
+        .context("the worker does not answer")
 }
 
 fn secrets_file(folder: &Path) -> PathBuf {
     folder.join("worker.env")
 }
 
-fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
+/// `wrangler dev`, with its own data in this folder.
+fn wrangler(folder: &Path, port: u16) -> Result<Command> {
     let wrangler = node_program("wrangler")?;
-    let folder = &settings.folder;
     let mut command = Command::new(&wrangler);
     command
         .current_dir(checkout())
         .args([
             "dev",
             "--ip=127.0.0.1",
-            "--test-scheduled",
             "--show-interactive-dev-session=false",
         ])
         .arg(format!("--port={port}"))
         .arg(format!("--inspector-port={}", free_port(None)?))
+        .env("PATH", path_with_first(&wrangler)?)
+        .env("WRANGLER_SEND_METRICS", "false")
+        .env("WRANGLER_LOG_PATH", folder.join("wrangler-logs"))
+        .env("WRANGLER_REGISTRY_PATH", folder.join("wrangler-registry"));
+    Ok(command)
+}
+
+fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
+    let folder = &settings.folder;
+    let mut command = wrangler(folder, port)?;
+    command
+        .arg("--test-scheduled")
         .arg("--persist-to")
         .arg(folder.join("bucket"))
         .arg("--env-file")
@@ -132,15 +177,11 @@ fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
         command.args(["--var", &format!("{name}:{value}")]);
     }
     command
-        .env("PATH", path_with_first(&wrangler)?)
         .env(
             "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE",
             &settings.database_url,
         )
-        .env("KEEPSAKE_WORKER_BUILT", "1")
-        .env("WRANGLER_SEND_METRICS", "false")
-        .env("WRANGLER_LOG_PATH", folder.join("wrangler-logs"))
-        .env("WRANGLER_REGISTRY_PATH", folder.join("wrangler-registry"));
+        .env("KEEPSAKE_WORKER_BUILT", "1");
     if let Some(certificate) = &settings.trusted_authority {
         command.env("NODE_EXTRA_CA_CERTS", certificate);
     }

@@ -10,6 +10,7 @@ use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
     body, clock,
+    config::Config,
     db::{CallerFunction, Database, DbError},
     idempotency,
     inspection::{
@@ -121,17 +122,36 @@ pub(crate) async fn complete(
 ) -> Result<Response, ApiError> {
     let upload: UploadId = id(&upload)?;
     let key = idempotency::key(&headers)?;
-    let database = app.database()?;
-    let set = look_up(&database, &caller, upload).await?;
+    let (database, storage) = (app.database()?, app.storage()?);
+    let mut answer = finish(&app.config, &database, &storage, &caller, upload, key).await?;
+    let attachments = answer.get_mut("attachments").and_then(Value::as_array_mut);
+    for attachment in attachments.into_iter().flatten() {
+        add_content_url(&app, attachment);
+    }
+    json(StatusCode::OK, &answer)
+}
+
+/// Completes a set, whoever says that it is time; steps 3 to 6 of [`complete`].
+///
+/// # Errors
+/// Why it is not complete.
+pub(crate) async fn finish(
+    config: &Config,
+    database: &impl Database,
+    storage: &impl Storage,
+    caller: &Caller,
+    upload: UploadId,
+    key: Option<String>,
+) -> Result<Value, ApiError> {
+    let set = look_up(database, caller, upload).await?;
     if set.state == PENDING {
-        let storage = app.storage()?;
         // Later the sweep may have deleted what this would make, and would not look again.
         if clock::now() < set.expires_at {
-            multipart::join(&storage, &set.files).await?;
+            multipart::join(storage, &set.files).await?;
         }
-        let mut inspected = inspect(&storage, &set.files, app.config.max_image_pixels).await?;
+        let mut inspected = inspect(storage, &set.files, config.max_image_pixels).await?;
         if verdict(&inspected) == Verdict::Unproven {
-            prove(&storage, &mut inspected).await?;
+            prove(storage, &mut inspected).await?;
         }
         match verdict(&inspected) {
             Verdict::Complete => {}
@@ -141,20 +161,15 @@ pub(crate) async fn complete(
             }
             Verdict::Wrong => {
                 let report = report(&inspected);
-                return Err(reject(&database, &storage, &caller, &set, &report).await?);
+                return Err(reject(database, storage, caller, &set, &report).await?);
             }
         }
     }
     let request = idempotency::with_key(json!({ "upload_id": upload }), key);
-    let mut answer = database
-        .for_caller(CallerFunction::CompleteUpload, &caller, request)
+    database
+        .for_caller(CallerFunction::CompleteUpload, caller, request)
         .await
-        .map_err(|error| with_record(error, &set))?;
-    let attachments = answer.get_mut("attachments").and_then(Value::as_array_mut);
-    for attachment in attachments.into_iter().flatten() {
-        add_content_url(&app, attachment);
-    }
-    json(StatusCode::OK, &answer)
+        .map_err(|error| with_record(error, &set))
 }
 
 /// `GET /v1/uploads/{id}`: where a set stands, and why. A browser cannot read what a store

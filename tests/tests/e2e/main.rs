@@ -32,6 +32,7 @@ mod s3_faults;
 mod s3_forms;
 mod s3_puts;
 mod scans;
+mod store_events;
 mod story;
 mod tenants;
 mod things;

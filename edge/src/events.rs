@@ -1,0 +1,170 @@
+//! What R2 tells of its objects, by a queue
+//! (<https://developers.cloudflare.com/r2/buckets/event-notifications/>): an upload is completed also when
+//! its client has gone. A message may come more than once, late or not at all; nothing depends on it.
+
+use crate::{
+    auth::Caller,
+    config::Config,
+    db::{Database, SystemFunction},
+    log::{self, Level},
+    problem::ApiError,
+    routes::uploads,
+    storage::Storage,
+};
+use keepsake_shared::{ErrorCode, ObjectKey, TenantId, UploadId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use worker::{
+    MessageBatch, MessageExt, RawMessage,
+    js_sys::{JSON, JsString},
+};
+
+/// The part of a message that matters here.
+#[derive(Debug, Deserialize)]
+struct Event {
+    action: String,
+    object: Object,
+}
+
+#[derive(Debug, Deserialize)]
+struct Object {
+    key: String,
+}
+
+impl Event {
+    /// The object that was made, if it can be one of ours.
+    fn made(&self) -> Option<ObjectKey> {
+        let makes = ["PutObject", "CopyObject", "CompleteMultipartUpload"];
+        makes
+            .contains(&self.action.as_str())
+            .then(|| ObjectKey::parse(&self.object.key).ok())
+            .flatten()
+    }
+}
+
+/// An upload that waits for its files, and who declared it.
+#[derive(Deserialize)]
+struct OpenUpload {
+    upload_id: UploadId,
+    tenant: TenantId,
+    subject: String,
+}
+
+/// Takes the messages of a batch, one after the other.
+///
+/// 1. One that cannot be read is logged and not sent again.
+/// 2. One of anything but a new object of an open upload is done with.
+/// 3. The upload is completed as its client would complete it. While a file is missing, its own message is
+///    waited for; what is wrong is on record with the upload.
+/// 4. When the database or the store has no answer, the message comes again.
+pub(crate) async fn take(
+    batch: &MessageBatch<()>,
+    config: &Config,
+    database: &impl Database,
+    storage: &impl Storage,
+) {
+    for message in batch.raw_iter() {
+        let Some(event) = read(&message) else {
+            write(Level::Error, "malformed", &Value::Null);
+            message.ack();
+            continue;
+        };
+        let done = match event.made() {
+            Some(key) => complete(config, database, storage, &key).await,
+            None => Ok(()),
+        };
+        match done {
+            Ok(()) => message.ack(),
+            Err(error) => {
+                write(Level::Error, "retried", &json!(format!("{error:?}")));
+                message.retry();
+            }
+        }
+    }
+}
+
+fn read(message: &RawMessage) -> Option<Event> {
+    let text: Option<JsString> = JSON::stringify(&message.body()).ok();
+    serde_json::from_str(&text?.as_string()?).ok()
+}
+
+/// # Errors
+/// What may be another time.
+async fn complete(
+    config: &Config,
+    database: &impl Database,
+    storage: &impl Storage,
+    key: &ObjectKey,
+) -> Result<(), ApiError> {
+    let request = json!({ "object_key": key });
+    let found = database
+        .for_system(SystemFunction::FindOpenUpload, request)
+        .await?;
+    let Ok(OpenUpload {
+        upload_id,
+        tenant,
+        subject,
+    }) = serde_json::from_value(found)
+    else {
+        return Ok(());
+    };
+    let caller = Caller {
+        claims: json!({ "sub": subject, "tenant": tenant }).to_string(),
+        tenant,
+        subject,
+    };
+    let completed = uploads::finish(config, database, storage, &caller, upload_id, None).await;
+    match completed {
+        Ok(_) => write(Level::Info, "completed", &json!(upload_id)),
+        Err(error) if error.code() == ErrorCode::NotUploaded => {}
+        Err(error) if error.code().status() < 500 => {
+            write(Level::Info, error.code().as_str(), &json!(upload_id));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn write(level: Level, outcome: &str, about: &Value) {
+    log::write(
+        level,
+        "store_event",
+        json!({ "outcome": outcome, "about": about }),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "t/acme/post/1/0198f7d0-1111-7aaa-8bbb-000000000001.png";
+
+    fn made(action: &str, key: &str) -> Option<ObjectKey> {
+        let event = json!({
+            "account": "0123456789abcdef",
+            "action": action,
+            "bucket": "keepsake",
+            "object": { "key": key, "size": 12, "eTag": "0123" },
+            "eventTime": "2026-11-21T12:00:00.000Z",
+        });
+        let event: Event = serde_json::from_value(event).unwrap();
+        event.made()
+    }
+
+    #[test]
+    fn knows_what_makes_an_object() {
+        for (action, is_made) in [
+            ("PutObject", true),
+            ("CopyObject", true),
+            ("CompleteMultipartUpload", true),
+            ("DeleteObject", false),
+            ("LifecycleDeletion", false),
+            ("", false),
+        ] {
+            assert_eq!(made(action, KEY).is_some(), is_made, "{action}");
+        }
+        for key in ["", "t/acme/../x", "other/file.png"] {
+            assert!(made("PutObject", key).is_none(), "{key}");
+        }
+    }
+}

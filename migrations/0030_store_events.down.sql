@@ -1,0 +1,1 @@
+DROP FUNCTION attachments_api.find_open_upload(jsonb);
