@@ -6,6 +6,7 @@
  */
 export * from "./error.js";
 export * from "./keepsake.js";
+export * from "./operator.js";
 export * from "./rules.js";
 export type { TokenSource } from "./transport.js";
 export * from "./upload-files.js";

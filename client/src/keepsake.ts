@@ -1,5 +1,6 @@
 import createClient from "openapi-fetch";
 
+import { content, cursor, done, own } from "./answer.js";
 import { KeepsakeError } from "./error.js";
 import type { components, operations, paths } from "./openapi.js";
 import { type TokenSource, transport, whole } from "./transport.js";
@@ -40,8 +41,6 @@ export type Deletion = Schemas["Deletion"];
 export type Deletions = Schemas["Deletions"];
 /** The same with the tree of what it took, and with what a restore would meet. */
 export type DeletionDetails = Schemas["DeletionDetails"];
-/** What became of the scheduled work. */
-export type Runs = Schemas["Runs"];
 /** What a restore brought back. */
 export type Restored = Schemas["Restored"];
 /** What the tenant and the caller hold, and may hold. */
@@ -268,10 +267,6 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
       },
     },
 
-    /** What became of the scheduled work, newest first; for operators, by a token with the scope `metrics`. */
-    async runs(filter: { limit?: number } = {}, options: CallOptions = {}): Promise<Runs> {
-      return content(api.GET("/v1/runs", { params: { query: filter }, ...own(options) }));
-    },
     /** What the tenant and the caller hold, and may hold. */
     async usage(options: CallOptions = {}): Promise<Usage> {
       return content(api.GET("/v1/usage", own(options)));
@@ -281,32 +276,6 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
       return content(api.GET("/v1/limits", own(options)));
     },
   };
-}
-
-/** What of a call's options the request takes. */
-function own({ signal }: CallOptions): { signal?: AbortSignal } {
-  return signal === undefined ? {} : { signal };
-}
-
-function cursor(options: PageOptions): { cursor?: string } {
-  return options.cursor === undefined ? {} : { cursor: options.cursor };
-}
-
-/** The answer of a request that has succeeded, as any that returns has. */
-async function done<T extends { response: Response }>(answer: Promise<T>): Promise<T> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw KeepsakeError.ofText(200, null, "", null);
-  }
-}
-
-/** The body of such an answer. */
-async function content<T>(answer: Promise<{ data?: T; response: Response }>): Promise<T> {
-  const { data, response } = await done(answer);
-  if (data === undefined) throw KeepsakeError.ofText(response.status, null, "", null);
-  return data;
 }
 
 /** The same of a page, from whose type openapi-fetch drops the members that are always null. */

@@ -371,6 +371,133 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/operator/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Storage and backlog over time
+         * @description A sample is taken by the scheduled run, at most one in four minutes. All are kept for two days, one an hour for 30 days, one a day for two years.
+         */
+        get: operations["getHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/purge-plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the next purge would take, and why the rest stays */
+        get: operations["getPurgePlan"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/outbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Objects waiting to be deleted from the bucket, or given up */
+        get: operations["listOutbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/outbox/{id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Try again to delete an object that failed */
+        post: operations["retryObject"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/holds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Legal holds, newest first */
+        get: operations["listHolds"];
+        put?: never;
+        /** Hold a thing, an attachment, a deletion or a tenant */
+        post: operations["placeHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/holds/{id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End a hold */
+        post: operations["releaseHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where the audit found bucket and database to differ */
+        get: operations["listFindings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/{entity}": {
         parameters: {
             query?: never;
@@ -998,6 +1125,147 @@ export interface components {
              */
             on_conflict?: "fail" | "skip";
         };
+        /** @description What each scheduled run found, of all tenants together. */
+        Sample: {
+            /** Format: date-time */
+            taken_at: string;
+            /** @description Attachments by state; `deleted` is the bin. */
+            files: {
+                [key: string]: number;
+            };
+            /** @description Their bytes, by state. */
+            bytes: {
+                [key: string]: number;
+            };
+            /** @description Deletions that can be restored. */
+            open_deletions: number;
+            /** @description Those that a hold on them or on their tenant keeps. */
+            held_deletions: number;
+            /** @description Those whose purge failed. */
+            failed_deletions: number;
+            /** @description Rows that a purge may take now. */
+            expired_rows: number;
+            /** @description Objects whose rows are gone, waiting to be deleted from the bucket. */
+            outbox_waiting: number;
+            /** @description Objects given up after 12 attempts. */
+            outbox_dead: number;
+            /** @description Uploads that are open. */
+            uploads_pending: number;
+        };
+        History: {
+            /** Format: date-time */
+            from: string;
+            /** Format: date-time */
+            to: string;
+            /** @description Oldest first, 500 at most: of a longer time, the last of each stretch. */
+            items: components["schemas"]["Sample"][];
+        };
+        /** @description A dry run: nothing is changed. */
+        PurgePlan: {
+            /** Format: date-time */
+            as_of: string;
+            /** @description Deletions whose time has run out by then, held ones among them. */
+            due: number;
+            /**
+             * Format: date-time
+             * @description When the next one runs out after that; null when none does.
+             */
+            next_expiry: string | null;
+            lines: {
+                table: string;
+                /**
+                 * @description `purge`: it would go. Else why it would stay: its time has not run out, a legal hold keeps it, purging it failed within the last hour, or a row that stays refers to it.
+                 * @enum {unknown}
+                 */
+                outcome: "purge" | "not_expired" | "held" | "failed_before" | "referred_to";
+                rows: number;
+            }[];
+        };
+        OutboxObject: {
+            id: number;
+            object_key: string;
+            /** @enum {unknown} */
+            state: "waiting" | "leased" | "dead";
+            /** @description Those that failed. */
+            attempts: number;
+            /** Format: date-time */
+            enqueued_at: string;
+            /** Format: date-time */
+            next_attempt_at: string;
+            last_error: string | null;
+            /**
+             * Format: date-time
+             * @description When it was given up.
+             */
+            dead_at: string | null;
+        };
+        Outbox: {
+            items: components["schemas"]["OutboxObject"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
+        /** @description A legal hold: while it is active, nothing that it covers is purged. It can be restored and deleted all the same. */
+        Hold: {
+            id: number;
+            /**
+             * @description What is held; `row` is one of a table that is no kind of thing.
+             * @enum {unknown}
+             */
+            kind: "thing" | "attachment" | "row" | "deletion" | "tenant";
+            /** @description Of a thing. */
+            entity_type: string | null;
+            /** @description The id of the thing, attachment or deletion, the key of the row, or the tenant. */
+            target: string;
+            /** @description What people call it. */
+            label: string | null;
+            reason: string;
+            /** @description Who held it. */
+            actor: string;
+            /** Format: date-time */
+            held_at: string;
+            /** Format: date-time */
+            released_at: string | null;
+            released_by: string | null;
+            release_reason: string | null;
+        };
+        Holds: {
+            items: components["schemas"]["Hold"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
+        HoldRequest: {
+            /** @enum {unknown} */
+            kind: "thing" | "attachment" | "deletion" | "tenant";
+            /** @description The kind of thing; with `thing` alone. */
+            entity_type?: string;
+            /** @description The id of the thing, attachment or deletion, or the tenant. */
+            id: string;
+            /** @description Kept as a record. */
+            reason: string;
+        };
+        ReleaseRequest: {
+            /** @description Kept as a record. */
+            reason: string;
+        };
+        Finding: {
+            object_key: string;
+            /**
+             * @description `orphan`: no row names the object. `missing`: a row names it, and the bucket has it not.
+             * @enum {unknown}
+             */
+            kind: "orphan" | "missing";
+            /** Format: date-time */
+            first_seen: string;
+            /** Format: date-time */
+            last_seen: string;
+            /** @description In how many walks of the bucket. */
+            times: number;
+        };
+        Findings: {
+            items: components["schemas"]["Finding"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
     };
     responses: {
         /** @description What happened, why, and what to do. */
@@ -1392,6 +1660,7 @@ export interface operations {
     listRuns: {
         parameters: {
             query?: {
+                outcome?: "any" | "failed";
                 limit?: components["parameters"]["Limit"];
             };
             header?: never;
@@ -1918,6 +2187,254 @@ export interface operations {
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    getHistory: {
+        parameters: {
+            query?: {
+                /** @description Seven days before `to` when not given. */
+                from?: string;
+                /** @description Now when not given. */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Found. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["History"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    getPurgePlan: {
+        parameters: {
+            query?: {
+                /** @description As if it were then; now when not given. */
+                at?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A dry run. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PurgePlan"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listOutbox: {
+        parameters: {
+            query?: {
+                state?: "waiting" | "dead";
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, oldest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Outbox"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    retryObject: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Back at the head of the queue, if it had failed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listHolds: {
+        parameters: {
+            query?: {
+                state?: "active" | "released";
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Holds"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    placeHold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HoldRequest"];
+            };
+        };
+        responses: {
+            /** @description Held, now or before. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hold"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    releaseHold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReleaseRequest"];
+            };
+        };
+        responses: {
+            /** @description Released, now or before. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Hold"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listFindings: {
+        parameters: {
+            query?: {
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page, by object key. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Findings"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];

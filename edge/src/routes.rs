@@ -8,6 +8,7 @@ mod limits;
 mod metrics;
 mod multipart;
 mod objects;
+mod operator;
 mod parts;
 mod runs;
 mod scans;
@@ -18,7 +19,7 @@ use crate::{
     app::App,
     auth::Caller,
     body, cursor,
-    db::{CallerFunction, Database},
+    db::{CallerFunction, Database, SystemFunction},
     problem::ApiError,
     query::{Query, foreign_cursor},
     wire::RawBody,
@@ -84,6 +85,16 @@ fn router(app: App) -> Router {
         .route("/v1/deletions", get(deletions::list))
         .route("/v1/deletions/{id}", get(deletions::get))
         .route("/v1/deletions/{id}/restore", post(deletions::restore))
+        .route("/v1/operator/history", get(operator::look))
+        .route("/v1/operator/purge-plan", get(operator::look))
+        .route("/v1/operator/outbox", get(operator::look))
+        .route("/v1/operator/outbox/{id}/retry", post(operator::retry))
+        .route(
+            "/v1/operator/holds",
+            get(operator::look).post(operator::hold),
+        )
+        .route("/v1/operator/holds/{id}/release", post(operator::release))
+        .route("/v1/operator/findings", get(operator::look))
         .route("/v1/{entity}", get(entities::list))
         .route(
             "/v1/{entity}/{id}",
@@ -139,33 +150,45 @@ async fn ask(
     json(StatusCode::OK, &answer)
 }
 
+/// Whose entries a listing has.
+enum Listed<'a> {
+    /// Those that a caller may see.
+    OfCaller(&'a Caller, CallerFunction),
+    /// Those of all tenants.
+    OfAll(SystemFunction),
+}
+
 /// One page of a listing, from `limit` and `cursor`. What is not asked for is `null` in `listing`, and
 /// not there for the database.
 async fn page(
     app: &App,
-    caller: &Caller,
+    listed: Listed<'_>,
     query: &Query,
-    function: CallerFunction,
     mut listing: Value,
 ) -> Result<Value, ApiError> {
     let keys = &app.config.url_keys;
+    let tenant = match &listed {
+        Listed::OfCaller(caller, _) => caller.tenant.as_str(),
+        Listed::OfAll(_) => "",
+    };
     if let Some(fields) = listing.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
     }
     let after = query
         .text("cursor")?
-        .map(|text| cursor::verify(keys, caller, &listing, text).ok_or_else(foreign_cursor))
+        .map(|text| cursor::verify(keys, tenant, &listing, text).ok_or_else(foreign_cursor))
         .transpose()?;
     let mut request = listing.clone();
     request["limit"] = query.limit()?.into();
     request["cursor"] = after.into();
-    let mut answer = app
-        .database()?
-        .for_caller(function, caller, request)
-        .await?;
+    let database = app.database()?;
+    let mut answer = match listed {
+        Listed::OfCaller(caller, function) => database.for_caller(function, caller, request).await,
+        Listed::OfAll(function) => database.for_system(function, request).await,
+    }?;
     let next = answer["next_cursor"]
         .as_str()
-        .map(|last| cursor::sign(keys, caller, &listing, last));
+        .map(|last| cursor::sign(keys, tenant, &listing, last));
     answer["next_cursor"] = next.into();
     Ok(answer)
 }
@@ -219,6 +242,7 @@ fn own(caller: &Caller, key: ObjectKey) -> Result<ObjectKey, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keepsake_shared::EntityType;
     use serde_json::Value;
     use std::collections::BTreeSet;
 
@@ -265,5 +289,17 @@ mod tests {
         let described = openapi()["components"]["schemas"]["Code"]["enum"].clone();
         let described: Vec<ErrorCode> = serde_json::from_value(described).unwrap();
         assert_eq!(described, ErrorCode::ALL);
+    }
+
+    #[test]
+    fn no_entity_type_is_a_word_of_a_path() {
+        for path in openapi()["paths"].as_object().unwrap().keys() {
+            let words = path.strip_prefix("/v1/").unwrap_or_default();
+            let word = words.split('/').next().unwrap_or_default();
+            assert!(
+                word.starts_with('{') || word.parse::<EntityType>().is_err(),
+                "{word}"
+            );
+        }
     }
 }

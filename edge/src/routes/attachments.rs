@@ -1,6 +1,6 @@
 //! Attachments: `/v1/attachments`.
 
-use super::{Params, ask, expect, header, id, json, own, read};
+use super::{Listed, Params, ask, expect, header, id, json, own, read};
 use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
@@ -248,8 +248,8 @@ pub(super) async fn page(
     query: &Query,
     listing: Value,
 ) -> Result<Response, ApiError> {
-    let function = CallerFunction::ListAttachments;
-    let mut answer = super::page(app, caller, query, function, listing).await?;
+    let listed = Listed::OfCaller(caller, CallerFunction::ListAttachments);
+    let mut answer = super::page(app, listed, query, listing).await?;
     let items = answer.get_mut("items").and_then(Value::as_array_mut);
     for attachment in items.into_iter().flatten() {
         add_content_url(app, attachment);

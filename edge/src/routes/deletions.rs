@@ -1,6 +1,6 @@
 //! The bin: `/v1/deletions`.
 
-use super::{Params, ask, id, json, page, read};
+use super::{Listed, Params, ask, id, json, page, read};
 use crate::{
     app::App,
     auth::{Reader, Writer},
@@ -29,11 +29,9 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let query = Query::parse(query.as_deref(), &["limit", "cursor"])?;
-    let (function, listing) = (CallerFunction::ListDeletions, json!({ "of": "deletions" }));
-    json(
-        StatusCode::OK,
-        &page(&app, &caller, &query, function, listing).await?,
-    )
+    let listed = Listed::OfCaller(&caller, CallerFunction::ListDeletions);
+    let listing = json!({ "of": "deletions" });
+    json(StatusCode::OK, &page(&app, listed, &query, listing).await?)
 }
 
 /// `GET /v1/deletions/{id}`: what one deletion took with it, and what a restore would meet.

@@ -1,7 +1,7 @@
 //! The things attachments belong to: `/v1/{entity}` and `/v1/{entity}/{id}`.
 
 use super::{
-    Params, ask,
+    Listed, Params, ask,
     attachments::{self, deleted},
     id, json, page, read,
 };
@@ -36,11 +36,8 @@ pub(crate) async fn list(
     let entity_type: EntityType = id(&entity_type)?;
     let query = Query::parse(query.as_deref(), &["q", "limit", "cursor"])?;
     let listing = json!({ "of": "things", "entity_type": entity_type, "q": query.text("q")? });
-    let function = CallerFunction::ListEntities;
-    json(
-        StatusCode::OK,
-        &page(&app, &caller, &query, function, listing).await?,
-    )
+    let listed = Listed::OfCaller(&caller, CallerFunction::ListEntities);
+    json(StatusCode::OK, &page(&app, listed, &query, listing).await?)
 }
 
 /// `GET /v1/{entity}/{id}`: one thing that is live.

@@ -19,6 +19,7 @@ mod multipart;
 mod object_store;
 mod object_urls;
 mod operations;
+mod operator;
 mod pictures;
 mod policies;
 mod published_keys;
