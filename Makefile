@@ -40,8 +40,19 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@scripts/check-versions
 	@echo "==> HTTP reference up to date"
 	@$(env) scripts/http-reference --check
+	@echo "==> The client: types up to date and right"
+	@scripts/client-types --check
+	@scripts/build-client
+	@$(env) tsc --project client/tests
+	@echo "==> The guide to embedding shows the files that are tested"
+	@scripts/embedding-guide --check
+	@$(env) tsc --project examples/tests
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
+	@$(env) biome ci --error-on-warnings client examples page
+	@echo "==> Types of the page"
+	@$(env) tsc --project page
+	@$(env) tsc --project page/tests
 	@echo "==> Dependencies: licences, sources, bans"
 	@$(env) cargo fetch --locked --quiet
 	@$(env) cargo-deny --offline --locked check --hide-inclusion-graph bans licenses sources
@@ -53,10 +64,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> The extension for the PostgreSQL releases that it is not tested on"
 	@scripts/check-other-releases
 	@echo "==> Lints, wasm32"
-	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge -- -D warnings
+	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge --package keepsake-rules -- -D warnings
 	@echo "==> Documentation"
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake --package keepsake-tests
-	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge
+	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge --package keepsake-rules
 
 .PHONY: test
 test: check test-shared test-worker test-stack ## everything that CI runs
@@ -84,5 +95,6 @@ test-worker: setup ## the worker's own units
 test-stack: setup ## extension, migrations, the whole path over HTTP: on real parts
 	@scripts/install-extension
 	@scripts/build-worker
+	@scripts/build-examples
 	@echo "==> Tests on real parts"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --tests

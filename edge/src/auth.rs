@@ -42,6 +42,8 @@ pub(crate) enum Scope {
     Write,
     /// Read the numbers that an operator watches, of all tenants.
     Metrics,
+    /// See what waits and what failed, of all tenants, and mend it; read the numbers, too.
+    Operator,
 }
 
 impl Scope {
@@ -50,6 +52,7 @@ impl Scope {
             Self::Read => "attachments:read",
             Self::Write => "attachments:write",
             Self::Metrics => "metrics",
+            Self::Operator => "operator",
         }
     }
 }
@@ -143,12 +146,10 @@ async fn is_genuine(token: &Token<'_>, settings: &TokenSettings) -> Result<bool,
 
 impl Verified {
     fn require(self, scope: Scope) -> Result<Self, AuthError> {
-        if self
-            .claims
-            .scope
-            .split(' ')
-            .any(|name| name == scope.name())
-        {
+        let allows = |name: &str| {
+            name == scope.name() || (scope == Scope::Metrics && name == Scope::Operator.name())
+        };
+        if self.claims.scope.split(' ').any(allows) {
             Ok(self)
         } else {
             Err(AuthError::Scope(scope))
@@ -179,7 +180,12 @@ pub(crate) struct Writer(pub(crate) Caller);
 
 /// Somebody who may read the metrics. No tenant's business, so the token needs to name none.
 #[derive(Debug)]
-pub(crate) struct Operator;
+pub(crate) struct Watcher;
+
+/// Somebody who keeps the whole deployment running: who it is, for the record. The token needs to
+/// name no tenant.
+#[derive(Debug)]
+pub(crate) struct Operator(pub(crate) String);
 
 impl FromRequestParts<App> for Reader {
     type Rejection = ApiError;
@@ -197,12 +203,22 @@ impl FromRequestParts<App> for Writer {
     }
 }
 
-impl FromRequestParts<App> for Operator {
+impl FromRequestParts<App> for Watcher {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         verified(parts, app).await?.require(Scope::Metrics)?;
         Ok(Self)
+    }
+}
+
+impl FromRequestParts<App> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let operator = verified(parts, app).await?.require(Scope::Operator)?;
+        operator.claims.check_subject()?;
+        Ok(Self(operator.claims.into_subject()))
     }
 }
 

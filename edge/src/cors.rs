@@ -14,9 +14,10 @@ use axum::{
     response::Response,
 };
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, if-match, if-none-match, if-range, range, x-amz-checksum-sha256, x-request-id",
+    "authorization, content-type, idempotency-key, if-match, if-none-match, if-range, range, x-amz-checksum-sha256, x-request-id",
 );
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "accept-ranges, content-disposition, content-range, etag, keepsake-deletion, location, retry-after, x-request-id",

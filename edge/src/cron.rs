@@ -1,4 +1,4 @@
-//! The scheduled work: sweep, purge, drain, tidy, audit.
+//! The scheduled work: sweep, purge, drain, tidy, audit, sample.
 //!
 //! Each step is bounded and independent: one that fails is logged and the next still runs. With
 //! [`ROUNDS`] rounds a run stays within the 50 subrequests of the smallest plan; what is left waits
@@ -31,7 +31,8 @@ const PURGE_LIMIT: u64 = 1000;
 /// 4. The outbox is drained: objects are deleted from the store, in batches.
 /// 5. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
 /// 6. A page of the bucket is compared with the database.
-/// 7. The outcome of each step is recorded.
+/// 7. Storage and backlog are counted, for the operator's view over time.
+/// 8. The outcome of each step is recorded.
 pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
     let steps = [
         step("sweep", sweep(database)).await,
@@ -40,6 +41,7 @@ pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
         step("drain", drain(database, storage)).await,
         step("tidy", tidy(database)).await,
         step("audit", audit::page(database, storage)).await,
+        step("sample", sample(database)).await,
     ];
     let record = json!({ "steps": steps });
     if let Err(error) = database.for_system(SystemFunction::RecordRun, record).await {
@@ -106,6 +108,12 @@ async fn tidy(database: &impl Database) -> Result<Value, DbError> {
         .await
 }
 
+async fn sample(database: &impl Database) -> Result<Value, DbError> {
+    database
+        .for_system(SystemFunction::TakeSample, json!({}))
+        .await
+}
+
 async fn purge(database: &impl Database) -> Result<Value, DbError> {
     let (mut purged, mut failed) = (0, 0);
     let mut more = true;
@@ -129,7 +137,7 @@ mod tests {
     use crate::fakes::{MemoryStorage, ScriptedDatabase};
     use SystemFunction::{
         AuditObjects, AuditPlace, LeaseMultiparts, LeaseObjects, Purge, RecordRun, SweepUploads,
-        Tidy,
+        TakeSample, Tidy,
     };
     use futures_util::FutureExt;
 
@@ -156,6 +164,7 @@ mod tests {
             Ok(json!({ "forgotten": 0, "settled": 0 })),
             Ok(json!({ "after": "" })),
             Ok(json!({ "checked": 0, "orphans": 0, "missing": 0, "remove": [] })),
+            Ok(json!({ "taken": 1 })),
             Ok(json!({})),
         ]);
         assert_eq!(
@@ -170,6 +179,7 @@ mod tests {
                 Tidy,
                 AuditPlace,
                 AuditObjects,
+                TakeSample,
                 RecordRun
             ]
         );
@@ -178,7 +188,7 @@ mod tests {
     #[test]
     fn goes_on_after_a_step_that_failed() {
         let down = || Err(DbError::Unavailable("down".to_owned()));
-        let database = ScriptedDatabase::new((0..7).map(|_| down()));
+        let database = ScriptedDatabase::new((0..8).map(|_| down()));
         assert_eq!(
             functions(&database),
             [
@@ -188,10 +198,11 @@ mod tests {
                 LeaseObjects,
                 Tidy,
                 AuditPlace,
+                TakeSample,
                 RecordRun
             ]
         );
-        let record = &database.calls()[6].1["steps"];
+        let record = &database.calls()[7].1["steps"];
         assert_eq!(record[5]["step"], "audit");
         assert!(record[5]["error"].is_string() && record[5]["counts"].is_null());
     }
@@ -204,6 +215,6 @@ mod tests {
             )
         };
         let database = ScriptedDatabase::new((0..100).map(|_| busy()));
-        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 5);
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 6);
     }
 }

@@ -1,43 +1,43 @@
 //! Where the next page of a listing begins.
 //!
-//! A cursor is `<key id>.<attachment id>.<mac>`. The MAC is over the tenant and the whole listing, so
+//! A cursor is `<key id>.<id of the last entry>.<mac>`. The MAC is over the tenant and the whole listing, so
 //! that a cursor goes on with the listing it came from and with no other, of no other tenant.
 
-use crate::auth::Caller;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use keepsake_shared::{AttachmentId, KeyRing};
+use keepsake_shared::KeyRing;
 use serde_json::Value;
 
 const DOMAIN: &[u8] = b"keepsake listing cursor, version 1\n";
 
 /// A cursor behind `last` in this listing.
-pub(crate) fn sign(keys: &KeyRing, caller: &Caller, listing: &Value, last: &str) -> String {
+pub(crate) fn sign(keys: &KeyRing, tenant: &str, listing: &Value, last: &str) -> String {
     let key = keys.signing_key();
-    let listing = of_listing(caller, listing);
+    let listing = of_listing(tenant, listing);
     let mac = key.sign(&signed_parts(key.id(), &listing, last));
     format!("{}.{last}.{}", key.id(), URL_SAFE_NO_PAD.encode(mac))
 }
 
-/// The attachment that a cursor of this listing stands behind; `None` for anything else.
-pub(crate) fn verify(
+/// The entry that a cursor of this listing stands behind; `None` for anything else.
+pub(crate) fn verify<'a>(
     keys: &KeyRing,
-    caller: &Caller,
+    tenant: &str,
     listing: &Value,
-    cursor: &str,
-) -> Option<AttachmentId> {
+    cursor: &'a str,
+) -> Option<&'a str> {
     let (key_id, rest) = cursor.split_once('.')?;
-    let (last, mac) = rest.split_once('.')?;
+    let (last, mac) = rest.rsplit_once('.')?;
     let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
-    let listing = of_listing(caller, listing);
+    let listing = of_listing(tenant, listing);
     let parts = signed_parts(key_id, &listing, last);
     keys.key(key_id)
         .filter(|key| key.verify(&parts, &mac))
-        .and_then(|_| last.parse().ok())
+        .map(|_| last)
 }
 
-/// The tenant and what is listed, as one text. Fields stand in the order of their names.
-fn of_listing(caller: &Caller, listing: &Value) -> String {
-    format!("{}\n{listing}", caller.tenant)
+/// The tenant, or nothing for an operator's listing, and what is listed, as one text. Fields stand in the order of
+/// their names.
+fn of_listing(tenant: &str, listing: &Value) -> String {
+    format!("{tenant}\n{listing}")
 }
 
 /// No part but the listing holds a line break, and JSON text holds none: the parts can be told apart

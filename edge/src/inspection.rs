@@ -200,7 +200,7 @@ impl From<&ObjectProblem> for FileProblem {
     fn from(problem: &ObjectProblem) -> Self {
         Self {
             code: problem.code(),
-            detail: sentence(problem),
+            detail: problem.detail(),
         }
     }
 }
@@ -245,16 +245,6 @@ pub(crate) fn field_errors(files: &[DeclaredFile], report: &[FileReport]) -> Vec
             FieldError::new(format!("/files/{index}"), problem.code, &problem.detail)
         })
         .collect()
-}
-
-/// A problem's text as a sentence.
-fn sentence(problem: &ObjectProblem) -> String {
-    let text = problem.to_string();
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
-        None => text,
-    }
 }
 
 #[cfg(test)]

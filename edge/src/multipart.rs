@@ -69,7 +69,7 @@ pub(crate) async fn join(
 }
 
 /// Whether these are all parts of a file, in order and each of its length.
-fn is_whole(file_bytes: u64, part_bytes: u64, parts: &[StoredPart]) -> bool {
+pub(crate) fn is_whole(file_bytes: u64, part_bytes: u64, parts: &[StoredPart]) -> bool {
     PartPlan::of(file_bytes, part_bytes).is_some_and(|plan| {
         plan.count() == parts.len() as u64
             && (1..).zip(parts).all(|(number, part)| {

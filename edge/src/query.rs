@@ -91,22 +91,9 @@ impl Query {
 
     /// A text of 1 to [`MAX_TEXT_CHARS`] characters, none of them a control character.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        let value = self.get(name);
-        match value {
-            Some(text)
-                if text.is_empty()
-                    || text.chars().count() > MAX_TEXT_CHARS
-                    || text.chars().any(char::is_control) =>
-            {
-                Err(invalid(
-                    name,
-                    &format!(
-                        "must be 1 to {MAX_TEXT_CHARS} characters, none of them a control character"
-                    ),
-                ))
-            }
-            _ => Ok(value),
-        }
+        self.get(name)
+            .map(|text| check_text(name, text))
+            .transpose()
     }
 
     /// A value of a type that reads itself.
@@ -154,11 +141,27 @@ pub(crate) fn foreign_cursor() -> ApiError {
     )
 }
 
-fn invalid(name: &str, problem: &str) -> ApiError {
+/// A text of 1 to [`MAX_TEXT_CHARS`] characters, none of them a control character.
+///
+/// # Errors
+/// 400 `invalid_field` with the name of the field.
+pub(crate) fn check_text<'a>(name: &str, text: &'a str) -> Result<&'a str, ApiError> {
+    let chars = text.chars().count();
+    if (1..=MAX_TEXT_CHARS).contains(&chars) && !text.chars().any(char::is_control) {
+        return Ok(text);
+    }
+    Err(invalid(
+        name,
+        &format!("must be 1 to {MAX_TEXT_CHARS} characters, none of them a control character"),
+    ))
+}
+
+/// A field with a wrong value.
+pub(crate) fn invalid(name: &str, problem: &str) -> ApiError {
     refused(
         ErrorCode::InvalidField,
         name,
-        &format!("The query parameter {name} {problem}."),
+        &format!("The field {name} {problem}."),
     )
 }
 

@@ -11,7 +11,7 @@ mod s3;
 mod signer;
 
 pub(crate) use bucket::{Bucket, Download, PutError};
-pub(crate) use s3::{S3, S3Settings};
+pub(crate) use s3::{S3, S3Settings, push_escaped};
 pub(crate) use signer::{PartSubject, Signer};
 
 use crate::{

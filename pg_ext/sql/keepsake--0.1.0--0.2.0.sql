@@ -79,6 +79,9 @@ CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state I
 
 CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
 
+-- The bin of a tenant, newest first: ids are made in the order of time.
+CREATE INDEX deletion_bin ON keepsake.deletion (tenant, id) WHERE state = 'deleted';
+
 -- Every purge that did something, and how far it is; a run writes its own row alone, in each batch.
 CREATE TABLE keepsake.purge_run (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -768,6 +771,20 @@ $$;
 COMMENT ON FUNCTION keepsake.doctor IS
     'What would bite, each with the SQL that mends it, or an empty fix where none can.';
 
+CREATE INDEX outbox_dead ON keepsake.outbox (id) WHERE dead_at IS NOT NULL;
+
+CREATE FUNCTION keepsake.retry_objects(ids bigint[]) RETURNS bigint
+LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    WITH retried AS (
+        UPDATE keepsake.outbox o SET dead_at = NULL, attempts = 0, next_attempt_at = now()
+        WHERE o.id = ANY (ids) AND (o.leased_until > now()) IS NOT TRUE
+          AND (o.dead_at IS NOT NULL OR o.last_error IS NOT NULL)
+        RETURNING 1)
+    SELECT count(*) FROM retried
+$$;
+COMMENT ON FUNCTION keepsake.retry_objects IS
+    'Puts these objects back at the head of the queue if they failed, dead or not. Returns how many.';
+
 -- Whoever may DELETE a row may soft-delete and restore it, whoever owns a table may manage it;
 -- the functions check that themselves.
 -- What crosses tenants, skips retention or names objects of the bucket is for whom it is granted to.
@@ -775,7 +792,8 @@ REVOKE ALL ON FUNCTION
     keepsake.bind_storage, keepsake.doctor, keepsake.hold_tenant, keepsake.release,
     keepsake.purge_candidates, keepsake.purge_batch, keepsake.purge_deletion, keepsake.purge_plan,
     keepsake.start_purge, keepsake.purge_step, keepsake.finish_purge,
-    keepsake.lease_objects, keepsake.ack_objects, keepsake.nack_objects, keepsake.retry_dead_objects
+    keepsake.lease_objects, keepsake.ack_objects, keepsake.nack_objects, keepsake.retry_dead_objects,
+    keepsake.retry_objects
 FROM PUBLIC;
 REVOKE ALL ON PROCEDURE keepsake.purge FROM PUBLIC;
 

@@ -16,6 +16,7 @@ CREATE TABLE keepsake.outbox (
     dead_at         timestamptz
 );
 CREATE INDEX outbox_due ON keepsake.outbox (next_attempt_at) WHERE dead_at IS NULL;
+CREATE INDEX outbox_dead ON keepsake.outbox (id) WHERE dead_at IS NOT NULL;
 COMMENT ON COLUMN keepsake.outbox.writable_until IS
     'Until then a signed upload URL may still store the object, so it is deleted once more afterwards.';
 COMMENT ON COLUMN keepsake.outbox.dead_at IS
@@ -70,3 +71,15 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM retried
 $$;
 COMMENT ON FUNCTION keepsake.retry_dead_objects IS 'Puts every dead object back in the queue.';
+
+CREATE FUNCTION keepsake.retry_objects(ids bigint[]) RETURNS bigint
+LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    WITH retried AS (
+        UPDATE keepsake.outbox o SET dead_at = NULL, attempts = 0, next_attempt_at = now()
+        WHERE o.id = ANY (ids) AND (o.leased_until > now()) IS NOT TRUE
+          AND (o.dead_at IS NOT NULL OR o.last_error IS NOT NULL)
+        RETURNING 1)
+    SELECT count(*) FROM retried
+$$;
+COMMENT ON FUNCTION keepsake.retry_objects IS
+    'Puts these objects back at the head of the queue if they failed, dead or not. Returns how many.';

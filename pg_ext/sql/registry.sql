@@ -61,6 +61,8 @@ CREATE TABLE keepsake.deletion (
 );
 CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state IN ('deleted', 'purging');
 CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
+-- The bin of a tenant, newest first: ids are made in the order of time.
+CREATE INDEX deletion_bin ON keepsake.deletion (tenant, id) WHERE state = 'deleted';
 CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
 COMMENT ON TABLE keepsake.deletion IS
     'One row for each soft-delete operation: its root, who, why, when, and what became of it.';

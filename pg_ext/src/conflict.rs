@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::Outcome;
 use crate::graph::{Graph, Reference, Table};
-use crate::live_constraint;
+use crate::live_constraint::{self, LiveConstraint};
 use crate::row_id::{RowId, is_among};
 use crate::row_set::RowSet;
 use crate::session::Session;
@@ -88,6 +88,7 @@ pub fn find_all(
     stays: &RowSet,
     parents: Parents,
 ) -> Outcome<Vec<Found>> {
+    let constraints = live_constraint::read_all(session, tables)?;
     let mut found = Vec::new();
     for table in tables.iter().flatten() {
         let mut search = Search {
@@ -97,7 +98,9 @@ pub fn find_all(
             stays,
             found: &mut found,
         };
-        search.constraints()?;
+        for constraint in constraints.get(&table.oid).into_iter().flatten() {
+            search.constraint(constraint)?;
+        }
         for (reference, parent) in graph.references_of(table.oid) {
             if !reference.on_delete.detaches() {
                 search.parents(reference, parent, parents)?;
@@ -178,23 +181,14 @@ struct Search<'a, 'session, 'conn> {
 }
 
 impl Search<'_, '_, '_> {
-    fn constraints(&mut self) -> Outcome<()> {
-        for constraint in live_constraint::read_all(self.session, self.table)? {
-            let among = self.look(
-                constraint.kind(),
-                &constraint.name,
-                &constraint.among_restored(self.table, self.stays),
-                Some(self.table),
-            )?;
-            let others = self.look(
-                constraint.kind(),
-                &constraint.name,
-                &constraint.against_others(self.table, self.stays),
-                Some(self.table),
-            )?;
-            self.found.extend(others);
-            self.found.extend(later_of_each(among));
-        }
+    fn constraint(&mut self, constraint: &LiveConstraint) -> Outcome<()> {
+        let (kind, name) = (constraint.kind(), &constraint.name);
+        let among = constraint.among_restored(self.table, self.stays);
+        let among = self.look(kind, name, &among, Some(self.table))?;
+        let others = constraint.against_others(self.table, self.stays);
+        let others = self.look(kind, name, &others, Some(self.table))?;
+        self.found.extend(others);
+        self.found.extend(later_of_each(among));
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub enum Failure {
     ConcurrentChild { table: String },
     /// A row would come back under a parent whose deletion only a newer snapshot shows.
     ConcurrentParent { table: String },
+    /// A deleted row's parent would change while its deletion is restored or purged.
+    Settling { table: String },
     /// Restoring would break what holds among live rows.
     RestoreConflicts { conflicts: Vec<Conflict> },
     /// Purge has begun or ended; nothing to bring back.
@@ -176,6 +178,12 @@ impl Failure {
                 format!("could not restore rows of {table}: another transaction deleted a row above them meanwhile"),
                 None,
                 Some("The transaction's snapshot is too old to see that deletion. Retry the transaction.".into()),
+            ),
+            Self::Settling { table } => (
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                format!("could not move a deleted row of {table}: its deletion is being restored or purged"),
+                None,
+                Some("Its parents have been looked at already. Retry the transaction.".into()),
             ),
             Self::RestoreConflicts { conflicts } => (
                 Code::ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use pgrx::{PgTrigger, pg_sys};
+use pgrx::{PgTrigger, Uuid, pg_sys};
 
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
@@ -68,7 +68,8 @@ fn guard_insert<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     Ok(None)
 }
 
-/// AFTER UPDATE of a referring column: the row may not have moved under a deleted parent.
+/// AFTER UPDATE of a referring column: the row may not have moved under a deleted parent; and a deleted
+/// row not while it is restored, when its parents have been looked at already.
 #[pg_trigger]
 fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     raise_unless_ok(with_session(|session| {
@@ -83,12 +84,37 @@ fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
         if by_engine && !shares_columns(&graph, table) {
             return Ok(());
         }
+        if table.managed
+            && !EngineWrite::is_to(table.oid)
+            && let Some(deletion) = deletion_of(trigger)
+        {
+            return keep_from_settling(session, table, deletion);
+        }
         let (source, values) = new_row(trigger, table)?;
         check_references(session, child, &source, &values, |reference| {
             !by_engine || is_moved(trigger, reference)
         })
     }));
     Ok(None)
+}
+
+/// Keeps a deletion as it is until the transaction ends: a restore or purge of it waits. One that is
+/// under way would wait for our row, so it is not waited for.
+fn keep_from_settling(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
+    let settling: Option<bool> = session
+        .registry_kept(
+            "SELECT EXISTS (SELECT FROM keepsake.deletion WHERE id = $1) AND NOT EXISTS (
+                 SELECT FROM keepsake.deletion WHERE id = $1 FOR KEY SHARE SKIP LOCKED)",
+            &[deletion.into()],
+        )?
+        .first()
+        .get_one()?;
+    if settling == Some(true) {
+        return Err(Failure::Settling {
+            table: table.shown.clone(),
+        });
+    }
+    Ok(())
 }
 
 /// Whether a column of the table belongs to several references.
@@ -185,15 +211,23 @@ pub fn refuse_if_declared(
 
 /// Whether the row of a trigger is deleted before it fires.
 pub fn is_deleted(trigger: &PgTrigger<'_>) -> bool {
+    deletion_of(trigger).is_some()
+}
+
+/// The deletion that the row of a trigger belongs to before it fires.
+fn deletion_of(trigger: &PgTrigger<'_>) -> Option<Uuid> {
     let data = trigger.trigger_data();
-    // SAFETY: in a BEFORE row trigger of an UPDATE or DELETE the tuple is valid and described by the
-    // relation's descriptor.
+    // SAFETY: in a row trigger of an UPDATE or DELETE the old tuple is valid and described by the
+    // relation's descriptor; a column of that name has the type that it is read as.
     unsafe {
         let descriptor = (*data.tg_relation).rd_att;
         let column = pg_sys::SPI_fnumber(descriptor, c"deletion_id".as_ptr());
+        if pg_sys::SPI_gettypeid(descriptor, column) != pg_sys::UUIDOID {
+            return None;
+        }
         let mut is_null = true;
-        pg_sys::SPI_getbinval(data.tg_trigtuple, descriptor, column, &raw mut is_null);
-        !is_null
+        let datum = pg_sys::SPI_getbinval(data.tg_trigtuple, descriptor, column, &raw mut is_null);
+        Uuid::from_datum(datum, is_null)
     }
 }
 

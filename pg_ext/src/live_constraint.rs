@@ -1,6 +1,8 @@
 //! Unique indexes and exclusion constraints that a deleted row can escape, and the queries that
 //! find what a row coming back would clash with.
 
+use std::collections::HashMap;
+
 use pgrx::pg_sys;
 
 use crate::error::Outcome;
@@ -27,31 +29,36 @@ pub struct LiveConstraint {
 const LIVE_CONSTRAINTS: &str = include_str!("../sql/read_live_constraints.sql");
 const GENERATED: &str = include_str!("../sql/read_generated_columns.sql");
 
-/// Those of `table`.
-pub fn read_all(session: &Session<'_, '_>, table: &Table) -> Outcome<Vec<LiveConstraint>> {
-    let mut constraints: Vec<LiveConstraint> = session
-        .catalog(LIVE_CONSTRAINTS, &[table.oid.into()])?
-        .map(|row| {
-            Ok(LiveConstraint {
-                name: row.get_by_name("name")?.unwrap_or_default(),
-                relation: row.get_by_name("relation")?.unwrap_or(table.oid),
-                exclusion: row.get_by_name("exclusion")?.unwrap_or(false),
-                predicate: row.get_by_name("predicate")?,
-                nulls_equal: row.get_by_name("nulls_equal")?.unwrap_or(false),
-                expressions: row.get_by_name("expressions")?.unwrap_or_default(),
-                operators: row.get_by_name("operators")?.unwrap_or_default(),
-                collations: row.get_by_name("collations")?.unwrap_or_default(),
-                columns: Vec::new(),
-            })
-        })
-        .collect::<Outcome<_>>()?;
-    if !constraints.is_empty() {
-        let columns = columns_when_live(session, table)?;
-        for constraint in &mut constraints {
-            constraint.columns.clone_from(&columns);
+/// Those of each of `tables`.
+pub fn read_all(
+    session: &Session<'_, '_>,
+    tables: &[Vec<&Table>],
+) -> Outcome<HashMap<pg_sys::Oid, Vec<LiveConstraint>>> {
+    let asked: Vec<pg_sys::Oid> = tables.iter().flatten().map(|table| table.oid).collect();
+    let mut found: HashMap<_, Vec<_>> = HashMap::new();
+    for row in session.catalog_kept(LIVE_CONSTRAINTS, &[asked.into()])? {
+        let root = row.get_by_name("root")?.unwrap_or(pg_sys::InvalidOid);
+        found.entry(root).or_default().push(LiveConstraint {
+            name: row.get_by_name("name")?.unwrap_or_default(),
+            relation: row.get_by_name("relation")?.unwrap_or(root),
+            exclusion: row.get_by_name("exclusion")?.unwrap_or(false),
+            predicate: row.get_by_name("predicate")?,
+            nulls_equal: row.get_by_name("nulls_equal")?.unwrap_or(false),
+            expressions: row.get_by_name("expressions")?.unwrap_or_default(),
+            operators: row.get_by_name("operators")?.unwrap_or_default(),
+            collations: row.get_by_name("collations")?.unwrap_or_default(),
+            columns: Vec::new(),
+        });
+    }
+    for table in tables.iter().flatten() {
+        if let Some(constraints) = found.get_mut(&table.oid) {
+            let columns = columns_when_live(session, table)?;
+            for constraint in constraints {
+                constraint.columns.clone_from(&columns);
+            }
         }
     }
-    Ok(constraints)
+    Ok(found)
 }
 
 /// A generated column may be computed from the marks, so it is computed anew from what the row

@@ -114,7 +114,7 @@ fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
         return Ok(Vec::new());
     }
     let tables = deletion::holding(session, &graph, &[id])?;
-    let surveyed = survey(session, &graph, &tables, id, false)?;
+    let surveyed = survey(session, &graph, &tables, id, Lock::Nothing)?;
     let held = find_held(session, &graph, &tables, &deletion, surveyed.parents)?;
     let found = conflict::find_all(session, &graph, &tables, id, &held.rows(), surveyed.parents)?;
     conflict::shown(session, &graph, found)
@@ -131,11 +131,15 @@ fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value
     }
     let tables = deletion::holding(session, &graph, &[id])?;
     let mut raced = None;
+    // A lock costs a WAL record for each row, and what it guards against is rare. A row that moves to
+    // another partition passes the guard.
+    let moves = tables.iter().flatten().any(|table| table.partitioned);
+    let lock = policy == Policy::Skip || moves;
     for _ in 0..ATTEMPTS {
         // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
         // undone, and the next look says who.
         let tried = attempt_unless(passes, || {
-            bring_back(session, &graph, &tables, &deletion, policy)
+            bring_back(session, &graph, &tables, &deletion, policy, lock)
         });
         match tried {
             Ok(answer) => return Ok(answer),
@@ -170,16 +174,22 @@ fn passes(code: PgSqlErrorCode) -> bool {
 }
 
 /// Looks and writes, in one subtransaction: locks of the surrounding one would turn into a
-/// multixact on each row.
+/// multixact on each row. With `lock`, or where some rows stay, the rows are locked before they are
+/// looked at: those are told apart by their addresses, which an UPDATE changes. Else nobody can make
+/// them refer to other parents meanwhile: that takes a lock of the deletion (see `guard`).
 fn bring_back(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
     policy: Policy,
+    lock: bool,
 ) -> Outcome<Value> {
     let id = deletion.id;
-    let surveyed = survey(session, graph, tables, id, true)?;
+    let mut surveyed = survey(session, graph, tables, id, Lock::of(lock))?;
+    if surveyed.parents.deleted && !lock {
+        surveyed = survey(session, graph, tables, id, Lock::RowsAndParents)?;
+    }
     let held = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
     let held_rows = held.rows();
     let parents = surveyed.parents;
@@ -303,23 +313,44 @@ impl Survey {
     }
 }
 
-/// Counts the rows and looks for parents outside the deletion. With `lock`, the rows are locked
-/// first, so that their addresses and references stay as they are; then those parents, as a
-/// foreign key's check would: a deletion of theirs now waits for this restore, or this restore for
-/// it. Rows before parents is the order of an ordinary write.
+/// What a survey locks, so that what it saw stays so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    /// It only looks.
+    Nothing,
+    /// The parents outside the deletion, as a foreign key's check would: a deletion of theirs now
+    /// waits for this restore, or this restore for it.
+    Parents,
+    /// First the rows, so that their addresses stay as they are. Rows before parents is the order of
+    /// an ordinary write.
+    RowsAndParents,
+}
+
+impl Lock {
+    const fn of(rows: bool) -> Self {
+        if rows {
+            Self::RowsAndParents
+        } else {
+            Self::Parents
+        }
+    }
+}
+
+/// Counts the rows and looks for parents outside the deletion.
 fn survey(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: Uuid,
-    lock: bool,
+    lock: Lock,
 ) -> Outcome<Survey> {
     let mut rows = Vec::new();
     let mut missing = false;
     let mut outside = Vec::new();
     for table in tables.iter().rev().flatten() {
         let references = live_references(graph, table)?;
-        let (count, flags) = survey_table(session, table, &references, deletion, lock)?;
+        let lock_rows = lock == Lock::RowsAndParents;
+        let (count, flags) = survey_table(session, table, &references, deletion, lock_rows)?;
         rows.push((table.oid, table.shown.clone(), count));
         for ((reference, parent), flag) in references.iter().zip(flags) {
             missing |= flag.missing;
@@ -330,7 +361,8 @@ fn survey(
     }
     let mut deleted = false;
     for (child, reference, parent) in outside {
-        deleted |= survey_parents(session, child, reference, parent, deletion, lock)?;
+        let lock_parents = lock != Lock::Nothing;
+        deleted |= survey_parents(session, child, reference, parent, deletion, lock_parents)?;
     }
     Ok(Survey {
         rows,

@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# wrangler, esbuild, binaryen, and a Node new enough for them, all from package-lock.json.
+# wrangler, esbuild, binaryen, what the page is made of, and a Node new enough for them, all from
+# package-lock.json.
 
 setup_node() {
     local stamp=node_modules/.keepsake-installed
     cmp -s package-lock.json "$stamp" && return 0
 
-    say "Installing Node packages (wrangler, esbuild, binaryen, node)"
+    say "Installing Node packages (wrangler, esbuild, binaryen, the page's, node)"
     # No package's install script is run: on Linux each brings its program ready-made.
     npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null || fail \
         "npm could not install the packages of package-lock.json" \

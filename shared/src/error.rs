@@ -111,7 +111,7 @@ error_codes! {
     PartInvalid = "part_invalid", 422, "A part is wrong";
     /// The file is not uploaded in parts.
     NotInParts = "not_in_parts", 422, "The file is uploaded whole";
-    /// Another live attachment of the same thing has this name.
+    /// Another live attachment of the same thing has this name, or another thing this label.
     NameTaken = "name_taken", 409, "The name is taken";
     /// The tenant or the user may not hold so many bytes or files: see `quota`.
     QuotaExceeded = "quota_exceeded", 403, "The quota is used up";

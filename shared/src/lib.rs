@@ -24,6 +24,7 @@ mod nfc;
 pub mod object_key;
 mod object_serde;
 mod percent;
+mod sentence;
 pub mod sha256;
 pub mod sigv4;
 pub mod sniff;

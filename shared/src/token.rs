@@ -1,7 +1,7 @@
 //! Tokens that stand in the URLs of the worker-served store: each allows one upload of exactly one
 //! object, or downloads of one, until it expires.
 //!
-//! A token is `k1.<key id>.<payload>.<mac>`: the payload is JSON in base64url, the MAC is
+//! A token is `k2.<key id>.<payload>.<mac>`: the payload is JSON in base64url, the MAC is
 //! HMAC-SHA-256 over a text that no other part of the system signs, the key id and the payload.
 
 use alloc::{format, string::String, vec::Vec};
@@ -15,12 +15,12 @@ use crate::{FileName, KeyRing, MediaType, ObjectKey, Sha256Digest};
 /// The longest token, in characters. A longer text is refused before anything is decoded.
 pub const MAX_TOKEN_CHARS: usize = 2048;
 
-const VERSION: &str = "k1";
-const DOMAIN: &[u8] = b"keepsake object token, version 1\n";
+const VERSION: &str = "k2";
+const DOMAIN: &[u8] = b"keepsake object token, version 2\n";
 
 /// What a token allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ObjectToken {
     /// To store one object, once.
     Upload {

@@ -101,6 +101,16 @@ impl Api {
         self.post_bytes(path, body.to_string().into_bytes()).await
     }
 
+    /// `PATCH` with a JSON value.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Reply> {
+        let json = [("content-type", "application/json")];
+        let body = body.to_string().into_bytes();
+        self.send(Method::PATCH, path, &json, Some(body)).await
+    }
+
     /// `POST` of any bytes that are said to be JSON.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::AuthError;
 use crate::config::TokenSettings;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -25,21 +25,22 @@ pub(super) struct Claims {
 }
 
 /// `aud` is one string or a list of them (RFC 7519 §4.1.3).
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    #[default]
-    None,
-    One(String),
-    Many(Vec<String>),
-}
+#[derive(Default)]
+struct Audience(Vec<String>);
 
 impl Audience {
     fn includes(&self, wanted: &str) -> bool {
-        match self {
-            Self::None => false,
-            Self::One(one) => one == wanted,
-            Self::Many(many) => many.iter().any(|one| one == wanted),
+        self.0.iter().any(|one| one == wanted)
+    }
+}
+
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(one) => Ok(Self(vec![one])),
+            many => serde_json::from_value(many)
+                .map(Self)
+                .map_err(D::Error::custom),
         }
     }
 }

@@ -1,18 +1,17 @@
 //! Attachments: `/v1/attachments`.
 
-use super::{Params, expect, header, id, json, own};
+use super::{Listed, Params, ask, expect, header, id, json, own, read};
 use crate::{
     app::App,
     auth::{Caller, Reader, Writer},
-    cursor,
     db::{CallerFunction, Database},
     etag,
     problem::ApiError,
-    query::{Query, foreign_cursor},
+    query::Query,
     storage::Signer,
 };
 use axum::{
-    extract::{RawQuery, State},
+    extract::{RawQuery, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY},
@@ -20,8 +19,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
-    AttachmentId, DeletionId, EntityId, EntityType, ErrorCode, FileName, MediaType, ObjectKey,
-    Sha256Digest,
+    AttachmentId, DeletionId, EntityId, EntityType, ErrorCode, FieldError, FileName, MediaType,
+    ObjectKey, Sha256Digest,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -163,6 +162,43 @@ pub(crate) async fn content(
     Ok((StatusCode::FOUND, headers).into_response())
 }
 
+/// The body of a rename.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rename {
+    name: String,
+}
+
+/// `PATCH /v1/attachments/{id}`: renames one attachment, live or deleted.
+///
+/// 1. A caller who may write; else 401 or 403.
+/// 2. Read the id and the body; malformed → 400, a name that no file may have → 422.
+/// 3. Rename it in the database; nothing there, or another tenant's → 404, another extension → 422,
+///    another file of that name beside it → 409.
+/// 4. 200 with the attachment.
+#[worker::send]
+pub(crate) async fn rename(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Params(attachment): Params<String>,
+    mut body: Request,
+) -> Result<Response, ApiError> {
+    let mut request = request(&attachment)?;
+    let Rename { name } = read(&mut body).await?;
+    let name = FileName::parse(&name).map_err(|error| {
+        let (code, why) = (ErrorCode::FileNameInvalid, error.to_string());
+        ApiError::new(code, format_args!("The name was refused: {why}."))
+            .with_errors(vec![FieldError::new("/name", code, why)])
+    })?;
+    request["name"] = json!(name);
+    let mut answer = app
+        .database()?
+        .for_caller(CallerFunction::RenameAttachment, &caller, request)
+        .await?;
+    add_content_url(&app, &mut answer);
+    json(StatusCode::OK, &answer)
+}
+
 /// `DELETE /v1/attachments/{id}`: deletes one attachment so that it can be restored.
 ///
 /// 1. A caller who may write; else 401 or 403.
@@ -197,11 +233,7 @@ pub(crate) async fn restore(
     Params(attachment): Params<String>,
 ) -> Result<Response, ApiError> {
     let request = request(&attachment)?;
-    let answer = app
-        .database()?
-        .for_caller(CallerFunction::RestoreAttachment, &caller, request)
-        .await?;
-    json(StatusCode::OK, &answer)
+    ask(&app, &caller, CallerFunction::RestoreAttachment, request).await
 }
 
 fn request(attachment: &str) -> Result<Value, ApiError> {
@@ -209,37 +241,19 @@ fn request(attachment: &str) -> Result<Value, ApiError> {
     Ok(json!({ "attachment_id": attachment }))
 }
 
-/// One page of a listing, from `limit` and `cursor`.
+/// One page of attachments.
 pub(super) async fn page(
     app: &App,
     caller: &Caller,
     query: &Query,
-    mut listing: Value,
+    listing: Value,
 ) -> Result<Response, ApiError> {
-    let keys = &app.config.url_keys;
-    // What is not asked for is not there.
-    if let Some(fields) = listing.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    let after = query
-        .text("cursor")?
-        .map(|text| cursor::verify(keys, caller, &listing, text).ok_or_else(foreign_cursor))
-        .transpose()?;
-    let mut request = listing.clone();
-    request["limit"] = query.limit()?.into();
-    request["cursor"] = json!(after);
-    let mut answer = app
-        .database()?
-        .for_caller(CallerFunction::ListAttachments, caller, request)
-        .await?;
+    let listed = Listed::OfCaller(caller, CallerFunction::ListAttachments);
+    let mut answer = super::page(app, listed, query, listing).await?;
     let items = answer.get_mut("items").and_then(Value::as_array_mut);
     for attachment in items.into_iter().flatten() {
         add_content_url(app, attachment);
     }
-    let next = answer["next_cursor"]
-        .as_str()
-        .map(|last| cursor::sign(keys, caller, &listing, last));
-    answer["next_cursor"] = json!(next);
     json(StatusCode::OK, &answer)
 }
 

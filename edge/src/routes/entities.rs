@@ -1,24 +1,90 @@
-//! The things attachments belong to: `/v1/{entity}/{id}`.
+//! The things attachments belong to: `/v1/{entity}` and `/v1/{entity}/{id}`.
 
 use super::{
-    Params,
-    attachments::{deleted, page},
-    id, json,
+    Listed, Params, ask,
+    attachments::{self, deleted},
+    id, json, page, read,
 };
 use crate::{
     app::App,
     auth::{Reader, Writer},
     db::{CallerFunction, Database},
     problem::ApiError,
-    query::Query,
+    query::{Query, check_text, invalid},
 };
 use axum::{
-    extract::{RawQuery, State},
+    extract::{RawQuery, Request, State},
     http::StatusCode,
     response::Response,
 };
 use keepsake_shared::{EntityId, EntityType};
+use serde::Deserialize;
 use serde_json::{Value, json};
+
+/// `GET /v1/{entity}?q&limit&cursor`: the things of one kind, a page at a time.
+///
+/// 1. A caller who may read; else 401 or 403.
+/// 2. Read the kind and the query; malformed, or a cursor of another listing → 400.
+/// 3. 200 with the live things that the caller may see; no such kind → 404.
+#[worker::send]
+pub(crate) async fn list(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Params(entity_type): Params<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let entity_type: EntityType = id(&entity_type)?;
+    let query = Query::parse(query.as_deref(), &["q", "limit", "cursor"])?;
+    let listing = json!({ "of": "things", "entity_type": entity_type, "q": query.text("q")? });
+    let listed = Listed::OfCaller(&caller, CallerFunction::ListEntities);
+    json(StatusCode::OK, &page(&app, listed, &query, listing).await?)
+}
+
+/// `GET /v1/{entity}/{id}`: one thing that is live.
+///
+/// 1. A caller who may read; else 401 or 403.
+/// 2. Read the ids; malformed → 400.
+/// 3. Look it up; not there, deleted, or another tenant's → 404.
+/// 4. 200.
+#[worker::send]
+pub(crate) async fn get(
+    State(app): State<App>,
+    Reader(caller): Reader,
+    Params((entity_type, entity_id)): Params<(String, String)>,
+) -> Result<Response, ApiError> {
+    let request = entity(&entity_type, &entity_id)?;
+    ask(&app, &caller, CallerFunction::GetEntity, request).await
+}
+
+/// The body of a rename.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rename {
+    label: String,
+}
+
+/// `PATCH /v1/{entity}/{id}`: changes what a thing is called, live or deleted.
+///
+/// 1. A caller who may write; else 401 or 403.
+/// 2. Read the ids and the body; malformed, or no label → 400.
+/// 3. Write its label in the database; nothing there, or not the caller's to change → 404, a rule of
+///    the application refuses it → 400, another thing has it → 409.
+/// 4. 200 with the thing.
+#[worker::send]
+pub(crate) async fn rename(
+    State(app): State<App>,
+    Writer(caller): Writer,
+    Params((entity_type, entity_id)): Params<(String, String)>,
+    mut body: Request,
+) -> Result<Response, ApiError> {
+    let mut request = entity(&entity_type, &entity_id)?;
+    let Rename { label } = read(&mut body).await?;
+    if label.trim().is_empty() {
+        return Err(invalid("label", "must not be blank"));
+    }
+    request["label"] = check_text("label", &label)?.into();
+    ask(&app, &caller, CallerFunction::RenameEntity, request).await
+}
 
 /// `GET /v1/{entity}/{id}/attachments?limit&cursor`: what is attached to one thing, a page at a
 /// time.
@@ -28,7 +94,7 @@ use serde_json::{Value, json};
 /// 3. 200 with the available attachments, and behind them the URL that the thing itself had before,
 ///    if the application shows it; no such thing → 404.
 #[worker::send]
-pub(crate) async fn list(
+pub(crate) async fn attachments(
     State(app): State<App>,
     Reader(caller): Reader,
     Params((entity_type, entity_id)): Params<(String, String)>,
@@ -37,7 +103,7 @@ pub(crate) async fn list(
     let mut listing = entity(&entity_type, &entity_id)?;
     let query = Query::parse(query.as_deref(), &["limit", "cursor"])?;
     listing["state"] = "available".into();
-    page(&app, &caller, &query, listing).await
+    attachments::page(&app, &caller, &query, listing).await
 }
 
 /// `DELETE /v1/{entity}/{id}`: deletes a thing with everything that hangs on it, so that it can be
@@ -76,11 +142,7 @@ pub(crate) async fn restore(
     Params((entity_type, entity_id)): Params<(String, String)>,
 ) -> Result<Response, ApiError> {
     let request = entity(&entity_type, &entity_id)?;
-    let answer = app
-        .database()?
-        .for_caller(CallerFunction::RestoreEntity, &caller, request)
-        .await?;
-    json(StatusCode::OK, &answer)
+    ask(&app, &caller, CallerFunction::RestoreEntity, request).await
 }
 
 fn entity(entity_type: &str, entity_id: &str) -> Result<Value, ApiError> {

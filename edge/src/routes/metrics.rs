@@ -3,7 +3,7 @@
 use super::expect;
 use crate::{
     app::App,
-    auth::Operator,
+    auth::Watcher,
     db::{Call, Database},
     problem::ApiError,
     query::Query,
@@ -29,7 +29,7 @@ const TEXT_FORMAT: HeaderValue =
 #[worker::send]
 pub(crate) async fn get(
     State(app): State<App>,
-    _operator: Operator,
+    _watcher: Watcher,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     Query::parse(query.as_deref(), &[])?;

@@ -103,7 +103,7 @@ pub(crate) async fn store(
 /// 2. Stream the body into the bucket and through the SHA-256 at once; the upload closed → 409, wrong
 ///    bytes → 422, the bucket fails → 503, too late → 403. Then the part does not count.
 /// 3. Keep in the database what the bucket calls the part; the upload closed meanwhile → 409.
-/// 4. 201.
+/// 4. 201 with that as `ETag`.
 async fn store_part(
     app: &App,
     part: ObjectToken,
@@ -144,7 +144,11 @@ async fn store_part(
         .for_system(SystemFunction::RecordPart, record)
         .await?;
     match answer["recorded"].as_bool() {
-        Some(true) => Ok(StatusCode::CREATED.into_response()),
+        Some(true) => {
+            // Uploaders that speak S3 ask for it.
+            let etag = [(ETAG, header(&format!("\"{etag}\""))?)];
+            Ok((StatusCode::CREATED, etag).into_response())
+        }
         _ => Err(closed()),
     }
 }

@@ -46,10 +46,10 @@ struct WantedPart {
 
 /// A pending file, as the database has it.
 #[derive(Deserialize)]
-struct Found {
+pub(super) struct Found {
     #[serde(with = "time::serde::rfc3339")]
     expires_at: OffsetDateTime,
-    file: DeclaredFile,
+    pub(super) file: DeclaredFile,
 }
 
 /// `POST /v1/uploads/{id}/parts`: signs parts of a file that is uploaded in parts.
@@ -158,7 +158,7 @@ pub(super) fn shown_plan(plan: &PartPlan, kind: Option<ChecksumKind>) -> Value {
     json!({ "part_size": plan.part_bytes(), "part_count": plan.count(), "checksum": kind })
 }
 
-async fn find(
+pub(super) async fn find(
     app: &App,
     caller: &Caller,
     upload: UploadId,
@@ -183,7 +183,7 @@ pub(super) fn plan(app: &App, file: &DeclaredFile) -> Option<PartPlan> {
     }
 }
 
-fn not_in_parts() -> ApiError {
+pub(super) fn not_in_parts() -> ApiError {
     ApiError::new(
         ErrorCode::NotInParts,
         "This file is uploaded whole, by the URL that was signed for it.",

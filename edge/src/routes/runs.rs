@@ -3,7 +3,7 @@
 use super::json;
 use crate::{
     app::App,
-    auth::Operator,
+    auth::Watcher,
     db::{Database, SystemFunction},
     problem::ApiError,
     query::Query,
@@ -15,7 +15,7 @@ use axum::{
 };
 use serde_json::json;
 
-/// `GET /v1/runs?limit`: the latest steps of the schedule, newest first, and how the audit stands.
+/// `GET /v1/runs?outcome&limit`: the latest steps of the schedule, newest first, and how the audit stands.
 ///
 /// 1. A caller with the scope `metrics`; else 401 or 403.
 /// 2. Read the query; malformed → 400.
@@ -23,11 +23,14 @@ use serde_json::json;
 #[worker::send]
 pub(crate) async fn list(
     State(app): State<App>,
-    _: Operator,
+    _: Watcher,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(query.as_deref(), &["limit"])?;
-    let request = json!({ "limit": query.limit()? });
+    let query = Query::parse(query.as_deref(), &["outcome", "limit"])?;
+    let request = json!({
+        "outcome": query.choice("outcome", &["any", "failed"])?,
+        "limit": query.limit()?,
+    });
     let answer = app
         .database()?
         .for_system(SystemFunction::ListRuns, request)

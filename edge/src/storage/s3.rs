@@ -29,6 +29,7 @@ use keepsake_shared::{
 use std::sync::{Arc, Mutex, PoisonError};
 use time::OffsetDateTime;
 use xml::Element;
+pub(crate) use xml::push_escaped;
 
 /// How long [`WINDOW_BYTES`] may take to be read and hashed, in seconds.
 const WINDOW_SECONDS: u32 = 60;
@@ -333,7 +334,7 @@ fn deletion(keys: &[String]) -> String {
     let mut body = String::from("<Delete><Quiet>true</Quiet>");
     for key in keys {
         body.push_str("<Object><Key>");
-        xml::push_escaped(&mut body, key);
+        push_escaped(&mut body, key);
         body.push_str("</Key></Object>");
     }
     body.push_str("</Delete>");

@@ -59,6 +59,12 @@ SELECT lease FROM keepsake.lease_objects(10, '1 minute') \gset
 SELECT keepsake.nack_objects(:'lease', ARRAY(SELECT id FROM keepsake.outbox), 'the store said 503') AS failed;
 SELECT attempts, dead_at IS NOT NULL AS dead FROM keepsake.outbox;
 SELECT count(*) AS due FROM keepsake.lease_objects(10, '1 minute');
+SAVEPOINT dead;
+SELECT keepsake.retry_objects(ARRAY(SELECT id FROM keepsake.outbox)) AS retried;
+SELECT keepsake.retry_objects(ARRAY(SELECT id FROM keepsake.outbox) || 0::bigint) AS again;
+SELECT count(*) AS due FROM keepsake.lease_objects(10, '1 minute');
+SELECT keepsake.retry_objects(ARRAY(SELECT id FROM keepsake.outbox)) AS leased;
+ROLLBACK TO dead;
 SELECT keepsake.retry_dead_objects() AS retried;
 SELECT lease FROM keepsake.lease_objects(10, '1 minute') \gset
 SELECT keepsake.ack_objects(:'lease', ARRAY(SELECT id FROM keepsake.outbox)) AS acknowledged;

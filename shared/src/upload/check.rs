@@ -5,6 +5,7 @@ use alloc::{format, string::String, vec::Vec};
 use super::{FileDeclaration, UploadRequest};
 use crate::{
     EntityId, EntityType, ErrorCode, FieldError, FileName, Limits, MediaType, Sha256Digest,
+    sentence::sentence,
 };
 
 /// An upload set that may be written.
@@ -247,13 +248,4 @@ fn check_names_differ<'a>(
 
 fn at(index: usize, field: &str) -> String {
     format!("/files/{index}/{field}")
-}
-
-/// An error's message as a sentence of its own.
-fn sentence(error: impl core::fmt::Display) -> String {
-    let message = format!("{error}.");
-    let mut letters = message.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
 }

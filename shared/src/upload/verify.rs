@@ -1,8 +1,10 @@
 //! The check of what really lies in the store against what was declared.
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
-use crate::{ErrorCode, MediaType, MediaTypeMismatch, Sha256Digest, image::Look};
+use crate::{
+    ErrorCode, MediaType, MediaTypeMismatch, Sha256Digest, image::Look, sentence::sentence,
+};
 
 /// What a stored object must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,12 @@ impl ObjectProblem {
             Self::ImageUnreadable => ErrorCode::ImageUnreadable,
             Self::Encoded => ErrorCode::ContentEncoded,
         }
+    }
+
+    /// What is wrong, as a sentence for people.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        sentence(self)
     }
 }
 

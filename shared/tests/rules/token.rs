@@ -57,12 +57,12 @@ fn the_form_is_fixed() {
     let [version, kid, payload, mac] = text.split('.').collect::<Vec<_>>()[..] else {
         panic!("{text}");
     };
-    assert_eq!((version, kid), ("k1", "old"));
+    assert_eq!((version, kid), ("k2", "old"));
     assert_eq!(
         String::from_utf8(URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap(),
-        "{\"op\":\"upload\",\"key\":\"t/acme/post/42/0198f7d0-1111-7aaa-8bbb-000000000001.png\",\"size\":12345,\"media_type\":\"image/png\",\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"expires_at\":1788221700}"
+        "{\"upload\":{\"key\":\"t/acme/post/42/0198f7d0-1111-7aaa-8bbb-000000000001.png\",\"size\":12345,\"media_type\":\"image/png\",\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"expires_at\":1788221700}}"
     );
-    assert_eq!(mac, "uoQipS3ogvgmFdB0mTN-wEovSYPCNud6fGSFVioZX4o");
+    assert_eq!(mac, "7gBMoD7Gbqdnnf_HcIogZBOckqeg78nNXXlkegksK6Y");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn keys_rotate_with_an_overlap() {
     let signed_before = upload().sign(&ring(OLD));
     let overlap = ring(&format!("{NEW},{OLD}"));
     assert!(ObjectToken::verify(&signed_before, &overlap, BEFORE).is_ok());
-    assert!(upload().sign(&overlap).starts_with("k1.new."));
+    assert!(upload().sign(&overlap).starts_with("k2.new."));
     let after = ring(NEW);
     assert_eq!(
         ObjectToken::verify(&signed_before, &after, BEFORE),
@@ -99,7 +99,7 @@ fn the_key_id_is_signed() {
     // Two ids for one key: the MAC of one is still not that of the other.
     let secret = OLD.trim_start_matches("old:");
     let keys = ring(&format!("a:{secret},b:{secret}"));
-    let text = upload().sign(&keys).replace("k1.a.", "k1.b.");
+    let text = upload().sign(&keys).replace("k2.a.", "k2.b.");
     assert_eq!(
         ObjectToken::verify(&text, &keys, BEFORE),
         Err(TokenError::BadSignature)
@@ -113,7 +113,7 @@ fn a_bare_hmac_of_the_same_text_is_no_token() {
     let (signed, _) = text.rsplit_once('.').unwrap();
     for message in [
         signed,
-        signed.trim_start_matches("k1."),
+        signed.trim_start_matches("k2."),
         signed.rsplit('.').next().unwrap(),
     ] {
         let mac = URL_SAFE_NO_PAD.encode(keys.signing_key().sign(&[message.as_bytes()]));
@@ -131,14 +131,14 @@ fn malformed_tokens() {
     let text = upload().sign(&keys);
     for wrong in [
         String::new(),
-        "k1".into(),
-        "k1.new.".into(),
+        "k2".into(),
+        "k2.new.".into(),
         format!("{text}."),
         format!("{text}="),
-        text.replacen("k1.", "k2.", 1),
-        text.replacen("k1.", "", 1),
+        text.replacen("k2.", "k3.", 1),
+        text.replacen("k2.", "", 1),
         "a".repeat(MAX_TOKEN_CHARS + 1),
-        format!("k1.new.{}.{}", "A".repeat(MAX_TOKEN_CHARS), "A".repeat(43)),
+        format!("k2.new.{}.{}", "A".repeat(MAX_TOKEN_CHARS), "A".repeat(43)),
     ] {
         assert_eq!(
             ObjectToken::verify(&wrong, &keys, BEFORE),
@@ -154,20 +154,20 @@ fn a_signed_payload_must_still_be_a_token() {
     for json in [
         "",
         "{}",
-        "{\"op\":\"delete\"}",
+        "{\"delete\":{}}",
         // A field too many, a key that is none.
-        "{\"op\":\"upload\",\"key\":\"t/acme/post/42/0198f7d0-1111-7aaa-8bbb-000000000001.png\",\"size\":1,\"media_type\":\"image/png\",\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"expires_at\":1788221700,\"state\":\"clean\"}",
-        "{\"op\":\"upload\",\"key\":\"../../etc\",\"size\":1,\"media_type\":\"image/png\",\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"expires_at\":1788221700}",
+        "{\"upload\":{\"key\":\"t/acme/post/42/0198f7d0-1111-7aaa-8bbb-000000000001.png\",\"size\":1,\"media_type\":\"image/png\",\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"expires_at\":1788221700,\"state\":\"clean\"}}",
+        "{\"upload\":{\"key\":\"../../etc\",\"size\":1,\"media_type\":\"image/png\",\"sha256\":\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"expires_at\":1788221700}}",
     ] {
         let payload = URL_SAFE_NO_PAD.encode(json);
         let parts: [&[u8]; 4] = [
-            b"keepsake object token, version 1\n",
+            b"keepsake object token, version 2\n",
             b"new",
             b".",
             payload.as_bytes(),
         ];
         let mac = URL_SAFE_NO_PAD.encode(keys.signing_key().sign(&parts));
-        let text = format!("k1.new.{payload}.{mac}");
+        let text = format!("k2.new.{payload}.{mac}");
         assert_eq!(
             ObjectToken::verify(&text, &keys, BEFORE),
             Err(TokenError::Malformed),
@@ -216,7 +216,7 @@ proptest! {
     fn no_other_text_is_taken(text in any::<String>()) {
         let keys = ring(NEW);
         prop_assert!(ObjectToken::verify(&text, &keys, BEFORE).is_err());
-        let prefixed = format!("k1.new.{text}");
+        let prefixed = format!("k2.new.{text}");
         prop_assert!(ObjectToken::verify(&prefixed, &keys, BEFORE).is_err());
     }
 

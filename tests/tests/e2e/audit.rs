@@ -53,7 +53,7 @@ async fn runs(tenant: &Tenant<'_>) -> Result<Value> {
     claims["scope"] = json!("metrics");
     let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
     let operator = tenant.api.with_bearer(Some(&bearer));
-    operator.get("/v1/runs?limit=6").await?.json_if(200)
+    operator.get("/v1/runs?limit=7").await?.json_if(200)
 }
 
 async fn run_sql(tenant: &Tenant<'_>, sql: &'static str) -> Result<()> {
@@ -239,10 +239,13 @@ async fn each_step_of_each_run_is_kept_and_shown_to_operators() -> Result<()> {
             )
         })
         .collect();
-    let done = ["audit", "tidy", "drain", "purge", "parts", "sweep"].map(|step| (step, "done"));
+    let done = [
+        "sample", "audit", "tidy", "drain", "purge", "parts", "sweep",
+    ]
+    .map(|step| (step, "done"));
     assert_eq!(steps, done);
     assert_eq!(
-        told["items"][0]["counts"],
+        told["items"][1]["counts"],
         json!({ "checked": 0, "orphans": 0, "missing": 0, "removed": 0 })
     );
 
@@ -259,11 +262,11 @@ async fn each_step_of_each_run_is_kept_and_shown_to_operators() -> Result<()> {
     )
     .await?;
     let told = runs(&tenant).await?;
-    assert_eq!(told["items"][1]["outcome"], "failed");
-    let error = told["items"][1]["error"].as_str().unwrap_or_default();
+    assert_eq!(told["items"][2]["outcome"], "failed");
+    let error = told["items"][2]["error"].as_str().unwrap_or_default();
     assert!(error.contains("42P01"), "{error}");
     assert_eq!(
-        (&told["items"][0]["outcome"], &told["items"][2]["outcome"]),
+        (&told["items"][1]["outcome"], &told["items"][3]["outcome"]),
         (&json!("done"), &json!("done"))
     );
 

@@ -239,7 +239,7 @@ async fn queries_that_make_no_sense() -> Result<()> {
 async fn places_that_do_not_exist() -> Result<()> {
     let tenant = tenant().await?;
     for path in [
-        "/",
+        "/assets/nothing.js",
         "/v1",
         "/v2/attachments",
         "/v1/attachments/x/y/z",

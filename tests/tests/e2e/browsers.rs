@@ -83,6 +83,7 @@ async fn only_listed_origins_may_read_answers() -> Result<()> {
         .context("no headers allowed")?;
     for name in [
         "content-type",
+        "idempotency-key",
         "if-none-match",
         "x-amz-checksum-sha256",
         "authorization",

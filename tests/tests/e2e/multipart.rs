@@ -207,6 +207,85 @@ async fn comes_in_parts(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
+/// As an uploader that speaks S3 goes about it, such as Uppy.
+async fn speaks_s3(stack: &Stack) -> Result<()> {
+    let large = Large::declare(stack).await?;
+    let api = &large.tenant.api;
+    let attachment = large.attachment()?;
+    let path = format!("{}/multipart/{attachment}", upload_path(&large.upload)?);
+    let xml = |reply: Reply| -> Result<String> {
+        ensure!(reply.status == 200, "{reply:?}");
+        assert_eq!(reply.header("content-type"), Some("application/xml"));
+        Ok(String::from_utf8(reply.body)?)
+    };
+    let begun = xml(api.post_empty(&format!("{path}?uploads")).await?)?;
+    assert!(begun.contains(&format!("<UploadId>{attachment}</UploadId>")));
+    let ended = format!("{path}?uploadId={attachment}");
+    assert!(!xml(api.get(&ended).await?)?.contains("<Part>"));
+    let early = api.post_empty(&ended).await?;
+    early.expect_problem(409, "not_uploaded")?;
+
+    let signed = large.sign(&[2]).await?.json_if(200)?;
+    let stored = api.put(&signed["parts"][0], part(large.file, 2)).await?;
+    let etag = stored.header("etag").context("no ETag")?.to_owned();
+    large.send(&[1]).await?;
+    let listed = xml(api.get(&ended).await?)?;
+    let number = "<PartNumber>2</PartNumber><Size>5242880</Size>";
+    let named = format!("{number}<ETag>{}</ETag>", etag.trim_matches('"'));
+    assert!(listed.replace('"', "").contains(&named), "{listed}");
+    assert!(!listed.contains("<PartNumber>3<"));
+    let early = api.post_empty(&ended).await?;
+    early.expect_problem(409, "not_uploaded")?;
+
+    large.send(&[3]).await?;
+    let joined = xml(api.post_empty(&ended).await?)?;
+    assert!(joined.contains(&format!("<Key>{attachment}</Key>")));
+    assert!(large.tenant.visible().await?.is_empty());
+    large.complete().await?.json_if(200)?;
+    large.assert_there().await?;
+    let late = api.post_empty(&ended).await?;
+    late.expect_problem(409, "upload_closed")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn to_the_bucket_in_the_words_of_s3() -> Result<()> {
+    speaks_s3(bucket().await?).await
+}
+
+#[tokio::test]
+async fn to_an_s3_store_in_the_words_of_s3() -> Result<()> {
+    let (stack, _, _turn) = s3().await?;
+    speaks_s3(stack).await
+}
+
+#[tokio::test]
+async fn the_words_of_s3_are_only_for_who_may_speak_them() -> Result<()> {
+    let large = Large::declare(bucket().await?).await?;
+    let other = Large::declare(bucket().await?).await?;
+    let upload = upload_path(&large.upload)?;
+    let path = format!("{upload}/multipart/{}", large.attachment()?);
+    let foreign = &other.tenant.api;
+    let not_found = foreign.post_empty(&format!("{path}?uploads")).await?;
+    not_found.expect_problem(404, "not_found")?;
+    foreign.get(&path).await?.expect_problem(404, "not_found")?;
+    let nobody = foreign.with_bearer(None);
+    nobody
+        .get(&path)
+        .await?
+        .expect_problem(401, "missing_token")?;
+
+    let api = &large.tenant.api;
+    let small = text(&large.upload, "/files/1/attachment_id")?;
+    let whole = api.get(&format!("{upload}/multipart/{small}")).await?;
+    whole.expect_problem(422, "not_in_parts")?;
+    let mixed = api.post_empty(&format!("{path}?uploadId={small}")).await?;
+    mixed.expect_problem(400, "invalid_field")?;
+    let unknown = api.post_empty(&format!("{path}?partNumber=1")).await?;
+    unknown.expect_problem(400, "unknown_field")?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn to_the_bucket() -> Result<()> {
     comes_in_parts(bucket().await?).await

@@ -105,6 +105,25 @@ async fn the_description_is_the_one_that_the_tests_hold_it_to() -> Result<()> {
 }
 
 #[tokio::test]
+async fn anybody_may_know_what_an_upload_may_hold() -> Result<()> {
+    let stack = own_stack().await?;
+    let small = [("MAX_FILES", "2"), ("MAX_FILE_BYTES", "1000")];
+    let worker = stack.another_worker("small", &small, None).await?;
+    let limits = Api::new(&worker.url(), None)?.get("/v1/limits").await?;
+    assert_eq!(
+        limits.json_if(200)?,
+        json!({
+            "max_files": 2,
+            "max_file_bytes": 1000,
+            "max_set_bytes": 26_214_400,
+            "max_image_pixels": 100_000_000,
+            "multipart_threshold_bytes": 67_108_864,
+        })
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn health_with_and_without_what_stands_behind() -> Result<()> {
     let api = tenant().await?.api.with_bearer(None);
     let shallow = api.get("/healthz").await?.json_if(200)?;

@@ -141,7 +141,7 @@ fn referred(reference: &str) -> Option<char> {
 }
 
 /// Appends text so that it stands for itself.
-pub(super) fn push_escaped(out: &mut String, text: &str) {
+pub(crate) fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '<' => out.push_str("&lt;"),

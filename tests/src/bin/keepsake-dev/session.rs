@@ -40,6 +40,7 @@ impl Session {
             "
 Keepsake is running. Ctrl-C stops it; the data stays for the next run.
 
+  the page    {url}/#token={token}
   worker      {url}
   PostgreSQL  {database}
   token       {token}

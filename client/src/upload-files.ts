@@ -1,0 +1,212 @@
+import { KeepsakeError } from "./error.js";
+import type { Completed, Entity, Keepsake, Upload } from "./keepsake.js";
+import { put } from "./put.js";
+import { repeat } from "./repeat.js";
+import { loadRules, type Rules } from "./rules.js";
+
+/** How far an upload is. */
+export interface UploadProgress {
+  /** `checking` reads and hashes the files, `uploading` sends them, `completing` makes them visible. */
+  phase: "checking" | "uploading" | "completing";
+  /** Bytes of this phase that are done. */
+  loaded: number;
+  /** All bytes. */
+  total: number;
+  /** The same of each file, in the order they were given. */
+  files: readonly { name: string; loaded: number; total: number }[];
+}
+
+export interface UploadFilesOptions {
+  /** What the files belong to. */
+  entity: Entity;
+  /** The files; they become visible together or not at all. */
+  files: readonly File[];
+  /** Told whenever there is something new. */
+  onProgress?: (progress: UploadProgress) => void;
+  /** Gives the upload up. */
+  signal?: AbortSignal;
+  /** The rules, if they are loaded already or have to be loaded in a special way. */
+  rules?: Rules;
+}
+
+/** Requests that send bytes at the same time. */
+const SIDE_BY_SIDE = 3;
+
+/**
+ * Checks, declares, sends and completes a set of files; what it answers with is visible to
+ * everybody. When it fails or is given up, nothing is: what was sent is dropped.
+ *
+ * Names are cleaned first, as the server's own `sanitize_filename` cleans them.
+ */
+export async function uploadFiles(
+  keepsake: Keepsake,
+  { entity, files, onProgress, signal: given, rules: loaded }: UploadFilesOptions,
+): Promise<Completed> {
+  const stop = new AbortController();
+  const signal = given === undefined ? stop.signal : AbortSignal.any([given, stop.signal]);
+  const rules = loaded ?? (await loadRules());
+  const named = files.map((file) => withName(file, rules.sanitizeFileName(file.name)));
+  const meter = new Meter(named, onProgress);
+
+  const request = await checked(keepsake, rules, entity, named, meter, signal);
+  const upload = await keepsake.uploads.declare(request, { signal });
+  try {
+    meter.begin("uploading");
+    const tasks = upload.files.flatMap((target, index) => {
+      const file = named[index];
+      return file === undefined
+        ? []
+        : sendTasks({ keepsake, rules, upload, target, file, signal, meter: meter.of(index) });
+    });
+    await sideBySide(tasks);
+    meter.begin("completing");
+    return await keepsake.uploads.complete(upload.id, { signal });
+  } catch (error) {
+    // The others need not go on.
+    stop.abort(error);
+    // What holds room in the quota is given back; where that fails, too, it runs out by itself.
+    await keepsake.uploads.abort(upload.id).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** The request that declares the files, once nothing is wrong with them. */
+async function checked(
+  keepsake: Keepsake,
+  rules: Rules,
+  entity: Entity,
+  files: readonly File[],
+  meter: Meter,
+  signal: AbortSignal,
+) {
+  const limits = await keepsake.limits({ signal });
+  const draft = {
+    entity_type: entity.type,
+    entity_id: entity.id,
+    files: files.map(({ name, type, size }) => ({ name, media_type: type, size })),
+  };
+  const refusal = rules.checkUpload(draft, limits) ?? (await contentRefusal(rules, files, limits));
+  if (refusal !== undefined) throw refusal;
+
+  meter.begin("checking");
+  const declared = [];
+  for (const [index, file] of draft.files.entries()) {
+    const content = files[index] ?? new Blob();
+    const sha256 = await rules.sha256(content, { onProgress: meter.of(index), signal });
+    declared.push({ ...file, sha256 });
+  }
+  return { ...draft, files: declared };
+}
+
+/** The refusal that the files' content would meet in the end. */
+async function contentRefusal(
+  rules: Rules,
+  files: readonly File[],
+  limits: { max_image_pixels: number },
+): Promise<KeepsakeError | undefined> {
+  const errors = [];
+  for (const [index, file] of files.entries()) {
+    const problems = await rules.checkContent(file, limits);
+    errors.push(...problems.map((problem) => ({ pointer: `/files/${index}`, ...problem })));
+  }
+  if (errors.length === 0) return undefined;
+  return new KeepsakeError({
+    code: "upload_rejected",
+    status: 0,
+    title: "The upload was rejected",
+    detail: "A file is not what its name says, so nothing was sent.",
+    errors,
+  });
+}
+
+interface Sending {
+  keepsake: Keepsake;
+  rules: Rules;
+  upload: Upload;
+  target: Upload["files"][number];
+  file: File;
+  meter: (bytes: number) => void;
+  signal: AbortSignal;
+}
+
+type Task = () => Promise<void>;
+
+/** What is to be done to send one file. */
+function sendTasks(sending: Sending): Task[] {
+  const { target, file, meter, signal } = sending;
+  if ("multipart" in target) return partTasks(sending, target.attachment_id, target.multipart);
+  return [() => repeat(() => put(target, file, { onProgress: meter, signal }), signal)];
+}
+
+function partTasks(
+  { keepsake, rules, upload, file, meter, signal }: Sending,
+  attachmentId: string,
+  plan: { part_size: number; part_count: number; checksum: "sha256" | "crc32c" | null },
+): Task[] {
+  const sent: number[] = [];
+  return Array.from({ length: plan.part_count }, (_, index) => async () => {
+    const body = file.slice(index * plan.part_size, (index + 1) * plan.part_size);
+    const checksum = plan.checksum && { checksum: await rules.checksum(plan.checksum, body) };
+    const part = { number: index + 1, ...checksum };
+    const onProgress = (bytes: number) => {
+      sent[index] = bytes;
+      meter(sent.reduce((sum, one) => sum + one, 0));
+    };
+    // Signed anew each time: a URL may have run out while the part waited.
+    await repeat(async () => {
+      const request = { attachment_id: attachmentId, parts: [part] };
+      const signed = await keepsake.uploads.signParts(upload.id, request, { signal });
+      for (const target of signed.parts) await put(target, body, { onProgress, signal });
+    }, signal);
+  });
+}
+
+/** Does all tasks, a few at a time; the first that fails ends it. */
+async function sideBySide(tasks: readonly Task[]): Promise<void> {
+  const rest = tasks.values();
+  const worker = async () => {
+    for (const task of rest) await task();
+  };
+  await Promise.all(Array.from({ length: SIDE_BY_SIDE }, worker));
+}
+
+/** Adds up what the files report. */
+class Meter {
+  readonly #files: { name: string; loaded: number; total: number }[];
+  readonly #report: ((progress: UploadProgress) => void) | undefined;
+  #phase: UploadProgress["phase"] = "checking";
+
+  constructor(files: readonly File[], report: ((progress: UploadProgress) => void) | undefined) {
+    this.#files = files.map(({ name, size }) => ({ name, loaded: 0, total: size }));
+    this.#report = report;
+  }
+
+  begin(phase: UploadProgress["phase"]): void {
+    this.#phase = phase;
+    for (const file of this.#files) file.loaded = phase === "completing" ? file.total : 0;
+    this.#tell();
+  }
+
+  /** Takes what is done of one file. */
+  of(index: number): (bytes: number) => void {
+    return (bytes) => {
+      const file = this.#files[index];
+      if (file !== undefined) file.loaded = bytes;
+      this.#tell();
+    };
+  }
+
+  #tell(): void {
+    const sum = (pick: "loaded" | "total") => this.#files.reduce((all, one) => all + one[pick], 0);
+    this.#report?.({
+      phase: this.#phase,
+      loaded: sum("loaded"),
+      total: sum("total"),
+      files: this.#files.map((file) => ({ ...file })),
+    });
+  }
+}
+
+function withName(file: File, name: string): File {
+  return file.name === name ? file : new File([file], name, { type: file.type });
+}

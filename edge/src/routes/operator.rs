@@ -1,0 +1,188 @@
+//! The operator's view, of all tenants together: `/v1/operator`.
+
+use super::{Listed, Params, json, page, read};
+use crate::{
+    app::App,
+    auth::Operator,
+    db::{Database, SystemFunction},
+    problem::ApiError,
+    query::{Query, check_text, invalid},
+};
+use axum::{
+    extract::{MatchedPath, RawQuery, Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use keepsake_shared::{EntityType, ErrorCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// `GET /v1/operator/{view}?…`: what an operator looks at, one handler for all of it.
+///
+/// 1. A caller with the scope `operator`; else 401 or 403.
+/// 2. Read the query; malformed, or a cursor of another listing → 400.
+/// 3. 200.
+#[worker::send]
+pub(crate) async fn look(
+    State(app): State<App>,
+    _: Operator,
+    path: MatchedPath,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = query.as_deref();
+    let answer = match path.as_str().rsplit('/').next() {
+        Some("history") => at_times(&app, SystemFunction::GetHistory, query, &["from", "to"]).await,
+        Some("purge-plan") => at_times(&app, SystemFunction::GetPurgePlan, query, &["at"]).await,
+        Some("outbox") => {
+            let states = &["waiting", "dead"];
+            list(&app, SystemFunction::ListOutbox, query, states).await
+        }
+        Some("holds") => {
+            let states = &["active", "released"];
+            list(&app, SystemFunction::ListHolds, query, states).await
+        }
+        _ => list(&app, SystemFunction::ListFindings, query, &[]).await,
+    };
+    json(StatusCode::OK, &answer?)
+}
+
+/// What depends on moments.
+async fn at_times(
+    app: &App,
+    function: SystemFunction,
+    query: Option<&str>,
+    names: &[&str],
+) -> Result<Value, ApiError> {
+    let query = Query::parse(query, names)?;
+    let mut request = json!({});
+    for name in names {
+        request[*name] = query.moment(name)?.into();
+    }
+    Ok(app.database()?.for_system(function, request).await?)
+}
+
+/// One page of what there is, in one of `states`; the first, when not asked for.
+async fn list(
+    app: &App,
+    function: SystemFunction,
+    query: Option<&str>,
+    states: &[&str],
+) -> Result<Value, ApiError> {
+    let known: &[&str] = match states {
+        [] => &["limit", "cursor"],
+        _ => &["state", "limit", "cursor"],
+    };
+    let query = Query::parse(query, known)?;
+    let state = query.choice("state", states)?;
+    let listing = json!({ "of": format!("{function:?}"), "state": state });
+    page(app, Listed::OfAll(function), &query, listing).await
+}
+
+/// `POST /v1/operator/outbox/{id}/retry`: tries again to delete an object that failed.
+///
+/// 1. A caller with the scope `operator`; else 401 or 403.
+/// 2. Read the id; malformed → 400.
+/// 3. Put it back at the head of the queue; not there → 404.
+/// 4. 204.
+#[worker::send]
+pub(crate) async fn retry(
+    State(app): State<App>,
+    _: Operator,
+    Params(object): Params<String>,
+) -> Result<Response, ApiError> {
+    let request = json!({ "id": number(&object)? });
+    let function = SystemFunction::RetryObject;
+    app.database()?.for_system(function, request).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// What can be held.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Held {
+    Thing,
+    Attachment,
+    Deletion,
+    Tenant,
+}
+
+/// The body of a hold.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hold {
+    kind: Held,
+    entity_type: Option<EntityType>,
+    id: String,
+    reason: String,
+}
+
+/// `POST /v1/operator/holds`: holds a thing, an attachment, a deletion or a tenant.
+///
+/// 1. A caller with the scope `operator`; else 401 or 403.
+/// 2. Read the body; malformed, or a kind of thing with anything but a thing → 400.
+/// 3. Hold it; not there → 404, purged → 410.
+/// 4. 200 with the hold; the one that there was, if it was held before.
+#[worker::send]
+pub(crate) async fn hold(
+    State(app): State<App>,
+    Operator(actor): Operator,
+    mut body: Request,
+) -> Result<Response, ApiError> {
+    let hold: Hold = read(&mut body).await?;
+    if (hold.kind == Held::Thing) != hold.entity_type.is_some() {
+        return Err(invalid(
+            "entity_type",
+            "goes with a thing, and with nothing else",
+        ));
+    }
+    let request = json!({
+        "kind": hold.kind,
+        "entity_type": hold.entity_type,
+        "id": check_text("id", &hold.id)?,
+        "reason": check_text("reason", &hold.reason)?,
+        "actor": actor,
+    });
+    tell(&app, SystemFunction::PlaceHold, request).await
+}
+
+/// The body of a release.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    reason: String,
+}
+
+/// `POST /v1/operator/holds/{id}/release`: ends a hold.
+///
+/// 1. A caller with the scope `operator`; else 401 or 403.
+/// 2. Read the id and the body; malformed → 400.
+/// 3. Release it; not there → 404.
+/// 4. 200 with the hold; as it was, if it was released before.
+#[worker::send]
+pub(crate) async fn release(
+    State(app): State<App>,
+    Operator(actor): Operator,
+    Params(hold): Params<String>,
+    mut body: Request,
+) -> Result<Response, ApiError> {
+    let id = number(&hold)?;
+    let Release { reason } = read(&mut body).await?;
+    let reason = check_text("reason", &reason)?;
+    let request = json!({ "id": id, "reason": reason, "actor": actor });
+    tell(&app, SystemFunction::ReleaseHold, request).await
+}
+
+async fn tell(app: &App, function: SystemFunction, request: Value) -> Result<Response, ApiError> {
+    let answer = app.database()?.for_system(function, request).await?;
+    json(StatusCode::OK, &answer)
+}
+
+/// The number in a path that names a row.
+fn number(text: &str) -> Result<i64, ApiError> {
+    text.parse().ok().filter(|id| *id > 0).ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::InvalidId,
+            "The path was refused: the id is a whole number above 0.",
+        )
+    })
+}

@@ -1,0 +1,121 @@
+// The frame: who is here, where one can go, and the view of the address.
+
+import type { ComponentType } from "preact";
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Announcements } from "./announce";
+import { SessionContext } from "./keepsake";
+import { Mark } from "./parts/mark";
+import { Failure, Loading } from "./parts/states";
+import { allows, type Found, find, ROUTES, useAddress, type ViewProps } from "./routes";
+import { end, open, type Session } from "./session";
+import { SignIn, type SignInReason } from "./sign-in";
+
+export function App() {
+  const [session, setSession] = useState<Session | undefined>(open);
+  const [reason, setReason] = useState<SignInReason>("new");
+  const leave = useCallback((why: SignInReason) => {
+    end();
+    setReason(why);
+    setSession(undefined);
+  }, []);
+  // The token of a second link that is opened in this window.
+  useEffect(() => {
+    const follow = () => {
+      if (location.hash.startsWith("#token=")) setSession(open());
+    };
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+  const here = useMemo(() => session && { session, expired: () => leave("expired") }, [session, leave]);
+  if (!here) return <SignIn reason={reason} onSession={setSession} />;
+  return (
+    <SessionContext.Provider value={here}>
+      <Announcements>
+        {/* Another person sees nothing of this one's, not even for a moment. */}
+        <Frame key={here.session.token} session={here.session} onLeave={() => leave("left")} />
+      </Announcements>
+    </SessionContext.Provider>
+  );
+}
+
+function Frame({ session, onLeave }: { session: Session; onLeave: () => void }) {
+  const address = useAddress();
+  const found = find(address, session);
+  return (
+    <>
+      <button type="button" class="button skip" onClick={skip}>
+        Skip to the content
+      </button>
+      <header class="frame-head">
+        <a class="brand" href="#/">
+          <Mark />
+          Keepsake
+        </a>
+        <nav aria-label="Main">
+          {ROUTES.filter((route) => route.nav && allows(route, session)).map(({ nav }) => (
+            <a key={nav?.href} href={nav?.href} aria-current={found?.route.nav === nav ? "page" : undefined}>
+              {nav?.label}
+            </a>
+          ))}
+        </nav>
+        <p class="person">
+          <span>
+            <bdi>{session.user}</bdi> <span class="quiet">of</span> <bdi>{session.tenant}</bdi>
+          </span>
+          <button type="button" class="plain" onClick={onLeave}>
+            Sign out
+          </button>
+        </p>
+      </header>
+      <main id="content" tabIndex={-1}>
+        {found ? <View key={address} found={found} /> : <Nowhere />}
+      </main>
+    </>
+  );
+}
+
+/** A link would change the address, which says what is looked at. */
+function skip(): void {
+  document.getElementById("content")?.focus();
+}
+
+function View({ found: { route, params } }: { found: Found }) {
+  const [Loaded, setLoaded] = useState<{ view: ComponentType<ViewProps> }>();
+  const [error, setError] = useState<unknown>();
+  const attempt = () => {
+    setError(undefined);
+    route.load().then((view) => setLoaded({ view }), setError);
+  };
+  useEffect(attempt, [route]);
+  useFocusOnArrival();
+  if (error !== undefined) return <Failure level={1} error={error} onRetry={attempt} />;
+  if (!Loaded) return <Loading what="the page" />;
+  return <Loaded.view params={params} />;
+}
+
+let hasArrived = false;
+
+/** Takes the focus to a new view, as a browser does with a new page; not on the first. */
+function useFocusOnArrival(): void {
+  const isFirst = useRef(!hasArrived);
+  useEffect(() => {
+    hasArrived = true;
+    if (isFirst.current) return;
+    document.getElementById("content")?.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }, []);
+}
+
+function Nowhere() {
+  return (
+    <section class="empty">
+      <h1>There is nothing at this address</h1>
+      <p>It may have been mistyped, or made for somebody with other rights.</p>
+      <p>
+        <a class="button" href="#/">
+          Go to the posts
+        </a>
+      </p>
+    </section>
+  );
+}

@@ -1,0 +1,84 @@
+// What there is to see. A view is one entry here; it is loaded when it is first looked at.
+
+import type { ComponentType } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { Session } from "./session";
+
+/** What a view is given: the variable parts of its address. */
+export interface ViewProps {
+  readonly params: readonly string[];
+}
+
+export interface Route {
+  /** The address behind the `#`; each group is one parameter. */
+  readonly path: RegExp;
+  readonly load: () => Promise<ComponentType<ViewProps>>;
+  /** In the navigation: its name and where it leads. */
+  readonly nav?: { readonly label: string; readonly href: string };
+  /** Shown only to who has this scope. */
+  readonly scope?: string;
+}
+
+export const ROUTES: readonly Route[] = [
+  {
+    path: /^\/(?:things\/post)?$/,
+    load: async () => (await import("./views/things")).Things,
+    nav: { label: "Posts", href: "#/" },
+  },
+  {
+    path: /^\/things\/([^/]+)$/,
+    load: async () => (await import("./views/things")).Things,
+    nav: { label: "Threads", href: "#/things/thread" },
+  },
+  {
+    path: /^\/thing\/([^/]+)\/([^/]+)$/,
+    load: async () => (await import("./views/thing")).Thing,
+  },
+  {
+    path: /^\/files$/,
+    load: async () => (await import("./views/files")).Files,
+    nav: { label: "Files", href: "#/files" },
+  },
+  {
+    path: /^\/bin$/,
+    load: async () => (await import("./views/bin")).Bin,
+    nav: { label: "Bin", href: "#/bin" },
+  },
+  {
+    path: /^\/bin\/([^/]+)$/,
+    load: async () => (await import("./views/deletion")).DeletionView,
+  },
+];
+
+export interface Found {
+  readonly route: Route;
+  readonly params: readonly string[];
+}
+
+/** The route of an address, if there is one for this session. */
+export function find(address: string, session: Session): Found | undefined {
+  for (const route of ROUTES) {
+    const match = route.path.exec(address);
+    if (match && allows(route, session)) {
+      return { route, params: match.slice(1).map((part) => decodeURIComponent(part)) };
+    }
+  }
+  return undefined;
+}
+
+export function allows(route: Route, session: Session): boolean {
+  return route.scope === undefined || session.scopes.includes(route.scope);
+}
+
+const current = (): string => location.hash.slice(1) || "/";
+
+/** The address, as it changes. */
+export function useAddress(): string {
+  const [address, setAddress] = useState(current);
+  useEffect(() => {
+    const follow = () => setAddress(current());
+    addEventListener("hashchange", follow);
+    return () => removeEventListener("hashchange", follow);
+  }, []);
+  return address;
+}

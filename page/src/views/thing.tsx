@@ -1,0 +1,119 @@
+// One thing of the application with its files: to look at, to add to, to delete.
+
+import type { Attachment, LegacyItem } from "keepsake-client";
+import { useCallback, useRef } from "preact/hooks";
+import { called, kindOf, thingAddress } from "../items";
+import { useKeepsake, useMayWrite } from "../keepsake";
+import { AttachmentRow } from "../parts/attachment-row";
+import { DownloadButton } from "../parts/download-button";
+import { BinIcon } from "../parts/icons";
+import { MoreButton, useListing } from "../parts/listing";
+import { Empty, Failure, Loading } from "../parts/states";
+import { useResource } from "../resource";
+import { useDelete } from "../undo";
+import { UploadPanel } from "../upload/panel";
+
+export function Thing({ params: [type = "", id = ""] }: { params: readonly string[] }) {
+  const keepsake = useKeepsake();
+  const mayWrite = useMayWrite();
+  const thing = useResource(
+    (signal) => keepsake.entities.get({ type, id }, { signal }),
+    [keepsake, type, id],
+  );
+  const files = useListing((next) => keepsake.entities.attachments({ type, id }, next), [keepsake, type, id]);
+  const heading = useRef<HTMLHeadingElement>(null);
+  const deleteIt = useDelete();
+  const { reload } = files;
+  const onUploaded = useCallback(() => void reload(), [reload]);
+
+  if (thing.state === "loading") return <Loading what={`the ${type}`} />;
+  if (thing.state === "failed") return <Failure level={1} error={thing.error} onRetry={thing.reload} />;
+  const name = called(thing.value);
+  const deleteThing = () =>
+    deleteIt({
+      what: `${name}, with all that hangs on it,`,
+      act: () => keepsake.entities.delete({ type, id }),
+      onDeleted: () => {
+        location.hash = `#/things/${type}`;
+      },
+      onRestored: () => {
+        location.hash = thingAddress(type, id);
+      },
+    });
+  const deleteFile = (file: Attachment) =>
+    deleteIt({
+      what: file.name,
+      act: () => keepsake.attachments.delete(file.id),
+      onDeleted: () => {
+        files.drop((item) => item.id === file.id);
+        // The button that was pressed is gone.
+        heading.current?.focus();
+      },
+      onRestored: onUploaded,
+    });
+  return (
+    <>
+      <div class="view-head">
+        <div>
+          <p class="quiet crumbs">
+            {kindOf(type)}
+            {thing.value.parent && (
+              <>
+                {" in "}
+                <a href={thingAddress(thing.value.parent.entity_type, thing.value.parent.id)}>
+                  <bdi dir="auto">{called(thing.value.parent)}</bdi>
+                </a>
+              </>
+            )}
+          </p>
+          <h1>
+            <bdi dir="auto">{name}</bdi>
+          </h1>
+        </div>
+        {mayWrite && (
+          <button type="button" class="plain risky" onClick={deleteThing}>
+            <BinIcon />
+            Delete {type}
+          </button>
+        )}
+      </div>
+      <section aria-labelledby="files-heading" class="part">
+        <h2 id="files-heading" ref={heading} tabIndex={-1}>
+          Files
+        </h2>
+        {files.state === "loading" && <Loading what="its files" rows={2} />}
+        {files.state === "failed" && <Failure error={files.error} onRetry={files.reload} />}
+        {files.state === "there" && files.items.length === 0 && (
+          <Empty title="No files yet" level={3}>
+            <p>{mayWrite ? "Add the first below." : "Your token lets you look, but not add any."}</p>
+          </Empty>
+        )}
+        {files.state === "there" && files.items.length > 0 && (
+          <ul class="rows">
+            {files.items.map((file) => (
+              <AttachmentRow key={file.content_url} attachment={file}>
+                <DownloadButton attachment={file} />
+                {mayWrite && isOurs(file) && (
+                  <button
+                    type="button"
+                    class="icon"
+                    title="Delete"
+                    aria-label={`Delete ${file.name}`}
+                    onClick={() => deleteFile(file)}
+                  >
+                    <BinIcon />
+                  </button>
+                )}
+              </AttachmentRow>
+            ))}
+          </ul>
+        )}
+        <MoreButton listing={files} />
+      </section>
+      {mayWrite && <UploadPanel entity={{ type, id }} onUploaded={onUploaded} />}
+    </>
+  );
+}
+
+/** Not one from before Keepsake. */
+const isOurs = (file: Attachment | LegacyItem): file is Attachment => file.id !== null;

@@ -1,0 +1,78 @@
+// The application's own things of one kind, each with how much hangs on it.
+
+import { useState } from "preact/hooks";
+import { counted, size } from "../format";
+import { called, kindOf, thingAddress } from "../items";
+import { useKeepsake } from "../keepsake";
+import { MoreButton, useListing } from "../parts/listing";
+import { SearchField } from "../parts/search-field";
+import { Empty, Failure, Loading } from "../parts/states";
+
+export function Things({ params: [type = "post"] }: { params: readonly string[] }) {
+  const keepsake = useKeepsake();
+  const [wanted, setWanted] = useState("");
+  const listing = useListing(
+    (next) => keepsake.entities.list(type, wanted ? { q: wanted } : {}, next),
+    [keepsake, type, wanted],
+  );
+  return (
+    <>
+      <div class="view-head">
+        <div>
+          <h1>{kindOf(type)}s</h1>
+          <p class="quiet">Open one to see its files, add some, or delete it with all that hangs on it.</p>
+        </div>
+        <SearchField what={`${type}s`} onSearch={setWanted} />
+      </div>
+      {listing.state === "loading" && <Loading what={`the ${type}s`} />}
+      {listing.state === "failed" && <Failure error={listing.error} onRetry={listing.reload} />}
+      {listing.state === "there" && listing.items.length === 0 && <None type={type} wanted={wanted} />}
+      {listing.state === "there" && listing.items.length > 0 && (
+        <ul class="rows">
+          {listing.items.map((thing) => (
+            <li key={thing.id}>
+              <a class="row" href={thingAddress(thing.entity_type, thing.id)}>
+                <span class="row-text">
+                  <bdi dir="auto" class="row-name">
+                    {called(thing)}
+                  </bdi>
+                  {thing.parent && (
+                    <span class="quiet">
+                      in <bdi dir="auto">{called(thing.parent)}</bdi>
+                    </span>
+                  )}
+                </span>
+                <span class="quiet row-facts">
+                  {thing.attachments.count === 0
+                    ? "No files"
+                    : `${counted(thing.attachments.count, "file")}, ${size(thing.attachments.bytes)}`}
+                </span>
+              </a>
+            </li>
+          ))}
+        </ul>
+      )}
+      <MoreButton listing={listing} />
+    </>
+  );
+}
+
+function None({ type, wanted }: { type: string; wanted: string }) {
+  if (wanted) {
+    return (
+      <Empty title={`No ${type} of that name`}>
+        <p>
+          Nothing that is live matches <q dir="auto">{wanted}</q>.
+        </p>
+      </Empty>
+    );
+  }
+  return (
+    <Empty title={`No ${type}s yet`}>
+      <p>
+        Whatever your application stores as a {type} shows up here. What was deleted is in the{" "}
+        <a href="#/bin">bin</a>.
+      </p>
+    </Empty>
+  );
+}

@@ -1,0 +1,12 @@
+ALTER TABLE bare.thread ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid; CREATE INDEX ON bare.thread (deletion_id) WHERE deletion_id IS NOT NULL;
+ALTER TABLE bare.post ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid; CREATE INDEX ON bare.post (deletion_id) WHERE deletion_id IS NOT NULL;
+ALTER TABLE bare.remark ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid; CREATE INDEX ON bare.remark (deletion_id) WHERE deletion_id IS NOT NULL;
+INSERT INTO kept.thread VALUES (1, 'one'), (2, 'two');
+         INSERT INTO kept.post SELECT n, 1, repeat('x', 40) FROM generate_series(1, 100) n;
+         INSERT INTO kept.post VALUES (0, 2, 'x');
+         INSERT INTO kept.remark SELECT n, n % 100 + 1, repeat('x', 40) FROM generate_series(1, 10000) n;
+INSERT INTO bare.thread VALUES (1, 'one'), (2, 'two');
+         INSERT INTO bare.post SELECT n, 1, repeat('x', 40) FROM generate_series(1, 100) n;
+         INSERT INTO bare.post VALUES (0, 2, 'x');
+         INSERT INTO bare.remark SELECT n, n % 100 + 1, repeat('x', 40) FROM generate_series(1, 10000) n;
+vacuum analyze;
