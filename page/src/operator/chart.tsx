@@ -22,6 +22,14 @@ interface ChartProps {
 const HEIGHT = 220;
 const ROWS = 50;
 
+const short = new Intl.DateTimeFormat(navigator.languages, {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+});
+const shortly = (time: string): string => short.format(new Date(time));
+
 export function Chart({ title, times, series, format }: ChartProps) {
   const heading = useId();
   const canvas = useRef<HTMLDivElement>(null);
@@ -32,26 +40,24 @@ export function Chart({ title, times, series, format }: ChartProps) {
   useEffect(() => {
     const room = canvas.current;
     if (!room || !legend.current) return;
-    const colours = () => [...(legend.current?.querySelectorAll(".swatch") ?? [])].map(colourOf);
-    const draw = () => new uPlot(options(room, series, colours(), format, setAt), data(times, series), room);
+    const swatches = [...legend.current.querySelectorAll(".swatch")];
+    const theme = matchMedia("(prefers-color-scheme: dark)");
+    const draw = () => {
+      const [ink = "", ...colours] = [room, ...swatches].map((one) => colourOf(one, theme.matches));
+      return new uPlot(options(room, series, ink, colours, format, setAt), data(times, series), room);
+    };
     let plot = draw();
     const fit = new ResizeObserver(() => {
       if (room.clientWidth !== plot.width) plot.setSize({ width: room.clientWidth, height: HEIGHT });
     });
     fit.observe(room);
-    const theme = matchMedia("(prefers-color-scheme: dark)");
-    let frame = 0;
-    // The colours of the new theme are worked out with the next frame, not before.
     const redraw = () => {
-      frame = requestAnimationFrame(() => {
-        plot.destroy();
-        plot = draw();
-      });
+      plot.destroy();
+      plot = draw();
     };
     theme.addEventListener("change", redraw);
     return () => {
       theme.removeEventListener("change", redraw);
-      cancelAnimationFrame(frame);
       fit.disconnect();
       plot.destroy();
     };
@@ -100,7 +106,9 @@ function Numbers({ title, times, series, format }: ChartProps) {
         <tbody>
           {places.reverse().map((place) => (
             <tr key={times[place]}>
-              <th scope="row">{moment(times[place] ?? "")}</th>
+              <th scope="row">
+                <time dateTime={times[place]}>{shortly(times[place] ?? "")}</time>
+              </th>
               {series.map(({ label, values }) => (
                 <td class="number" key={label}>
                   {format(values[place] ?? 0)}
@@ -119,18 +127,21 @@ const data = (times: readonly string[], series: readonly Series[]): uPlot.Aligne
   ...series.map(({ values }) => [...values]),
 ];
 
-/** As the browser has worked it out, for this theme. */
-const colourOf = (element: Element): string => getComputedStyle(element).color;
+/** One of the two that `operator.css` gives it. */
+const colourOf = (element: Element, isDark: boolean): string =>
+  getComputedStyle(element)
+    .getPropertyValue(isDark ? "--dark" : "--light")
+    .trim();
 
 function options(
   room: HTMLElement,
   series: readonly Series[],
+  ink: string,
   colours: readonly string[],
   format: (value: number) => string,
   onPlace: (place: number | undefined) => void,
 ): uPlot.Options {
-  const ink = colourOf(room);
-  const line = getComputedStyle(room).borderTopColor;
+  const line = `color-mix(in srgb, ${ink} 22%, transparent)`;
   const font = `12px ${getComputedStyle(room).fontFamily}`;
   const axis = { stroke: ink, font, ticks: { show: false }, grid: { stroke: line, width: 1 } };
   return {

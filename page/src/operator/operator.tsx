@@ -125,11 +125,11 @@ function OverTime({ history: { items } }: { history: History }) {
         <Figure
           name="Given up"
           value={count(last.outbox_dead)}
-          note="after 12 attempts"
+          note="after 12 tries"
           isBad={last.outbox_dead > 0}
         />
         <Figure
-          name="Purges that fail"
+          name="Failed purges"
           value={count(last.failed_deletions)}
           note="retried hourly"
           isBad={last.failed_deletions > 0}
