@@ -41,8 +41,6 @@ export type Deletion = Schemas["Deletion"];
 export type Deletions = Schemas["Deletions"];
 /** The same with the tree of what it took, and with what a restore would meet. */
 export type DeletionDetails = Schemas["DeletionDetails"];
-/** What became of the scheduled work. */
-export type Runs = Schemas["Runs"];
 /** What a restore brought back. */
 export type Restored = Schemas["Restored"];
 /** What the tenant and the caller hold, and may hold. */
@@ -269,10 +267,6 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
       },
     },
 
-    /** What became of the scheduled work, newest first; for operators, by a token with the scope `metrics`. */
-    async runs(filter: { limit?: number } = {}, options: CallOptions = {}): Promise<Runs> {
-      return content(api.GET("/v1/runs", { params: { query: filter }, ...own(options) }));
-    },
     /** What the tenant and the caller hold, and may hold. */
     async usage(options: CallOptions = {}): Promise<Usage> {
       return content(api.GET("/v1/usage", own(options)));

@@ -4,6 +4,7 @@ import { test } from "node:test";
 
 import {
   createKeepsake,
+  createOperator,
   type Entity,
   KeepsakeError,
   type UploadProgress,
@@ -278,11 +279,23 @@ test("things are listed, found by their label and renamed", async () => {
   assert.equal((await keepsake.entities.list("post", { limit: 2 })).items.length, 2);
 });
 
-test("an operator reads what became of the scheduled work, and others do not", async () => {
+test("an operator sees the deployment, and others do not", async () => {
   const url = given("KEEPSAKE_URL");
-  const operator = createKeepsake({ url, token: () => given("KEEPSAKE_OPERATOR_TOKEN") });
-  assert.deepEqual((await operator.runs({ limit: 1 })).items, []);
-  assert.equal((await failure(keepsake.runs())).code, "insufficient_scope");
+  const operator = createOperator({ url, token: () => given("KEEPSAKE_OPERATOR_TOKEN") });
+  const entity = post();
+  const held = await operator.holds.list();
+  assert.deepEqual(held.items, []);
+  const { attachments } = await uploadFiles(keepsake, {
+    entity,
+    files: [new File(["text"], "held.txt")],
+    rules,
+  });
+  await keepsake.attachments.delete(attachments[0]?.id ?? "");
+  const plan = await operator.purgePlan({ at: new Date(Date.now() + 40 * 86_400_000).toISOString() });
+  assert.ok(JSON.stringify(plan).includes("attachments.attachment"));
+
+  const user = createOperator({ url, token: () => given("KEEPSAKE_TOKEN") });
+  assert.equal((await failure(user.history())).code, "insufficient_scope");
 });
 
 test("listings are read page by page and searched", async () => {

@@ -6,9 +6,10 @@
 //! `keepsake_shared::error`.
 
 mod address;
+mod conversation;
 mod postgres;
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, Login};
 pub(crate) use postgres::Postgres;
 
 use crate::{auth::Caller, problem::ApiError};
@@ -179,6 +180,22 @@ enum Trouble {
     Unavailable,
     /// A defect of ours.
     Unexpected,
+}
+
+/// A call that did not come through. The cause is for the log.
+#[derive(Debug)]
+struct Failure {
+    trouble: Trouble,
+    cause: String,
+}
+
+impl From<Failure> for DbError {
+    fn from(failure: Failure) -> Self {
+        match failure.trouble {
+            Trouble::Retry | Trouble::Unavailable => Self::Unavailable(failure.cause),
+            Trouble::Unexpected => Self::Unexpected(failure.cause),
+        }
+    }
 }
 
 /// The one table from SQLSTATE to meaning

@@ -242,6 +242,7 @@ fn own(caller: &Caller, key: ObjectKey) -> Result<ObjectKey, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keepsake_shared::EntityType;
     use serde_json::Value;
     use std::collections::BTreeSet;
 
@@ -288,5 +289,17 @@ mod tests {
         let described = openapi()["components"]["schemas"]["Code"]["enum"].clone();
         let described: Vec<ErrorCode> = serde_json::from_value(described).unwrap();
         assert_eq!(described, ErrorCode::ALL);
+    }
+
+    #[test]
+    fn no_entity_type_is_a_word_of_a_path() {
+        for path in openapi()["paths"].as_object().unwrap().keys() {
+            let words = path.strip_prefix("/v1/").unwrap_or_default();
+            let word = words.split('/').next().unwrap_or_default();
+            assert!(
+                word.starts_with('{') || word.parse::<EntityType>().is_err(),
+                "{word}"
+            );
+        }
     }
 }

@@ -148,8 +148,8 @@ fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> Str
 /// Puts back what the deletion made rows let go of, once its own rows are live again. A row that
 /// has been given another value since keeps it. What referred to a row that passed to another
 /// deletion, or that stays deleted, waits with that row; so does what would make a live row refer to
-/// a deleted one by another reference over the same columns. Where that other row is purged, what
-/// was let go of stays so.
+/// a deleted one by another reference over the same columns. Where that other row is gone for good,
+/// what was let go of stays so.
 pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) -> Outcome<()> {
     let _exact = ExactOutput::new();
     let parts: Vec<(pg_sys::Oid, String)> = session
@@ -186,8 +186,8 @@ fn sharing<'a>(graph: &'a Graph, reference: &Reference) -> Vec<(&'a Reference, &
                 .any(|column| columns.contains(&column))
     };
     graph
-        .references_of(reference.child)
-        .filter(|(other, parent)| parent.managed && shares(other))
+        .all_references_of(reference.child)
+        .filter(|(other, _)| shares(other))
         .collect()
 }
 
@@ -267,15 +267,20 @@ fn put_back_sql(
         .detached_columns
         .iter()
         .map(|column| format!("{column} = o.{column}"));
-    let is_live = others.iter().map(|(other, their)| {
+    let is_whole = others.iter().map(|(other, their)| {
         format!(
-            " AND NOT EXISTS (SELECT FROM {again} AS n WHERE {live}{set} AND NOT EXISTS (
-                  SELECT FROM {their} AS q WHERE {joins} AND q.deletion_id IS NULL))",
+            " AND NOT EXISTS (SELECT FROM {again} AS n WHERE {judged}{set} AND NOT EXISTS (
+                  SELECT FROM {their} AS q WHERE {joins}{stands}))",
             again = as_again(reference, other),
-            live = live_term(child),
+            judged = if other.is_declared() {
+                live_term(child)
+            } else {
+                ""
+            },
             set = other.is_set("n"),
             their = their.rows(),
             joins = other.joins_by_parent_key("n", "q"),
+            stands = stands_term(child, their),
         )
     });
     format!(
@@ -292,7 +297,7 @@ fn put_back_sql(
         joins = reference.joins("o", "p"),
         same_key = same_key(child),
         now = as_object("c", reference.child_columns()),
-        others = join(is_live, ""),
+        others = join(is_whole, ""),
     )
 }
 
@@ -307,6 +312,15 @@ fn as_again(reference: &Reference, other: &Reference) -> String {
         format!("{from}.{column} AS {column}")
     });
     format!("(SELECT {})", join(columns, ", "))
+}
+
+/// A foreign key takes any row that is there, a live row that refers to it takes a live one.
+fn stands_term(child: &Table, their: &Table) -> &'static str {
+    match (their.managed, child.managed) {
+        (false, _) => "",
+        (true, false) => " AND q.deletion_id IS NULL",
+        (true, true) => " AND (c.deletion_id IS NOT NULL OR q.deletion_id IS NULL)",
+    }
 }
 
 /// A deleted row may refer to deleted ones.
@@ -342,7 +356,8 @@ fn waiting_sql(
         parents = parent.rows(),
         joins = reference.joins("o", "p"),
     );
-    let by_another = others.iter().map(|(other, their)| {
+    let managed = others.iter().filter(|(_, their)| their.managed);
+    let by_another = managed.map(|(other, their)| {
         format!(
             " UNION ALL
          SELECT d.id, q.deletion_id FROM d,

@@ -37,6 +37,12 @@ pub enum Failure {
         table: String,
         referrers: Vec<String>,
     },
+    /// A row would go for good to which another refers by a declared reference.
+    DeclaredReferrer {
+        table: String,
+        child: String,
+        reference: String,
+    },
     /// A live child would stand under a deleted parent, seen only by a newer snapshot.
     ConcurrentChild { table: String },
     /// A row would come back under a parent whose deletion only a newer snapshot shows.
@@ -154,6 +160,12 @@ impl Failure {
                 format!("cannot delete from {table}: live rows still refer to what it would remove"),
                 Some(format!("Still referring: {}.", referrers.join(", "))),
                 Some("Delete those rows first, or let their reference cascade; a table that is not managed must be given to keepsake.manage().".into()),
+            ),
+            Self::DeclaredReferrer { table, child, reference } => (
+                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+                format!("cannot remove a row of {table} for good: a row of {child} still refers to it"),
+                Some(format!("It refers by the declared reference \"{reference}\"; deleted rows count until they are purged.")),
+                Some(format!("Remove or re-point those rows first, or use SELECT keepsake.soft_delete('{table}', key), which takes them along.")),
             ),
             Self::ConcurrentChild { table } => (
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE,

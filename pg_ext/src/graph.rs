@@ -400,15 +400,20 @@ impl Graph {
 
     /// References out of `child` into a managed table.
     pub fn references_of(&self, child: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
+        self.all_references_of(child)
+            .filter(|(_, parent)| parent.managed)
+    }
+
+    /// References out of `child`, those into tables that are not managed as well, as far as they
+    /// are known: of a managed table, all.
+    pub fn all_references_of(
+        &self,
+        child: pg_sys::Oid,
+    ) -> impl Iterator<Item = (&Reference, &Table)> {
         self.references
             .iter()
             .filter(move |reference| reference.child == child)
-            .filter_map(|reference| {
-                Some((
-                    reference,
-                    self.table(reference.parent).filter(|table| table.managed)?,
-                ))
-            })
+            .filter_map(|reference| Some((reference, self.table(reference.parent)?)))
     }
 
     /// References into `parent`, with the referring table.

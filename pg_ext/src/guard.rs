@@ -11,7 +11,7 @@ use crate::error::{Failure, Outcome, raise_unless_ok};
 use crate::graph::{Graph, Kind, Reference, Table};
 use crate::hold;
 use crate::session::{Session, with_session};
-use crate::sql::join;
+use crate::sql::{Ident, join};
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 /// What a trigger function answers; its errors are raised, never returned.
@@ -63,7 +63,7 @@ fn guard_insert<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
             return Ok(());
         }
         session.register_transition_tables(trigger)?;
-        check_references(session, child, "keepsake_new", &[])
+        check_references(session, child, "keepsake_new", &[], |_| true)
     }));
     Ok(None)
 }
@@ -79,8 +79,9 @@ fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
             return Ok(());
         };
         // What the engine itself makes a row refer to, it has looked at; not at what else a column
-        // of several references makes it refer to.
-        if EngineWrite::is_to(table.oid) && !shares_columns(&graph, table) {
+        // of several references makes it refer to. What it has not changed yet, it may be about to.
+        let by_engine = EngineWrite::is_to(table.oid);
+        if by_engine && !shares_columns(&graph, table) {
             return Ok(());
         }
         if table.managed
@@ -90,7 +91,9 @@ fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
             return keep_from_settling(session, table, deletion);
         }
         let (source, values) = new_row(trigger, table)?;
-        check_references(session, child, &source, &values)
+        check_references(session, child, &source, &values, |reference| {
+            !by_engine || is_moved(trigger, reference)
+        })
     }));
     Ok(None)
 }
@@ -123,12 +126,87 @@ fn shares_columns(graph: &Graph, table: &Table) -> bool {
         .any(|column| !seen.insert(&column.0))
 }
 
+/// Whether a column of the reference is another in the new row of an AFTER UPDATE trigger.
+fn is_moved(trigger: &PgTrigger<'_>, reference: &Reference) -> bool {
+    let data = trigger.trigger_data();
+    let differs = |column: &Ident| {
+        let Ok(name) = std::ffi::CString::new(column.0.as_str()) else {
+            return true;
+        };
+        // SAFETY: in an AFTER UPDATE row trigger both tuples are valid and described by the
+        // relation's descriptor, whose types tell how their values are stored.
+        unsafe {
+            let descriptor = (*data.tg_relation).rd_att;
+            let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
+            let read = |tuple| {
+                let mut is_null = false;
+                let datum = pg_sys::SPI_getbinval(tuple, descriptor, number, &raw mut is_null);
+                (!is_null).then_some(datum)
+            };
+            match (read(data.tg_trigtuple), read(data.tg_newtuple)) {
+                (Some(old), Some(new)) => {
+                    let (mut length, mut by_value) = (0, false);
+                    let type_oid = pg_sys::SPI_gettypeid(descriptor, number);
+                    pg_sys::get_typlenbyval(type_oid, &raw mut length, &raw mut by_value);
+                    !pg_sys::datumIsEqual(old, new, by_value, i32::from(length))
+                }
+                (old, new) => old.is_some() != new.is_some(),
+            }
+        }
+    };
+    reference.child_columns().into_iter().any(differs)
+}
+
 /// Refuses when rows already in `child` would have failed the guard.
 pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
     let source = Graph::current(session)?.table(child).map(Table::rows);
     source.map_or(Ok(()), |source| {
-        check_references(session, child, &source, &[])
+        check_references(session, child, &source, &[], |_| true)
     })
+}
+
+/// Refuses to let the row of a BEFORE DELETE trigger go for good while another row, live or deleted,
+/// refers to it by a declared reference, as a foreign key that restricts would. Whoever makes a row
+/// refer to it locks it first, as the DELETE did before it fired the trigger.
+pub fn refuse_if_declared(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    trigger: &PgTrigger<'_>,
+) -> Outcome<()> {
+    let graph = Graph::current(session)?;
+    let declared = graph
+        .references_to(table.oid)
+        .filter(|(reference, _)| reference.is_declared());
+    for (reference, child) in declared {
+        reference.check_readable(child, table)?;
+        let mut values = Vec::with_capacity(table.key.len());
+        let (mut columns, mut same) = (Vec::new(), Vec::new());
+        for key in &table.key {
+            let (name, equals) = (&key.name, &key.equals);
+            values.push(hold::old_value(trigger, &name.0, key.type_oid)?);
+            columns.push(format!("${} AS {name}", values.len()));
+            same.push(format!("c.{name} {equals} p.{name}"));
+        }
+        let another = if child.oid == table.oid {
+            format!(" AND NOT ({})", join(same, " AND "))
+        } else {
+            String::new()
+        };
+        let sql = format!(
+            "SELECT 1 FROM (SELECT {columns}) AS p JOIN {children} AS c ON {joins}{another} LIMIT 1",
+            columns = join(columns, ", "),
+            children = child.rows(),
+            joins = reference.joins("c", "p"),
+        );
+        if session.exists_now((child.oid, child.owner), &sql, &values)? {
+            return Err(Failure::DeclaredReferrer {
+                table: table.shown.clone(),
+                child: child.shown.clone(),
+                reference: reference.name.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether the row of a trigger is deleted before it fires.
@@ -217,20 +295,22 @@ fn new_row(
     Ok((format!("(SELECT {})", join(columns, ", ")), values))
 }
 
-/// Refuses when a live row of `source` refers to a deleted row of a managed table; a declared
-/// reference must also find its row at all.
+/// Refuses when a live row of `source` refers to a deleted row of a managed table by a reference that
+/// is `concerned`; a declared reference must also find its row at all.
 fn check_references(
     session: &mut Session<'_, '_>,
     child: pg_sys::Oid,
     source: &str,
     values: &[DatumWithOid<'_>],
+    concerned: impl Fn(&Reference) -> bool,
 ) -> Outcome<()> {
     let graph = Graph::current(session)?;
     let relation = child;
     let Some(child) = graph.table_or_root(relation) else {
         return Ok(());
     };
-    for (reference, parent) in graph.references_of(child.oid) {
+    let references = graph.references_of(child.oid);
+    for (reference, parent) in references.filter(|(reference, _)| concerned(reference)) {
         if reference.deferrable || matches!(reference.kind, Kind::Declared { .. }) {
             lock_parents(session, child, source, reference, parent, values)?;
         }

@@ -397,7 +397,8 @@ pub fn refuse_if_held(
     Ok(())
 }
 
-fn old_value(
+/// A column of the row of a BEFORE UPDATE or DELETE row trigger, as it was; one of the key.
+pub fn old_value(
     trigger: &PgTrigger<'_>,
     column: &str,
     type_oid: pg_sys::Oid,
@@ -407,7 +408,7 @@ fn old_value(
         fix: "Rename it.".into(),
     })?;
     let data = trigger.trigger_data();
-    // SAFETY: in a BEFORE UPDATE row trigger tg_trigtuple is the old tuple of tg_relation, whose
+    // SAFETY: in a BEFORE UPDATE or DELETE row trigger tg_trigtuple is the old tuple of tg_relation, whose
     // descriptor describes it; the datum points into it, which outlives the trigger's call. A key
     // column is never NULL.
     unsafe {

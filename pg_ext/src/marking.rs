@@ -19,7 +19,7 @@ use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome, raise_unless_ok};
 use crate::executor::{self, Writes};
 use crate::graph::{Graph, Table};
-use crate::guard::{TriggerReturn, is_deleted, relation};
+use crate::guard::{self, TriggerReturn, is_deleted, relation};
 use crate::hold;
 use crate::policy::OnPlainDelete;
 use crate::rights;
@@ -344,7 +344,10 @@ fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
 fn allow_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
     decide(trigger, |table, _, is_deleted| {
         if !is_deleted {
-            with_session(|session| hold::refuse_if_held(session, table, trigger))?;
+            with_session(|session| {
+                hold::refuse_if_held(session, table, trigger)?;
+                guard::refuse_if_declared(session, table, trigger)
+            })?;
         }
         Ok(!is_deleted)
     })

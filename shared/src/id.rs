@@ -15,10 +15,11 @@ pub const MAX_ID_CHARS: usize = 64;
 pub const MAX_ENTITY_TYPE_CHARS: usize = 63;
 
 /// Words that stand where an entity type stands in a path, and so cannot be one.
-pub const RESERVED_ENTITY_TYPES: [&str; 9] = [
+pub const RESERVED_ENTITY_TYPES: [&str; 10] = [
     "attachments",
     "deletions",
     "healthz",
+    "limits",
     "metrics",
     "objects",
     "operator",

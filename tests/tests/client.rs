@@ -42,6 +42,7 @@ async fn the_client_passes_its_tests() -> Result<()> {
     .await?;
     let mut expired = claims(TENANT, "ada");
     expired["exp"] = json!(unix_now() - 3600);
+    let operator = json!({ "sub": "operator", "scope": "metrics", "exp": unix_now() + 3600 });
     let mut node = Command::new(node_program("node")?);
     node.current_dir(checkout().join("client"))
         .args(["--test", "--test-reporter=spec", "tests/*.test.ts"])
@@ -53,6 +54,10 @@ async fn the_client_passes_its_tests() -> Result<()> {
         .env(
             "KEEPSAKE_EXPIRED_TOKEN",
             mint(&expired, &stack.secrets.jwt_key),
+        )
+        .env(
+            "KEEPSAKE_OPERATOR_TOKEN",
+            mint(&operator, &stack.secrets.jwt_key),
         )
         .env("KEEPSAKE_POSTS", posts(&stack).await?);
     let ran = tokio::task::spawn_blocking(move || node.output()).await??;

@@ -3,7 +3,6 @@
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 use std::{fmt, str::FromStr};
-use tokio_postgres::config::{Config, SslMode};
 
 /// A server, and how it is reached.
 #[derive(Clone)]
@@ -14,8 +13,19 @@ pub(crate) struct Address {
     pub(super) port: u16,
     /// Whether the connection is encrypted.
     pub(super) tls: bool,
-    /// User, password, database.
-    pub(super) config: Config,
+    /// As whom, and to which database.
+    pub(super) login: Login,
+}
+
+/// Who logs in.
+#[derive(Clone)]
+pub(crate) struct Login {
+    /// The role.
+    pub(super) user: String,
+    /// Its password; empty when the server asks for none.
+    pub(super) password: Vec<u8>,
+    /// The database.
+    pub(super) database: String,
 }
 
 /// Why a text is no [`Address`]. It holds no part of the text.
@@ -76,21 +86,15 @@ impl FromStr for Address {
             Some("sslmode=disable") => false,
             Some(_) => return Err(AddressError::Options),
         };
-        let mut config = Config::new();
-        config
-            .user(decode(user)?)
-            .password(percent_decode_str(password).collect::<Vec<u8>>())
-            .dbname(decode(database)?)
-            .ssl_mode(if tls {
-                SslMode::Require
-            } else {
-                SslMode::Disable
-            });
         Ok(Self {
             host: host.to_owned(),
             port: authority.port_u16().unwrap_or(5432),
             tls,
-            config,
+            login: Login {
+                user: decode(user)?,
+                password: percent_decode_str(password).collect(),
+                database: decode(database)?,
+            },
         })
     }
 }
@@ -156,7 +160,7 @@ mod tests {
         let address: Address = "postgres://worker:topsecret@db.example.com/app"
             .parse()
             .unwrap();
-        assert_eq!(address.config.get_password(), Some(b"topsecret".as_slice()));
+        assert_eq!(address.login.password, b"topsecret");
         assert!(!format!("{address:?}").contains("secret"));
     }
 }

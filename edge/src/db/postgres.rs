@@ -1,26 +1,18 @@
-//! The one implementation: tokio-postgres over a worker socket, to a Hyperdrive or to the server itself.
+//! The one implementation: a conversation over a worker socket, with a Hyperdrive or the server itself.
 //!
 //! A connection lives for one call: a socket belongs to the request that opened it, and Hyperdrive
 //! keeps the real pool.
 
 use super::{
-    Address, Call, CallerFunction, Database, DbError, SystemFunction, Trouble, open, trouble,
+    Address, Call, CallerFunction, Database, DbError, Failure, Login, SystemFunction, Trouble,
+    conversation::{Conversation, ask_for_tls, say_goodbye},
+    open,
 };
-use futures_util::{
-    FutureExt,
-    future::{Either, select},
-};
+use futures_util::future::{Either, select};
+use scopeguard::{ScopeGuard, guard};
 use serde_json::Value;
 use std::{pin::pin, time::Duration};
-use tokio_postgres::{
-    Config,
-    config::SslMode,
-    types::{ToSql, Type},
-};
-use worker::{
-    Delay, Hyperdrive, SecureTransport, Socket, postgres_tls::PassthroughTls,
-    wasm_bindgen_futures::spawn_local,
-};
+use worker::{Delay, Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_local};
 
 /// Longest wait for one call, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,17 +27,15 @@ pub(crate) struct Postgres(Address);
 impl From<&Hyperdrive> for Postgres {
     /// Hyperdrive is reached inside Cloudflare's own network and speaks TLS to the database itself.
     fn from(hyperdrive: &Hyperdrive) -> Self {
-        let mut config = Config::new();
-        config
-            .user(hyperdrive.user())
-            .password(hyperdrive.password())
-            .dbname(hyperdrive.database())
-            .ssl_mode(SslMode::Disable);
         Self(Address {
             host: hyperdrive.host(),
             port: hyperdrive.port(),
             tls: false,
-            config,
+            login: Login {
+                user: hyperdrive.user(),
+                password: hyperdrive.password().into_bytes(),
+                database: hyperdrive.database(),
+            },
         })
     }
 }
@@ -86,83 +76,46 @@ impl Postgres {
     }
 
     async fn query(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        let Address {
-            host, port, tls, ..
-        } = &self.0;
-        // With StartTls the driver asks the server first and the runtime then checks its certificate
-        // and name against the public roots.
-        let transport = if *tls {
-            SecureTransport::StartTls
-        } else {
-            SecureTransport::Off
-        };
-        let socket = Socket::builder()
-            .secure_transport(transport)
-            .connect(host, *port)
-            .map_err(|error| Failure {
-                trouble: Trouble::Unavailable,
-                cause: format!("no socket to the database: {error}"),
-            })?;
-        let mut config = self.0.config.clone();
-        let (client, connection) = config
-            .application_name("keepsake")
-            .connect_raw(socket, PassthroughTls)
-            .await?;
-        // Moves the bytes in the background; ends, with a goodbye to the server, once the client is
-        // dropped. What goes wrong with it the client sees too.
-        spawn_local(connection.map(drop));
-        let arguments: Vec<_> = arguments
-            .iter()
-            .map(|argument| (argument as &(dyn ToSql + Sync), Type::TEXT))
-            .collect();
-        let row = client.query_typed_one(statement, &arguments).await?;
-        row.try_get(0).map_err(|error| Failure {
-            trouble: Trouble::Unexpected,
-            cause: source_chain(&error),
-        })
+        let mut socket = connect(&self.0).await?;
+        let mut conversation = Conversation::new(&mut *socket);
+        conversation.log_in(&self.0.login).await?;
+        conversation.ask(statement, arguments).await
     }
 }
 
-/// A call that did not come through.
-struct Failure {
-    trouble: Trouble,
-    cause: String,
+/// A socket that is closed, with a goodbye, however it is let go.
+type Line = ScopeGuard<Socket, fn(Socket)>;
+
+fn line(socket: Socket) -> Line {
+    guard(socket, |mut socket| {
+        spawn_local(async move {
+            // A connection that broke needs none.
+            let _ = say_goodbye(&mut socket).await;
+        });
+    })
 }
 
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(db) => Self {
-                trouble: trouble(db.code().code()),
-                cause: format!("SQLSTATE {}: {}", db.code().code(), db.message()),
-            },
-            None => Self {
-                trouble: Trouble::Unavailable,
-                cause: source_chain(&error),
-            },
-        }
+/// Where it is to be encrypted, the server is asked first, and the runtime then checks its certificate
+/// and name against the public roots.
+async fn connect(address: &Address) -> Result<Line, Failure> {
+    let transport = if address.tls {
+        SecureTransport::StartTls
+    } else {
+        SecureTransport::Off
+    };
+    let socket = Socket::builder()
+        .secure_transport(transport)
+        .connect(address.host.as_str(), address.port)
+        .map_err(|error| Failure {
+            trouble: Trouble::Unavailable,
+            cause: format!("no socket to the database: {error}"),
+        })?;
+    let mut socket = line(socket);
+    if address.tls {
+        ask_for_tls(&mut *socket).await?;
+        socket = line(ScopeGuard::into_inner(socket).start_tls());
     }
-}
-
-impl From<Failure> for DbError {
-    fn from(failure: Failure) -> Self {
-        match failure.trouble {
-            Trouble::Retry | Trouble::Unavailable => Self::Unavailable(failure.cause),
-            Trouble::Unexpected => Self::Unexpected(failure.cause),
-        }
-    }
-}
-
-/// An error and what caused it; the driver's own text alone says too little.
-fn source_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+    Ok(socket)
 }
 
 fn statement(call: &Call<'_>) -> (&'static str, Vec<String>) {

@@ -87,3 +87,47 @@ INSERT INTO q VALUES (1, 1);
 SELECT keepsake.soft_delete('p', 1) IS NOT NULL AS done;
 SELECT keepsake.purge_batch() -> 'failed' AS failed;
 ROLLBACK;
+
+-- A DELETE that the policy lets through, of a row that others refer to by a declared reference: it is refused,
+-- as by a foreign key, while any such row is there. A row that refers to itself goes.
+BEGIN;
+CREATE TABLE p (id int PRIMARY KEY, kind text, up int);
+CREATE TABLE c (id int PRIMARY KEY, kind text, p text);
+SELECT keepsake.manage('p', on_delete => 'allow'), keepsake.manage('c'),
+       keepsake.declare_reference('c', 'kind', 'p', 'p', 'p'), keepsake.declare_reference('p', 'kind', 'up', 'p', 'p');
+INSERT INTO p VALUES (1, NULL, NULL), (2, NULL, NULL), (3, 'p', 3), (4, 'p', 1);
+INSERT INTO c VALUES (1, 'p', '1'), (2, 'p', '2'), (3, 'other', '3');
+SAVEPOINT s;
+DELETE FROM p WHERE id = 1;
+ROLLBACK TO s;
+SELECT keepsake.soft_delete('c', 2) IS NOT NULL AS done;
+DELETE FROM p WHERE id = 2;
+ROLLBACK TO s;
+DELETE FROM p WHERE id IN (3, 4);
+UPDATE c SET p = NULL;
+DELETE FROM p RETURNING id;
+ROLLBACK;
+
+-- Two keys over one column, of which one sets NULL; and the same twice, to one parent, which can be deleted all
+-- the same. What a restore would put back refers by the other key to a row that is gone for good, managed or
+-- not: it stays NULL, and the restore is not refused.
+BEGIN;
+CREATE TABLE p (a int PRIMARY KEY);
+CREATE TABLE q (a int PRIMARY KEY);
+CREATE TABLE u (a int PRIMARY KEY);
+CREATE TABLE c (id int PRIMARY KEY, a int REFERENCES p ON DELETE SET NULL REFERENCES q ON DELETE CASCADE,
+                b int REFERENCES p ON DELETE SET NULL REFERENCES u);
+SELECT keepsake.manage('p'), keepsake.manage('q', '0'), keepsake.manage('c');
+INSERT INTO p VALUES (1);
+INSERT INTO q VALUES (1);
+INSERT INTO u VALUES (1);
+INSERT INTO c VALUES (1, 1, 1);
+SELECT keepsake.soft_delete('p', 1) AS p \gset
+SELECT keepsake.soft_delete('c', 1) AS c \gset
+SELECT keepsake.soft_delete('q', 1) AS q \gset
+DELETE FROM u;
+SELECT keepsake.purge_deletion(:'q') -> 'rows' AS purged;
+SELECT keepsake.restore(:'p') -> 'restored' AS restored;
+SELECT keepsake.restore(:'c') -> 'restored' AS restored;
+SELECT id, a, b FROM c;
+ROLLBACK;

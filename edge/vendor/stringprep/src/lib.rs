@@ -20,7 +20,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// SASLprep (RFC 4013), which leaves visible ASCII and spaces as they are. For any other text it
-/// fails, and `tokio-postgres` sends the password as it stands, as PostgreSQL's own library does
+/// fails, and `postgres-protocol` sends the password as it stands, as PostgreSQL's own library does
 /// where SASLprep forbids it.
 ///
 /// # Errors

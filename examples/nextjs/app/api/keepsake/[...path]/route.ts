@@ -25,4 +25,4 @@ function only(names: string[], headers: Headers): Record<string, string> {
   return Object.fromEntries(given.filter((one): one is [string, string] => one[1] !== null));
 }
 
-export { forward as DELETE, forward as GET, forward as POST };
+export { forward as DELETE, forward as GET, forward as PATCH, forward as POST };
