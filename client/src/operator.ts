@@ -1,7 +1,7 @@
 import createClient from "openapi-fetch";
 
 import { content, cursor, done, own } from "./answer.js";
-import type { CallOptions, KeepsakeOptions, PageOptions, Runs } from "./keepsake.js";
+import type { CallOptions, KeepsakeOptions, PageOptions } from "./keepsake.js";
 import type { components, operations, paths } from "./openapi.js";
 import { transport, whole } from "./transport.js";
 
@@ -33,6 +33,8 @@ export type Finding = Schemas["Finding"];
 export type Findings = Schemas["Findings"];
 /** One step of a scheduled run. */
 export type Run = Schemas["Run"];
+/** The latest of them, and how the audit stands. */
+export type Runs = Schemas["Runs"];
 
 /** Keepsake as an operator sees it, of all tenants together. Wants a token with the scope `operator`. */
 export type KeepsakeOperator = ReturnType<typeof createOperator>;
