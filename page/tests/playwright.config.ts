@@ -18,7 +18,8 @@ export default defineConfig({
   testDir: ".",
   testMatch: "*.test.ts",
   outputDir: join(tmpdir(), `keepsake-browser-${process.pid}`),
-  preserveOutput: "never",
+  // What is left of a failure is kept with the pictures.
+  preserveOutput: process.env.KEEPSAKE_PICTURES ? "failures-only" : "never",
   reporter: [["list"]],
   forbidOnly: true,
   fullyParallel: true,
