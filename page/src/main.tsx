@@ -5,6 +5,7 @@ import { App } from "./app";
 import "./styles/base.css";
 import "./styles/parts.css";
 import "./styles/views.css";
+import "./styles/operator.css";
 import "./styles/dashboard.css";
 
 const root = document.getElementById("page");

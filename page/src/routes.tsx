@@ -48,6 +48,12 @@ export const ROUTES: readonly Route[] = [
     path: /^\/bin\/([^/]+)$/,
     load: async () => (await import("./views/deletion")).DeletionView,
   },
+  {
+    path: /^\/operator$/,
+    load: async () => (await import("./operator/operator")).Operator,
+    nav: { label: "Operations", href: "#/operator" },
+    scope: "operator",
+  },
 ];
 
 export interface Found {

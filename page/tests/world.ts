@@ -74,10 +74,24 @@ export async function sql(statement: string): Promise<string> {
 /** A text as SQL writes it. */
 export const text = (value: string): string => `'${value.replaceAll("'", "''")}'`;
 
+/** Shows the page in a theme, and waits until every colour is that of it. */
+async function dress(page: Page, colorScheme: "light" | "dark"): Promise<void> {
+  await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+  await page.evaluate(async () => {
+    const frame = () => new Promise((done) => requestAnimationFrame(done));
+    await frame();
+    await Promise.race([
+      Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => undefined))),
+      new Promise((done) => setTimeout(done, 300)),
+    ]);
+    await frame();
+  });
+}
+
 /** Finds nothing to object to for WCAG 2.2 AA, in either theme. */
 export async function expectAccessible(page: Page): Promise<void> {
   for (const colorScheme of ["light", "dark"] as const) {
-    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await dress(page, colorScheme);
     const { violations } = await new AxeBuilder({ page })
       .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
       .analyze();
@@ -91,7 +105,7 @@ export async function picture(page: Page, name: string): Promise<void> {
   const folder = process.env.KEEPSAKE_PICTURES;
   if (!folder) return;
   for (const colorScheme of ["light", "dark"] as const) {
-    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await dress(page, colorScheme);
     await page.screenshot({ path: `${folder}/${name}-${colorScheme}.png`, fullPage: true });
   }
   const wide = page.viewportSize();

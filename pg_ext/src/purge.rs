@@ -274,6 +274,9 @@ fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
                 });
             }
             purge_rows::purge(session, &graph, &[id], &mut report)?;
+            if report.rows > 0 {
+                deletion::take_up_again(session)?;
+            }
         }
     }
     Ok(report.into_json(None))

@@ -42,7 +42,7 @@ async fn the_client_passes_its_tests() -> Result<()> {
     .await?;
     let mut expired = claims(TENANT, "ada");
     expired["exp"] = json!(unix_now() - 3600);
-    let operator = json!({ "sub": "operator", "scope": "metrics", "exp": unix_now() + 3600 });
+    let operator = json!({ "sub": "operator", "scope": "operator", "exp": unix_now() + 3600 });
     let mut node = Command::new(node_program("node")?);
     node.current_dir(checkout().join("client"))
         .args(["--test", "--test-reporter=spec", "tests/*.test.ts"])

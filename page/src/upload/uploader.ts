@@ -17,6 +17,7 @@ import {
 } from "keepsake-client";
 import rulesAddress from "keepsake-client/rules.wasm";
 import { counted, list, size } from "../format";
+import { isMissing } from "../keepsake";
 import type { Session } from "../session";
 import { inOneLine } from "../words";
 import { declare, draft, type FileMeta, type FileProblem, type KeepsakeFile, kept, read } from "./set";
@@ -103,6 +104,7 @@ class Uploader {
     this.#uppy.addPostProcessor((ids) => this.#complete(ids));
     this.#uppy.on("upload-error", this.#settle);
     this.#uppy.on("cancel-all", this.#abort);
+    this.#uppy.on("restored", () => void this.#reconcile());
     this.#lists = mendLists(options.target);
     addEventListener("online", this.#goOn);
     document.addEventListener("paste", this.#paste);
@@ -237,6 +239,23 @@ class Uploader {
     const ids = files.map(({ id }) => id);
     // Once Uppy has done with them itself.
     this.#uppy.once("complete", () => this.#uppy.removeFiles(ids.filter((id) => this.#uppy.getFile(id))));
+  }
+
+  /** After a reload: what the server knows of the sets that were kept counts. */
+  async #reconcile(): Promise<void> {
+    const uploads = new Set(this.#uppy.getFiles().flatMap(({ meta }) => meta.declared?.upload ?? []));
+    for (const upload of uploads) {
+      try {
+        const { state } = await this.#options.keepsake.uploads.status(upload);
+        if (state === "pending") continue;
+        const files = this.#filesOf(upload);
+        if (state === "completed") this.#uppy.removeFiles(files.map(({ id }) => id));
+        else this.#startOver(files);
+      } catch (error) {
+        if (isMissing(error)) this.#startOver(this.#filesOf(upload));
+        // Else it is found out when the upload goes on.
+      }
+    }
   }
 
   /** Nothing of a set goes on: it is shown on each of its files, and said beside them why. */

@@ -131,3 +131,16 @@ SELECT keepsake.restore(:'p') -> 'restored' AS restored;
 SELECT keepsake.restore(:'c') -> 'restored' AS restored;
 SELECT id, a, b FROM c;
 ROLLBACK;
+
+-- A deletion is put off while a row of another refers to one of its own. Once that one is purged by itself, the
+-- next batch takes up what it has freed.
+BEGIN;
+CREATE TABLE n (id int PRIMARY KEY, up int REFERENCES n ON DELETE CASCADE);
+SELECT keepsake.manage('n', '0');
+INSERT INTO n VALUES (1, NULL), (2, 1);
+SELECT keepsake.soft_delete('n', 2) AS below \gset
+SELECT keepsake.soft_delete('n', 1) AS above \gset
+SELECT keepsake.purge_deletion(:'above') -> 'tables' AS tables;
+SELECT keepsake.purge_deletion(:'below') -> 'rows' AS purged;
+SELECT keepsake.purge_batch() -> 'rows' AS purged;
+ROLLBACK;

@@ -230,6 +230,19 @@ async fn the_applications_policies_decide_who_renames() -> Result<()> {
         .patch(&thread, &json!({ "label": "good" }))
         .await?
         .json_if(200)?;
+    // What the API could write must not be what a row is found by; and a label fits in a line.
+    for column in ["id", "tenant"] {
+        let refused = sqlx::query("SELECT attachments.show_label('thread', $1::name)")
+            .bind(column)
+            .execute(&mut database)
+            .await;
+        assert!(refused.is_err(), "{column}");
+    }
+    sqlx::raw_sql("UPDATE public.thread SET title = repeat('x', 100000)")
+        .execute(&mut database)
+        .await?;
+    let long = tenant.api.get(&thread).await?.json_if(200)?;
+    assert_eq!(long["label"], "x".repeat(255));
     sqlx::raw_sql("SELECT attachments.show_label('thread', NULL)")
         .execute(&mut database)
         .await?;

@@ -8,11 +8,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
-use crate::database::{Answer, Server, ask, column, run};
+use crate::database::{Answer, SHUT_DOWN, Server, ask, column, run};
 use crate::invariants;
 use crate::operation::{Kind, Operation, PURGES_RINGS, RESTORE_MISSES_NO_PARENT};
 use crate::random::Random;
 use crate::schema::Schema;
+use crate::seeds::FIRST_WIDE;
 
 const SESSIONS: usize = 3;
 const ROUNDS: usize = 24;
@@ -57,6 +58,10 @@ struct Step {
 pub struct Case {
     schema: Arc<Schema>,
     rounds: Vec<Vec<Turn>>,
+    /// The round in whose midst the whole server is killed.
+    crash: Option<usize>,
+    /// Whether each session acts under the claims of a tenant of its own.
+    tenants: bool,
 }
 
 impl Step {
@@ -98,16 +103,35 @@ impl Case {
             .collect();
         schema.choose_policies(random);
         schema.choose_overrides(random);
-        Self {
-            schema: Arc::new(schema),
+        let mut case = Self {
+            schema: Arc::new(schema.clone()),
             rounds,
+            crash: None,
+            tenants: false,
+        };
+        if seed >= FIRST_WIDE {
+            case.widen(random, schema);
         }
+        case
+    }
+
+    fn widen(&mut self, random: &mut Random, mut schema: Schema) {
+        schema.choose_shapes(random, false);
+        self.schema = Arc::new(schema);
+        for turn in self.rounds.iter_mut().flatten() {
+            for step in &mut turn.steps {
+                step.operation.widen(random);
+            }
+        }
+        self.crash = random.one_in(5).then(|| random.below(ROUNDS));
+        self.tenants = random.one_in(2);
     }
 
     pub fn simpler(&self) -> Vec<Self> {
         let with = |rounds| Self {
             schema: Arc::clone(&self.schema),
             rounds,
+            ..*self
         };
         let mut simpler: Vec<Self> = crate::shrink::with_parts_left_out(&self.rounds)
             .into_iter()
@@ -128,7 +152,13 @@ impl Case {
         simpler.extend(self.schema.simpler().into_iter().map(|schema| Self {
             schema: Arc::new(schema),
             rounds: self.rounds.clone(),
+            ..*self
         }));
+        if self.crash.is_some() {
+            let mut other = self.clone();
+            other.crash = None;
+            simpler.push(other);
+        }
         simpler
     }
 
@@ -166,12 +196,26 @@ impl Case {
                     history: history.clone(),
                     turn: turn.clone(),
                     round: number,
+                    tenant: self.tenants.then_some(turn.session),
                 };
                 playing.spawn(player.play(sessions[turn.session].take()));
             }
+            let crashes = self.crash == Some(number);
+            if crashes {
+                tokio::time::sleep(Duration::from_millis(number as u64 * 2)).await;
+                history.push("-- the server is killed".to_owned());
+                server.crash().await?;
+            }
             while let Some(played) = playing.join_next().await {
-                let (session, connection) = played??;
-                sessions[session] = connection;
+                match played? {
+                    Ok((session, connection)) => sessions[session] = connection,
+                    Err(error) if crashes && is_lost(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if crashes {
+                sessions = (0..SESSIONS).map(|_| None).collect();
+                looker = server.connect(name).await?;
             }
             self.check(&mut looker).await?;
         }
@@ -190,10 +234,11 @@ impl Case {
                         (reference.required || reference.parent < table).then_some(first)
                     })
                     .collect();
+                let cells = self.schema.cells(table, &references);
                 let object = format!("first/{table}/{number}");
                 let sql = self
                     .schema
-                    .insert(table, number as i32, &references, None, &object);
+                    .insert(table, number as i32, &cells, None, &object);
                 history.push(format!("{sql};"));
                 run(session, &sql).await?;
             }
@@ -231,6 +276,15 @@ impl Case {
     }
 }
 
+/// Whether the connection or the server failed, not the statement.
+fn is_lost(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| match cause.downcast_ref() {
+        Some(sqlx::Error::Database(error)) => error.code().as_deref() == Some(SHUT_DOWN),
+        Some(_) => true,
+        None => false,
+    })
+}
+
 /// What happened, in the order in which it was seen.
 #[derive(Clone, Default)]
 struct History(Arc<Mutex<Vec<String>>>);
@@ -259,6 +313,7 @@ struct Player {
     history: History,
     turn: Turn,
     round: usize,
+    tenant: Option<usize>,
 }
 
 impl Player {
@@ -269,6 +324,11 @@ impl Player {
             None => {
                 let mut session = self.server.connect(&self.database).await?;
                 run(&mut session, SETTINGS).await?;
+                if let Some(tenant) = self.tenant {
+                    let claims =
+                        format!("SET \"request.jwt.claims\" = '{{\"tenant\": \"t{tenant}\"}}'");
+                    run(&mut session, &claims).await?;
+                }
                 session
             }
         };
@@ -362,6 +422,10 @@ impl Player {
         let among = match operation.kind {
             Kind::Insert | Kind::Touch | Kind::Relabel | Kind::Reparent => of_all,
             Kind::DeleteUnmanaged => managed(false),
+            Kind::Reattach => of_all
+                .into_iter()
+                .filter(|at| schema.tables[*at].partitioned)
+                .collect(),
             _ => managed(true),
         };
         let table = *among.get(operation.subject % among.len().max(1))?;
@@ -382,7 +446,8 @@ impl Player {
                     .map(|at| to(at, operation.picks[at]))
                     .collect();
                 let object = format!("{}/{}/{step}", self.round, self.turn.session);
-                schema.insert(table, number, &references, operation.label, &object)
+                let cells = schema.cells(table, &references);
+                schema.insert(table, number, &cells, operation.label, &object)
             }
             Kind::Touch => format!(
                 "UPDATE {} SET plain = plain + 1 WHERE n = {number}",
@@ -398,7 +463,9 @@ impl Player {
             Kind::Reparent => {
                 let at = operation.picks[0] % of.references.len().max(1);
                 let reference = of.references.get(at)?;
-                let sql = schema.reparent(table, number, at, to(at, operation.picks[1]));
+                let mut cells = schema.cells(table, &[]);
+                schema.point(&mut cells, table, at, to(at, operation.picks[1]));
+                let sql = schema.reparent(table, number, at, &cells);
                 if reference.declared && !RESTORE_MISSES_NO_PARENT {
                     format!("{sql} AND deleted_at IS NULL")
                 } else {
@@ -412,6 +479,14 @@ impl Player {
             ),
             Kind::DeleteUnmanaged => format!("DELETE FROM {} WHERE n = {number}", of.sql()),
             Kind::PlainDelete => format!("DELETE FROM {target}"),
+            Kind::DeleteAll => format!("DELETE FROM {} WHERE n <> 0", of.sql()),
+            Kind::MarkAll => format!("UPDATE {} SET deleted_at = now() WHERE n <> 0", of.sql()),
+            Kind::Truncate => format!("TRUNCATE {} CASCADE", of.sql()),
+            Kind::Reattach => schema.reattach(table, operation.picks[0] % 3),
+            Kind::HoldTenant => {
+                let tenant = operation.picks[0] % SESSIONS;
+                format!("SELECT keepsake.hold_tenant('t{tenant}', 'a lawsuit')::text")
+            }
             Kind::MarkDeleted => {
                 let sql = target.replacen(" WHERE", " SET deleted_at = now() WHERE", 1);
                 format!("UPDATE {sql} AND deleted_at IS NULL")
@@ -440,6 +515,7 @@ impl Player {
             | Kind::Commit
             | Kind::Abort
             | Kind::Kill
+            | Kind::Crash
             | Kind::Release => return None,
         })
     }
@@ -448,6 +524,7 @@ impl Player {
 /// Fails when the refusal is not one that a race, a constraint or a deleted row explains.
 fn check_refusal(kind: Kind, sql: &str, answer: &Answer) -> Result<()> {
     let Err((code, message)) = answer else {
+        ensure!(kind != Kind::Truncate, "{sql} succeeds");
         return Ok(());
     };
     let class = code.get(..2).context("no SQLSTATE")?;
@@ -458,7 +535,10 @@ fn check_refusal(kind: Kind, sql: &str, answer: &Answer) -> Result<()> {
         }
         Kind::SoftDelete | Kind::HoldRow => &["P0002"],
         // The policy of the table, or of one that the foreign key leads to.
-        Kind::PlainDelete | Kind::MarkDeleted => &["55000"],
+        Kind::PlainDelete | Kind::MarkDeleted | Kind::DeleteAll | Kind::MarkAll => &["55000"],
+        // Rows whose keys are to be checked at the commit.
+        Kind::Truncate => &["55000", "55006"],
+        Kind::Reattach => &["55006"],
         _ => &[],
     };
     let is_expected = class == "23"

@@ -9,12 +9,13 @@ use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use tokio::sync::Mutex;
 
 use crate::schema::Schema;
 
 /// A server whose database `blank` has the extension and nothing else.
 pub struct Server {
-    postgres: Postgres,
+    postgres: Mutex<Postgres>,
     _leash: Leash,
 }
 
@@ -33,9 +34,12 @@ impl Server {
         run(&mut superuser, &login).await?;
         superuser.close().await?;
         let server = Self {
-            postgres,
+            postgres: Mutex::new(postgres),
             _leash: leash,
         };
+        // What is killed are processes, not the machine: nothing written to a file is lost.
+        server.administer("ALTER SYSTEM SET fsync = off").await?;
+        server.administer("SELECT pg_reload_conf()").await?;
         server.administer("CREATE DATABASE blank").await?;
         let mut blank = server.connect("blank").await?;
         run(&mut blank, "CREATE EXTENSION keepsake").await?;
@@ -61,7 +65,7 @@ impl Server {
     }
 
     pub async fn connect(&self, name: &str) -> Result<PgConnection> {
-        let url = self.postgres.url("model", PASSWORD, name);
+        let url = self.postgres.lock().await.url("model", PASSWORD, name);
         Ok(PgConnection::connect(&url).await?)
     }
 
@@ -71,6 +75,13 @@ impl Server {
             .await
     }
 
+    /// Kills the server and every session, and waits until it has recovered.
+    pub async fn crash(&self) -> Result<()> {
+        let mut postgres = self.postgres.lock().await;
+        postgres.kill();
+        postgres.restart().await
+    }
+
     async fn administer(&self, sql: &str) -> Result<()> {
         let mut connection = self.connect("postgres").await?;
         run(&mut connection, sql).await?;
@@ -78,6 +89,9 @@ impl Server {
         Ok(())
     }
 }
+
+/// `admin_shutdown`: what a session says, when it still can, as its server is gone.
+pub const SHUT_DOWN: &str = "57P01";
 
 const PASSWORD: &str = "model";
 
@@ -119,7 +133,7 @@ pub async fn column(connection: &mut PgConnection, sql: &str) -> Result<Vec<Stri
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Runs a statement that the server may refuse; fails only when the connection does.
+/// Runs a statement that the server may refuse; fails only when the connection does, or the server.
 pub async fn ask(connection: &mut PgConnection, sql: &str) -> Result<Answer> {
     let answer = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
         .fetch_optional(connection)
@@ -127,7 +141,7 @@ pub async fn ask(connection: &mut PgConnection, sql: &str) -> Result<Answer> {
     match answer {
         Ok(None) => Ok(Ok(None)),
         Ok(Some(row)) => Ok(Ok(row.try_get(0)?)),
-        Err(sqlx::Error::Database(error)) => {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() != Some(SHUT_DOWN) => {
             let code = error.code().unwrap_or_default().into_owned();
             Ok(Err((code, error.message().to_owned())))
         }

@@ -64,8 +64,9 @@ fn live(table: &Table) -> &'static str {
     }
 }
 
-fn joins(parent: &Table, at: usize) -> String {
-    let pairs: Vec<String> = Table::reference_columns(at, parent.key)
+fn joins(child: &Table, parent: &Table, at: usize) -> String {
+    let pairs: Vec<String> = child
+        .reference_columns(at, parent.key)
         .iter()
         .zip(parent.key_columns())
         .map(|(child, key)| format!("c.{child} = p.{key}"))
@@ -134,13 +135,14 @@ fn live_under_deleted(child: &Table, parent: &Table, at: usize) -> String {
         parent.as_literal(),
         child.sql(),
         parent.sql(),
-        joins(parent, at),
+        joins(child, parent, at),
         live(child)
     )
 }
 
 fn dangling(child: &Table, reference: &Reference, parent: &Table, at: usize) -> String {
-    let set: Vec<String> = Table::reference_columns(at, parent.key)
+    let set: Vec<String> = child
+        .reference_columns(at, parent.key)
         .iter()
         .map(|column| format!("c.{column} IS NOT NULL"))
         .collect();
@@ -158,7 +160,7 @@ fn dangling(child: &Table, reference: &Reference, parent: &Table, at: usize) -> 
         child.sql(),
         set.join(" AND "),
         parent.sql(),
-        joins(parent, at)
+        joins(child, parent, at)
     )
 }
 

@@ -4,7 +4,7 @@
 //! sessions side by side, and after each round the invariants, asked of the database itself.
 //!
 //! `KEEPSAKE_MODEL_SECONDS` says how long each of the two looks for failures (20), and
-//! `KEEPSAKE_MODEL_SEED` the first seed (1, so that every run is the same). A seed that failed is
+//! `KEEPSAKE_MODEL_SEED` the first seed (always the same, so that every run is the same). A seed that failed is
 //! written to the file `seeds` beside this one; those are tried first. What fails is shrunk and
 //! printed as SQL.
 

@@ -31,6 +31,16 @@ pub enum Kind {
     Abort,
     /// `pg_terminate_backend` of the session.
     Kill,
+    /// A plain `DELETE` of every row of a managed table.
+    DeleteAll,
+    /// `UPDATE … SET deleted_at = now()` of every row.
+    MarkAll,
+    Truncate,
+    /// A partition is detached and attached again.
+    Reattach,
+    HoldTenant,
+    /// `kill -9` of the server, and its recovery.
+    Crash,
 }
 
 /// Kinds that the extension does not offer yet. To switch one on, take it out of this list.
@@ -83,7 +93,19 @@ pub struct Operation {
     /// The parents of a new row, the new parent, or further rows.
     pub picks: [usize; 4],
     pub label: Option<i32>,
+    /// Under whose claims it is done.
+    pub tenant: Option<usize>,
 }
+
+/// What the first seeds had not.
+const LATER: [(usize, Kind); 6] = [
+    (6, Kind::DeleteAll),
+    (4, Kind::MarkAll),
+    (3, Kind::Truncate),
+    (6, Kind::Reattach),
+    (2, Kind::HoldTenant),
+    (1, Kind::Crash),
+];
 
 impl Operation {
     pub fn random(random: &mut Random) -> Self {
@@ -96,6 +118,15 @@ impl Operation {
             subject: random.below(1 << 20),
             picks: std::array::from_fn(|_| random.below(1 << 20)),
             label: (!random.one_in(3)).then(|| random.below(4) as i32),
+            tenant: None,
         }
+    }
+
+    /// Makes it, now and then, something that the first seeds had not.
+    pub fn widen(&mut self, random: &mut Random) {
+        if random.one_in(8) {
+            self.kind = random.weighted(&LATER);
+        }
+        self.tenant = random.one_of(&[None, None, Some(0), Some(1)]);
     }
 }

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::operation::{DETACHES_AT_ONCE, PURGES_RINGS};
-use crate::schema::{OnDelete, Reference, Schema};
+use crate::schema::{Cells, OnDelete, Reference, Schema};
 
 /// The table and the number of a row.
 pub type RowId = (usize, i32);
 
 #[derive(Clone, Debug)]
 pub struct Row {
-    pub references: Vec<Option<i32>>,
+    pub cells: Cells,
     pub label: Option<i32>,
     pub plain: i32,
     pub deletion: Option<usize>,
@@ -30,21 +30,35 @@ pub struct Deletion {
     pub id: String,
     pub roots: Vec<RowId>,
     pub state: State,
+    /// Under whose claims it was made.
+    pub tenant: Option<String>,
 }
 
-/// A reference that a deletion took away, and where it had pointed.
+/// A reference that a deletion took away: where it had pointed, and what it had and was given in its
+/// columns.
 #[derive(Clone, Debug)]
 struct Detached {
+    /// With whose restore it is put back.
+    deletion: usize,
     row: RowId,
     at: usize,
-    from: i32,
-    left: Option<i32>,
+    from: RowId,
+    old: Vec<Option<i32>>,
+    new: Vec<Option<i32>>,
+}
+
+/// What becomes of a detached reference.
+enum Fate {
+    Waits(usize),
+    Forgotten,
+    PutBack(Cells),
 }
 
 #[derive(Clone, Debug)]
 pub enum Hold {
     Row(RowId),
     Deletion(usize),
+    Tenant(String),
 }
 
 /// The state of the whole database.
@@ -56,6 +70,8 @@ pub struct Oracle {
     outbox: BTreeSet<String>,
     detached: Vec<Detached>,
     pub holds: BTreeMap<String, Hold>,
+    /// Who deletes.
+    pub tenant: Option<String>,
 }
 
 /// What a restore would do.
@@ -66,6 +82,19 @@ pub struct Restoration {
     pub restored: BTreeSet<RowId>,
     /// Those of them that cannot be live.
     pub conflicting: BTreeSet<RowId>,
+}
+
+/// The columns of a reference in a row.
+fn columns_of(schema: &Schema, table: usize, at: usize, cells: &Cells) -> Vec<Option<i32>> {
+    let of = &schema.tables[table];
+    let key = schema.tables[of.references[at].parent].key;
+    let parts = 0..key.parts(0).len();
+    parts
+        .map(|part| {
+            let (at, slot) = of.slot(at, part);
+            cells[at][slot]
+        })
+        .collect()
 }
 
 /// SQLSTATEs, any of which is right; with none the statement must succeed.
@@ -79,8 +108,9 @@ impl Oracle {
             .enumerate()
             .map(|(number, table)| {
                 let kept = |to: &Reference| to.required.then_some(0);
+                let references: Vec<Option<i32>> = table.references.iter().map(kept).collect();
                 let row = Row {
-                    references: table.references.iter().map(kept).collect(),
+                    cells: schema.cells(number, &references),
                     label: None,
                     plain: 0,
                     deletion: None,
@@ -95,6 +125,7 @@ impl Oracle {
             outbox: BTreeSet::new(),
             detached: Vec::new(),
             holds: BTreeMap::new(),
+            tenant: None,
         }
     }
 
@@ -116,10 +147,20 @@ impl Oracle {
         let Some(row) = self.rows.get(&id) else {
             return Vec::new();
         };
-        let references = self.schema.tables[id.0].references.iter();
+        self.targets(id.0, &row.cells)
+            .into_iter()
+            .map(|(_, reference, to)| (reference, to))
+            .collect()
+    }
+
+    /// Where the references of a row with these columns point: those of which no part is NULL.
+    fn targets(&self, table: usize, cells: &Cells) -> Vec<(usize, &Reference, RowId)> {
+        let references = self.schema.tables[table].references.iter().enumerate();
         references
-            .zip(&row.references)
-            .filter_map(|(reference, to)| Some((reference, (reference.parent, (*to)?))))
+            .filter_map(|(at, reference)| {
+                let to = self.schema.target(cells, table, at)?;
+                Some((at, reference, (reference.parent, to)))
+            })
             .collect()
     }
 
@@ -127,14 +168,24 @@ impl Oracle {
     fn referrers(&self, to: RowId) -> Vec<(RowId, usize, &Reference)> {
         let mut found = Vec::new();
         for (id, row) in &self.rows {
-            let references = self.schema.tables[id.0].references.iter().enumerate();
-            for ((at, reference), target) in references.zip(&row.references) {
-                if reference.parent == to.0 && *target == Some(to.1) {
+            for (at, reference, target) in self.targets(id.0, &row.cells) {
+                if target == to {
                     found.push((*id, at, reference));
                 }
             }
         }
         found
+    }
+
+    /// Whether a row refers to one of the table, or a deleted row of the table to a deleted one.
+    pub fn is_bound(&self, table: usize) -> bool {
+        let is_deleted = |id| self.rows.contains_key(&id) && !self.is_live(id);
+        self.rows.keys().any(|id| {
+            let here = id.0 == table && is_deleted(*id);
+            self.references(*id)
+                .iter()
+                .any(|(_, to)| to.0 == table || here && is_deleted(*to))
+        })
     }
 
     pub fn is_referred_to(&self, id: RowId) -> bool {
@@ -144,11 +195,7 @@ impl Oracle {
     /// Why a row may not point where it does.
     fn refused_parents(&self, id: RowId, row: &Row) -> Refusals {
         let mut refusals = Refusals::new();
-        let references = self.schema.tables[id.0].references.iter();
-        for (reference, to) in references.zip(&row.references) {
-            let Some(to) = to.map(|number| (reference.parent, number)) else {
-                continue;
-            };
+        for (_, reference, to) in self.targets(id.0, &row.cells) {
             let exists = to == id || self.rows.contains_key(&to);
             let live = to == id || self.is_live(to);
             let dangles = !exists && (!reference.declared || row.deletion.is_none());
@@ -210,59 +257,83 @@ impl Oracle {
 
     /// One deletion of these roots; its id is still unknown.
     pub fn delete(&mut self, roots: &[RowId]) -> Refusals {
+        let before = self.clone();
         let gone = self.closure(roots);
-        let restricted =
-            gone.iter()
-                .flat_map(|id| self.referrers(*id))
-                .any(|(id, _, reference)| {
-                    reference.is_enforced() && self.is_live(id) && !gone.contains(&id)
-                });
-        if restricted {
-            return Refusals::from(["23503"]);
-        }
         let deletion = self.deletions.len();
         let live = roots.iter().filter(|id| self.is_live(**id));
         self.deletions.push(Deletion {
             id: String::new(),
             roots: live.copied().collect(),
             state: State::Deleted,
+            tenant: self.tenant.clone(),
         });
         for id in &gone {
             if let Some(row) = self.rows.get_mut(id) {
                 row.deletion = Some(deletion);
             }
         }
-        if DETACHES_AT_ONCE {
-            self.detach(&gone, true);
+        let refusals = if DETACHES_AT_ONCE {
+            self.detach(&gone, Some(deletion))
+        } else {
+            Refusals::new()
+        };
+        let restricts = |(id, _, reference): (RowId, usize, &Reference)| {
+            reference.is_enforced() && self.is_live(id)
+        };
+        if refusals.is_empty()
+            && !gone
+                .iter()
+                .flat_map(|id| self.referrers(*id))
+                .any(restricts)
+        {
+            return refusals;
         }
-        Refusals::new()
+        *self = before;
+        Refusals::from(["23503"])
     }
 
-    /// Takes away the references to `gone` of other rows and of their own; remembered when a restore may put
-    /// them back.
-    fn detach(&mut self, gone: &BTreeSet<RowId>, reversible: bool) {
+    /// Takes away the references to `gone` of other rows and of their own; remembered when a restore of
+    /// the deletion may put them back. Refused where a default refers to no row, or to a deleted one.
+    fn detach(&mut self, gone: &BTreeSet<RowId>, deletion: Option<usize>) -> Refusals {
         let mut changes = Vec::new();
         for to in gone {
             for (row, at, reference) in self.referrers(*to) {
                 if reference.action.detaches() {
-                    let left = (reference.action == OnDelete::SetDefault).then_some(0);
-                    changes.push((row, at, to.1, left));
+                    changes.push((row, at, *to));
                 }
             }
         }
-        for (row, at, from, left) in changes {
-            if let Some(held) = self.rows.get_mut(&row) {
-                held.references[at] = left;
+        let schema = Rc::clone(&self.schema);
+        let mut refusals = Refusals::new();
+        for (id, at, from) in changes {
+            let Some(row) = self.rows.get_mut(&id) else {
+                continue;
+            };
+            let table = &schema.tables[id.0];
+            let reference = &table.references[at];
+            let key = schema.tables[reference.parent].key;
+            let left = (reference.action == OnDelete::SetDefault).then_some(0);
+            let old = columns_of(&schema, id.0, at, &row.cells);
+            for part in reference.let_go(key) {
+                let (at, slot) = table.slot(at, part);
+                row.cells[at][slot] = left;
             }
-            if reversible {
-                self.detached.push(Detached {
-                    row,
-                    at,
-                    from,
-                    left,
-                });
+            let row = row.clone();
+            let new = columns_of(&schema, id.0, at, &row.cells);
+            let default = schema.target(&row.cells, id.0, at);
+            if default.is_some_and(|to| !self.is_live((reference.parent, to))) {
+                refusals.insert("23503");
             }
+            self.detached.extend(deletion.map(|deletion| Detached {
+                deletion,
+                row: id,
+                at,
+                from,
+                old,
+                new,
+            }));
         }
+        refusals
     }
 
     /// The rows of a deletion.
@@ -325,8 +396,26 @@ impl Oracle {
             .any(|(reference, to)| reference.is_enforced() && held.contains(&to))
     }
 
+    /// Those of the rows that could come back together beside what is live: none of them, when a restore had to
+    /// skip them.
+    pub fn could_live(&self, mut rows: BTreeSet<RowId>) -> BTreeSet<RowId> {
+        loop {
+            let stay: Vec<RowId> = rows
+                .iter()
+                .filter(|id| self.cannot_live(**id, &rows))
+                .copied()
+                .collect();
+            if stay.is_empty() {
+                return rows;
+            }
+            for id in stay {
+                rows.remove(&id);
+            }
+        }
+    }
+
     /// Whether the row cannot be live together with the others and with what is live now.
-    fn cannot_live(&self, id: RowId, others: &BTreeSet<RowId>) -> bool {
+    pub fn cannot_live(&self, id: RowId, others: &BTreeSet<RowId>) -> bool {
         let dead_parent = self.references(id).iter().any(|(reference, to)| {
             reference.is_enforced() && !others.contains(to) && !self.is_live(*to)
         });
@@ -362,21 +451,61 @@ impl Oracle {
         if self.rows_of(deletion).is_empty() {
             self.deletions[deletion].state = State::Restored;
         }
-        self.put_back(live);
+        self.put_back(deletion);
     }
 
-    fn put_back(&mut self, live: &BTreeSet<RowId>) {
+    /// Puts back what the deletion made rows let go of, as far as it may be.
+    fn put_back(&mut self, deletion: usize) {
         for entry in std::mem::take(&mut self.detached) {
-            let parent = self.schema.tables[entry.row.0].references[entry.at].parent;
-            if !live.contains(&(parent, entry.from)) {
+            if entry.deletion != deletion {
                 self.detached.push(entry);
                 continue;
             }
-            if let Some(row) = self.rows.get_mut(&entry.row)
-                && row.references[entry.at] == entry.left
-            {
-                row.references[entry.at] = Some(entry.from);
+            match self.fate(&entry) {
+                Fate::Waits(deletion) => self.detached.push(Detached { deletion, ..entry }),
+                Fate::Forgotten => {}
+                Fate::PutBack(cells) => {
+                    if let Some(row) = self.rows.get_mut(&entry.row) {
+                        row.cells = cells;
+                    }
+                }
             }
+        }
+    }
+
+    /// A reference waits for the row it pointed to and, where its row is live, for every row that this would
+    /// refer to again by another reference over the same columns. What has been changed since stays.
+    fn fate(&self, entry: &Detached) -> Fate {
+        let Some(parent) = self.rows.get(&entry.from) else {
+            return Fate::Forgotten;
+        };
+        if let Some(deletion) = parent.deletion {
+            return Fate::Waits(deletion);
+        }
+        let Some(row) = self.rows.get(&entry.row) else {
+            return Fate::Forgotten;
+        };
+        let (table, mut cells) = (&self.schema.tables[entry.row.0], row.cells.clone());
+        let key = self.schema.tables[entry.from.0].key;
+        for part in table.references[entry.at].let_go(key) {
+            let (at, slot) = table.slot(entry.at, part);
+            cells[at][slot] = entry.old[part];
+        }
+        let mut may = columns_of(&self.schema, entry.row.0, entry.at, &row.cells) == entry.new;
+        for (at, _, to) in self.targets(entry.row.0, &cells) {
+            if at == entry.at || self.schema.target(&row.cells, entry.row.0, at) == Some(to.1) {
+                continue;
+            }
+            match self.rows.get(&to).map(|other| other.deletion) {
+                None => may = false,
+                Some(Some(deletion)) if row.deletion.is_none() => return Fate::Waits(deletion),
+                Some(_) => {}
+            }
+        }
+        if may {
+            Fate::PutBack(cells)
+        } else {
+            Fate::Forgotten
         }
     }
 
@@ -394,6 +523,9 @@ impl Oracle {
         self.holds.values().any(|hold| match hold {
             Hold::Row(row) => *row == id,
             Hold::Deletion(held) => deletion == Some(*held),
+            Hold::Tenant(tenant) => {
+                deletion.is_some_and(|of| self.deletions[of].tenant.as_ref() == Some(tenant))
+            }
         })
     }
 
@@ -459,7 +591,7 @@ impl Oracle {
 
     /// Removes rows for good: PostgreSQL carries out SET NULL, and objects reach the outbox.
     pub fn remove(&mut self, gone: &BTreeSet<RowId>) {
-        self.detach(gone, false);
+        self.detach(gone, None);
         let mut touched = BTreeSet::new();
         for id in gone {
             let Some(row) = self.rows.remove(id) else {
@@ -471,6 +603,8 @@ impl Oracle {
                 self.outbox.insert(Self::object(*id));
             }
         }
+        self.detached
+            .retain(|entry| !touched.contains(&entry.deletion));
         for deletion in touched {
             let left = self.rows_of(deletion);
             self.deletions[deletion].state = if left.is_empty() {
@@ -505,7 +639,7 @@ impl Oracle {
         let rows = self.rows.iter().map(|((table, number), row)| {
             let mark = row.deletion.map_or("live", |of| &self.deletions[of].id);
             self.schema
-                .row_line(*table, *number, &row.references, row.label, row.plain, mark)
+                .row_line(*table, *number, &row.cells, row.label, row.plain, mark)
         });
         let deletions = self.deletions.iter().map(|deletion| {
             let root = match deletion.roots.as_slice() {

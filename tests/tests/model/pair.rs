@@ -29,6 +29,8 @@ pub struct Pair<'a> {
     /// The numbers of the rows that each table ever had: also those purged, to refer to in vain.
     known: Vec<Vec<i32>>,
     last_number: i32,
+    /// Whether a deletion that was purged by itself had to leave rows behind.
+    put_off: bool,
     /// The psql variable that stands for the id of each deletion in the script.
     names: BTreeMap<String, String>,
     script: &'a mut Vec<String>,
@@ -86,6 +88,7 @@ impl<'a> Pair<'a> {
             session: server.connect(name).await?,
             known: vec![vec![0]; schema.tables.len()],
             last_number: 0,
+            put_off: false,
             names: BTreeMap::new(),
             savepoints: Vec::new(),
             committed: oracle.clone(),
@@ -134,6 +137,18 @@ impl<'a> Pair<'a> {
             Kind::Commit => self.commit().await,
             Kind::Abort => self.abort().await,
             Kind::Kill => self.kill().await,
+            Kind::DeleteAll => {
+                self.delete_several(operation, "DELETE FROM {table} WHERE n IN ({rows})")
+                    .await
+            }
+            Kind::MarkAll => {
+                self.delete_several(operation, "UPDATE {table} SET deleted_at = now() WHERE n IN ({rows})")
+                    .await
+            }
+            Kind::Truncate => self.truncate(operation).await,
+            Kind::Reattach => self.reattach(operation).await,
+            Kind::HoldTenant => self.hold(operation).await,
+            Kind::Crash => self.crash().await,
         }
     }
 
@@ -190,6 +205,38 @@ impl<'a> Pair<'a> {
         self.script.push("\\connect".to_owned());
         let begin = self.begin.clone();
         self.say(&begin).await
+    }
+
+    /// The whole server dies and recovers.
+    async fn crash(&mut self) -> Result<()> {
+        self.server.crash().await?;
+        self.session = self.server.connect(self.name).await?;
+        self.savepoints.clear();
+        self.oracle = self.committed.clone();
+        self.script
+            .push("-- the server is killed and started again here:".to_owned());
+        self.script.push("\\connect".to_owned());
+        let begin = self.begin.clone();
+        self.say(&begin).await
+    }
+
+    /// Acts under the claims of a tenant.
+    async fn claim(&mut self, tenant: Option<String>) -> Result<()> {
+        if tenant == self.oracle.tenant && tenant.is_none() {
+            return Ok(());
+        }
+        let claims = tenant.as_ref().map_or_else(String::new, |tenant| {
+            format!("{{\"tenant\": \"{tenant}\"}}")
+        });
+        self.oracle.tenant = tenant;
+        self.say(&format!("SET LOCAL \"request.jwt.claims\" = '{claims}'"))
+            .await
+    }
+
+    /// Acts as the tenant under whose claims a deletion was made.
+    async fn claim_of(&mut self, deletion: usize) -> Result<()> {
+        let tenant = self.oracle.deletions[deletion].tenant.clone();
+        self.claim(tenant).await
     }
 
     /// Runs a statement that must succeed.
@@ -255,6 +302,23 @@ impl<'a> Pair<'a> {
             return pick(&self.known[table], at / 8);
         }
         pick(&live, at / 8)
+    }
+
+    /// A live row whose key begins with that of row `other` of another table, as two references over one column
+    /// have it.
+    fn pick_beside(&self, table: usize, other: i32, at: usize) -> Option<i32> {
+        let key = self.oracle.schema.tables[table].key;
+        let fits = |id: &RowId| {
+            id.0 == table && key.parts(id.1)[0] == key.parts(other)[0] && self.oracle.is_live(*id)
+        };
+        let rows: Vec<i32> = self
+            .oracle
+            .rows
+            .keys()
+            .filter(|id| fits(id))
+            .map(|id| id.1)
+            .collect();
+        pick(&rows, at)
     }
 
     /// A row other than those that are kept.

@@ -2,6 +2,10 @@
 
 use crate::random::Random;
 
+/// The referring columns of a row: of each reference the parts of its key, as [`KeyType::parts`] has them. A part
+/// that is another reference's column is kept with that one, and NULL here.
+pub type Cells = Vec<Vec<Option<i32>>>;
+
 /// What a deletion of the parent does, as PostgreSQL would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDelete {
@@ -85,12 +89,33 @@ impl KeyType {
         }
     }
 
-    /// What a referring row says for it: equal, though not always the same text.
-    fn referring_values(self, number: i32) -> Vec<String> {
-        let values = self.values(number);
+    /// The number of each part of the key of row `number`.
+    pub fn parts(self, number: i32) -> Vec<i32> {
         match self {
-            Self::Loose => values.iter().map(|value| value.to_lowercase()).collect(),
-            _ => values,
+            Self::Pair => vec![number % 3, number / 3],
+            _ => vec![number],
+        }
+    }
+
+    /// The row whose key has these parts.
+    fn number(self, parts: &[i32]) -> Option<i32> {
+        match (self, parts) {
+            (Self::Pair, [a, b]) if *a < 3 => Some(a + 3 * b),
+            (Self::Pair, _) => None,
+            (_, parts) => parts.first().copied(),
+        }
+    }
+
+    /// What a referring row says for one part: equal, though not always the same text.
+    fn referring_value(self, part: usize, value: i32) -> String {
+        let number = match (self, part) {
+            (Self::Pair, 1) => 3 * value,
+            _ => value,
+        };
+        let text = self.values(number).swap_remove(part);
+        match self {
+            Self::Loose => text.to_lowercase(),
+            _ => text,
         }
     }
 }
@@ -108,12 +133,22 @@ pub struct Reference {
     pub deferrable: bool,
     /// The referring column is of a wider type than the key.
     pub wide: bool,
+    /// Its first column is that of this reference, an earlier one.
+    pub shares: Option<usize>,
+    /// The parts that SET NULL or SET DEFAULT changes, where they are listed.
+    pub listed: Option<&'static [usize]>,
 }
 
 impl Reference {
     /// Whether it cascades or restricts: no live row may refer by it to a deleted one.
     pub const fn is_enforced(&self) -> bool {
         !self.action.detaches()
+    }
+
+    /// The parts that are changed when it lets go.
+    pub fn let_go(&self, key: KeyType) -> Vec<usize> {
+        let all = || (0..key.columns().len()).collect();
+        self.listed.map_or_else(all, <[usize]>::to_vec)
     }
 }
 
@@ -148,6 +183,8 @@ pub struct Table {
     pub unique: bool,
     /// Whether its rows name objects in a bucket.
     pub objects: bool,
+    /// Whether it is partitioned, in three parts.
+    pub partitioned: bool,
 }
 
 /// Tables; those of a higher number refer to those of a lower one, and back once all exist.
@@ -180,6 +217,7 @@ impl Schema {
                 references: Vec::new(),
                 unique: random.one_in(2),
                 objects: random.one_in(3),
+                partitioned: false,
             });
         }
         let mut schema = Self { tables };
@@ -259,6 +297,81 @@ impl Schema {
             required: parent < child && action != SetNull && random.one_in(2),
             deferrable: !declared && action != Restrict && random.one_in(5),
             wide: !declared && to.key == KeyType::Int && random.one_in(2),
+            shares: None,
+            listed: None,
+        }
+    }
+
+    /// What the first seeds had not: partitions, lists of columns, two keys over one column. With
+    /// `defaults`, some lists set only part of a key to its default.
+    pub fn choose_shapes(&mut self, random: &mut Random, defaults: bool) {
+        if random.one_in(2) {
+            self.use_pairs();
+            if self.tables.len() > 2 && random.one_in(2) {
+                self.leave_two_keys(random);
+            }
+        }
+        for table in &mut self.tables {
+            table.partitioned = random.one_in(4);
+            // A unique index would have to hold the key, by which the table is partitioned.
+            table.unique &= !table.partitioned;
+        }
+        let tables: Vec<(KeyType, bool)> = self.tables.iter().map(|t| (t.key, t.managed)).collect();
+        for table in &mut self.tables {
+            for at in 0..table.references.len() {
+                let reference = &table.references[at];
+                let is_pair = tables[reference.parent].0 == KeyType::Pair;
+                if !is_pair || reference.declared || reference.overridden.is_some() {
+                    continue;
+                }
+                if reference.action == OnDelete::SetNull
+                    || (reference.action == OnDelete::SetDefault && defaults)
+                {
+                    table.references[at].listed =
+                        random.one_of(&[None, Some(&[0]), Some(&[1]), Some(&[0, 1])]);
+                }
+                let other = random.below(at + 1);
+                if other < at && table.may_share(other, at, &tables) {
+                    table.references[at].shares = Some(other);
+                    table.references[at].required = false;
+                    table.references[other].required = false;
+                }
+            }
+        }
+    }
+
+    /// Leaves two parents, and a child whose two references share a column: one lets go, the other does not.
+    fn leave_two_keys(&mut self, random: &mut Random) {
+        let to = |parent, action| Reference {
+            parent,
+            action,
+            overridden: None,
+            declared: false,
+            required: false,
+            deferrable: false,
+            wide: false,
+            shares: (parent == 1).then_some(0),
+            listed: None,
+        };
+        let action = random.one_of(&[OnDelete::Cascade, OnDelete::Cascade, OnDelete::Restrict]);
+        self.tables.truncate(3);
+        for table in &mut self.tables {
+            table.managed = true;
+            table.references.clear();
+        }
+        if let [.., child] = self.tables.as_mut_slice() {
+            child.references = vec![to(0, OnDelete::SetNull), to(1, action)];
+        }
+    }
+
+    /// Gives every table a key of two columns.
+    fn use_pairs(&mut self) {
+        for table in &mut self.tables {
+            table.key = KeyType::Pair;
+            for reference in &mut table.references {
+                reference.declared = false;
+                reference.wide = false;
+            }
         }
     }
 
@@ -284,12 +397,25 @@ impl Schema {
                 with(
                     &move |table: &mut Table| {
                         table.references.remove(at);
+                        for later in &mut table.references {
+                            later.shares = match later.shares {
+                                Some(other) if other == at => None,
+                                Some(other) if other > at => Some(other - 1),
+                                shares => shares,
+                            };
+                        }
                     },
                     of,
                 );
                 if table.references[at].overridden.is_some() {
                     with(
                         &move |table: &mut Table| table.references[at].overridden = None,
+                        of,
+                    );
+                }
+                if table.references[at].listed.is_some() {
+                    with(
+                        &move |table: &mut Table| table.references[at].listed = None,
                         of,
                     );
                 }
@@ -309,6 +435,9 @@ impl Schema {
             if table.objects {
                 with(&|table: &mut Table| table.objects = false, of);
             }
+            if table.partitioned {
+                with(&|table: &mut Table| table.partitioned = false, of);
+            }
         }
         simpler
     }
@@ -327,13 +456,15 @@ impl Schema {
         }
         for number in 0..self.tables.len() {
             ddl.push(self.create_table(number));
+            ddl.extend(self.create_partitions(number));
             let table = &self.tables[number];
             let references: Vec<Option<i32>> = table
                 .references
                 .iter()
                 .map(|reference| reference.required.then_some(0))
                 .collect();
-            ddl.push(self.insert(number, 0, &references, None, "kept"));
+            let cells = self.cells(number, &references);
+            ddl.push(self.insert(number, 0, &cells, None, "kept"));
         }
         ddl.extend((0..self.tables.len()).flat_map(|number| self.give_to_keepsake(number)));
         for number in 0..self.tables.len() {
@@ -344,40 +475,109 @@ impl Schema {
 
     fn create_table(&self, number: usize) -> String {
         let table = &self.tables[number];
-        let mut parts: Vec<String> = vec![
+        let mut parts = self.columns_sql(number);
+        parts.push(format!("PRIMARY KEY ({})", table.key_columns().join(", ")));
+        for (at, reference) in table.references.iter().enumerate() {
+            if !reference.declared && reference.parent <= number {
+                parts.push(self.foreign_key(number, at));
+            }
+        }
+        let by = if table.partitioned {
+            format!(" PARTITION BY HASH ({})", table.key_columns()[0])
+        } else {
+            String::new()
+        };
+        format!("CREATE TABLE {} ({}){by}", table.sql(), parts.join(", "))
+    }
+
+    /// Its columns, as a partition that is made by itself has them, too.
+    fn columns_sql(&self, number: usize) -> Vec<String> {
+        let table = &self.tables[number];
+        let unique = if table.partitioned { "" } else { " UNIQUE" };
+        let mut columns: Vec<String> = vec![
             "n int NOT NULL".into(),
             "plain int NOT NULL DEFAULT 0".into(),
             "label int".into(),
-            "object text NOT NULL UNIQUE".into(),
+            format!("object text NOT NULL{unique}"),
         ];
         for (name, kind) in table.key_columns().iter().zip(table.key.columns()) {
-            parts.push(format!("{name} {kind}"));
+            columns.push(format!("{name} {kind} NOT NULL"));
         }
-        parts.push(format!("PRIMARY KEY ({})", table.key_columns().join(", ")));
         for (at, reference) in table.references.iter().enumerate() {
-            parts.extend(self.reference_columns(at, reference));
-            if !reference.declared && reference.parent <= number {
-                parts.push(self.foreign_key(at, reference));
-            }
+            columns.extend(self.reference_columns_sql(number, at, reference));
         }
-        format!("CREATE TABLE {} ({})", table.sql(), parts.join(", "))
+        columns
     }
 
-    fn reference_columns(&self, at: usize, reference: &Reference) -> Vec<String> {
+    /// Three partitions, of which one has its columns in another order, and had one more.
+    fn create_partitions(&self, number: usize) -> Vec<String> {
+        let table = &self.tables[number];
+        if !table.partitioned {
+            return Vec::new();
+        }
+        let mut columns = self.columns_sql(number);
+        columns.push("dropped int".to_owned());
+        columns.reverse();
+        let other = partition(number, 1);
+        let of = |part| {
+            format!(
+                "CREATE TABLE {} PARTITION OF {} {}",
+                partition(number, part),
+                table.sql(),
+                bound(part)
+            )
+        };
+        vec![
+            of(0),
+            format!("CREATE TABLE {other} ({})", columns.join(", ")),
+            format!("ALTER TABLE {other} DROP COLUMN dropped"),
+            self.attach(number, 1),
+            of(2),
+            format!("CREATE INDEX ON {} (object)", table.sql()),
+        ]
+    }
+
+    fn attach(&self, number: usize, part: usize) -> String {
+        let table = &self.tables[number];
+        format!(
+            "ALTER TABLE {} ATTACH PARTITION {} {}",
+            table.sql(),
+            partition(number, part),
+            bound(part)
+        )
+    }
+
+    /// Takes a partition away and gives it back.
+    pub fn reattach(&self, number: usize, part: usize) -> String {
+        let table = &self.tables[number];
+        let name = partition(number, part);
+        format!(
+            "ALTER TABLE {} DETACH PARTITION {name}; DROP TRIGGER IF EXISTS keepsake_guard_update ON {name}; {}",
+            table.sql(),
+            self.attach(number, part)
+        )
+    }
+
+    fn reference_columns_sql(&self, table: usize, at: usize, reference: &Reference) -> Vec<String> {
         let key = self.tables[reference.parent].key;
+        let of = &self.tables[table];
         let kinds = if reference.wide {
             &["bigint"]
         } else {
             key.columns()
         };
-        let mut columns: Vec<String> = Table::reference_columns(at, key)
-            .iter()
-            .zip(kinds)
-            .zip(key.referring_values(0))
-            .map(|((name, kind), kept)| {
+        let parts = kinds.iter().enumerate();
+        let own = parts.filter(|(part, _)| of.slot(at, *part) == (at, *part));
+        let mut columns: Vec<String> = own
+            .map(|(part, kind)| {
+                let name = format!("to_{at}_{part}");
+                let is_default = |(other, reference): (usize, &Reference)| {
+                    let is_here = of.slot(other, part) == (at, part);
+                    is_here && reference.action == OnDelete::SetDefault
+                };
                 let required = if reference.required { " NOT NULL" } else { "" };
-                let default = if reference.action == OnDelete::SetDefault {
-                    format!(" DEFAULT {}", literal(&kept))
+                let default = if of.references.iter().enumerate().any(is_default) {
+                    format!(" DEFAULT {}", literal(&key.referring_value(part, 0)))
                 } else {
                     String::new()
                 };
@@ -390,11 +590,18 @@ impl Schema {
         columns
     }
 
-    fn foreign_key(&self, at: usize, reference: &Reference) -> String {
+    fn foreign_key(&self, table: usize, at: usize) -> String {
+        let of = &self.tables[table];
+        let reference = &of.references[at];
         let parent = &self.tables[reference.parent];
+        let columns = of.reference_columns(at, parent.key);
+        let listed = reference.listed.map_or_else(String::new, |parts| {
+            let listed: Vec<&str> = parts.iter().map(|part| columns[*part].as_str()).collect();
+            format!(" ({})", listed.join(", "))
+        });
         format!(
-            "CONSTRAINT key{at} FOREIGN KEY ({}) REFERENCES {} ON DELETE {}{}",
-            Table::reference_columns(at, parent.key).join(", "),
+            "CONSTRAINT key{at} FOREIGN KEY ({}) REFERENCES {} ON DELETE {}{listed}{}",
+            columns.join(", "),
             parent.sql(),
             reference.overridden.unwrap_or(reference.action).sql(),
             if reference.deferrable {
@@ -445,7 +652,7 @@ impl Schema {
                     "SELECT keepsake.declare_reference({}, {}, {}, {}, {})",
                     table.as_literal(),
                     literal(&Table::type_column(at)),
-                    literal(&Table::reference_columns(at, parent.key).concat()),
+                    literal(&table.reference_columns(at, parent.key).concat()),
                     literal(parent.type_value()),
                     parent.as_literal(),
                 ));
@@ -453,7 +660,7 @@ impl Schema {
                 ddl.push(format!(
                     "ALTER TABLE {} ADD {}",
                     table.sql(),
-                    self.foreign_key(at, reference)
+                    self.foreign_key(number, at)
                 ));
             }
             if reference.overridden.is_some() {
@@ -467,11 +674,49 @@ impl Schema {
         ddl
     }
 
+    /// The columns of a row that refers to rows of these numbers.
+    pub fn cells(&self, table: usize, references: &[Option<i32>]) -> Cells {
+        let of = &self.tables[table];
+        let width = |to: &Reference| self.tables[to.parent].key.columns().len();
+        let mut cells = of
+            .references
+            .iter()
+            .map(|to| vec![None; width(to)])
+            .collect();
+        for (at, to) in references.iter().enumerate().take(of.references.len()) {
+            if to.is_some() {
+                self.point(&mut cells, table, at, *to);
+            }
+        }
+        cells
+    }
+
+    /// Makes a row refer by one reference to another row, or to none.
+    pub fn point(&self, cells: &mut Cells, table: usize, at: usize, to: Option<i32>) {
+        let of = &self.tables[table];
+        let key = self.tables[of.references[at].parent].key;
+        for part in 0..key.columns().len() {
+            let (at, slot) = of.slot(at, part);
+            cells[at][slot] = to.map(|number| key.parts(number)[part]);
+        }
+    }
+
+    /// The row that a row refers to by one reference, when no part of it is NULL.
+    pub fn target(&self, cells: &Cells, table: usize, at: usize) -> Option<i32> {
+        let of = &self.tables[table];
+        let key = self.tables[of.references[at].parent].key;
+        let parts = (0..key.columns().len()).map(|part| {
+            let (at, part) = of.slot(at, part);
+            cells[at][part]
+        });
+        key.number(&parts.collect::<Option<Vec<i32>>>()?)
+    }
+
     pub fn insert(
         &self,
         table: usize,
         number: i32,
-        references: &[Option<i32>],
+        cells: &Cells,
         label: Option<i32>,
         object: &str,
     ) -> String {
@@ -484,10 +729,12 @@ impl Schema {
         ];
         columns.extend(of.key_columns());
         values.extend(of.key.values(number).iter().map(|value| literal(value)));
-        for (at, to) in references.iter().enumerate().take(of.references.len()) {
-            for (column, value) in self.assignments(table, at, *to) {
-                columns.push(column);
-                values.push(value);
+        for at in 0..of.references.len() {
+            for (column, value) in self.assignments(table, at, cells) {
+                if !columns.contains(&column) {
+                    columns.push(column);
+                    values.push(value);
+                }
             }
         }
         format!(
@@ -498,9 +745,9 @@ impl Schema {
         )
     }
 
-    pub fn reparent(&self, table: usize, number: i32, at: usize, to: Option<i32>) -> String {
+    pub fn reparent(&self, table: usize, number: i32, at: usize, cells: &Cells) -> String {
         let set: Vec<String> = self
-            .assignments(table, at, to)
+            .assignments(table, at, cells)
             .iter()
             .map(|(column, value)| format!("{column} = {value}"))
             .collect();
@@ -511,22 +758,24 @@ impl Schema {
         )
     }
 
-    /// The columns of a reference and their values when it points to row `to` of its parent.
-    fn assignments(&self, table: usize, at: usize, to: Option<i32>) -> Vec<(String, String)> {
-        let reference = &self.tables[table].references[at];
+    /// The columns of a reference and their values in a row.
+    fn assignments(&self, table: usize, at: usize, cells: &Cells) -> Vec<(String, String)> {
+        let of = &self.tables[table];
+        let reference = &of.references[at];
         let parent = &self.tables[reference.parent];
-        let names = Table::reference_columns(at, parent.key);
-        let values: Vec<String> = match to {
-            Some(number) => parent
-                .key
-                .referring_values(number)
-                .iter()
-                .map(|value| literal(value))
-                .collect(),
-            None => vec!["NULL".to_owned(); names.len()],
-        };
-        let mut pairs: Vec<(String, String)> = names.into_iter().zip(values).collect();
+        let names = of.reference_columns(at, parent.key);
+        let mut pairs: Vec<(String, String)> = names
+            .into_iter()
+            .enumerate()
+            .map(|(part, name)| {
+                let (at, slot) = of.slot(at, part);
+                let value =
+                    cells[at][slot].map(|value| literal(&parent.key.referring_value(part, value)));
+                (name, value.unwrap_or_else(|| "NULL".to_owned()))
+            })
+            .collect();
         if reference.declared {
+            let to = self.target(cells, table, at);
             let kind = to.map_or_else(|| "NULL".to_owned(), |_| literal(parent.type_value()));
             pairs.push((Table::type_column(at), kind));
         }
@@ -542,9 +791,9 @@ impl Schema {
             .map(|(number, table)| {
                 let references = table.references.iter().enumerate().map(|(at, reference)| {
                     let key = self.tables[reference.parent].key;
-                    let columns: Vec<String> = Table::reference_columns(at, key)
+                    let columns: Vec<String> = table.reference_columns(at, key)
                         .iter()
-                        .map(|column| format!("{column}::text"))
+                        .map(|column| format!("coalesce({column}::text, '~')"))
                         .collect();
                     format!("concat_ws('/', {})", columns.join(", "))
                 });
@@ -574,19 +823,23 @@ impl Schema {
         &self,
         table: usize,
         number: i32,
-        references: &[Option<i32>],
+        cells: &Cells,
         label: Option<i32>,
         plain: i32,
         mark: &str,
     ) -> String {
-        let to: String = self.tables[table]
-            .references
-            .iter()
-            .zip(references)
-            .map(|(reference, to)| {
+        let of = &self.tables[table];
+        let references = of.references.iter().enumerate();
+        let to: String = references
+            .map(|(at, reference)| {
                 let key = self.tables[reference.parent].key;
-                let values = to.map(|number| key.referring_values(number).join("/"));
-                format!("{}, ", values.unwrap_or_default())
+                let part = |part| {
+                    let (at, slot) = of.slot(at, part);
+                    let value = cells[at][slot].map(|value| key.referring_value(part, value));
+                    value.unwrap_or_else(|| "~".to_owned())
+                };
+                let values: Vec<String> = (0..key.columns().len()).map(part).collect();
+                format!("{}, ", values.join("/"))
             })
             .collect();
         let label = label.map_or_else(|| "-".to_owned(), |label| label.to_string());
@@ -635,15 +888,53 @@ impl Table {
         literal(&values.concat())
     }
 
-    pub fn reference_columns(at: usize, key: KeyType) -> Vec<String> {
+    /// The reference and part whose column this part of a reference is.
+    pub fn slot(&self, at: usize, part: usize) -> (usize, usize) {
+        match self.references[at].shares {
+            Some(other) if part == 0 => (other, 0),
+            _ => (at, part),
+        }
+    }
+
+    /// Whether one reference may take its first column from another: neither shares already, at most one lets go,
+    /// to NULL, and where a deletion is PostgreSQL's business it cannot depend on which of them comes first.
+    fn may_share(&self, first: usize, second: usize, tables: &[(KeyType, bool)]) -> bool {
+        let pair = [first, second];
+        let shares = |at: &Reference| at.shares.is_some_and(|other| pair.contains(&other));
+        let fits = |at: usize| {
+            let reference = &self.references[at];
+            tables[reference.parent] == (KeyType::Pair, true)
+                && !reference.declared
+                && reference.overridden.is_none()
+                && reference.shares.is_none()
+                && reference.action != OnDelete::SetDefault
+        };
+        let lets_go = |at: &usize| self.references[*at].action.detaches();
+        pair.into_iter().all(fits)
+            && !self.references.iter().any(shares)
+            && pair.iter().filter(|at| lets_go(at)).count() < 2
+    }
+
+    pub fn reference_columns(&self, at: usize, key: KeyType) -> Vec<String> {
         (0..key.columns().len())
-            .map(|part| format!("to_{at}_{part}"))
+            .map(|part| {
+                let (at, part) = self.slot(at, part);
+                format!("to_{at}_{part}")
+            })
             .collect()
     }
 
     pub fn type_column(at: usize) -> String {
         format!("to_{at}_table")
     }
+}
+
+fn partition(table: usize, part: usize) -> String {
+    format!("kinds.\"part {part} of {table}\"")
+}
+
+fn bound(part: usize) -> String {
+    format!("FOR VALUES WITH (MODULUS 3, REMAINDER {part})")
 }
 
 /// A name in SQL.

@@ -7,6 +7,7 @@ use crate::operation::Operation;
 use crate::pair::Pair;
 use crate::random::Random;
 use crate::schema::Schema;
+use crate::seeds::FIRST_WIDE;
 
 const STEPS: usize = 60;
 const ISOLATION: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
@@ -29,6 +30,12 @@ impl Case {
         };
         case.schema.choose_policies(random);
         case.schema.choose_overrides(random);
+        if seed >= FIRST_WIDE {
+            case.schema.choose_shapes(random, true);
+            for operation in &mut case.operations {
+                operation.widen(random);
+            }
+        }
         case
     }
 

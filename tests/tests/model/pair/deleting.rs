@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{Pair, expect};
 use crate::operation::{Kind, Operation};
 use crate::oracle::{Refusals, RowId};
-use crate::schema::Policy;
+use crate::schema::{Policy, Table};
 
 impl Pair<'_> {
     pub(super) async fn soft_delete(&mut self, operation: &Operation) -> Result<()> {
@@ -17,6 +17,7 @@ impl Pair<'_> {
         let Some((id, row)) = self.pick_row(operation.subject, managed) else {
             return Ok(());
         };
+        self.claim(tenant(operation)).await?;
         let table = &schema.tables[id.0];
         let sql = format!(
             "SELECT keepsake.soft_delete({}, {})::text AS {}",
@@ -60,7 +61,12 @@ impl Pair<'_> {
         let same_table = |(table, _): RowId| table == first.0;
         let further = operation.picks[..operation.picks[3] % 3].iter();
         let further = further.filter_map(|at| self.pick_row(*at, same_table));
-        let rows: BTreeSet<RowId> = further.map(|(id, _)| id).chain([first]).collect();
+        let mut rows: BTreeSet<RowId> = further.map(|(id, _)| id).chain([first]).collect();
+        if matches!(operation.kind, Kind::DeleteAll | Kind::MarkAll) {
+            let all = self.oracle.rows.keys();
+            rows.extend(all.filter(|id| id.0 == first.0 && id.1 != 0));
+        }
+        self.claim(tenant(operation)).await?;
         let numbers: Vec<String> = rows.iter().map(|(_, number)| number.to_string()).collect();
         let sql = template
             .replace("{table}", &schema.tables[first.0].sql())
@@ -70,7 +76,8 @@ impl Pair<'_> {
             .filter(|id| self.oracle.is_live(*id))
             .collect();
         let policy = schema.tables[first.0].policy;
-        if policy == Policy::Allow && operation.kind == Kind::PlainDelete {
+        if policy == Policy::Allow && matches!(operation.kind, Kind::PlainDelete | Kind::DeleteAll)
+        {
             return self.delete_for_good(&sql, &live).await;
         }
         let refusals = if live.is_empty() {
@@ -110,6 +117,36 @@ impl Pair<'_> {
         Ok(())
     }
 
+    /// Refused, whoever asks.
+    pub(super) async fn truncate(&mut self, operation: &Operation) -> Result<()> {
+        let schema = Rc::clone(&self.oracle.schema);
+        let managed: Vec<&Table> = schema.tables.iter().filter(|table| table.managed).collect();
+        let Some(table) = managed.get(operation.subject % managed.len().max(1)) else {
+            return Ok(());
+        };
+        let sql = format!("TRUNCATE {} CASCADE", table.sql());
+        let answer = self.attempt(&sql).await?;
+        expect(&sql, &answer, &Refusals::from(["55000"]))
+    }
+
+    /// A partition is taken away and given back: nothing has changed then. PostgreSQL refuses it while rows
+    /// elsewhere refer to its rows, and Keepsake while rows of it stand under deleted ones.
+    pub(super) async fn reattach(&mut self, operation: &Operation) -> Result<()> {
+        let schema = Rc::clone(&self.oracle.schema);
+        let tables = 0..schema.tables.len();
+        let partitioned: Vec<usize> = tables.filter(|at| schema.tables[*at].partitioned).collect();
+        let Some(table) = partitioned.get(operation.subject % partitioned.len().max(1)) else {
+            return Ok(());
+        };
+        let sql = schema.reattach(*table, operation.picks[0] % 3);
+        let answer = self.attempt(&sql).await?;
+        let may_be_refused = self.oracle.is_bound(*table);
+        if answer.is_err() && may_be_refused {
+            return expect(&sql, &answer, &Refusals::from(["23503"]));
+        }
+        expect(&sql, &answer, &Refusals::new())
+    }
+
     pub(super) async fn delete_unmanaged(&mut self, operation: &Operation) -> Result<()> {
         let schema = Rc::clone(&self.oracle.schema);
         let unmanaged = |(table, _): RowId| !schema.tables[table].managed;
@@ -122,4 +159,9 @@ impl Pair<'_> {
         let answer = self.attempt(&sql).await?;
         expect(&sql, &answer, &refusals)
     }
+}
+
+/// Under whose claims it is done; nobody's, in the first seeds.
+fn tenant(operation: &Operation) -> Option<String> {
+    operation.tenant.map(|tenant| format!("t{tenant}"))
 }

@@ -12,6 +12,19 @@ use crate::schema::literal;
 
 impl Pair<'_> {
     pub(super) async fn hold(&mut self, operation: &Operation) -> Result<()> {
+        if operation.kind == Kind::HoldTenant {
+            let tenant = format!("t{}", operation.subject % 2);
+            let sql = format!(
+                "SELECT keepsake.hold_tenant({}, 'a lawsuit')::text",
+                literal(&tenant)
+            );
+            let answer = self.attempt(&sql).await?;
+            expect(&sql, &answer, &Refusals::new())?;
+            if let Ok(Some(made)) = answer {
+                self.oracle.holds.insert(made, Hold::Tenant(tenant));
+            }
+            return Ok(());
+        }
         let (hold, arguments) = if operation.kind == Kind::HoldRow {
             let Some((id, _)) = self.pick_row(operation.subject, |_| true) else {
                 return Ok(());
@@ -26,6 +39,7 @@ impl Pair<'_> {
             let Some(deletion) = self.pick_deletion(operation.subject) else {
                 return Ok(());
             };
+            self.claim_of(deletion).await?;
             let id = literal(&self.oracle.deletions[deletion].id);
             (Hold::Deletion(deletion), format!("{id}::uuid"))
         };
@@ -52,6 +66,7 @@ impl Pair<'_> {
         let Some(deletion) = self.pick_deletion(operation.subject) else {
             return Ok(());
         };
+        self.claim_of(deletion).await?;
         let of = &self.oracle.deletions[deletion];
         let root_is_there = of
             .roots
@@ -71,7 +86,9 @@ impl Pair<'_> {
         }
         let expected = self.oracle.purgeable(&[deletion]);
         self.adopt_purged(&sql, &answer, &expected, usize::MAX)
-            .await
+            .await?;
+        self.put_off |= !self.oracle.rows_of(deletion).is_empty();
+        Ok(())
     }
 
     pub(super) async fn purge_batch(&mut self, operation: &Operation) -> Result<()> {
@@ -79,7 +96,13 @@ impl Pair<'_> {
         let sql = format!("SELECT keepsake.purge_batch({most})::text");
         let answer = self.attempt(&sql).await?;
         expect(&sql, &answer, &Refusals::new())?;
-        let expected = self.oracle.purgeable(&self.oracle.open());
+        let mut expected = self.oracle.purgeable(&self.oracle.open());
+        // What a purge by itself had to leave behind waits until a batch has found other rows.
+        if self.put_off {
+            let marks = self.marks().await?;
+            expected.retain(|id| !marks.contains_key(id));
+            self.put_off = expected.is_empty();
+        }
         self.adopt_purged(&sql, &answer, &expected, most).await
     }
 

@@ -14,6 +14,7 @@ impl Pair<'_> {
         let Some(deletion) = self.pick_deletion(operation.subject) else {
             return Ok(());
         };
+        self.claim_of(deletion).await?;
         let id = literal(&self.oracle.deletions[deletion].id);
         let sql = format!("SELECT keepsake.restore({id})::text");
         let refusals = match self.oracle.deletions[deletion].state {
@@ -98,6 +99,7 @@ impl Pair<'_> {
         if self.oracle.deletions[deletion].state != State::Deleted {
             return Ok(());
         }
+        self.claim_of(deletion).await?;
         let plan = self.oracle.restoration(deletion);
         let id = literal(&self.oracle.deletions[deletion].id);
         let sql = format!("SELECT keepsake.restore({id}, 'skip')::text");
@@ -112,7 +114,21 @@ impl Pair<'_> {
             "{sql} skips {skipped:?}; these cannot be live: {:?}",
             plan.conflicting
         );
-        self.adopt_passed(deletion, &live, &plan.held).await
+        self.adopt_passed(deletion, &live, &plan.held).await?;
+        let clashing = live.iter().find(|id| self.oracle.cannot_live(**id, &live));
+        ensure!(
+            clashing.is_none(),
+            "{sql} brings back {clashing:?}, which cannot be live"
+        );
+        // Without its root nothing of a deletion comes back.
+        if !live.is_empty() {
+            let needless = self.oracle.could_live(skipped);
+            ensure!(
+                needless.is_empty(),
+                "{sql} skips {needless:?}, which could be live"
+            );
+        }
+        Ok(())
     }
 }
 

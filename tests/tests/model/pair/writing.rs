@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Pair, expect};
 use crate::operation::{Operation, RESTORE_MISSES_NO_PARENT};
 use crate::oracle::{Oracle, Row, RowId};
-use crate::schema::MOST_ROWS;
+use crate::schema::{MOST_ROWS, OnDelete};
 
 impl Pair<'_> {
     pub(super) async fn insert(&mut self, operation: &Operation) -> Result<()> {
@@ -21,13 +21,18 @@ impl Pair<'_> {
         let mut references = Vec::new();
         self.known[table].push(id.1);
         for (reference, at) in schema.tables[table].references.iter().zip(operation.picks) {
-            let to = self.pick_parent(reference.parent, at / 4);
+            let beside = reference.shares.and_then(|other| references[other]);
+            let to = match beside {
+                Some(other) => self.pick_beside(reference.parent, other, at / 4),
+                None => self.pick_parent(reference.parent, at / 4),
+            };
             references.push(to.filter(|_| reference.required || !at.is_multiple_of(4)));
         }
+        let cells = schema.cells(table, &references);
         let object = Oracle::object(id);
-        let sql = schema.insert(table, id.1, &references, operation.label, &object);
+        let sql = schema.insert(table, id.1, &cells, operation.label, &object);
         let row = Row {
-            references,
+            cells,
             label: operation.label,
             plain: 0,
             deletion: None,
@@ -73,7 +78,7 @@ impl Pair<'_> {
         let to = self.pick_parent(references[at].parent, operation.picks[1] / 4);
         let to = to.filter(|_| references[at].required || !operation.picks[1].is_multiple_of(4));
         // A row that stays where it is, be it under a deleted parent, is nobody's business.
-        if row.references[at] == to {
+        if schema.target(&row.cells, id.0, at) == to {
             return Ok(());
         }
         let parent = to.map(|number| (references[at].parent, number));
@@ -85,8 +90,15 @@ impl Pair<'_> {
         {
             return Ok(());
         }
-        row.references[at] = to;
-        let sql = schema.reparent(id.0, id.1, at, to);
+        // What PostgreSQL's own SET DEFAULT would leave behind, once the parent is purged, may be no row's key.
+        if row.deletion.is_some()
+            && references[at].action == OnDelete::SetDefault
+            && references[at].listed.is_some()
+        {
+            return Ok(());
+        }
+        schema.point(&mut row.cells, id.0, at, to);
+        let sql = schema.reparent(id.0, id.1, at, &row.cells);
         self.put(&sql, id, row).await
     }
 }

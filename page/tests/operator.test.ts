@@ -1,0 +1,121 @@
+// What whoever runs it sees, and mends.
+
+import { expect, look, sql, test, text } from "./world";
+
+const scope = "attachments:read attachments:write operator";
+
+/** Two weeks of a service that grows, with a bad day in them. */
+const HISTORY = `
+  DELETE FROM attachments.sample;
+  INSERT INTO attachments.sample
+  SELECT now() - make_interval(hours => n),
+         jsonb_build_object('available', 4200 - n, 'deleted', 300, 'quarantined', 2),
+         jsonb_build_object('available', (9.2e9 - n * 1.1e7 + 4e8 * sin(n / 11.0))::bigint,
+                            'deleted', (2.1e9 + 5e8 * sin(n / 19.0))::bigint, 'quarantined', 2.5e7::bigint),
+         37, 2, 0, (400 + 380 * sin(n / 12.0))::bigint, (CASE WHEN n BETWEEN 30 AND 50 THEN 900 ELSE 90 END), 3, 1
+  FROM generate_series(0, 330) AS n`;
+
+test.describe.configure({ mode: "serial" });
+
+test("storage and backlog are drawn, and stand in a table as well", async ({ page, tenant }) => {
+  await sql(HISTORY);
+  await tenant.visit(page, "/", { scope, sub: "olga" });
+  await page.getByRole("link", { name: "Operations" }).click();
+  await expect(page.getByRole("heading", { name: "Operations" })).toBeVisible();
+  await expect(page.locator(".chart canvas")).toHaveCount(2);
+  await expect(page.getByText("4,200 files")).toBeVisible();
+  await look(page, "operator");
+
+  const storage = page.getByRole("figure", { name: "Storage" });
+  const recent = await storage.locator(".legend strong").first().textContent();
+  await storage.locator(".u-over").hover({ position: { x: 20, y: 60 } });
+  await expect(storage.locator(".legend strong").first()).not.toHaveText(recent ?? "");
+  await storage.getByText("As a table").click();
+  await expect(storage.getByRole("columnheader", { name: "In the bin" })).toBeVisible();
+  await expect(storage.getByRole("row").nth(1)).toContainText("9.2 GB");
+  await look(page, "operator-table");
+
+  await sql("DELETE FROM attachments.sample WHERE taken_at > now() - interval '30 hours'");
+  await page.getByRole("radio", { name: "24 hours" }).check();
+  await expect(page.getByRole("heading", { name: "Nothing was counted in this time" })).toBeVisible();
+});
+
+test("the dry run says what would go, and a hold keeps it", async ({ page, tenant }) => {
+  const id = await tenant.post("evidence");
+  await tenant.sql(`SELECT keepsake.soft_delete('post', ${id})`);
+  await tenant.visit(page, "/operator", { scope, sub: "olga" });
+  const plan = page.getByRole("region", { name: "Next purge" });
+  await expect(plan.getByRole("columnheader", { name: "Time left" })).toBeVisible();
+  await plan.getByRole("radio", { name: "In 30 days" }).check();
+  await expect(plan.getByRole("columnheader", { name: "Would go" })).toBeVisible();
+
+  const holds = page.getByRole("region", { name: "Legal holds" });
+  await holds.getByText("Place a hold").click();
+  await holds.getByLabel("What").selectOption("thing");
+  await holds.getByLabel("Kind of thing").fill("post");
+  await holds.getByLabel("Its id").fill(id);
+  await holds.getByLabel("Reason").fill("A lawsuit");
+  await look(page, "operator-hold");
+  await holds.getByRole("button", { name: "Hold it" }).click();
+  const held = holds.getByRole("listitem").filter({ hasText: `Post “evidence” (${id})` });
+  await expect(held).toContainText("A lawsuit");
+  await expect(held).toContainText("by olga");
+  await tenant.sql(`UPDATE keepsake.deletion SET expires_at = now() WHERE root_key = '{"id": ${id}}'`);
+  await page.reload();
+  await expect(plan.getByRole("columnheader", { name: "Held" })).toBeVisible();
+
+  await held.getByRole("button", { name: "Release" }).click();
+  await held.getByLabel("Why is it released?").fill("It was settled");
+  await held.getByRole("button", { name: "Release" }).click();
+  await expect(page.getByRole("status").getByText("is held no longer")).toBeVisible();
+  await expect(held).toHaveCount(0);
+  await holds.getByRole("radio", { name: "Released" }).check();
+  await expect(held).toContainText("released by olga");
+});
+
+test("a hold on what is not there is refused in words", async ({ page, tenant }) => {
+  await tenant.visit(page, "/operator", { scope, sub: "olga" });
+  const holds = page.getByRole("region", { name: "Legal holds" });
+  await holds.getByText("Place a hold").click();
+  await holds.getByLabel("What").selectOption("deletion");
+  await holds.getByLabel("Its id").fill("nonsense");
+  await holds.getByLabel("Reason").fill("A lawsuit");
+  await holds.getByRole("button", { name: "Hold it" }).click();
+  await expect(page.getByRole("status").getByText("There is no such deletion to hold.")).toBeVisible();
+});
+
+test("what was given up is tried again, and what failed is told", async ({ page, tenant }) => {
+  const key = `t/${tenant.name}/post/1/0198f7d0-1111-7aaa-8bbb-000000000001.png`;
+  await sql(
+    `INSERT INTO keepsake.outbox (object_key, relation, attempts, last_error, dead_at)
+     VALUES (${text(key)}, 'attachments.attachment', 12, 'the store said 503', now())`,
+  );
+  await sql(
+    `INSERT INTO attachments.run (step, started_at, finished_at, outcome, error)
+     VALUES ('drain', now(), now(), 'failed', 'the store cannot be reached')`,
+  );
+  await sql(
+    `INSERT INTO attachments.audit_finding (object_key, kind, pass) VALUES (${text(`${key}.lost`)}, 'missing', 1)`,
+  );
+  await tenant.visit(page, "/operator", { scope, sub: "olga" });
+  const outbox = page.getByRole("region", { name: "Objects to be deleted" });
+  const dead = outbox.getByRole("listitem").filter({ hasText: key });
+  await expect(dead).toContainText("the store said 503");
+  const audit = page.getByRole("region", { name: "Audit" });
+  await expect(audit.getByRole("listitem").filter({ hasText: `${key}.lost` })).toContainText("Missing");
+  const failures = page.getByRole("region", { name: "Recent failures" });
+  await expect(failures.getByRole("listitem").first()).toContainText("the store cannot be reached");
+  await look(page, "operator-trouble");
+
+  await dead.getByRole("button", { name: "again" }).click();
+  await expect(page.getByRole("status").getByText("head of the queue")).toBeVisible();
+  await expect(dead).toHaveCount(0);
+  await outbox.getByRole("radio", { name: "Waiting" }).check();
+  await expect(dead).toContainText("Waiting");
+});
+
+test("nobody else is shown the way there", async ({ page, tenant }) => {
+  await tenant.visit(page, "/operator");
+  await expect(page.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();
+  await expect(page.getByRole("link", { name: "Operations" })).toHaveCount(0);
+});
