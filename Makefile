@@ -73,13 +73,16 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 test: check test-shared test-worker test-stack ## everything that CI runs
 
 .PHONY: bench
-bench: setup ## what signing and the extension cost, as ratios side by side
+bench: setup ## what signing, the extension and the worker cost, as ratios side by side
 	@scripts/install-extension $(stack_postgres)
+	@scripts/build-worker
 	@echo "==> Benchmarks: signing"
 	@$(env) cargo bench --locked --quiet --package keepsake-shared --bench presign
 	@echo "==> Benchmarks: the extension"
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench purge
+	@echo "==> Benchmarks: the worker"
+	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench edge
 
 .PHONY: test-shared
 test-shared: setup ## the rules: units, published vectors, properties

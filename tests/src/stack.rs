@@ -106,7 +106,7 @@ impl Stack {
     /// # Errors
     /// As [`Companion::start`].
     pub async fn companion(&self, config: &str) -> Result<Companion> {
-        Companion::start(config, &self.folder, &self.leash).await
+        Companion::start(config, &self.worker_url(), &self.folder, &self.leash).await
     }
 
     /// The address of the database as the worker's role.

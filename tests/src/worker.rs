@@ -40,13 +40,18 @@ pub struct Companion {
 
 impl Companion {
     /// Starts the worker of this `wrangler.toml`, within the repository, beside the one whose data is in
-    /// `folder`: a queue that one of them fills reaches the other.
+    /// `folder`: a queue that one of them fills reaches the other, and they may use the same database.
     ///
     /// # Errors
     /// The set-up has not been run, or the worker does not answer; with the end of its log.
-    pub async fn start(config: &str, folder: &Path, leash: &Leash) -> Result<Self> {
+    pub async fn start(
+        config: &str,
+        database_url: &str,
+        folder: &Path,
+        leash: &Leash,
+    ) -> Result<Self> {
         let port = free_port(None)?;
-        let mut command = wrangler(folder, port)?;
+        let mut command = wrangler(folder, database_url, port)?;
         command.arg("--config").arg(checkout().join(config));
         let log = folder.join("companion.log");
         let mut server = Daemon::spawn("wrangler", &mut command, &log, leash)?;
@@ -145,7 +150,7 @@ fn secrets_file(folder: &Path) -> PathBuf {
 }
 
 /// `wrangler dev`, with its own data in this folder.
-fn wrangler(folder: &Path, port: u16) -> Result<Command> {
+fn wrangler(folder: &Path, database_url: &str, port: u16) -> Result<Command> {
     let wrangler = node_program("wrangler")?;
     let mut command = Command::new(&wrangler);
     command
@@ -158,6 +163,10 @@ fn wrangler(folder: &Path, port: u16) -> Result<Command> {
         .arg(format!("--port={port}"))
         .arg(format!("--inspector-port={}", free_port(None)?))
         .env("PATH", path_with_first(&wrangler)?)
+        .env(
+            "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE",
+            database_url,
+        )
         .env("WRANGLER_SEND_METRICS", "false")
         .env("WRANGLER_LOG_PATH", folder.join("wrangler-logs"))
         .env("WRANGLER_REGISTRY_PATH", folder.join("wrangler-registry"));
@@ -166,7 +175,7 @@ fn wrangler(folder: &Path, port: u16) -> Result<Command> {
 
 fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
     let folder = &settings.folder;
-    let mut command = wrangler(folder, port)?;
+    let mut command = wrangler(folder, &settings.database_url, port)?;
     command
         .arg("--test-scheduled")
         .arg("--persist-to")
@@ -176,12 +185,7 @@ fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
     for (name, value) in &settings.vars {
         command.args(["--var", &format!("{name}:{value}")]);
     }
-    command
-        .env(
-            "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE",
-            &settings.database_url,
-        )
-        .env("KEEPSAKE_WORKER_BUILT", "1");
+    command.env("KEEPSAKE_WORKER_BUILT", "1");
     if let Some(certificate) = &settings.trusted_authority {
         command.env("NODE_EXTRA_CA_CERTS", certificate);
     }

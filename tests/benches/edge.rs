@@ -1,0 +1,251 @@
+//! What the worker's answers take beside a worker that only runs `SELECT 1`, on the same machine and
+//! database, in one run; and how fast the outbox drains.
+//!
+//! `KEEPSAKE_BENCH_REQUESTS` sets how many requests of each kind are measured (200).
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use keepsake_tests::api::{Api, text};
+use keepsake_tests::fixtures::PNG;
+use keepsake_tests::stack::{Stack, StackSettings};
+use keepsake_tests::token::{claims, mint};
+use serde_json::{Value, json};
+use sqlx::Connection as _;
+
+const TENANT: &str = "bench";
+/// Requests at the same time, where their rate is measured.
+const SIDE_BY_SIDE: usize = 8;
+/// Objects in the outbox, where its draining is measured.
+const OBJECTS: i32 = 5_000;
+
+/// What is measured, and against what.
+struct Bench {
+    stack: Stack,
+    select_one: String,
+    client: reqwest::Client,
+    /// A thing for each upload: names are taken only once on one.
+    posts: Vec<String>,
+}
+
+/// How long each request took, one after the other, and how many there were in a second side by side.
+struct Measured {
+    times: Vec<Duration>,
+    rate: f64,
+}
+
+impl Measured {
+    fn percentile(&self, percent: usize) -> f64 {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let at = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+        times.get(at).copied().unwrap_or_default().as_secs_f64() * 1e3
+    }
+}
+
+impl Bench {
+    async fn start(posts: i32) -> Result<Self> {
+        let stack = Stack::start(StackSettings::default(), |step| println!("==> {step}")).await?;
+        let select_one = stack
+            .companion("tests/benches/select-one/wrangler.toml")
+            .await?;
+        let mut database = stack.postgres.connect().await?;
+        let posts = sqlx::query_scalar(
+            "WITH thread AS (INSERT INTO public.thread (tenant, title) VALUES ($1, 'a thread') RETURNING id)
+             INSERT INTO public.post (tenant, thread_id, slug, body)
+             SELECT $1, id, 'post-' || n, '' FROM thread, generate_series(1, $2) AS n
+             RETURNING id::text",
+        )
+        .bind(TENANT)
+        .bind(posts)
+        .fetch_all(&mut database)
+        .await?;
+        database.close().await?;
+        let url = select_one.url.clone();
+        // It ends with this process.
+        std::mem::forget(select_one);
+        let no_redirect = reqwest::redirect::Policy::none();
+        Ok(Self {
+            stack,
+            select_one: url,
+            client: reqwest::Client::builder().redirect(no_redirect).build()?,
+            posts,
+        })
+    }
+
+    /// Each request is another user's: one user's are limited.
+    fn bearer(&self, user: usize) -> String {
+        mint(
+            &claims(TENANT, &format!("user-{user}")),
+            &self.stack.secrets.jwt_key,
+        )
+    }
+
+    fn entity(&self, user: usize) -> (&str, &str) {
+        ("post", &self.posts[user % self.posts.len()])
+    }
+
+    async fn answered(&self, request: reqwest::RequestBuilder) -> Result<()> {
+        let reply = request.send().await?;
+        let status = reply.status();
+        let body = reply.text().await?;
+        ensure!(status.as_u16() < 400, "{status}: {body}");
+        Ok(())
+    }
+
+    async fn ask_one(&self, _: usize) -> Result<()> {
+        self.answered(self.client.get(&self.select_one)).await
+    }
+
+    async fn get(&self, path: &str, user: usize) -> Result<()> {
+        let url = format!("{}{path}", self.stack.worker.url());
+        self.answered(self.client.get(url).bearer_auth(self.bearer(user)))
+            .await
+    }
+
+    async fn post(&self, path: &str, body: &Value, user: usize) -> Result<()> {
+        let url = format!("{}{path}", self.stack.worker.url());
+        let request = self.client.post(url).bearer_auth(self.bearer(user));
+        self.answered(request.json(body)).await
+    }
+
+    /// An upload whose file is there, to be completed; its id.
+    async fn stored(&self, user: usize) -> Result<String> {
+        let api = Api::new(&self.stack.worker.url(), Some(self.bearer(user)))?;
+        let upload = api.store(self.entity(user), &[PNG]).await?;
+        Ok(text(&upload, "/id")?.to_owned())
+    }
+
+    fn declaration(&self, user: usize) -> Value {
+        let sha256 = keepsake_tests::api::sha256_hex(PNG.bytes);
+        let file =
+            json!({ "name": format!("{user}.png"), "size": PNG.bytes.len(), "sha256": sha256 });
+        let (kind, id) = self.entity(user);
+        json!({ "entity_type": kind, "entity_id": id, "files": [file] })
+    }
+}
+
+/// Sends `count` requests one after the other, then as many side by side.
+async fn measure<F, Fut>(count: usize, first: usize, send: F) -> Result<Measured>
+where
+    F: Fn(usize) -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let mut times = Vec::with_capacity(count);
+    for n in first..first + count {
+        let start = Instant::now();
+        send(n).await?;
+        times.push(start.elapsed());
+    }
+    let start = Instant::now();
+    stream::iter(first + count..first + 2 * count)
+        .map(&send)
+        .buffer_unordered(SIDE_BY_SIDE)
+        .try_collect::<Vec<()>>()
+        .await?;
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    Ok(Measured { times, rate })
+}
+
+fn print(what: &str, measured: &Measured, one: &Measured) {
+    println!(
+        "{what:<28} {:>8.1} ms {:>8.1} ms {:>8.0}/s {:>8.2} × {:>8.2} ×",
+        measured.percentile(50),
+        measured.percentile(99),
+        measured.rate,
+        measured.percentile(50) / one.percentile(50),
+        one.rate / measured.rate,
+    );
+}
+
+async fn compare(bench: &Bench, count: usize) -> Result<()> {
+    println!(
+        "\n{:<28} {:>11} {:>11} {:>10} {:>10} {:>10}",
+        format!("{count} requests each"),
+        "p50",
+        "p99",
+        "rate",
+        "p50 ratio",
+        "rate ratio"
+    );
+    // The first requests start the workers and fill their caches.
+    measure(20, 0, |n| bench.ask_one(n)).await?;
+    let uploads: Vec<String> = stream::iter(0..2 * count)
+        .map(|n| bench.stored(n))
+        .buffered(4)
+        .try_collect()
+        .await?;
+
+    let one = measure(count, 0, |n| bench.ask_one(n)).await?;
+    print("SELECT 1", &one, &one);
+    let created = measure(count, 0, async |n| {
+        let user = 2 * count + n;
+        bench
+            .post("/v1/uploads", &bench.declaration(user), user)
+            .await
+    })
+    .await?;
+    print("create an upload", &created, &one);
+    let completed = measure(count, 0, async |n| {
+        let path = format!("/v1/uploads/{}/complete", uploads[n]);
+        bench.post(&path, &Value::Null, n).await
+    })
+    .await?;
+    print("complete it", &completed, &one);
+
+    let api = Api::new(&bench.stack.worker.url(), Some(bench.bearer(0)))?;
+    let attachments = api.list(bench.entity(0)).await?;
+    let attachment = attachments.first().context("nothing was completed")?;
+    let path = format!("/v1/attachments/{}", text(attachment, "/id")?);
+    let metadata = measure(count, 0, |n| bench.get(&path, n)).await?;
+    print("metadata", &metadata, &one);
+    let content_path = format!("{path}/content");
+    let content = measure(count, 0, |n| bench.get(&content_path, n)).await?;
+    print("content (its redirect)", &content, &one);
+    let again = measure(count, 0, |n| bench.ask_one(n)).await?;
+    print("SELECT 1, once more", &again, &one);
+    Ok(())
+}
+
+/// Lets the schedule delete what is in the outbox until nothing is left.
+async fn drain(bench: &Bench) -> Result<()> {
+    let mut database = bench.stack.postgres.connect().await?;
+    sqlx::query(
+        "INSERT INTO keepsake.outbox (relation, object_key)
+         SELECT 'attachments.attachment', 't/bench/post/1/' || keepsake.uuid_v7() || '.png' FROM generate_series(1, $1)",
+    )
+    .bind(OBJECTS)
+    .execute(&mut database)
+    .await?;
+    let schedule = format!("{}/__scheduled", bench.stack.worker.url());
+    let start = Instant::now();
+    let (mut runs, mut left) = (0, i64::from(OBJECTS));
+    while left > 0 && runs < 100 {
+        bench.answered(bench.client.get(&schedule)).await?;
+        runs += 1;
+        left = sqlx::query_scalar(
+            "SELECT count(*) FROM keepsake.outbox WHERE object_key LIKE 't/bench/post/1/%'",
+        )
+        .fetch_one(&mut database)
+        .await?;
+    }
+    ensure!(left == 0, "{left} objects are left after {runs} runs");
+    println!(
+        "\ndraining the outbox: {:.0} objects a second, in {runs} runs of the schedule",
+        f64::from(OBJECTS) / start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let chosen = std::env::var("KEEPSAKE_BENCH_REQUESTS").ok();
+    let count = chosen
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(200usize);
+    let bench = Bench::start(i32::try_from(4 * count)?).await?;
+    compare(&bench, count).await?;
+    drain(&bench).await
+}
