@@ -88,16 +88,30 @@ async function dress(page: Page, colorScheme: "light" | "dark"): Promise<void> {
   });
 }
 
-/** Finds nothing to object to for WCAG 2.2 AA, in either theme. */
+const PHONE = { width: 390, height: 844 };
+
+/** Finds nothing to object to for WCAG 2.2 AA, in either theme and on a phone. */
 export async function expectAccessible(page: Page): Promise<void> {
   for (const colorScheme of ["light", "dark"] as const) {
     await dress(page, colorScheme);
-    const { violations } = await new AxeBuilder({ page })
-      .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
-      .analyze();
-    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" | ")}`);
-    expect(found, colorScheme).toEqual([]);
+    await expectNoViolations(page, colorScheme);
   }
+  await onPhone(page, () => expectNoViolations(page, "phone"));
+}
+
+async function expectNoViolations(page: Page, where: string): Promise<void> {
+  const { violations } = await new AxeBuilder({ page })
+    .withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"])
+    .analyze();
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" | ")}`);
+  expect(found, where).toEqual([]);
+}
+
+async function onPhone(page: Page, act: () => Promise<unknown>): Promise<void> {
+  const wide = page.viewportSize();
+  await page.setViewportSize(PHONE);
+  await act();
+  if (wide) await page.setViewportSize(wide);
 }
 
 /** Keeps a picture of every state in both themes, when a folder for them is given. */
@@ -108,10 +122,7 @@ export async function picture(page: Page, name: string): Promise<void> {
     await dress(page, colorScheme);
     await page.screenshot({ path: `${folder}/${name}-${colorScheme}.png`, fullPage: true });
   }
-  const wide = page.viewportSize();
-  await page.setViewportSize({ width: 390, height: 844 });
-  await page.screenshot({ path: `${folder}/${name}-phone.png`, fullPage: true });
-  if (wide) await page.setViewportSize(wide);
+  await onPhone(page, () => page.screenshot({ path: `${folder}/${name}-phone.png`, fullPage: true }));
 }
 
 /** Looks at a state: nothing is inaccessible, and there is a picture of it if wanted. */
