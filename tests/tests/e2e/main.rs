@@ -7,6 +7,7 @@ mod bad_input;
 mod bad_tokens;
 mod bin;
 mod browsers;
+mod connections;
 mod crashes;
 mod deletion;
 mod downloads;
