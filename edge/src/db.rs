@@ -50,6 +50,7 @@ pub(crate) enum SystemFunction {
     SweepUploads,
     RecordPart,
     FindOpenUpload,
+    LeaseOpenUpload,
     LeaseMultiparts,
     SettleMultiparts,
     Purge,

@@ -1,12 +1,14 @@
 //! The whole path on real parts: PostgreSQL with the extension, the worker under `wrangler dev`,
 //! HTTP. One module a story; each test has a tenant of its own.
 
+mod agreement;
 mod atomicity;
 mod audit;
 mod bad_input;
 mod bad_tokens;
 mod bin;
 mod browsers;
+mod completion;
 mod crashes;
 mod deletion;
 mod downloads;

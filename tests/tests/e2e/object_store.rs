@@ -36,6 +36,8 @@ pub enum Fault {
     ReplyLost,
     /// It is done after so long a time.
     Slow(Duration),
+    /// It is done, and answered after so long a time.
+    DoneButSlow(Duration),
 }
 
 /// A fault that waits for its request.
@@ -117,6 +119,23 @@ impl ObjectStore {
     /// Whether an object is there, asked of the disk.
     pub fn holds(&self, key: &str) -> bool {
         self.path(key).is_file()
+    }
+
+    /// The keys of all objects, asked of the disk.
+    pub fn keys(&self) -> Result<Vec<String>> {
+        let root = self.folder.join(BUCKET);
+        let (mut folders, mut keys) = (vec![root.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    keys.push(path.strip_prefix(&root)?.to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(keys)
     }
 
     /// Parts of an upload that is neither joined nor given up.
@@ -226,6 +245,10 @@ async fn answer(
     match fault {
         Some(Fault::DoneButRefused(status)) => Ok(refusal(status)),
         Some(Fault::ReplyLost) => Err(Lost),
+        Some(Fault::DoneButSlow(time)) => {
+            tokio::time::sleep(time).await;
+            Ok(done)
+        }
         _ => Ok(done),
     }
 }
