@@ -9,6 +9,7 @@ use keepsake_tests::stack::{Stack, StackSettings};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use crate::agreement::{Place, assert_agreement};
 use crate::object_store::{Fault, ObjectStore};
 use crate::world::{Tenant, errors, id, names, run_schedule, s3_stack, upload_path};
 
@@ -459,7 +460,7 @@ async fn an_upload_in_parts_that_nobody_completes_is_swept() -> Result<()> {
     );
     let left = "SELECT count(*) FROM attachments.multipart WHERE tenant_id = $1";
     assert_eq!(large.tenant.count(left).await?, 0);
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 async fn is_completed_by_the_schedule(stack: &Stack) -> Result<()> {
@@ -518,7 +519,7 @@ async fn joining_survives_lost_replies_and_a_store_that_stumbles() -> Result<()>
         large.assert_there().await?;
         assert_eq!(store.loose_parts(&upload)?, 0, "{fault:?}: parts were left");
     }
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]
@@ -540,7 +541,7 @@ async fn a_client_that_waits_no_longer_for_the_joining_asks_again() -> Result<()
     large.assert_there().await?;
     assert_eq!(store.disarm(), 0);
     assert_eq!(store.loose_parts(&upload)?, 0);
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]

@@ -162,6 +162,17 @@ impl ObjectStore {
             .extend(std::iter::repeat_n(trap, times));
     }
 
+    /// Waits until something has stepped into the last trap.
+    pub async fn sprung(&self) -> Result<()> {
+        for _ in 0..500 {
+            if self.trouble.traps().is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("nothing stepped into the trap")
+    }
+
     /// Takes away the traps that nothing stepped into, and says how many they were.
     pub fn disarm(&self) -> usize {
         self.trouble.traps().drain(..).count()

@@ -29,12 +29,21 @@ pub async fn own_stack() -> Result<Stack> {
 
 /// A stack whose objects are in a store that speaks S3, with these further settings.
 pub async fn s3_stack(vars: &[(&str, &str)]) -> Result<(Stack, ObjectStore)> {
+    s3_stack_off(vars, 0).await
+}
+
+/// [`s3_stack`] with a worker whose clock is so many seconds ahead of all others.
+pub async fn s3_stack_off(
+    vars: &[(&str, &str)],
+    worker_clock_ahead: i32,
+) -> Result<(Stack, ObjectStore)> {
     let store = ObjectStore::start()?;
     let further = vars
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let settings = StackSettings {
         vars: store.settings().into_iter().chain(further).collect(),
+        worker_clock_ahead,
         ..StackSettings::default()
     };
     Ok((Stack::start(settings, |_| ()).await?, store))
