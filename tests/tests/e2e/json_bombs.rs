@@ -117,6 +117,54 @@ fn swollen(good: &Value) -> Vec<Value> {
     places.iter().map(of_one).collect()
 }
 
+/// A good body in which the values of each object in turn stand as a list, in either order.
+fn listed(good: &Value) -> Vec<Value> {
+    let mut places = vec![String::new()];
+    objects(good, String::new(), &mut places);
+    let mut bodies = Vec::new();
+    for place in &places {
+        for turned in [false, true] {
+            let mut body = good.clone();
+            if let Some(object) = body.pointer_mut(place) {
+                let mut values: Vec<Value> = object
+                    .as_object()
+                    .into_iter()
+                    .flat_map(|members| members.values().cloned())
+                    .collect();
+                if turned {
+                    values.reverse();
+                }
+                *object = Value::Array(values);
+            }
+            bodies.push(body);
+        }
+    }
+    bodies
+}
+
+/// Where objects stand in others.
+fn objects(value: &Value, place: String, found: &mut Vec<String>) {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, one)| (name.clone(), one))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(at, one)| (at.to_string(), one))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for (name, one) in inner {
+        let place = format!("{place}/{name}");
+        if one.is_object() {
+            found.push(place.clone());
+        }
+        objects(one, place, found);
+    }
+}
+
 /// Where the values stand that hold no others.
 fn leaves(value: &Value, place: String, found: &mut Vec<String>) {
     match value {
@@ -180,6 +228,16 @@ async fn each_is_refused_at_once_everywhere() -> Result<()> {
             let at = format!("{} {}", operation.method, operation.template);
             ensure!((400..500).contains(&reply.status), "{at}: {}", reply.status);
             is_short(&reply).context(at)?;
+        }
+        for body in listed(request.body.as_ref().context("no body")?) {
+            let reply = request
+                .send_with(&api, body.to_string().into_bytes())
+                .await?;
+            reply
+                .expect_problem(400, "invalid_field")
+                .with_context(|| {
+                    format!("{body} at {} {}", operation.method, operation.template)
+                })?;
         }
         let too_large = request.send_with(&api, vec![b'['; LIMIT + 1]).await?;
         too_large.expect_problem(413, "body_too_large")?;
