@@ -23,13 +23,10 @@ pub struct StackSettings {
     pub port: Option<u16>,
     /// Overrides of `[vars]` in `wrangler.toml`.
     pub vars: Vec<(String, String)>,
-<<<<<<< HEAD
     /// How many connections a pool between worker and database has; without one, each request has its own.
     pub pool: Option<u8>,
-=======
     /// How far the worker's clock is off: seconds ahead of that of everything else, or behind.
     pub worker_clock_ahead: i32,
->>>>>>> faults
 }
 
 /// A running Keepsake. Ends when dropped, and when this process ends.
