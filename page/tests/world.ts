@@ -55,6 +55,25 @@ export class Tenant {
   }
 }
 
+/** Tells what a scanner found in a file of a tenant, as it would. */
+export async function judge(tenant: Tenant, name: string, verdict: "clean" | "infected"): Promise<void> {
+  const object_key = await sql(
+    `SELECT object_key FROM attachments.attachment
+     WHERE tenant_id = ${text(tenant.name)} AND file_name = ${text(name)} AND state = 'scanning'`,
+  );
+  const body = JSON.stringify({ object_key, verdict });
+  const now = Math.floor(Date.now() / 1000);
+  const signed = `keepsake scan result, version 1\n${now}\n${body}`;
+  const mac = createHmac("sha256", "scan".repeat(8)).update(signed).digest("hex");
+  const headers = {
+    "content-type": "application/json",
+    "keepsake-timestamp": String(now),
+    "keepsake-signature": `scanner.${mac}`,
+  };
+  const told = await fetch(`${given("KEEPSAKE_URL")}/v1/scan-results`, { method: "POST", headers, body });
+  expect(told.status).toBe(204);
+}
+
 /** Runs SQL as the superuser; the first line of what it returns. */
 export async function sql(statement: string): Promise<string> {
   const { stdout } = await run(given("KEEPSAKE_PSQL"), [

@@ -9,11 +9,16 @@ use keepsake_tests::secrets::{KEY_ID, hex};
 use keepsake_tests::stack::{Stack, StackSettings};
 
 /// Small enough for a test to send more than one part.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("MAX_FILE_BYTES", "41943040"),
     ("MAX_SET_BYTES", "62914560"),
     ("MULTIPART_THRESHOLD_BYTES", "6291456"),
     ("PART_BYTES", "5242880"),
+    // "scan", eight times.
+    (
+        "SCAN_KEYS",
+        "scanner:c2NhbnNjYW5zY2Fuc2NhbnNjYW5zY2Fuc2NhbnNjYW4=",
+    ),
 ];
 
 #[tokio::test]

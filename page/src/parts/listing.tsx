@@ -19,7 +19,7 @@ export type Listing<T> = (
   | { readonly state: "there"; readonly items: readonly T[]; readonly cursor: string | null }
   | { readonly state: "failed"; readonly error: unknown }
 ) & {
-  /** Fetches the first page anew, and shows what there was until it is there. */
+  /** Fetches anew as much as there is, one page at least, and shows what there was until it is there. */
   readonly reload: () => Promise<void>;
   /** Fetches the next page. */
   readonly more: () => Promise<void>;
@@ -39,18 +39,22 @@ export function useListing<T>(
 ): Listing<T> {
   const [held, setHeld] = useState<Held<T>>({ state: "loading" });
   const running = useRef(new AbortController());
+  const shown = useRef(0);
+  shown.current = held.state === "there" ? held.items.length : 0;
   const announce = useAnnounce();
   const reload = useCallback(async () => {
     running.current.abort();
     running.current = new AbortController();
     const { signal } = running.current;
     try {
-      let page = await fetch({ signal });
+      let { items, next_cursor: cursor } = await fetch({ signal });
       // A search may answer with an empty page and still go on.
-      while (page.items.length === 0 && page.next_cursor !== null) {
-        page = await fetch({ cursor: page.next_cursor, signal });
+      while (cursor !== null && (items.length === 0 || items.length < shown.current)) {
+        const page: PageOf<T> = await fetch({ cursor, signal });
+        items = [...items, ...page.items];
+        cursor = page.next_cursor;
       }
-      if (!signal.aborted) setHeld({ state: "there", items: page.items, cursor: page.next_cursor });
+      if (!signal.aborted) setHeld({ state: "there", items, cursor });
     } catch (error) {
       if (!signal.aborted) setHeld({ state: "failed", error });
     }
