@@ -67,6 +67,17 @@ impl Config {
             })
             .flatten()
     }
+
+    /// The origin of signed object URLs, where it is not the request's own.
+    pub(crate) fn store_origin(&self) -> Option<String> {
+        match &self.store {
+            StoreSettings::R2 => self.objects_origin.clone(),
+            StoreSettings::S3(s3) => {
+                let endpoint = s3.bucket.endpoint();
+                Some(format!("{}{}", endpoint.scheme(), endpoint.host()))
+            }
+        }
+    }
 }
 
 /// Where the bytes are.
