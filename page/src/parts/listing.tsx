@@ -32,7 +32,7 @@ type Held<T> =
   | { state: "there"; items: readonly T[]; cursor: string | null }
   | { state: "failed"; error: unknown };
 
-/** Fetches when `keys` change. */
+/** Fetches when `keys` change, and shows what there was until it is there. */
 export function useListing<T>(
   fetch: (next: Next) => Promise<PageOf<T>>,
   keys: readonly unknown[],
@@ -61,7 +61,8 @@ export function useListing<T>(
     // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says what it depends on
   }, keys);
   useEffect(() => {
-    setHeld({ state: "loading" });
+    shown.current = 0;
+    setHeld((now) => (now.state === "there" ? now : { state: "loading" }));
     void reload();
     return () => running.current.abort();
   }, [reload]);
