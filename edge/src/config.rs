@@ -564,6 +564,22 @@ mod tests {
     }
 
     #[test]
+    fn knows_where_signed_urls_lead() {
+        let origin =
+            |settings: &[(&'static str, &'static str)]| read(settings).unwrap().store_origin();
+        let files = "https://files.example.com";
+        assert_eq!(origin(&[]), None);
+        assert_eq!(origin(&[("OBJECTS_ORIGIN", files)]).as_deref(), Some(files));
+        let account = "acct.r2.cloudflarestorage.com";
+        assert_eq!(origin(&S3), Some(format!("https://{account}")));
+        let hosted: Vec<_> = [("S3_ADDRESSING", "virtual")]
+            .into_iter()
+            .chain(S3)
+            .collect();
+        assert_eq!(origin(&hosted), Some(format!("https://files.{account}")));
+    }
+
+    #[test]
     fn published_keys_need_an_issuer_and_no_secret() {
         let url = ("JWKS_URL", "https://id.example.com/.well-known/jwks.json");
         let issuer = ("JWT_ISSUER", "https://id.example.com");

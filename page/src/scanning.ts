@@ -77,8 +77,7 @@ function told(before: Files, now: Files, isAll: boolean): Notice | undefined {
     waited.filter(({ id }) => stateOf.get(id) === state).map(({ name }) => name);
   const [opened, refused, gone] = [named("available"), named("quarantined"), named(undefined)];
   if (refused.length > 0) {
-    const rest =
-      gone.length > 0 ? ` So ${list(gone)}, added with it, did not come either: add it again.` : "";
+    const rest = gone.length > 0 ? ` So ${list(gone)}, sent with it, was not added either.` : "";
     return { kind: "failed", text: `Malware was found in ${list(refused)}.${rest}` };
   }
   if (gone.length > 0) {
