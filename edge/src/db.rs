@@ -8,6 +8,7 @@
 mod address;
 mod conversation;
 mod postgres;
+mod scram;
 
 pub(crate) use address::{Address, Login};
 pub(crate) use postgres::Postgres;
@@ -177,6 +178,8 @@ fn open(text: &str) -> Result<Value, DbError> {
 enum Trouble {
     /// The transaction lost to another and was rolled back: it may be tried again at once.
     Retry,
+    /// The connection is gone, and whatever it was to carry with it.
+    Lost,
     /// The database cannot do it now.
     Unavailable,
     /// A defect of ours.
@@ -190,10 +193,19 @@ struct Failure {
     cause: String,
 }
 
+fn unavailable(cause: &str) -> Failure {
+    Failure {
+        trouble: Trouble::Unavailable,
+        cause: cause.to_owned(),
+    }
+}
+
 impl From<Failure> for DbError {
     fn from(failure: Failure) -> Self {
         match failure.trouble {
-            Trouble::Retry | Trouble::Unavailable => Self::Unavailable(failure.cause),
+            Trouble::Retry | Trouble::Lost | Trouble::Unavailable => {
+                Self::Unavailable(failure.cause)
+            }
             Trouble::Unexpected => Self::Unexpected(failure.cause),
         }
     }
@@ -208,12 +220,13 @@ fn trouble(sqlstate: &str) -> Trouble {
         // lock_not_available, query_canceled (a statement_timeout), database_dropped
         "55P03" | "57014" | "57P04" => Trouble::Unavailable,
         // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
-        "57P01" | "57P02" | "57P03" | "57P05" => Trouble::Unavailable,
+        "57P01" | "57P02" | "57P03" | "57P05" => Trouble::Lost,
         // read_only_sql_transaction: a standby while the primary changes
         "25006" => Trouble::Unavailable,
-        // connection_exception, invalid_authorization, invalid_catalog_name,
-        // insufficient_resources, system_error
-        code if ["08", "28", "3D", "53", "58"]
+        // connection_exception
+        code if code.starts_with("08") => Trouble::Lost,
+        // invalid_authorization, invalid_catalog_name, insufficient_resources, system_error
+        code if ["28", "3D", "53", "58"]
             .iter()
             .any(|class| code.starts_with(class)) =>
         {
@@ -277,10 +290,10 @@ mod tests {
         for (code, want) in [
             ("40001", Trouble::Retry),
             ("40P01", Trouble::Retry),
-            ("08006", Trouble::Unavailable),
+            ("08006", Trouble::Lost),
             ("28P01", Trouble::Unavailable),
             ("53300", Trouble::Unavailable),
-            ("57P01", Trouble::Unavailable),
+            ("57P01", Trouble::Lost),
             ("42883", Trouble::Unexpected),
             ("23505", Trouble::Unexpected),
             ("XX000", Trouble::Unexpected),

@@ -1,25 +1,27 @@
-//! One statement over one connection: the part of PostgreSQL's protocol that a call needs
+//! Statements over one connection, one after the other: the part of PostgreSQL's protocol that a call needs
 //! (<https://www.postgresql.org/docs/current/protocol-flow.html>). Messages are written, read and
 //! proven by `postgres_protocol`. A whole driver would be a tenth of the worker, for types, prepared
 //! statements and notifications that one call with text in and out has no use for.
 
-use super::{Failure, Login, Trouble, trouble};
+use super::{
+    Failure, Login, Trouble,
+    scram::{self, Scram},
+    trouble, unavailable,
+};
 use axum::body::Bytes;
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::{
     IsNull,
-    authentication::{
-        md5_hash,
-        sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
-    },
+    authentication::md5_hash,
     message::{
         backend::{DataRowBody, ErrorResponseBody, Message},
         frontend,
     },
 };
-use std::io;
+use std::{io, ops::DerefMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use uuid::Uuid;
 
 /// The type `text`, by its number in every PostgreSQL.
 const TEXT: u32 = 25;
@@ -55,17 +57,20 @@ pub(super) async fn say_goodbye(
 }
 
 /// A connection that was just opened.
-pub(super) struct Conversation<'a, S> {
-    stream: &'a mut S,
+pub(super) struct Conversation<S> {
+    stream: S,
     /// What has arrived and was not read yet.
     arrived: BytesMut,
     /// What is to be sent next.
     outgoing: BytesMut,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
+impl<S> Conversation<S>
+where
+    S: DerefMut<Target: AsyncRead + AsyncWrite + Unpin>,
+{
     /// Begins at the first byte of a connection.
-    pub(super) fn new(stream: &'a mut S) -> Self {
+    pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             arrived: BytesMut::new(),
@@ -98,7 +103,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                     self.send().await?;
                 }
                 Message::AuthenticationSasl(body) => {
-                    let known = body.mechanisms().any(|name| Ok(name == SCRAM_SHA_256))?;
+                    let known = body.mechanisms().any(|name| Ok(name == scram::MECHANISM))?;
                     if !known {
                         return Err(unavailable("the server has no SCRAM-SHA-256"));
                     }
@@ -113,21 +118,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
         }
     }
 
-    /// SCRAM-SHA-256 (RFC 7677): the password is proven and not sent, and so does the server.
     async fn prove(&mut self, password: &[u8]) -> Result<(), Failure> {
-        let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
-        frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut self.outgoing)?;
+        let scram = Scram::new(password, Uuid::new_v4().simple().to_string());
+        let first = scram.first_message();
+        frontend::sasl_initial_response(scram::MECHANISM, first.as_bytes(), &mut self.outgoing)?;
         self.send().await?;
         let Message::AuthenticationSaslContinue(challenge) = self.next().await? else {
             return Err(out_of_order());
         };
-        scram.update(challenge.data())?;
-        frontend::sasl_response(scram.message(), &mut self.outgoing)?;
+        let (answer, expected) = scram.answer(challenge.data())?;
+        frontend::sasl_response(answer.as_bytes(), &mut self.outgoing)?;
         self.send().await?;
-        let Message::AuthenticationSaslFinal(proof) = self.next().await? else {
+        let Message::AuthenticationSaslFinal(verdict) = self.next().await? else {
             return Err(out_of_order());
         };
-        Ok(scram.finish(proof.data())?)
+        expected.check(verdict.data())
     }
 
     /// Runs one statement, whose arguments are text, in a transaction of its own, and answers with the
@@ -193,7 +198,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Conversation<'a, S> {
                 Some(message) => return Ok(message),
                 None => {
                     if self.stream.read_buf(&mut self.arrived).await? == 0 {
-                        return Err(unavailable("the connection was closed"));
+                        return Err(lost("the connection was closed"));
                     }
                 }
             }
@@ -228,13 +233,13 @@ fn refusal(error: &ErrorResponseBody) -> Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        unavailable(&error.to_string())
+        lost(&error.to_string())
     }
 }
 
-fn unavailable(cause: &str) -> Failure {
+fn lost(cause: &str) -> Failure {
     Failure {
-        trouble: Trouble::Unavailable,
+        trouble: Trouble::Lost,
         cause: cause.to_owned(),
     }
 }
@@ -318,13 +323,13 @@ mod tests {
         assert_eq!(failure.cause, "SQLSTATE 23514: no");
         let broken_off = [logged_in(), row(b"1"), message(b'C', b"SELECT 1\0")];
         let failure = hear(&broken_off).unwrap_err();
-        assert_eq!(failure.trouble, Trouble::Unavailable);
+        assert_eq!(failure.trouble, Trouble::Lost);
     }
 
     #[test]
     fn tells_what_is_wrong() {
         for (words, trouble) in [
-            (vec![], Trouble::Unavailable),
+            (vec![], Trouble::Lost),
             (vec![error("28P01")], Trouble::Unavailable),
             (vec![logged_in(), error("40001")], Trouble::Retry),
             (vec![logged_in(), message(b'Z', b"I")], Trouble::Unexpected),
@@ -334,8 +339,8 @@ mod tests {
             ),
             // Another login, a message of no known kind, one of an impossible length.
             (vec![message(b'R', &[0, 0, 0, 9])], Trouble::Unavailable),
-            (vec![message(b'?', b"")], Trouble::Unavailable),
-            (vec![b"R\0\0\0\x01".to_vec()], Trouble::Unavailable),
+            (vec![message(b'?', b"")], Trouble::Lost),
+            (vec![b"R\0\0\0\x01".to_vec()], Trouble::Lost),
         ] {
             let failure = hear(&words).unwrap_err();
             assert_eq!(failure.trouble, trouble, "{}", failure.cause);

@@ -1,17 +1,17 @@
 //! The one implementation: a conversation over a worker socket, with a Hyperdrive or the server itself.
 //!
-//! A connection lives for one call: a socket belongs to the request that opened it, and Hyperdrive
+//! A connection lives as long as the request that opened it, to which its socket belongs; Hyperdrive
 //! keeps the real pool.
 
 use super::{
     Address, Call, CallerFunction, Database, DbError, Failure, Login, SystemFunction, Trouble,
     conversation::{Conversation, ask_for_tls, say_goodbye},
-    open,
+    open, unavailable,
 };
 use futures_util::future::{Either, select};
 use scopeguard::{ScopeGuard, guard};
 use serde_json::Value;
-use std::{pin::pin, time::Duration};
+use std::{cell::RefCell, fmt, pin::pin, time::Duration};
 use worker::{Delay, Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_local};
 
 /// Longest wait for one call, connecting included.
@@ -20,14 +20,23 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// How often a call is made that loses to another transaction.
 const ATTEMPTS: u32 = 3;
 
-/// A PostgreSQL.
-#[derive(Debug)]
-pub(crate) struct Postgres(Address);
+/// A PostgreSQL, for one request.
+pub(crate) struct Postgres {
+    address: Address,
+    /// Where the last call was made, if it came through.
+    conversation: RefCell<Option<Conversation<Line>>>,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(out)
+    }
+}
 
 impl From<&Hyperdrive> for Postgres {
     /// Hyperdrive is reached inside Cloudflare's own network and speaks TLS to the database itself.
     fn from(hyperdrive: &Hyperdrive) -> Self {
-        Self(Address {
+        Self::from(Address {
             host: hyperdrive.host(),
             port: hyperdrive.port(),
             tls: false,
@@ -42,7 +51,10 @@ impl From<&Hyperdrive> for Postgres {
 
 impl From<Address> for Postgres {
     fn from(address: Address) -> Self {
-        Self(address)
+        Self {
+            address,
+            conversation: RefCell::new(None),
+        }
     }
 }
 
@@ -68,18 +80,38 @@ impl Postgres {
     async fn within_time(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
         match select(pin!(self.query(statement, arguments)), Delay::from(TIMEOUT)).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(Failure {
-                trouble: Trouble::Unavailable,
-                cause: format!("no answer from the database within {} s", TIMEOUT.as_secs()),
-            }),
+            Either::Right(((), _)) => Err(unavailable(&format!(
+                "no answer from the database within {} s",
+                TIMEOUT.as_secs()
+            ))),
         }
     }
 
+    /// Goes on where the last call was made. Should that connection be gone, the call is made on a new one: each
+    /// function comes to the same end when it is called again.
     async fn query(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        let mut socket = connect(&self.0).await?;
-        let mut conversation = Conversation::new(&mut *socket);
-        conversation.log_in(&self.0.login).await?;
-        conversation.ask(statement, arguments).await
+        let last = self.conversation.take();
+        if let Some(conversation) = last {
+            match self.ask(conversation, statement, arguments).await {
+                Err(failure) if failure.trouble == Trouble::Lost => {}
+                answer => return answer,
+            }
+        }
+        let mut conversation = Conversation::new(connect(&self.address).await?);
+        conversation.log_in(&self.address.login).await?;
+        self.ask(conversation, statement, arguments).await
+    }
+
+    /// A conversation in which something went wrong is not kept.
+    async fn ask(
+        &self,
+        mut conversation: Conversation<Line>,
+        statement: &str,
+        arguments: &[String],
+    ) -> Result<String, Failure> {
+        let answer = conversation.ask(statement, arguments).await?;
+        self.conversation.replace(Some(conversation));
+        Ok(answer)
     }
 }
 
@@ -106,10 +138,7 @@ async fn connect(address: &Address) -> Result<Line, Failure> {
     let socket = Socket::builder()
         .secure_transport(transport)
         .connect(address.host.as_str(), address.port)
-        .map_err(|error| Failure {
-            trouble: Trouble::Unavailable,
-            cause: format!("no socket to the database: {error}"),
-        })?;
+        .map_err(|error| unavailable(&format!("no socket to the database: {error}")))?;
     let mut socket = line(socket);
     if address.tls {
         ask_for_tls(&mut *socket).await?;
