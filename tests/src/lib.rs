@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod contract;
+pub mod cors;
 pub mod fixtures;
 pub mod leash;
 pub mod migrate;
