@@ -66,10 +66,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> The extension for the PostgreSQL releases that it is not tested on"
 	@scripts/check-other-releases
 	@echo "==> Lints, wasm32"
-	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge --package keepsake-rules -- -D warnings
+	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign -- -D warnings
 	@echo "==> Documentation"
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake --package keepsake-tests
-	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge --package keepsake-rules
+	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign
 
 .PHONY: test
 test: check test-shared test-worker test-stack ## everything that CI runs
@@ -84,6 +84,8 @@ bench: setup ## what signing, the extension and the worker cost, as ratios side 
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench purge
 	@echo "==> Benchmarks: the worker"
+	@$(env) scripts/build-presign-bench
+	@$(env) KEEPSAKE_WORKER_BUILT=1 wrangler check startup --outfile target/startup.cpuprofile | grep -E "Profile window|Active"
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench edge
 
 .PHONY: test-shared

@@ -23,6 +23,10 @@ pg_config_of() { printf '%s/usr/lib/postgresql/%s/bin/pg_config' "$(pg_root "$1"
 # Ours first: an older Node or another cargo-pgrx on the machine must not be picked up.
 export PATH=$repo/node_modules/.bin:$KEEPSAKE_HOME/tools/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
+# How the worker is compiled. A panic tells its place by a path; where on this machine that is nobody needs to know. The
+# hashes use SIMD, which workerd has.
+worker_rustflags="-C target-feature=+simd128 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/= --remap-path-prefix=$repo/="
+
 say() { printf '==> %s\n' "$*"; }
 
 # fail CAUSE WHAT-TO-DO

@@ -1,5 +1,6 @@
 //! What the worker's answers take beside a worker that only runs `SELECT 1`, on the same machine and
-//! database, behind the same pool of connections, in one run; and how fast the outbox drains.
+//! database, behind the same pool of connections, in one run; what a signature takes in the same runtime beside
+//! aws4fetch; and how fast the outbox drains.
 //!
 //! `KEEPSAKE_BENCH_REQUESTS` sets how many requests of each kind are measured (200).
 
@@ -18,6 +19,8 @@ use sqlx::Connection as _;
 const TENANT: &str = "bench";
 /// Requests at the same time, where their rate is measured.
 const SIDE_BY_SIDE: usize = 8;
+/// Rounds in which signers alternate.
+const ROUNDS: u32 = 9;
 /// Connections of the pool.
 const POOL: u8 = 8;
 /// Objects in the outbox, where its draining is measured.
@@ -215,6 +218,58 @@ async fn compare(bench: &Bench, count: usize) -> Result<()> {
     Ok(())
 }
 
+/// How long so many signatures take in a worker; what a request costs besides is taken off.
+async fn signing(url: &str, count: u32) -> Result<Duration> {
+    let ask = async |count: u32| {
+        let start = Instant::now();
+        reqwest::get(format!("{url}?count={count}"))
+            .await?
+            .error_for_status()?
+            .text()
+            .await?;
+        anyhow::Ok(start.elapsed())
+    };
+    let nothing = ask(0).await?;
+    Ok(ask(count).await?.saturating_sub(nothing))
+}
+
+/// The signer in the runtime, beside aws4fetch; the best round of each counts, as for the native one.
+async fn presign(bench: &Bench) -> Result<()> {
+    let worker = bench
+        .stack
+        .companion("tests/benches/presign/wrangler.toml")
+        .await?;
+    let sides = [("keepsake", 20_000), ("aws4fetch", 2_000)];
+    let mut signatures = Vec::new();
+    for (side, _) in sides {
+        let url = reqwest::get(format!("{}/{side}?count=1", worker.url))
+            .await?
+            .text()
+            .await?;
+        let signature = url
+            .split("X-Amz-Signature=")
+            .nth(1)
+            .context("no signature")?;
+        signatures.push(signature.split('&').next().map(str::to_owned));
+    }
+    ensure!(signatures[0] == signatures[1], "not the same request");
+    let mut best = [Duration::MAX; 2];
+    for _ in 0..ROUNDS {
+        for ((side, count), best) in sides.iter().zip(&mut best) {
+            let took = signing(&format!("{}/{side}", worker.url), *count).await?;
+            *best = took.div_f64(f64::from(*count)).min(*best);
+        }
+    }
+    let [ours, theirs] = best.map(|time| time.as_secs_f64() * 1e6);
+    println!("\na presigned PUT with five signed headers in workerd, best of {ROUNDS} rounds");
+    println!("  keepsake   {ours:>6.2} µs");
+    println!(
+        "  aws4fetch  {theirs:>6.2} µs  {:.1} × keepsake's",
+        theirs / ours
+    );
+    Ok(())
+}
+
 /// Lets the schedule delete what is in the outbox until nothing is left.
 async fn drain(bench: &Bench) -> Result<()> {
     let mut database = bench.stack.postgres.connect().await?;
@@ -252,6 +307,7 @@ async fn main() -> Result<()> {
         .and_then(|count| count.parse().ok())
         .unwrap_or(200usize);
     let bench = Bench::start(i32::try_from(4 * count)?).await?;
+    presign(&bench).await?;
     compare(&bench, count).await?;
     drain(&bench).await
 }
