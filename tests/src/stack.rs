@@ -22,6 +22,8 @@ pub struct StackSettings {
     pub port: Option<u16>,
     /// Overrides of `[vars]` in `wrangler.toml`.
     pub vars: Vec<(String, String)>,
+    /// How far the worker's clock is off: seconds ahead of that of everything else, or behind.
+    pub worker_clock_ahead: i32,
 }
 
 /// A running Keepsake. Ends when dropped, and when this process ends.
@@ -67,6 +69,7 @@ impl Stack {
             vars: settings.vars,
             trusted_authority: None,
             port: settings.port,
+            clock_ahead: settings.worker_clock_ahead,
         };
         let worker = Worker::start(worker, &secrets, &leash).await?;
         Ok(Self {
@@ -97,6 +100,7 @@ impl Stack {
             vars: vars.collect(),
             trusted_authority,
             port: None,
+            clock_ahead: 0,
         };
         Worker::start(settings, &self.secrets, &self.leash).await
     }

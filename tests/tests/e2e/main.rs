@@ -1,12 +1,15 @@
 //! The whole path on real parts: PostgreSQL with the extension, the worker under `wrangler dev`,
 //! HTTP. One module a story; each test has a tenant of its own.
 
+mod agreement;
 mod atomicity;
 mod audit;
 mod bad_input;
 mod bad_tokens;
 mod bin;
 mod browsers;
+mod clocks;
+mod completion;
 mod crashes;
 mod deletion;
 mod downloads;
@@ -23,6 +26,7 @@ mod object_store;
 mod object_urls;
 mod operations;
 mod operator;
+mod outages;
 mod pictures;
 mod policies;
 mod published_keys;

@@ -55,7 +55,7 @@ async fn let_urls_run_out(tenant: &Tenant<'_>) -> Result<()> {
     let mut database = tenant.database().await?;
     for sql in [
         "UPDATE attachments.usage_release SET due_at = now() WHERE tenant_id = $1",
-        "UPDATE attachments.attachment SET writable_until = now() - interval '2 minutes' WHERE tenant_id = $1",
+        "UPDATE attachments.attachment SET writable_until = now() - interval '10 minutes' WHERE tenant_id = $1",
         "UPDATE attachments.upload_set SET expires_at = now() - interval '2 minutes' WHERE tenant_id = $1",
     ] {
         sqlx::query(sql)
