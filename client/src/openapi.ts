@@ -237,7 +237,10 @@ export interface paths {
         get: operations["getAttachment"];
         put?: never;
         post?: never;
-        /** Delete an attachment so that it can be restored */
+        /**
+         * Delete an attachment so that it can be restored
+         * @description One in quarantine can be deleted as well; restored, it is in quarantine again.
+         */
         delete: operations["deleteAttachment"];
         options?: never;
         head?: never;
@@ -736,13 +739,20 @@ export interface components {
             media_type: string;
             size: number;
             sha256: string;
-            state: string;
+            /**
+             * @description scanning: shut until a malware scan finds it and the rest of its set clean. quarantined: malware was found, and it is shut for good. One in the bin has the state that it had.
+             * @enum {unknown}
+             */
+            state: "available" | "scanning" | "quarantined";
             uploaded_by: string;
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
             deleted_at: string | null;
-            /** Format: uri */
+            /**
+             * Format: uri
+             * @description Answers a redirect to its bytes; of one that is scanning 409 file_scanning, of one in quarantine 403 file_quarantined.
+             */
             content_url: string;
             /**
              * Format: date-time
@@ -1732,7 +1742,8 @@ export interface operations {
                 entity_type?: string;
                 /** @description See entity_type. */
                 entity_id?: string;
-                state?: "available" | "deleted";
+                /** @description available: those that can be opened. deleted: those in the bin that could be opened. scanning: those that wait for a malware scan, and open by themselves when all of their set are found clean. quarantined: those in which malware was found; they stay shut for good, and can be deleted. Whoever may read the thing sees each of these, and the content of available ones alone is ever signed. */
+                state?: "available" | "deleted" | "scanning" | "quarantined";
                 /** @description Exactly this media type. */
                 media_type?: string;
                 /** @description Uploaded by this `sub`. */
@@ -2585,6 +2596,8 @@ export interface operations {
     listEntityAttachments: {
         parameters: {
             query?: {
+                /** @description available: those that can be opened. deleted: those in the bin that could be opened. scanning: those that wait for a malware scan, and open by themselves when all of their set are found clean. quarantined: those in which malware was found; they stay shut for good, and can be deleted. Whoever may read the thing sees each of these, and the content of available ones alone is ever signed. live: available, scanning and quarantined ones in one listing. */
+                state?: "available" | "deleted" | "scanning" | "quarantined" | "live";
                 limit?: components["parameters"]["Limit"];
                 /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];

@@ -56,18 +56,25 @@ pub(crate) fn request(incoming: &web_sys::Request) -> Request<Body> {
     *request.method_mut() =
         Method::from_bytes(incoming.method().as_bytes()).unwrap_or(Method::TRACE);
     *request.uri_mut() = incoming.url().parse().unwrap_or_default();
-    for (name, value) in Headers(incoming.headers()).entries() {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(&value),
-        ) {
-            request.headers_mut().append(name, value);
-        }
-    }
+    *request.headers_mut() = headers(incoming.headers());
     if let Some(stream) = incoming.body() {
         request.extensions_mut().insert(RawBody::new(stream));
     }
     request
+}
+
+/// The runtime's headers; one that is not text is left out.
+pub(crate) fn headers(given: web_sys::Headers) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in Headers(given).entries() {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(&value),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    headers
 }
 
 /// Reads off a body that no handler wanted. A client that is still sending would otherwise lose the

@@ -103,8 +103,10 @@ pub(crate) async fn attachments(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let mut listing = entity(&entity_type, &entity_id)?;
-    let query = Query::parse(query.as_deref(), &["limit", "cursor"])?;
-    listing["state"] = "available".into();
+    let query = Query::parse(query.as_deref(), &["state", "limit", "cursor"])?;
+    listing["state"] = query
+        .choice("state", &attachments::STATES_OF_ENTITY)?
+        .into();
     attachments::page(&app, &caller, &query, listing).await
 }
 

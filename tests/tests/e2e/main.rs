@@ -10,6 +10,7 @@ mod bin;
 mod browsers;
 mod clocks;
 mod completion;
+mod connections;
 mod crashes;
 mod deletion;
 mod downloads;
