@@ -37,14 +37,16 @@ async fn meets_nothing(stranger: &Api, things: &Things) -> Result<()> {
 /// Every listing, in every state it knows, with what none of them may show.
 async fn no_listing_shows(stranger: &Api, things: &Things, post: &str) -> Result<()> {
     let mut listings = vec![
-        "/v1/attachments?state=deleted".to_owned(),
         "/v1/attachments?uploader=ada".to_owned(),
         format!("/v1/attachments?q={post}"),
         "/v1/post?q=a-post".to_owned(),
     ];
     for operation in Operation::of_users()? {
         if operation.method == "GET" && !operation.names_something() {
-            listings.push(operation.about(things)?.path);
+            let path = operation.about(things)?.path;
+            let narrowed = operation.choices();
+            listings.extend(narrowed.iter().map(|choice| format!("{path}?{choice}")));
+            listings.push(path);
         }
     }
     let hidden = [
@@ -56,6 +58,7 @@ async fn no_listing_shows(stranger: &Api, things: &Things, post: &str) -> Result
         "deleted.txt",
         "pending.png",
     ];
+    ensure!(listings.len() > 8, "too few: {listings:?}");
     for path in listings {
         let reply = stranger.get(&path).await?;
         reply.expect(200).with_context(|| path.clone())?;
