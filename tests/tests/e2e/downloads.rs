@@ -182,6 +182,30 @@ async fn no_polyglot_runs_from_an_s3_store() -> Result<()> {
     runs_no_script(&Tenant::new(stack).await?, false).await
 }
 
+/// Whoever signs: what is not safe to show is not shown.
+#[tokio::test]
+async fn no_token_shows_what_is_not_safe() -> Result<()> {
+    let tenant = tenant().await?;
+    let keys: KeyRing = tenant.stack.secrets.url_key_ring().parse()?;
+    let url = signed_url(&tenant, TEXT, "").await?;
+    let (prefix, token) = url.rsplit_once('/').context("not an object URL")?;
+    let mut token = ObjectToken::verify(token, &keys, OffsetDateTime::now_utc())?;
+    if let ObjectToken::Download { inline, .. } = &mut token {
+        *inline = true;
+    }
+    let reply = tenant
+        .api
+        .get(&format!("{prefix}/{}", token.sign(&keys)))
+        .await?;
+    reply.expect(200)?;
+    assert!(
+        disposition_of(&reply)?.starts_with("attachment"),
+        "{:?}",
+        reply.headers
+    );
+    Ok(())
+}
+
 /// Kinds of files that run scripts are not taken at all, whatever they are called.
 #[tokio::test]
 async fn what_runs_scripts_is_not_taken() -> Result<()> {

@@ -37,14 +37,16 @@ async fn meets_nothing(stranger: &Api, things: &Things) -> Result<()> {
 /// Every listing, in every state it knows, with what none of them may show.
 async fn no_listing_shows(stranger: &Api, things: &Things, post: &str) -> Result<()> {
     let mut listings = vec![
-        "/v1/attachments?state=deleted".to_owned(),
         "/v1/attachments?uploader=ada".to_owned(),
         format!("/v1/attachments?q={post}"),
         "/v1/post?q=a-post".to_owned(),
     ];
     for operation in Operation::of_users()? {
         if operation.method == "GET" && !operation.names_something() {
-            listings.push(operation.about(things)?.path);
+            let path = operation.about(things)?.path;
+            let narrowed = operation.choices();
+            listings.extend(narrowed.iter().map(|choice| format!("{path}?{choice}")));
+            listings.push(path);
         }
     }
     let hidden = [
@@ -56,6 +58,7 @@ async fn no_listing_shows(stranger: &Api, things: &Things, post: &str) -> Result
         "deleted.txt",
         "pending.png",
     ];
+    ensure!(listings.len() > 8, "too few: {listings:?}");
     for path in listings {
         let reply = stranger.get(&path).await?;
         reply.expect(200).with_context(|| path.clone())?;
@@ -77,6 +80,22 @@ async fn no_filter_tells(stranger: &Api, things: &Things) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same, with a file in the place of the available one in which malware was found.
+async fn with_a_shut_file(tenant: &Tenant<'_>, things: &Things) -> Result<Things> {
+    let shut = Things::make(&tenant.api, &tenant.post).await?.attachment;
+    sqlx::query("UPDATE attachments.attachment SET state = 'quarantined' WHERE id = $1::uuid")
+        .bind(&shut)
+        .execute(&mut tenant.database().await?)
+        .await?;
+    let path = format!("/v1/attachments/{shut}");
+    let owner = tenant.api.get(&path).await?;
+    owner.expect_problem(403, "file_quarantined")?;
+    Ok(Things {
+        attachment: shut,
+        ..things.clone()
+    })
 }
 
 /// The owner finds everything as it was left.
@@ -129,6 +148,7 @@ async fn a_stranger_meets_nothing() -> Result<()> {
     let (owner, stranger) = (tenant().await?, tenant().await?);
     let things = Things::make(&owner.api, &owner.post).await?;
     meets_nothing(&stranger.api, &things).await?;
+    meets_nothing(&stranger.api, &with_a_shut_file(&owner, &things).await?).await?;
     no_listing_shows(&stranger.api, &things, &owner.post).await?;
     no_filter_tells(&stranger.api, &things).await?;
     nothing_has_changed(&owner, &things).await
@@ -153,6 +173,7 @@ async fn whom_a_policy_keeps_out_meets_nothing() -> Result<()> {
     let eve = tenant.api.with_bearer(Some(&eve));
     let things = Things::make(&tenant.api, &tenant.post).await?;
     meets_nothing(&eve, &things).await?;
+    meets_nothing(&eve, &with_a_shut_file(&tenant, &things).await?).await?;
     no_listing_shows(&eve, &things, &tenant.post).await?;
     no_filter_tells(&eve, &things).await?;
     nothing_has_changed(&tenant, &things).await

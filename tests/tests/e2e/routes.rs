@@ -76,6 +76,20 @@ impl Operation {
         parameters.contains("parameters/Cursor")
     }
 
+    /// The values of those of its parameters that have few: `name=value`.
+    pub fn choices(&self) -> Vec<String> {
+        let parameters = self.description["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten();
+        let of_one = |parameter: &'static Value| {
+            let name = parameter["name"].as_str().unwrap_or_default();
+            let values = parameter["schema"]["enum"].as_array().into_iter().flatten();
+            values.filter_map(move |value| Some(format!("{name}={}", value.as_str()?)))
+        };
+        parameters.flat_map(of_one).collect()
+    }
+
     /// Whether its path or what it is about names something of a tenant's.
     pub fn names_something(&self) -> bool {
         self.template.contains("{id}") || self.template == "/v1/uploads"
