@@ -842,7 +842,7 @@ export interface components {
          * @description Stable: programs may rely on it.
          * @enum {string}
          */
-        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "storage_unavailable" | "keys_unavailable" | "internal";
+        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "storage_unavailable" | "keys_unavailable" | "internal";
         Limits: {
             /** @description Files in one upload. */
             max_files: number;
@@ -1372,6 +1372,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
@@ -1536,6 +1537,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
@@ -1724,6 +1726,7 @@ export interface operations {
             400: components["responses"]["Problem"];
             401: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
@@ -1874,6 +1877,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
@@ -2194,6 +2198,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
@@ -2378,6 +2383,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
@@ -2414,6 +2420,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
@@ -2577,6 +2584,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];

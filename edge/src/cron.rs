@@ -1,11 +1,13 @@
-//! The scheduled work: sweep, purge, drain, tidy, audit, sample.
+//! The scheduled work: sweep, purge, drain, tidy, audit, sample, complete.
 //!
 //! Each step is bounded and independent: one that fails is logged and the next still runs. With
 //! [`ROUNDS`] rounds a run stays within the 50 subrequests of the smallest plan; what is left waits
-//! for the next run. What became of each step is kept in the database.
+//! for the next run. Completing comes last, because it may need more. What became of each step is kept
+//! in the database.
 
 use crate::{
-    audit, clock,
+    audit, clock, completion,
+    config::Config,
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
     multipart, outbox,
@@ -32,8 +34,9 @@ const PURGE_LIMIT: u64 = 1000;
 /// 5. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
 /// 6. A page of the bucket is compared with the database.
 /// 7. Storage and backlog are counted, for the operator's view over time.
-/// 8. The outcome of each step is recorded.
-pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
+/// 8. Upload sets whose time is nearly over are completed, if their files are there.
+/// 9. The outcome of each step is recorded.
+pub(crate) async fn run(config: &Config, database: &impl Database, storage: &impl Storage) {
     let steps = [
         step("sweep", sweep(database)).await,
         step("parts", multipart::give_up(database, storage)).await,
@@ -42,6 +45,7 @@ pub(crate) async fn run(database: &impl Database, storage: &impl Storage) {
         step("tidy", tidy(database)).await,
         step("audit", audit::page(database, storage)).await,
         step("sample", sample(database)).await,
+        step("complete", completion::of_ending(config, database, storage)).await,
     ];
     let record = json!({ "steps": steps });
     if let Err(error) = database.for_system(SystemFunction::RecordRun, record).await {
@@ -134,15 +138,15 @@ async fn purge(database: &impl Database) -> Result<Value, DbError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fakes::{MemoryStorage, ScriptedDatabase};
+    use crate::fakes::{MemoryStorage, ScriptedDatabase, config};
     use SystemFunction::{
-        AuditObjects, AuditPlace, LeaseMultiparts, LeaseObjects, Purge, RecordRun, SweepUploads,
-        TakeSample, Tidy,
+        AuditObjects, AuditPlace, LeaseMultiparts, LeaseObjects, LeaseOpenUpload, Purge, RecordRun,
+        SweepUploads, TakeSample, Tidy,
     };
     use futures_util::FutureExt;
 
     fn functions(database: &ScriptedDatabase) -> Vec<SystemFunction> {
-        run(database, &MemoryStorage::default())
+        run(&config(), database, &MemoryStorage::default())
             .now_or_never()
             .unwrap();
         database
@@ -165,6 +169,7 @@ mod tests {
             Ok(json!({ "after": "" })),
             Ok(json!({ "checked": 0, "orphans": 0, "missing": 0, "remove": [] })),
             Ok(json!({ "taken": 1 })),
+            Ok(Value::Null),
             Ok(json!({})),
         ]);
         assert_eq!(
@@ -180,6 +185,7 @@ mod tests {
                 AuditPlace,
                 AuditObjects,
                 TakeSample,
+                LeaseOpenUpload,
                 RecordRun
             ]
         );
@@ -188,7 +194,7 @@ mod tests {
     #[test]
     fn goes_on_after_a_step_that_failed() {
         let down = || Err(DbError::Unavailable("down".to_owned()));
-        let database = ScriptedDatabase::new((0..8).map(|_| down()));
+        let database = ScriptedDatabase::new((0..9).map(|_| down()));
         assert_eq!(
             functions(&database),
             [
@@ -199,10 +205,11 @@ mod tests {
                 Tidy,
                 AuditPlace,
                 TakeSample,
+                LeaseOpenUpload,
                 RecordRun
             ]
         );
-        let record = &database.calls()[7].1["steps"];
+        let record = &database.calls()[8].1["steps"];
         assert_eq!(record[5]["step"], "audit");
         assert!(record[5]["error"].is_string() && record[5]["counts"].is_null());
     }
@@ -215,6 +222,6 @@ mod tests {
             )
         };
         let database = ScriptedDatabase::new((0..100).map(|_| busy()));
-        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 6);
+        assert_eq!(functions(&database).len(), 2 * ROUNDS as usize + 7);
     }
 }

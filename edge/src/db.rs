@@ -51,6 +51,7 @@ pub(crate) enum SystemFunction {
     SweepUploads,
     RecordPart,
     FindOpenUpload,
+    LeaseOpenUpload,
     LeaseMultiparts,
     SettleMultiparts,
     Purge,

@@ -3,15 +3,15 @@
 //! its client has gone. A message may come more than once, late or not at all; nothing depends on it.
 
 use crate::{
-    auth::Caller,
+    completion::{OpenUpload, Outcome},
     config::Config,
     db::{Database, SystemFunction},
     log::{self, Level},
     problem::ApiError,
-    routes::uploads,
+    routes::expect,
     storage::Storage,
 };
-use keepsake_shared::{ErrorCode, ObjectKey, TenantId, UploadId};
+use keepsake_shared::ObjectKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use worker::{
@@ -40,14 +40,6 @@ impl Event {
             .then(|| ObjectKey::parse(&self.object.key).ok())
             .flatten()
     }
-}
-
-/// An upload that waits for its files, and who declared it.
-#[derive(Deserialize)]
-struct OpenUpload {
-    upload_id: UploadId,
-    tenant: TenantId,
-    subject: String,
 }
 
 /// Takes the messages of a batch, one after the other.
@@ -100,27 +92,14 @@ async fn complete(
     let found = database
         .for_system(SystemFunction::FindOpenUpload, request)
         .await?;
-    let Ok(OpenUpload {
-        upload_id,
-        tenant,
-        subject,
-    }) = serde_json::from_value(found)
-    else {
+    let Some(upload) = expect::<Option<OpenUpload>>(found)? else {
         return Ok(());
     };
-    let caller = Caller {
-        claims: json!({ "sub": subject, "tenant": tenant }).to_string(),
-        tenant,
-        subject,
-    };
-    let completed = uploads::finish(config, database, storage, &caller, upload_id, None).await;
-    match completed {
-        Ok(_) => write(Level::Info, "completed", &json!(upload_id)),
-        Err(error) if error.code() == ErrorCode::NotUploaded => {}
-        Err(error) if error.code().status() < 500 => {
-            write(Level::Info, error.code().as_str(), &json!(upload_id));
-        }
-        Err(error) => return Err(error),
+    let id = upload.upload_id;
+    match upload.complete(config, database, storage).await? {
+        Outcome::Completed => write(Level::Info, "completed", &json!(id)),
+        Outcome::Waiting => {}
+        Outcome::Refused(code) => write(Level::Info, code.as_str(), &json!(id)),
     }
     Ok(())
 }
@@ -136,6 +115,12 @@ fn write(level: Level, outcome: &str, about: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        db::DbError,
+        fakes::{MemoryStorage, ScriptedDatabase, config},
+    };
+    use futures_util::FutureExt;
+    use keepsake_shared::ErrorCode;
 
     const KEY: &str = "t/acme/post/1/0198f7d0-1111-7aaa-8bbb-000000000001.png";
 
@@ -166,5 +151,38 @@ mod tests {
         for key in ["", "t/acme/../x", "other/file.png"] {
             assert!(made("PutObject", key).is_none(), "{key}");
         }
+    }
+
+    fn told(answers: impl IntoIterator<Item = Result<Value, DbError>>) -> Result<(), ErrorCode> {
+        let database = ScriptedDatabase::new(answers);
+        let key = ObjectKey::parse(KEY).unwrap();
+        complete(&config(), &database, &MemoryStorage::default(), &key)
+            .now_or_never()
+            .unwrap()
+            .map_err(|error| error.code())
+    }
+
+    #[test]
+    fn an_object_of_no_open_upload_is_done_with() {
+        assert_eq!(told([Ok(Value::Null)]), Ok(()));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_comes_again() {
+        for other in [
+            json!({}),
+            json!([]),
+            json!("null"),
+            json!({ "upload_id": "x", "tenant": "acme", "subject": "ada" }),
+            json!({ "upload_id": "0198f7d0-1111-7aaa-8bbb-000000000001", "tenant": "acme" }),
+        ] {
+            assert_eq!(told([Ok(other)]), Err(ErrorCode::Internal));
+        }
+    }
+
+    #[test]
+    fn a_database_that_fails_is_asked_again() {
+        let down = Err(DbError::Unavailable("down".to_owned()));
+        assert_eq!(told([down]), Err(ErrorCode::DatabaseUnavailable));
     }
 }

@@ -11,6 +11,7 @@ mod audit;
 mod auth;
 mod body;
 mod clock;
+mod completion;
 mod config;
 mod cors;
 mod cron;
@@ -119,7 +120,7 @@ fn add_common_headers(answer: &mut Response, id: &str) {
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match parts(&env) {
-        Ok((_, database, storage)) => cron::run(&database, &storage).await,
+        Ok((config, database, storage)) => cron::run(&config, &database, &storage).await,
         Err(error) => not_set_up("cron", &error),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::leash::Leash;
 use crate::places::{checkout, free_port, node_program};
@@ -27,6 +27,8 @@ pub struct WorkerSettings {
     pub trusted_authority: Option<PathBuf>,
     /// The port to take if it is free.
     pub port: Option<u16>,
+    /// How far its clock is off: seconds ahead of that of everything else, or behind.
+    pub clock_ahead: i32,
 }
 
 /// A worker of the tests' own that talks to a running one.
@@ -186,10 +188,28 @@ fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
         command.args(["--var", &format!("{name}:{value}")]);
     }
     command.env("KEEPSAKE_WORKER_BUILT", "1");
+    if settings.clock_ahead != 0 {
+        command
+            .env("LD_PRELOAD", clock_library(folder)?)
+            .env("CLOCK_AHEAD_SECONDS", settings.clock_ahead.to_string());
+    }
     if let Some(certificate) = &settings.trusted_authority {
         command.env("NODE_EXTRA_CA_CERTS", certificate);
     }
     Daemon::spawn("wrangler", &mut command, &folder.join("worker.log"), leash)
+}
+
+/// What sets a program's clock, made from `tests/clock-ahead.c`.
+fn clock_library(folder: &Path) -> Result<PathBuf> {
+    let library = folder.join("clock-ahead.so");
+    let made = Command::new("gcc")
+        .args(["-D_GNU_SOURCE", "-shared", "-fPIC", "-O2", "-o"])
+        .arg(&library)
+        .arg(checkout().join("tests/clock-ahead.c"))
+        .status()
+        .context("cannot start gcc")?;
+    ensure!(made.success(), "gcc could not make {}", library.display());
+    Ok(library)
 }
 
 /// `PATH` with the folder of `program` in front, so that wrangler finds the Node beside it.

@@ -209,6 +209,7 @@ const fn for_system(function: SystemFunction) -> &'static str {
         SystemFunction::SweepUploads => sql!("sweep_uploads"),
         SystemFunction::RecordPart => sql!("record_part"),
         SystemFunction::FindOpenUpload => sql!("find_open_upload"),
+        SystemFunction::LeaseOpenUpload => sql!("lease_open_upload"),
         SystemFunction::LeaseMultiparts => sql!("lease_multiparts"),
         SystemFunction::SettleMultiparts => sql!("settle_multiparts"),
         SystemFunction::Purge => sql!("purge"),

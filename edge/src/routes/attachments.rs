@@ -20,7 +20,7 @@ use axum::{
 };
 use keepsake_shared::{
     AttachmentId, DeletionId, EntityId, EntityType, ErrorCode, FieldError, FileName, MediaType,
-    ObjectKey, Sha256Digest,
+    ObjectKey, Sha256Digest, read_from_object,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -170,10 +170,12 @@ pub(crate) async fn content(
 
 /// The body of a rename.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Rename {
     name: String,
 }
+
+read_from_object!(Rename);
 
 /// `PATCH /v1/attachments/{id}`: renames one attachment, live or deleted.
 ///

@@ -17,7 +17,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use keepsake_shared::{EntityId, EntityType};
+use keepsake_shared::{EntityId, EntityType, read_from_object};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -58,10 +58,12 @@ pub(crate) async fn get(
 
 /// The body of a rename.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Rename {
     label: String,
 }
+
+read_from_object!(Rename);
 
 /// `PATCH /v1/{entity}/{id}`: changes what a thing is called, live or deleted.
 ///

@@ -14,6 +14,7 @@ const STEPS: Record<string, string> = {
   tidy: "Forgetting keys, settling usage",
   audit: "Comparing bucket and database",
   sample: "Counting",
+  complete: "Completing uploads near their end",
 };
 
 export function Runs({ operator }: { operator: KeepsakeOperator }) {

@@ -11,8 +11,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
+use crate::agreement::{Place, assert_agreement};
 use crate::world::{
-    Tenant, any_object_exists, id, object_exists, own_stack, run_schedule, upload_path,
+    Tenant, any_object_exists, id, object_exists, own_stack, run_schedule, s3_stack, upload_path,
 };
 
 /// Stores a picture under any key, by a URL of our own making: the database knows nothing of it.
@@ -53,7 +54,7 @@ async fn runs(tenant: &Tenant<'_>) -> Result<Value> {
     claims["scope"] = json!("metrics");
     let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
     let operator = tenant.api.with_bearer(Some(&bearer));
-    operator.get("/v1/runs?limit=7").await?.json_if(200)
+    operator.get("/v1/runs?limit=8").await?.json_if(200)
 }
 
 async fn run_sql(tenant: &Tenant<'_>, sql: &'static str) -> Result<()> {
@@ -196,6 +197,89 @@ async fn a_bucket_of_several_pages_is_walked_to_its_end() -> Result<()> {
     Ok(())
 }
 
+/// More than two pages of a store that lists a thousand.
+const STRAYS: usize = 2300;
+
+#[tokio::test]
+async fn an_s3_store_of_several_pages_is_walked_and_tidied_both_ways() -> Result<()> {
+    let (stack, store) = s3_stack(&[]).await?;
+    let tenant = Tenant::new(&stack).await?;
+    tenant.upload(&[PNG, TEXT, PDF]).await?;
+    let keys = tenant.object_keys().await?;
+    // Behind everybody's back: strays before and after the tenant's own, a stranger, and a file that goes.
+    let mut strays = Vec::new();
+    for number in 0..STRAYS {
+        let owner = if number % 2 == 0 { "aaa" } else { "zzz" };
+        strays.push(format!(
+            "t/{owner}/post/1/0198f7d0-1111-7aaa-8bbb-{number:012x}.png"
+        ));
+    }
+    strays.sort_unstable();
+    for key in strays.iter().map(String::as_str).chain(["other/file.png"]) {
+        let path = store.path(key);
+        std::fs::create_dir_all(path.parent().context("no folder")?)?;
+        std::fs::write(path, PNG.bytes)?;
+    }
+    std::fs::remove_file(store.path(&keys[1]))?;
+    run_sql(
+        &tenant,
+        "UPDATE attachments.attachment SET available_at = now() - interval '2 hours'",
+    )
+    .await?;
+
+    let pass = async || {
+        tenant
+            .count("SELECT pass FROM attachments.audit WHERE $1 <> ''")
+            .await
+    };
+    for walked in [1, 1, 2] {
+        run_schedule(&stack).await?;
+        assert_eq!(pass().await?, walked);
+    }
+    let told = runs(&tenant).await?;
+    assert_eq!(told["audit"]["orphans"], STRAYS);
+    assert_eq!(told["audit"]["missing"], 1);
+    let found = findings(&tenant).await?;
+    let orphans: Vec<&String> = found
+        .iter()
+        .filter(|(kind, _)| kind == "orphan")
+        .map(|(_, key)| key)
+        .collect();
+    assert!(orphans.into_iter().eq(&strays));
+    assert!(found.contains(&("missing".to_owned(), keys[1].clone())));
+    assert_eq!(store.keys()?.len(), STRAYS + 3, "nothing goes at once");
+
+    run_sql(
+        &tenant,
+        "UPDATE attachments.audit_finding SET first_seen = now() - interval '8 days'",
+    )
+    .await?;
+    // What was removed no longer stands before what comes behind it, so there may be fewer pages than before.
+    for _ in 0..4 {
+        run_schedule(&stack).await?;
+    }
+    let mut left = store.keys()?;
+    left.sort_unstable();
+    let mut wanted = vec![
+        "other/file.png".to_owned(),
+        keys[0].clone(),
+        keys[2].clone(),
+    ];
+    wanted.sort_unstable();
+    assert_eq!(left, wanted);
+    run_schedule(&stack).await?;
+    run_schedule(&stack).await?;
+    let missing = [("missing".to_owned(), keys[1].clone())];
+    assert_eq!(findings(&tenant).await?, missing);
+
+    // The file comes back, from a copy.
+    std::fs::write(store.path(&keys[1]), TEXT.bytes)?;
+    std::fs::remove_file(store.path("other/file.png"))?;
+    run_schedule(&stack).await?;
+    assert!(findings(&tenant).await?.is_empty());
+    assert_agreement(&stack, Place::Store(&store)).await
+}
+
 #[tokio::test]
 async fn what_is_stored_after_an_abort_is_no_orphan_and_goes() -> Result<()> {
     let stack = own_stack().await?;
@@ -240,12 +324,12 @@ async fn each_step_of_each_run_is_kept_and_shown_to_operators() -> Result<()> {
         })
         .collect();
     let done = [
-        "sample", "audit", "tidy", "drain", "purge", "parts", "sweep",
+        "complete", "sample", "audit", "tidy", "drain", "purge", "parts", "sweep",
     ]
     .map(|step| (step, "done"));
     assert_eq!(steps, done);
     assert_eq!(
-        told["items"][1]["counts"],
+        told["items"][2]["counts"],
         json!({ "checked": 0, "orphans": 0, "missing": 0, "removed": 0 })
     );
 
@@ -262,11 +346,11 @@ async fn each_step_of_each_run_is_kept_and_shown_to_operators() -> Result<()> {
     )
     .await?;
     let told = runs(&tenant).await?;
-    assert_eq!(told["items"][2]["outcome"], "failed");
-    let error = told["items"][2]["error"].as_str().unwrap_or_default();
+    assert_eq!(told["items"][3]["outcome"], "failed");
+    let error = told["items"][3]["error"].as_str().unwrap_or_default();
     assert!(error.contains("42P01"), "{error}");
     assert_eq!(
-        (&told["items"][1]["outcome"], &told["items"][3]["outcome"]),
+        (&told["items"][2]["outcome"], &told["items"][4]["outcome"]),
         (&json!("done"), &json!("done"))
     );
 

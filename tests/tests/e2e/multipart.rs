@@ -9,6 +9,7 @@ use keepsake_tests::stack::{Stack, StackSettings};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use crate::agreement::{Place, assert_agreement};
 use crate::object_store::{Fault, ObjectStore};
 use crate::world::{Tenant, errors, id, names, run_schedule, s3_stack, upload_path};
 
@@ -459,7 +460,36 @@ async fn an_upload_in_parts_that_nobody_completes_is_swept() -> Result<()> {
     );
     let left = "SELECT count(*) FROM attachments.multipart WHERE tenant_id = $1";
     assert_eq!(large.tenant.count(left).await?, 0);
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
+}
+
+async fn is_completed_by_the_schedule(stack: &Stack) -> Result<()> {
+    let large = Large::declare(stack).await?;
+    large.send(&[1, 3]).await?;
+    large.tenant.let_time_pass_until("5 minutes").await?;
+    run_schedule(stack).await?;
+    assert!(large.tenant.visible().await?.is_empty());
+    assert_eq!(large.held().await?, [1, 3], "what is there stays");
+
+    // The last part comes, and then nothing more of its client.
+    large.send(&[2]).await?;
+    sqlx::query("UPDATE attachments.upload_set SET next_look_at = now() WHERE tenant_id = $1")
+        .bind(&large.tenant.name)
+        .execute(&mut large.tenant.database().await?)
+        .await?;
+    run_schedule(stack).await?;
+    large.assert_there().await
+}
+
+#[tokio::test]
+async fn whole_parts_in_the_bucket_are_completed_by_the_schedule() -> Result<()> {
+    is_completed_by_the_schedule(bucket().await?).await
+}
+
+#[tokio::test]
+async fn whole_parts_in_an_s3_store_are_completed_by_the_schedule() -> Result<()> {
+    let (stack, _, _turn) = s3().await?;
+    is_completed_by_the_schedule(stack).await
 }
 
 #[tokio::test]
@@ -489,7 +519,29 @@ async fn joining_survives_lost_replies_and_a_store_that_stumbles() -> Result<()>
         large.assert_there().await?;
         assert_eq!(store.loose_parts(&upload)?, 0, "{fault:?}: parts were left");
     }
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
+}
+
+#[tokio::test]
+async fn a_client_that_waits_no_longer_for_the_joining_asks_again() -> Result<()> {
+    let (stack, store, _turn) = s3().await?;
+    let large = Large::declare(stack).await?;
+    large.send(&[1, 2, 3]).await?;
+    let upload = large.storage_id().await?;
+    store.trap(
+        "POST",
+        "uploadId",
+        Fault::DoneButSlow(Duration::from_secs(20)),
+        1,
+    );
+    let impatient = tokio::time::timeout(Duration::from_secs(2), large.complete()).await;
+    assert!(impatient.is_err(), "the joining was not slow");
+    assert!(large.tenant.visible().await?.is_empty());
+    large.complete().await?.json_if(200)?;
+    large.assert_there().await?;
+    assert_eq!(store.disarm(), 0);
+    assert_eq!(store.loose_parts(&upload)?, 0);
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]

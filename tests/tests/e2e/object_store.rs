@@ -37,6 +37,8 @@ pub enum Fault {
     ReplyLost,
     /// It is done after so long a time.
     Slow(Duration),
+    /// It is done, and answered after so long a time.
+    DoneButSlow(Duration),
 }
 
 /// A fault that waits for its request.
@@ -134,6 +136,23 @@ impl ObjectStore {
         self.path(key).is_file()
     }
 
+    /// The keys of all objects, asked of the disk.
+    pub fn keys(&self) -> Result<Vec<String>> {
+        let root = self.folder.join(BUCKET);
+        let (mut folders, mut keys) = (vec![root.clone()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    keys.push(path.strip_prefix(&root)?.to_string_lossy().into_owned());
+                }
+            }
+        }
+        Ok(keys)
+    }
+
     /// Parts of an upload that is neither joined nor given up.
     pub fn loose_parts(&self, upload: &str) -> Result<usize> {
         let mut parts = 0;
@@ -156,6 +175,17 @@ impl ObjectStore {
         self.trouble
             .traps()
             .extend(std::iter::repeat_n(trap, times));
+    }
+
+    /// Waits until something has stepped into the last trap.
+    pub async fn sprung(&self) -> Result<()> {
+        for _ in 0..500 {
+            if self.trouble.traps().is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("nothing stepped into the trap")
     }
 
     /// Takes away the traps that nothing stepped into, and says how many they were.
@@ -274,6 +304,10 @@ async fn answer(
     match fault {
         Some(Fault::DoneButRefused(status)) => Ok(refusal(status)),
         Some(Fault::ReplyLost) => Err(Lost),
+        Some(Fault::DoneButSlow(time)) => {
+            tokio::time::sleep(time).await;
+            Ok(done)
+        }
         _ => Ok(done),
     }
 }

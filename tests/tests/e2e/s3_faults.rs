@@ -9,6 +9,7 @@ use keepsake_tests::stack::Stack;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
+use crate::agreement::{Place, assert_agreement};
 use crate::object_store::{BY_URL, Fault, ObjectStore};
 use crate::world::{Tenant, run_schedule, s3_stack, upload_path};
 
@@ -56,6 +57,8 @@ async fn a_store_that_stumbles_is_asked_again() -> Result<()> {
         (Fault::ReplyLost, 2),
         (Fault::DoneButRefused(502), 2),
         (Fault::Slow(Duration::from_secs(1)), 1),
+        // Longer than the worker waits for one answer.
+        (Fault::DoneButSlow(Duration::from_secs(8)), 1),
     ] {
         let tenant = Tenant::new(stack).await?;
         let upload = stored(&tenant, &[PNG]).await?;
@@ -65,7 +68,7 @@ async fn a_store_that_stumbles_is_asked_again() -> Result<()> {
         assert_eq!(store.disarm(), 0, "{fault:?} was not met");
         assert_eq!(tenant.visible().await?, [PNG.name]);
     }
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]
@@ -98,7 +101,7 @@ async fn a_store_that_is_down_changes_nothing() -> Result<()> {
         tenant.complete(&upload).await?.json_if(200)?;
         assert_eq!(tenant.visible().await?, [PNG.name, TEXT.name]);
     }
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]
@@ -112,7 +115,7 @@ async fn a_client_whose_upload_got_no_reply_sends_it_again_and_completes() -> Re
     tenant.api.put(file, PNG.bytes).await?.expect(412)?;
     tenant.complete(&upload).await?.json_if(200)?;
     assert_eq!(tenant.visible().await?, [PNG.name]);
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]
@@ -149,7 +152,7 @@ async fn a_rejected_set_leaves_no_object_however_the_deletion_goes() -> Result<(
         let again = tenant.complete(&upload).await?;
         again.expect_problem(422, "upload_rejected")?;
     }
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]
@@ -176,7 +179,7 @@ async fn purged_bytes_go_in_the_end_and_living_ones_never() -> Result<()> {
     for key in &living_keys {
         assert!(store.holds(key), "bytes went that a row names");
     }
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
 }
 
 #[tokio::test]
@@ -199,5 +202,98 @@ async fn an_upload_that_nobody_completes_is_swept_with_its_bytes() -> Result<()>
     assert_eq!(tenant.rows().await?, 0);
     let status = tenant.api.get(&upload_path(&upload)?).await?.json_if(200)?;
     assert_eq!(status["state"], "expired");
-    Ok(())
+    assert_agreement(stack, Place::Store(store)).await
+}
+
+#[tokio::test]
+async fn a_delete_that_is_done_and_answered_too_late_is_done_again() -> Result<()> {
+    let (stack, store, _turn) = turn().await?;
+    let tenant = Tenant::new(stack).await?;
+    tenant.upload(&[PNG, TEXT]).await?;
+    let keys = tenant.object_keys().await?;
+    tenant.delete_post().await?.expect(204)?;
+    tenant.let_retention_run_out().await?;
+    // Longer than the worker waits for a deletion.
+    let late = Fault::DoneButSlow(Duration::from_secs(40));
+    store.trap("POST", "delete", late, 1);
+    let patient = reqwest::Client::builder()
+        .timeout(Duration::from_secs(90))
+        .build()?;
+    let began = Instant::now();
+    let run = format!("{}/__scheduled", stack.worker.url());
+    patient.get(run).send().await?.error_for_status()?;
+    assert!(began.elapsed() > Duration::from_secs(25), "it was not late");
+    assert_eq!(store.disarm(), 0);
+    let waiting = "SELECT count(*) FROM keepsake.outbox WHERE split_part(object_key, '/', 2) = $1 AND attempts > 0";
+    assert_eq!(tenant.count(waiting).await?, 0, "it was not done again");
+    assert!(!keys.iter().any(|key| store.holds(key)));
+    assert_agreement(stack, Place::Store(store)).await
+}
+
+#[tokio::test]
+async fn ten_completions_at_once_make_one_set_of_a_store_that_stumbles() -> Result<()> {
+    let (stack, store, _turn) = turn().await?;
+    let tenant = Tenant::new(stack).await?;
+    let upload = stored(&tenant, &[PNG, TEXT]).await?;
+    store.trap("HEAD", "", Fault::Slow(Duration::from_millis(300)), 5);
+    store.trap("HEAD", "", Fault::Refused(503), 5);
+    let replies = futures_util::future::join_all((0..10).map(|_| tenant.complete(&upload))).await;
+    let mut answers = Vec::new();
+    for reply in replies {
+        answers.push(reply?.json_if(200)?);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(store.disarm(), 0);
+    assert_eq!(tenant.visible().await?, [PNG.name, TEXT.name]);
+    assert_agreement(stack, Place::Store(store)).await
+}
+
+#[tokio::test]
+async fn schedules_at_once_do_each_thing_once() -> Result<()> {
+    let (stack, store, _turn) = turn().await?;
+    let (purged, swept, ending) = (
+        Tenant::new(stack).await?,
+        Tenant::new(stack).await?,
+        Tenant::new(stack).await?,
+    );
+    purged.upload(&[PNG, TEXT]).await?;
+    purged.delete_post().await?.expect(204)?;
+    purged.let_retention_run_out().await?;
+    stored(&swept, &[PNG]).await?;
+    swept.let_time_pass_until("-2 minutes").await?;
+    stored(&ending, &[PNG, TEXT]).await?;
+    ending.let_time_pass_until("5 minutes").await?;
+    let mut database = stack.postgres.connect().await?;
+    let last: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM attachments.run")
+        .fetch_one(&mut database)
+        .await?;
+    // So that they are all at it together.
+    store.trap("POST", "delete", Fault::Slow(Duration::from_secs(1)), 1);
+    let (one, two, three) = tokio::join!(
+        run_schedule(stack),
+        run_schedule(stack),
+        run_schedule(stack)
+    );
+    one.and(two).and(three)?;
+    for (step, counter, once) in [
+        ("purge", "purged", 2),
+        ("sweep", "expired", 1),
+        ("drain", "deleted", 3),
+        ("complete", "completed", 1),
+    ] {
+        let sql = "SELECT sum((counts ->> $2)::bigint)::bigint FROM attachments.run WHERE step = $1 AND id > $3";
+        let done: i64 = sqlx::query_scalar(sql)
+            .bind(step)
+            .bind(counter)
+            .bind(last)
+            .fetch_one(&mut database)
+            .await?;
+        assert!(done >= once, "{step}: {done}");
+        if step != "purge" {
+            assert_eq!(done, once, "{step}");
+        }
+    }
+    assert_eq!(ending.visible().await?, [PNG.name, TEXT.name]);
+    assert_eq!((purged.rows().await?, swept.rows().await?), (0, 0));
+    assert_agreement(stack, Place::Store(store)).await
 }

@@ -1,7 +1,9 @@
 //! The scan gate: shut until found clean, and then together.
 
 use anyhow::{Context as _, Result};
-use keepsake_shared::KeyRing;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keepsake_shared::{KeyRing, Sha256Digest};
 use keepsake_tests::api::{Api, Reply, text};
 use keepsake_tests::fixtures::{PNG, TEXT};
 use keepsake_tests::secrets::hex;
@@ -387,6 +389,13 @@ async fn the_same_message_again_does_nothing() -> Result<()> {
     send(&tenant.api, &body, now, &signature)
         .await?
         .expect(204)?;
+    // However it is spelt.
+    let (key, mac) = signature.split_once('.').context("no signature")?;
+    let in_base64 = STANDARD.encode(mac.parse::<Sha256Digest>()?.as_bytes());
+    for spelling in [mac.to_uppercase(), in_base64] {
+        let again = send(&tenant.api, &body, now, &format!("{key}.{spelling}")).await?;
+        assert!(matches!(again.status, 204 | 401), "{}", again.status);
+    }
     tell(&tenant, &keys[1], "clean", 0).await?.expect(204)?;
     assert!(tenant.visible().await?.is_empty());
     let waiting: i64 = sqlx::query_scalar(

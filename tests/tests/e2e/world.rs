@@ -1,6 +1,6 @@
 //! What each test stands on: one shared stack, and in it a tenant of the test's own.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use keepsake_shared::{FileName, KeyRing, MediaType, ObjectKey, ObjectToken};
 use keepsake_tests::api::{Api, Reply, text};
 use keepsake_tests::fixtures::Fixture;
@@ -29,12 +29,21 @@ pub async fn own_stack() -> Result<Stack> {
 
 /// A stack whose objects are in a store that speaks S3, with these further settings.
 pub async fn s3_stack(vars: &[(&str, &str)]) -> Result<(Stack, ObjectStore)> {
+    s3_stack_off(vars, 0).await
+}
+
+/// [`s3_stack`] with a worker whose clock is so many seconds ahead of all others.
+pub async fn s3_stack_off(
+    vars: &[(&str, &str)],
+    worker_clock_ahead: i32,
+) -> Result<(Stack, ObjectStore)> {
     let store = ObjectStore::start()?;
     let further = vars
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let settings = StackSettings {
         vars: store.settings().into_iter().chain(further).collect(),
+        worker_clock_ahead,
         ..StackSettings::default()
     };
     Ok((Stack::start(settings, |_| ()).await?, store))
@@ -194,6 +203,18 @@ impl<'a> Tenant<'a> {
             .await?)
     }
 
+    /// Lets the open uploads of this tenant have so much time left, or none when it is negative.
+    pub async fn let_time_pass_until(&self, left: &str) -> Result<()> {
+        let sql = "UPDATE attachments.upload_set SET expires_at = now() + $2::interval WHERE tenant_id = $1 AND state = 'pending'";
+        let aged = sqlx::query(sql)
+            .bind(&self.name)
+            .bind(left)
+            .execute(&mut self.database().await?)
+            .await?;
+        ensure!(aged.rows_affected() > 0, "there is no open upload");
+        Ok(())
+    }
+
     /// Lets the retention of everything this tenant has deleted run out.
     pub async fn let_retention_run_out(&self) -> Result<()> {
         let mut database = self.database().await?;
@@ -214,9 +235,9 @@ pub async fn run_schedule(stack: &Stack) -> Result<()> {
     reply.expect(200).context("the schedule did not run")
 }
 
-/// Whether the bucket still holds an object: asked through a signed URL of our own making, so
-/// that the database has no say.
-pub async fn object_exists(stack: &Stack, key: &str) -> Result<bool> {
+/// The bytes of an object in the bucket: asked through a signed URL of our own making, so that the
+/// database has no say.
+pub async fn object(stack: &Stack, key: &str) -> Result<Option<Vec<u8>>> {
     let keys: KeyRing = stack.secrets.url_key_ring().parse()?;
     let token = ObjectToken::Download {
         key: ObjectKey::parse(key)?,
@@ -230,12 +251,16 @@ pub async fn object_exists(stack: &Stack, key: &str) -> Result<bool> {
     let reply = api
         .get(&format!("/v1/objects/{}", token.sign(&keys)))
         .await?;
-    ensure!(
-        matches!(reply.status, 200 | 404),
-        "asked for an object, got {}",
-        reply.status
-    );
-    Ok(reply.status == 200)
+    match reply.status {
+        200 => Ok(Some(reply.body)),
+        404 => Ok(None),
+        other => bail!("asked for an object, got {other}"),
+    }
+}
+
+/// Whether the bucket still holds an object.
+pub async fn object_exists(stack: &Stack, key: &str) -> Result<bool> {
+    Ok(object(stack, key).await?.is_some())
 }
 
 /// Whether any of these objects is still there.

@@ -73,7 +73,7 @@ async fn serve(folder: &Path) -> Result<()> {
     let settings = StackSettings {
         kept_in: Some(folder.to_path_buf()),
         port: Some(USUAL_PORT),
-        vars: Vec::new(),
+        ..StackSettings::default()
     };
     let stack = Stack::start(settings, |step| println!("==> {step}")).await?;
     let session = Session::open(&stack)?;
