@@ -84,10 +84,13 @@ $$;
 -- A file that can be deleted and restored, deleted or not, of an entity that the caller may see: one that was made visible
 -- once, or one that malware was found in. In the bin and out of it the latter stays shut.
 CREATE FUNCTION attachments.find_deletable(attachment uuid) RETURNS attachments.attachment
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT a FROM attachments.attachment a
-    WHERE a.id = attachment AND a.state IN ('available', 'quarantined')
-      AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (
+        SELECT a FROM attachments.attachment a
+        WHERE a.id = attachment AND a.state IN ('available', 'quarantined')
+          AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there);
+END
 $$;
 
 -- An attachment in the shape of an entity: both are deleted and restored by the same functions.

@@ -135,7 +135,7 @@ function Nowhere({ start }: { start: string }) {
       <p>It may have been mistyped, or made for somebody with other rights.</p>
       <p>
         <a class="button" href={start}>
-          Go to where you can begin
+          Go to the start
         </a>
       </p>
     </section>

@@ -124,7 +124,7 @@ test("an operator of no tenant is shown what is theirs, and nothing that is not"
   await expect(places).toHaveText(["Operations"]);
   await page.goto("/#/bin");
   await expect(page.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();
-  await page.getByRole("link", { name: "Go to where you can begin" }).click();
+  await page.getByRole("link", { name: "Go to the start" }).click();
   await expect(page.getByRole("heading", { name: "Operations" })).toBeVisible();
 });
 

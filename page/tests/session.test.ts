@@ -92,6 +92,9 @@ test("the page runs nothing but its own files, and nobody may frame it", async (
   expect(headers["referrer-policy"]).toBe("no-referrer");
   expect(headers["cache-control"]).toBe("no-cache");
 
+  expect((await request.head("/")).status()).toBe(200);
+  expect((await request.post("/")).status()).toBe(405);
+
   const script = await page.locator("script").getAttribute("src");
   const served = await request.get(script ?? "");
   expect(served.headers()["cache-control"]).toBe("public, max-age=31536000, immutable");

@@ -39,13 +39,16 @@ export function useListing<T>(
 ): Listing<T> {
   const [held, setHeld] = useState<Held<T>>({ state: "loading" });
   const running = useRef(new AbortController());
+  /** How many of these keys are shown. */
   const shown = useRef(0);
-  shown.current = held.state === "there" ? held.items.length : 0;
+  /** Whether what is shown is about to be replaced, and its cursor with it. */
+  const isPassing = useRef(false);
   const announce = useAnnounce();
   const reload = useCallback(async () => {
     running.current.abort();
     running.current = new AbortController();
     const { signal } = running.current;
+    isPassing.current = true;
     try {
       let { items, next_cursor: cursor } = await fetch({ signal });
       // A search may answer with an empty page and still go on.
@@ -54,9 +57,13 @@ export function useListing<T>(
         items = [...items, ...page.items];
         cursor = page.next_cursor;
       }
-      if (!signal.aborted) setHeld({ state: "there", items, cursor });
+      if (signal.aborted) return;
+      shown.current = items.length;
+      setHeld({ state: "there", items, cursor });
     } catch (error) {
       if (!signal.aborted) setHeld({ state: "failed", error });
+    } finally {
+      if (!signal.aborted) isPassing.current = false;
     }
     // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says what it depends on
   }, keys);
@@ -67,13 +74,13 @@ export function useListing<T>(
     return () => running.current.abort();
   }, [reload]);
   const more = async () => {
-    if (held.state !== "there" || held.cursor === null) return;
+    if (held.state !== "there" || held.cursor === null || isPassing.current) return;
     const { signal } = running.current;
     try {
       const page = await fetch({ cursor: held.cursor, signal });
-      if (!signal.aborted) {
-        setHeld({ state: "there", items: [...held.items, ...page.items], cursor: page.next_cursor });
-      }
+      if (signal.aborted) return;
+      shown.current += page.items.length;
+      setHeld({ state: "there", items: [...held.items, ...page.items], cursor: page.next_cursor });
     } catch (error) {
       if (!signal.aborted) announce({ kind: "failed", text: inOneLine(error) });
     }

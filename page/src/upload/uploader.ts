@@ -332,7 +332,8 @@ class Uploader {
 
 function summaryOf(error: unknown): string {
   const isOfFiles = error instanceof KeepsakeError && error.errors.length > 0;
-  return isOfFiles ? `${inOneLine(error)} None of the files was added.` : inOneLine(error);
+  // What is wrong with each is said below.
+  return isOfFiles ? `${error.title}. None of the files was added.` : inOneLine(error);
 }
 
 function problemsOf(error: unknown, files: readonly Pick<KeepsakeFile, "name">[]): FileProblem[] {
