@@ -47,6 +47,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> The guide to embedding shows the files that are tested"
 	@scripts/embedding-guide --check
 	@$(env) tsc --project examples/tests
+	@echo "==> The tests that the guarantees name are there"
+	@scripts/check-guarantees
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
 	@$(env) biome ci --error-on-warnings client examples page

@@ -57,6 +57,12 @@ export type AttachmentFilter = Omit<
   "cursor"
 >;
 
+/** Which attachments of one entity are listed, and how many on a page. */
+export type EntityAttachmentFilter = Omit<
+  NonNullable<operations["listEntityAttachments"]["parameters"]["query"]>,
+  "cursor"
+>;
+
 /** Which things are listed, and how many on a page. */
 export type ThingFilter = Omit<NonNullable<operations["listEntities"]["parameters"]["query"]>, "cursor">;
 
@@ -219,15 +225,18 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         const request = { params: { path: entityPath(entity) }, body: { label }, ...own(options) };
         return content(api.PATCH("/v1/{entity}/{id}", request));
       },
-      /** One page of an entity's attachments. */
-      async attachments(entity: Entity, options: PageOptions & { limit?: number } = {}): Promise<Page> {
-        const { limit } = options;
-        const query = { ...(limit === undefined ? {} : { limit }), ...cursor(options) };
-        const params = { path: entityPath(entity), query };
+      /** One page of an entity's attachments: those that can be opened, unless a `state` is asked for. */
+      async attachments(entity: Entity, options: PageOptions & EntityAttachmentFilter = {}): Promise<Page> {
+        const { limit, state } = options;
+        const filter = { ...(state && { state }), ...(limit === undefined ? {} : { limit }) };
+        const params = { path: entityPath(entity), query: { ...filter, ...cursor(options) } };
         return page(api.GET("/v1/{entity}/{id}/attachments", { params, ...own(options) }));
       },
       /** Every attachment of an entity, page after page, as far as they are asked for. */
-      allAttachments(entity: Entity, options: CallOptions = {}): AsyncGenerator<Page["items"][number]> {
+      allAttachments(
+        entity: Entity,
+        options: CallOptions & EntityAttachmentFilter = {},
+      ): AsyncGenerator<Page["items"][number]> {
         return everyItem((next) => this.attachments(entity, { ...options, ...next }));
       },
       /** Deletes an entity with all that hangs on it, so that it can be restored. */

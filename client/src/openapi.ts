@@ -237,7 +237,10 @@ export interface paths {
         get: operations["getAttachment"];
         put?: never;
         post?: never;
-        /** Delete an attachment so that it can be restored */
+        /**
+         * Delete an attachment so that it can be restored
+         * @description One in quarantine can be deleted as well; restored, it is in quarantine again.
+         */
         delete: operations["deleteAttachment"];
         options?: never;
         head?: never;
@@ -736,13 +739,20 @@ export interface components {
             media_type: string;
             size: number;
             sha256: string;
-            state: string;
+            /**
+             * @description scanning: shut until a malware scan finds it and the rest of its set clean. quarantined: malware was found, and it is shut for good. One in the bin has the state that it had.
+             * @enum {unknown}
+             */
+            state: "available" | "scanning" | "quarantined";
             uploaded_by: string;
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
             deleted_at: string | null;
-            /** Format: uri */
+            /**
+             * Format: uri
+             * @description Answers a redirect to its bytes; of one that is scanning 409 file_scanning, of one in quarantine 403 file_quarantined.
+             */
             content_url: string;
             /**
              * Format: date-time
@@ -832,7 +842,7 @@ export interface components {
          * @description Stable: programs may rely on it.
          * @enum {string}
          */
-        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "storage_unavailable" | "keys_unavailable" | "internal";
+        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "storage_unavailable" | "keys_unavailable" | "internal";
         Limits: {
             /** @description Files in one upload. */
             max_files: number;
@@ -1364,6 +1374,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
@@ -1528,6 +1539,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
@@ -1716,6 +1728,7 @@ export interface operations {
             400: components["responses"]["Problem"];
             401: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
@@ -1731,7 +1744,8 @@ export interface operations {
                 entity_type?: string;
                 /** @description See entity_type. */
                 entity_id?: string;
-                state?: "available" | "deleted";
+                /** @description available: those that can be opened. deleted: those in the bin that could be opened. scanning: those that wait for a malware scan, and open by themselves when all of their set are found clean. quarantined: those in which malware was found; they stay shut for good, and can be deleted. Whoever may read the thing sees each of these, and the content of available ones alone is ever signed. */
+                state?: "available" | "deleted" | "scanning" | "quarantined";
                 /** @description Exactly this media type. */
                 media_type?: string;
                 /** @description Uploaded by this `sub`. */
@@ -1865,6 +1879,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
@@ -2185,6 +2200,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
@@ -2369,6 +2385,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
@@ -2405,6 +2422,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
@@ -2568,6 +2586,7 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
@@ -2579,6 +2598,8 @@ export interface operations {
     listEntityAttachments: {
         parameters: {
             query?: {
+                /** @description available: those that can be opened. deleted: those in the bin that could be opened. scanning: those that wait for a malware scan, and open by themselves when all of their set are found clean. quarantined: those in which malware was found; they stay shut for good, and can be deleted. Whoever may read the thing sees each of these, and the content of available ones alone is ever signed. live: available, scanning and quarantined ones in one listing. */
+                state?: "available" | "deleted" | "scanning" | "quarantined" | "live";
                 limit?: components["parameters"]["Limit"];
                 /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];

@@ -9,8 +9,16 @@ use crate::{
 };
 use axum::http::Uri;
 use std::sync::Arc;
-use worker::{Context, Env};
+use worker::{
+    Context, Env,
+    js_sys::{Function, Promise, Reflect},
+    wasm_bindgen::{JsCast, JsValue},
+    wasm_bindgen_futures::JsFuture,
+    web_sys,
+};
 
+/// Binding of the page's files.
+const ASSETS: &str = "ASSETS";
 /// Binding of the bucket.
 const BUCKET: &str = "BUCKET";
 /// Binding of the database.
@@ -41,6 +49,20 @@ impl App {
     /// Lets `work` run on after the answer has been sent.
     pub(crate) fn after_answer(&self, work: impl Future<Output = ()> + 'static) {
         self.context.wait_until(work);
+    }
+
+    /// A file of the page, with the headers that it was built with.
+    ///
+    /// # Errors
+    /// 404 where no page is served, 500 when the platform does not hand it out.
+    pub(crate) async fn asset(&self, path: &str) -> Result<web_sys::Response, ApiError> {
+        let assets = Reflect::get(&self.env, &ASSETS.into()).unwrap_or(JsValue::UNDEFINED);
+        if assets.is_undefined() {
+            return Err(ApiError::not_found("path here"));
+        }
+        fetch_from(&assets, &format!("{}{path}", self.origin))
+            .await
+            .map_err(|error| ApiError::internal(format_args!("binding {ASSETS}: {error:?}")))
     }
 
     /// The database.
@@ -95,6 +117,13 @@ pub(crate) fn storage(config: &Config, env: &Env) -> Result<Store, ApiError> {
             .map(|bucket| Store::R2(Bucket(bucket)))
             .map_err(|error| ApiError::internal(format_args!("binding {BUCKET}: {error}"))),
     }
+}
+
+/// What a binding with a `fetch` of its own answers. `worker::Fetcher` would bring eight kilobytes.
+async fn fetch_from(binding: &JsValue, address: &str) -> Result<web_sys::Response, JsValue> {
+    let fetch: Function = Reflect::get(binding, &"fetch".into())?.dyn_into()?;
+    let answer: Promise = fetch.call1(binding, &address.into())?.dyn_into()?;
+    JsFuture::from(answer).await?.dyn_into()
 }
 
 /// Scheme, host and port of a request's URI, which the runtime always gives whole.

@@ -1,6 +1,10 @@
-//! Reading a JSON request body: bounded first, parsed after.
+//! Reading a JSON request body: bounded in size and time first, parsed after.
 
-use crate::{problem::ApiError, wire};
+use crate::{
+    clock,
+    problem::{self, ApiError},
+    wire,
+};
 use axum::{
     body::{Bytes, HttpBody as Body},
     http::{HeaderMap, header::CONTENT_TYPE},
@@ -9,6 +13,7 @@ use http_body_util::BodyExt;
 use keepsake_shared::{ErrorCode, FieldError};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use std::time::Duration;
 
 /// Most bytes of a JSON body. A hundred files with the longest names fit into half of it.
 pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
@@ -16,6 +21,9 @@ pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
 /// How much of a body of undeclared length is read off, and thrown away, so that a client that sends
 /// too much still sees the answer.
 const MAX_DISCARDED_BYTES: usize = 4 << 20;
+
+/// Longest wait for a body that is read here. The slowest modem sends the longest one in a third of it.
+pub(crate) const MAX_BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Reads a request's JSON; see [`read_bytes`] and [`parse`].
 pub(crate) async fn read_json<T, B>(
@@ -33,6 +41,7 @@ where
 ///
 /// 1. `Content-Type: application/json`; else 415.
 /// 2. At most [`MAX_JSON_BYTES`], counted while reading; else 413.
+/// 3. All of it within [`MAX_BODY_TIME`]; else 408.
 ///
 /// `open` gives the body, and is called only when its headers are good: of a body that nobody opened
 /// the rest can still be read off.
@@ -45,7 +54,9 @@ where
 {
     require_json(headers)?;
     require_short(headers)?;
-    read_bounded(open()).await
+    clock::within(MAX_BODY_TIME, read_bounded(open()))
+        .await
+        .unwrap_or_else(|| Err(too_slow()))
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -69,6 +80,12 @@ fn require_short(headers: &HeaderMap) -> Result<(), ApiError> {
         Some(length) if length > MAX_JSON_BYTES as u64 => Err(too_large()),
         _ => Ok(()),
     }
+}
+
+/// Reads off a body of undeclared length that nobody wants; at most [`MAX_DISCARDED_BYTES`] of it.
+pub(crate) async fn read_off(body: impl Body<Data = Bytes> + Unpin) {
+    // What it holds and why it ends are nobody's concern.
+    let _ = read_bounded(body).await;
 }
 
 async fn read_bounded(mut body: impl Body<Data = Bytes> + Unpin) -> Result<Vec<u8>, ApiError> {
@@ -116,6 +133,16 @@ pub(crate) async fn read_at_most(
     Ok(bytes)
 }
 
+fn too_slow() -> ApiError {
+    ApiError::new(
+        ErrorCode::BodyTooSlow,
+        format_args!(
+            "The body did not arrive within {} seconds. Nothing has changed: send it again.",
+            MAX_BODY_TIME.as_secs()
+        ),
+    )
+}
+
 fn too_large() -> ApiError {
     ApiError::new(
         ErrorCode::BodyTooLarge,
@@ -131,7 +158,7 @@ fn too_large() -> ApiError {
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer = pointer(error.path());
+        let pointer = problem::told(&pointer(error.path()));
         explain(&pointer, error.inner())
     })?;
     json.end().map_err(|error| explain("", &error))?;
@@ -156,7 +183,10 @@ fn explain(pointer: &str, error: &serde_json::Error) -> ApiError {
     } else {
         ErrorCode::InvalidField
     };
-    let reason = text.split(" at line ").next().unwrap_or_default();
+    let reason = problem::told(
+        text.rsplit_once(" at line ")
+            .map_or(&text, |(reason, _)| reason),
+    );
     ApiError::new(code, format_args!("The body was refused: {reason}."))
         .with_errors(vec![FieldError::new(pointer, code, reason)])
 }

@@ -1,5 +1,6 @@
-//! The one place that asks for the time. In a worker it stands still between two I/O operations.
+//! The one place that asks for the time, and waits no longer than so long. In a worker it stands still between two I/O operations.
 
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// The time, in UTC and to the second.
@@ -17,4 +18,21 @@ fn seconds() -> i64 {
 #[cfg(test)]
 fn seconds() -> i64 {
     1_788_220_800
+}
+
+/// What `work` comes to, or `None` when it has not within `limit`. Then it is given up: the runtime
+/// cancels what it was doing as soon as the request has its answer.
+#[cfg(not(test))]
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    use futures_util::future::{Either, select};
+    match select(std::pin::pin!(work), worker::Delay::from(limit)).await {
+        Either::Left((outcome, _)) => Some(outcome),
+        Either::Right(_) => None,
+    }
+}
+
+/// Native tests have no timer of the runtime.
+#[cfg(test)]
+pub(crate) async fn within<T>(_limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    Some(work.await)
 }

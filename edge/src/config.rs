@@ -67,6 +67,17 @@ impl Config {
             })
             .flatten()
     }
+
+    /// The origin of signed object URLs, where it is not the request's own.
+    pub(crate) fn store_origin(&self) -> Option<String> {
+        match &self.store {
+            StoreSettings::R2 => self.objects_origin.clone(),
+            StoreSettings::S3(s3) => {
+                let endpoint = s3.bucket.endpoint();
+                Some(format!("{}{}", endpoint.scheme(), endpoint.host()))
+            }
+        }
+    }
 }
 
 /// Where the bytes are.
@@ -550,6 +561,22 @@ mod tests {
         };
         assert_eq!(store.kind, StoreKind::Minio);
         assert!(store.bucket.endpoint().host().starts_with("files.acct."));
+    }
+
+    #[test]
+    fn knows_where_signed_urls_lead() {
+        let origin =
+            |settings: &[(&'static str, &'static str)]| read(settings).unwrap().store_origin();
+        let files = "https://files.example.com";
+        assert_eq!(origin(&[]), None);
+        assert_eq!(origin(&[("OBJECTS_ORIGIN", files)]).as_deref(), Some(files));
+        let account = "acct.r2.cloudflarestorage.com";
+        assert_eq!(origin(&S3), Some(format!("https://{account}")));
+        let hosted: Vec<_> = [("S3_ADDRESSING", "virtual")]
+            .into_iter()
+            .chain(S3)
+            .collect();
+        assert_eq!(origin(&hosted), Some(format!("https://files.{account}")));
     }
 
     #[test]

@@ -23,6 +23,17 @@ use std::fmt::Display;
 /// Seconds after which a client may try again when a part behind the worker is down.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
+/// Most characters of what a client sent that it is told again.
+const MAX_TOLD_CHARS: usize = 300;
+
+/// What a client sent, or a text that quotes it, cut short: an answer is not many times its request.
+pub(crate) fn told(text: &str) -> String {
+    match text.char_indices().nth(MAX_TOLD_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// A failure on its way to the client. Boxed, because every handler's result has room for one.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError(Box<Contents>);
@@ -210,6 +221,13 @@ mod tests {
             serde_json::from_slice(&body.to_bytes()).unwrap(),
             failure,
         )
+    }
+
+    #[test]
+    fn tells_long_texts_cut_short() {
+        let longest = "ü".repeat(MAX_TOLD_CHARS);
+        assert_eq!(told(&longest), longest);
+        assert_eq!(told(&format!("{longest}ü")), format!("{longest}…"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod metrics;
 mod multipart;
 mod objects;
 mod operator;
+mod page;
 mod parts;
 mod runs;
 mod scans;
@@ -55,6 +56,7 @@ pub(crate) fn matched(response: &Response) -> Option<&str> {
 
 fn router(app: App) -> Router {
     Router::new()
+        .route("/", get(page::get))
         .route("/healthz", get(health::check))
         .route("/metrics", get(metrics::get))
         .route("/v1/uploads", post(uploads::create))
@@ -281,7 +283,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(described, routes());
+        let mut routes = routes();
+        // The page is served beside the interface, and is no part of it.
+        assert!(routes.remove("get /"));
+        assert_eq!(described, routes);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! the runtime's own streams, so that their length is known and no byte passes through the worker's
 //! memory.
 
+use crate::{body, clock};
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header::CONTENT_LENGTH},
@@ -55,32 +56,47 @@ pub(crate) fn request(incoming: &web_sys::Request) -> Request<Body> {
     *request.method_mut() =
         Method::from_bytes(incoming.method().as_bytes()).unwrap_or(Method::TRACE);
     *request.uri_mut() = incoming.url().parse().unwrap_or_default();
-    for (name, value) in Headers(incoming.headers()).entries() {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(&value),
-        ) {
-            request.headers_mut().append(name, value);
-        }
-    }
+    *request.headers_mut() = headers(incoming.headers());
     if let Some(stream) = incoming.body() {
         request.extensions_mut().insert(RawBody::new(stream));
     }
     request
 }
 
+/// The runtime's headers; one that is not text is left out.
+pub(crate) fn headers(given: web_sys::Headers) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in Headers(given).entries() {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(&value),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
 /// Reads off a body that no handler wanted. A client that is still sending would otherwise lose the
-/// connection and never see the answer. A body so long that this would cost too much is left alone.
+/// connection and never see the answer. A body so long that this would cost too much is left alone, and
+/// who sends for longer than [`body::MAX_BODY_TIME`] is answered meanwhile.
 pub(crate) async fn discard(incoming: &web_sys::Request, headers: &HeaderMap) {
     let Some(stream) = incoming.body().filter(|stream| !stream.locked()) else {
         return;
     };
-    if content_length(headers).is_some_and(|length| length <= MAX_DISCARDED_BYTES)
-        && let Ok(nowhere) = WritableStream::new()
-    {
-        // The client may have gone meanwhile; then there is nobody to answer either.
-        let _ = JsFuture::from(stream.pipe_to(&nowhere)).await;
-    }
+    let read = async {
+        match content_length(headers) {
+            Some(length) if length > MAX_DISCARDED_BYTES => {}
+            Some(_) => {
+                if let Ok(nowhere) = WritableStream::new() {
+                    // The client may have gone meanwhile; then there is nobody to answer either.
+                    let _ = JsFuture::from(stream.pipe_to(&nowhere)).await;
+                }
+            }
+            None => body::read_off(worker::Body::new(stream)).await,
+        }
+    };
+    clock::within(body::MAX_BODY_TIME, read).await;
 }
 
 /// The body's length as the client declared it.

@@ -6,7 +6,7 @@ import { Announcements } from "./announce";
 import { SessionContext } from "./keepsake";
 import { Mark } from "./parts/mark";
 import { Failure, Loading } from "./parts/states";
-import { allows, type Found, find, ROUTES, useAddress, type ViewProps } from "./routes";
+import { allows, type Found, find, home, ROUTES, useAddress, type ViewProps } from "./routes";
 import { end, open, type Session } from "./session";
 import { SignIn, type SignInReason } from "./sign-in";
 
@@ -41,26 +41,42 @@ export function App() {
 function Frame({ session, onLeave }: { session: Session; onLeave: () => void }) {
   const address = useAddress();
   const found = find(address, session);
+  const start = home(session);
+  useEffect(() => {
+    if (address === "/" && !found && start) location.replace(start);
+  }, [address, found, start]);
   return (
     <>
       <button type="button" class="button skip" onClick={skip}>
         Skip to the content
       </button>
       <header class="frame-head">
-        <a class="brand" href="#/">
+        <a class="brand" href={start ?? "#/"}>
           <Mark />
           Keepsake
         </a>
-        <nav aria-label="Main">
-          {ROUTES.filter((route) => route.nav && allows(route, session)).map(({ nav }) => (
-            <a key={nav?.href} href={nav?.href} aria-current={found?.route.nav === nav ? "page" : undefined}>
-              {nav?.label}
-            </a>
-          ))}
-        </nav>
+        {start && (
+          <nav aria-label="Main">
+            {ROUTES.filter((route) => route.nav && allows(route, session)).map(({ nav }) => (
+              <a
+                key={nav?.href}
+                href={nav?.href}
+                aria-current={found?.route.nav === nav ? "page" : undefined}
+              >
+                {nav?.label}
+              </a>
+            ))}
+          </nav>
+        )}
         <p class="person">
           <span>
-            <bdi>{session.user}</bdi> <span class="quiet">of</span> <bdi>{session.tenant}</bdi>
+            <bdi>{session.user}</bdi>
+            {session.tenant && (
+              <>
+                {" "}
+                <span class="quiet">of</span> <bdi>{session.tenant}</bdi>
+              </>
+            )}
           </span>
           <button type="button" class="plain" onClick={onLeave}>
             Sign out
@@ -68,7 +84,13 @@ function Frame({ session, onLeave }: { session: Session; onLeave: () => void }) 
         </p>
       </header>
       <main id="content" tabIndex={-1}>
-        {found ? <View key={address} found={found} /> : <Nowhere />}
+        {found ? (
+          <View key={address} found={found} />
+        ) : start ? (
+          <Nowhere start={start} />
+        ) : (
+          <Barred session={session} />
+        )}
       </main>
     </>
   );
@@ -106,15 +128,32 @@ function useFocusOnArrival(): void {
   }, []);
 }
 
-function Nowhere() {
+function Nowhere({ start }: { start: string }) {
   return (
     <section class="empty">
       <h1>There is nothing at this address</h1>
       <p>It may have been mistyped, or made for somebody with other rights.</p>
       <p>
-        <a class="button" href="#/">
-          Go to the posts
+        <a class="button" href={start}>
+          Go to where you can begin
         </a>
+      </p>
+    </section>
+  );
+}
+
+/** For a token with which nothing here can be looked at. */
+function Barred({ session: { tenant, scopes } }: { session: Session }) {
+  const isScoped = scopes.includes("attachments:read");
+  return (
+    <section class="empty">
+      <h1>Your token opens nothing here</h1>
+      <p>
+        {isScoped && tenant === ""
+          ? "It names no tenant, and files are always somebody’s."
+          : "It has no right to read attachments."}{" "}
+        Ask whoever gave you the token for one that names your tenant and has the scope{" "}
+        <code>attachments:read</code>.
       </p>
     </section>
   );

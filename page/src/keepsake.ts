@@ -44,6 +44,10 @@ function connect({ token }: Session, expired: () => void): Keepsake {
 export const isConflict = (error: unknown): error is KeepsakeError =>
   error instanceof KeepsakeError && error.code === "restore_conflict";
 
+/** Whether it is that it has been purged. */
+export const isPurged = (error: unknown): boolean =>
+  error instanceof KeepsakeError && error.code === "purged";
+
 /** Whether it is that there is no such thing, or none for this person. */
 export const isMissing = (error: unknown): boolean =>
   error instanceof KeepsakeError && (error.code === "not_found" || error.code === "invalid_id");

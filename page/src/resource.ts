@@ -12,7 +12,7 @@ export type Resource<T> = Held<T> & {
   readonly reload: () => Promise<void>;
 };
 
-/** Fetches when `keys` change. */
+/** Fetches when `keys` change, and shows what there was until it is there. */
 export function useResource<T>(
   fetch: (signal: AbortSignal) => Promise<T>,
   keys: readonly unknown[],
@@ -32,7 +32,7 @@ export function useResource<T>(
     // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says what it depends on
   }, keys);
   useEffect(() => {
-    setHeld({ state: "loading" });
+    setHeld((now) => (now.state === "there" ? now : { state: "loading" }));
     void reload();
     return () => running.current.abort();
   }, [reload]);

@@ -16,35 +16,46 @@ export interface Route {
   /** In the navigation: its name and where it leads. */
   readonly nav?: { readonly label: string; readonly href: string };
   /** Shown only to who has this scope. */
-  readonly scope?: string;
+  readonly scope: string;
+  /** Of one tenant: a token that names none, as an operator's may, has nothing there. */
+  readonly ofTenant?: boolean;
 }
+
+/** Of what a tenant has. */
+const OWN = { scope: "attachments:read", ofTenant: true } as const;
 
 export const ROUTES: readonly Route[] = [
   {
+    ...OWN,
     path: /^\/(?:things\/post)?$/,
     load: async () => (await import("./views/things")).Things,
     nav: { label: "Posts", href: "#/" },
   },
   {
+    ...OWN,
     path: /^\/things\/([^/]+)$/,
     load: async () => (await import("./views/things")).Things,
     nav: { label: "Threads", href: "#/things/thread" },
   },
   {
+    ...OWN,
     path: /^\/thing\/([^/]+)\/([^/]+)$/,
     load: async () => (await import("./views/thing")).Thing,
   },
   {
+    ...OWN,
     path: /^\/files$/,
     load: async () => (await import("./views/files")).Files,
     nav: { label: "Files", href: "#/files" },
   },
   {
+    ...OWN,
     path: /^\/bin$/,
     load: async () => (await import("./views/bin")).Bin,
     nav: { label: "Bin", href: "#/bin" },
   },
   {
+    ...OWN,
     path: /^\/bin\/([^/]+)$/,
     load: async () => (await import("./views/deletion")).DeletionView,
   },
@@ -73,8 +84,12 @@ export function find(address: string, session: Session): Found | undefined {
 }
 
 export function allows(route: Route, session: Session): boolean {
-  return route.scope === undefined || session.scopes.includes(route.scope);
+  return session.scopes.includes(route.scope) && (!route.ofTenant || session.tenant !== "");
 }
+
+/** Where somebody begins: the first place of the navigation that is theirs, if there is any. */
+export const home = (session: Session): string | undefined =>
+  ROUTES.find((route) => route.nav && allows(route, session))?.nav?.href;
 
 const current = (): string => location.hash.slice(1) || "/";
 

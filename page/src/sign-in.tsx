@@ -2,13 +2,14 @@
 
 import { useState } from "preact/hooks";
 import { Mark } from "./parts/mark";
+import { Story } from "./parts/story";
 import { type Session, start } from "./session";
 
 /** Why somebody stands here. */
 export type SignInReason = "new" | "left" | "expired";
 
 const WORDS: Record<SignInReason, string> = {
-  new: "Your application hands you a token; with it, this page shows what is yours and nothing else.",
+  new: "To look around, give the token that your application has for you. It shows what is yours, and nothing else.",
   left: "You have signed out. This window keeps nothing of you.",
   expired:
     "Your token has run out or is no longer taken, so nothing more can be shown or changed. Get a new one and go on where you were.",
@@ -30,10 +31,14 @@ export function SignIn({ reason, onSession }: Props) {
   };
   return (
     <main class="door">
-      <Mark />
-      <h1>Keepsake</h1>
-      <p role={reason === "expired" ? "alert" : undefined}>{WORDS[reason]}</p>
+      <div class="door-sign">
+        <Mark />
+        <h1>Keepsake</h1>
+        <p class="claim">Files that arrive whole or not at all, and deletion that can be undone.</p>
+      </div>
+      {reason === "new" && <Story />}
       <form onSubmit={submit}>
+        <p role={reason === "expired" ? "alert" : undefined}>{WORDS[reason]}</p>
         <label for="token">Token</label>
         <input
           id="token"

@@ -2,7 +2,7 @@
 
 import { note, pdf, png } from "./files";
 import { add, files, open } from "./thing";
-import { expect, look, Tenant, test, text } from "./world";
+import { expect, look, sql, Tenant, test, text } from "./world";
 
 const notice = "status";
 
@@ -118,12 +118,30 @@ test("a held deletion says so", async ({ page, tenant }) => {
   await tenant.visit(page, "/bin");
   await expect(page.getByText("Held: stays until released")).toBeVisible();
   await look(page, "bin-held");
+  await page.getByRole("link", { name: "evidence" }).click();
+  await expect(page.getByText("A legal hold keeps it here")).toBeVisible();
+  await look(page, "deletion-held");
 });
 
-test("what was purged is gone, and says so", async ({ page, tenant }) => {
+test("what never was in the bin says so", async ({ page, tenant }) => {
   await tenant.visit(page, `/bin/${crypto.randomUUID()}`);
   await expect(page.getByRole("heading", { name: "There is no such deletion" })).toBeVisible();
   await look(page, "deletion-missing");
+});
+
+test("what was purged is gone, and says so", async ({ page, tenant }) => {
+  const id = await tenant.post("old news");
+  const deletion = await tenant.sql(`SELECT keepsake.soft_delete('post', ${id})`);
+  await tenant.visit(page, `/bin/${deletion}`);
+  await expect(page.getByRole("heading", { name: "old news" })).toBeVisible();
+  await sql(
+    `UPDATE keepsake.deletion SET expires_at = now() - interval '1 day' WHERE id = ${text(deletion)};
+     SELECT keepsake.purge_batch(1000)`,
+  );
+  await page.reload();
+  await expect(page.getByRole("heading", { name: "Gone for good" })).toBeVisible();
+  await expect(page.getByText("It cannot be brought back")).toBeVisible();
+  await look(page, "deletion-purged");
 });
 
 test("two tenants in two windows see nothing of each other", async ({ page, context, tenant }) => {
@@ -176,7 +194,6 @@ test("a token that runs out in the middle is asked for, and the page goes on whe
 
 test("everything is done by keyboard alone", async ({ page, tenant }) => {
   await open(page, tenant);
-  await add(page, [note()]);
   const press = async (name: string, role: "button" | "link" = "button") => {
     const wanted = page.getByRole(role, { name, exact: true });
     for (let tabs = 0; tabs < 60; tabs += 1) {
@@ -187,7 +204,10 @@ test("everything is done by keyboard alone", async ({ page, tenant }) => {
     }
     throw new Error(`${name} cannot be reached by keyboard`);
   };
-  await page.reload();
+  const asked = page.waitForEvent("filechooser");
+  await press("browse files");
+  await (await asked).setFiles([note()]);
+  await press("Upload 1 file");
   await expect(files(page)).toHaveCount(1);
   await press("Delete notes.txt");
   await expect(page.getByRole("heading", { name: "Files", exact: true })).toBeFocused();

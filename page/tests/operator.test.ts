@@ -114,6 +114,20 @@ test("what was given up is tried again, and what failed is told", async ({ page,
   await expect(dead).toContainText("Waiting");
 });
 
+test("an operator of no tenant is shown what is theirs, and nothing that is not", async ({
+  page,
+  tenant,
+}) => {
+  await tenant.visit(page, "/", { scope: "operator", sub: "olga", tenant: "" });
+  await expect(page.getByRole("heading", { name: "Operations" })).toBeVisible();
+  const places = page.getByRole("navigation", { name: "Main" }).getByRole("link");
+  await expect(places).toHaveText(["Operations"]);
+  await page.goto("/#/bin");
+  await expect(page.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();
+  await page.getByRole("link", { name: "Go to where you can begin" }).click();
+  await expect(page.getByRole("heading", { name: "Operations" })).toBeVisible();
+});
+
 test("nobody else is shown the way there", async ({ page, tenant }) => {
   await tenant.visit(page, "/operator");
   await expect(page.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();

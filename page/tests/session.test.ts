@@ -5,6 +5,9 @@ import { expect, look, Tenant, test } from "./world";
 test("without a token the page says what it needs", async ({ page, tenant }) => {
   await page.goto("/");
   await expect(page.getByRole("heading", { name: "Keepsake" })).toBeVisible();
+  // What it is about, to who has no token yet.
+  await expect(page.getByText("deletion that can be undone")).toBeVisible();
+  await expect(page.getByRole("listitem")).toHaveCount(4);
   await look(page, "door");
 
   await page.getByLabel("Token").fill("no token at all");
@@ -36,6 +39,30 @@ test("a token that has run out is asked for again", async ({ page, tenant }) => 
   await page.goto(`/#token=${tenant.token({ lasts: -3600 })}`);
   await expect(page.getByRole("alert")).toContainText("Your token has run out");
   await look(page, "door-expired");
+});
+
+test("a token that opens nothing is told so, and what to ask for", async ({ page, tenant }) => {
+  await tenant.visit(page, "/", { tenant: "" });
+  await expect(page.getByRole("heading", { name: "Your token opens nothing here" })).toBeVisible();
+  await expect(page.getByText("It names no tenant")).toBeVisible();
+  await look(page, "barred");
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await tenant.visit(page, "/", { scope: "metrics" });
+  await expect(page.getByText("It has no right to read attachments")).toBeVisible();
+});
+
+test("how it works is told above the posts, until it is folded", async ({ page, tenant }) => {
+  await tenant.post("beach");
+  await tenant.visit(page);
+  const step = page.getByText("Drop files on a post");
+  await expect(step).toBeVisible();
+  await expect(page.getByRole("link", { name: "beach" })).toBeVisible();
+  await look(page, "posts-story");
+  await page.getByText("How Keepsake works").click();
+  await expect(step).toBeHidden();
+  await page.reload();
+  await expect(page.getByText("How Keepsake works")).toBeVisible();
+  await expect(step).toBeHidden();
 });
 
 test("two windows are two people", async ({ page, context, tenant }) => {

@@ -216,19 +216,3 @@ test("with a token that may only look, nothing can be added or deleted", async (
   await expect(page.locator(".dashboard")).toHaveCount(0);
   await look(page, "thing-read-only");
 });
-
-test("files that are scanned are shut until they are found clean, and the page says so", async ({
-  page,
-  tenant,
-}) => {
-  await sql(`INSERT INTO attachments.scan_policy VALUES (${text(tenant.name)}, true)`);
-  await open(page, tenant);
-  await choose(page, [png(), note()]);
-  await start(page, 2);
-  await expect(
-    page.getByRole("status").getByText("All 2 files are being scanned, and can be opened once found clean."),
-  ).toBeVisible();
-  await look(page, "upload-scanning");
-  await expect(page.getByText("No files yet")).toBeVisible();
-  expect(await rows(tenant.name, "scanning")).toBe("2");
-});

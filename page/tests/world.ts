@@ -12,6 +12,8 @@ const run = promisify(execFile);
 interface Claims {
   readonly sub?: string;
   readonly scope?: string;
+  /** Another than its own: empty for none. */
+  readonly tenant?: string;
   /** Seconds from now. */
   readonly lasts?: number;
 }
@@ -21,10 +23,12 @@ export class Tenant {
   readonly name = `t${randomUUID().slice(0, 8)}`;
 
   /** A bearer token (RFC 7519, HS256), as the application would make it. */
-  token({ sub = "ada", scope = "attachments:read attachments:write", lasts = 3600 }: Claims = {}): string {
+  token(claims: Claims = {}): string {
+    const { sub = "ada", scope = "attachments:read attachments:write", lasts = 3600 } = claims;
+    const tenant = (claims.tenant ?? this.name) || undefined;
     const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-    const claims = { sub, scope, tenant: this.name, exp: Math.floor(Date.now() / 1000) + lasts };
-    const signed = `${part({ alg: "HS256", typ: "JWT", kid: given("KEEPSAKE_KEY_ID") })}.${part(claims)}`;
+    const told = { sub, scope, tenant, exp: Math.floor(Date.now() / 1000) + lasts };
+    const signed = `${part({ alg: "HS256", typ: "JWT", kid: given("KEEPSAKE_KEY_ID") })}.${part(told)}`;
     const key = Buffer.from(given("KEEPSAKE_JWT_KEY"), "hex");
     return `${signed}.${createHmac("sha256", key).update(signed).digest("base64url")}`;
   }
@@ -32,7 +36,7 @@ export class Tenant {
   /** Goes to an address of the page as one of the tenant's people. */
   async visit(page: Page, address = "/", claims?: Claims): Promise<void> {
     await page.goto(`/#token=${this.token(claims)}`);
-    await expect(page.getByRole("navigation", { name: "Main" })).toBeVisible();
+    await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible();
     if (address !== "/") await page.goto(`/#${address}`);
   }
 
@@ -53,6 +57,25 @@ export class Tenant {
     const values = [text(this.name), of, text(slug), text(body)];
     return sql(`INSERT INTO post (tenant, thread_id, slug, body) VALUES (${values}) RETURNING id`);
   }
+}
+
+/** Tells what a scanner found in a file of a tenant, as it would. */
+export async function judge(tenant: Tenant, name: string, verdict: "clean" | "infected"): Promise<void> {
+  const object_key = await sql(
+    `SELECT object_key FROM attachments.attachment
+     WHERE tenant_id = ${text(tenant.name)} AND file_name = ${text(name)} AND state = 'scanning'`,
+  );
+  const body = JSON.stringify({ object_key, verdict });
+  const now = Math.floor(Date.now() / 1000);
+  const signed = `keepsake scan result, version 1\n${now}\n${body}`;
+  const mac = createHmac("sha256", "scan".repeat(8)).update(signed).digest("hex");
+  const headers = {
+    "content-type": "application/json",
+    "keepsake-timestamp": String(now),
+    "keepsake-signature": `scanner.${mac}`,
+  };
+  const told = await fetch(`${given("KEEPSAKE_URL")}/v1/scan-results`, { method: "POST", headers, body });
+  expect(told.status).toBe(204);
 }
 
 /** Runs SQL as the superuser; the first line of what it returns. */
@@ -149,6 +172,11 @@ export const test = base.extend<Fixtures>({
         if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) {
           complaints.push(message.text());
         }
+      });
+      const known = [given("KEEPSAKE_URL"), given("KEEPSAKE_STORE_URL")].map((url) => new URL(url).origin);
+      context.on("request", (request) => {
+        const { protocol, origin } = new URL(request.url());
+        if (protocol.startsWith("http") && !known.includes(origin)) complaints.push(`It asked ${origin}.`);
       });
       await use(complaints);
       expect(complaints).toEqual([]);

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Debian packages: PostgreSQL with its headers, what the Rust crates link against, Python to
+# Debian packages: PostgreSQL with its headers, what the Rust crates and pgbouncer link against, Python to
 # fetch more, and Chromium to test the page in.
 
 setup_debian() {
     local wanted=(
-        ca-certificates chromium curl gcc libc6-dev libclang-dev libssl-dev make pkg-config
+        ca-certificates chromium curl gcc libc-ares2 libc6-dev libclang-dev libevent-2.1-7 libssl-dev make pkg-config
         "postgresql-$POSTGRES_MAJOR" "postgresql-server-dev-$POSTGRES_MAJOR"
     )
     command -v npm >/dev/null || wanted+=(nodejs npm)

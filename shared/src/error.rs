@@ -61,6 +61,8 @@ error_codes! {
     InvalidId = "invalid_id", 400, "An id is malformed";
     /// The body is longer than this request may have.
     BodyTooLarge = "body_too_large", 413, "The body is too large";
+    /// The body did not arrive in time. Nothing has changed: send it again.
+    BodyTooSlow = "body_too_slow", 408, "The body took too long";
     /// The body's content type is not `application/json`.
     UnsupportedContentType = "unsupported_content_type", 415, "The body must be JSON";
     /// The path exists, but not for this method.

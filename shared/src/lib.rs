@@ -22,7 +22,7 @@ pub mod limits;
 pub mod media_type;
 mod nfc;
 pub mod object_key;
-mod object_serde;
+pub mod object_serde;
 mod percent;
 mod sentence;
 pub mod sha256;

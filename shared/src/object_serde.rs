@@ -3,29 +3,38 @@
 
 use serde::{de::Visitor, forward_to_deserialize_any};
 
-/// Implements `Serialize` and `Deserialize` for structs that derive both with
-/// `#[serde(remote = "Self")]`, so that they are read from an object only. The derived functions
-/// belong to no trait then, and are what `Self::` names here.
-macro_rules! serde_as_object {
+/// Implements `Deserialize` for structs that derive it with `#[serde(remote = "Self")]`, so that they are
+/// read from an object only. The derived function belongs to no trait then, and is what `Self::` names here.
+#[macro_export]
+macro_rules! read_from_object {
     ($($name:ty),+ $(,)?) => {$(
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                Self::serialize(self, serializer)
-            }
-        }
-
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::deserialize(crate::object_serde::Object(deserializer))
+                Self::deserialize($crate::object_serde::Object(deserializer))
             }
         }
     )+};
 }
 
+/// The same for structs that derive `Serialize` too, in that way.
+macro_rules! serde_as_object {
+    ($($name:ty),+ $(,)?) => {
+        $crate::read_from_object!($($name),+);
+        $(
+            impl serde::Serialize for $name {
+                fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    Self::serialize(self, serializer)
+                }
+            }
+        )+
+    };
+}
+
 pub(crate) use serde_as_object;
 
 /// Asks for an object, whatever it is asked for.
-pub(crate) struct Object<D>(pub(crate) D);
+#[derive(Debug)]
+pub struct Object<D>(pub D);
 
 impl<'de, D: serde::Deserializer<'de>> serde::Deserializer<'de> for Object<D> {
     type Error = D::Error;

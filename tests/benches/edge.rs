@@ -1,5 +1,5 @@
 //! What the worker's answers take beside a worker that only runs `SELECT 1`, on the same machine and
-//! database, in one run; and how fast the outbox drains.
+//! database, behind the same pool of connections, in one run; and how fast the outbox drains.
 //!
 //! `KEEPSAKE_BENCH_REQUESTS` sets how many requests of each kind are measured (200).
 
@@ -18,6 +18,8 @@ use sqlx::Connection as _;
 const TENANT: &str = "bench";
 /// Requests at the same time, where their rate is measured.
 const SIDE_BY_SIDE: usize = 8;
+/// Connections of the pool.
+const POOL: u8 = 8;
 /// Objects in the outbox, where its draining is measured.
 const OBJECTS: i32 = 5_000;
 
@@ -47,7 +49,11 @@ impl Measured {
 
 impl Bench {
     async fn start(posts: i32) -> Result<Self> {
-        let stack = Stack::start(StackSettings::default(), |step| println!("==> {step}")).await?;
+        let settings = StackSettings {
+            pool: Some(POOL),
+            ..StackSettings::default()
+        };
+        let stack = Stack::start(settings, |step| println!("==> {step}")).await?;
         let select_one = stack
             .companion("tests/benches/select-one/wrangler.toml")
             .await?;

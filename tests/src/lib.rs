@@ -8,10 +8,13 @@
 
 pub mod api;
 pub mod contract;
+pub mod cors;
 pub mod fixtures;
 pub mod leash;
 pub mod migrate;
+mod owner;
 pub mod places;
+pub mod pool;
 pub mod postgres;
 pub mod process;
 pub mod secrets;

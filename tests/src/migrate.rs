@@ -62,12 +62,15 @@ pub async fn install_example(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
+/// Whom the worker connects as.
+pub const WORKER: &str = "keepsake_worker";
+
 /// Lets the worker's role log in with the password that this stack made for it.
 ///
 /// # Errors
 /// The migrations, which make the role, have not been applied.
 pub async fn admit_worker(connection: &mut PgConnection, password: &str) -> Result<()> {
-    let sql = format!("ALTER ROLE keepsake_worker LOGIN PASSWORD '{password}'");
+    let sql = format!("ALTER ROLE {WORKER} LOGIN PASSWORD '{password}'");
     connection
         .execute(AssertSqlSafe(sql))
         .await

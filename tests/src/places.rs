@@ -73,6 +73,20 @@ pub fn postgres_program(major: u16, name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The private pgbouncer.
+///
+/// # Errors
+/// The set-up has not been run.
+pub fn pool_program() -> Result<PathBuf> {
+    let program = home()?.join("pgbouncer/usr/sbin/pgbouncer");
+    ensure!(
+        program.is_file(),
+        "there is no {}; run `make setup`",
+        program.display()
+    );
+    Ok(program)
+}
+
 /// A program that npm installed, such as `wrangler`.
 ///
 /// # Errors

@@ -1,17 +1,16 @@
 //! A PostgreSQL cluster of our own: loopback only, a free port, passwords.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::unistd::{Uid, User};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::leash::Leash;
+use crate::owner::Owner;
 use crate::places::{POSTGRES_MAJOR, free_port, postgres_program};
 use crate::process::Daemon;
 
@@ -50,9 +49,9 @@ impl Postgres {
         password: &str,
         leash: &Leash,
     ) -> Result<Self> {
-        let owner = Owner::find(major)?;
+        let owner = Owner::find()?;
         if !folder.join("data/PG_VERSION").exists() {
-            make_cluster(folder, password, &owner)?;
+            make_cluster(major, folder, password, &owner)?;
         }
         let postgres = Self::serve_cluster(major, folder, password, leash).await?;
         postgres.make_database().await?;
@@ -70,7 +69,7 @@ impl Postgres {
         leash: &Leash,
     ) -> Result<Self> {
         let port = free_port(None)?;
-        let server = serve(folder, port, &Owner::find(major)?, leash)?;
+        let server = serve(major, folder, port, &Owner::find()?, leash)?;
         let mut postgres = Self {
             major,
             server,
@@ -89,7 +88,7 @@ impl Postgres {
     /// # Errors
     /// The set-up has not been run.
     pub fn program(&self, name: &str) -> Result<Command> {
-        let mut command = Owner::find(self.major)?.command(name)?;
+        let mut command = Owner::find()?.command(&postgres_program(self.major, name)?);
         command
             .env("PGHOST", "127.0.0.1")
             .env("PGPORT", self.port.to_string())
@@ -105,7 +104,7 @@ impl Postgres {
     /// The copy fails, or the standby does not start; with the end of its log.
     pub async fn standby(&self, folder: &Path, leash: &Leash) -> Result<Self> {
         let data = folder.join("data");
-        make_data_folder(&data, &Owner::find(self.major)?)?;
+        make_data_folder(&data, &Owner::find()?)?;
         let copied = self
             .program("pg_basebackup")?
             .args([
@@ -172,9 +171,10 @@ impl Postgres {
     /// PostgreSQL does not recover; with the end of its log.
     pub async fn restart(&mut self) -> Result<()> {
         self.server = serve(
+            self.major,
             &self.folder,
             self.port,
-            &Owner::find(self.major)?,
+            &Owner::find()?,
             &self.leash,
         )?;
         self.wait_until_ready().await
@@ -211,46 +211,13 @@ impl Postgres {
     }
 }
 
-/// Who runs PostgreSQL: it refuses root, so root becomes `postgres`.
-struct Owner {
-    major: u16,
-    user: Option<User>,
-}
-
-impl Owner {
-    fn find(major: u16) -> Result<Self> {
-        let mut user = None;
-        if Uid::effective().is_root() {
-            let found = User::from_name("postgres")?;
-            user = Some(found.context("there is no user `postgres`; run `make setup`")?);
-        }
-        Ok(Self { major, user })
-    }
-
-    fn command(&self, program: &str) -> Result<Command> {
-        let mut command = Command::new(postgres_program(self.major, program)?);
-        command.env("LC_ALL", "C.UTF-8").current_dir("/");
-        if let Some(user) = &self.user {
-            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-        }
-        Ok(command)
-    }
-
-    fn give(&self, path: &Path) -> Result<()> {
-        if let Some(user) = &self.user {
-            chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-        }
-        Ok(())
-    }
-}
-
 fn make_data_folder(data: &Path, owner: &Owner) -> Result<()> {
     fs::create_dir(data)?;
     fs::set_permissions(data, fs::Permissions::from_mode(0o700))?;
     owner.give(data)
 }
 
-fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
+fn make_cluster(major: u16, folder: &Path, password: &str, owner: &Owner) -> Result<()> {
     let data = folder.join("data");
     // What an interrupted run left is not a cluster.
     if data.exists() {
@@ -264,7 +231,7 @@ fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
     owner.give(&password_file)?;
 
     let output = owner
-        .command("initdb")?
+        .command(&postgres_program(major, "initdb")?)
         .arg("--pgdata")
         .arg(&data)
         .arg("--pwfile")
@@ -286,7 +253,7 @@ fn make_cluster(folder: &Path, password: &str, owner: &Owner) -> Result<()> {
     Ok(())
 }
 
-fn serve(folder: &Path, port: u16, owner: &Owner, leash: &Leash) -> Result<Daemon> {
+fn serve(major: u16, folder: &Path, port: u16, owner: &Owner, leash: &Leash) -> Result<Daemon> {
     let settings = [
         "listen_addresses=127.0.0.1",
         // Connections come over TCP; a socket would need a short path that others may write to.
@@ -295,7 +262,7 @@ fn serve(folder: &Path, port: u16, owner: &Owner, leash: &Leash) -> Result<Daemo
         "timezone=UTC",
         "log_line_prefix=%m [%p] ",
     ];
-    let mut command = owner.command("postgres")?;
+    let mut command = owner.command(&postgres_program(major, "postgres")?);
     command
         .arg("-D")
         .arg(folder.join("data"))

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use sqlx::Connection as _;
 
 use crate::leash::Leash;
-use crate::migrate;
+use crate::migrate::{self, WORKER};
 use crate::places;
-use crate::postgres::Postgres;
+use crate::pool::Pool;
+use crate::postgres::{DATABASE, Postgres};
 use crate::secrets::{Secrets, hex, random};
 use crate::worker::{Companion, Worker, WorkerSettings};
 
@@ -22,6 +23,8 @@ pub struct StackSettings {
     pub port: Option<u16>,
     /// Overrides of `[vars]` in `wrangler.toml`.
     pub vars: Vec<(String, String)>,
+    /// How many connections a pool between worker and database has; without one, each request has its own.
+    pub pool: Option<u8>,
     /// How far the worker's clock is off: seconds ahead of that of everything else, or behind.
     pub worker_clock_ahead: i32,
 }
@@ -32,6 +35,7 @@ pub struct Stack {
     // Dropped in this order: who uses another ends before it.
     /// The worker under `wrangler dev`.
     pub worker: Worker,
+    pool: Option<Pool>,
     /// The database under it.
     pub postgres: Postgres,
     /// Its passwords and keys.
@@ -61,11 +65,16 @@ impl Stack {
         migrate::install_example(&mut connection).await?;
         migrate::admit_worker(&mut connection, &secrets.worker_password).await?;
         connection.close().await?;
+        let password = &secrets.worker_password;
+        let pool = match settings.pool {
+            Some(size) => Some(Pool::start(&folder, &postgres, password, size, &leash).await?),
+            None => None,
+        };
 
         progress("Starting the worker");
         let worker = WorkerSettings {
             folder: folder.clone(),
-            database_url: worker_url(&postgres, &secrets),
+            database_url: worker_url(&postgres, pool.as_ref(), &secrets),
             vars: settings.vars,
             trusted_authority: None,
             port: settings.port,
@@ -74,6 +83,7 @@ impl Stack {
         let worker = Worker::start(worker, &secrets, &leash).await?;
         Ok(Self {
             worker,
+            pool,
             postgres,
             secrets,
             folder,
@@ -113,10 +123,10 @@ impl Stack {
         Companion::start(config, &self.worker_url(), &self.folder, &self.leash).await
     }
 
-    /// The address of the database as the worker's role.
+    /// The address of the database, or of the pool before it, as the worker's role.
     #[must_use]
     pub fn worker_url(&self) -> String {
-        worker_url(&self.postgres, &self.secrets)
+        worker_url(&self.postgres, self.pool.as_ref(), &self.secrets)
     }
 
     /// What a shell needs to try things, with `token` as the bearer token: lines to be sourced.
@@ -136,9 +146,10 @@ impl Stack {
     }
 }
 
-fn worker_url(postgres: &Postgres, secrets: &Secrets) -> String {
-    let (user, password) = ("keepsake_worker", &secrets.worker_password);
-    postgres.url(user, password, crate::postgres::DATABASE)
+fn worker_url(postgres: &Postgres, pool: Option<&Pool>, secrets: &Secrets) -> String {
+    let port = pool.map_or(postgres.port(), Pool::port);
+    let password = &secrets.worker_password;
+    format!("postgres://{WORKER}:{password}@127.0.0.1:{port}/{DATABASE}")
 }
 
 /// A new folder that is removed with the stack, and the guard that removes it.

@@ -20,7 +20,7 @@ use axum::{
 };
 use keepsake_shared::{
     AttachmentId, DeletionId, EntityId, EntityType, ErrorCode, FieldError, FileName, MediaType,
-    ObjectKey, Sha256Digest,
+    ObjectKey, Sha256Digest, read_from_object,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,12 +55,18 @@ const FILTERS: [&str; 10] = [
     "cursor",
 ];
 
+/// The states that a listing can be asked for, the usual one first.
+const STATES: [&str; 4] = ["available", "deleted", "scanning", "quarantined"];
+/// Besides those, of one thing: whatever is not deleted, shut or not.
+pub(super) const STATES_OF_ENTITY: [&str; 5] =
+    ["available", "deleted", "scanning", "quarantined", "live"];
+
 /// `GET /v1/attachments?…`: what the tenant has, a page at a time, newest first.
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the query; malformed, or a cursor of another listing → 400.
 /// 3. Look the attachments up; asked for those of a thing that is not there → 404.
-/// 4. 200 with the attachments, `available` ones unless the deleted ones are asked for.
+/// 4. 200 with the attachments: `available` ones, unless those of another state are asked for.
 #[worker::send]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -81,7 +87,7 @@ pub(crate) async fn list(
         "q": query.text("q")?.map(str::to_lowercase),
         "entity_type": entity_type,
         "entity_id": entity_id,
-        "state": query.choice("state", &["available", "deleted"])?,
+        "state": query.choice("state", &STATES)?,
         "media_type": query.parsed::<MediaType>("media_type")?,
         "uploader": query.text("uploader")?,
         "created_after": query.moment("created_after")?,
@@ -164,10 +170,12 @@ pub(crate) async fn content(
 
 /// The body of a rename.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Rename {
     name: String,
 }
+
+read_from_object!(Rename);
 
 /// `PATCH /v1/attachments/{id}`: renames one attachment, live or deleted.
 ///

@@ -13,7 +13,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use keepsake_shared::DeletionId;
+use keepsake_shared::{DeletionId, read_from_object};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -61,11 +61,13 @@ enum OnConflict {
 
 /// The body of a restore.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Restore {
     #[serde(default)]
     on_conflict: OnConflict,
 }
+
+read_from_object!(Restore);
 
 /// `POST /v1/deletions/{id}/restore`: brings back what one deletion removed.
 ///

@@ -17,7 +17,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use keepsake_shared::{EntityId, EntityType};
+use keepsake_shared::{EntityId, EntityType, read_from_object};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -58,10 +58,12 @@ pub(crate) async fn get(
 
 /// The body of a rename.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Rename {
     label: String,
 }
+
+read_from_object!(Rename);
 
 /// `PATCH /v1/{entity}/{id}`: changes what a thing is called, live or deleted.
 ///
@@ -101,8 +103,10 @@ pub(crate) async fn attachments(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let mut listing = entity(&entity_type, &entity_id)?;
-    let query = Query::parse(query.as_deref(), &["limit", "cursor"])?;
-    listing["state"] = "available".into();
+    let query = Query::parse(query.as_deref(), &["state", "limit", "cursor"])?;
+    listing["state"] = query
+        .choice("state", &attachments::STATES_OF_ENTITY)?
+        .into();
     attachments::page(&app, &caller, &query, listing).await
 }
 

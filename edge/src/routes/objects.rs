@@ -23,15 +23,12 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use futures_util::future::{Either, select};
 use keepsake_shared::{
     ErrorCode, FieldError, FileName, MediaType, ObjectKey, ObjectToken, Sha256Digest, TokenError,
     content_disposition,
 };
 use serde_json::json;
-use std::pin::pin;
 use time::{Duration, OffsetDateTime};
-use worker::Delay;
 
 /// How long an upload that began in time may go on when its URL has run out. A row that is given up
 /// has its object deleted for the last time a minute after that: what is stored later stays for
@@ -167,14 +164,9 @@ fn sha256_mismatch() -> ApiError {
     )
 }
 
-/// What `work` comes to, or `None` when it has not by `deadline`. Then it is given up: the runtime
-/// cancels what it was doing as soon as the request has its answer.
+/// What `work` comes to, or `None` when it has not by `deadline`.
 async fn before<T>(deadline: OffsetDateTime, work: impl Future<Output = T>) -> Option<T> {
-    let time_left = Delay::from(time_until(deadline, clock::now()));
-    match select(pin!(work), pin!(time_left)).await {
-        Either::Left((outcome, _)) => Some(outcome),
-        Either::Right(_) => None,
-    }
+    clock::within(time_until(deadline, clock::now()), work).await
 }
 
 /// Nothing once `deadline` has come.

@@ -13,7 +13,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use keepsake_shared::{EntityType, ErrorCode};
+use keepsake_shared::{EntityType, ErrorCode, read_from_object};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -108,13 +108,15 @@ enum Held {
 
 /// The body of a hold.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Hold {
     kind: Held,
     entity_type: Option<EntityType>,
     id: String,
     reason: String,
 }
+
+read_from_object!(Hold);
 
 /// `POST /v1/operator/holds`: holds a thing, an attachment, a deletion or a tenant.
 ///
@@ -147,10 +149,12 @@ pub(crate) async fn hold(
 
 /// The body of a release.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Release {
     reason: String,
 }
+
+read_from_object!(Release);
 
 /// `POST /v1/operator/holds/{id}/release`: ends a hold.
 ///

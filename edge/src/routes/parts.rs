@@ -20,7 +20,8 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use keepsake_shared::{
-    AttachmentId, ErrorCode, FieldError, UploadId, capabilities::ChecksumKind, upload::PartPlan,
+    AttachmentId, ErrorCode, FieldError, UploadId, capabilities::ChecksumKind, read_from_object,
+    upload::PartPlan,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -31,18 +32,22 @@ const MAX_SIGNED: usize = 100;
 
 /// The body of a request for signed parts.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct SignRequest {
     attachment_id: AttachmentId,
     parts: Vec<WantedPart>,
 }
 
+read_from_object!(SignRequest);
+
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct WantedPart {
     number: u16,
     checksum: Option<String>,
 }
+
+read_from_object!(WantedPart);
 
 /// A pending file, as the database has it.
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use keepsake_shared::{ErrorCode, KeyRing, ObjectKey, Sha256Digest};
+use keepsake_shared::{ErrorCode, KeyRing, ObjectKey, Sha256Digest, read_from_object};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -27,11 +27,13 @@ const DOMAIN: &[u8] = b"keepsake scan result, version 1\n";
 
 /// One verdict.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct ScanResult {
     object_key: ObjectKey,
     verdict: Verdict,
 }
+
+read_from_object!(ScanResult);
 
 /// The five results of Amazon GuardDuty Malware Protection for S3, under plainer names
 /// (<https://docs.aws.amazon.com/guardduty/latest/ug/monitoring-malware-protection-s3-scans-gdu.html>).

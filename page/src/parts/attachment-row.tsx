@@ -3,7 +3,8 @@
 import type { Attachment, LegacyItem } from "keepsake-client";
 import type { ComponentChildren } from "preact";
 import { ago, moment, size } from "../format";
-import { FileState } from "./file-state";
+import { useMayWrite } from "../keepsake";
+import { FileState, whyShut } from "./file-state";
 import { Thumbnail } from "./thumbnail";
 
 interface Props {
@@ -12,8 +13,9 @@ interface Props {
 }
 
 export function AttachmentRow({ attachment, children }: Props) {
-  const { name } = attachment;
+  const { name, state } = attachment;
   const { size: bytes, created_at } = attachment.id === null ? {} : attachment;
+  const why = whyShut(state, useMayWrite());
   return (
     <li class="file">
       <Thumbnail attachment={attachment} />
@@ -30,6 +32,7 @@ export function AttachmentRow({ attachment, children }: Props) {
           )}
           <FileState attachment={attachment} />
         </p>
+        {why && <p class="file-why">{why}</p>}
       </div>
       <div class="file-acts">{children}</div>
     </li>

@@ -3,27 +3,29 @@
 import type { Attachment, LegacyItem } from "keepsake-client";
 import { counted, day } from "../format";
 
-const STATES: Record<string, { readonly words: string; readonly look: string; readonly why: string }> = {
-  pending: { words: "Uploading", look: "waiting", why: "Its bytes have not all arrived yet." },
-  scanning: {
-    words: "Scanning",
-    look: "waiting",
-    why: "It is looked at for malware, and can be opened once it is found clean.",
-  },
-  quarantined: { words: "Shut: malware found", look: "shut", why: "It cannot be opened any more." },
+type State = Attachment["state"];
+
+const WORDS: Record<Exclude<State, "available">, { readonly state: string; readonly look: string }> = {
+  scanning: { state: "Being checked", look: "waiting" },
+  quarantined: { state: "Refused: malware", look: "shut" },
 };
 
-export function FileState({ attachment }: { attachment: Attachment | LegacyItem }) {
-  const { state } = attachment;
+/** What a file that is shut is shown as; nothing of one that can be opened. */
+export function FileState({ attachment: { state } }: { attachment: Attachment | LegacyItem }) {
   if (state === "available") return null;
-  if (state === "deleted")
-    return <BinState daysLeft={attachment.days_left} purgeAfter={attachment.purge_after} />;
-  const known = STATES[state];
-  return (
-    <span class={`state ${known?.look ?? ""}`} title={known?.why}>
-      {known?.words ?? state}
-    </span>
-  );
+  return <span class={`state ${WORDS[state].look}`}>{WORDS[state].state}</span>;
+}
+
+/** Why it is shut, and what to do about it. */
+export function whyShut(state: State, mayWrite: boolean): string | undefined {
+  if (state === "scanning") {
+    return "It is looked at for malware, and opens by itself when it is found clean.";
+  }
+  if (state === "quarantined") {
+    const advice = mayWrite ? " Delete it, and add a clean copy." : "";
+    return `The scanner found malware in it, so nobody can open it any more.${advice}`;
+  }
+  return undefined;
 }
 
 interface BinProps {

@@ -19,7 +19,7 @@ export type Listing<T> = (
   | { readonly state: "there"; readonly items: readonly T[]; readonly cursor: string | null }
   | { readonly state: "failed"; readonly error: unknown }
 ) & {
-  /** Fetches the first page anew, and shows what there was until it is there. */
+  /** Fetches anew as much as there is, one page at least, and shows what there was until it is there. */
   readonly reload: () => Promise<void>;
   /** Fetches the next page. */
   readonly more: () => Promise<void>;
@@ -32,32 +32,37 @@ type Held<T> =
   | { state: "there"; items: readonly T[]; cursor: string | null }
   | { state: "failed"; error: unknown };
 
-/** Fetches when `keys` change. */
+/** Fetches when `keys` change, and shows what there was until it is there. */
 export function useListing<T>(
   fetch: (next: Next) => Promise<PageOf<T>>,
   keys: readonly unknown[],
 ): Listing<T> {
   const [held, setHeld] = useState<Held<T>>({ state: "loading" });
   const running = useRef(new AbortController());
+  const shown = useRef(0);
+  shown.current = held.state === "there" ? held.items.length : 0;
   const announce = useAnnounce();
   const reload = useCallback(async () => {
     running.current.abort();
     running.current = new AbortController();
     const { signal } = running.current;
     try {
-      let page = await fetch({ signal });
+      let { items, next_cursor: cursor } = await fetch({ signal });
       // A search may answer with an empty page and still go on.
-      while (page.items.length === 0 && page.next_cursor !== null) {
-        page = await fetch({ cursor: page.next_cursor, signal });
+      while (cursor !== null && (items.length === 0 || items.length < shown.current)) {
+        const page: PageOf<T> = await fetch({ cursor, signal });
+        items = [...items, ...page.items];
+        cursor = page.next_cursor;
       }
-      if (!signal.aborted) setHeld({ state: "there", items: page.items, cursor: page.next_cursor });
+      if (!signal.aborted) setHeld({ state: "there", items, cursor });
     } catch (error) {
       if (!signal.aborted) setHeld({ state: "failed", error });
     }
     // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says what it depends on
   }, keys);
   useEffect(() => {
-    setHeld({ state: "loading" });
+    shown.current = 0;
+    setHeld((now) => (now.state === "there" ? now : { state: "loading" }));
     void reload();
     return () => running.current.abort();
   }, [reload]);

@@ -232,7 +232,7 @@ class Uploader {
     this.#options.onTrouble(undefined);
     this.#options.onDone(
       isScanning
-        ? `${all} ${isAre} being scanned, and can be opened once found clean.`
+        ? `${all} ${isAre} being checked for malware, and will open when found clean.`
         : `${all} ${isAre} added.`,
       true,
     );

@@ -5,7 +5,7 @@ import { useRef, useState } from "preact/hooks";
 import { useAnnounce } from "../announce";
 import { ago, moment, size } from "../format";
 import { address, called, counts, kindOf, rows } from "../items";
-import { isConflict, isMissing, useKeepsake, useMayWrite } from "../keepsake";
+import { isConflict, isMissing, isPurged, useKeepsake, useMayWrite } from "../keepsake";
 import { Conflicts } from "../parts/conflicts";
 import { FileIcon } from "../parts/file-icon";
 import { BinState } from "../parts/file-state";
@@ -27,12 +27,22 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
   const conflictsHeading = useRef<HTMLHeadingElement>(null);
 
   if (found.state === "loading") return <Loading what="the deletion" />;
+  if (found.state === "failed" && isPurged(found.error)) {
+    return (
+      <Empty title="Gone for good" level={1}>
+        <p>
+          Its time in the <a href="#/bin">bin</a> is over, so it was purged, with the bytes of its files. It
+          cannot be brought back.
+        </p>
+      </Empty>
+    );
+  }
   if (found.state === "failed" && isMissing(found.error)) {
     return (
       <Empty title="There is no such deletion" level={1}>
         <p>
-          What it held was restored, or its time in the <a href="#/bin">bin</a> is over and it is gone for
-          good.
+          It was never there, or is not yours to see, or what it held has been restored. What can be restored
+          is in the <a href="#/bin">bin</a>.
         </p>
       </Empty>
     );
@@ -88,8 +98,16 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
                 because: <bdi dir="auto">{deletion.reason}</bdi>
               </span>
             )}
-            <BinState daysLeft={deletion.days_left} purgeAfter={deletion.expires_at} held={deletion.held} />
+            {deletion.state === "deleted" && (
+              <BinState daysLeft={deletion.days_left} purgeAfter={deletion.expires_at} held={deletion.held} />
+            )}
           </p>
+          {deletion.held && (
+            <p class="quiet">
+              A legal hold keeps it here, however long: it can be restored, but not purged, until an operator
+              releases it.
+            </p>
+          )}
         </div>
         {mayWrite && deletion.state === "deleted" && (
           <button type="button" class="button" aria-disabled={busy} onClick={() => restore("fail")}>

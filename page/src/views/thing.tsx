@@ -10,6 +10,7 @@ import { BinIcon } from "../parts/icons";
 import { MoreButton, useListing } from "../parts/listing";
 import { Empty, Failure, Loading } from "../parts/states";
 import { useResource } from "../resource";
+import { useVerdicts } from "../scanning";
 import { useDelete } from "../undo";
 import { UploadPanel } from "../upload/panel";
 
@@ -20,7 +21,11 @@ export function Thing({ params: [type = "", id = ""] }: { params: readonly strin
     (signal) => keepsake.entities.get({ type, id }, { signal }),
     [keepsake, type, id],
   );
-  const files = useListing((next) => keepsake.entities.attachments({ type, id }, next), [keepsake, type, id]);
+  const files = useListing(
+    (next) => keepsake.entities.attachments({ type, id }, { ...next, state: "live" }),
+    [keepsake, type, id],
+  );
+  useVerdicts({ type, id }, files);
   const heading = useRef<HTMLHeadingElement>(null);
   const deleteIt = useDelete();
   const { reload } = files;
@@ -93,7 +98,7 @@ export function Thing({ params: [type = "", id = ""] }: { params: readonly strin
             {files.items.map((file) => (
               <AttachmentRow key={file.content_url} attachment={file}>
                 <DownloadButton attachment={file} />
-                {mayWrite && isOurs(file) && (
+                {mayWrite && isDeletable(file) && (
                   <button
                     type="button"
                     class="icon"
@@ -115,5 +120,6 @@ export function Thing({ params: [type = "", id = ""] }: { params: readonly strin
   );
 }
 
-/** Not one from before Keepsake. */
-const isOurs = (file: Attachment | LegacyItem): file is Attachment => file.id !== null;
+/** Not one from before Keepsake, nor one whose set is not whole yet. */
+const isDeletable = (file: Attachment | LegacyItem): file is Attachment =>
+  file.id !== null && file.state !== "scanning";

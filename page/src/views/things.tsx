@@ -7,6 +7,7 @@ import { useKeepsake } from "../keepsake";
 import { MoreButton, useListing } from "../parts/listing";
 import { SearchField } from "../parts/search-field";
 import { Empty, Failure, Loading } from "../parts/states";
+import { StoryFold } from "../parts/story";
 
 export function Things({ params: [type = "post"] }: { params: readonly string[] }) {
   const keepsake = useKeepsake();
@@ -24,6 +25,7 @@ export function Things({ params: [type = "post"] }: { params: readonly string[] 
         </div>
         <SearchField what={`${type}s`} onSearch={setWanted} />
       </div>
+      {type === "post" && <StoryFold />}
       {listing.state === "loading" && <Loading what={`the ${type}s`} />}
       {listing.state === "failed" && <Failure error={listing.error} onRetry={listing.reload} />}
       {listing.state === "there" && listing.items.length === 0 && <None type={type} wanted={wanted} />}

@@ -6,7 +6,7 @@ use keepsake_tests::fixtures::PNG;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{Tenant, errors, tenant};
+use crate::world::{Tenant, attachment_path, errors, own_stack, tenant};
 
 /// A good declaration to spoil.
 fn good(tenant: &Tenant<'_>) -> Value {
@@ -272,6 +272,70 @@ async fn methods_that_do_not_exist() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn headers_that_would_bend_the_request_change_nothing() -> Result<()> {
+    let tenant = tenant().await?;
+    let attachment = tenant.upload_one(PNG).await?;
+    let path = attachment_path(&attachment)?;
+    let content = format!("{path}/content");
+    let good = tenant.api.get(&path).await?;
+    for (name, value) in [
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "gopher"),
+        ("x-forwarded-prefix", "/evil"),
+        ("forwarded", "host=evil.example;proto=https"),
+        ("x-host", "evil.example"),
+        ("x-original-url", "/metrics"),
+        ("x-rewrite-url", "/metrics"),
+        ("x-http-method-override", "DELETE"),
+        ("x-method-override", "DELETE"),
+        ("x-tenant", "another"),
+        ("x-user", "another"),
+    ] {
+        let bent = tenant.api.get_with(&path, &[(name, value)]).await?;
+        assert_eq!(bent.json_if(200)?, good.json()?, "{name}");
+        let redirect = tenant.api.get_with(&content, &[(name, value)]).await?;
+        redirect.expect(302)?;
+        let place = redirect.header("location").unwrap_or_default();
+        assert!(
+            place.starts_with(&tenant.stack.worker.url()),
+            "{name} leads to {place}"
+        );
+    }
+    assert_eq!(tenant.visible().await?, [PNG.name]);
+    Ok(())
+}
+
+/// Whoever asks has to be known, and what is asked to make sense, before the database has any work.
+#[tokio::test]
+async fn what_is_refused_asks_no_database() -> Result<()> {
+    let mut stack = own_stack().await?;
+    let (api, post, good) = {
+        let tenant = Tenant::new(&stack).await?;
+        let good = good(&tenant);
+        (tenant.api, tenant.post, good)
+    };
+    stack.postgres.kill();
+    let down = api.post("/v1/uploads", &good).await?;
+    down.expect_problem(503, "database_unavailable")?;
+    for bearer in [None, Some("x.y.z")] {
+        let anonymous = api.with_bearer(bearer);
+        for path in ["/v1/attachments", "/v1/usage", "/metrics"] {
+            anonymous.get(path).await?.expect(401)?;
+        }
+        anonymous.post("/v1/uploads", &good).await?.expect(401)?;
+        anonymous
+            .delete(&format!("/v1/post/{post}"))
+            .await?
+            .expect(401)?;
+    }
+    let mut wrong = good.clone();
+    wrong["files"][0]["size"] = json!(0);
+    api.post("/v1/uploads", &wrong).await?.expect(422)?;
+    api.get("/v1/attachments?limit=0").await?.expect(400)?;
+    api.get("/v1/attachments/x").await?.expect(400)
 }
 
 #[tokio::test]

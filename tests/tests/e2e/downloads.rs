@@ -3,12 +3,12 @@
 use anyhow::{Context, Result};
 use keepsake_shared::{KeyRing, ObjectKey, ObjectToken};
 use keepsake_tests::api::{Reply, declaration, text};
-use keepsake_tests::fixtures::{CSV, Fixture, PNG, TEXT};
+use keepsake_tests::fixtures::{CSV, Fixture, JPEG, PDF, PNG, TEXT};
 use reqwest::Method;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::world::{Tenant, attachment_path, id, tenant};
+use crate::world::{Tenant, attachment_path, id, shared_s3_stack, tenant};
 
 async fn signed_url(tenant: &Tenant<'_>, file: Fixture, query: &str) -> Result<String> {
     let attachment = tenant.upload_one(file).await?;
@@ -59,6 +59,187 @@ async fn a_file_is_saved_not_shown_unless_asked_and_safe() -> Result<()> {
         disposition.starts_with("attachment"),
         "a table was shown in place: {disposition}"
     );
+    Ok(())
+}
+
+const SCRIPT: &[u8] =
+    b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'><script>alert(1)</script></svg>";
+
+/// Files that are two things at once, or not what their name says.
+fn polyglots() -> Vec<Fixture> {
+    let behind = |file: Fixture, more: &[u8]| Fixture {
+        bytes: [file.bytes, more].concat().leak(),
+        ..file
+    };
+    let named = |name, media_type, bytes| Fixture {
+        name,
+        media_type,
+        bytes,
+    };
+    vec![
+        behind(PNG, SCRIPT),
+        behind(JPEG, b"<?php system($_GET['c']); ?>"),
+        behind(PDF, SCRIPT),
+        // A comment for a script, a picture's head for everybody else.
+        named(
+            "a.gif",
+            "image/gif",
+            b"GIF89a/*\x01\x00\x01\x00\x00*/=1;alert(1)//;",
+        ),
+        named(
+            "a.bmp",
+            "image/bmp",
+            b"BM/*<script>*/=1;alert(document.domain)//",
+        ),
+        named("a.txt", "text/plain", SCRIPT),
+        named(
+            "b.txt",
+            "text/plain",
+            b"<!doctype html><script>alert(1)</script>",
+        ),
+        named(
+            "a.csv",
+            "text/csv",
+            b"=cmd|' /C calc'!A0,<script>alert(1)</script>",
+        ),
+        named(
+            "a.json",
+            "application/json",
+            b"{\"a\":\"</script><script>alert(1)</script>\"}",
+        ),
+        named("a.md", "text/markdown", b"<script>alert(1)</script>"),
+        named("a.png", "image/png", SCRIPT),
+        named(
+            "b.png",
+            "image/png",
+            b"<html><script>alert(1)</script></html>",
+        ),
+        named(
+            "a.pdf",
+            "application/pdf",
+            b"<html>%PDF-1.4 <script>alert(1)</script>",
+        ),
+        named("b.jpg", "image/jpeg", PNG.bytes),
+        named("a.mp3", "audio/mpeg", b"<script>alert(1)</script>"),
+    ]
+}
+
+/// Where the worker serves the bytes and where a store does: each is refused, or it is what it was declared to be, and no
+/// script of it runs.
+async fn runs_no_script(tenant: &Tenant<'_>, is_served_here: bool) -> Result<()> {
+    let (mut refused, mut served) = (0, 0);
+    for file in polyglots() {
+        let upload = tenant.store(&[file]).await.context(file.name)?;
+        let done = tenant.complete(&upload).await?;
+        if done.status != 200 {
+            done.expect_problem(422, "upload_rejected")
+                .context(file.name)?;
+            refused += 1;
+            continue;
+        }
+        let done = done.json()?;
+        let attachment = text(&done, "/attachments/0/id")?;
+        for query in ["", "?inline=true"] {
+            let path = format!("/v1/attachments/{attachment}/content{query}");
+            let redirect = tenant.api.get(&path).await?;
+            let url = redirect.header("location").context("no Location")?;
+            let reply = tenant.api.get(url).await?;
+            reply.expect(200)?;
+            let at = format!("{}{query}: {:?}", file.name, reply.headers);
+            assert_eq!(reply.header("content-type"), Some(file.media_type), "{at}");
+            let is_shown = disposition_of(&reply)?.starts_with("inline");
+            let is_text = ["text/", "application/json"]
+                .iter()
+                .any(|kind| file.media_type.starts_with(kind));
+            assert!(!is_shown || (!query.is_empty() && !is_text), "{at}");
+            if is_served_here {
+                assert_eq!(
+                    reply.header("x-content-type-options"),
+                    Some("nosniff"),
+                    "{at}"
+                );
+                let policy = reply.header("content-security-policy");
+                assert_eq!(policy, Some("default-src 'none'; sandbox"), "{at}");
+            }
+        }
+        served += 1;
+    }
+    assert!(
+        refused >= 5 && served >= 5,
+        "{refused} refused, {served} served"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_polyglot_runs_from_the_bucket() -> Result<()> {
+    runs_no_script(&tenant().await?, true).await
+}
+
+#[tokio::test]
+async fn no_polyglot_runs_from_an_s3_store() -> Result<()> {
+    let (stack, _) = shared_s3_stack().await?;
+    runs_no_script(&Tenant::new(stack).await?, false).await
+}
+
+/// Kinds of files that run scripts are not taken at all, whatever they are called.
+#[tokio::test]
+async fn what_runs_scripts_is_not_taken() -> Result<()> {
+    let tenant = tenant().await?;
+    for name in [
+        "a.svg",
+        "a.SVG",
+        "a.svgz",
+        "a.html",
+        "a.htm",
+        "a.xhtml",
+        "a.xml",
+        "a.mhtml",
+        "a.js",
+        "a.mjs",
+        "a.wasm",
+        "a.swf",
+        "a.hta",
+        "a.png.svg",
+        "a.php",
+        "a.xsl",
+    ] {
+        for media_type in [
+            "image/svg+xml",
+            "text/html",
+            "image/png",
+            "application/octet-stream",
+        ] {
+            let mut file = declaration(&PNG);
+            file["name"] = json!(name);
+            file["media_type"] = json!(media_type);
+            let request = tenant.request(json!([file]));
+            let reply = tenant.api.post("/v1/uploads", &request).await?;
+            reply
+                .expect_problem(415, "media_type_not_allowed")
+                .with_context(|| format!("{name} as {media_type}"))?;
+        }
+    }
+    for media_type in [
+        "image/svg+xml",
+        "text/html",
+        "imagex/png",
+        "image/*",
+        "image/png\r\nx: y",
+    ] {
+        let mut file = declaration(&PNG);
+        file["media_type"] = json!(media_type);
+        let reply = tenant
+            .api
+            .post("/v1/uploads", &tenant.request(json!([file])))
+            .await?;
+        assert!(
+            matches!(reply.status, 415 | 422),
+            "{media_type}: {}",
+            reply.status
+        );
+    }
+    assert_eq!(tenant.upload_sets().await?, 0);
     Ok(())
 }
 

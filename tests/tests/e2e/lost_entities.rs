@@ -40,7 +40,7 @@ async fn a_set_given_up_meanwhile_leaves_nothing_when_its_entity_comes_back() ->
 }
 
 #[tokio::test]
-async fn a_set_whose_rows_were_purged_is_not_called_complete() -> Result<()> {
+async fn a_set_whose_entity_was_purged_is_gone_with_it() -> Result<()> {
     let tenant = tenant().await?;
     let upload = tenant.store(&[PNG, PDF]).await?;
     tenant.delete_post().await?.expect(204)?;
@@ -48,6 +48,6 @@ async fn a_set_whose_rows_were_purged_is_not_called_complete() -> Result<()> {
     run_schedule(tenant.stack).await?;
     assert_eq!(tenant.rows().await?, 0);
     let refused = tenant.complete(&upload).await?;
-    refused.expect_problem(409, "upload_closed")?;
+    refused.expect_problem(404, "not_found")?;
     Ok(())
 }

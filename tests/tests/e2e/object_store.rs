@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use keepsake_tests::cors::Cors;
 use keepsake_tests::leash::Leash;
 use keepsake_tests::secrets::{hex, random};
 use keepsake_tests::stack::throwaway_folder;
@@ -61,6 +62,7 @@ pub struct ObjectStore {
     folder: PathBuf,
     secret_key: String,
     trouble: Arc<Trouble>,
+    cors: Arc<OnceLock<Cors>>,
     _leash: Leash,
 }
 
@@ -82,25 +84,38 @@ impl ObjectStore {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let behind = Arc::clone(&trouble);
+        let cors = Arc::new(OnceLock::new());
+        let rules = Arc::clone(&cors);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
-        std::thread::spawn(move || runtime.block_on(serve(listener, service, behind)));
+        std::thread::spawn(move || runtime.block_on(serve(listener, service, behind, rules)));
         Ok(Self {
             address,
             folder,
             secret_key,
             trouble,
+            cors,
             _leash: leash,
         })
+    }
+
+    /// Where it listens, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Lets pages in by these rules, once and for all.
+    pub fn admit(&self, rules: Cors) {
+        let _ = self.cors.set(rules);
     }
 
     /// The settings of a worker that keeps its objects here.
     pub fn settings(&self) -> Vec<(String, String)> {
         [
             ("STORAGE", "s3"),
-            ("S3_ENDPOINT", &format!("http://{}", self.address)),
+            ("S3_ENDPOINT", &self.url()),
             ("S3_BUCKET", BUCKET),
             ("S3_REGION", REGION),
             ("S3_KIND", "minio"),
@@ -199,17 +214,29 @@ impl Trouble {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, service: S3Service, trouble: Arc<Trouble>) {
+async fn serve(
+    listener: std::net::TcpListener,
+    service: S3Service,
+    trouble: Arc<Trouble>,
+    cors: Arc<OnceLock<Cors>>,
+) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
     while let Ok((socket, _)) = listener.accept().await {
         let service = service.clone();
         let trouble = Arc::clone(&trouble);
+        let cors = Arc::clone(&cors);
         let answer = move |request: HttpRequest| {
             let service = service.clone();
             let trouble = Arc::clone(&trouble);
-            async move { answer(&service, &trouble, request).await }
+            let cors = Arc::clone(&cors);
+            async move {
+                match cors.get() {
+                    Some(cors) => answer_page(&service, &trouble, cors, request).await,
+                    None => answer(&service, &trouble, request).await,
+                }
+            }
         };
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -239,6 +266,27 @@ impl std::fmt::Display for Lost {
 }
 
 impl std::error::Error for Lost {}
+
+/// Answers a page of another origin too.
+async fn answer_page(
+    service: &S3Service,
+    trouble: &Trouble,
+    cors: &Cors,
+    request: HttpRequest,
+) -> Result<HttpResponse, Lost> {
+    let asked = request.headers().clone();
+    let method = request.method().clone();
+    if method == hyper::Method::OPTIONS {
+        let allowed = cors.preflight(&asked);
+        let mut response = refusal(if allowed.is_some() { 200 } else { 403 });
+        response.headers_mut().extend(allowed.unwrap_or_default());
+        return Ok(response);
+    }
+    let mut response = answer(service, trouble, request).await?;
+    let told = cors.of_answer(method.as_str(), &asked);
+    response.headers_mut().extend(told);
+    Ok(response)
+}
 
 async fn answer(
     service: &S3Service,

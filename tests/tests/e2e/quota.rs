@@ -1,7 +1,7 @@
 //! What a tenant and a user may hold: reserved when it is declared, given back when no URL can store
 //! it any more.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use keepsake_tests::api::Api;
 use keepsake_tests::fixtures::{Fixture, PNG, TEXT};
 use keepsake_tests::token;
@@ -236,6 +236,89 @@ async fn no_race_gets_past_a_quota() -> Result<()> {
     assert_eq!(made.len(), 3);
     assert_eq!(tenant.rows().await?, 3);
     assert_eq!(held(&tenant).await?[1], 3);
+    Ok(())
+}
+
+/// Three users of one tenant declare, give up and complete at once, a few times over.
+#[tokio::test]
+async fn races_of_all_kinds_leave_the_usage_true() -> Result<()> {
+    let tenant = tenant().await?;
+    const MOST: i64 = 6;
+    limit(&tenant, "", Some(MOST * PNG_BYTES), None, None).await?;
+    limit(&tenant, "bob", None, Some(2), Some(1)).await?;
+    let mut tasks = JoinSet::new();
+    for (turn, user) in ["ada", "bob", "carl"]
+        .into_iter()
+        .cycle()
+        .take(24)
+        .enumerate()
+    {
+        let (api, post) = (as_user(&tenant, user).await, tenant.post.clone());
+        let name: &'static str = format!("{turn}.png").leak();
+        let file = Fixture { name, ..PNG };
+        tasks.spawn(async move {
+            let declared = api.declare(("post", &post), &[file]).await?;
+            if declared.status != 201 {
+                let code = declared.code().unwrap_or_default();
+                ensure!(
+                    matches!(code.as_str(), "quota_exceeded" | "too_many_pending"),
+                    "{code}"
+                );
+                return Ok(0);
+            }
+            let upload = declared.json()?;
+            match turn % 3 {
+                // All at once, so that they race with each other and with the next.
+                0 => {
+                    let path = upload_path(&upload)?;
+                    let (one, two) = tokio::join!(api.delete(&path), api.delete(&path));
+                    one?.expect(204)?;
+                    two?.expect(204)?;
+                }
+                1 => {
+                    api.put(&upload["files"][0], file.bytes)
+                        .await?
+                        .expect_stored()?;
+                    let (one, two) = tokio::join!(api.complete(&upload), api.complete(&upload));
+                    one?.expect(200)?;
+                    two?.expect(200)?;
+                }
+                _ => {
+                    api.put(&upload["files"][0], file.bytes)
+                        .await?
+                        .expect_stored()?;
+                    let path = upload_path(&upload)?;
+                    let (one, two) = tokio::join!(api.complete(&upload), api.delete(&path));
+                    for reply in [one?, two?] {
+                        ensure!(
+                            matches!(reply.status, 200 | 204 | 404 | 409 | 410 | 422),
+                            "{reply:?}"
+                        );
+                    }
+                }
+            }
+            Ok(1)
+        });
+    }
+    let mut declared = 0;
+    while let Some(one) = tasks.join_next().await {
+        declared += one??;
+    }
+    assert!((1..=MOST).contains(&declared), "{declared} were let in");
+    let [bytes, files, ..] = held(&tenant).await?;
+    assert_eq!(
+        (bytes, files),
+        (declared * PNG_BYTES, declared),
+        "given-up ones count, too"
+    );
+
+    let_urls_run_out(&tenant).await?;
+    run_schedule(tenant.stack).await?;
+    let [bytes, files, ..] = held(&tenant).await?;
+    let rows = tenant.rows().await?;
+    assert_eq!((bytes, files), (rows * PNG_BYTES, rows));
+    let of_users = "SELECT coalesce(sum(files), 0)::bigint FROM attachments.usage WHERE tenant_id = $1 AND subject <> ''";
+    assert_eq!(tenant.count(of_users).await?, rows);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 use keepsake_tests::api::text;
+use keepsake_tests::cors::Cors;
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -70,6 +71,36 @@ async fn the_honest_request_is_stored_and_completes() -> Result<()> {
         .context("no disposition")?;
     assert!(disposition.starts_with("attachment;"), "{disposition}");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_documented_cors_lets_pages_send_what_is_signed_and_no_other_page() -> Result<()> {
+    let declared = Declared::new().await?;
+    let ours = "https://app.example.com";
+    declared.store.admit(Cors::documented(ours)?);
+    let url = text(declared.file(), "/url")?;
+    let signed = declared.file()["headers"]
+        .as_object()
+        .context("no headers")?;
+    let names: Vec<&str> = signed.keys().map(String::as_str).collect();
+    let names = names.join(",");
+    for (origin, headers, status) in [
+        (ours, names.as_str(), 200),
+        ("https://evil.example.com", names.as_str(), 403),
+        (ours, "x-amz-acl", 403),
+    ] {
+        let asked = [
+            ("origin", origin),
+            ("access-control-request-method", "PUT"),
+            ("access-control-request-headers", headers),
+        ];
+        let api = declared.tenant.api.with_bearer(None);
+        let preflight = api.send(Method::OPTIONS, url, &asked, None).await?;
+        preflight.expect(status)?;
+        let allowed = preflight.header("access-control-allow-origin");
+        assert_eq!(allowed, (status == 200).then_some(ours), "{origin}");
+    }
+    declared.tenant.put(declared.file(), PNG).await
 }
 
 #[tokio::test]

@@ -1,17 +1,22 @@
 //! The scan gate: shut until found clean, and then together.
 
 use anyhow::{Context as _, Result};
-use keepsake_shared::KeyRing;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keepsake_shared::{KeyRing, Sha256Digest};
 use keepsake_tests::api::{Api, Reply, text};
 use keepsake_tests::fixtures::{PNG, TEXT};
 use keepsake_tests::secrets::hex;
 use keepsake_tests::stack::{Stack, StackSettings};
-use keepsake_tests::token::unix_now;
+use keepsake_tests::token::{self, unix_now};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::world::{Tenant, attachment_path, id, object_exists, shared_stack, upload_path};
+use crate::world::{
+    Tenant, attachment_path, deletion_id, id, items, names, object_exists, run_schedule,
+    shared_stack, upload_path,
+};
 
 const KEYS: &str = "scanner:c2NhbnNjYW5zY2Fuc2NhbnNjYW5zY2Fuc2NhbnNjYW4=";
 
@@ -115,6 +120,158 @@ async fn a_set_opens_whole_when_its_last_file_is_found_clean() -> Result<()> {
     assert_eq!(file.body, PNG.bytes);
     let again = tenant.complete(&upload).await?.json_if(200)?;
     assert_eq!(again["state"], "completed");
+    Ok(())
+}
+
+/// The names that the listings of a state hold: of the post, and of the tenant where that has it.
+async fn listed(tenant: &Tenant<'_>, state: &str) -> Result<Vec<String>> {
+    let of_post = format!("{}/attachments?state={state}", tenant.post_path());
+    let page = tenant.api.get(&of_post).await?.json_if(200)?;
+    let found: Vec<String> = names(items(&page)).into_iter().map(str::to_owned).collect();
+    let of_tenant = format!("/v1/attachments?state={state}");
+    let reply = tenant.api.get(&of_tenant).await?;
+    if state == "live" {
+        reply.expect_problem(400, "invalid_field")?;
+    } else {
+        assert_eq!(names(items(&reply.json_if(200)?)), found, "{state}");
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn what_is_shut_is_listed_as_what_it_is() -> Result<()> {
+    let tenant = scanned_tenant().await?;
+    let upload = tenant.store(&[PNG, TEXT]).await?;
+    assert!(listed(&tenant, "scanning").await?.is_empty());
+    let attachments = complete(&tenant, &upload).await?;
+    let keys = tenant.object_keys().await?;
+    let both = [PNG.name, TEXT.name];
+    assert_eq!(listed(&tenant, "scanning").await?, both);
+    assert_eq!(listed(&tenant, "live").await?, both);
+    for state in ["available", "quarantined", "deleted"] {
+        assert!(listed(&tenant, state).await?.is_empty(), "{state}");
+    }
+
+    // Whoever may read the post sees them; another tenant does not, and neither a wrong cursor.
+    let mut claims = token::claims(&tenant.name, "bob");
+    claims["scope"] = json!("attachments:read");
+    let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
+    let reader = tenant.api.with_bearer(Some(&bearer));
+    let page = reader.get("/v1/attachments?state=scanning&limit=1").await?;
+    let page = page.json_if(200)?;
+    assert_eq!(items(&page)[0]["state"], "scanning");
+    let cursor = text(&page, "/next_cursor")?;
+    let next = format!("/v1/attachments?state=scanning&limit=1&cursor={cursor}");
+    let next = reader.get(&next).await?.json_if(200)?;
+    assert_eq!(items(&next).len(), 1);
+    assert_ne!(items(&next)[0]["id"], items(&page)[0]["id"]);
+    for state in ["available", "quarantined"] {
+        let other = format!("/v1/attachments?state={state}&cursor={cursor}");
+        reader
+            .get(&other)
+            .await?
+            .expect_problem(400, "invalid_field")?;
+    }
+    let stranger = Tenant::new(tenant.stack).await?;
+    let foreign = format!("{}/attachments?state=live", tenant.post_path());
+    stranger
+        .api
+        .get(&foreign)
+        .await?
+        .expect_problem(404, "not_found")?;
+    assert!(listed(&stranger, "scanning").await?.is_empty());
+
+    // Listed is not signed.
+    let content = format!("{}/content", attachment_path(&attachments[0])?);
+    let refused = reader.get(&content).await?;
+    refused.expect_problem(409, "file_scanning")?;
+    tell(&tenant, &keys[0], "infected", 0).await?.expect(204)?;
+    assert_eq!(listed(&tenant, "quarantined").await?, [PNG.name]);
+    assert_eq!(listed(&tenant, "live").await?, [PNG.name]);
+    assert!(listed(&tenant, "scanning").await?.is_empty());
+    let refused = reader.get(&content).await?;
+    refused.expect_problem(403, "file_quarantined")?;
+
+    // What was deleted with its post is listed with nothing that is live.
+    tenant.delete_post().await?.expect(204)?;
+    let gone = tenant.api.get("/v1/attachments?state=quarantined").await?;
+    let gone = gone.json_if(200)?;
+    assert!(items(&gone).is_empty());
+    tenant.restore_post().await?.json_if(200)?;
+    assert_eq!(listed(&tenant, "quarantined").await?, [PNG.name]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_open_and_what_is_shut_stand_in_one_listing() -> Result<()> {
+    let tenant = scanned_tenant().await?;
+    let open = tenant.store(&[TEXT]).await?;
+    complete(&tenant, &open).await?;
+    let key = tenant.object_keys().await?.remove(0);
+    tell(&tenant, &key, "clean", 0).await?.expect(204)?;
+    let shut = tenant.store(&[PNG]).await?;
+    complete(&tenant, &shut).await?;
+    let whole = format!("{}/attachments?state=live", tenant.post_path());
+    let page = tenant
+        .api
+        .get(&format!("{whole}&limit=1"))
+        .await?
+        .json_if(200)?;
+    assert_eq!(items(&page)[0]["name"], PNG.name);
+    assert_eq!(items(&page)[0]["state"], "scanning");
+    let cursor = text(&page, "/next_cursor")?;
+    let next = tenant.api.get(&format!("{whole}&cursor={cursor}")).await?;
+    let next = next.json_if(200)?;
+    assert_eq!(names(items(&next)), [TEXT.name]);
+    assert_eq!(items(&next)[0]["state"], "available");
+    assert_eq!(tenant.visible().await?, [TEXT.name]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_in_quarantine_is_deleted_and_stays_shut_when_it_is_back() -> Result<()> {
+    let tenant = scanned_tenant().await?;
+    let upload = tenant.store(&[PNG]).await?;
+    let attachments = complete(&tenant, &upload).await?;
+    let key = tenant.object_keys().await?.remove(0);
+    // What is still being scanned is nobody's to delete: its set is not whole without it.
+    let refused = tenant.delete_attachment(&attachments[0]).await?;
+    refused.expect_problem(404, "not_found")?;
+    tell(&tenant, &key, "infected", 0).await?.expect(204)?;
+    let stranger = Tenant::new(tenant.stack).await?;
+    let refused = stranger.delete_attachment(&attachments[0]).await?;
+    refused.expect_problem(404, "not_found")?;
+
+    let deleted = tenant.delete_attachment(&attachments[0]).await?;
+    deleted.expect(204)?;
+    assert!(listed(&tenant, "quarantined").await?.is_empty());
+    assert!(listed(&tenant, "deleted").await?.is_empty());
+    let deletion = deletion_id(&deleted)?;
+    let bin = tenant.api.get("/v1/deletions").await?.json_if(200)?;
+    assert_eq!(items(&bin)[0]["id"], deletion);
+    assert_eq!(items(&bin)[0]["root"]["label"], PNG.name);
+    assert_eq!(items(&bin)[0]["counts"]["attachments"], 1);
+    let details = tenant.api.get(&format!("/v1/deletions/{deletion}")).await?;
+    assert_eq!(details.json_if(200)?["tree"][0]["label"], PNG.name);
+    let content = format!("{}/content", attachment_path(&attachments[0])?);
+    let refused = tenant.api.get(&content).await?;
+    refused.expect_problem(404, "not_found")?;
+
+    let path = attachment_path(&attachments[0])?;
+    tenant.api.restore(&path).await?.json_if(200)?;
+    assert_eq!(listed(&tenant, "quarantined").await?, [PNG.name]);
+    assert!(tenant.visible().await?.is_empty());
+    let refused = tenant.api.get(&content).await?;
+    refused.expect_problem(403, "file_quarantined")?;
+
+    tenant
+        .delete_attachment(&attachments[0])
+        .await?
+        .expect(204)?;
+    tenant.let_retention_run_out().await?;
+    run_schedule(tenant.stack).await?;
+    assert_eq!(tenant.rows().await?, 0);
+    assert!(!object_exists(tenant.stack, &key).await?);
     Ok(())
 }
 
@@ -232,6 +389,13 @@ async fn the_same_message_again_does_nothing() -> Result<()> {
     send(&tenant.api, &body, now, &signature)
         .await?
         .expect(204)?;
+    // However it is spelt.
+    let (key, mac) = signature.split_once('.').context("no signature")?;
+    let in_base64 = STANDARD.encode(mac.parse::<Sha256Digest>()?.as_bytes());
+    for spelling in [mac.to_uppercase(), in_base64] {
+        let again = send(&tenant.api, &body, now, &format!("{key}.{spelling}")).await?;
+        assert!(matches!(again.status, 204 | 401), "{}", again.status);
+    }
     tell(&tenant, &keys[1], "clean", 0).await?.expect(204)?;
     assert!(tenant.visible().await?.is_empty());
     let waiting: i64 = sqlx::query_scalar(

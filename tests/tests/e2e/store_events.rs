@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use keepsake_tests::api::text;
-use keepsake_tests::fixtures::{JPEG, PNG, TEXT};
+use keepsake_tests::fixtures::{JPEG, PDF, PNG, TEXT};
 use serde_json::{Value, json};
 
 use crate::world::{Tenant, own_stack, upload_path};
@@ -109,5 +109,25 @@ async fn the_store_completes_what_its_client_left() -> Result<()> {
     sqlx::query("GRANT EXECUTE ON FUNCTION attachments_api.find_open_upload TO keepsake_worker")
         .execute(&mut tenant.database().await?)
         .await?;
-    becomes(&tenant, &single, "completed").await
+    becomes(&tenant, &single, "completed").await?;
+
+    // The same messages again, when their files have been deleted or given up, bring nothing back.
+    let given_up = tenant.store(&[PDF]).await?;
+    let gone = keys_of(&tenant, &given_up).await?.remove(0);
+    tenant
+        .api
+        .delete(&upload_path(&given_up)?)
+        .await?
+        .expect(204)?;
+    tenant.delete_post().await?.expect(204)?;
+    for key in [&key, &gone] {
+        tell(event("PutObject", key)).await?;
+        tell(event("CompleteMultipartUpload", key)).await?;
+    }
+    tokio::time::sleep(A_BATCH).await;
+    ensure!(state(&tenant, &given_up).await? == "aborted");
+    tenant.restore_post().await?.json_if(200)?;
+    let names = tenant.visible().await?;
+    ensure!(names == [JPEG.name, PNG.name, TEXT.name], "{names:?}");
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use keepsake_tests::api::{sha256_hex, text};
 use keepsake_tests::fixtures::{CSV, DOCX, Fixture, PDF, PNG, TEXT};
-use keepsake_tests::stack::Stack;
+use keepsake_tests::stack::{Stack, StackSettings};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -24,6 +24,15 @@ async fn files_go_with_their_post_come_back_the_same_and_are_purged_in_the_end()
 async fn the_same_with_the_files_in_an_s3_store() -> Result<()> {
     let (stack, store) = s3_stack(&[]).await?;
     tell(&stack, Some(&store)).await
+}
+
+#[tokio::test]
+async fn the_same_behind_a_pool_of_connections() -> Result<()> {
+    let settings = StackSettings {
+        pool: Some(2),
+        ..StackSettings::default()
+    };
+    tell(&Stack::start(settings, |_| ()).await?, None).await
 }
 
 async fn tell(stack: &Stack, s3: Option<&ObjectStore>) -> Result<()> {
