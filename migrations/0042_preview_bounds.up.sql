@@ -64,7 +64,7 @@ BEGIN
         SELECT attachments.show_file(a.id) || jsonb_build_object('size', a.byte_size, 'media_type', a.media_type),
                a.id::text, ARRAY[a.entity_type || '/' || a.entity_id]
         FROM attachments.attachment a
-        WHERE a.deletion_id = deletion AND a.state = 'available'
+        WHERE a.deletion_id = deletion AND a.state IN ('available', 'quarantined')
           AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there
         ORDER BY a.id LIMIT room;
 END
