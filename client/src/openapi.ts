@@ -1124,7 +1124,9 @@ export interface components {
             tree: components["schemas"]["DeletionNode"][];
             /** @description Whether the tree is cut off: it has 500 nodes at most. */
             truncated: boolean;
-            /** @description What a restore would meet now, 100 at most; empty when it would succeed. */
+            /** @description Whether conflicts were looked for: not in a deletion of more than 10,000 rows. Restoring that one tells them, and changes nothing if there are any. */
+            conflicts_checked: boolean;
+            /** @description What a restore would meet now, 100 at most; empty when it would succeed, or when they were not looked for. */
             conflicts: components["schemas"]["Conflict"][];
         };
         RestoreRequest: {

@@ -135,6 +135,12 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
         ) : (
           <Branch nodes={deletion.tree} />
         )}
+        {!deletion.conflicts_checked && met === undefined && (
+          <p class="quiet">
+            It is so large that what may stand in its way is looked for only when you restore it. If something
+            does, you see it here, and nothing has changed.
+          </p>
+        )}
         {deletion.truncated && (
           <p class="quiet">There is more than can be shown here; it all comes back together.</p>
         )}

@@ -196,6 +196,55 @@ async fn a_conflict_names_both_sides_and_can_be_skipped_or_renamed() -> Result<(
     Ok(())
 }
 
+/// The rows of a deletion that are looked through for conflicts, at most.
+const LOOKED_THROUGH: i32 = 10_000;
+
+#[tokio::test]
+async fn a_large_deletion_tells_its_conflicts_when_it_is_restored() -> Result<()> {
+    let tenant = tenant().await?;
+    let mut database = tenant.database().await?;
+    sqlx::query("SELECT set_config('request.jwt.claims', $1, false)")
+        .bind(json!({ "sub": "batch", "tenant": tenant.name }).to_string())
+        .execute(&mut database)
+        .await?;
+    // One post is there already.
+    for (more, checked) in [(LOOKED_THROUGH - 1, true), (1, false)] {
+        sqlx::query(
+            "INSERT INTO public.post (tenant, thread_id, slug, body)
+             SELECT $1, $2::bigint, $3::int || '-' || n, '' FROM generate_series(1, $3::int) AS n",
+        )
+        .bind(&tenant.name)
+        .bind(&tenant.thread)
+        .bind(more)
+        .execute(&mut database)
+        .await?;
+        sqlx::query("DELETE FROM public.post WHERE tenant = $1")
+            .bind(&tenant.name)
+            .execute(&mut database)
+            .await?;
+        let bin = tenant
+            .api
+            .get("/v1/deletions?limit=1")
+            .await?
+            .json_if(200)?;
+        let deletion = id(&items(&bin)[0])?;
+        let holder = add_post(&tenant, "a-post").await?;
+
+        let path = format!("/v1/deletions/{deletion}");
+        let shown = tenant.api.get(&path).await?.json_if(200)?;
+        assert_eq!(shown["conflicts_checked"], checked);
+        let seen = shown["conflicts"].as_array().map(Vec::len);
+        assert_eq!(seen, Some(usize::from(checked)));
+
+        let refused = restore(&tenant.api, deletion, "fail").await?;
+        let refused = refused.expect_problem(409, "restore_conflict")?;
+        assert_eq!(refused["conflicts"][0]["holder_item"]["id"], json!(holder));
+        delete(&tenant.api, &format!("/v1/post/{holder}")).await?;
+        restore(&tenant.api, deletion, "fail").await?.json_if(200)?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_foreign_deletion_answers_as_a_missing_one() -> Result<()> {
     let (owner, stranger) = (tenant().await?, tenant().await?);
