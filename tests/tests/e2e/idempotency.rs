@@ -65,9 +65,7 @@ async fn a_key_stands_for_one_request_of_one_user() -> Result<()> {
         .await?
         .expect_problem(422, "idempotency_mismatch")?;
 
-    let claims = token::claims(&tenant.name, "bob");
-    let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
-    let bob = tenant.api.with_bearer(Some(&bearer));
+    let bob = tenant.user("bob");
     let theirs = declare(&bob, "k1", &other).await?.json_if(201)?;
     assert_ne!(id(&theirs)?, id(&mine)?);
     let stranger = crate::world::tenant().await?;

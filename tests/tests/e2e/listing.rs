@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result};
 use keepsake_shared::FileName;
 use keepsake_tests::api::{Api, declaration, text};
 use keepsake_tests::fixtures::{CSV, DOCX, Fixture, PDF, PNG, TEXT};
-use keepsake_tests::token;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -169,9 +168,7 @@ async fn a_cursor_goes_on_with_its_own_listing_alone() -> Result<()> {
 async fn listings_are_narrowed() -> Result<()> {
     let tenant = tenant().await?;
     tenant.upload(&[PNG, TEXT]).await?;
-    let claims = token::claims(&tenant.name, "bob");
-    let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
-    let bob = tenant.api.with_bearer(Some(&bearer));
+    let bob = tenant.user("bob");
     bob.upload(("thread", &tenant.thread), &[PDF]).await?;
 
     let of_thread = format!("entity_type=thread&entity_id={}", tenant.thread);

@@ -2,11 +2,12 @@
 //! has a stack of its own.
 
 use anyhow::Result;
-use keepsake_tests::fixtures::{PNG, TEXT};
-use serde_json::Value;
+use keepsake_tests::api::text;
+use keepsake_tests::fixtures::{CSV, PDF, PNG, TEXT};
+use serde_json::{Value, json};
 
 use crate::world::{
-    Tenant, any_object_exists, attachment_path, own_stack, run_schedule, upload_path,
+    Tenant, any_object_exists, attachment_path, deletion_id, own_stack, run_schedule, upload_path,
 };
 
 async fn run(tenant: &Tenant<'_>, sql: String) -> Result<()> {
@@ -50,6 +51,51 @@ async fn who_may_not_see_the_post_does_not_see_its_files() -> Result<()> {
         .expect_problem(404, "not_found")?;
     let listed = tenant.api.get("/v1/attachments").await?.json_if(200)?;
     assert_eq!(listed["items"], Value::Array(Vec::new()));
+    Ok(())
+}
+
+/// Files of a thing are changed by whom the policies of its table let update the thing.
+#[tokio::test]
+async fn who_may_not_change_the_post_changes_no_file_of_it() -> Result<()> {
+    let stack = own_stack().await?;
+    let ada = Tenant::new(&stack).await?;
+    let bob = ada.user("bob");
+    let kept = ada.upload_one(PNG).await?;
+    let deleted = ada.upload_one(TEXT).await?;
+    let reply = ada.delete_attachment(&deleted).await?;
+    let deletion = format!("/v1/deletions/{}/restore", deletion_id(&reply)?);
+    let open = ada.declare(&[PDF]).await?;
+    run(
+        &ada,
+        "CREATE POLICY ada_only ON public.post AS RESTRICTIVE FOR UPDATE USING (attachments.claim('sub') = 'ada')".into(),
+    )
+    .await?;
+
+    // Bob sees all of it.
+    let path = attachment_path(&kept)?;
+    bob.get(&path).await?.json_if(200)?;
+    bob.get(&upload_path(&open)?).await?.json_if(200)?;
+    let listed = bob.list(ada.entity()).await?;
+    assert_eq!(listed.len(), 1);
+
+    let name = json!({ "name": "other.png" });
+    for refused in [
+        bob.declare(ada.entity(), &[CSV]).await?,
+        bob.patch(&path, &name).await?,
+        bob.delete(&path).await?,
+        bob.restore(&attachment_path(&deleted)?).await?,
+        bob.post(&deletion, &json!({})).await?,
+        bob.delete(&upload_path(&open)?).await?,
+    ] {
+        let problem = refused.expect_problem(404, "not_found")?;
+        assert!(text(&problem, "/detail")?.contains("whose files you may change"));
+    }
+
+    ada.api.patch(&path, &name).await?.json_if(200)?;
+    ada.api.post(&deletion, &json!({})).await?.json_if(200)?;
+    ada.api.delete(&upload_path(&open)?).await?.expect(204)?;
+    ada.delete_attachment(&kept).await?.expect(204)?;
+    ada.api.restore(&path).await?.json_if(200)?;
     Ok(())
 }
 

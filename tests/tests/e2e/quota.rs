@@ -2,9 +2,7 @@
 //! it any more.
 
 use anyhow::{Result, ensure};
-use keepsake_tests::api::Api;
 use keepsake_tests::fixtures::{Fixture, PNG, TEXT};
-use keepsake_tests::token;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -64,12 +62,6 @@ async fn let_urls_run_out(tenant: &Tenant<'_>) -> Result<()> {
             .await?;
     }
     Ok(())
-}
-
-async fn as_user(tenant: &Tenant<'_>, user: &str) -> Api {
-    let claims = token::claims(&tenant.name, user);
-    let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
-    tenant.api.with_bearer(Some(&bearer))
 }
 
 #[tokio::test]
@@ -178,7 +170,7 @@ async fn a_users_own_quota_is_no_one_elses() -> Result<()> {
     let problem = refused.expect_problem(403, "quota_exceeded")?;
     assert_eq!(problem["quota"]["scope"], "user");
 
-    let bob = as_user(&tenant, "bob").await;
+    let bob = tenant.user("bob");
     bob.declare(tenant.entity(), &[TEXT]).await?.expect(201)?;
     let theirs = bob.get("/v1/usage").await?.json_if(200)?;
     assert_eq!(
@@ -253,7 +245,7 @@ async fn races_of_all_kinds_leave_the_usage_true() -> Result<()> {
         .take(24)
         .enumerate()
     {
-        let (api, post) = (as_user(&tenant, user).await, tenant.post.clone());
+        let (api, post) = (tenant.user(user), tenant.post.clone());
         let name: &'static str = format!("{turn}.png").leak();
         let file = Fixture { name, ..PNG };
         tasks.spawn(async move {

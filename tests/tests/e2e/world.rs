@@ -95,6 +95,13 @@ impl<'a> Tenant<'a> {
         })
     }
 
+    /// The interface as another user of the tenant.
+    pub fn user(&self, name: &str) -> Api {
+        let claims = token::claims(&self.name, name);
+        let bearer = token::mint(&claims, &self.stack.secrets.jwt_key);
+        self.api.with_bearer(Some(&bearer))
+    }
+
     /// The post, as the interface names it.
     pub fn entity(&self) -> (&str, &str) {
         ("post", &self.post)
