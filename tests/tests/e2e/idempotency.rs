@@ -3,7 +3,6 @@
 use anyhow::{Context as _, Result};
 use keepsake_tests::api::{Api, Reply, declaration, text};
 use keepsake_tests::fixtures::{PNG, TEXT};
-use keepsake_tests::token;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
