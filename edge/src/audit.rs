@@ -58,11 +58,15 @@ pub(crate) async fn page(
     database: &impl Database,
     storage: &impl Storage,
 ) -> Result<Value, AuditError> {
-    let Place { after } = ask(database, SystemFunction::AuditPlace, json!({})).await?;
+    let Place { after } = database
+        .read_for_system(SystemFunction::AuditPlace, json!({}))
+        .await?;
     let begin = Some(after.as_str()).filter(|after| !after.is_empty());
     let listing = storage.list(PREFIX, begin, MAX_LIST).await?;
     let request = json!({ "after": after, "keys": listing.keys, "more": listing.more });
-    let compared: Compared = ask(database, SystemFunction::AuditObjects, request).await?;
+    let compared: Compared = database
+        .read_for_system(SystemFunction::AuditObjects, request)
+        .await?;
     if !compared.remove.is_empty() {
         storage.delete_many(&compared.remove).await?;
     }
@@ -72,16 +76,6 @@ pub(crate) async fn page(
         "missing": compared.missing,
         "removed": compared.remove.len(),
     }))
-}
-
-async fn ask<T: for<'de> Deserialize<'de>>(
-    database: &impl Database,
-    function: SystemFunction,
-    request: Value,
-) -> Result<T, DbError> {
-    let answer = database.for_system(function, request).await?;
-    serde_json::from_value(answer)
-        .map_err(|error| DbError::Unexpected(format!("{function:?}: {error}")))
 }
 
 #[cfg(test)]

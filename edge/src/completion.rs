@@ -117,11 +117,9 @@ pub(crate) async fn of_ending(
 /// An upload that is due for a look, and that no other run looks at meanwhile.
 async fn lease(database: &impl Database) -> Result<Option<OpenUpload>, DbError> {
     let request = json!({ "lead_seconds": LEAD_SECONDS, "lease_seconds": LEASE_SECONDS });
-    let answer = database
-        .for_system(SystemFunction::LeaseOpenUpload, request)
-        .await?;
-    serde_json::from_value(answer)
-        .map_err(|error| DbError::Unexpected(format!("lease_open_upload: {error}")))
+    database
+        .read_for_system(SystemFunction::LeaseOpenUpload, request)
+        .await
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub(crate) use postgres::Postgres;
 
 use crate::{auth::Caller, problem::ApiError};
 use keepsake_shared::{ErrorCode, FieldError};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// Functions that work for a caller, under its claims.
@@ -126,6 +126,17 @@ pub(crate) trait Database {
     /// Makes a call for the worker itself.
     async fn for_system(&self, function: SystemFunction, request: Value) -> Result<Value, DbError> {
         self.call(Call::System { function, request }).await
+    }
+
+    /// The same, for what is read of the answer.
+    async fn read_for_system<T: DeserializeOwned>(
+        &self,
+        function: SystemFunction,
+        request: Value,
+    ) -> Result<T, DbError> {
+        let answer = self.for_system(function, request).await?;
+        serde_json::from_value(answer)
+            .map_err(|error| DbError::Unexpected(format!("{function:?}: {error}")))
     }
 }
 

@@ -8,7 +8,6 @@ use crate::{
     db::{Database, SystemFunction},
     log::{self, Level},
     problem::ApiError,
-    routes::expect,
     storage::Storage,
 };
 use keepsake_shared::ObjectKey;
@@ -89,10 +88,10 @@ async fn complete(
     key: &ObjectKey,
 ) -> Result<(), ApiError> {
     let request = json!({ "object_key": key });
-    let found = database
-        .for_system(SystemFunction::FindOpenUpload, request)
+    let found: Option<OpenUpload> = database
+        .read_for_system(SystemFunction::FindOpenUpload, request)
         .await?;
-    let Some(upload) = expect::<Option<OpenUpload>>(found)? else {
+    let Some(upload) = found else {
         return Ok(());
     };
     let id = upload.upload_id;

@@ -99,11 +99,9 @@ pub(crate) async fn give_up(
     storage: &impl Storage,
 ) -> Result<Value, DbError> {
     let request = json!({ "limit": GIVE_UP_LIMIT, "lease_seconds": LEASE_SECONDS });
-    let answer = database
-        .for_system(SystemFunction::LeaseMultiparts, request)
+    let Leases { multiparts } = database
+        .read_for_system(SystemFunction::LeaseMultiparts, request)
         .await?;
-    let Leases { multiparts } = serde_json::from_value(answer)
-        .map_err(|error| DbError::Unexpected(format!("lease_multiparts: {error}")))?;
     if multiparts.is_empty() {
         return Ok(json!({ "given_up": 0, "failed": 0 }));
     }

@@ -87,11 +87,9 @@ pub(crate) async fn drain(
 
 async fn take(database: &impl Database) -> Result<Lease, DbError> {
     let request = json!({ "limit": MAX_DELETE, "lease_seconds": LEASE_SECONDS });
-    let answer = database
-        .for_system(SystemFunction::LeaseObjects, request)
-        .await?;
-    serde_json::from_value(answer)
-        .map_err(|error| DbError::Unexpected(format!("lease_objects: {error}")))
+    database
+        .read_for_system(SystemFunction::LeaseObjects, request)
+        .await
 }
 
 #[cfg(test)]

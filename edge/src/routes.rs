@@ -221,7 +221,7 @@ where
 }
 
 /// An answer of the database, in the form it has promised.
-pub(crate) fn expect<T: DeserializeOwned>(answer: Value) -> Result<T, ApiError> {
+fn expect<T: DeserializeOwned>(answer: Value) -> Result<T, ApiError> {
     serde_json::from_value(answer).map_err(|error| {
         ApiError::internal(format_args!(
             "the database's answer has another form: {error}"

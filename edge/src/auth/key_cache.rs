@@ -11,11 +11,10 @@ use super::{
     token::{Algorithm, Token},
 };
 use crate::{body, clock, config::JwksSettings, log, wire::RawBody};
-use futures_util::future::{Either, select};
 use serde_json::json;
-use std::{cell::RefCell, pin::pin, time::Duration};
+use std::{cell::RefCell, time::Duration};
 use worker::{
-    AbortController, Delay,
+    AbortController,
     js_sys::global,
     wasm_bindgen::JsCast,
     wasm_bindgen_futures::JsFuture,
@@ -137,17 +136,13 @@ async fn fetch(url: &str) -> Result<KeySet, String> {
     let init = RequestInit::new();
     init.set_redirect(RequestRedirect::Manual);
     init.set_signal(Some(&*abort.signal()));
-    let answer = read(url, &init);
-    match select(pin!(answer), Delay::from(TIMEOUT)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right(_) => {
+    clock::within(TIMEOUT, read(url, &init))
+        .await
+        .unwrap_or_else(|| {
             abort.abort();
-            Err(format!(
-                "no answer from JWKS_URL within {} s",
-                TIMEOUT.as_secs()
-            ))
-        }
-    }
+            let seconds = TIMEOUT.as_secs();
+            Err(format!("no answer from JWKS_URL within {seconds} s"))
+        })
 }
 
 async fn read(url: &str, init: &RequestInit) -> Result<KeySet, String> {

@@ -8,11 +8,11 @@ use super::{
     conversation::{Conversation, ask_for_tls, say_goodbye},
     open, unavailable,
 };
-use futures_util::future::{Either, select};
+use crate::clock;
 use scopeguard::{ScopeGuard, guard};
 use serde_json::Value;
-use std::{cell::RefCell, fmt, pin::pin, time::Duration};
-use worker::{Delay, Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_local};
+use std::{cell::RefCell, fmt, time::Duration};
+use worker::{Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_local};
 
 /// Longest wait for one call, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -78,13 +78,14 @@ impl Database for Postgres {
 
 impl Postgres {
     async fn within_time(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        match select(pin!(self.query(statement, arguments)), Delay::from(TIMEOUT)).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(unavailable(&format!(
-                "no answer from the database within {} s",
-                TIMEOUT.as_secs()
-            ))),
-        }
+        clock::within(TIMEOUT, self.query(statement, arguments))
+            .await
+            .unwrap_or_else(|| {
+                let seconds = TIMEOUT.as_secs();
+                Err(unavailable(&format!(
+                    "no answer from the database within {seconds} s"
+                )))
+            })
     }
 
     /// Goes on where the last call was made. Should that connection be gone, the call is made on a new one: each
