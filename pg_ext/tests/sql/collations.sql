@@ -104,3 +104,23 @@ SELECT count(keepsake.soft_delete('tag', name)) FROM tag;
 SELECT keepsake.purge_batch() -> 'rows' AS gone;
 SELECT name FROM tag;
 ROLLBACK;
+
+-- Which table a declared reference means is compared by the column's collation, also where several tables may be meant.
+BEGIN;
+CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE story (id int PRIMARY KEY);
+CREATE TABLE sheet (id int PRIMARY KEY);
+CREATE TABLE comment_on (id int PRIMARY KEY, on_type text COLLATE loose, on_id int);
+SELECT keepsake.manage('story'), keepsake.manage('sheet'), keepsake.manage('comment_on');
+SELECT keepsake.declare_reference('comment_on', 'on_type', 'on_id', 'story', 'story'),
+       keepsake.declare_reference('comment_on', 'on_type', 'on_id', 'sheet', 'sheet');
+INSERT INTO story VALUES (1), (2);
+INSERT INTO sheet VALUES (1);
+INSERT INTO comment_on VALUES (1, 'STORY', 1), (2, 'Sheet', 1), (3, 'Story', 2), (4, 'elsewhere', 7), (5, NULL, 7);
+SELECT keepsake.soft_delete('story', 2) IS NOT NULL AS deleted;
+SELECT id FROM comment_on WHERE deleted_at IS NOT NULL;
+SAVEPOINT s;
+INSERT INTO comment_on VALUES (6, 'Sheet', 1), (7, 'STORY', 2);
+ROLLBACK TO s;
+INSERT INTO comment_on VALUES (6, 'Sheet', 1), (7, 'SHEET', 9);
+ROLLBACK;
