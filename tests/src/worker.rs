@@ -13,6 +13,8 @@ use crate::process::Daemon;
 use crate::secrets::Secrets;
 
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How often a worker is started whose ports are taken.
+const ATTEMPTS: u32 = 3;
 
 /// How a worker is started.
 #[derive(Clone, Debug)]
@@ -53,12 +55,14 @@ impl Companion {
         leash: &Leash,
     ) -> Result<Self> {
         let port = free_port(None)?;
-        let mut command = wrangler(folder, database_url, port)?;
-        command.arg("--config").arg(checkout().join(config));
-        let log = folder.join("companion.log");
-        let mut server = Daemon::spawn("wrangler", &mut command, &log, leash)?;
         let url = format!("http://127.0.0.1:{port}");
-        wait_until_ready(&mut server, &url).await?;
+        let server = started(&url, || {
+            let mut command = wrangler(folder, database_url, port)?;
+            command.arg("--config").arg(checkout().join(config));
+            let log = folder.join("companion.log");
+            Daemon::spawn("wrangler", &mut command, &log, leash)
+        })
+        .await?;
         Ok(Self {
             url,
             _server: server,
@@ -84,15 +88,12 @@ impl Worker {
         fs::create_dir_all(&settings.folder)?;
         secrets.write_worker_file(&secrets_file(&settings.folder))?;
         let port = free_port(settings.port)?;
-        let server = serve(&settings, port, leash)?;
-        let mut worker = Self {
-            server,
+        Ok(Self {
+            server: serve(&settings, port, leash).await?,
             settings,
             port,
             leash: leash.clone(),
-        };
-        worker.wait_until_ready().await?;
-        Ok(worker)
+        })
     }
 
     /// Where it listens, without a slash at the end.
@@ -117,8 +118,8 @@ impl Worker {
     /// # Errors
     /// As [`Worker::start`].
     pub async fn restart(&mut self) -> Result<()> {
-        self.server = serve(&self.settings, self.port, &self.leash)?;
-        self.wait_until_ready().await
+        self.server = serve(&self.settings, self.port, &self.leash).await?;
+        Ok(())
     }
 
     /// The end of its log, for an error message.
@@ -126,11 +127,24 @@ impl Worker {
     pub fn log_tail(&self) -> String {
         self.server.log_tail()
     }
+}
 
-    async fn wait_until_ready(&mut self) -> Result<()> {
-        let address = format!("{}/healthz", self.url());
-        wait_until_ready(&mut self.server, &address).await
+/// A server that answers. `wrangler` takes ports for its own parts, too, and does not try another when something
+/// else was quicker to take one; then it is started once more.
+async fn started(address: &str, spawn: impl Fn() -> Result<Daemon>) -> Result<Daemon> {
+    for _ in 1..ATTEMPTS {
+        let mut server = spawn()?;
+        match wait_until_ready(&mut server, address).await {
+            Ok(()) => return Ok(server),
+            Err(error) if !server.log_tail().contains("Address already in use") => {
+                return Err(error);
+            }
+            Err(_) => {}
+        }
     }
+    let mut server = spawn()?;
+    wait_until_ready(&mut server, address).await?;
+    Ok(server)
 }
 
 async fn wait_until_ready(server: &mut Daemon, address: &str) -> Result<()> {
@@ -175,7 +189,13 @@ fn wrangler(folder: &Path, database_url: &str, port: u16) -> Result<Command> {
     Ok(command)
 }
 
-fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
+/// The worker itself, once it answers.
+async fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
+    let address = format!("http://127.0.0.1:{port}/healthz");
+    started(&address, || spawn(settings, port, leash)).await
+}
+
+fn spawn(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
     let folder = &settings.folder;
     let mut command = wrangler(folder, &settings.database_url, port)?;
     command
