@@ -8,10 +8,11 @@ use crate::{
     storage::{Bucket, S3, Store},
 };
 use axum::http::Uri;
-use std::sync::Arc;
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 use worker::{
     Context, Env,
     js_sys::{Function, Promise, Reflect},
+    send::SendWrapper,
     wasm_bindgen::{JsCast, JsValue},
     wasm_bindgen_futures::JsFuture,
     web_sys,
@@ -33,16 +34,19 @@ pub(crate) struct App {
     pub(crate) origin: Arc<str>,
     env: Env,
     context: Arc<Context>,
+    /// The database, when a connection to it was opened ahead.
+    ahead: SendWrapper<Rc<RefCell<Option<db::Postgres>>>>,
 }
 
 impl App {
     /// Gathers what a request comes with.
-    pub(crate) fn new(config: Arc<Config>, uri: &Uri, env: Env, context: Context) -> Self {
+    pub(crate) fn new(config: Arc<Config>, uri: &Uri, env: Env, context: Arc<Context>) -> Self {
         Self {
             config,
             origin: origin(uri),
             env,
-            context: Arc::new(context),
+            context,
+            ahead: SendWrapper::new(Rc::default()),
         }
     }
 
@@ -70,7 +74,21 @@ impl App {
     /// # Errors
     /// 500 when the binding is missing.
     pub(crate) fn database(&self) -> Result<db::Postgres, ApiError> {
-        database(&self.config, &self.env)
+        let ahead = self.ahead.0.take();
+        ahead.map_or_else(|| database(&self.config, &self.env), Ok)
+    }
+
+    /// Opens a connection ahead for a caller who is known and will most likely need it. Not to the server itself:
+    /// each of those costs it a process, and whom a limit or a check refuses after all must not cost that.
+    pub(crate) fn expect_database(&self) {
+        if self.config.database.is_some() {
+            return;
+        }
+        // What is wrong with it is told to who asks for it.
+        if let Ok(database) = database(&self.config, &self.env) {
+            database.open_ahead();
+            self.ahead.0.replace(Some(database));
+        }
     }
 
     /// What counts requests.

@@ -230,6 +230,7 @@ async fn caller(parts: &Parts, app: &App, scope: Scope) -> Result<Caller, ApiErr
         return Err(AuthError::NoTenant.into());
     }
     let caller = verified.require(scope)?.caller()?;
+    app.expect_database();
     app.limits().caller(&caller).await?;
     Ok(caller)
 }

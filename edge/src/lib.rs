@@ -65,7 +65,7 @@ fn start() {
 /// 2. A preflight is answered at once; anything else by its route.
 /// 3. What is left of its body is read off.
 /// 4. A failure becomes a problem document.
-/// 5. CORS, caching and the id are added; one line is logged.
+/// 5. CORS, caching and the id are added; one line is logged once the answer is on its way.
 #[event(fetch)]
 async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result<worker::Response> {
     let started = worker::Date::now().as_millis();
@@ -73,11 +73,11 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
     let id = request_id::of(&head.headers);
     let path = log::shown_path(head.uri.path());
 
-    let config = settings::load(&env);
+    let (config, context) = (settings::load(&env), Arc::new(context));
     let answer = match &config {
         Ok(_) if head.method == Method::OPTIONS => cors::preflight(),
         Ok(config) => {
-            let app = App::new(Arc::clone(config), &head.uri, env, context);
+            let app = App::new(Arc::clone(config), &head.uri, env, Arc::clone(&context));
             routes::answer(Request::from_parts(head.clone(), body), app).await
         }
         Err(error) => error.clone().into_response(),
@@ -92,13 +92,18 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
     let readers = cors::Readers::of(head.uri.path(), allowed_origins);
     cors::apply(&head.headers, readers, answer.headers_mut());
     add_common_headers(&mut answer, &id);
-    log::request(&log::Request {
+    let line = log::Request {
         id: &id,
         method: &head.method,
         route: route.as_deref(),
         status: answer.status().as_u16(),
         ms: worker::Date::now().as_millis().saturating_sub(started),
         failure: failure.as_ref(),
+    }
+    .line();
+    context.wait_until(async move {
+        clock::pass_on().await;
+        line.write();
     });
     wire::response(answer).await
 }

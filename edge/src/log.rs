@@ -13,12 +13,31 @@ pub(crate) enum Level {
     Error,
 }
 
+/// A line that is ready to be written.
+#[derive(Debug)]
+pub(crate) struct Line {
+    level: Level,
+    text: String,
+}
+
 /// Writes `event` with `fields` to the worker's log.
-pub(crate) fn write(level: Level, event: &str, mut fields: Value) {
-    if let Some(object) = fields.as_object_mut() {
-        object.insert("event".to_owned(), event.into());
+pub(crate) fn write(level: Level, event: &str, fields: Value) {
+    Line::new(level, event, fields).write();
+}
+
+impl Line {
+    fn new(level: Level, event: &str, mut fields: Value) -> Self {
+        if let Some(object) = fields.as_object_mut() {
+            object.insert("event".to_owned(), event.into());
+        }
+        let text = fields.to_string();
+        Self { level, text }
     }
-    print(level, &fields.to_string());
+
+    /// Writes it to the worker's log.
+    pub(crate) fn write(&self) {
+        print(self.level, &self.text);
+    }
 }
 
 #[cfg(not(test))]
@@ -52,27 +71,29 @@ pub(crate) struct Request<'a> {
     pub(crate) failure: Option<&'a Failure>,
 }
 
-/// Logs an answered request; a failure of ours as an error.
-pub(crate) fn request(request: &Request<'_>) {
-    let level = if request.status >= 500 {
-        Level::Error
-    } else {
-        Level::Info
-    };
-    let mut fields = json!({
-        "request_id": request.id,
-        "method": request.method.as_str(),
-        "route": request.route,
-        "status": request.status,
-        "ms": request.ms,
-    });
-    if let (Some(failure), Some(object)) = (request.failure, fields.as_object_mut()) {
-        object.insert("code".to_owned(), failure.code.as_str().into());
-        if let Some(cause) = &failure.cause {
-            object.insert("cause".to_owned(), cause.as_str().into());
+impl Request<'_> {
+    /// What is logged of it; a failure of ours as an error.
+    pub(crate) fn line(&self) -> Line {
+        let level = if self.status >= 500 {
+            Level::Error
+        } else {
+            Level::Info
+        };
+        let mut fields = json!({
+            "request_id": self.id,
+            "method": self.method.as_str(),
+            "route": self.route,
+            "status": self.status,
+            "ms": self.ms,
+        });
+        if let (Some(failure), Some(object)) = (self.failure, fields.as_object_mut()) {
+            object.insert("code".to_owned(), failure.code.as_str().into());
+            if let Some(cause) = &failure.cause {
+                object.insert("cause".to_owned(), cause.as_str().into());
+            }
         }
+        Line::new(level, "request", fields)
     }
-    write(level, "request", fields);
 }
 
 /// Logs a panic as the other failures are logged. It ends the request; the runtime starts the worker

@@ -1,7 +1,8 @@
 //! The one implementation: a conversation over a worker socket, with a Hyperdrive or the server itself.
 //!
 //! A connection lives as long as the request that opened it, to which its socket belongs; Hyperdrive
-//! keeps the real pool.
+//! keeps the real pool. One to a Hyperdrive costs the database nothing before it is asked something, so it
+//! may be opened while the request is still looked at.
 
 use super::{
     Address, Call, CallerFunction, Database, DbError, Failure, Login, SystemFunction, Trouble,
@@ -9,6 +10,7 @@ use super::{
     open, unavailable,
 };
 use crate::clock;
+use futures_util::future::{FutureExt, RemoteHandle};
 use scopeguard::{ScopeGuard, guard};
 use serde_json::Value;
 use std::{cell::RefCell, fmt, time::Duration};
@@ -23,8 +25,17 @@ const ATTEMPTS: u32 = 3;
 /// A PostgreSQL, for one request.
 pub(crate) struct Postgres {
     address: Address,
-    /// Where the last call was made, if it came through.
-    conversation: RefCell<Option<Conversation<Line>>>,
+    connection: RefCell<Connection>,
+}
+
+/// Where the next call is made.
+enum Connection {
+    /// Nowhere yet.
+    None,
+    /// On one that is being opened. Letting it go ends that.
+    Coming(RemoteHandle<Result<Conversation<Line>, Failure>>),
+    /// On that of the last call, which came through.
+    Open(Conversation<Line>),
 }
 
 impl fmt::Debug for Postgres {
@@ -53,7 +64,7 @@ impl From<Address> for Postgres {
     fn from(address: Address) -> Self {
         Self {
             address,
-            conversation: RefCell::new(None),
+            connection: RefCell::new(Connection::None),
         }
     }
 }
@@ -77,6 +88,14 @@ impl Database for Postgres {
 }
 
 impl Postgres {
+    /// Begins to open the connection, and does not wait for it.
+    pub(crate) fn open_ahead(&self) {
+        let address = self.address.clone();
+        let (opening, coming) = async move { connect(&address).await }.remote_handle();
+        spawn_local(opening);
+        self.connection.replace(Connection::Coming(coming));
+    }
+
     async fn within_time(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
         clock::within(TIMEOUT, self.query(statement, arguments))
             .await
@@ -91,15 +110,18 @@ impl Postgres {
     /// Goes on where the last call was made. Should that connection be gone, the call is made on a new one: each
     /// function comes to the same end when it is called again.
     async fn query(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        let last = self.conversation.take();
-        if let Some(conversation) = last {
+        let kept = match self.connection.replace(Connection::None) {
+            Connection::None => None,
+            Connection::Coming(connection) => Some(connection.await?),
+            Connection::Open(conversation) => Some(conversation),
+        };
+        if let Some(conversation) = kept {
             match self.ask(conversation, statement, arguments).await {
                 Err(failure) if failure.trouble == Trouble::Lost => {}
                 answer => return answer,
             }
         }
-        let mut conversation = Conversation::new(connect(&self.address).await?);
-        conversation.log_in(&self.address.login).await?;
+        let conversation = connect(&self.address).await?;
         self.ask(conversation, statement, arguments).await
     }
 
@@ -111,7 +133,7 @@ impl Postgres {
         arguments: &[String],
     ) -> Result<String, Failure> {
         let answer = conversation.ask(statement, arguments).await?;
-        self.conversation.replace(Some(conversation));
+        self.connection.replace(Connection::Open(conversation));
         Ok(answer)
     }
 }
@@ -128,9 +150,16 @@ fn line(socket: Socket) -> Line {
     })
 }
 
+/// A connection that is logged in.
+async fn connect(address: &Address) -> Result<Conversation<Line>, Failure> {
+    let mut conversation = Conversation::new(dial(address).await?);
+    conversation.log_in(&address.login).await?;
+    Ok(conversation)
+}
+
 /// Where it is to be encrypted, the server is asked first, and the runtime then checks its certificate
 /// and name against the public roots.
-async fn connect(address: &Address) -> Result<Line, Failure> {
+async fn dial(address: &Address) -> Result<Line, Failure> {
     let transport = if address.tls {
         SecureTransport::StartTls
     } else {

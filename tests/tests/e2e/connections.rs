@@ -7,10 +7,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use keepsake_tests::fixtures::{PNG, TEXT};
 use keepsake_tests::migrate::WORKER;
 use keepsake_tests::stack::{Stack, StackSettings};
+use serde_json::json;
 use sqlx::Connection as _;
 
 use crate::object_store::Fault;
-use crate::world::{Tenant, s3_stack};
+use crate::world::{Tenant, own_stack, s3_stack};
 
 /// Ends the worker's connections, and tells how many there were.
 async fn cut(stack: &Stack) -> Result<i64> {
@@ -73,6 +74,40 @@ async fn a_connection_lost_between_two_calls_of_a_request_is_opened_again() -> R
     });
     assert_eq!(cut?, 1, "the request has one connection");
     completed?.json_if(200)?;
+    assert_eq!(tenant.visible().await?, [PNG.name]);
+    Ok(())
+}
+
+/// The worker opens a connection while it still looks at the request, and may not need it after all.
+#[tokio::test]
+async fn a_refused_request_leaves_no_connection_behind() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    tenant.upload(&[PNG]).await?;
+    let nothing = tenant.request(json!([]));
+    stream::iter(0..40)
+        .map(async |_| {
+            let refused = tenant.api.post("/v1/uploads", &nothing).await?;
+            refused.expect(422)?;
+            tenant.api.get("/v1/attachments?limit=0").await?.expect(400)
+        })
+        .buffer_unordered(8)
+        .try_collect::<Vec<()>>()
+        .await?;
+
+    let mut database = stack.postgres.connect().await?;
+    let mut open = i64::MAX;
+    for _ in 0..50 {
+        open = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE usename = $1")
+            .bind(WORKER)
+            .fetch_one(&mut database)
+            .await?;
+        if open == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(open, 0, "connections of requests that have their answer");
     assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }
