@@ -37,12 +37,16 @@ use axum::{
 use keepsake_shared::{ErrorCode, ObjectKey};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::str::FromStr;
+use std::{str::FromStr, sync::OnceLock};
 use tower_service::Service;
+
+/// Made for the first request of an isolate: it takes a sixth of a millisecond.
+static ROUTER: OnceLock<Router<App>> = OnceLock::new();
 
 /// Lets the matching handler answer. Every failure is an [`ApiError`] in the response's extensions.
 pub(crate) async fn answer(request: Request, app: App) -> Response {
-    let Ok(response) = router(app).call(request).await;
+    let mut router = ROUTER.get_or_init(router).clone().with_state(app);
+    let Ok(response) = router.call(request).await;
     response
 }
 
@@ -54,7 +58,7 @@ pub(crate) fn matched(response: &Response) -> Option<&str> {
         .map(MatchedPath::as_str)
 }
 
-fn router(app: App) -> Router {
+fn router() -> Router<App> {
     Router::new()
         .route("/", get(page::get))
         .route("/healthz", get(health::check))
@@ -107,7 +111,6 @@ fn router(app: App) -> Router {
         .route("/v1/{entity}/{id}/attachments", get(entities::attachments))
         .route("/v1/{entity}/{id}/restore", post(entities::restore))
         .route_layer(from_fn(keep_route))
-        .with_state(app)
 }
 
 /// Hands the matched route on to the log line.

@@ -86,7 +86,7 @@ pub(crate) async fn discard(incoming: &web_sys::Request, headers: &HeaderMap) {
     };
     let read = async {
         match content_length(headers) {
-            Some(length) if length > MAX_DISCARDED_BYTES => {}
+            Some(length) if length == 0 || length > MAX_DISCARDED_BYTES => {}
             Some(_) => {
                 if let Ok(nowhere) = WritableStream::new() {
                     // The client may have gone meanwhile; then there is nobody to answer either.
