@@ -17,6 +17,7 @@ mod cors;
 mod cron;
 mod cursor;
 mod db;
+mod declared;
 mod etag;
 mod events;
 #[cfg(test)]

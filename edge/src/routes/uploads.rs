@@ -12,6 +12,7 @@ use crate::{
     body, clock,
     config::Config,
     db::{CallerFunction, Database, DbError},
+    declared::{self, DeclaredSet},
     idempotency,
     inspection::{
         DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, prove,
@@ -20,7 +21,7 @@ use crate::{
     log::{self, Level},
     multipart, outbox,
     problem::ApiError,
-    storage::{Signer, Storage},
+    storage::{Signer, Storage, StorageError},
     wire::RawBody,
 };
 use axum::{
@@ -97,6 +98,7 @@ pub(crate) async fn create(
         .await?;
     let set: UploadSet = expect(answer)?;
     let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
+    remember(&app, &caller, &set);
     let signed = signed(&app, &caller, set)?;
     Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
 }
@@ -107,7 +109,8 @@ pub(crate) async fn create(
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id and the `Idempotency-Key`, if there is one; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
-///    step 6.
+///    step 6. One that this isolate declared is known already: should it not be whole, it is looked up
+///    after all.
 /// 4. Join the parts of files that were uploaded in parts and are whole. Look at every object:
 ///    length, SHA-256, first bytes, pixels; read those whole of which the store does not tell the
 ///    SHA-256. A wrong one → the set is rejected, its rows and objects are removed, 422 with the
@@ -127,12 +130,56 @@ pub(crate) async fn complete(
     let upload: UploadId = id(&upload)?;
     let key = idempotency::key(&headers)?;
     let (database, storage) = (app.database()?, app.storage()?);
-    let mut answer = finish(&app.config, &database, &storage, &caller, upload, key).await?;
+    let config = &app.config;
+    let at_once =
+        finish_declared(config, &database, &storage, &caller, upload, key.clone()).await?;
+    let mut answer = match at_once {
+        Some(answer) => answer,
+        None => finish(config, &database, &storage, &caller, upload, key).await?,
+    };
     let attachments = answer.get_mut("attachments").and_then(Value::as_array_mut);
     for attachment in attachments.into_iter().flatten() {
         add_content_url(&app, attachment);
     }
     json(StatusCode::OK, &answer)
+}
+
+/// Keeps what [`finish_declared`] needs, unless parts have to be joined first.
+fn remember(app: &App, caller: &Caller, set: &UploadSet) {
+    if set.files.iter().all(|file| plan(app, file).is_none()) {
+        let declared = DeclaredSet {
+            files: set.files.clone(),
+            expires_at: set.expires_at,
+        };
+        declared::remember(&caller.tenant, set.id, declared);
+    }
+}
+
+/// Completes a set that this isolate declared and that is whole; its objects are looked at while the database is
+/// still being reached. `None` when something is not as it should be: what, and for whom, is to be found out by looking the
+/// set up.
+///
+/// # Errors
+/// The store's; a refusal of the database.
+async fn finish_declared(
+    config: &Config,
+    database: &impl Database,
+    storage: &impl Storage,
+    caller: &Caller,
+    upload: UploadId,
+    key: Option<String>,
+) -> Result<Option<Value>, ApiError> {
+    let Some(set) = declared::take(&caller.tenant, upload) else {
+        return Ok(None);
+    };
+    let inspected = examine(config, storage, &set.files).await?;
+    if verdict(&inspected) != Verdict::Complete || set.expires_at <= clock::now() {
+        return Ok(None);
+    }
+    match make_available(database, caller, upload, key).await {
+        Err(DbError::Refused(refusal)) if refusal.code == ErrorCode::UploadRejected => Ok(None),
+        completed => Ok(Some(completed?)),
+    }
 }
 
 /// Completes a set, whoever says that it is time; steps 3 to 6 of [`complete`].
@@ -153,10 +200,7 @@ pub(crate) async fn finish(
         if clock::now() < set.expires_at {
             multipart::join(storage, &set.files).await?;
         }
-        let mut inspected = inspect(storage, &set.files, config.max_image_pixels).await?;
-        if verdict(&inspected) == Verdict::Unproven {
-            prove(storage, &mut inspected).await?;
-        }
+        let inspected = examine(config, storage, &set.files).await?;
         match verdict(&inspected) {
             Verdict::Complete if set.expires_at + COMPLETE_GRACE < clock::now() => {
                 return Err(expired());
@@ -172,11 +216,34 @@ pub(crate) async fn finish(
             }
         }
     }
+    make_available(database, caller, upload, key)
+        .await
+        .map_err(|error| with_record(error, &set))
+}
+
+async fn make_available(
+    database: &impl Database,
+    caller: &Caller,
+    upload: UploadId,
+    key: Option<String>,
+) -> Result<Value, DbError> {
     let request = idempotency::with_key(json!({ "upload_id": upload }), key);
     database
         .for_caller(CallerFunction::CompleteUpload, caller, request)
         .await
-        .map_err(|error| with_record(error, &set))
+}
+
+/// Looks at every object, and reads those whole of which the store does not tell the SHA-256.
+async fn examine<'a>(
+    config: &Config,
+    storage: &impl Storage,
+    files: &'a [DeclaredFile],
+) -> Result<Vec<Inspected<'a>>, StorageError> {
+    let mut inspected = inspect(storage, files, config.max_image_pixels).await?;
+    if verdict(&inspected) == Verdict::Unproven {
+        prove(storage, &mut inspected).await?;
+    }
+    Ok(inspected)
 }
 
 /// `GET /v1/uploads/{id}`: where a set stands, and why. A browser cannot read what a store
@@ -413,4 +480,123 @@ fn described(file: &DeclaredFile, seen: Value, problems: &[FileProblem]) -> Valu
 
 fn rfc3339(time: OffsetDateTime) -> Result<String, ApiError> {
     time.format(&Rfc3339).map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        db::Refusal,
+        fakes::{MemoryStorage, ScriptedDatabase, config},
+        storage::StoredObject,
+    };
+    use futures_util::FutureExt;
+    use keepsake_shared::Sha256Digest;
+
+    const TEXT: &[u8] = b"a note";
+    const KEY: &str = "t/acme/post/1/0198f7d0-1111-7aaa-8bbb-000000000002.txt";
+    const UPLOAD: &str = "0198f7d0-1111-7aaa-8bbb-000000000001";
+
+    fn caller(tenant: &str) -> Caller {
+        Caller {
+            tenant: tenant.parse().unwrap(),
+            subject: "ada".to_owned(),
+            claims: "{}".to_owned(),
+        }
+    }
+
+    /// Declares a set for `acme` that ends so many seconds from now.
+    fn declare(ends_in: i64) {
+        let file = json!({
+            "attachment_id": "0198f7d0-1111-7aaa-8bbb-000000000002",
+            "name": "note.txt",
+            "media_type": "text/plain",
+            "size": TEXT.len(),
+            "sha256": Sha256Digest::of(TEXT).to_hex(),
+            "object_key": KEY,
+        });
+        let set = DeclaredSet {
+            files: vec![serde_json::from_value(file).unwrap()],
+            expires_at: clock::now() + time::Duration::seconds(ends_in),
+        };
+        declared::remember(&caller("acme").tenant, UPLOAD.parse().unwrap(), set);
+    }
+
+    fn holding(bytes: &[u8]) -> MemoryStorage {
+        let storage = MemoryStorage::default();
+        let object = StoredObject {
+            size: bytes.len() as u64,
+            // As a store that tells none.
+            sha256: None,
+            first_bytes: bytes.to_vec(),
+            encoded: false,
+        };
+        storage.objects.borrow_mut().insert(KEY.to_owned(), object);
+        storage
+    }
+
+    /// What becomes of it; the database is asked no more often than it has answers.
+    fn finish_at_once(
+        tenant: &str,
+        storage: &MemoryStorage,
+        answers: impl IntoIterator<Item = Result<Value, DbError>>,
+    ) -> Result<Option<Value>, ErrorCode> {
+        let database = ScriptedDatabase::new(answers);
+        let upload = UPLOAD.parse().unwrap();
+        finish_declared(&config(), &database, storage, &caller(tenant), upload, None)
+            .now_or_never()
+            .unwrap()
+            .map_err(|error| error.code())
+    }
+
+    fn refused(code: &str) -> Result<Value, DbError> {
+        let refusal = json!({ "code": code, "detail": "" });
+        let refusal: Refusal = serde_json::from_value(refusal).unwrap();
+        Err(DbError::Refused(refusal))
+    }
+
+    #[test]
+    fn a_set_declared_here_and_whole_is_not_looked_up() {
+        declare(60);
+        let answer = finish_at_once("acme", &holding(TEXT), [Ok(json!("completed"))]);
+        assert_eq!(answer, Ok(Some(json!("completed"))));
+        // Once.
+        assert_eq!(finish_at_once("acme", &holding(TEXT), []), Ok(None));
+    }
+
+    #[test]
+    fn whatever_is_not_as_it_should_be_is_looked_up() {
+        assert_eq!(finish_at_once("acme", &holding(TEXT), []), Ok(None));
+        declare(60);
+        assert_eq!(finish_at_once("other", &holding(TEXT), []), Ok(None));
+        assert_eq!(finish_at_once("acme", &holding(b"other!"), []), Ok(None));
+        declare(60);
+        assert_eq!(
+            finish_at_once("acme", &MemoryStorage::default(), []),
+            Ok(None)
+        );
+        declare(0);
+        assert_eq!(finish_at_once("acme", &holding(TEXT), []), Ok(None));
+        declare(60);
+        let rejected = [refused("upload_rejected")];
+        assert_eq!(finish_at_once("acme", &holding(TEXT), rejected), Ok(None));
+    }
+
+    #[test]
+    fn the_database_and_the_store_have_the_last_word() {
+        declare(60);
+        assert_eq!(
+            finish_at_once("acme", &holding(TEXT), [refused("not_found")]),
+            Err(ErrorCode::NotFound)
+        );
+        declare(60);
+        let down = MemoryStorage {
+            broken: true,
+            ..MemoryStorage::default()
+        };
+        assert_eq!(
+            finish_at_once("acme", &down, []),
+            Err(ErrorCode::StorageUnavailable)
+        );
+    }
 }
