@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use keepsake_tests::api::text;
-use keepsake_tests::fixtures::{CSV, PDF, PNG, TEXT};
+use keepsake_tests::fixtures::{CSV, JPEG, PDF, PNG, TEXT};
 use serde_json::{Value, json};
 
 use crate::world::{
@@ -65,6 +65,21 @@ async fn who_may_not_change_the_post_changes_no_file_of_it() -> Result<()> {
     let reply = ada.delete_attachment(&deleted).await?;
     let deletion = format!("/v1/deletions/{}/restore", deletion_id(&reply)?);
     let open = ada.declare(&[PDF]).await?;
+    // Several files by one statement: a deletion without one root.
+    ada.upload(&[CSV, JPEG]).await?;
+    run(
+        &ada,
+        format!(
+            "SET request.jwt.claims = '{{\"tenant\": \"{tenant}\"}}';
+             DELETE FROM attachments.attachment WHERE tenant_id = '{tenant}' AND file_name IN ('{}', '{}')",
+            CSV.name,
+            JPEG.name,
+            tenant = ada.name
+        ),
+    )
+    .await?;
+    let listed = ada.api.get("/v1/deletions").await?.json_if(200)?;
+    let of_several = format!("/v1/deletions/{}/restore", text(&listed, "/items/0/id")?);
     run(
         &ada,
         "CREATE POLICY ada_only ON public.post AS RESTRICTIVE FOR UPDATE USING (attachments.claim('sub') = 'ada')".into(),
@@ -85,6 +100,7 @@ async fn who_may_not_change_the_post_changes_no_file_of_it() -> Result<()> {
         bob.delete(&path).await?,
         bob.restore(&attachment_path(&deleted)?).await?,
         bob.post(&deletion, &json!({})).await?,
+        bob.post(&of_several, &json!({})).await?,
         bob.delete(&upload_path(&open)?).await?,
     ] {
         let problem = refused.expect_problem(404, "not_found")?;
@@ -93,6 +109,8 @@ async fn who_may_not_change_the_post_changes_no_file_of_it() -> Result<()> {
 
     ada.api.patch(&path, &name).await?.json_if(200)?;
     ada.api.post(&deletion, &json!({})).await?.json_if(200)?;
+    let restored = ada.api.post(&of_several, &json!({})).await?.json_if(200)?;
+    assert_eq!(restored["restored"][0]["rows"], 2, "{restored}");
     ada.api.delete(&upload_path(&open)?).await?.expect(204)?;
     ada.delete_attachment(&kept).await?.expect(204)?;
     ada.api.restore(&path).await?.json_if(200)?;
