@@ -1,6 +1,6 @@
 //! The triggers of managed tables and of tables that refer to them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -63,67 +63,9 @@ fn guard_insert<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
             return Ok(());
         }
         session.register_transition_tables(trigger)?;
-        let named = named_types(session, &graph, child)?;
-        check_references(session, child, "keepsake_new", &[], |reference| {
-            named.may_be_meant(reference)
-        })
+        check_references(session, child, "keepsake_new", &[], |_| true)
     }));
     Ok(None)
-}
-
-/// What the new rows of a statement have in the columns that say which table is meant. A reference whose
-/// value is not among them needs no look: each look is a query that is planned anew, and a table of attachments
-/// has a reference for each type of thing.
-#[derive(Default)]
-struct NamedTypes(HashMap<Ident, HashSet<String>>);
-
-impl NamedTypes {
-    fn may_be_meant(&self, reference: &Reference) -> bool {
-        match &reference.kind {
-            Kind::ForeignKey => true,
-            Kind::Declared {
-                type_column,
-                type_value,
-            } => self
-                .0
-                .get(type_column)
-                .is_none_or(|values| values.contains(type_value)),
-        }
-    }
-}
-
-/// Of columns that choose among several tables; to read one that does not would spare nothing. Compared as the
-/// references compare them, by the column's own collation.
-fn named_types(
-    session: &Session<'_, '_>,
-    graph: &Graph,
-    child: pg_sys::Oid,
-) -> Outcome<NamedTypes> {
-    let mut choices: HashMap<&Ident, Vec<&str>> = HashMap::new();
-    if let Some(table) = graph.table_or_root(child) {
-        for (reference, _) in graph.references_of(table.oid) {
-            if let Kind::Declared {
-                type_column,
-                type_value,
-            } = &reference.kind
-            {
-                choices.entry(type_column).or_default().push(type_value);
-            }
-        }
-    }
-    let mut named = NamedTypes::default();
-    for (column, values) in choices.into_iter().filter(|(_, values)| values.len() > 1) {
-        let sql = format!(
-            "SELECT t.value FROM unnest($1::text[]) AS t(value)
-             WHERE EXISTS (SELECT FROM keepsake_new AS c WHERE c.{column} OPERATOR(pg_catalog.=) t.value)"
-        );
-        let mut found = HashSet::new();
-        for row in session.catalog(&sql, &[values.into()])? {
-            found.extend(row.get_by_name::<String, _>("value")?);
-        }
-        named.0.insert(column.clone(), found);
-    }
-    Ok(named)
 }
 
 /// AFTER UPDATE of a referring column: the row may not have moved under a deleted parent; and a deleted
@@ -369,14 +311,18 @@ fn check_references(
     };
     let references = graph.references_of(child.oid);
     for (reference, parent) in references.filter(|(reference, _)| concerned(reference)) {
+        // A table of attachments has a reference for each type of thing; most statements mean one of them.
+        let at = (relation, parent.owner);
+        let set = reference.is_set("c");
+        let meant = format!("SELECT 1 FROM {source} AS c WHERE {set} LIMIT 1");
+        if reference.is_declared() && !session.exists_now(at, &meant, values)? {
+            continue;
+        }
         if reference.deferrable || matches!(reference.kind, Kind::Declared { .. }) {
             lock_parents(session, child, source, reference, parent, values)?;
         }
-        if session.exists_now(
-            (relation, parent.owner),
-            &orphans(child, source, reference, parent),
-            values,
-        )? {
+        let orphans = orphans(child, source, reference, parent);
+        if session.exists_now(at, &orphans, values)? {
             return Err(Failure::DeadParent {
                 child: child.shown.clone(),
                 parent: parent.shown.clone(),

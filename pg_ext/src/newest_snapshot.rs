@@ -13,8 +13,17 @@ use pgrx::spi::Spi;
 use crate::error::{Failure, Outcome};
 use crate::rights::PinnedPath;
 
-/// The referring table (a transition table's columns are its own), the text, the arguments' types.
-type PlanKey = (pg_sys::Oid, CString, Vec<pg_sys::Oid>);
+/// What a plan is for, besides its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// The referring table: a transition table's columns are its own.
+    pub table: pg_sys::Oid,
+    /// How many rows its transition tables have, roughly: what serves a million of them reads a whole table for one.
+    pub magnitude: u32,
+}
+
+/// The source, the text, the arguments' types.
+type PlanKey = (Source, CString, Vec<pg_sys::Oid>);
 
 thread_local! {
     static PLANS: RefCell<HashMap<PlanKey, pg_sys::SPIPlanPtr>> = RefCell::default();
@@ -23,11 +32,11 @@ thread_local! {
 /// The plan of a statement, prepared once in a backend: parsing and planning would cost a one-row
 /// INSERT more than the check itself. PostgreSQL plans anew when a table it reads has changed.
 fn kept_plan(
-    child: pg_sys::Oid,
+    source: Source,
     sql: CString,
     types: &mut [pg_sys::Oid],
 ) -> Outcome<pg_sys::SPIPlanPtr> {
-    let key = (child, sql, types.to_vec());
+    let key = (source, sql, types.to_vec());
     if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
         return Ok(plan);
     }
@@ -46,7 +55,7 @@ fn kept_plan(
 
 /// Runs a SELECT in the newest snapshot, and answers with how many rows `SPI_tuptable` has now.
 pub fn execute(
-    child: pg_sys::Oid,
+    source: Source,
     sql: &str,
     args: &[DatumWithOid<'_>],
     limit: c_long,
@@ -66,7 +75,7 @@ pub fn execute(
                 .map_or(pg_sys::Datum::from(0_usize), |datum| datum.sans_lifetime()),
         );
     }
-    let plan = kept_plan(child, sql, &mut types)?;
+    let plan = kept_plan(source, sql, &mut types)?;
     // SAFETY: we are connected to SPI; the arrays have one element for each argument and
     // outlive the call; the plan is kept for the backend's life. `SPI_execute_snapshot`
     // registers the snapshot itself.

@@ -13,14 +13,19 @@ use pgrx::{FromDatum, IntoDatum, PgOid, PgTrigger, Uuid, pg_sys};
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
-use crate::newest_snapshot;
+use crate::newest_snapshot::{self, Source};
 use crate::output_format::ExactOutput;
 use crate::rights::{ActingAs, IndexesOnly, PinnedPath};
 
 /// A connection to PostgreSQL's SPI for the length of one call.
 pub struct Session<'a, 'conn> {
     client: &'a mut SpiClient<'conn>,
+    /// That of the transition tables that are registered; see [`Source`].
+    magnitude: u32,
 }
+
+/// Transition tables whose sizes are within this power of two share a plan: one serves 1 to 7 rows, one 8 to 63, and so on.
+const OF_A_KIND: u32 = 3;
 
 /// The text of a statement and its arguments' types.
 type StatementKey = (String, Vec<pg_sys::Oid>);
@@ -48,7 +53,12 @@ pub fn with_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
 
 /// Runs `work`, which only reads, in a session of its own; on a standby, too.
 pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
-    Spi::connect_mut(|client| work(&mut Session { client }))
+    Spi::connect_mut(|client| {
+        work(&mut Session {
+            client,
+            magnitude: 0,
+        })
+    })
 }
 
 fn is_standby() -> bool {
@@ -272,7 +282,11 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
         let _rights = ActingAs::role(owner);
-        Ok(newest_snapshot::execute(child, sql, args, 1)? > 0)
+        let source = Source {
+            table: child,
+            magnitude: self.magnitude,
+        };
+        Ok(newest_snapshot::execute(source, sql, args, 1)? > 0)
     }
 
     /// Reads the catalog or the registry as it is committed *now*, as whoever calls: what triggers and
@@ -282,7 +296,11 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
-        let rows = newest_snapshot::execute(pg_sys::InvalidOid, sql, args, 0)?;
+        let source = Source {
+            table: pg_sys::InvalidOid,
+            magnitude: 0,
+        };
+        let rows = newest_snapshot::execute(source, sql, args, 0)?;
         // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
         // the memory of the SPI connection.
         unsafe {
@@ -311,6 +329,15 @@ impl<'conn> Session<'_, 'conn> {
         let data: *const pg_sys::TriggerData = trigger.trigger_data();
         // SAFETY: the trigger data outlives the session, which ends within the trigger's call.
         Spi::check_status(unsafe { pg_sys::SPI_register_trigger_data(data.cast_mut()) })?;
+        // SAFETY: where the trigger has a transition table, it is a tuplestore that lives as long as its call.
+        let rows = unsafe {
+            [(*data).tg_oldtable, (*data).tg_newtable]
+                .into_iter()
+                .filter(|table| !table.is_null())
+                .map(|table| pg_sys::tuplestore_tuple_count(table))
+                .max()
+        };
+        self.magnitude = rows.and_then(i64::checked_ilog2).unwrap_or(0) / OF_A_KIND;
         Ok(())
     }
 

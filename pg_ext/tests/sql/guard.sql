@@ -80,3 +80,16 @@ INSERT INTO comment VALUES (402, 10);
 SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS done;
 INSERT INTO comment VALUES (403, 10);
 ROLLBACK;
+
+-- What a statement of many rows was planned for is not done for one: the parents are not read whole.
+BEGIN;
+CREATE TABLE maker (id int PRIMARY KEY, note text);
+CREATE TABLE made (id int PRIMARY KEY, maker int REFERENCES maker ON DELETE CASCADE);
+SELECT keepsake.manage('maker'), keepsake.manage('made');
+INSERT INTO maker SELECT n FROM generate_series(1, 5000) AS n;
+ANALYZE maker;
+INSERT INTO made SELECT n, n FROM generate_series(1, 5000) AS n;
+SELECT pg_stat_get_xact_tuples_returned('maker'::regclass) AS before \gset
+INSERT INTO made VALUES (5001, 1);
+SELECT pg_stat_get_xact_tuples_returned('maker'::regclass) - :before < 100 AS read_few;
+ROLLBACK;
