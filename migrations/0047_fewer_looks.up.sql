@@ -40,7 +40,7 @@ $$;
 
 -- The query for a thing of one kind by its id, which counts in the one spelling that the key's type prints: '07' is not 7.
 CREATE FUNCTION attachments.entity_query(known attachments.entity_type) RETURNS text
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN format(
         'SELECT jsonb_build_object(%1$L, t.%1$I), true, t.deletion_id FROM %3$s AS t

@@ -313,12 +313,11 @@ fn check_references(
     for (reference, parent) in references.filter(|(reference, _)| concerned(reference)) {
         // A table of attachments has a reference for each type of thing; most statements mean one of them.
         let at = (relation, parent.owner);
-        let set = reference.is_set("c");
-        let meant = format!("SELECT 1 FROM {source} AS c WHERE {set} LIMIT 1");
-        if reference.is_declared() && !session.exists_now(at, &meant, values)? {
+        let declared = reference.is_declared();
+        if declared && !session.exists_now(at, &meant(source, reference), values)? {
             continue;
         }
-        if reference.deferrable || matches!(reference.kind, Kind::Declared { .. }) {
+        if reference.deferrable || declared {
             lock_parents(session, child, source, reference, parent, values)?;
         }
         let orphans = orphans(child, source, reference, parent);
@@ -331,6 +330,12 @@ fn check_references(
         }
     }
     Ok(())
+}
+
+/// Rows of `source` that mean a row of the parent's table.
+fn meant(source: &str, reference: &Reference) -> String {
+    let set = reference.is_set("c");
+    format!("SELECT 1 FROM {source} AS c WHERE {set} LIMIT 1")
 }
 
 /// Live rows of `source` whose parent is deleted or, for a declared reference, not there.
