@@ -132,19 +132,17 @@ impl Worker {
 /// A server that answers. `wrangler` takes ports for its own parts, too, and does not try another when something
 /// else was quicker to take one; then it is started once more.
 async fn started(address: &str, spawn: impl Fn() -> Result<Daemon>) -> Result<Daemon> {
-    for _ in 1..ATTEMPTS {
+    let mut attempt = 1;
+    loop {
         let mut server = spawn()?;
-        match wait_until_ready(&mut server, address).await {
-            Ok(()) => return Ok(server),
-            Err(error) if !server.log_tail().contains("Address already in use") => {
-                return Err(error);
-            }
-            Err(_) => {}
+        let Err(error) = wait_until_ready(&mut server, address).await else {
+            return Ok(server);
+        };
+        if attempt == ATTEMPTS || !server.log_tail().contains("Address already in use") {
+            return Err(error);
         }
+        attempt += 1;
     }
-    let mut server = spawn()?;
-    wait_until_ready(&mut server, address).await?;
-    Ok(server)
 }
 
 async fn wait_until_ready(server: &mut Daemon, address: &str) -> Result<()> {
