@@ -12,6 +12,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, PgRelation, PgTrigger, Uuid};
 
+use crate::access::Caller;
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
@@ -159,7 +160,7 @@ const FIND: &str = include_str!("../sql/find_hold.sql");
 fn record(session: &mut Session<'_, '_>, target: Target<'_>, reason: Option<&str>) -> Outcome<i64> {
     let reason = required(reason, "reason")?;
     // Read before the rights change: the extension's owner is not who holds.
-    let caller = caller(session)?;
+    let caller = Caller::of(session)?;
     let (relation, key, deletion, tenant) = match target {
         Target::Row(table, key) => (Some(table.oid), Some(key), None, None),
         Target::Deletion(id) => (None, None, Some(id), None),
@@ -175,8 +176,18 @@ fn record(session: &mut Session<'_, '_>, target: Target<'_>, reason: Option<&str
         ]
     };
     let [a, b, c, d] = target();
-    let made: Option<i64> =
-        first(session.registry(RECORD, &[a, b, c, d, reason.into(), caller.into()])?)?;
+    let made: Option<i64> = first(session.registry(
+        RECORD,
+        &[
+            a,
+            b,
+            c,
+            d,
+            reason.into(),
+            caller.role.into(),
+            caller.session_role.into(),
+        ],
+    )?)?;
     match made {
         Some(id) => Ok(id),
         None => first(session.registry(FIND, &target())?)?.ok_or(Failure::RegistryMoved),
@@ -190,19 +201,15 @@ fn first<T: FromDatum + IntoDatum>(mut rows: spi::SpiTupleTable<'_>) -> Outcome<
     }
 }
 
-fn caller(session: &Session<'_, '_>) -> Outcome<Option<String>> {
-    let rows = session.catalog("SELECT current_user::text", &[])?;
-    Ok(rows.first().get_one()?)
-}
-
 fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
-    let caller = caller(session)?;
+    let caller = Caller::of(session)?;
     let released = session.registry(
         "UPDATE keepsake.hold SET released_at = now(),
+             released_role = $2::text::name, released_session_role = $3::text::name,
              released_by = coalesce(nullif(current_setting('keepsake.actor', true), ''),
                  nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', $2)
          WHERE id = $1 AND released_at IS NULL",
-        &[hold.into(), caller.into()],
+        &[hold.into(), caller.role.into(), caller.session_role.into()],
     )?;
     if !released.is_empty() {
         deletion::take_up_again(session)?;

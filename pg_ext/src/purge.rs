@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
+use crate::access::Caller;
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
@@ -61,10 +62,17 @@ fn purge_batch(
             deletion::take_up_again(session)?;
         }
         if report.rows + report.failed > 0 {
+            let caller = Caller::of(session)?;
             session.registry_kept(
-                "INSERT INTO keepsake.purge_run (as_of, rows, failed, batches, last_batch_at, finished_at)
-                 VALUES (coalesce($1, now()), $2, $3, 1, clock_timestamp(), clock_timestamp())",
-                &[as_of.into(), report.rows.into(), report.failed.into()],
+                "INSERT INTO keepsake.purge_run (as_of, rows, failed, batches, last_batch_at, finished_at, role, session_role)
+                 VALUES (coalesce($1, now()), $2, $3, 1, clock_timestamp(), clock_timestamp(), $4::text::name, $5::text::name)",
+                &[
+                    as_of.into(),
+                    report.rows.into(),
+                    report.failed.into(),
+                    caller.role.into(),
+                    caller.session_role.into(),
+                ],
             )?;
         }
         Ok::<_, Failure>(report.into_json(last))
@@ -75,9 +83,11 @@ fn purge_batch(
 #[pg_extern]
 fn start_purge() -> Result<Option<i64>, ErrorReport> {
     Ok(with_session(|session| {
+        let caller = Caller::of(session)?;
         let started = session.registry(
-            "INSERT INTO keepsake.purge_run (as_of, pid) VALUES (now(), pg_backend_pid()) RETURNING id",
-            &[],
+            "INSERT INTO keepsake.purge_run (as_of, pid, role, session_role)
+             VALUES (now(), pg_backend_pid(), $1::text::name, $2::text::name) RETURNING id",
+            &[caller.role.into(), caller.session_role.into()],
         )?;
         Ok::<_, Failure>(started.first().get_one()?)
     })?)

@@ -3,13 +3,12 @@
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::SpiCursor;
 
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::Graph;
 use crate::hold;
-use crate::session::Session;
+use crate::session::{Cursor, Session};
 
 /// Deletions that are worked on in one go, at most.
 const WINDOW: usize = 1000;
@@ -20,7 +19,7 @@ const EXPIRED: &str = include_str!("../sql/expired_deletions.sql");
 
 /// The expired deletions, in order, from where an earlier selection ended.
 pub struct Selection<'conn> {
-    expired: SpiCursor<'conn>,
+    expired: Cursor<'conn>,
     exhausted: bool,
     /// The last deletion that was looked at.
     pub last: Option<Uuid>,

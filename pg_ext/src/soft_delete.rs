@@ -5,6 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, Uuid};
 
+use crate::access::Caller;
 use crate::cascade;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
@@ -110,10 +111,7 @@ pub fn record(
     reason: Option<&str>,
 ) -> Outcome<()> {
     // Read before the rights change: the extension's owner is not who deletes.
-    let caller = session
-        .catalog("SELECT current_user::text", &[])?
-        .first()
-        .get_one::<String>()?;
+    let caller = Caller::of(session)?;
     session.registry(
         RECORD,
         &[
@@ -121,7 +119,8 @@ pub fn record(
             root.oid.into(),
             key.into(),
             reason.into(),
-            caller.into(),
+            caller.role.into(),
+            caller.session_role.into(),
         ],
     )?;
     Ok(())
