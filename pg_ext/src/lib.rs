@@ -15,6 +15,7 @@ mod at_once;
 mod cascade;
 mod catalog;
 mod conflict;
+mod deadline;
 mod deletion;
 mod detached;
 mod engine_write;
@@ -26,6 +27,7 @@ mod held;
 mod hide;
 mod hold;
 mod idle_triggers;
+mod isolation;
 mod latest_snapshot;
 mod live_constraint;
 mod manage;
@@ -68,6 +70,8 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
     hide::install();
+    isolation::install();
+    run_as::install();
     executor::install();
     planner::install();
     marking::install();

@@ -22,6 +22,7 @@ const WINDOW: i64 = 1000;
 /// What a purge did so far.
 pub struct Report {
     max_rows: i64,
+    stopped: bool,
     /// Rows that are gone.
     pub rows: i64,
     /// Rows left because something refers to them.
@@ -36,6 +37,7 @@ impl Report {
     pub fn new(max_rows: i64) -> Self {
         Self {
             max_rows,
+            stopped: false,
             rows: 0,
             blocked: 0,
             failed: 0,
@@ -51,7 +53,12 @@ impl Report {
 
     /// Whether the batch is at its end.
     pub fn is_full(&self) -> bool {
-        self.left() <= 0
+        self.stopped || self.left() <= 0
+    }
+
+    /// Ends the batch here.
+    pub fn stop(&mut self) {
+        self.stopped = true;
     }
 
     fn note_purged(&mut self, table: &Table, rows: i64) {

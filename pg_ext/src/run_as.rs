@@ -28,6 +28,24 @@ thread_local! {
     static RESTRICTING: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Keeps restricted code from a setting that would end the session of who called (PostgreSQL 17 and later). Once in a
+/// backend's life.
+pub fn install() {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: looks a setting up in this backend's own table; the flag is one of `guc.h`, read when the setting is set.
+    unsafe {
+        let setting = pg_sys::find_option(
+            c"transaction_timeout".as_ptr(),
+            false,
+            true,
+            pg_sys::ERROR as c_int,
+        );
+        if let Some(setting) = setting.as_mut() {
+            setting.flags |= pg_sys::GUC_NOT_WHILE_SEC_REST as c_int;
+        }
+    }
+}
+
 /// What both a foreign key's action and the engine run under.
 const ENGINE: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
 
@@ -110,6 +128,15 @@ impl SearchPath {
     }
 }
 
+/// Whose code runs restricted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restricted {
+    /// That of every owner but who calls.
+    Others,
+    /// That of every owner.
+    Everybodys,
+}
+
 /// Runs as another role until dropped.
 #[derive(Debug)]
 pub struct RunAs {
@@ -120,10 +147,11 @@ pub struct RunAs {
 }
 
 impl RunAs {
-    /// As the owner of a table, unhindered by FORCE ROW LEVEL SECURITY; restricted when the owner is not who calls.
-    pub fn owner(owner: pg_sys::Oid, path: &SearchPath) -> Self {
+    /// As the owner of a table, unhindered by FORCE ROW LEVEL SECURITY.
+    pub fn owner(owner: pg_sys::Oid, restricted: Restricted, path: &SearchPath) -> Self {
         let (caller, _) = current();
-        Self::enter(owner, caller != owner, ENGINE, Some(path))
+        let restricts = restricted == Restricted::Everybodys || caller != owner;
+        Self::enter(owner, restricts, ENGINE, Some(path))
     }
 
     /// As the caller, restricted: policies of a table are evaluated with the rights of whom they bind. Their text was

@@ -14,7 +14,7 @@ use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
 use crate::latest_snapshot::{self, Source};
-use crate::run_as::{RunAs, SearchPath};
+use crate::run_as::{Restricted, RunAs, SearchPath};
 use crate::settings::indexes_only;
 
 /// A connection to PostgreSQL's SPI for the length of one call.
@@ -22,6 +22,8 @@ pub struct Session<'a, 'conn> {
     client: &'a mut SpiClient<'conn>,
     /// That of the transition tables that are registered; see [`Source`].
     magnitude: u32,
+    /// Whose code runs restricted.
+    restricted: Restricted,
 }
 
 /// Transition tables whose sizes are within this power of two share a plan: one serves 1 to 7 rows, one 8 to 63, and so on.
@@ -51,12 +53,22 @@ pub fn with_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
     with_reading_session(work)
 }
 
+/// Runs `work`, which purges or is to tell what a purge would do, in a session of its own. Whoever owns a table, his code
+/// leaves nothing to the commit: what fails there fails for all.
+pub fn with_purging_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
+    with_session(|session| {
+        session.restricted = Restricted::Everybodys;
+        work(session)
+    })
+}
+
 /// Runs `work`, which only reads, in a session of its own; on a standby, too.
 pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
     Spi::connect_mut(|client| {
         work(&mut Session {
             client,
             magnitude: 0,
+            restricted: Restricted::Others,
         })
     })
 }
@@ -64,14 +76,16 @@ pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> 
 /// Whose rights the rows of a cursor are fetched with.
 #[derive(Clone, Copy, Debug)]
 enum Reader {
-    Owner(pg_sys::Oid),
+    Owner(pg_sys::Oid, Restricted),
     ExtensionOwner(pg_sys::Oid),
 }
 
 impl Reader {
     fn enter(self) -> RunAs {
         match self {
-            Self::Owner(owner) => RunAs::owner(owner, &SearchPath::pinned()),
+            Self::Owner(owner, restricted) => {
+                RunAs::owner(owner, restricted, &SearchPath::pinned())
+            }
             Self::ExtensionOwner(owner) => RunAs::extension_owner(owner),
         }
     }
@@ -159,7 +173,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(table.owner, &SearchPath::pinned());
+        let _owner = RunAs::owner(table.owner, self.restricted, &SearchPath::pinned());
         self.execute(sql, args)
     }
 
@@ -170,7 +184,11 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(table.owner, &SearchPath::pinned().in_callers_formats());
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::pinned().in_callers_formats(),
+        );
         self.execute(sql, args)
     }
 
@@ -182,7 +200,11 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(table.owner, &SearchPath::of(&table.name.schema));
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::of(&table.name.schema),
+        );
         self.execute(sql, args)
     }
 
@@ -199,7 +221,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Cursor<'conn>> {
-        let reader = Reader::Owner(table.owner);
+        let reader = Reader::Owner(table.owner, self.restricted);
         let _reader = reader.enter();
         let _plan = indexes_only();
         let statement = self.kept(sql, args)?;
@@ -243,7 +265,11 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(table.owner, &SearchPath::of(&table.name.schema));
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::of(&table.name.schema),
+        );
         let statement = self.kept(sql, args)?;
         let _open = EngineWrite::to(table.oid);
         Ok(self.client.update(statement, None, args)?)
@@ -294,7 +320,11 @@ impl<'conn> Session<'_, 'conn> {
         let Some(first) = tables.first() else {
             return self.execute(sql, args);
         };
-        let _owner = RunAs::owner(first.owner, &SearchPath::of(&first.name.schema));
+        let _owner = RunAs::owner(
+            first.owner,
+            self.restricted,
+            &SearchPath::of(&first.name.schema),
+        );
         let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
         self.execute(sql, args)
     }
@@ -309,7 +339,11 @@ impl<'conn> Session<'_, 'conn> {
         window: i64,
         mut each: impl FnMut(&mut Self, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let _owner = RunAs::owner(table.owner, &SearchPath::of(&table.name.schema));
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::of(&table.name.schema),
+        );
         let _open = EngineWrite::to(table.oid);
         let mut returned = self.client.try_open_cursor_mut(sql, args)?;
         loop {
@@ -330,7 +364,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
-        let _owner = RunAs::owner(owner, &SearchPath::pinned());
+        let _owner = RunAs::owner(owner, self.restricted, &SearchPath::pinned());
         let source = Source {
             table: child,
             magnitude: self.magnitude,
