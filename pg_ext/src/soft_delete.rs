@@ -9,6 +9,7 @@ use crate::access::Caller;
 use crate::cascade;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
+use crate::locks::{Lock, Mode};
 use crate::manage::oid_of;
 use crate::root_row::{self, Key, RootRow, key_from_any};
 use crate::session::{Session, with_session};
@@ -112,6 +113,7 @@ pub fn record(
 ) -> Outcome<()> {
     // Read before the rights change: the extension's owner is not who deletes.
     let caller = Caller::of(session)?;
+    Lock::Retention(root.oid).take(Mode::Shared);
     session.registry(
         RECORD,
         &[

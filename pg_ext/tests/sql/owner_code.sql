@@ -90,7 +90,10 @@ INSERT INTO attempt VALUES
     (3, 'CREATE TEMPORARY TABLE stays (x int)'),
     (4, 'SET SESSION AUTHORIZATION DEFAULT'),
     (5, 'RESET ROLE'),
-    (6, 'LISTEN stays');
+    (6, 'LISTEN stays'),
+    (7, 'SET CONSTRAINTS ALL IMMEDIATE'),
+    (8, 'DECLARE stays CURSOR FOR SELECT current_user'),
+    (9, 'CREATE DOMAIN pg_temp.text AS pg_catalog.text');
 SET ROLE regress_mallory;
 CREATE OR REPLACE FUNCTION mallory.queue() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -117,7 +120,10 @@ END
 $$;
 RESET ROLE;
 SET keepsake.actor = 'me';
+BEGIN;
 SELECT keepsake.purge_batch(100, now() + interval '1 s') -> 'rows' AS rows;
+SELECT name FROM pg_cursors;
+COMMIT;
 SHOW search_path;
 SHOW keepsake.actor;
 SHOW statement_timeout;
