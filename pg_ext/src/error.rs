@@ -89,6 +89,16 @@ pub enum Failure {
     LostReference { reference: String, child: String },
     /// A trigger of the table's own kept the engine's UPDATE from a row.
     Prevented { table: String },
+    /// A trigger function was called by another trigger than those it serves, or by none.
+    TriggerProtocol {
+        function: String,
+        serves: String,
+        called: String,
+    },
+    /// The columns that mark rows as deleted are not there, or of other types.
+    StateColumns { table: String },
+    /// A row lacks a column that the registry or the catalog knows.
+    ColumnGone { column: String },
     /// A wrong argument, or a value that a rule of `keepsake-shared` refuses.
     BadArgument { what: String, fix: String },
     /// PostgreSQL's own complaint.
@@ -282,6 +292,24 @@ impl Failure {
                 format!("a trigger of {table} kept a row from being changed"),
                 Some("Nothing was changed: a deletion or restore is whole or not at all.".into()),
                 Some("Let the BEFORE UPDATE triggers of the table return NEW, with deleted_at and deletion_id as they are, when these change.".into()),
+            ),
+            Self::TriggerProtocol { function, serves, called } => (
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                format!("{function}() serves triggers {serves}"),
+                Some(called),
+                Some("Drop that trigger, if there is one: keepsake.manage() makes those that a table needs.".into()),
+            ),
+            Self::StateColumns { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} has lost the columns that mark its deleted rows"),
+                Some("Its column deleted_at must be a timestamptz and deletion_id a uuid, and neither generated. One is gone, or another has its name.".into()),
+                Some("Give the columns of old their names back: ALTER TABLE … RENAME COLUMN … TO …. keepsake.doctor() lists such tables.".into()),
+            ),
+            Self::ColumnGone { column } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the row has no column \"{column}\""),
+                Some("Keepsake knows it of the table.".into()),
+                Some("keepsake.doctor() says what it has lost.".into()),
             ),
             Self::BadArgument { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix)),
             Self::Spi(error) => (

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgrx::Uuid;
-use pgrx::spi::{SpiCursor, SpiTupleTable};
+use pgrx::spi::SpiTupleTable;
 use serde_json::{Value, json};
 
+use crate::cursor::Cursor;
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
@@ -269,7 +270,7 @@ struct Window {
 }
 
 impl Window {
-    fn fetch(cursor: &mut SpiCursor<'_>, count: i64) -> Outcome<Self> {
+    fn fetch(cursor: &mut Cursor<'_>, count: i64) -> Outcome<Self> {
         let mut window = Self::default();
         for row in cursor.fetch(count)? {
             if let (Some(place), Some(deletion)) = (RowId::read(&row, 1)?, row.get::<Uuid>(3)?) {

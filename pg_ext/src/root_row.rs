@@ -122,6 +122,7 @@ pub fn find(
     key: Key<'_>,
 ) -> Outcome<Option<RootRow>> {
     may_delete(session, table)?;
+    table.check_marks()?;
     let _hidden = IncludingDeleted::new();
     let (condition, argument) = key.condition(table)?;
     let sql = format!(
@@ -235,6 +236,7 @@ pub fn may_delete_all(
     table: &Table,
     deletion: Uuid,
 ) -> Outcome<bool> {
+    table.check_marks()?;
     let sql = format!(
         "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
         table.rows()

@@ -3,8 +3,8 @@
 
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::SpiCursor;
 
+use crate::cursor::Cursor;
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::Graph;
@@ -20,7 +20,7 @@ const EXPIRED: &str = include_str!("../sql/expired_deletions.sql");
 
 /// The expired deletions, in order, from where an earlier selection ended.
 pub struct Selection<'conn> {
-    expired: SpiCursor<'conn>,
+    expired: Cursor<'conn>,
     exhausted: bool,
     /// The last deletion that was looked at.
     pub last: Option<Uuid>,

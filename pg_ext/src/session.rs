@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use std::ffi::c_int;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{
-    OwnedPreparedStatement, Query, Spi, SpiClient, SpiCursor, SpiHeapTupleData, SpiTupleTable,
-};
-use pgrx::{FromDatum, IntoDatum, PgOid, PgTrigger, Uuid, pg_sys};
+use pgrx::spi::{OwnedPreparedStatement, Query, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
+use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
 
+use crate::cursor::Cursor;
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
 use crate::newest_snapshot::{self, Source};
 use crate::output_format::ExactOutput;
 use crate::rights::{ActingAs, IndexesOnly, PinnedPath};
+use crate::trigger_call::Transition;
 
 /// A connection to PostgreSQL's SPI for the length of one call.
 pub struct Session<'a, 'conn> {
@@ -151,12 +151,13 @@ impl<'conn> Session<'_, 'conn> {
         table: &Table,
         sql: &str,
         args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiCursor<'conn>> {
+    ) -> Outcome<Cursor<'conn>> {
         let _rights = ActingAs::role(table.owner);
         let _path = PinnedPath::new();
         let _plan = IndexesOnly::new();
         let statement = self.kept(sql, args)?;
-        Ok(self.client.try_open_cursor_mut(statement, args)?)
+        let opened = self.client.try_open_cursor_mut(statement, args)?;
+        Cursor::pin(self.client, opened)
     }
 
     /// Opens a cursor over the registry, as the extension's owner; its plan as that of `cursor`.
@@ -164,12 +165,13 @@ impl<'conn> Session<'_, 'conn> {
         &mut self,
         sql: &str,
         args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiCursor<'conn>> {
+    ) -> Outcome<Cursor<'conn>> {
         let _rights = ActingAs::role(self.extension_owner()?);
         let _path = PinnedPath::new();
         let _plan = IndexesOnly::new();
         let statement = self.kept(sql, args)?;
-        Ok(self.client.try_open_cursor_mut(statement, args)?)
+        let opened = self.client.try_open_cursor_mut(statement, args)?;
+        Cursor::pin(self.client, opened)
     }
 
     /// As `registry`, with a plan that is kept: for what a batch does again and again.
@@ -250,25 +252,35 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows
-    /// on in windows, so that however many there are they are not in memory at once.
+    /// on in windows. However many there are, they are not in memory at once, nor is what `each` makes
+    /// of them: it has a session of its own.
     pub fn write_in_windows(
         &mut self,
         table: &Table,
         sql: &str,
         args: &[DatumWithOid<'_>],
         window: i64,
-        mut each: impl FnMut(&mut Self, SpiTupleTable<'_>) -> Outcome<()>,
+        mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let _rights = ActingAs::role(table.owner);
-        let _path = PinnedPath::of(&table.name.schema);
-        let _open = EngineWrite::to(table.oid);
-        let mut returned = self.client.try_open_cursor_mut(sql, args)?;
+        let mut returned = {
+            let _rights = ActingAs::role(table.owner);
+            let _path = PinnedPath::of(&table.name.schema);
+            let _open = EngineWrite::to(table.oid);
+            let opened = self.client.try_open_cursor_mut(sql, args)?;
+            Cursor::pin(self.client, opened)?
+        };
         loop {
-            let rows = returned.fetch(window)?;
+            let rows = {
+                // The first fetch runs the statement to its end.
+                let _rights = ActingAs::role(table.owner);
+                let _path = PinnedPath::of(&table.name.schema);
+                let _open = EngineWrite::to(table.oid);
+                returned.fetch(window)?
+            };
             if rows.is_empty() {
                 return Ok(());
             }
-            each(self, rows)?;
+            with_session(|session| each(session, rows))?;
         }
     }
 
@@ -324,10 +336,11 @@ impl<'conn> Session<'_, 'conn> {
         unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as c_int }
     }
 
-    /// Makes the transition tables of `trigger` visible to this session's statements.
-    pub fn register_transition_tables(&mut self, trigger: &PgTrigger<'_>) -> Outcome<()> {
-        let data: *const pg_sys::TriggerData = trigger.trigger_data();
-        // SAFETY: the trigger data outlives the session, which ends within the trigger's call.
+    /// Makes the rows that a trigger's statement wrote visible to this session's statements, which ends
+    /// within the trigger's call.
+    pub fn register_transition_table(&mut self, table: &impl Transition) -> Outcome<()> {
+        let data: *const pg_sys::TriggerData = table.data();
+        // SAFETY: the data of a trigger's call, which this session ends within.
         Spi::check_status(unsafe { pg_sys::SPI_register_trigger_data(data.cast_mut()) })?;
         // SAFETY: where the trigger has a transition table, it is a tuplestore that lives as long as its call.
         let rows = unsafe {
