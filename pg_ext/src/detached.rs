@@ -6,9 +6,12 @@
 //! settings under which it does so are pinned, so that each value comes back as it was, to the last
 //! digit and blank.
 
+use std::collections::BTreeMap;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
 use pgrx::{Uuid, pg_sys};
+use serde_json::json;
 
 use crate::cascade::Removed;
 use crate::error::{Failure, Outcome};
@@ -40,7 +43,6 @@ pub fn detach(
     Ok(())
 }
 
-/// Locks the referring rows, then changes them: two statements, as the cascade does it.
 fn detach_along(
     session: &mut Session<'_, '_>,
     reference: &Reference,
@@ -48,63 +50,185 @@ fn detach_along(
     parent: &Table,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let referring = format!(
-        "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
-        parents = parent.rows(),
-        children = child.rows(),
-        joins = reference.joins("c", "p"),
-    );
-    let lock = format!(
-        "SELECT count(*) FROM (SELECT 1 FROM {referring} ORDER BY {key} FOR UPDATE OF c) AS locked",
-        key = child.key_columns("c"),
-    );
-    let locked = session.as_owner(child, &lock, &[deletion.into()])?;
-    if locked.first().get_one::<i64>()? == Some(0) {
-        return Ok(());
-    }
-    let value = match reference.on_delete {
-        OnDelete::SetDefault => "DEFAULT",
-        _ => "NULL",
+    let way = Way {
+        reference,
+        child,
+        parent,
+        deletion,
     };
-    let set = reference
-        .detached_columns
-        .iter()
-        .map(|column| format!("{column} = {value}"));
-    let change = format!(
-        "UPDATE {children} AS c SET {set}
-         FROM (SELECT c.tableoid AS relation, c.ctid AS row, {old} AS old FROM {referring}) AS o
-         WHERE c.ctid OPERATOR(pg_catalog.=) o.row AND c.tableoid OPERATOR(pg_catalog.=) o.relation
-         RETURNING {key}, o.old, {new}",
-        children = child.rows(),
-        set = join(set, ", "),
-        old = as_object("c", reference.child_columns()),
-        key = as_object("c", child.key.iter().map(|column| &column.name)),
-        new = as_object("c", reference.child_columns()),
-    );
-    session.write_in_windows(child, &change, &[deletion.into()], WINDOW, |session, rows| {
-        let [mut keys, mut old, mut new] = [const { Vec::<Option<String>>::new() }; 3];
-        for row in rows {
-            keys.push(row.get(1)?);
-            old.push(row.get(2)?);
-            new.push(row.get(3)?);
+    if reference.on_delete == OnDelete::SetDefault {
+        way.set_default(session)
+    } else {
+        way.set_null(session)
+    }
+}
+
+/// Rows of `child` that let go of rows of `parent`. They are locked first, then changed: two statements, as
+/// the cascade does it.
+struct Way<'a> {
+    reference: &'a Reference,
+    child: &'a Table,
+    parent: &'a Table,
+    deletion: Uuid,
+}
+
+impl Way<'_> {
+    /// What they will be is known: they are remembered as they are locked, and the change is one plain
+    /// UPDATE.
+    fn set_null(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        let (reference, child) = (self.reference, self.child);
+        let lock = format!(
+            "SELECT {key}, {old} FROM {referring} ORDER BY {order} FOR UPDATE OF c",
+            key = printed("c", self.key()),
+            old = printed("c", self.columns()),
+            referring = self.referring(),
+            order = child.key_columns("c"),
+        );
+        let arguments = [self.deletion.into()];
+        let mut remembered = 0;
+        session.read_in_windows(child, (&lock, &arguments), WINDOW, |session, rows| {
+            remembered += rows.len();
+            self.remember(session, rows)
+        })?;
+        if remembered == 0 {
+            return Ok(());
         }
-        if reference.on_delete == OnDelete::SetDefault {
-            refuse_dead_default(session, reference, child, parent, new.clone())?;
+        let change = format!(
+            "UPDATE {children} AS c SET {set} FROM {parents} AS p
+             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            children = child.rows(),
+            set = self.set("NULL"),
+            parents = self.parent.rows(),
+            joins = reference.joins("c", "p"),
+        );
+        // Fewer, where a trigger of the table's own keeps rows as they are: they are so at a restore, too.
+        if session.write(child, &change, &arguments)?.len() > remembered {
+            return Err(Failure::ConcurrentChild {
+                table: self.parent.shown.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What they will be is known when it is done.
+    fn set_default(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        let child = self.child;
+        let lock = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {referring} ORDER BY {key} FOR UPDATE OF c) AS locked",
+            referring = self.referring(),
+            key = child.key_columns("c"),
+        );
+        let arguments = [self.deletion.into()];
+        let locked = session.as_owner(child, &lock, &arguments)?;
+        if locked.first().get_one::<i64>()? == Some(0) {
+            return Ok(());
+        }
+        let columns = join(
+            self.columns()
+                .into_iter()
+                .map(|column| format!("c.{column}")),
+            ", ",
+        );
+        let change = format!(
+            "UPDATE {children} AS c SET {set}
+             FROM (SELECT c.tableoid AS keepsake_relation, c.ctid AS keepsake_row, {columns} FROM {referring}) AS o
+             WHERE c.ctid OPERATOR(pg_catalog.=) o.keepsake_row AND c.tableoid OPERATOR(pg_catalog.=) o.keepsake_relation
+             RETURNING {key}, {old}, {new}",
+            children = child.rows(),
+            set = self.set("DEFAULT"),
+            referring = self.referring(),
+            key = printed("c", self.key()),
+            old = printed("o", self.columns()),
+            new = printed("c", self.columns()),
+        );
+        session.write_in_windows(child, (&change, &arguments), WINDOW, |session, rows| {
+            self.remember(session, rows)
+        })
+    }
+
+    fn referring(&self) -> String {
+        format!(
+            "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            parents = self.parent.rows(),
+            children = self.child.rows(),
+            joins = self.reference.joins("c", "p"),
+        )
+    }
+
+    fn set(&self, value: &str) -> String {
+        let columns = self.reference.detached_columns.iter();
+        join(columns.map(|column| format!("{column} = {value}")), ", ")
+    }
+
+    fn key(&self) -> Vec<&Ident> {
+        self.child.key.iter().map(|column| &column.name).collect()
+    }
+
+    fn columns(&self) -> Vec<&Ident> {
+        self.reference.child_columns()
+    }
+
+    /// Enters rows of a key, of old values, and of new ones where they are not known, into the registry.
+    fn remember(&self, session: &mut Session<'_, '_>, rows: SpiTupleTable<'_>) -> Outcome<()> {
+        let (key, columns) = (self.key(), self.columns());
+        let [mut keys, mut old, mut new] = [const { Objects::new() }; 3];
+        for row in rows {
+            let mut ordinals = 1..;
+            let mut read = |columns: &[&Ident]| -> Outcome<Object> {
+                let named = columns.iter().zip(ordinals.by_ref());
+                named
+                    .map(|(column, ordinal)| Ok((column.0.clone(), row.get(ordinal)?)))
+                    .collect()
+            };
+            keys.push(Some(as_text(read(&key)?)));
+            let values = read(&columns)?;
+            let changed = match self.reference.on_delete {
+                OnDelete::SetDefault => read(&columns)?,
+                _ => self.with_nulls(values.clone()),
+            };
+            old.push(Some(as_text(values)));
+            new.push(Some(as_text(changed)));
+        }
+        if self.reference.on_delete == OnDelete::SetDefault {
+            refuse_dead_default(
+                session,
+                self.reference,
+                self.child,
+                self.parent,
+                new.clone(),
+            )?;
         }
         session.registry_kept(
             "INSERT INTO keepsake.detached (deletion_id, relation, reference, row_keys, old_values, new_values)
              VALUES ($1, $2, $3::text::name, $4, $5, $6)",
             &[
-                deletion.into(),
-                child.oid.into(),
-                reference.name.as_str().into(),
+                self.deletion.into(),
+                self.child.oid.into(),
+                self.reference.name.as_str().into(),
                 keys.into(),
                 old.into(),
                 new.into(),
             ],
         )?;
         Ok(())
-    })
+    }
+
+    fn with_nulls(&self, mut values: Object) -> Object {
+        for column in &self.reference.detached_columns {
+            values.insert(column.0.clone(), None);
+        }
+        values
+    }
+}
+
+/// Columns and what their types print of a row's values.
+type Object = BTreeMap<String, Option<String>>;
+
+/// Many such, as text.
+type Objects = Vec<Option<String>>;
+
+fn as_text(object: Object) -> String {
+    json!(object).to_string()
 }
 
 /// The default must not refer to a deleted row either; that it refers to a row at all is what the
@@ -114,7 +238,7 @@ fn refuse_dead_default(
     reference: &Reference,
     child: &Table,
     parent: &Table,
-    new: Vec<Option<String>>,
+    new: Objects,
 ) -> Outcome<()> {
     let sql = format!(
         "SELECT 1 FROM pg_catalog.unnest($1) AS d (new),
@@ -135,19 +259,24 @@ fn refuse_dead_default(
     })
 }
 
-/// Columns of a row as the text of an object of strings. `format` prints a value by its type's own output
-/// function: a cast to text may be somebody's own, and that of `char(n)` drops blanks.
-fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
-    let pairs = columns.into_iter().map(|column| {
-        format!(
-            "{}, CASE pg_catalog.num_nulls({row}.{column}) WHEN 0 THEN pg_catalog.format('%s', {row}.{column}) END",
-            Literal(&column.0)
-        )
-    });
+/// A column's value as its type prints it: a cast to text may be somebody's own, and that of `char(n)` drops
+/// blanks. A value is NULL or not by itself, whatever is in it, as a row of NULLs.
+fn value(row: &str, column: &Ident) -> String {
     format!(
-        "pg_catalog.json_build_object({})::pg_catalog.text",
-        join(pairs, ", ")
+        "CASE pg_catalog.num_nulls({row}.{column}) WHEN 0 THEN pg_catalog.concat({row}.{column}) END"
     )
+}
+
+fn printed<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
+    join(columns.into_iter().map(|column| value(row, column)), ", ")
+}
+
+/// The same values as an object, to be compared with one that is remembered.
+fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
+    let pairs = columns
+        .into_iter()
+        .map(|column| format!("{}, {}", Literal(&column.0), value(row, column)));
+    format!("pg_catalog.jsonb_build_object({})", join(pairs, ", "))
 }
 
 /// The row of `table` that such a text gives, in a FROM clause.
@@ -270,8 +399,6 @@ struct Part {
     new: Objects,
 }
 
-type Objects = Vec<Option<String>>;
-
 impl Part {
     fn read(session: &mut Session<'_, '_>, which: &[DatumWithOid<'_>]) -> Outcome<Option<Self>> {
         let Some(row) = session.registry_kept(READ, which)?.next() else {
@@ -358,7 +485,7 @@ fn put_back_sql(
         "UPDATE {children} AS c SET {set}
          FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d (key, old, new),
               LATERAL {key} AS k, LATERAL {old} AS o, {parents} AS p
-         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new{others}",
+         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new::pg_catalog.jsonb{others}",
         children = child.rows(),
         parents = parent.rows(),
         key = populated(child, "d.key"),

@@ -440,6 +440,14 @@ impl Graph {
             .filter_map(|reference| Some((reference, self.table(reference.parent)?)))
     }
 
+    /// Whether a column of the table belongs to several references.
+    pub fn shares_columns(&self, table: &Table) -> bool {
+        let mut seen = HashSet::new();
+        self.references_of(table.oid)
+            .flat_map(|(reference, _)| reference.child_columns())
+            .any(|column| !seen.insert(&column.0))
+    }
+
     /// References into `parent`, with the referring table.
     pub fn references_to(&self, parent: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
         self.references

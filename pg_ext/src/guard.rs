@@ -1,7 +1,5 @@
 //! The triggers of managed tables and of tables that refer to them.
 
-use std::collections::HashSet;
-
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -92,7 +90,7 @@ fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) ->
     // What the engine itself makes a row refer to, it has looked at; not at what else a column
     // of several references makes it refer to. What it has not changed yet, it may be about to.
     let by_engine = EngineWrite::is_to(table.oid);
-    if by_engine && !shares_columns(&graph, table) {
+    if by_engine && !graph.shares_columns(table) {
         return Ok(());
     }
     if table.managed
@@ -130,15 +128,6 @@ fn keep_from_settling(session: &mut Session<'_, '_>, table: &Table, deletion: Uu
         });
     }
     Ok(())
-}
-
-/// Whether a column of the table belongs to several references.
-fn shares_columns(graph: &Graph, table: &Table) -> bool {
-    let mut seen = HashSet::new();
-    graph
-        .references_of(table.oid)
-        .flat_map(|(reference, _)| reference.child_columns())
-        .any(|column| !seen.insert(&column.0))
 }
 
 /// Refuses when rows already in `child` would have failed the guard.

@@ -251,31 +251,53 @@ impl<'conn> Session<'_, 'conn> {
         self.execute(sql, args)
     }
 
-    /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows
-    /// on in windows. However many there are, they are not in memory at once, nor is what `each` makes
-    /// of them: it has a session of its own.
+    /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows on in
+    /// windows.
     pub fn write_in_windows(
         &mut self,
         table: &Table,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
+        statement: (&str, &[DatumWithOid<'_>]),
+        window: i64,
+        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let enter = || {
+            let rights = ActingAs::role(table.owner);
+            let path = PinnedPath::of(&table.name.schema);
+            (rights, path, Some(EngineWrite::to(table.oid)))
+        };
+        self.in_windows(enter, statement, window, each)
+    }
+
+    /// Reads like [`Self::as_owner`], and hands the rows on in windows.
+    pub fn read_in_windows(
+        &mut self,
+        table: &Table,
+        statement: (&str, &[DatumWithOid<'_>]),
+        window: i64,
+        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let enter = || (ActingAs::role(table.owner), PinnedPath::new(), None);
+        self.in_windows(enter, statement, window, each)
+    }
+
+    /// However many rows there are, they are not in memory at once, nor is what `each` makes of them: it
+    /// has a session of its own.
+    fn in_windows(
+        &mut self,
+        enter: impl Fn() -> (ActingAs, PinnedPath, Option<EngineWrite>),
+        (sql, args): (&str, &[DatumWithOid<'_>]),
         window: i64,
         mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let mut returned = {
-            let _rights = ActingAs::role(table.owner);
-            let _path = PinnedPath::of(&table.name.schema);
-            let _open = EngineWrite::to(table.oid);
+        let mut cursor = {
+            let _as = enter();
             let opened = self.client.try_open_cursor_mut(sql, args)?;
             Cursor::pin(self.client, opened)?
         };
         loop {
             let rows = {
-                // The first fetch runs the statement to its end.
-                let _rights = ActingAs::role(table.owner);
-                let _path = PinnedPath::of(&table.name.schema);
-                let _open = EngineWrite::to(table.oid);
-                returned.fetch(window)?
+                let _as = enter();
+                cursor.fetch(window)?
             };
             if rows.is_empty() {
                 return Ok(());
