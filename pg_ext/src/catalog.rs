@@ -43,7 +43,8 @@ pub fn kept() -> Option<Rc<Graph>> {
 /// Tells every backend that what is known of `table` has changed, once the transaction commits.
 pub fn invalidate(table: pg_sys::Oid) {
     CACHE.set(None);
-    // SAFETY: only queues an invalidation message for an OID that the caller has locked.
+    // SAFETY: looks the relation up in the system's caches, which refuse an OID that is none, and queues a
+    // message.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
 }
 
@@ -241,6 +242,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         kind,
         deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,
+        prints_alike: field(row, "print_alike")?,
     })
 }
 

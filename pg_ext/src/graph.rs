@@ -223,6 +223,8 @@ pub struct Reference {
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
     /// rows that a policy hides from them would be overlooked.
     pub readable: bool,
+    /// Whether equal values of its columns print alike: then the parent's key says what the child held.
+    pub prints_alike: bool,
 }
 
 impl Reference {

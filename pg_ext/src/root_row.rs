@@ -4,6 +4,8 @@
 //! values, in its own types, so that no cast, type or operator of the caller's runs with the rights
 //! of a table's owner.
 
+use std::marker::PhantomData;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -26,14 +28,14 @@ pub enum Key<'a> {
 }
 
 /// Makes a `Key` of an argument of any type.
-pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'static> {
+pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'_> {
     if value.oid() == pg_sys::JSONBOID {
         // SAFETY: the value's type says that the datum is a jsonb.
         if let Some(object) = unsafe { value.into::<JsonB>() } {
             return Key::Columns(object);
         }
     }
-    // SAFETY: datum and type come from the same function argument.
+    // SAFETY: datum and type come from the same function argument, which the key does not outlive.
     Key::Value(unsafe { DatumWithOid::new(value.datum(), value.oid()) })
 }
 
@@ -84,15 +86,17 @@ impl<'a> Key<'a> {
 }
 
 /// What the caller sees of the root row.
-pub struct RootRow {
+pub struct RootRow<'conn> {
     /// Its key, as JSON.
     pub key: JsonB,
     /// The deletion that removed it, if any.
     pub deletion: Option<Uuid>,
+    /// The values of the key and their types, in the memory of the SPI connection.
     values: Vec<(pg_sys::Datum, pg_sys::Oid)>,
+    connection: PhantomData<&'conn ()>,
 }
 
-impl RootRow {
+impl<'conn> RootRow<'conn> {
     /// The condition that row `t` is this row; its arguments are numbered from 1.
     pub fn condition(&self, table: &Table) -> String {
         let terms = table
@@ -104,11 +108,11 @@ impl RootRow {
     }
 
     /// The arguments of the condition.
-    pub fn args(&self) -> Vec<DatumWithOid<'static>> {
+    pub fn args(&self) -> Vec<DatumWithOid<'conn>> {
         self.values
             .iter()
-            // SAFETY: datum and type were read from the same column, into the memory of the SPI
-            // connection, which the row does not outlive.
+            // SAFETY: datum and type were read from the same column of a result that is in the memory of
+            // the SPI connection, which the argument does not outlive.
             .map(|(datum, oid)| unsafe { DatumWithOid::new(*datum, *oid) })
             .collect()
     }
@@ -116,11 +120,11 @@ impl RootRow {
 
 /// Finds the row with the caller's rights: the DELETE privilege on the table, and the row's own
 /// SELECT and DELETE policies. Hidden and missing rows answer alike.
-pub fn find(
-    session: &mut Session<'_, '_>,
+pub fn find<'conn>(
+    session: &mut Session<'_, 'conn>,
     table: &Table,
     key: Key<'_>,
-) -> Outcome<Option<RootRow>> {
+) -> Outcome<Option<RootRow<'conn>>> {
     may_delete(session, table)?;
     table.check_marks()?;
     let _hidden = IncludingDeleted::new();
@@ -138,20 +142,25 @@ pub fn find(
     read(session, &found, table).map(Some)
 }
 
-fn read(session: &Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
+fn read<'conn>(
+    session: &Session<'_, 'conn>,
+    row: &SpiTupleTable<'conn>,
+    table: &Table,
+) -> Outcome<RootRow<'conn>> {
     const BEFORE_THE_KEY: usize = 1;
     let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
     };
     let mut values = Vec::with_capacity(table.key.len());
-    for (column, ordinal) in table.key.iter().zip(BEFORE_THE_KEY + 1..) {
+    for ordinal in (BEFORE_THE_KEY + 1..).take(table.key.len()) {
         let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
-        values.push((datum, column.type_oid));
+        values.push((datum, row.column_type_oid(ordinal)?.value()));
     }
     let mut found = RootRow {
         key: JsonB(serde_json::Value::Null),
         deletion: row.get(1)?,
         values,
+        connection: PhantomData,
     };
     // The caller's key was read under the caller's settings; the registry's is printed under ours.
     let columns = table
@@ -219,12 +228,12 @@ fn delete_policies(session: &Session<'_, '_>, table: &Table) -> Outcome<String> 
 }
 
 /// Finds the root row of a deletion for a caller who may act on it: who sees it, and may delete it.
-pub fn authorise(
-    session: &mut Session<'_, '_>,
+pub fn authorise<'conn>(
+    session: &mut Session<'_, 'conn>,
     table: &Table,
     key: JsonB,
     deletion: Uuid,
-) -> Outcome<Option<RootRow>> {
+) -> Outcome<Option<RootRow<'conn>>> {
     let _settings = ExactOutput::new();
     let row = find(session, table, Key::Columns(key))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))

@@ -252,43 +252,20 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows on in
-    /// windows.
+    /// windows. However many there are, they are not in memory at once, nor is what `each` makes of them:
+    /// it has a session of its own.
     pub fn write_in_windows(
         &mut self,
         table: &Table,
-        statement: (&str, &[DatumWithOid<'_>]),
-        window: i64,
-        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
-    ) -> Outcome<()> {
-        let enter = || {
-            let rights = ActingAs::role(table.owner);
-            let path = PinnedPath::of(&table.name.schema);
-            (rights, path, Some(EngineWrite::to(table.oid)))
-        };
-        self.in_windows(enter, statement, window, each)
-    }
-
-    /// Reads like [`Self::as_owner`], and hands the rows on in windows.
-    pub fn read_in_windows(
-        &mut self,
-        table: &Table,
-        statement: (&str, &[DatumWithOid<'_>]),
-        window: i64,
-        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
-    ) -> Outcome<()> {
-        let enter = || (ActingAs::role(table.owner), PinnedPath::new(), None);
-        self.in_windows(enter, statement, window, each)
-    }
-
-    /// However many rows there are, they are not in memory at once, nor is what `each` makes of them: it
-    /// has a session of its own.
-    fn in_windows(
-        &mut self,
-        enter: impl Fn() -> (ActingAs, PinnedPath, Option<EngineWrite>),
         (sql, args): (&str, &[DatumWithOid<'_>]),
         window: i64,
         mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
+        let enter = || {
+            let rights = ActingAs::role(table.owner);
+            let path = PinnedPath::of(&table.name.schema);
+            (rights, path, EngineWrite::to(table.oid))
+        };
         let mut cursor = {
             let _as = enter();
             let opened = self.client.try_open_cursor_mut(sql, args)?;
@@ -296,6 +273,7 @@ impl<'conn> Session<'_, 'conn> {
         };
         loop {
             let rows = {
+                // The first fetch runs the statement to its end.
                 let _as = enter();
                 cursor.fetch(window)?
             };

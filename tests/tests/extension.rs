@@ -129,12 +129,17 @@ async fn set_null_takes_no_memory_for_each_row() -> Result<()> {
          INSERT INTO parent VALUES (1), (2);
          INSERT INTO child SELECT n, 1 FROM generate_series(1, {CHILDREN}) n;"
     );
-    sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut database).await?;
+    sqlx::raw_sql(AssertSqlSafe(fill))
+        .execute(&mut database)
+        .await?;
     let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
         .fetch_one(&mut database)
         .await?;
     // What a backend keeps in any case: the catalog's caches, plans.
-    for statement in ["DELETE FROM parent WHERE id = 2", "SELECT count(*) FROM child"] {
+    for statement in [
+        "DELETE FROM parent WHERE id = 2",
+        "SELECT count(*) FROM child",
+    ] {
         sqlx::raw_sql(statement).execute(&mut database).await?;
     }
     let before = own_memory(backend)?;

@@ -67,7 +67,7 @@ UPDATE down SET up_id = 3 WHERE a = 7;
 ALTER TABLE down ADD COLUMN more text;
 SELECT keepsake.restore(:'deletion') -> 'restored' AS restored;
 SELECT up_id, count(*) FROM down GROUP BY up_id ORDER BY up_id;
-SELECT count(*) AS remembered FROM keepsake.detached;
+SELECT count(*) AS remembered FROM keepsake.detached WHERE relation = 'down'::regclass;
 
 RESET search_path;
 DELETE FROM keepsake.deletion WHERE root_table::text LIKE 'exact.%';
