@@ -9,6 +9,7 @@ WITH known AS (
            columns.child AS child_columns,
            columns.parent AS parent_columns,
            columns.operators,
+           columns.print_alike,
            NULL::text AS type_column,
            NULL::text AS type_value,
            NULL::text AS parent_type,
@@ -18,7 +19,12 @@ WITH known AS (
     CROSS JOIN LATERAL (
         SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
                array_agg(pa.attname::text ORDER BY k.n) AS parent,
-               array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators
+               array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
+               -- Not so 1.0 and 1.00, or two that differ in blanks or case.
+               bool_and(ca.atttypid = pa.atttypid AND ca.attcollation = pa.attcollation
+                        AND (ca.atttypid = ANY ('{int2,int4,int8,oid,uuid,date,timestamp,timestamptz}'::regtype[])
+                             OR ca.atttypid = ANY ('{text,varchar}'::regtype[])
+                                AND EXISTS (SELECT FROM pg_collation l WHERE l.oid = ca.attcollation AND l.collisdeterministic))) AS print_alike
         FROM unnest(con.conkey, con.confkey, con.conpfeqop) WITH ORDINALITY AS k (child, parent, operator, n)
         JOIN pg_attribute ca ON ca.attrelid = con.conrelid AND ca.attnum = k.child
         JOIN pg_attribute pa ON pa.attrelid = con.confrelid AND pa.attnum = k.parent
@@ -43,6 +49,7 @@ WITH known AS (
            d.child, d.parent, 'c', '{}',
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
            ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
+           false,
            d.type_column::text, d.type_value,
            CASE WHEN id.atttypid <> a.atttypid THEN format('%I.%I', kn.nspname, k.typname) END,
            false,

@@ -225,6 +225,10 @@ pub struct Reference {
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
     /// rows that a policy hides from them would be overlooked.
     pub readable: bool,
+    /// Whether it is a declared one whose columns or key are gone.
+    pub lost: bool,
+    /// Whether equal values of its columns print alike: then the parent's key says what the child held.
+    pub prints_alike: bool,
 }
 
 impl Reference {
@@ -248,6 +252,7 @@ impl Reference {
 
     /// Refuses to follow the reference where rows could be overlooked.
     pub fn check_readable(&self, child: &Table, parent: &Table) -> Outcome<()> {
+        self.check_there(child)?;
         if self.readable {
             return Ok(());
         }
@@ -255,6 +260,17 @@ impl Reference {
             reference: self.name.clone(),
             child: child.shown.clone(),
             parent: parent.shown.clone(),
+        })
+    }
+
+    /// Refuses a declared reference whose columns or key are gone: whatever concerns its two tables, and nothing else.
+    pub fn check_there(&self, child: &Table) -> Outcome<()> {
+        if !self.lost {
+            return Ok(());
+        }
+        Err(Failure::LostReference {
+            reference: self.name.clone(),
+            child: child.shown.clone(),
         })
     }
 

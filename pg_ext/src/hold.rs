@@ -35,7 +35,8 @@ fn hold(
     reason: Option<&str>,
 ) -> Result<i64, ErrorReport> {
     let oid = oid_of(required(relation, "relation")?);
-    let key = key_from_any(&required(key, "key")?);
+    let key = required(key, "key")?;
+    let key = key_from_any(&key);
     Ok(with_session(|session| hold_row(session, oid, key, reason))?)
 }
 
@@ -123,7 +124,7 @@ fn hold_row(
 fn deletion_of(
     session: &mut Session<'_, '_>,
     table: &Table,
-    row: &RootRow,
+    row: &RootRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let lock = if row.deletion.is_none() {
         " FOR NO KEY UPDATE"

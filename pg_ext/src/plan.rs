@@ -40,7 +40,8 @@ fn plan_delete(
     ErrorReport,
 > {
     let oid = oid_of(required(relation, "relation")?);
-    let key = key_from_any(&required(key, "key")?);
+    let key = required(key, "key")?;
+    let key = key_from_any(&key);
     let steps = with_reading_session(|session| plan(session, oid, key))?;
     Ok(TableIterator::new(steps))
 }

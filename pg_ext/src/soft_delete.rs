@@ -29,7 +29,8 @@ fn soft_delete(
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
     let oid = oid_of(required(relation, "relation")?);
-    let key = key_from_any(&required(key, "key")?);
+    let key = required(key, "key")?;
+    let key = key_from_any(&key);
     Ok(with_session(|session| run(session, oid, key, reason))?)
 }
 
@@ -82,7 +83,7 @@ fn run(
 fn lock_root(
     session: &mut Session<'_, '_>,
     root: &Table,
-    row: &RootRow,
+    row: &RootRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let sql = format!(
         "SELECT t.deletion_id FROM {} AS t WHERE {} FOR UPDATE",
@@ -132,7 +133,7 @@ fn mark_root(
     session: &mut Session<'_, '_>,
     root: &Table,
     deletion: Uuid,
-    row: &RootRow,
+    row: &RootRow<'_>,
 ) -> Outcome<()> {
     let mut args = row.args();
     args.push(deletion.into());
