@@ -1,19 +1,18 @@
 //! Reads that do not see deleted rows, as the application chooses for each table: through a view of
 //! the live ones, or by a row-level policy on the table itself.
 
-use std::ffi::c_int;
-
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgRelation, Uuid, pg_sys};
+use pgrx::{Uuid, pg_sys};
 
+use crate::arguments::Regclass;
 use crate::catalog;
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
+use crate::local_settings::LocalSettings;
 use crate::manage::{describe_managed, oid_of};
 use crate::marking;
-use crate::rights;
 use crate::session::{Session, with_session};
 use crate::sql::{Ident, Qualified, join};
 
@@ -35,22 +34,15 @@ pub fn install() {
 /// the caller must find a row to restore it. A setting, since parallel workers get it, too.
 #[derive(Debug)]
 pub struct IncludingDeleted {
-    nest_level: c_int,
+    _level: LocalSettings,
 }
 
 impl IncludingDeleted {
     /// From now on.
     pub fn new() -> Self {
         Self {
-            nest_level: rights::set_locally(&[(c"keepsake.include_deleted", c"on")]),
+            _level: LocalSettings::new(&[(c"keepsake.include_deleted", c"on")]),
         }
-    }
-}
-
-impl Drop for IncludingDeleted {
-    fn drop(&mut self) {
-        // SAFETY: closes the level that `new` opened; levels opened later are closed before it.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.nest_level) }
     }
 }
 
@@ -69,7 +61,7 @@ fn shows_deleted(deletion: Option<Uuid>) -> bool {
 /// 0A000 with the fix in the HINT when it cannot be done; 55000 when the table is not managed; 22023
 /// for another `how`; 42501 for anyone but the owner.
 #[pg_extern]
-fn hide_deleted(relation: PgRelation, how: &str) -> Result<(), ErrorReport> {
+fn hide_deleted(relation: Regclass, how: &str) -> Result<(), ErrorReport> {
     let oid = oid_of(relation);
     let how = How::parse(how)?;
     Ok(with_session(|session| hide(session, oid, how))?)

@@ -10,6 +10,7 @@
 
 use pgrx::prelude::*;
 
+mod arguments;
 mod cascade;
 mod catalog;
 mod conflict;
@@ -26,6 +27,7 @@ mod hide;
 mod hold;
 mod idle_triggers;
 mod live_constraint;
+mod local_settings;
 mod manage;
 mod marking;
 mod newest_snapshot;

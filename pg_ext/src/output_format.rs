@@ -4,28 +4,21 @@ use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
+use crate::local_settings::LocalSettings;
+
 /// Prints and reads values exactly, whatever the caller has set, until dropped: a key that went
 /// into jsonb must be found again by a session with other settings.
 #[derive(Debug)]
 pub struct ExactOutput {
-    nest_level: c_int,
+    _level: LocalSettings,
 }
 
 impl ExactOutput {
     /// Pins the settings.
     pub fn new() -> Self {
-        // SAFETY: the GUC machinery's own way of a local setting, as in `PinnedPath`: an abort
-        // unwinds the nest level by itself.
-        let nest_level = unsafe { pg_sys::NewGUCNestLevel() };
+        let level = LocalSettings::new(&[]);
         pin();
-        Self { nest_level }
-    }
-}
-
-impl Drop for ExactOutput {
-    fn drop(&mut self) {
-        // SAFETY: closes the level that `new` opened; levels opened later are closed before it.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.nest_level) }
+        Self { _level: level }
     }
 }
 
