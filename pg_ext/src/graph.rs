@@ -237,7 +237,11 @@ impl Reference {
     fn or_restricting(mut self, tables: &HashMap<pg_sys::Oid, Table>) -> Self {
         let found_again = tables.get(&self.child).is_some_and(|child| {
             let in_key = |column: &Ident| child.key.iter().any(|key| key.name == *column);
-            !child.key.is_empty() && !self.detached_columns.iter().any(in_key)
+            // A text of JSON comes back as a string of it.
+            let is_json = |key: &KeyColumn| key.type_oid == pg_sys::JSONBOID;
+            !child.key.is_empty()
+                && !child.key.iter().any(is_json)
+                && !self.detached_columns.iter().any(in_key)
         });
         if self.on_delete.detaches() && !found_again {
             self.on_delete = OnDelete::Restrict;

@@ -56,13 +56,15 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
             };
             match modify.operation {
                 pg_sys::CmdType::CMD_UPDATE => {
-                    // SAFETY: the table is one of the query's, whose state is that of its executor.
-                    let changed = unsafe { pg_sys::ExecGetUpdatedCols(table, query.estate) };
-                    // SAFETY: the executor has opened the table.
-                    let alone = unsafe { &*(*table).ri_RelationDesc };
+                    // SAFETY: the table is one of the query's, whose state is that of its executor, which has
+                    // opened it.
+                    let (changed, relation) = unsafe {
+                        let changed = pg_sys::ExecGetUpdatedCols(table, query.estate);
+                        (changed, &*(*table).ri_RelationDesc)
+                    };
                     let update = Update {
                         changed,
-                        alone: only_ours_change_rows(alone),
+                        alone: only_ours_change_rows(relation),
                         is_engine,
                         passes_guard,
                         converts: writes.converts,

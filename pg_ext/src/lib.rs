@@ -11,6 +11,7 @@
 use pgrx::prelude::*;
 
 mod access;
+mod arguments;
 mod at_once;
 mod cascade;
 mod catalog;

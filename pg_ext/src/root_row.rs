@@ -24,19 +24,18 @@ pub enum Key<'a> {
     /// Text in the form that the key's type reads.
     Text(&'a str),
     /// An object with one member for each key column.
-    Columns(JsonB),
+    Columns(DatumWithOid<'a>),
 }
 
 /// Makes a `Key` of an argument of any type.
 pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'_> {
-    if value.oid() == pg_sys::JSONBOID {
-        // SAFETY: the value's type says that the datum is a jsonb.
-        if let Some(object) = unsafe { value.into::<JsonB>() } {
-            return Key::Columns(object);
-        }
-    }
     // SAFETY: datum and type come from the same function argument, which the key does not outlive.
-    Key::Value(unsafe { DatumWithOid::new(value.datum(), value.oid()) })
+    let datum = unsafe { DatumWithOid::new(value.datum(), value.oid()) };
+    if value.oid() == pg_sys::JSONBOID {
+        Key::Columns(datum)
+    } else {
+        Key::Value(datum)
+    }
 }
 
 const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID];
@@ -66,7 +65,7 @@ impl<'a> Key<'a> {
                 let member = |column: &KeyColumn| {
                     format!("($1 OPERATOR(pg_catalog.->>) {})", Literal(&column.name.0))
                 };
-                (object.into(), columns.iter().map(member).collect())
+                (object, columns.iter().map(member).collect())
             }
             (_, columns) => {
                 return Err(Failure::BadArgument {
@@ -235,7 +234,7 @@ pub fn authorise<'conn>(
     deletion: Uuid,
 ) -> Outcome<Option<RootRow<'conn>>> {
     let _formats = LocalSettings::exact_output();
-    let row = find(session, table, Key::Columns(key))?;
+    let row = find(session, table, Key::Columns(key.into()))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))
 }
 

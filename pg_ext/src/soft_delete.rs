@@ -1,11 +1,11 @@
 //! Soft delete: one deletion, its root, and everything that cascades from it.
 
-use pgrx::PgRelation;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, Uuid};
 
 use crate::access::Caller;
+use crate::arguments::Regclass;
 use crate::cascade;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
@@ -24,7 +24,7 @@ use crate::session::{Session, with_session};
 /// DELETE privilege; 55000 when the table is not managed; 40001 to be retried.
 #[pg_extern]
 fn soft_delete(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<AnyElement>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
@@ -37,7 +37,7 @@ fn soft_delete(
 /// The same, with the key as text in the form that the key's type reads.
 #[pg_extern(name = "soft_delete")]
 fn soft_delete_text(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<&str>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
