@@ -52,10 +52,10 @@ WITH known AS (
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
            d.child, d.parent, 'c', '{}',
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
-           ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
+           ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END],
            false,
            d.type_column::text, d.type_value,
-           CASE WHEN id.atttypid <> a.atttypid THEN format('%I.%I', kn.nspname, k.typname) END,
+           CASE WHEN id.atttypid <> k.oid THEN format('%I.%I', kn.nspname, k.typname) END,
            false,
            type.attnum IS NULL OR id.attnum IS NULL OR op.oid IS NULL
     FROM keepsake.declared_reference d

@@ -195,8 +195,14 @@ impl Isolation {
     }
 }
 
+/// Does work that only looks at the tables of one owner, within the limits; `None` when it fails.
+pub fn look<R>(work: impl FnOnce() -> Outcome<R>) -> Option<R> {
+    let limits = Limits::for_rows(0);
+    within(limits, work).ok()
+}
+
 /// The deletions by who owns the table of their root, in the order of the first of each.
-fn by_owner(graph: &Graph, deletions: &[Expired]) -> Vec<(pg_sys::Oid, Vec<Uuid>)> {
+pub fn by_owner(graph: &Graph, deletions: &[Expired]) -> Vec<(pg_sys::Oid, Vec<Uuid>)> {
     let mut groups: Vec<(pg_sys::Oid, Vec<Uuid>)> = Vec::new();
     for deletion in deletions {
         let table = graph.table(deletion.root_table);
@@ -209,13 +215,20 @@ fn by_owner(graph: &Graph, deletions: &[Expired]) -> Vec<(pg_sys::Oid, Vec<Uuid>
     groups
 }
 
-/// Does the work in a subtransaction, within the limits.
+/// Does the work on some deletions in a subtransaction, within the limits.
 fn isolated(
     session: &mut Session<'_, '_>,
     limits: Limits,
     deletions: &[Uuid],
     work: &mut impl FnMut(&mut Session<'_, '_>, &[Uuid]) -> Outcome<()>,
 ) -> Ended {
+    match within(limits, || work(session, deletions)) {
+        Ok(()) => Ended::Done,
+        Err(ended) => ended,
+    }
+}
+
+fn within<R>(limits: Limits, work: impl FnOnce() -> Outcome<R>) -> Result<R, Ended> {
     let lock_timeout = std::ffi::CString::new(limits.lock_ms.to_string()).unwrap_or_default();
     let _locks = LocalSettings::open(&[(c"lock_timeout", &lock_timeout)]);
     let deadline = Deadline::after(limits.time);
@@ -224,17 +237,20 @@ fn isolated(
             && raised.by_interrupt
             && !deadline.has_passed()
     };
-    let ended = attempt_unless(is_callers_cancel, || work(session, deletions));
+    let ended = attempt_unless(is_callers_cancel, work);
     let passed = deadline.has_passed();
-    match ended {
-        Ok(()) => Ended::Done,
-        Err(_) if passed => Ended::Stalled(format!(
-            "gave up after {} ms: triggers or policies of the tables concerned took too long",
-            limits.time.map_or(0, |time| time.as_millis())
-        )),
-        Err(error) if is_lock_not_available(&error) => Ended::Stalled(error.into_message()),
-        Err(error) => Ended::Failed(error.into_message()),
-    }
+    ended.map_err(|error| {
+        if passed {
+            Ended::Stalled(format!(
+                "gave up after {} ms: triggers or policies of the tables concerned took too long",
+                limits.time.map_or(0, |time| time.as_millis())
+            ))
+        } else if is_lock_not_available(&error) {
+            Ended::Stalled(error.into_message())
+        } else {
+            Ended::Failed(error.into_message())
+        }
+    })
 }
 
 fn is_lock_not_available(error: &Caught) -> bool {

@@ -104,13 +104,17 @@ fn purge_step(
 ) -> Result<JsonB, ErrorReport> {
     let max_rows = at_least_one(Some(max_rows))?;
     Ok(JsonB(with_purging_session(|session| {
-        let as_of = session
-            .registry_kept(
-                "SELECT as_of FROM keepsake.purge_run WHERE id = $1",
-                &[run.into()],
-            )?
-            .first()
-            .get_one()?;
+        let known = session.registry_kept(
+            "SELECT as_of FROM keepsake.purge_run WHERE id = $1",
+            &[run.into()],
+        )?;
+        if known.is_empty() {
+            return Err(Failure::BadArgument {
+                what: format!("there is no purge run {run}"),
+                fix: "CALL keepsake.purge() begins one.".into(),
+            });
+        }
+        let as_of = known.first().get_one()?;
         let (report, last) = batch(session, max_rows, as_of, after)?;
         session.registry_kept(
             "UPDATE keepsake.purge_run SET rows = rows + $2, failed = failed + $3, batches = batches + 1,

@@ -1,6 +1,6 @@
 //! The dry run of a purge: what would go, and why the rest would not.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pgrx::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -9,11 +9,14 @@ use pgrx::prelude::*;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
 use crate::hold;
+use crate::isolation;
+use crate::selection::Expired;
 use crate::session::{Session, with_purging_session};
 
 /// What a purge at `as_of` (now, unless given) would do, for each table: how many rows would go
 /// (`outcome` is `purge`), and how many would stay and why: `not_expired`, `held`, `failed_before`
-/// (within the last hour), `referred_to`. Changes nothing and locks nothing.
+/// (within the last hour), `referred_to`; or `unknown`, where the
+/// owner's tables could not be looked at. Changes nothing and locks nothing.
 #[pg_extern]
 fn purge_plan(
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
@@ -39,60 +42,112 @@ const CLASSES: &str = "
     SELECT d.id,
            CASE WHEN (d.expires_at <= coalesce($1, now()) AND d.expires_at < 'infinity') IS NOT TRUE THEN 'not_expired'
                 WHEN (d.purge_failed_at <= coalesce($1, now()) - interval '1 hour') IS FALSE THEN 'failed_before'
-                ELSE 'purge' END
+                ELSE 'purge' END,
+           d.root_table::oid
     FROM keepsake.deletion d
     WHERE d.state IN ('deleted', 'purging')";
 
 const COUNTS: &str = "
-    SELECT t.relation::oid, g.outcome, sum(t.row_count - t.purged)::bigint
-    FROM unnest($1, $2) AS g (id, outcome)
-    JOIN keepsake.deletion_table t ON t.deletion_id = g.id AND t.purged < t.row_count
-    GROUP BY 1, 2";
+    SELECT t.relation::oid, sum(t.row_count - t.purged)::bigint
+    FROM keepsake.deletion_table t WHERE t.deletion_id = ANY ($1) AND t.purged < t.row_count
+    GROUP BY 1";
 
 fn plan(session: &mut Session<'_, '_>, as_of: Option<TimestampWithTimeZone>) -> Outcome<Vec<Line>> {
     let graph = Graph::current(session)?;
-    let (mut ids, mut outcomes) = (Vec::new(), Vec::new());
+    let (mut due, mut lines) = (Vec::new(), Lines::new());
+    let mut waiting: HashMap<String, Vec<Uuid>> = HashMap::new();
     for row in session.registry(CLASSES, &[as_of.into()])? {
-        if let (Some(id), Some(outcome)) = (row.get::<Uuid>(1)?, row.get::<String>(2)?) {
-            ids.push(id);
-            outcomes.push(outcome);
+        if let (Some(id), Some(outcome), Some(root_table)) =
+            (row.get(1)?, row.get::<String>(2)?, row.get(3)?)
+        {
+            if outcome == NOT_EXPIRED {
+                waiting.entry(outcome).or_default().push(id);
+            } else {
+                due.push((Expired { id, root_table }, outcome));
+            }
         }
     }
-    let holds = hold::find(session, &graph, &ids)?;
-    for (id, outcome) in ids.iter().zip(&mut outcomes) {
-        if outcome != "not_expired" && holds.contain(*id) {
-            *outcome = "held".into();
-        }
+    for (outcome, ids) in waiting {
+        count(session, &graph, &ids, &outcome, &mut lines)?;
     }
-    let going: Vec<Uuid> = ids
+    let outcomes: HashMap<[u8; 16], String> = due
         .iter()
-        .zip(&outcomes)
-        .filter_map(|(id, outcome)| (outcome == "purge").then_some(*id))
+        .map(|(one, outcome)| (*one.id.as_bytes(), outcome.clone()))
         .collect();
-    let blocked = blocked(session, &graph, &going)?;
-    let mut lines = Vec::new();
-    for row in session.registry(COUNTS, &[ids.into(), outcomes.into()])? {
-        let (Some(table), Some(outcome), Some(rows)) = (
-            row.get::<pg_sys::Oid>(1)?,
-            row.get::<String>(2)?,
-            row.get::<i64>(3)?,
-        ) else {
-            continue;
-        };
+    let due: Vec<Expired> = due.into_iter().map(|(one, _)| one).collect();
+    for (_, ids) in isolation::by_owner(&graph, &due) {
+        // One owner's tables that cannot be looked at say so, and stand in nobody's way.
+        let looked = isolation::look(|| of_owner(session, &graph, &ids, &outcomes));
+        match looked {
+            Some(found) => found
+                .into_iter()
+                .for_each(|(key, rows)| *lines.entry(key).or_default() += rows),
+            None => count(session, &graph, &ids, UNKNOWN, &mut lines)?,
+        }
+    }
+    Ok(lines
+        .into_iter()
+        .filter(|(_, rows)| *rows > 0)
+        .map(|((table, outcome), rows)| (table, outcome, rows))
+        .collect())
+}
+
+const NOT_EXPIRED: &str = "not_expired";
+const UNKNOWN: &str = "unknown";
+
+/// How many rows of each table come to each outcome.
+type Lines = BTreeMap<(String, String), i64>;
+
+/// What becomes of deletions that have expired, in tables of one owner.
+fn of_owner(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    ids: &[Uuid],
+    outcomes: &HashMap<[u8; 16], String>,
+) -> Outcome<Lines> {
+    let holds = hold::find(session, graph, ids)?;
+    let mut classes: HashMap<&str, Vec<Uuid>> = HashMap::new();
+    for id in ids {
+        let outcome = outcomes.get(id.as_bytes()).map_or(UNKNOWN, String::as_str);
+        let outcome = if holds.contain(*id) { "held" } else { outcome };
+        classes.entry(outcome).or_default().push(*id);
+    }
+    let mut lines = Lines::new();
+    for (outcome, ids) in &classes {
+        count(session, graph, ids, outcome, &mut lines)?;
+    }
+    let going = classes.remove("purge").unwrap_or_default();
+    for (table, rows) in blocked(session, graph, &going)? {
         let Some(table) = graph.table(table) else {
             continue;
         };
-        let stay = match outcome.as_str() {
-            "purge" => blocked.get(&table.oid).map_or(0, |rows| rows.0.len()),
-            _ => 0,
-        };
-        let stay = i64::try_from(stay).unwrap_or(rows);
-        lines.push((table.shown.clone(), outcome, rows - stay));
-        lines.push((table.shown.clone(), "referred_to".into(), stay));
+        let stay = i64::try_from(rows.0.len()).unwrap_or(i64::MAX);
+        if let Some(rows) = lines.get_mut(&(table.shown.clone(), "purge".into())) {
+            *rows -= stay;
+        }
+        lines.insert((table.shown.clone(), "referred_to".into()), stay);
     }
-    lines.retain(|(_, _, rows)| *rows > 0);
-    lines.sort();
     Ok(lines)
+}
+
+fn count(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    ids: &[Uuid],
+    outcome: &str,
+    lines: &mut Lines,
+) -> Outcome<()> {
+    for row in session.registry(COUNTS, &[ids.to_vec().into()])? {
+        let (Some(table), Some(rows)) = (row.get::<pg_sys::Oid>(1)?, row.get::<i64>(2)?) else {
+            continue;
+        };
+        if let Some(table) = graph.table(table) {
+            *lines
+                .entry((table.shown.clone(), outcome.to_owned()))
+                .or_default() += rows;
+        }
+    }
+    Ok(())
 }
 
 /// Rows that would stay: their tables' OIDs and their addresses, two arrays side by side.
