@@ -23,14 +23,41 @@ pub async fn up(connection: &mut PgConnection) -> Result<()> {
     })
 }
 
+/// Applies migrations up to a version.
+///
+/// # Errors
+/// A migration fails.
+pub async fn up_to(connection: &mut PgConnection, version: i64) -> Result<()> {
+    let applied = migrator().await?.run_to(version, connection).await;
+    applied.context("a migration failed")
+}
+
+/// The version that all migrations lead to.
+///
+/// # Errors
+/// There is no migration.
+pub async fn newest() -> Result<i64> {
+    let migrator = migrator().await?;
+    let newest = migrator.iter().map(|migration| migration.version).max();
+    newest.context("there is no migration")
+}
+
 /// Takes every migration back, the newest first.
 ///
 /// # Errors
 /// A migration cannot be taken back.
 pub async fn down(connection: &mut PgConnection) -> Result<()> {
+    down_to(connection, 0).await
+}
+
+/// Takes the migrations after a version back, the newest first.
+///
+/// # Errors
+/// As [`down`].
+pub async fn down_to(connection: &mut PgConnection, version: i64) -> Result<()> {
     migrator()
         .await?
-        .undo(connection, 0)
+        .undo(connection, version)
         .await
         .context("a migration could not be taken back")
 }
