@@ -1,5 +1,8 @@
 -- Made by `cargo run -p keepsake-schema -- baseline` from migrations/schema: change those files.
 
+-- 21_worker_role.sql
+DROP FUNCTION attachments.worker_rights;
+
 -- 20_version.sql
 DROP FUNCTION attachments_api.schema_version;
 DROP FUNCTION attachments.schema_version;
@@ -221,7 +224,8 @@ DROP FUNCTION attachments.tenant;
 DROP FUNCTION attachments.claim;
 
 -- 01_roles.sql
--- The extension stays: other tables of the database may be managed by it.
+-- The extension stays: other tables of the database may be managed by it. Temporary tables stay a right that is granted by name:
+-- whether PUBLIC had it is not known any more.
 DO $$
 DECLARE
     role text;

@@ -1,4 +1,5 @@
--- The extension stays: other tables of the database may be managed by it.
+-- The extension stays: other tables of the database may be managed by it. Temporary tables stay a right that is granted by name:
+-- whether PUBLIC had it is not known any more.
 DO $$
 DECLARE
     role text;

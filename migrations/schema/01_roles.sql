@@ -1,7 +1,8 @@
 -- Roles, schemas, and how a function is handed to the role that may call it.
 --
 -- keepsake_api     owns the functions that the worker calls for a user, and works under row-level security
--- keepsake_worker  is whom the worker connects as: it executes the functions of attachments_api and nothing else
+-- keepsake_worker  is whom the worker connects as: it executes the functions of attachments_api and nothing else. What else it
+--                  might do in a database is listed by attachments.worker_rights()
 --
 -- Applied by a superuser: the extension needs one, and functions change their owner.
 
@@ -25,6 +26,40 @@ CREATE SCHEMA attachments_api;
 GRANT USAGE ON SCHEMA attachments TO keepsake_api;
 GRANT USAGE ON SCHEMA attachments_api TO keepsake_api;
 GRANT USAGE ON SCHEMA attachments_api TO keepsake_worker;
+
+-- What keepsake_api calls of the extension, by name: it goes on when EXECUTE is revoked from PUBLIC there.
+GRANT USAGE ON SCHEMA keepsake TO keepsake_api;
+DO $$
+DECLARE
+    called regprocedure;
+BEGIN
+    FOR called IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY (ARRAY[
+            'is_filename', 'filename_comparison_key', 'media_type', 'object_key', 'parse_object_key', 'uuid_v7',
+            'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted'])
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO keepsake_api', called);
+    END LOOP;
+END
+$$;
+
+-- Through PUBLIC every role may make temporary tables, and so could the worker's. The roles that are there keep the right by name; a
+-- new one is granted it: GRANT TEMPORARY ON DATABASE … TO role.
+DO $$
+DECLARE
+    role name;
+BEGIN
+    FOR role IN
+        SELECT r.rolname FROM pg_catalog.pg_roles r
+        WHERE NOT r.rolsuper AND r.rolname !~ '^pg_' AND r.rolname NOT IN ('keepsake_api', 'keepsake_worker')
+          AND pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'TEMPORARY')
+    LOOP
+        EXECUTE pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), role);
+    END LOOP;
+    EXECUTE pg_catalog.format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', pg_catalog.current_database());
+END
+$$;
 
 -- Hands functions that work for a user to keepsake_api, as whom they run, and lets the worker alone call them.
 CREATE FUNCTION attachments.publish(names text[]) RETURNS void

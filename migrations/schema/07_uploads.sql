@@ -237,8 +237,6 @@ EXCEPTION WHEN integrity_constraint_violation OR raise_exception THEN
 END
 $$;
 
-GRANT EXECUTE ON FUNCTION keepsake.purge_deletion TO keepsake_api;
-
 -- Removes the rows of a set that failed. Those that went with their entity stay in its deletion, shut for ever by their state;
 -- should it be restored, the sweep removes them.
 CREATE FUNCTION attachments.discard(upload uuid) RETURNS void

@@ -1,7 +1,8 @@
 -- A foreign key or partition made after manage() is guarded from then on; a key is refused while rows
--- beneath deleted ones stand in its table.
+-- beneath deleted ones stand in its table. With the rights of the extension's owner: whoever may create a table needs none in
+-- the schema keepsake.
 CREATE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     child oid;
 BEGIN
@@ -12,7 +13,7 @@ BEGIN
         UNION
         -- A partition that was detached keeps its foreign keys, but not the row triggers; the command names it not.
         SELECT t.tgrelid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-        WHERE t.tgname = 'keepsake_guard_insert' AND NOT c.relispartition AND pg_has_role(c.relowner, 'USAGE')
+        WHERE t.tgname = 'keepsake_guard_insert' AND NOT c.relispartition
           AND NOT EXISTS (SELECT FROM pg_trigger u WHERE u.tgrelid = t.tgrelid AND u.tgname = 'keepsake_guard_update')
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation
@@ -25,5 +26,6 @@ BEGIN
     END LOOP;
 END
 $$;
+REVOKE ALL ON FUNCTION keepsake.follow_ddl() FROM PUBLIC;
 CREATE EVENT TRIGGER keepsake_follow_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
     EXECUTE FUNCTION keepsake.follow_ddl();

@@ -332,7 +332,7 @@ END
 $$;
 
 CREATE OR REPLACE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     child oid;
 BEGIN
@@ -343,7 +343,7 @@ BEGIN
         UNION
         -- A partition that was detached keeps its foreign keys, but not the row triggers; the command names it not.
         SELECT t.tgrelid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-        WHERE t.tgname = 'keepsake_guard_insert' AND NOT c.relispartition AND pg_has_role(c.relowner, 'USAGE')
+        WHERE t.tgname = 'keepsake_guard_insert' AND NOT c.relispartition
           AND NOT EXISTS (SELECT FROM pg_trigger u WHERE u.tgrelid = t.tgrelid AND u.tgname = 'keepsake_guard_update')
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation
@@ -356,6 +356,7 @@ BEGIN
     END LOOP;
 END
 $$;
+REVOKE ALL ON FUNCTION keepsake.follow_ddl() FROM PUBLIC;
 
 CREATE OR REPLACE PROCEDURE keepsake.purge(batch_size integer DEFAULT 1000, max_rows bigint DEFAULT NULL)
 LANGUAGE plpgsql AS $$
@@ -796,6 +797,7 @@ REVOKE ALL ON FUNCTION
     keepsake.retry_objects
 FROM PUBLIC;
 REVOKE ALL ON PROCEDURE keepsake.purge FROM PUBLIC;
+REVOKE USAGE ON SCHEMA keepsake FROM PUBLIC;
 
 -- The triggers and indexes of the application's tables, as this version makes them.
 SELECT keepsake.manage(relation) FROM keepsake.managed_table;
