@@ -63,14 +63,14 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Dependencies: unused"
 	@$(env) cargo-machete
 	@echo "==> Lints"
-	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-schema --package keepsake-tests -- -D warnings
+	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-schema --package keepsake-cli --package keepsake-tests -- -D warnings
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake -- -D warnings
 	@echo "==> The extension for the PostgreSQL releases that it is not tested on"
 	@scripts/check-other-releases
 	@echo "==> Lints, wasm32"
 	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign -- -D warnings
 	@echo "==> Documentation"
-	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake-schema --package keepsake --package keepsake-tests
+	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake-schema --package keepsake-cli --package keepsake --package keepsake-tests
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign
 
 .PHONY: test
@@ -93,7 +93,7 @@ bench: setup ## what signing, the extension and the worker cost, as ratios side 
 .PHONY: test-shared
 test-shared: setup ## the rules: units, published vectors, properties; what makes the migrations
 	@echo "==> Tests of the shared rules"
-	@$(env) cargo test --locked --quiet --package keepsake-shared --package keepsake-schema
+	@$(env) cargo test --locked --quiet --package keepsake-shared --package keepsake-schema --package keepsake-cli
 
 .PHONY: test-worker
 test-worker: setup ## the worker's own units

@@ -1,6 +1,7 @@
 //! What is typed.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use uuid::Uuid;
 
 /// Installs and updates Keepsake in a PostgreSQL database, and operates it.
 ///
@@ -10,7 +11,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "keepsake", version)]
 pub struct Arguments {
     /// The database: postgres://user@host:5432/database?sslmode=verify-full. PGPASSWORD or ~/.pgpass may hold the password.
-    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub database_url: Option<String>,
     /// Print JSON, for machines.
     #[arg(long, global = true)]
@@ -123,7 +130,7 @@ pub enum State {
 #[derive(Args, Debug)]
 pub struct Restore {
     /// The deletion's id.
-    pub deletion: String,
+    pub deletion: Uuid,
     /// Bring back what has a place, and skip the rest.
     #[arg(long)]
     pub skip: bool,
@@ -137,7 +144,7 @@ pub struct Restore {
 pub struct Purge {
     /// This deletion, expired or not.
     #[arg(long, value_name = "ID", conflicts_with = "dry_run")]
-    pub deletion: Option<String>,
+    pub deletion: Option<Uuid>,
     /// Rows removed in one transaction.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub batch: i32,
@@ -152,7 +159,7 @@ pub struct Purge {
 pub struct Hold {
     /// All rows of a deletion.
     #[arg(long, value_name = "ID")]
-    pub deletion: Option<String>,
+    pub deletion: Option<Uuid>,
     /// All deletions of a tenant.
     #[arg(long)]
     pub tenant: Option<String>,

@@ -30,16 +30,22 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// There is no address of a database.
-    #[error("error: no database is named\n  hint: give --database-url, or set DATABASE_URL to postgres://user@host:5432/database")]
+    #[error(
+        "error: no database is named\n  hint: give --database-url, or set DATABASE_URL to postgres://user@host:5432/database"
+    )]
     NoDatabase,
     /// The address of the database cannot be read. It is not repeated: it may hold a password.
-    #[error("error: the address of the database cannot be read\n  why: {why}\n  hint: its form is postgres://user@host:5432/database?sslmode=verify-full")]
+    #[error(
+        "error: the address of the database cannot be read\n  why: {why}\n  hint: its form is postgres://user@host:5432/database?sslmode=verify-full"
+    )]
     BadAddress {
         /// What is wrong with it.
         why: String,
     },
     /// No connection.
-    #[error("error: cannot connect to {place}\n  why: {why}\n  hint: is the server running, are host, port, user and password right, and does it let this machine in?")]
+    #[error(
+        "error: cannot connect to {place}\n  why: {why}\n  hint: is the server running, are host, port, user and password right, and does it let this machine in?"
+    )]
     Unreachable {
         /// Host, port and database.
         place: String,
@@ -60,7 +66,9 @@ pub enum Failure {
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// The connection broke.
-    #[error("error: the connection to the database broke\n  why: {0}\n  hint: look at the server's log; what was done in a transaction that did not end is undone")]
+    #[error(
+        "error: the connection to the database broke\n  why: {0}\n  hint: look at the server's log; what was done in a transaction that did not end is undone"
+    )]
     Broken(String),
 }
 
@@ -77,7 +85,11 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}\n  SQLSTATE: {}", self.message, self.state)?;
-        for (name, text) in [("DETAIL", &self.detail), ("HINT", &self.hint), ("CONTEXT", &self.place)] {
+        for (name, text) in [
+            ("DETAIL", &self.detail),
+            ("HINT", &self.hint),
+            ("CONTEXT", &self.place),
+        ] {
             if let Some(text) = text {
                 write!(f, "\n  {name}: {}", text.replace('\n', "\n    "))?;
             }
@@ -133,7 +145,10 @@ impl Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        match error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) {
+        match error
+            .as_database_error()
+            .and_then(|error| error.try_downcast_ref::<PgDatabaseError>())
+        {
             Some(refused) => Self::Refused(Box::new(Refusal::of(refused))),
             None => Self::Broken(error.to_string()),
         }
@@ -156,10 +171,16 @@ impl From<MigrateError> for Failure {
             ),
             MigrateError::VersionMissing(version) => in_the_way(
                 "the schema was not migrated",
-                format!("migration {version} was applied, and this program does not have it: the database is newer"),
+                format!(
+                    "migration {version} was applied, and this program does not have it: the database is newer"
+                ),
                 "use the newest release of keepsake that the database was migrated with",
             ),
-            other => in_the_way("the schema was not migrated", other.to_string(), "see docs/operations.md"),
+            other => in_the_way(
+                "the schema was not migrated",
+                other.to_string(),
+                "see docs/operations.md",
+            ),
         }
     }
 }

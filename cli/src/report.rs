@@ -16,7 +16,10 @@ pub struct Report {
 #[derive(Debug)]
 enum Form {
     /// Objects in a list, a column for each of these names.
-    Table { columns: Vec<&'static str>, when_empty: String },
+    Table {
+        columns: Vec<&'static str>,
+        when_empty: String,
+    },
     /// A sentence.
     Text(String),
 }
@@ -27,7 +30,10 @@ impl Report {
     pub fn table(rows: Vec<Value>, columns: &[&'static str], when_empty: &str) -> Self {
         Self {
             value: Value::from(rows),
-            form: Form::Table { columns: columns.to_vec(), when_empty: when_empty.to_owned() },
+            form: Form::Table {
+                columns: columns.to_vec(),
+                when_empty: when_empty.to_owned(),
+            },
             exit: Exit::Ok,
         }
     }
@@ -35,7 +41,11 @@ impl Report {
     /// A sentence, and the value behind it.
     #[must_use]
     pub fn text(text: impl Into<String>, value: Value) -> Self {
-        Self { value, form: Form::Text(text.into()), exit: Exit::Ok }
+        Self {
+            value,
+            form: Form::Text(text.into()),
+            exit: Exit::Ok,
+        }
     }
 
     /// The same, with another exit code.
@@ -43,6 +53,12 @@ impl Report {
     pub fn leaving(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
+    }
+
+    /// What machines get.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
     }
 
     /// What is printed.
@@ -53,7 +69,10 @@ impl Report {
         }
         match &self.form {
             Form::Text(text) => format!("{text}\n"),
-            Form::Table { columns, when_empty } => match self.value.as_array() {
+            Form::Table {
+                columns,
+                when_empty,
+            } => match self.value.as_array() {
                 Some(rows) if !rows.is_empty() => aligned(columns, rows),
                 _ => format!("{when_empty}\n"),
             },
@@ -62,13 +81,30 @@ impl Report {
 }
 
 fn aligned(columns: &[&str], rows: &[Value]) -> String {
-    let mut lines = vec![columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect::<Vec<_>>()];
-    lines.extend(rows.iter().map(|row| columns.iter().map(|name| shown(&row[*name])).collect()));
-    let width = |place: usize| lines.iter().map(|line| line[place].chars().count()).max().unwrap_or(0);
+    let mut lines = vec![
+        columns
+            .iter()
+            .map(|name| name.to_uppercase().replace('_', " "))
+            .collect::<Vec<_>>(),
+    ];
+    lines.extend(
+        rows.iter()
+            .map(|row| columns.iter().map(|name| shown(&row[*name])).collect()),
+    );
+    let width = |place: usize| {
+        lines
+            .iter()
+            .map(|line| line[place].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns.len()).map(width).collect();
     let mut text = String::new();
     for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         text += cells.collect::<Vec<_>>().join("  ").trim_end();
         text.push('\n');
     }
@@ -82,7 +118,9 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]
@@ -93,7 +131,10 @@ mod tests {
 
     #[test]
     fn a_table_is_aligned_and_holds_no_control_characters() {
-        let rows = vec![json!({"id": 1, "reason": "spring\u{1b}[2J clean"}), json!({"id": 10, "reason": null})];
+        let rows = vec![
+            json!({"id": 1, "reason": "spring\u{1b}[2J clean"}),
+            json!({"id": 10, "reason": null}),
+        ];
         let text = Report::table(rows, &["id", "reason"], "none").render(false);
         assert_eq!(text, "ID  REASON\n1   spring [2J clean\n10\n");
     }

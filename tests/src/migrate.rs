@@ -1,17 +1,16 @@
-//! The migrations of `migrations/`, run as any migration runner would, and the example application.
+//! The migrations, applied as `keepsake migrate` applies them, and the example application.
 
 use anyhow::{Context, Result};
-use sqlx::migrate::{MigrateError, Migrator};
+use keepsake_cli::migrations::migrator;
+use sqlx::migrate::MigrateError;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-
-use crate::places::checkout;
 
 /// Applies every migration that has not been applied yet.
 ///
 /// # Errors
 /// A migration fails, or one that was applied has been changed since.
 pub async fn up(connection: &mut PgConnection) -> Result<()> {
-    let outcome = migrator().await?.run(connection).await;
+    let outcome = migrator().run(connection).await;
     outcome.map_err(|error| {
         let context = match &error {
             MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) => {
@@ -28,18 +27,8 @@ pub async fn up(connection: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// A migration fails.
 pub async fn up_to(connection: &mut PgConnection, version: i64) -> Result<()> {
-    let applied = migrator().await?.run_to(version, connection).await;
+    let applied = migrator().run_to(version, connection).await;
     applied.context("a migration failed")
-}
-
-/// The version that all migrations lead to.
-///
-/// # Errors
-/// There is no migration.
-pub async fn newest() -> Result<i64> {
-    let migrator = migrator().await?;
-    let newest = migrator.iter().map(|migration| migration.version).max();
-    newest.context("there is no migration")
 }
 
 /// Takes every migration back, the newest first.
@@ -55,18 +44,8 @@ pub async fn down(connection: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// As [`down`].
 pub async fn down_to(connection: &mut PgConnection, version: i64) -> Result<()> {
-    migrator()
-        .await?
-        .undo(connection, version)
-        .await
-        .context("a migration could not be taken back")
-}
-
-async fn migrator() -> Result<Migrator> {
-    let folder = checkout().join("migrations");
-    Migrator::new(folder)
-        .await
-        .context("the folder migrations/ cannot be read")
+    let taken_back = migrator().undo(connection, version).await;
+    taken_back.context("a migration could not be taken back")
 }
 
 /// Installs the example application of `tests/example`, unless it is there already.

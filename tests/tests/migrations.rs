@@ -1,6 +1,7 @@
 //! The migrations go up, down and up again, on an empty database and on one in use.
 
 use anyhow::{Context as _, Result};
+use keepsake_cli::migrations::newest;
 use keepsake_tests::migrate;
 use keepsake_tests::places::TESTED_MAJORS;
 use keepsake_tests::postgres::Postgres;
@@ -88,7 +89,7 @@ async fn migrating_gives_the_schema_of_the_files() -> Result<()> {
     transaction.commit().await?;
 
     let mut on_the_way = Vec::new();
-    for version in 1..=migrate::newest().await? {
+    for version in 1..=newest() {
         migrate::up_to(&mut connection, version).await?;
         on_the_way.push(shape(&mut connection).await?);
     }
@@ -100,7 +101,7 @@ async fn migrating_gives_the_schema_of_the_files() -> Result<()> {
     let version: i32 = sqlx::query_scalar("SELECT attachments.schema_version()")
         .fetch_one(&mut connection)
         .await?;
-    assert_eq!(i64::from(version), migrate::newest().await?);
+    assert_eq!(i64::from(version), newest());
 
     while let Some(_newest) = on_the_way.pop() {
         migrate::down_to(&mut connection, i64::try_from(on_the_way.len())?).await?;
@@ -212,7 +213,7 @@ async fn data_of_other_migrations_is_told_and_left_alone() -> Result<()> {
     migrate::up(&mut connection).await?;
     let first = shape(&mut connection).await?;
     connection
-        .execute("UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 1")
+        .execute("UPDATE keepsake_migration.applied SET checksum = '\\x00' WHERE version = 1")
         .await?;
     let refused = migrate::up(&mut connection).await;
     let told = refused
