@@ -44,8 +44,8 @@ BEGIN
 END
 $$;
 
--- Through PUBLIC every role may make temporary tables, and so could the worker's. The roles that are there keep the right by name; a
--- new one is granted it: GRANT TEMPORARY ON DATABASE … TO role.
+-- Through PUBLIC every role may make temporary tables, and so could the worker's. Roles that own something in this database, or are
+-- granted something, keep the right by name; a new one is granted it: GRANT TEMPORARY ON DATABASE … TO role.
 DO $$
 DECLARE
     role name;
@@ -54,6 +54,9 @@ BEGIN
         SELECT r.rolname FROM pg_catalog.pg_roles r
         WHERE NOT r.rolsuper AND r.rolname !~ '^pg_' AND r.rolname NOT IN ('keepsake_api', 'keepsake_worker')
           AND pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'TEMPORARY')
+          AND EXISTS (SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_database b ON b.oid = d.dbid
+                      WHERE b.datname = pg_catalog.current_database()
+                        AND d.refclassid = 'pg_authid'::pg_catalog.regclass AND d.refobjid = r.oid)
     LOOP
         EXECUTE pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), role);
     END LOOP;

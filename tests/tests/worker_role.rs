@@ -135,6 +135,26 @@ async fn what_others_grant_it_is_listed() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn roles_of_the_application_keep_their_temporary_tables() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut superuser = postgres.connect().await?;
+    superuser
+        .execute(
+            "CREATE ROLE app LOGIN PASSWORD 'app'; CREATE SCHEMA shop AUTHORIZATION app;
+             CREATE ROLE elsewhere",
+        )
+        .await?;
+    migrate::up(&mut superuser).await?;
+    let mut app = as_role(&postgres, "app").await?;
+    app.execute("CREATE TEMPORARY TABLE of_its_own (id integer)")
+        .await?;
+    // One that has nothing here is left alone: whoever drops it need not look here.
+    superuser.execute("DROP ROLE elsewhere").await?;
+    Ok(())
+}
+
 /// What PostgREST's guide has administrators do, and more: nobody has any right in the schema.
 const HARDENED: &str = "
     REVOKE ALL ON SCHEMA keepsake FROM PUBLIC;
