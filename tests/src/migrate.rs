@@ -16,7 +16,7 @@ pub async fn up(connection: &mut PgConnection) -> Result<()> {
             MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) => {
                 "the data was migrated by other migrations than these; `make reset` starts anew"
             }
-            _ => "a migration failed",
+            _ => "a migration failed; where the data is of an earlier checkout, `make reset` starts anew",
         };
         anyhow::Error::new(error).context(context)
     })
