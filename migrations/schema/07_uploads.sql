@@ -47,25 +47,25 @@ GRANT EXECUTE ON FUNCTION attachments.taken_names TO keepsake_api;
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    type text := request ->> 'entity_type';
-    thing text := request ->> 'entity_id';
-    entity attachments.found_entity := attachments.lock_entity(type, thing);
+    of_type text := request ->> 'entity_type';
+    of_id text := request ->> 'entity_id';
+    entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
     taken jsonb;
 BEGIN
     IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
-        RETURN coalesce(attachments.refuse_change(type, thing),
-                        attachments.fail('not_found', format('There is no %s %s to attach files to.', type, thing)));
+        RETURN coalesce(attachments.refuse_change(of_type, of_id),
+                        attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
     END IF;
     INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at)
-    VALUES (upload, attachments.tenant(), type, thing, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires);
+    VALUES (upload, attachments.tenant(), of_type, of_id, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires);
     INSERT INTO attachments.attachment (
         id, tenant_id, upload_set_id, position, entity_type, entity_id,
         file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by)
-    SELECT f.id, attachments.tenant(), upload, f.position - 1, type, thing,
+    SELECT f.id, attachments.tenant(), upload, f.position - 1, of_type, of_id,
            f.file ->> 'name', f.file ->> 'media_type', (f.file ->> 'size')::bigint, decode(f.file ->> 'sha256', 'hex'),
-           keepsake.object_key(attachments.tenant(), type, thing, f.id, f.file ->> 'name'),
+           keepsake.object_key(attachments.tenant(), of_type, of_id, f.id, f.file ->> 'name'),
            expires, attachments.claim('sub')
     FROM (SELECT keepsake.uuid_v7() AS id, file, position
           FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, position)
@@ -82,7 +82,7 @@ EXCEPTION
             jsonb_build_object('errors', taken));
     WHEN foreign_key_violation THEN
         -- The entity was deleted between the look and the writing.
-        RETURN attachments.fail('not_found', format('There is no %s %s to attach files to.', type, thing));
+        RETURN attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id));
 END
 $$;
 

@@ -493,17 +493,17 @@ $$;
 CREATE FUNCTION attachments.refuse_restore(one keepsake.deletion) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    thing record;
+    entity record;
     refusal jsonb;
 BEGIN
     -- An entity is restored by the rights that the extension asks for.
     IF one.root_table <> 'attachments.attachment'::regclass THEN
         RETURN NULL;
     END IF;
-    FOR thing IN
+    FOR entity IN
         SELECT DISTINCT a.entity_type, a.entity_id FROM attachments.attachment a WHERE a.deletion_id = one.id ORDER BY 1, 2
     LOOP
-        refusal := attachments.refuse_change(thing.entity_type, thing.entity_id);
+        refusal := attachments.refuse_change(entity.entity_type, entity.entity_id);
         EXIT WHEN refusal IS NOT NULL;
     END LOOP;
     RETURN refusal;
