@@ -49,6 +49,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) tsc --project examples/tests
 	@echo "==> The tests that the guarantees name are there"
 	@scripts/check-guarantees
+	@echo "==> The migrations give what migrations/schema has"
+	@$(env) cargo run --locked --quiet --package keepsake-schema -- check
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
 	@$(env) biome ci --error-on-warnings client examples page
@@ -61,14 +63,14 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Dependencies: unused"
 	@$(env) cargo-machete
 	@echo "==> Lints"
-	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-tests -- -D warnings
+	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-schema --package keepsake-cli --package keepsake-tests -- -D warnings
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake -- -D warnings
 	@echo "==> The extension for the PostgreSQL releases that it is not tested on"
 	@scripts/check-other-releases
 	@echo "==> Lints, wasm32"
 	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign -- -D warnings
 	@echo "==> Documentation"
-	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake --package keepsake-tests
+	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake-schema --package keepsake-cli --package keepsake --package keepsake-tests
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign
 
 .PHONY: test
@@ -89,9 +91,9 @@ bench: setup ## what signing, the extension and the worker cost, as ratios side 
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench edge
 
 .PHONY: test-shared
-test-shared: setup ## the rules: units, published vectors, properties
+test-shared: setup ## the rules: units, published vectors, properties; what makes the migrations
 	@echo "==> Tests of the shared rules"
-	@$(env) cargo test --locked --quiet --package keepsake-shared
+	@$(env) cargo test --locked --quiet --package keepsake-shared --package keepsake-schema --package keepsake-cli
 
 .PHONY: test-worker
 test-worker: setup ## the worker's own units

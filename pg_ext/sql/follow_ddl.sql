@@ -10,9 +10,10 @@ END
 $$;
 
 -- A foreign key or partition made after manage() is guarded from then on; a key is refused while rows
--- beneath deleted ones stand in its table.
+-- beneath deleted ones stand in its table. With the rights of the extension's owner: whoever may create a table needs none in
+-- the schema keepsake.
 CREATE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     child oid;
 BEGIN
@@ -42,5 +43,6 @@ BEGIN
           AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.managed_table));
 END
 $$;
+REVOKE ALL ON FUNCTION keepsake.follow_ddl(), keepsake.guard_former_partition(oid) FROM PUBLIC;
 CREATE EVENT TRIGGER keepsake_follow_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
     EXECUTE FUNCTION keepsake.follow_ddl();

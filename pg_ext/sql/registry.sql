@@ -97,8 +97,7 @@ CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, refe
 COMMENT ON TABLE keepsake.detached IS
     'References that a deletion set to NULL or to their default, with what restore() puts back: the n-th of each array is of one row, a JSON object of texts.';
 
--- The engine reads these as whoever calls it.
-GRANT USAGE ON SCHEMA keepsake TO PUBLIC;
+-- For whoever is granted USAGE on the schema.
 GRANT SELECT ON keepsake.managed_table, keepsake.declared_reference, keepsake.reference_override,
     keepsake.bound_storage TO PUBLIC;
 

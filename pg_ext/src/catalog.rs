@@ -117,7 +117,7 @@ const REFERENCES: &str = include_str!("../sql/read_references.sql");
 
 fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
     session
-        .catalog_now(TABLES, &[])?
+        .registry_now(TABLES, &[])?
         .iter()
         .map(read_table)
         .collect()
@@ -125,7 +125,7 @@ fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
 
 fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
     session
-        .catalog_now(REFERENCES, &[])?
+        .registry_now(REFERENCES, &[])?
         .iter()
         .map(read_reference)
         .collect()

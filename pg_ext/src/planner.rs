@@ -7,8 +7,8 @@
 
 use std::ffi::{CStr, c_char};
 
-use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use crate::catalog;
 use crate::engine_query;
@@ -270,17 +270,37 @@ fn may_mark(relation: &pg_sys::RelationData) -> bool {
 
 /// The column of that name, and the function that says what is to be in it.
 unsafe fn deletion_id(relation: pg_sys::Relation) -> Option<(i16, pg_sys::Oid)> {
-    // SAFETY: builds a name, and looks it up in the system's caches.
-    unsafe {
-        let column = column(relation, c"deletion_id", pg_sys::UUIDOID)?;
-        let mut name = std::ptr::null_mut();
-        for part in [c"keepsake", c"deletion_of_statement"] {
-            let part = pg_sys::makeString(pg_sys::pstrdup(part.as_ptr()));
-            name = pg_sys::lappend(name, part.cast());
-        }
-        let function = pg_sys::LookupFuncName(name, 1, [pg_sys::OIDOID].as_ptr(), true);
-        (function != pg_sys::InvalidOid).then_some((column, function))
-    }
+    // SAFETY: the relation is open.
+    let column = unsafe { column(relation, c"deletion_id", pg_sys::UUIDOID) }?;
+    Some((column, deletion_of_statement()?))
+}
+
+/// The function that a plan may call to mark its rows. Whoever runs the statement need not find it by its name, so no right in
+/// the schema is asked for; where EXECUTE was revoked, the triggers mark the rows.
+fn deletion_of_statement() -> Option<pg_sys::Oid> {
+    // SAFETY: looks into the system's caches, within a transaction; the keys outlive the calls and are of the types that
+    // the cache has: a name, a vector of types, a schema.
+    let function = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
+        let arguments = pg_sys::buildoidvector([pg_sys::OIDOID].as_ptr(), 1);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as _,
+            pg_sys::Anum_pg_proc_oid as _,
+            pg_sys::Datum::from(c"deletion_of_statement".as_ptr()),
+            pg_sys::Datum::from(arguments),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::from(0_usize),
+        )
+    };
+    // SAFETY: PostgreSQL's own function, which takes a function and the name of a right, and answers NULL when there is
+    // no such function.
+    let may = unsafe {
+        direct_function_call::<bool>(
+            pg_sys::has_function_privilege_id,
+            &[function.into_datum(), "EXECUTE".into_datum()],
+        )
+    };
+    may.unwrap_or(false).then_some(function)
 }
 
 #[cfg(any(feature = "pg14", feature = "pg15"))]

@@ -332,7 +332,7 @@ impl<'conn> Session<'_, 'conn> {
         Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
     }
 
-    /// Reads the catalog or the registry as it is committed *now*, as whoever calls: what triggers and
+    /// Reads the catalog as it is committed *now*, as whoever calls: what triggers and
     /// foreign keys do is decided by it, too, whatever the transaction's snapshot shows.
     pub fn catalog_now(
         &self,
@@ -355,7 +355,18 @@ impl<'conn> Session<'_, 'conn> {
         }
     }
 
-    /// The same for the registry, as the extension's owner.
+    /// The same for the registry, as the extension's owner: whoever writes to a managed table needs no right in
+    /// the schema `keepsake`.
+    pub fn registry_now(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+        let _registry = RunAs::extension_owner(self.extension_owner()?);
+        self.catalog_now(sql, args)
+    }
+
+    /// Whether the registry, as it is committed *now*, has a row.
     pub fn registry_exists_now(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<bool> {
         let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
         let source = Source {

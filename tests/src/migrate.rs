@@ -1,26 +1,34 @@
-//! The migrations of `migrations/`, run as any migration runner would, and the example application.
+//! The migrations, applied as `keepsake migrate` applies them, and the example application.
 
 use anyhow::{Context, Result};
-use sqlx::migrate::{MigrateError, Migrator};
+use keepsake_cli::migrations::migrator;
+use sqlx::migrate::MigrateError;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-
-use crate::places::checkout;
 
 /// Applies every migration that has not been applied yet.
 ///
 /// # Errors
 /// A migration fails, or one that was applied has been changed since.
 pub async fn up(connection: &mut PgConnection) -> Result<()> {
-    let outcome = migrator().await?.run(connection).await;
+    let outcome = migrator().run(connection).await;
     outcome.map_err(|error| {
         let context = match &error {
             MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) => {
                 "the data was migrated by other migrations than these; `make reset` starts anew"
             }
-            _ => "a migration failed",
+            _ => "a migration failed; where the data is of an earlier checkout, `make reset` starts anew",
         };
         anyhow::Error::new(error).context(context)
     })
+}
+
+/// Applies migrations up to a version.
+///
+/// # Errors
+/// A migration fails.
+pub async fn up_to(connection: &mut PgConnection, version: i64) -> Result<()> {
+    let applied = migrator().run_to(version, connection).await;
+    applied.context("a migration failed")
 }
 
 /// Takes every migration back, the newest first.
@@ -28,18 +36,16 @@ pub async fn up(connection: &mut PgConnection) -> Result<()> {
 /// # Errors
 /// A migration cannot be taken back.
 pub async fn down(connection: &mut PgConnection) -> Result<()> {
-    migrator()
-        .await?
-        .undo(connection, 0)
-        .await
-        .context("a migration could not be taken back")
+    down_to(connection, 0).await
 }
 
-async fn migrator() -> Result<Migrator> {
-    let folder = checkout().join("migrations");
-    Migrator::new(folder)
-        .await
-        .context("the folder migrations/ cannot be read")
+/// Takes the migrations after a version back, the newest first.
+///
+/// # Errors
+/// As [`down`].
+pub async fn down_to(connection: &mut PgConnection, version: i64) -> Result<()> {
+    let taken_back = migrator().undo(connection, version).await;
+    taken_back.context("a migration could not be taken back")
 }
 
 /// Installs the example application of `tests/example`, unless it is there already.

@@ -1,6 +1,7 @@
 //! The migrations go up, down and up again, on an empty database and on one in use.
 
 use anyhow::{Context as _, Result};
+use keepsake_cli::migrations::newest;
 use keepsake_tests::migrate;
 use keepsake_tests::places::TESTED_MAJORS;
 use keepsake_tests::postgres::Postgres;
@@ -32,30 +33,12 @@ async fn left_behind(
         .await?)
 }
 
-/// The shape of what the migrations make, as text that can be compared.
-const SHAPE: &str = "
-    SELECT string_agg(line, E'\n' ORDER BY line) FROM (
-        SELECT format('column %s.%s %s %s', c.oid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        WHERE c.relnamespace IN ('attachments'::regnamespace, 'keepsake'::regnamespace)
-          AND a.attnum > 0 AND NOT a.attisdropped
-        UNION ALL
-        SELECT format('constraint %s %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
-        WHERE connamespace = 'attachments'::regnamespace
-        UNION ALL
-        SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class c ON c.oid = indexrelid
-        WHERE c.relnamespace = 'attachments'::regnamespace
-        UNION ALL
-        SELECT format('%s %s %s', oid::regprocedure, prosrc, proacl) FROM pg_proc
-        WHERE pronamespace IN ('attachments'::regnamespace, 'attachments_api'::regnamespace)
-        UNION ALL
-        SELECT format('policy %s %s', polrelid::regclass, polname) FROM pg_policy
-        UNION ALL
-        SELECT format('trigger %s %s', tgrelid::regclass, tgname) FROM pg_trigger WHERE NOT tgisinternal
-    ) AS lines (line)";
+/// Every object of the schemas and of the extension as text that can be compared: no OID, no order of columns.
+const SHAPE: &str = include_str!("../src/shape.sql");
 
 async fn shape(connection: &mut PgConnection) -> Result<String> {
-    Ok(sqlx::query_scalar(SHAPE).fetch_one(connection).await?)
+    let lines: Vec<String> = sqlx::query_scalar(SHAPE).fetch_all(connection).await?;
+    Ok(lines.join("\n"))
 }
 
 #[tokio::test]
@@ -84,6 +67,80 @@ async fn up_down_up_on(major: u16) -> Result<()> {
         "the second way up made something else"
     );
     Ok(())
+}
+
+/// What is released is migrated to, one migration after another; what is read are the files of `migrations/schema`. Each way
+/// down leads to what was before.
+#[tokio::test]
+async fn migrating_gives_the_schema_of_the_files() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut connection = postgres.connect().await?;
+    connection.execute("CREATE DATABASE from_files").await?;
+    let url = postgres.url("postgres", "secret", "from_files");
+    let mut from_files = PgConnection::connect(&url).await?;
+    let mut transaction = from_files.begin().await?;
+    for part in keepsake_schema::parts(keepsake_schema::folder())? {
+        transaction
+            .execute(sqlx::raw_sql(sqlx::AssertSqlSafe(part.up)))
+            .await
+            .with_context(|| part.name)?;
+    }
+    transaction.commit().await?;
+
+    let mut on_the_way = Vec::new();
+    for version in 1..=newest() {
+        migrate::up_to(&mut connection, version).await?;
+        on_the_way.push(shape(&mut connection).await?);
+    }
+    assert_same(
+        on_the_way.last().context("there is no migration")?,
+        &shape(&mut from_files).await?,
+        "the migrations give something else than the files of migrations/schema",
+    );
+    let version: i32 = sqlx::query_scalar("SELECT attachments.schema_version()")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(i64::from(version), newest());
+
+    while let Some(_newest) = on_the_way.pop() {
+        migrate::down_to(&mut connection, i64::try_from(on_the_way.len())?).await?;
+        if let Some(before) = on_the_way.last() {
+            assert_same(
+                &shape(&mut connection).await?,
+                before,
+                "the way down gives something else than what was",
+            );
+        }
+    }
+    // The roles are those of the other database still; here nothing refers to them.
+    let roles = "keepsake_api, keepsake_worker".to_owned();
+    assert_eq!(left_behind(&mut connection, &[]).await?, Some(roles));
+    let granted: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_shdepend
+         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND refobjid IN (SELECT oid FROM pg_roles WHERE rolname LIKE 'keepsake%')",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(granted, 0);
+    Ok(())
+}
+
+/// Says which lines differ, as all of them are too many to read.
+fn assert_same(left: &str, right: &str, otherwise: &str) {
+    let missing = |of: &str, other: &str| -> Vec<String> {
+        let there: std::collections::HashSet<&str> = other.lines().collect();
+        let lines = of.lines().filter(|line| !there.contains(line));
+        lines.map(str::to_owned).collect()
+    };
+    let (more, less) = (missing(left, right), missing(right, left));
+    assert!(
+        more.is_empty() && less.is_empty(),
+        "{otherwise}\n+ {}\n- {}",
+        more.join("\n+ "),
+        less.join("\n- ")
+    );
 }
 
 #[tokio::test]
@@ -156,7 +213,7 @@ async fn data_of_other_migrations_is_told_and_left_alone() -> Result<()> {
     migrate::up(&mut connection).await?;
     let first = shape(&mut connection).await?;
     connection
-        .execute("UPDATE _sqlx_migrations SET checksum = '\\x00' WHERE version = 2")
+        .execute("UPDATE keepsake_migration.applied SET checksum = '\\x00' WHERE version = 1")
         .await?;
     let refused = migrate::up(&mut connection).await;
     let told = refused

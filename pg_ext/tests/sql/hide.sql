@@ -5,6 +5,7 @@ SET search_path = hide;
 CREATE ROLE regress_hide_owner;
 CREATE ROLE regress_hide_reader;
 CREATE ROLE regress_hide_nobody;
+GRANT USAGE ON SCHEMA keepsake TO regress_hide_owner, regress_hide_reader, regress_hide_nobody;
 GRANT ALL ON SCHEMA hide TO regress_hide_owner;
 GRANT USAGE ON SCHEMA hide TO regress_hide_reader, regress_hide_nobody;
 SET ROLE regress_hide_owner;

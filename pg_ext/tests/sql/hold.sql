@@ -106,6 +106,7 @@ ROLLBACK;
 BEGIN;
 CALL fill();
 CREATE ROLE regress_holder;
+GRANT USAGE ON SCHEMA keepsake TO regress_holder;
 GRANT SELECT ON thread TO regress_holder;
 SELECT keepsake.soft_delete('thread', 1) AS d \gset
 SET LOCAL ROLE regress_holder;

@@ -3,6 +3,7 @@
 CREATE ROLE regress_mallory;
 CREATE ROLE regress_purger;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA keepsake TO regress_purger;
+GRANT USAGE ON SCHEMA keepsake TO regress_mallory, regress_purger;
 CREATE SCHEMA mallory AUTHORIZATION regress_mallory;
 GRANT USAGE ON SCHEMA mallory TO regress_purger;
 

@@ -2,6 +2,7 @@
 CREATE ROLE regress_mallory;
 CREATE ROLE regress_victim;
 CREATE ROLE regress_purger;
+GRANT USAGE ON SCHEMA keepsake TO regress_mallory, regress_victim, regress_purger;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA keepsake TO regress_purger;
 GRANT EXECUTE ON FUNCTION keepsake.bind_storage TO regress_mallory;
 CREATE SCHEMA mallory AUTHORIZATION regress_mallory;

@@ -2,6 +2,7 @@
 CREATE ROLE regress_mallory;
 CREATE ROLE regress_victor;
 CREATE ROLE regress_purger;
+GRANT USAGE ON SCHEMA keepsake TO regress_mallory, regress_victor, regress_purger;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA keepsake TO regress_purger;
 CREATE SCHEMA us AUTHORIZATION regress_mallory;
 GRANT ALL ON SCHEMA us TO regress_victor;

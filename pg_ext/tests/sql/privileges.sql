@@ -2,6 +2,7 @@
 CREATE ROLE regress_reader;
 CREATE ROLE regress_editor;
 CREATE ROLE regress_other;
+GRANT USAGE ON SCHEMA keepsake TO regress_reader, regress_editor, regress_other;
 GRANT SELECT ON thread, post, comment TO regress_reader, regress_editor;
 GRANT DELETE ON post TO regress_editor;
 CALL fill();

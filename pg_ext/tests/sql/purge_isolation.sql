@@ -1,6 +1,7 @@
 -- One owner's tables stop no purge but their own: whatever error a trigger raises, however long it sleeps.
 CREATE ROLE regress_good;
 CREATE ROLE regress_bad;
+GRANT USAGE ON SCHEMA keepsake TO regress_good, regress_bad;
 CREATE SCHEMA good AUTHORIZATION regress_good;
 CREATE SCHEMA bad AUTHORIZATION regress_bad;
 SET ROLE regress_bad;
@@ -94,4 +95,5 @@ DROP PROCEDURE expire;
 DROP SCHEMA good, bad CASCADE;
 RESET client_min_messages;
 DROP FUNCTION cancel;
+DROP OWNED BY regress_good, regress_bad;
 DROP ROLE regress_good, regress_bad;

@@ -1,5 +1,6 @@
 -- What a restore tells, and whom it obeys.
 CREATE ROLE regress_reader;
+GRANT USAGE ON SCHEMA keepsake TO regress_reader;
 CREATE TABLE folder (id int PRIMARY KEY, owner text);
 CREATE TABLE file (id int PRIMARY KEY, folder int REFERENCES folder ON DELETE CASCADE, owner text, name text);
 SELECT keepsake.manage('folder'), keepsake.manage('file');
@@ -134,4 +135,5 @@ SELECT keepsake.restore(:'d');
 
 DROP TABLE exact, file, folder;
 DELETE FROM keepsake.deletion;
+REVOKE USAGE ON SCHEMA keepsake FROM regress_reader;
 DROP ROLE regress_reader;

@@ -44,6 +44,7 @@ ROLLBACK;
 BEGIN;
 CALL fill();
 CREATE ROLE regress_keeper;
+GRANT USAGE ON SCHEMA keepsake TO regress_keeper;
 GRANT SELECT, DELETE ON thread TO regress_keeper;
 SELECT keepsake.soft_delete('thread', 1) AS d \gset
 SAVEPOINT s;

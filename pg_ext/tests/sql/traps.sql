@@ -2,6 +2,7 @@
 
 -- A read policy that hides deleted rows makes an UPDATE with WHERE fail; the deletion is no such UPDATE.
 CREATE ROLE regress_app;
+GRANT USAGE ON SCHEMA keepsake TO regress_app;
 BEGIN;
 CALL fill();
 GRANT SELECT, DELETE ON post TO regress_app;
@@ -185,4 +186,5 @@ SELECT count(*) AS rows, count(deleted_at) AS deleted, count(deletion_id) AS mar
 INSERT INTO comment VALUES (300, 10);
 DELETE FROM post WHERE id = 20;
 ROLLBACK;
+REVOKE USAGE ON SCHEMA keepsake FROM regress_app;
 DROP ROLE regress_app;

@@ -1,5 +1,5 @@
-//! `ALTER EXTENSION keepsake UPDATE` from every released version: what comes out is what a fresh
-//! install has, and what the old version had deleted can be restored and purged.
+//! `ALTER EXTENSION keepsake UPDATE` from every released version, and from one that is made up: what comes out is what a
+//! fresh install has, and what the old version had deleted can be restored and purged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,10 +9,18 @@ use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::places::{TESTED_MAJORS, checkout};
 use sqlx::PgConnection;
 
-use crate::world::{Server, check_invariants, contents, expect, finish, run};
+use crate::world::{MANAGE, ROWS, Server, TABLES, check_invariants, contents, expect, finish, run};
 
-/// The tables that the old version's dump has, in a database that starts with the new one.
-const FRESH_TABLES: &str = include_str!("released_tables.sql");
+/// The version that `scripts/install-extension` makes up from `earlier/`.
+const MADE_UP: &str = "0.0.1";
+
+/// What it lacks, as [`lacking`] says it.
+const MADE_UP_LACKS: [&str; 4] = [
+    "-- missing: function keepsake.sanitize_filename(text)",
+    "-- missing: index keepsake.deletion_bin",
+    "-- missing: relation keepsake.metrics",
+    "-- differs: function keepsake.doctor()",
+];
 
 const CATALOG: &str = include_str!("catalog.sql");
 
@@ -60,9 +68,39 @@ fn releases() -> Result<Vec<(String, PathBuf)>> {
             found.push((version.to_owned(), path.clone()));
         }
     }
-    ensure!(!found.is_empty(), "pg_ext/releases has no dump");
     found.sort();
     Ok(found)
+}
+
+/// What `pg_dump` says of a database in which the made-up version has the forum, with its version named, which
+/// `pg_dump` leaves to whoever restores.
+async fn made_up_dump(server: &Server) -> Result<PathBuf> {
+    let mut earlier = server.new_database("earlier").await?;
+    run(
+        &mut earlier,
+        &format!("CREATE EXTENSION keepsake VERSION '{MADE_UP}'"),
+    )
+    .await?;
+    run(
+        &mut earlier,
+        &TABLES.replace("CREATE EXTENSION keepsake;", ""),
+    )
+    .await?;
+    run(&mut earlier, MANAGE).await?;
+    run(&mut earlier, ROWS).await?;
+    let dump = finish(server.program("pg_dump", "earlier")?.arg("--no-owner"))?;
+    let plain = "CREATE EXTENSION IF NOT EXISTS keepsake WITH SCHEMA keepsake;";
+    ensure!(
+        dump.contains(plain),
+        "the dump makes the extension otherwise:\n{dump}"
+    );
+    let dump = dump.replace(
+        plain,
+        &format!("CREATE EXTENSION keepsake WITH SCHEMA keepsake VERSION '{MADE_UP}';"),
+    );
+    let path = server.scratch("earlier.dump")?;
+    fs::write(&path, dump)?;
+    Ok(path)
 }
 
 /// A database as the released version left it. Neither its event triggers nor its guards run while it
@@ -87,8 +125,12 @@ async fn load_release(server: &Server, name: &str, dump: &PathBuf) -> Result<PgC
 #[tokio::test]
 async fn an_updated_extension_equals_a_fresh_one() -> Result<()> {
     for major in TESTED_MAJORS {
+        from_the_made_up_version(major)
+            .await
+            .with_context(|| format!("from the made-up version on PostgreSQL {major}"))?;
         for (version, dump) in releases()? {
-            update_and_compare(major, &version, &dump)
+            let server = Server::start(major).await?;
+            update_and_compare(&server, &version, &dump)
                 .await
                 .with_context(|| format!("from {version} on PostgreSQL {major}"))?;
         }
@@ -96,11 +138,28 @@ async fn an_updated_extension_equals_a_fresh_one() -> Result<()> {
     Ok(())
 }
 
-async fn update_and_compare(major: u16, version: &str, dump: &PathBuf) -> Result<()> {
+async fn from_the_made_up_version(major: u16) -> Result<()> {
     let server = Server::start(major).await?;
+    let dump = made_up_dump(&server).await?;
+    let mut fresh = server.new_database("current").await?;
+    run(&mut fresh, TABLES).await?;
+    run(&mut fresh, MANAGE).await?;
+    let mut earlier = server.connect_to("earlier").await?;
+    let script = lacking(&catalog(&mut earlier).await?, &catalog(&mut fresh).await?);
+    for step in MADE_UP_LACKS {
+        ensure!(
+            script.lines().any(|line| line == step),
+            "the comparison does not see {step}:\n{script}"
+        );
+    }
+    update_and_compare(&server, MADE_UP, &dump).await
+}
+
+async fn update_and_compare(server: &Server, version: &str, dump: &PathBuf) -> Result<()> {
     let mut fresh = server.new_database("fresh").await?;
-    run(&mut fresh, FRESH_TABLES).await?;
-    let mut updated = load_release(&server, "updated", dump).await?;
+    run(&mut fresh, TABLES).await?;
+    run(&mut fresh, MANAGE).await?;
+    let mut updated = load_release(server, "updated", dump).await?;
     expect(
         &mut updated,
         "SELECT extversion FROM pg_extension WHERE extname = 'keepsake'",
@@ -117,7 +176,7 @@ async fn update_and_compare(major: u16, version: &str, dump: &PathBuf) -> Result
     old_deletions_work(&mut updated).await
 }
 
-/// What 0.1.0 had deleted comes back, or goes for good, by the new version.
+/// What the old version had deleted comes back, or goes for good, by the new one.
 async fn old_deletions_work(database: &mut PgConnection) -> Result<()> {
     check_invariants(database).await?;
     let before = contents(database).await?;
@@ -137,6 +196,7 @@ async fn old_deletions_work(database: &mut PgConnection) -> Result<()> {
     )
     .await?;
     check_invariants(database).await?;
+    // All of thread 1 but the comment that was deleted before it on its own.
     expect(
         database,
         "SELECT count(*) FROM comment WHERE post_id IN (11, 12) AND deleted_at IS NULL",

@@ -1,0 +1,325 @@
+//! What each command asks of the database.
+
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+
+use crate::arguments::{
+    Arguments, Command, Deletions, Hold, Manage, OnDelete, Purge, Restore, State,
+};
+use crate::database::{connect, rows, value};
+use crate::doctor::{doctor, installed};
+use crate::failure::{Exit, Failure};
+use crate::migrate::migrate;
+use crate::report::Report;
+
+/// Does what was typed.
+///
+/// # Errors
+/// It was not done; see [`Failure`].
+pub async fn run(arguments: Arguments) -> Result<Report, Failure> {
+    let mut connection = connect(
+        arguments.database_url.as_deref(),
+        arguments.actor.as_deref(),
+    )
+    .await?;
+    let report = dispatch(&mut connection, &arguments.command).await?;
+    // What was done is committed; a server that has gone by now changes nothing about it.
+    let _gone = connection.close().await;
+    Ok(report)
+}
+
+async fn dispatch(connection: &mut PgConnection, command: &Command) -> Result<Report, Failure> {
+    if !matches!(command, Command::Migrate(_) | Command::Doctor) {
+        check_installed(connection).await?;
+    }
+    match command {
+        Command::Migrate(arguments) => migrate(connection, arguments).await,
+        Command::Doctor => doctor(connection).await,
+        Command::Manage(arguments) => manage(connection, arguments).await,
+        Command::Deletions(arguments) => deletions(connection, arguments).await,
+        Command::Restore(arguments) => restore(connection, arguments).await,
+        Command::Purge(arguments) => purge(connection, arguments).await,
+        Command::Hold(arguments) => hold(connection, arguments).await,
+        Command::Release { hold } => release(connection, *hold).await,
+        Command::Plan { table, key } => plan(connection, table, key).await,
+    }
+}
+
+async fn check_installed(connection: &mut PgConnection) -> Result<(), Failure> {
+    if installed(connection).await?.is_none() {
+        return Err(Failure::InTheWay {
+            what: "nothing was done".to_owned(),
+            why: "the extension keepsake is not installed in this database".to_owned(),
+            hint: "keepsake migrate installs it".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+async fn manage(connection: &mut PgConnection, arguments: &Manage) -> Result<Report, Failure> {
+    let on_delete = arguments.on_delete.map(|what| match what {
+        OnDelete::Convert => "convert",
+        OnDelete::Reject => "reject",
+        OnDelete::Allow => "allow",
+    });
+    value::<Option<bool>>(
+        connection,
+        "SELECT true FROM keepsake.manage($1::text::regclass, $2::text::interval, $3) AS done",
+        &[
+            Some(&arguments.table),
+            arguments.retention.as_deref(),
+            on_delete,
+        ],
+    )
+    .await?;
+    let managed = rows(
+        connection,
+        "SELECT m.relation::regclass::text AS table_name, m.retention::text, m.on_delete FROM keepsake.managed_table m
+         WHERE m.relation = $1::text::regclass",
+        &[Some(&arguments.table)],
+    )
+    .await?;
+    Ok(Report::table(
+        managed,
+        &["table_name", "retention", "on_delete"],
+        "",
+    ))
+}
+
+async fn deletions(
+    connection: &mut PgConnection,
+    arguments: &Deletions,
+) -> Result<Report, Failure> {
+    let state = arguments.state.map(|state| match state {
+        State::Deleted => "deleted",
+        State::Restored => "restored",
+        State::Purging => "purging",
+        State::Purged => "purged",
+    });
+    let limit = arguments.limit.to_string();
+    let found = rows(
+        connection,
+        "SELECT d.id, d.state, d.root_table::regclass::text AS table_name, d.root_key, d.tenant, d.actor, d.reason,
+                d.deleted_at, d.expires_at,
+                (SELECT sum(t.row_count - t.purged)::bigint FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AS rows
+         FROM keepsake.deletion d
+         WHERE ($1::text IS NULL OR d.state = $1::text) AND ($2::text IS NULL OR d.root_table = $2::text::regclass)
+           AND ($3::text IS NULL OR d.tenant = $3::text)
+         ORDER BY d.id DESC LIMIT $4::text::bigint",
+        &[state, arguments.table.as_deref(), arguments.tenant.as_deref(), Some(&limit)],
+    )
+    .await?;
+    let columns = [
+        "id",
+        "state",
+        "table_name",
+        "root_key",
+        "rows",
+        "tenant",
+        "actor",
+        "reason",
+        "deleted_at",
+        "expires_at",
+    ];
+    Ok(Report::table(found, &columns, "There is no such deletion."))
+}
+
+async fn restore(connection: &mut PgConnection, arguments: &Restore) -> Result<Report, Failure> {
+    let deletion = arguments.deletion.to_string();
+    if arguments.dry_run {
+        let found = rows(
+            connection,
+            "SELECT kind, table_name, key, constraint_name, key_values, holder FROM keepsake.restore_conflicts($1::text::uuid)",
+            &[Some(&deletion)],
+        )
+        .await?;
+        let exit = if found.is_empty() {
+            Exit::Ok
+        } else {
+            Exit::Findings
+        };
+        let columns = [
+            "kind",
+            "table_name",
+            "key",
+            "constraint_name",
+            "key_values",
+            "holder",
+        ];
+        return Ok(Report::table(found, &columns, "Nothing stands in its way.").leaving(exit));
+    }
+    let on_conflict = if arguments.skip { "skip" } else { "fail" };
+    let report: Value = value(
+        connection,
+        "SELECT keepsake.restore($1::text::uuid, $2)",
+        &[Some(&deletion), Some(on_conflict)],
+    )
+    .await?;
+    let skipped = report["conflicts"]
+        .as_array()
+        .is_some_and(|conflicts| !conflicts.is_empty());
+    let text = format!(
+        "Restored: {}.{}",
+        counts(&report["restored"]),
+        if skipped {
+            " Some rows have no place: --json lists the conflicts."
+        } else {
+            ""
+        }
+    );
+    let exit = if skipped { Exit::Findings } else { Exit::Ok };
+    Ok(Report::text(text, report).leaving(exit))
+}
+
+/// Tables with their numbers of rows, in words.
+fn counts(tables: &Value) -> String {
+    let of = |table: &Value| {
+        let name = table["table"]
+            .as_str()
+            .or_else(|| table["table_name"].as_str())
+            .unwrap_or("?");
+        format!("{name} {}", table["rows"])
+    };
+    match tables {
+        Value::Array(tables) if !tables.is_empty() => {
+            tables.iter().map(of).collect::<Vec<_>>().join(", ")
+        }
+        Value::Object(tables) if !tables.is_empty() => tables
+            .iter()
+            .map(|(name, rows)| format!("{name} {rows}"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        _ => "nothing".to_owned(),
+    }
+}
+
+async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Report, Failure> {
+    if arguments.dry_run {
+        let found = rows(
+            connection,
+            "SELECT table_name, outcome, rows FROM keepsake.purge_plan() ORDER BY 1, 2",
+            &[],
+        )
+        .await?;
+        return Ok(Report::table(
+            found,
+            &["table_name", "outcome", "rows"],
+            "Nothing has expired.",
+        ));
+    }
+    if let Some(deletion) = arguments.deletion {
+        let deletion = deletion.to_string();
+        let report: Value = value(
+            connection,
+            "SELECT keepsake.purge_deletion($1::text::uuid)",
+            &[Some(&deletion)],
+        )
+        .await?;
+        return Ok(Report::text(
+            format!("Purged: {} rows.", report["rows"]),
+            report,
+        ));
+    }
+    let batch = arguments.batch.to_string();
+    let (mut purged, mut failed) = (0, 0);
+    loop {
+        let done: Value = value(
+            connection,
+            "SELECT keepsake.purge_batch($1::text::integer)",
+            &[Some(&batch)],
+        )
+        .await?;
+        let of = |name: &str| done[name].as_i64().unwrap_or(0);
+        purged += of("rows");
+        failed += of("failed");
+        // A batch that removed nothing would remove nothing the next time.
+        if done["more"] != true || of("rows") == 0 {
+            break;
+        }
+        eprintln!("==> {purged} rows purged");
+    }
+    let exit = if failed == 0 {
+        Exit::Ok
+    } else {
+        Exit::Findings
+    };
+    let text = match failed {
+        0 => format!("Purged: {purged} rows."),
+        _ => format!(
+            "Purged: {purged} rows. {failed} deletions could not be purged: `keepsake deletions --state purging --json` has why."
+        ),
+    };
+    Ok(Report::text(text, json!({"rows": purged, "failed": failed})).leaving(exit))
+}
+
+async fn hold(connection: &mut PgConnection, arguments: &Hold) -> Result<Report, Failure> {
+    let reason = Some(arguments.reason.as_str());
+    let hold: i64 = match arguments {
+        Hold {
+            deletion: Some(deletion),
+            ..
+        } => {
+            value(
+                connection,
+                "SELECT keepsake.hold($1::text::uuid, $2)",
+                &[Some(&deletion.to_string()), reason],
+            )
+            .await?
+        }
+        Hold {
+            tenant: Some(tenant),
+            ..
+        } => {
+            value(
+                connection,
+                "SELECT keepsake.hold_tenant($1, $2)",
+                &[Some(tenant), reason],
+            )
+            .await?
+        }
+        Hold { table, key, .. } => {
+            value(
+                connection,
+                "SELECT keepsake.hold($1::text::regclass, $2::text, $3)",
+                &[table.as_deref(), key.as_deref(), reason],
+            )
+            .await?
+        }
+    };
+    Ok(Report::text(
+        format!("Hold {hold} is placed; `keepsake release {hold}` ends it."),
+        json!({"hold": hold}),
+    ))
+}
+
+async fn release(connection: &mut PgConnection, hold: i64) -> Result<Report, Failure> {
+    let number = hold.to_string();
+    let released: bool = value(
+        connection,
+        "SELECT keepsake.release($1::text::bigint)",
+        &[Some(&number)],
+    )
+    .await?;
+    let text = if released {
+        format!("Hold {hold} is released.")
+    } else {
+        format!("Hold {hold} was released before.")
+    };
+    Ok(Report::text(
+        text,
+        json!({"hold": hold, "released": released}),
+    ))
+}
+
+async fn plan(connection: &mut PgConnection, table: &str, key: &str) -> Result<Report, Failure> {
+    let found = rows(
+        connection,
+        "SELECT action, table_name, reference, row_count FROM keepsake.plan_delete($1::text::regclass, $2::text)",
+        &[Some(table), Some(key)],
+    )
+    .await?;
+    let restricted = found.iter().any(|line| line["action"] == "restrict");
+    let exit = if restricted { Exit::Findings } else { Exit::Ok };
+    let columns = ["action", "table_name", "reference", "row_count"];
+    Ok(Report::table(found, &columns, "Nothing would be deleted.").leaving(exit))
+}

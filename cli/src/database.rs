@@ -1,0 +1,85 @@
+//! The connection to the database.
+
+use std::str::FromStr as _;
+
+use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+
+use crate::failure::Failure;
+
+/// Connects to the database at `url`, as `actor` if there is one.
+pub async fn connect(url: Option<&str>, actor: Option<&str>) -> Result<PgConnection, Failure> {
+    let url = url
+        .filter(|url| !url.is_empty())
+        .ok_or(Failure::NoDatabase)?;
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| Failure::BadAddress {
+            why: reason(&error),
+        })?
+        .application_name("keepsake")
+        .disable_statement_logging();
+    let place = format!(
+        "{}:{}/{}",
+        options.get_host(),
+        options.get_port(),
+        options.get_database().unwrap_or(options.get_username())
+    );
+    let mut connection = PgConnection::connect_with(&options)
+        .await
+        .map_err(|error| Failure::Unreachable {
+            place,
+            why: error.to_string(),
+        })?;
+    if let Some(actor) = actor {
+        sqlx::query("SELECT set_config('keepsake.actor', $1, false)")
+            .bind(actor)
+            .execute(&mut connection)
+            .await?;
+    }
+    Ok(connection)
+}
+
+/// What is wrong with an address, without the address.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Configuration(error) => error.to_string(),
+        _ => "it has not the form of a URL".to_owned(),
+    }
+}
+
+/// The rows of a query as objects. Their columns are named by the query.
+pub async fn rows(
+    connection: &mut PgConnection,
+    sql: &str,
+    arguments: &[Option<&str>],
+) -> Result<Vec<Value>, Failure> {
+    let sql = format!("SELECT to_jsonb(found) FROM ({sql}) AS found");
+    let mut query = sqlx::query_scalar::<_, Value>(AssertSqlSafe(sql));
+    for argument in arguments {
+        query = query.bind(*argument);
+    }
+    Ok(query.fetch_all(connection).await?)
+}
+
+/// The one value of a query.
+pub async fn value<T>(
+    connection: &mut PgConnection,
+    sql: &'static str,
+    arguments: &[Option<&str>],
+) -> Result<T, Failure>
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    let mut query = sqlx::query_scalar::<_, T>(sql);
+    for argument in arguments {
+        query = query.bind(*argument);
+    }
+    Ok(query.fetch_one(connection).await?)
+}
+
+/// Runs a statement that answers nothing.
+pub async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), Failure> {
+    connection.execute(sqlx::raw_sql(sql)).await?;
+    Ok(())
+}

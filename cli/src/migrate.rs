@@ -1,0 +1,253 @@
+//! Installing and updating: the extension, the schema with its roles, and a look at what came of it.
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+use crate::arguments::Migrate;
+use crate::database::{rows, run, value};
+use crate::doctor::{self, available, installed, schema_version};
+use crate::failure::{Exit, Failure};
+use crate::migrations::{self, Embedded, TABLE};
+use crate::report::Report;
+
+/// Two runs wait for each other. A session's lock, as not everything is one transaction.
+const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('keepsake migrate', 0))";
+const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('keepsake migrate', 0))";
+
+/// Which PostgreSQL the extension is built for.
+const SERVERS: std::ops::RangeInclusive<i32> = 14..=18;
+
+/// Brings a database to the versions that this program has.
+pub async fn migrate(
+    connection: &mut PgConnection,
+    arguments: &Migrate,
+) -> Result<Report, Failure> {
+    check_server(connection).await?;
+    if arguments.dry_run {
+        return dry_run(connection).await;
+    }
+    lock(connection).await?;
+    let extension = extension(connection).await?;
+    let applied = schema(connection, arguments.adopt).await?;
+    progress("Looking for problems");
+    let findings = doctor::doctor(connection).await?;
+    run(connection, "SELECT pg_advisory_unlock_all()").await?;
+
+    let found = findings.exit == Exit::Findings;
+    let mut text = format!(
+        "The extension has version {extension}, the schema version {}; {} applied.",
+        migrations::newest(),
+        match applied.len() {
+            0 => "nothing had to be".to_owned(),
+            1 => "1 migration was".to_owned(),
+            n => format!("{n} migrations were"),
+        }
+    );
+    if found {
+        text += &format!(
+            "\n\nTo be looked at (`keepsake doctor`):\n\n{}",
+            findings.render(false).trim_end()
+        );
+    }
+    Ok(Report::text(
+        text,
+        json!({
+            "extension": extension, "schema": migrations::newest(), "applied": applied, "findings": findings.value()}),
+    ))
+}
+
+/// What the server must be, and who is logged in.
+async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
+    let number: i32 = value(
+        connection,
+        "SELECT current_setting('server_version_num')::integer",
+        &[],
+    )
+    .await?;
+    if !SERVERS.contains(&(number / 10_000)) {
+        return Err(in_the_way(
+            format!("the server is PostgreSQL {}", number / 10_000),
+            format!(
+                "keepsake runs on PostgreSQL {} to {}",
+                SERVERS.start(),
+                SERVERS.end()
+            ),
+            "use one of these, or the release of keepsake that is made for yours",
+        ));
+    }
+    let role: String = value(connection, "SELECT current_user::text", &[]).await?;
+    let is_superuser: bool = value(
+        connection,
+        "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user",
+        &[],
+    )
+    .await?;
+    if !is_superuser {
+        return Err(in_the_way(
+            format!("{role} may not migrate"),
+            "the extension is a library of the server's, and functions are given to other roles: both need a superuser".to_owned(),
+            "log in as a superuser, or give one what `keepsake migrate --dry-run` prints",
+        ));
+    }
+    Ok(())
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<(), Failure> {
+    if !value::<bool>(connection, TRY_LOCK, &[]).await? {
+        progress("Waiting for another keepsake migrate to end");
+        run(connection, LOCK).await?;
+    }
+    Ok(())
+}
+
+/// Installs or updates the extension; answers with its version.
+async fn extension(connection: &mut PgConnection) -> Result<String, Failure> {
+    let available = available_version(connection).await?;
+    match installed(connection).await? {
+        None => {
+            progress(&format!("Installing the extension {available}"));
+            run(connection, "CREATE EXTENSION keepsake").await?;
+        }
+        Some(installed) if installed != available => {
+            progress(&format!(
+                "Updating the extension from {installed} to {available}"
+            ));
+            run(connection, "ALTER EXTENSION keepsake UPDATE").await?;
+        }
+        Some(_) => {}
+    }
+    Ok(available)
+}
+
+async fn available_version(connection: &mut PgConnection) -> Result<String, Failure> {
+    available(connection).await?.ok_or_else(|| {
+        in_the_way(
+            "the extension cannot be installed".to_owned(),
+            "the server has no files of it".to_owned(),
+            "copy keepsake.control, keepsake--*.sql and keepsake.so into the server's folders: docs/operations.md, Deploy",
+        )
+    })
+}
+
+/// Applies what has not been applied; answers with the names.
+async fn schema(connection: &mut PgConnection, adopt: bool) -> Result<Vec<&'static str>, Failure> {
+    let migrator = migrations::migrator();
+    let recorded = recorded(connection).await?;
+    if recorded.is_empty()
+        && let Some(version) = schema_version(connection).await?
+    {
+        if !adopt {
+            return Err(in_the_way(
+                "the schema was not migrated".to_owned(),
+                format!("it is there, in version {version}, and nothing says who applied it"),
+                "if its migrations were applied by hand, as they stand in migrations/: keepsake migrate --adopt",
+            ));
+        }
+        progress(&format!(
+            "Recording what was applied up to version {version}"
+        ));
+        migrator.skip(&mut *connection, Some(version)).await?;
+    }
+    let pending = pending(connection).await?;
+    // Also when there is none: it compares the checksums of what was applied.
+    migrator.run_to(0, &mut *connection).await?;
+    for migration in &pending {
+        progress(&format!(
+            "Applying {:04} {}",
+            migration.version, migration.name
+        ));
+        migrator.run_to(migration.version, &mut *connection).await?;
+    }
+    migrator.run(&mut *connection).await?;
+    Ok(pending.iter().map(|migration| migration.name).collect())
+}
+
+/// The versions that are recorded as applied.
+async fn recorded(connection: &mut PgConnection) -> Result<Vec<i64>, Failure> {
+    let is_there = "SELECT to_regclass('keepsake_migration.applied') IS NOT NULL";
+    if !value::<bool>(connection, is_there, &[]).await? {
+        return Ok(Vec::new());
+    }
+    let versions = rows(
+        connection,
+        "SELECT version FROM keepsake_migration.applied WHERE success",
+        &[],
+    )
+    .await?;
+    Ok(versions
+        .iter()
+        .filter_map(|row| row["version"].as_i64())
+        .collect())
+}
+
+async fn pending(connection: &mut PgConnection) -> Result<Vec<&'static Embedded>, Failure> {
+    let recorded = recorded(connection).await?;
+    let all = migrations::ALL.iter();
+    Ok(all
+        .filter(|migration| !recorded.contains(&migration.version))
+        .collect())
+}
+
+/// The SQL that a run would send, for who applies it otherwise. It is recorded as a run would.
+async fn dry_run(connection: &mut PgConnection) -> Result<Report, Failure> {
+    let available = available_version(connection).await?;
+    let mut sql =
+        "-- Made by `keepsake migrate --dry-run`. Apply it as a superuser, with ON_ERROR_STOP.\n"
+            .to_owned();
+    match installed(connection).await? {
+        None => sql += "\nCREATE EXTENSION keepsake;\n",
+        Some(installed) if installed != available => sql += "\nALTER EXTENSION keepsake UPDATE;\n",
+        Some(_) => {}
+    }
+    let pending = pending(connection).await?;
+    let migrator = migrations::migrator();
+    for migration in &pending {
+        let checksum = migrator.iter().find(|known| {
+            known.version == migration.version && known.migration_type.is_up_migration()
+        });
+        let checksum = checksum
+            .map(|known| hex(&known.checksum))
+            .unwrap_or_default();
+        sql += &format!(
+            "\nBEGIN;\n{RECORD}\n{}\nINSERT INTO {TABLE} (version, description, success, checksum, execution_time)\n    VALUES ({}, '{}', true, '\\x{checksum}', -1);\nCOMMIT;\n",
+            migration.up, migration.version, migration.name
+        );
+    }
+    let names: Vec<Value> = pending
+        .iter()
+        .map(|migration| migration.name.into())
+        .collect();
+    Ok(Report::text(
+        sql.clone(),
+        json!({"pending": names, "sql": sql}),
+    ))
+}
+
+/// The record, as the runner makes it.
+const RECORD: &str = "CREATE SCHEMA IF NOT EXISTS keepsake_migration;
+CREATE TABLE IF NOT EXISTS keepsake_migration.applied (
+    version BIGINT PRIMARY KEY,
+    description TEXT NOT NULL,
+    installed_on TIMESTAMPTZ NOT NULL DEFAULT now(),
+    success BOOLEAN NOT NULL,
+    checksum BYTEA NOT NULL,
+    execution_time BIGINT NOT NULL
+);
+";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn in_the_way(what: String, why: String, hint: &str) -> Failure {
+    Failure::InTheWay {
+        what,
+        why,
+        hint: hint.to_owned(),
+    }
+}
+
+/// Says what is being done. Standard output is for what came of it.
+fn progress(step: &str) {
+    eprintln!("==> {step}");
+}

@@ -1,0 +1,77 @@
+//! The migrations of `migrations/`, as they were when this program was built.
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+
+/// Where what was applied is recorded: not where an application's own runner keeps its record.
+pub const SCHEMA: &str = "keepsake_migration";
+/// The table of that record: version, when, and the checksum of the text.
+pub const TABLE: &str = "keepsake_migration.applied";
+
+/// A migration, as two texts.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedded {
+    /// Its number.
+    pub version: i64,
+    /// What it is called.
+    pub name: &'static str,
+    /// What it does.
+    pub up: &'static str,
+    /// What takes it back.
+    pub down: &'static str,
+}
+
+macro_rules! embedded {
+    ($version:literal, $name:literal, $file:literal) => {
+        Embedded {
+            version: $version,
+            name: $name,
+            up: include_str!(concat!("../../migrations/", $file, ".up.sql")),
+            down: include_str!(concat!("../../migrations/", $file, ".down.sql")),
+        }
+    };
+}
+
+/// All of them, in their order.
+pub const ALL: &[Embedded] = &[embedded!(1, "baseline", "0001_baseline")];
+
+/// The version that they lead to.
+#[must_use]
+pub fn newest() -> i64 {
+    ALL.last().map_or(0, |migration| migration.version)
+}
+
+/// What applies them and takes them back.
+#[must_use]
+pub fn migrator() -> Migrator {
+    let migrations = ALL.iter().flat_map(|migration| {
+        let of = |kind, sql: &'static str| {
+            let sql = AssertSqlSafe(sql).into_sql_str();
+            Migration::new(migration.version, migration.name.into(), kind, sql, false)
+        };
+        [
+            of(MigrationType::ReversibleUp, migration.up),
+            of(MigrationType::ReversibleDown, migration.down),
+        ]
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
+    migrator.create_schema(SCHEMA);
+    migrator.dangerous_set_table_name(TABLE);
+    migrator
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_the_folder_are_here() {
+        let files =
+            std::fs::read_dir(keepsake_schema::folder()).expect("migrations/ can be listed");
+        let ups = files.filter(|file| {
+            file.as_ref()
+                .is_ok_and(|file| file.file_name().to_string_lossy().ends_with(".up.sql"))
+        });
+        assert_eq!(ups.count(), ALL.len(), "add the new migration to ALL");
+    }
+}

@@ -1,0 +1,148 @@
+//! What a command found, for people and for machines.
+
+use serde_json::Value;
+
+use crate::failure::Exit;
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Report {
+    value: Value,
+    form: Form,
+    /// How the program leaves.
+    pub exit: Exit,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// Objects in a list, a column for each of these names.
+    Table {
+        columns: Vec<&'static str>,
+        when_empty: String,
+    },
+    /// A sentence.
+    Text(String),
+}
+
+impl Report {
+    /// A table with these columns, of objects in a list.
+    #[must_use]
+    pub fn table(rows: Vec<Value>, columns: &[&'static str], when_empty: &str) -> Self {
+        Self {
+            value: Value::from(rows),
+            form: Form::Table {
+                columns: columns.to_vec(),
+                when_empty: when_empty.to_owned(),
+            },
+            exit: Exit::Ok,
+        }
+    }
+
+    /// A sentence, and the value behind it.
+    #[must_use]
+    pub fn text(text: impl Into<String>, value: Value) -> Self {
+        Self {
+            value,
+            form: Form::Text(text.into()),
+            exit: Exit::Ok,
+        }
+    }
+
+    /// The same, with another exit code.
+    #[must_use]
+    pub fn leaving(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
+    /// What machines get.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// What is printed.
+    #[must_use]
+    pub fn render(&self, json: bool) -> String {
+        if json {
+            return format!("{}\n", self.value);
+        }
+        match &self.form {
+            Form::Text(text) => format!("{text}\n"),
+            Form::Table {
+                columns,
+                when_empty,
+            } => match self.value.as_array() {
+                Some(rows) if !rows.is_empty() => aligned(columns, rows),
+                _ => format!("{when_empty}\n"),
+            },
+        }
+    }
+}
+
+fn aligned(columns: &[&str], rows: &[Value]) -> String {
+    let mut lines = vec![
+        columns
+            .iter()
+            .map(|name| name.to_uppercase().replace('_', " "))
+            .collect::<Vec<_>>(),
+    ];
+    lines.extend(
+        rows.iter()
+            .map(|row| columns.iter().map(|name| shown(&row[*name])).collect()),
+    );
+    let width = |place: usize| {
+        lines
+            .iter()
+            .map(|line| line[place].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// A value in a line: no text of a database's may move the cursor.
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_holds_no_control_characters() {
+        let rows = vec![
+            json!({"id": 1, "reason": "spring\u{1b}[2J clean"}),
+            json!({"id": 10, "reason": null}),
+        ];
+        let text = Report::table(rows, &["id", "reason"], "none").render(false);
+        assert_eq!(text, "ID  REASON\n1   spring [2J clean\n10\n");
+    }
+
+    #[test]
+    fn an_empty_table_is_a_sentence_for_people_and_a_list_for_machines() {
+        let empty = Report::table(Vec::new(), &["id"], "There is none.");
+        assert_eq!(empty.render(false), "There is none.\n");
+        assert_eq!(empty.render(true), "[]\n");
+    }
+}

@@ -1,0 +1,246 @@
+-- Made by `cargo run -p keepsake-schema -- baseline` from migrations/schema: change those files.
+
+-- 21_worker_role.sql
+DROP FUNCTION attachments.worker_rights;
+
+-- 20_version.sql
+DROP FUNCTION attachments_api.schema_version;
+DROP FUNCTION attachments.schema_version;
+
+-- 19_operator.sql
+DROP FUNCTION attachments_api.release_hold;
+DROP FUNCTION attachments_api.place_hold;
+DROP FUNCTION attachments_api.list_holds;
+DROP FUNCTION attachments.describe_hold;
+DROP TABLE attachments.hold_release;
+DROP FUNCTION attachments_api.retry_object;
+DROP FUNCTION attachments_api.list_outbox;
+DROP FUNCTION attachments_api.get_purge_plan;
+
+-- 18_metrics.sql
+DROP FUNCTION attachments_api.get_history;
+DROP FUNCTION attachments_api.take_sample;
+DROP FUNCTION attachments.thin_samples;
+DROP FUNCTION attachments_api.metrics;
+DROP TABLE attachments.sample;
+DROP VIEW attachments.metrics;
+
+-- 17_audit.sql
+DROP FUNCTION attachments_api.list_findings;
+DROP FUNCTION attachments_api.audit_objects;
+DROP FUNCTION attachments_api.audit_place;
+DROP FUNCTION attachments.note_findings;
+DROP FUNCTION attachments.missing_objects;
+DROP FUNCTION attachments.orphans;
+DROP TABLE attachments.audit_finding;
+DROP TABLE attachments.audit;
+
+-- 16_schedule.sql
+DROP FUNCTION attachments_api.list_runs;
+DROP FUNCTION attachments_api.record_run;
+DROP FUNCTION attachments_api.settle_objects;
+DROP FUNCTION attachments_api.lease_objects;
+DROP FUNCTION attachments_api.purge;
+DROP FUNCTION attachments_api.ping;
+DROP TABLE attachments.run;
+
+-- 15_deletions.sql
+DROP FUNCTION attachments_api.restore_deletion;
+DROP FUNCTION attachments.refuse_restore;
+DROP FUNCTION attachments_api.get_deletion;
+DROP FUNCTION attachments.refuse_deletion;
+DROP FUNCTION attachments.conflicts_of;
+DROP FUNCTION attachments_api.list_deletions;
+DROP FUNCTION attachments.tree_of_deletion;
+DROP FUNCTION attachments.nodes_of_deletion;
+DROP FUNCTION attachments.describe_deletion;
+DROP FUNCTION attachments.count_deleted;
+DROP FUNCTION attachments.show_root;
+DROP FUNCTION attachments.held_deletions;
+DROP FUNCTION attachments.rows_of_deletion;
+DROP FUNCTION attachments.tables_of_deletion;
+DROP FUNCTION attachments.deletions_behind;
+DROP FUNCTION attachments_api.restore_entity;
+DROP FUNCTION attachments_api.delete_entity;
+DROP FUNCTION attachments_api.restore_attachment;
+DROP FUNCTION attachments_api.delete_attachment;
+DROP FUNCTION attachments.restore_row;
+DROP FUNCTION attachments.undo_deletion;
+DROP FUNCTION attachments.delete_row;
+DROP FUNCTION attachments.attachment_row;
+DROP FUNCTION attachments.missing;
+DROP FUNCTION attachments.find_deletion;
+
+-- 14_conflicts.sql
+DROP FUNCTION attachments.explain_conflicts;
+DROP FUNCTION attachments.conflict_in_words;
+DROP FUNCTION attachments.holder_table;
+
+-- 13_items.sql
+DROP FUNCTION attachments_api.rename_entity;
+DROP FUNCTION attachments_api.get_entity;
+DROP FUNCTION attachments_api.list_entities;
+DROP FUNCTION attachments.things_sql;
+DROP FUNCTION attachments.describe_thing;
+DROP FUNCTION attachments.in_words;
+DROP FUNCTION attachments.show_entity;
+DROP FUNCTION attachments.show_row;
+DROP FUNCTION attachments.show_file;
+DROP FUNCTION attachments.show_thing;
+DROP FUNCTION attachments.thing_item;
+DROP FUNCTION attachments.parent_kinds;
+DROP FUNCTION attachments.label_sql;
+DROP FUNCTION attachments.entity_of;
+
+-- 12_listing.sql
+DROP FUNCTION attachments_api.list_attachments;
+DROP FUNCTION attachments.describe_listed;
+DROP FUNCTION attachments.days_until;
+DROP FUNCTION attachments.expiry_of;
+DROP FUNCTION attachments.legacy_item;
+DROP FUNCTION attachments.find_named;
+DROP FUNCTION attachments.listing_conditions;
+DROP FUNCTION attachments.first_id_at;
+
+-- 11_scans.sql
+DROP FUNCTION attachments_api.record_scan;
+DROP FUNCTION attachments.take_verdict;
+DROP FUNCTION attachments.name_scan_conflicts;
+DROP FUNCTION attachments.reject_scanned;
+DROP FUNCTION attachments.open_scanned;
+DROP TRIGGER stop_for_scan ON attachments.attachment;
+DROP FUNCTION attachments.stop_for_scan;
+DROP VIEW attachments.scan_queue;
+DROP TABLE attachments.scan_message;
+DROP TABLE attachments.scan_policy;
+
+-- 10_idempotency.sql
+DROP FUNCTION attachments_api.tidy;
+DROP FUNCTION attachments.declared_before;
+DROP FUNCTION attachments.remember_key;
+DROP FUNCTION attachments.refuse_key;
+DROP FUNCTION attachments.fingerprint;
+DROP TABLE attachments.idempotency;
+
+-- 09_quota.sql
+DROP FUNCTION attachments_api.get_usage;
+DROP FUNCTION attachments.describe_usage;
+DROP TRIGGER release_usage ON attachments.attachment;
+DROP TRIGGER reserve_usage ON attachments.attachment;
+DROP FUNCTION attachments.release_usage;
+DROP FUNCTION attachments.reserve_usage;
+DROP FUNCTION attachments.refuse_too_many_pending;
+DROP FUNCTION attachments.refuse_over_quota;
+DROP FUNCTION attachments.next_room;
+DROP FUNCTION attachments.pending_files;
+DROP FUNCTION attachments.settle_usage;
+DROP FUNCTION attachments.quota_of;
+DROP TABLE attachments.usage_release;
+DROP TABLE attachments.usage;
+DROP TABLE attachments.quota;
+
+-- 08_multipart.sql
+DROP FUNCTION attachments_api.settle_multiparts;
+DROP FUNCTION attachments_api.lease_multiparts;
+DROP TRIGGER forget_multiparts ON attachments.upload_set;
+DROP FUNCTION attachments.forget_multiparts;
+DROP FUNCTION attachments_api.record_part;
+DROP FUNCTION attachments_api.begin_multipart;
+DROP FUNCTION attachments_api.find_multipart;
+DROP FUNCTION attachments.multipart_of;
+DROP TABLE attachments.multipart_part;
+DROP TABLE attachments.multipart;
+
+-- 07_uploads.sql
+DROP FUNCTION attachments_api.find_open_upload;
+DROP FUNCTION attachments_api.lease_open_upload;
+DROP FUNCTION attachments_api.sweep_uploads;
+DROP FUNCTION attachments_api.abort_upload;
+DROP FUNCTION attachments_api.reject_upload;
+DROP FUNCTION attachments.close_upload;
+DROP FUNCTION attachments.discard;
+DROP FUNCTION attachments.remove_rejected;
+DROP FUNCTION attachments_api.complete_upload;
+DROP FUNCTION attachments.complete_upload;
+DROP FUNCTION attachments.mark_completed;
+DROP FUNCTION attachments_api.get_upload;
+DROP FUNCTION attachments_api.create_upload;
+DROP FUNCTION attachments.declare_upload;
+DROP FUNCTION attachments.taken_names;
+DROP FUNCTION attachments.files_of;
+
+-- 06_attachments.sql
+-- The objects of live and deleted attachments are handed to the outbox, so that none is orphaned. Parts that the store still
+-- holds are left to the bucket's rule for incomplete uploads. Indexes that register_entity made on the application's tables
+-- stay, as their columns do.
+INSERT INTO keepsake.outbox (object_key, relation, writable_until)
+    SELECT object_key, 'attachments.attachment'::regclass, CASE WHEN writable_until > now() THEN writable_until END
+    FROM attachments.attachment
+    ON CONFLICT (object_key) DO NOTHING;
+DROP FUNCTION attachments_api.rename_attachment;
+DROP FUNCTION attachments_api.attachment_content;
+DROP FUNCTION attachments_api.get_attachment;
+DROP FUNCTION attachments.describe;
+DROP FUNCTION attachments.refuse_file_change;
+DROP FUNCTION attachments.refuse_shut;
+DROP FUNCTION attachments.find_deletable;
+DROP FUNCTION attachments.find_attachment;
+DROP TRIGGER outlast_clocks ON attachments.attachment;
+DROP FUNCTION attachments.outlast_clocks;
+DROP FUNCTION attachments.clock_tolerance;
+DROP TRIGGER check_state_change ON attachments.attachment;
+DROP FUNCTION attachments.check_state_change;
+DROP TABLE attachments.attachment;
+
+-- 05_upload_sets.sql
+DROP TABLE attachments.upload_set;
+
+-- 04_file_names.sql
+DROP FUNCTION attachments.word_condition;
+DROP FUNCTION attachments.shared_terms;
+DROP FUNCTION attachments.name_terms;
+DROP FUNCTION attachments.search_terms;
+DROP FUNCTION attachments.search_words;
+
+-- 03_entities.sql
+DROP FUNCTION attachments.refuse_change;
+DROP FUNCTION attachments.lock_entity;
+DROP FUNCTION attachments.find_entity;
+DROP FUNCTION attachments.entity_query;
+DROP FUNCTION attachments.show_legacy_url;
+DROP FUNCTION attachments.show_label;
+DROP FUNCTION attachments.index_listing;
+DROP FUNCTION attachments.let_lock;
+DROP FUNCTION attachments.register_entity;
+DROP TYPE attachments.found_entity;
+DROP TABLE attachments.entity_type;
+
+-- 02_requests.sql
+DROP FUNCTION attachments.cut_page;
+DROP FUNCTION attachments.fail;
+DROP FUNCTION attachments.ok;
+DROP FUNCTION attachments.begin_recovery;
+DROP FUNCTION attachments.tenant;
+DROP FUNCTION attachments.claim;
+
+-- 01_roles.sql
+-- The extension stays: other tables of the database may be managed by it. Temporary tables stay a right that is granted by name:
+-- whether PUBLIC had it is not known any more.
+DO $$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['keepsake_worker', 'keepsake_api'] LOOP
+        -- What it was granted in this database.
+        EXECUTE pg_catalog.format('DROP OWNED BY %I', role);
+        BEGIN
+            EXECUTE pg_catalog.format('DROP ROLE %I', role);
+        EXCEPTION WHEN dependent_objects_still_exist THEN
+            RAISE NOTICE 'role % is still used by another database and stays', role;
+        END;
+    END LOOP;
+END
+$$;
+DROP FUNCTION attachments.publish;
+DROP SCHEMA attachments_api;
+DROP SCHEMA attachments;

@@ -1,2 +1,0 @@
-DROP FUNCTION attachments_api.metrics();
-DROP VIEW attachments.metrics;

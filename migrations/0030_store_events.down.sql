@@ -1,1 +1,0 @@
-DROP FUNCTION attachments_api.find_open_upload(jsonb);

@@ -1,0 +1,56 @@
+-- What every call has in common: the caller's claims, and the form of an answer.
+--
+-- These are PL/pgSQL although they are one expression each: a session keeps the plans of PL/pgSQL. PostgreSQL plans an SQL
+-- function again for each statement that calls it unless it can inline the function, and a pinned search_path forbids that.
+
+-- The claims stand where PostgREST and Supabase set them, so that policies written for those work here.
+CREATE FUNCTION attachments.claim(name text) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> name;
+END
+$$;
+
+COMMENT ON FUNCTION attachments.claim IS 'A claim of the caller''s token, set for the transaction.';
+
+CREATE FUNCTION attachments.tenant() RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.claim('tenant');
+END
+$$;
+
+COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant; NULL without claims, and then nothing is visible.';
+
+-- Sets the claims of a caller who asks for deleted rows: they are visible to this call, also where a policy of the extension hides
+-- them from ordinary reads.
+CREATE FUNCTION attachments.begin_recovery(claims jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true), set_config('keepsake.include_deleted', 'on', true);
+END
+$$;
+
+-- Answers are values: {"ok": …} or {"error": {"code", "detail", …}}. The codes and their HTTP statuses are the table of
+-- keepsake-shared.
+CREATE FUNCTION attachments.ok(body jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN jsonb_build_object('ok', body);
+END
+$$;
+
+CREATE FUNCTION attachments.fail(code text, detail text, more jsonb DEFAULT '{}') RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN jsonb_build_object('error', jsonb_build_object('code', code, 'detail', detail) || more);
+END
+$$;
+
+-- A page of entries that were fetched with one more than asked: without that one, and where the next page begins.
+CREATE FUNCTION attachments.cut_page(entries jsonb, size integer, id_name text) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT attachments.ok(jsonb_build_object(
+        'items', CASE WHEN jsonb_array_length(entries) > size THEN entries - size ELSE entries END,
+        'next_cursor', CASE WHEN jsonb_array_length(entries) > size THEN entries -> (size - 1) ->> id_name END))
+$$;

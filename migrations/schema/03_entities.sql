@@ -1,0 +1,219 @@
+-- Entities: rows of the application's own tables that can have attachments. How a table is registered, how an entity is
+-- found, and who may change its files.
+
+CREATE TABLE attachments.entity_type (
+    name          text PRIMARY KEY CHECK (keepsake.is_entity_type(name)),
+    relation      regclass NOT NULL UNIQUE,
+    key_column    name NOT NULL,
+    key_type      regtype NOT NULL,
+    tenant_column name NOT NULL,
+    legacy_url_column name,
+    label_column  name
+);
+COMMENT ON TABLE attachments.entity_type IS
+    'Tables that can have attachments: attachments.register_entity() adds one.';
+COMMENT ON COLUMN attachments.entity_type.label_column IS
+    'The column that says what people call an entity, such as its title; NULL: entities are shown by their id alone.';
+GRANT SELECT ON attachments.entity_type TO keepsake_api;
+
+-- What the API finds of an entity: whether it is there in the caller's tenant, and the deletion that removed it, if any.
+CREATE TYPE attachments.found_entity AS (
+    relation    regclass,
+    key         jsonb,
+    is_there    boolean,
+    deletion_id uuid
+);
+
+-- Registering ----------------------------------------------------------------------------------
+
+-- Gives an application's table attachments. Run by a role that owns both, such as the one that migrates.
+CREATE FUNCTION attachments.register_entity(name text, relation regclass, tenant_column name, label_column name DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    entity_key record;
+    entity attachments.entity_type;
+BEGIN
+    SELECT a.attname, a.atttypid::regtype AS type INTO entity_key
+    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '% cannot have attachments: its primary key is not one column', relation
+            USING ERRCODE = 'feature_not_supported',
+                  HINT = 'Attachments name their entity by one id. Give the table a single-column key.';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute a
+                   WHERE a.attrelid = relation AND a.attname = tenant_column AND NOT a.attisdropped) THEN
+        RAISE EXCEPTION '% has no column %', relation, tenant_column
+            USING ERRCODE = 'undefined_column',
+                  HINT = 'Name the column that says which tenant a row belongs to.';
+    END IF;
+    PERFORM keepsake.manage(relation);
+    INSERT INTO attachments.entity_type AS e (name, relation, key_column, key_type, tenant_column)
+    VALUES (name, relation, entity_key.attname, entity_key.type, tenant_column)
+    RETURNING e.* INTO entity;
+    PERFORM keepsake.declare_reference('attachments.attachment', 'entity_type', 'entity_id', name, relation);
+    EXECUTE format('GRANT SELECT, DELETE ON %s TO keepsake_api', relation);
+    PERFORM attachments.let_lock(relation);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO keepsake_api',
+                   (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation));
+    PERFORM attachments.show_label(name, label_column);
+    PERFORM attachments.index_listing(entity);
+END
+$$;
+
+COMMENT ON FUNCTION attachments.register_entity IS
+    'Gives the rows of a table attachments: manages it, declares the reference, lets the API find its rows under the table''s own policies, by the label that a column holds.';
+REVOKE ALL ON FUNCTION attachments.register_entity FROM PUBLIC;
+
+-- A row lock needs the right to update any one column.
+CREATE FUNCTION attachments.let_lock(relation regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('GRANT UPDATE (deletion_id) ON %s TO keepsake_api', relation);
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.let_lock FROM PUBLIC;
+
+-- Entities are listed by tenant, in the order of their keys.
+CREATE FUNCTION attachments.index_listing(entity attachments.entity_type) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_index i
+        WHERE i.indrelid = entity.relation AND pg_get_expr(i.indpred, i.indrelid) = '(deleted_at IS NULL)'
+          AND i.indkey[0] = (SELECT attnum FROM pg_attribute WHERE attrelid = entity.relation AND attname = entity.tenant_column)
+          AND i.indkey[1] = (SELECT attnum FROM pg_attribute WHERE attrelid = entity.relation AND attname = entity.key_column)) THEN
+        EXECUTE format('CREATE INDEX ON %s (%I, %I) WHERE deleted_at IS NULL',
+                       entity.relation, entity.tenant_column, entity.key_column);
+    END IF;
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.index_listing FROM PUBLIC;
+
+-- A label can be written through the API, so neither the key nor the tenant of an entity can be one.
+CREATE FUNCTION attachments.show_label(entity text, label_column name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+BEGIN
+    SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no entity type %', entity
+            USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
+    ELSIF label_column IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = label_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
+        RAISE EXCEPTION '% has no column %', known.relation, label_column
+            USING ERRCODE = 'undefined_column', HINT = 'Name the column that says what people call a thing, or NULL for none.';
+    ELSIF label_column IN (known.key_column, known.tenant_column) THEN
+        RAISE EXCEPTION '% of % is no label', label_column, known.relation
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'A label can be changed by who may change the thing; its key and its tenant cannot.';
+    END IF;
+    UPDATE attachments.entity_type e SET label_column = show_label.label_column WHERE e.name = entity;
+    IF label_column IS NOT NULL THEN
+        EXECUTE format('GRANT UPDATE (%I) ON %s TO keepsake_api', label_column, known.relation);
+    END IF;
+END
+$$;
+
+COMMENT ON FUNCTION attachments.show_label IS
+    'Shows the entities of a type by this column, and lets them be renamed through it under the table''s own policies; NULL stops it.';
+REVOKE ALL ON FUNCTION attachments.show_label FROM PUBLIC;
+
+-- A URL that the application kept before it had attachments.
+CREATE FUNCTION attachments.show_legacy_url(entity text, url_column name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    relation regclass := (SELECT e.relation FROM attachments.entity_type e WHERE e.name = entity);
+BEGIN
+    IF relation IS NULL THEN
+        RAISE EXCEPTION 'there is no entity type %', entity
+            USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
+    ELSIF url_column IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = url_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
+        RAISE EXCEPTION '% has no column %', relation, url_column
+            USING ERRCODE = 'undefined_column', HINT = 'Name the column that holds the URL, or NULL for none.';
+    END IF;
+    UPDATE attachments.entity_type e SET legacy_url_column = url_column WHERE e.name = entity;
+END
+$$;
+
+COMMENT ON FUNCTION attachments.show_legacy_url IS
+    'Lists the http(s) URL that a column of an entity holds behind its attachments, to be read only; NULL stops it.';
+REVOKE ALL ON FUNCTION attachments.show_legacy_url FROM PUBLIC;
+
+-- Finding --------------------------------------------------------------------------------------
+
+-- The query for an entity of one type by its id. An id counts in the one spelling that the key's type prints: '07' is not 7.
+CREATE FUNCTION attachments.entity_query(known attachments.entity_type) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format(
+        'SELECT jsonb_build_object(%1$L, t.%1$I), true, t.deletion_id FROM %3$s AS t
+         WHERE t.%1$I = $1::%2$s AND t.%1$I::text = $1 AND t.%4$I::text = attachments.tenant()',
+        known.key_column, known.key_type, known.relation, known.tenant_column);
+END
+$$;
+
+-- Runs with the rights of the API, so that the application's own policies on the table apply.
+CREATE FUNCTION attachments.find_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+    entity attachments.found_entity;
+BEGIN
+    SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
+    IF NOT FOUND THEN
+        RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
+    END IF;
+    EXECUTE attachments.entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    IF entity.is_there IS NULL THEN
+        entity.is_there := false;
+        EXECUTE format(
+            'SELECT jsonb_build_object(%1$L, $1::%2$s) WHERE ($1::%2$s)::text = $1',
+            known.key_column, known.key_type)
+        INTO entity.key USING entity_id;
+    END IF;
+    entity.relation := known.relation;
+    RETURN entity;
+EXCEPTION WHEN data_exception THEN
+    RETURN (known.relation, NULL, false, NULL)::attachments.found_entity;
+END
+$$;
+
+-- The same for a caller whom the policies let update the entity. The entity then stays until the transaction ends.
+CREATE FUNCTION attachments.lock_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+    entity attachments.found_entity;
+BEGIN
+    SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
+    IF FOUND THEN
+        EXECUTE attachments.entity_query(known) || ' FOR KEY SHARE'
+        INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    END IF;
+    entity.is_there := coalesce(entity.is_there, false);
+    RETURN entity;
+EXCEPTION WHEN data_exception THEN
+    RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
+END
+$$;
+
+-- Who may change ---------------------------------------------------------------------------------
+-- Who may see an entity may see its files. Who may update it, by the policies of its table, may change them. A lock of the
+-- entity's row asks for that: PostgreSQL applies the policies of UPDATE to it
+-- (https://www.postgresql.org/docs/current/sql-createpolicy.html), and until the transaction ends the entity stays.
+
+-- NULL when the caller may, and for an entity that is not there: whoever looks for it reports that.
+CREATE FUNCTION attachments.refuse_change(entity_type text, entity_id text) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (attachments.lock_entity(entity_type, entity_id)).is_there
+       OR (attachments.find_entity(entity_type, entity_id)).is_there IS NOT TRUE THEN
+        RETURN NULL;
+    END IF;
+    RETURN attachments.fail('not_found', format('There is no %s %s whose files you may change.', entity_type, entity_id));
+END
+$$;

@@ -1,0 +1,99 @@
+-- Idempotency keys: requests that are safe to repeat for 24 hours.
+
+-- What a key stood for: the operation with its request, as a hash, and the upload that came of it.
+CREATE TABLE attachments.idempotency (
+    tenant_id   text NOT NULL,
+    subject     text NOT NULL,
+    key         text NOT NULL CHECK (octet_length(key) BETWEEN 1 AND 255),
+    fingerprint bytea NOT NULL,
+    upload_id   uuid NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, subject, key)
+);
+CREATE INDEX idempotency_age ON attachments.idempotency (created_at);
+ALTER TABLE attachments.idempotency ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_keys ON attachments.idempotency
+    USING (tenant_id = attachments.tenant() AND subject = attachments.claim('sub'));
+GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
+
+-- The moment at which a URL ends is the worker's to choose, and no part of what was asked for.
+CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at')::text, 'UTF8'))
+$$;
+
+-- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.
+CREATE FUNCTION attachments.refuse_key(operation text, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known bytea;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended(jsonb_build_array(
+            'keepsake idempotency', attachments.tenant(), attachments.claim('sub'), request ->> 'idempotency_key')::text, 0)) THEN
+        RETURN attachments.fail('idempotency_in_flight', 'The first request with this Idempotency-Key is still at work. Ask again in a moment.');
+    END IF;
+    SELECT i.fingerprint INTO known FROM attachments.idempotency i
+    WHERE i.tenant_id = attachments.tenant() AND i.subject = attachments.claim('sub')
+      AND i.key = request ->> 'idempotency_key' AND i.created_at > now() - interval '24 hours';
+    IF known <> attachments.fingerprint(operation, request) THEN
+        RETURN attachments.fail('idempotency_mismatch', 'This Idempotency-Key was used for another request. Take a new key for a new request.');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION attachments.remember_key(operation text, request jsonb, upload uuid) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO attachments.idempotency AS i (tenant_id, subject, key, fingerprint, upload_id)
+    VALUES (attachments.tenant(), attachments.claim('sub'), request ->> 'idempotency_key',
+            attachments.fingerprint(operation, request), upload)
+    ON CONFLICT (tenant_id, subject, key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, upload_id = excluded.upload_id, created_at = excluded.created_at
+    WHERE i.created_at <= now() - interval '24 hours'
+$$;
+
+-- The upload that a key made, as it was answered then. NULL when the key is new.
+CREATE FUNCTION attachments.declared_before(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    upload attachments.upload_set;
+BEGIN
+    SELECT s.* INTO upload
+    FROM attachments.idempotency i JOIN attachments.upload_set s ON s.id = i.upload_id
+    WHERE i.tenant_id = attachments.tenant() AND i.subject = attachments.claim('sub')
+      AND i.key = request ->> 'idempotency_key' AND i.created_at > now() - interval '24 hours';
+    IF NOT FOUND THEN
+        RETURN NULL;
+    ELSIF upload.expires_at <= now() OR upload.state = 'expired' THEN
+        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again, under a new key.');
+    ELSIF upload.state <> 'pending' THEN
+        RETURN attachments.fail('upload_closed', format('This key made the upload %s, which takes no more files.', upload.id));
+    END IF;
+    RETURN attachments.ok(jsonb_build_object(
+        'id', upload.id, 'expires_at', upload.expires_at, 'files', attachments.files_of(upload.id)));
+END
+$$;
+
+-- Removes keys after 24 hours, and settles usage that was given back: the schedule's.
+CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size integer := (request ->> 'limit')::integer;
+    forgotten bigint;
+    settled bigint;
+BEGIN
+    WITH gone AS (
+        DELETE FROM attachments.idempotency WHERE ctid = ANY (ARRAY(
+            SELECT i.ctid FROM attachments.idempotency i
+            WHERE i.created_at <= now() - interval '24 hours' ORDER BY i.created_at LIMIT size))
+        RETURNING 1)
+    SELECT count(*) INTO forgotten FROM gone;
+    SELECT count(attachments.settle_usage(due.tenant_id)) INTO settled
+    FROM (SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
+          ORDER BY r.tenant_id LIMIT size) AS due;
+    RETURN attachments.ok(jsonb_build_object('forgotten', forgotten, 'settled', settled));
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments_api.tidy FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments_api.tidy TO keepsake_worker;

@@ -1,0 +1,150 @@
+-- The scan gate: where scanning is required, a file is shut until a scanner has called it clean. The states: 06_attachments.sql.
+
+-- Whose files are scanned: the row of the tenant, else that of everyone (NULL).
+CREATE TABLE attachments.scan_policy (
+    tenant_id text,
+    required  boolean NOT NULL
+);
+CREATE UNIQUE INDEX scan_policy_of ON attachments.scan_policy (coalesce(tenant_id, ''));
+COMMENT ON TABLE attachments.scan_policy IS
+    'Whether files are shut until a scanner has called them clean: of one tenant, or (tenant_id NULL) of every other.';
+INSERT INTO attachments.scan_policy VALUES (NULL, false);
+
+-- Messages that were taken, by their MAC, for as long as their time would be: the same again does nothing.
+CREATE TABLE attachments.scan_message (
+    mac      text PRIMARY KEY,
+    taken_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX scan_message_age ON attachments.scan_message (taken_at);
+
+-- What waits for a scanner, for a role of the operator's choice. Rows with a verdict were looked at, and are still shut.
+CREATE VIEW attachments.scan_queue AS
+    SELECT a.object_key, a.media_type, a.byte_size, encode(a.sha256, 'hex') AS sha256, a.created_at, a.scan_verdict, a.scanned_at
+    FROM attachments.attachment a WHERE a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean'
+    ORDER BY a.created_at;
+COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has called clean yet, oldest first.';
+
+-- BEFORE UPDATE, after check_state_change (triggers fire by name): whatever makes a file available, it stops here first.
+CREATE FUNCTION attachments.stop_for_scan() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT p.required FROM attachments.scan_policy p
+        WHERE p.tenant_id IS NULL OR p.tenant_id = NEW.tenant_id
+        ORDER BY p.tenant_id NULLS LAST LIMIT 1) THEN
+        NEW.state := 'scanning';
+        NEW.available_at := NULL;
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER stop_for_scan BEFORE UPDATE ON attachments.attachment
+    FOR EACH ROW WHEN (OLD.state IN ('pending', 'uploaded') AND NEW.state = 'available')
+    EXECUTE FUNCTION attachments.stop_for_scan();
+
+-- Verdicts ---------------------------------------------------------------------------------------
+
+-- All clean: the set becomes visible, whole. False when a name was taken meanwhile.
+CREATE FUNCTION attachments.open_scanned(upload uuid) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE attachments.attachment SET state = 'available', available_at = now()
+    WHERE upload_set_id = upload AND state = 'scanning';
+    UPDATE attachments.upload_set SET state = 'completed' WHERE id = upload;
+    RETURN true;
+EXCEPTION WHEN unique_violation THEN
+    RETURN false;
+END
+$$;
+
+-- A set that can never become visible: what is left of it goes, as of any set that was rejected.
+CREATE FUNCTION attachments.reject_scanned(upload uuid, why jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file record;
+BEGIN
+    UPDATE attachments.upload_set s
+    SET state = 'rejected', report = why, files = (
+        SELECT jsonb_agg(f || CASE WHEN f ->> 'state' = 'quarantined' THEN '{}'::jsonb ELSE '{"state": "rejected"}' END ORDER BY n)
+        FROM jsonb_array_elements(attachments.files_of(upload)) WITH ORDINALITY AS l (f, n))
+    WHERE s.id = upload;
+    FOR file IN
+        UPDATE attachments.attachment SET state = 'rejected' WHERE upload_set_id = upload AND state = 'scanning'
+        RETURNING id, deletion_id
+    LOOP
+        IF file.deletion_id IS NULL THEN
+            PERFORM attachments.remove_rejected(file.id);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Files of a set whose name a live file of their entity bears by now, as the report of a rejected set.
+CREATE FUNCTION attachments.name_scan_conflicts(upload uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (
+        SELECT jsonb_agg(jsonb_build_object('attachment_id', a.id, 'problems', jsonb_build_array(jsonb_build_object(
+            'code', 'name_taken', 'detail', 'a file of that name came while this one was scanned'))))
+        FROM attachments.attachment a
+        WHERE a.upload_set_id = upload AND a.state = 'scanning' AND EXISTS (
+            SELECT FROM attachments.attachment other
+            WHERE other.tenant_id = a.tenant_id AND other.entity_type = a.entity_type AND other.entity_id = a.entity_id
+              AND keepsake.filename_comparison_key(other.file_name) = keepsake.filename_comparison_key(a.file_name)
+              AND other.deleted_at IS NULL AND other.state = 'available'));
+END
+$$;
+
+-- Takes a verdict. Only `clean` opens; `infected` shuts for ever, also what was open; anything else leaves the file shut, until
+-- another verdict comes. Nothing opens what is in quarantine.
+CREATE FUNCTION attachments.take_verdict(object text, verdict text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    upload uuid;
+    file attachments.attachment;
+BEGIN
+    -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
+    SELECT a.upload_set_id INTO upload FROM attachments.attachment a WHERE a.object_key = object;
+    PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
+    UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
+    WHERE a.object_key = object AND a.state IN ('scanning', 'available')
+    RETURNING a.* INTO file;
+    IF verdict = 'infected' AND file.id IS NOT NULL THEN
+        UPDATE attachments.attachment a SET state = 'quarantined' WHERE a.id = file.id;
+        IF file.state = 'scanning' THEN
+            PERFORM attachments.reject_scanned(upload, jsonb_build_array(jsonb_build_object(
+                'attachment_id', file.id, 'problems', jsonb_build_array(jsonb_build_object(
+                    'code', 'file_quarantined', 'detail', 'the scanner found malware in the file')))));
+        END IF;
+    ELSIF verdict = 'clean' AND file.state = 'scanning' AND NOT EXISTS (
+        SELECT FROM attachments.attachment a
+        WHERE a.upload_set_id = upload AND a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean') THEN
+        IF NOT attachments.open_scanned(upload) THEN
+            PERFORM attachments.reject_scanned(upload, attachments.name_scan_conflicts(upload));
+        END IF;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION attachments_api.record_scan(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    is_new boolean;
+BEGIN
+    DELETE FROM attachments.scan_message m WHERE m.taken_at < now() - interval '1 hour';
+    IF NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.object_key = request ->> 'object_key') THEN
+        RETURN attachments.fail('not_found', 'There is no attachment with this object.');
+    END IF;
+    INSERT INTO attachments.scan_message (mac) VALUES (request ->> 'mac') ON CONFLICT DO NOTHING RETURNING true INTO is_new;
+    IF is_new THEN
+        PERFORM attachments.take_verdict(request ->> 'object_key', request ->> 'verdict');
+    END IF;
+    RETURN attachments.ok('{}');
+END
+$$;
+
+REVOKE ALL ON FUNCTION
+    attachments.stop_for_scan, attachments.open_scanned, attachments.reject_scanned, attachments.name_scan_conflicts, attachments.take_verdict
+FROM PUBLIC;
+REVOKE ALL ON FUNCTION attachments_api.record_scan FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments_api.record_scan TO keepsake_worker;

@@ -1,0 +1,460 @@
+//! The program `keepsake`, run as its user runs it, on a PostgreSQL of its own.
+
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+use keepsake_cli::migrations::newest;
+use keepsake_tests::migrate;
+use keepsake_tests::places::checkout;
+use keepsake_tests::postgres::{DATABASE, Postgres};
+use keepsake_tests::stack::throwaway_folder;
+use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+const PASSWORD: &str = "not-to-be-printed";
+
+/// A call of the program: what it printed, and how it left.
+#[derive(Debug)]
+struct Called {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Called {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let called = Self {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        };
+        // Whatever it is asked, and whatever comes of it.
+        assert!(
+            !called.out.contains(PASSWORD) && !called.err.contains(PASSWORD),
+            "{called:?}"
+        );
+        called
+    }
+}
+
+impl Called {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.out).with_context(|| format!("{self:?}"))
+    }
+
+    fn leaves(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+}
+
+/// The program as it stands: built once for all tests here, as cargo builds those of other packages for nobody.
+fn program() -> Result<Command> {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let build = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "keepsake-cli",
+                "--bin",
+                "keepsake",
+            ])
+            .current_dir(checkout())
+            .status();
+        build.is_ok_and(|status| status.success())
+    });
+    ensure!(built, "cargo build --package keepsake-cli failed");
+    let test = std::env::current_exe()?;
+    let folder = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .context("no folder of programs")?;
+    let mut command = Command::new(folder.join("keepsake"));
+    command.env_remove("DATABASE_URL").env_remove("PGPASSWORD");
+    Ok(command)
+}
+
+fn call_on(url: &str, arguments: &[&str]) -> Result<Called> {
+    Ok(program()?
+        .env("DATABASE_URL", url)
+        .args(arguments)
+        .output()?
+        .into())
+}
+
+/// A server with the database of a stack, in which nothing is installed.
+struct World {
+    postgres: Postgres,
+    // Removes the server's folder.
+    _leash: keepsake_tests::leash::Leash,
+}
+
+impl World {
+    async fn new() -> Result<Self> {
+        let (folder, leash) = throwaway_folder()?;
+        let postgres = Postgres::start(&folder, PASSWORD, &leash).await?;
+        Ok(Self {
+            postgres,
+            _leash: leash,
+        })
+    }
+
+    async fn migrated() -> Result<Self> {
+        let world = Self::new().await?;
+        world.call(&["migrate"])?.leaves(0);
+        Ok(world)
+    }
+
+    fn call(&self, arguments: &[&str]) -> Result<Called> {
+        call_on(&self.postgres.superuser_url(), arguments)
+    }
+
+    async fn connect(&self) -> Result<PgConnection> {
+        self.postgres.connect().await
+    }
+
+    /// Two tables, one of which cascades into the other, that Keepsake manages.
+    async fn with_tables() -> Result<(Self, PgConnection)> {
+        let world = Self::migrated().await?;
+        let mut connection = world.connect().await?;
+        connection
+            .execute(
+                "CREATE TABLE folder (id bigint PRIMARY KEY, name text NOT NULL);
+                 CREATE TABLE file (id bigint PRIMARY KEY, folder_id bigint NOT NULL REFERENCES folder ON DELETE CASCADE);
+                 CREATE INDEX ON file (folder_id);
+                 INSERT INTO folder VALUES (1, 'one'), (2, 'two');
+                 INSERT INTO file VALUES (10, 1), (11, 1), (20, 2)",
+            )
+            .await?;
+        world
+            .call(&["manage", "folder", "--retention", "10 days"])?
+            .leaves(0);
+        world.call(&["manage", "file"])?.leaves(0);
+        connection
+            .execute("CREATE UNIQUE INDEX ON folder (name) WHERE deleted_at IS NULL")
+            .await?;
+        Ok((world, connection))
+    }
+}
+
+#[tokio::test]
+async fn migrate_installs_and_a_second_run_changes_nothing() -> Result<()> {
+    let world = World::new().await?;
+    let before = world.call(&["doctor", "--json"])?.leaves(1).json()?;
+    assert_eq!(before[0]["check_name"], "extension_missing");
+
+    let first = world.call(&["migrate", "--json"])?.leaves(0);
+    assert!(
+        first.err.contains("==> Applying 0001 baseline"),
+        "{first:?}"
+    );
+    assert_eq!(first.json()?["schema"], json!(newest()));
+    assert_eq!(
+        first.json()?["findings"]
+            .as_array()
+            .map(|found| found.iter().filter(|f| f["severity"] != "info").count()),
+        Some(0)
+    );
+    let second = world.call(&["migrate", "--json"])?.leaves(0).json()?;
+    assert_eq!(second["applied"], json!([]));
+    world.call(&["doctor"])?.leaves(0);
+
+    let mut connection = world.connect().await?;
+    let recorded: Vec<i64> =
+        sqlx::query_scalar("SELECT version FROM keepsake_migration.applied ORDER BY 1")
+            .fetch_all(&mut connection)
+            .await?;
+    assert_eq!(recorded.last(), Some(&newest()));
+    // The tests' own way takes it as its own: there is one record.
+    migrate::up(&mut connection).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_dry_run_prints_does_the_same() -> Result<()> {
+    let world = World::new().await?;
+    let printed = world.call(&["migrate", "--dry-run"])?.leaves(0);
+    let mut connection = world.connect().await?;
+    let untouched: bool = sqlx::query_scalar(
+        "SELECT to_regnamespace('attachments') IS NULL AND to_regnamespace('keepsake') IS NULL",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert!(untouched);
+    let file = world.postgres.folder().join("migrate.sql");
+    std::fs::write(&file, &printed.out)?;
+    let psql = world
+        .postgres
+        .program("psql")?
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"])
+        .arg(&file)
+        .output()?;
+    ensure!(
+        psql.status.success(),
+        "{}",
+        String::from_utf8_lossy(&psql.stderr)
+    );
+    assert_eq!(
+        world.call(&["migrate", "--json"])?.leaves(0).json()?["applied"],
+        json!([])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_runs_at_once_do_not_collide() -> Result<()> {
+    let world = World::new().await?;
+    let url = world.postgres.superuser_url();
+    let started: Vec<_> = (0..3)
+        .map(|_| {
+            let mut command = program()?;
+            command.env("DATABASE_URL", &url).arg("migrate");
+            command
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped());
+            Ok(command.spawn()?)
+        })
+        .collect::<Result<_>>()?;
+    for run in started {
+        Called::from(run.wait_with_output()?).leaves(0);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_migration_that_was_changed_or_comes_from_the_future_is_refused() -> Result<()> {
+    let world = World::migrated().await?;
+    let mut connection = world.connect().await?;
+    for (change, said) in [
+        (
+            "UPDATE keepsake_migration.applied SET checksum = '\\x00' WHERE version = 1",
+            "another text",
+        ),
+        (
+            "UPDATE keepsake_migration.applied SET version = 9999 WHERE version = 1",
+            "newer",
+        ),
+    ] {
+        connection.execute(change).await?;
+        let refused = world.call(&["migrate"])?.leaves(1);
+        assert!(refused.err.contains(said), "{refused:?}");
+        assert!(refused.err.contains("hint:"), "{refused:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_schema_that_was_applied_by_hand_is_adopted() -> Result<()> {
+    let world = World::migrated().await?;
+    let mut connection = world.connect().await?;
+    connection
+        .execute("DROP SCHEMA keepsake_migration CASCADE")
+        .await?;
+    let refused = world.call(&["migrate"])?.leaves(1);
+    assert!(refused.err.contains("--adopt"), "{refused:?}");
+    assert_eq!(
+        world
+            .call(&["migrate", "--adopt", "--json"])?
+            .leaves(0)
+            .json()?["applied"],
+        json!([])
+    );
+    world.call(&["migrate"])?.leaves(0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_is_no_superuser_is_told() -> Result<()> {
+    let world = World::new().await?;
+    let mut connection = world.connect().await?;
+    connection
+        .execute(sqlx::AssertSqlSafe(format!(
+            "CREATE ROLE clerk LOGIN PASSWORD '{PASSWORD}'"
+        )))
+        .await?;
+    let url = world.postgres.url("clerk", PASSWORD, DATABASE);
+    let refused = call_on(&url, &["migrate"])?.leaves(1);
+    assert!(refused.err.contains("clerk may not migrate"), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deletion_is_planned_listed_held_and_restored() -> Result<()> {
+    let (world, mut connection) = World::with_tables().await?;
+    let plan = world
+        .call(&["plan", "folder", "1", "--json"])?
+        .leaves(0)
+        .json()?;
+    assert_eq!(plan.as_array().map(Vec::len), Some(2), "{plan}");
+    connection
+        .execute("SET keepsake.actor = 'ada'; DELETE FROM folder WHERE id = 1")
+        .await?;
+
+    let deletions = world
+        .call(&[
+            "deletions",
+            "--state",
+            "deleted",
+            "--table",
+            "folder",
+            "--json",
+        ])?
+        .leaves(0)
+        .json()?;
+    let deletion = deletions[0]["id"]
+        .as_str()
+        .context("no deletion")?
+        .to_owned();
+    assert_eq!(
+        (&deletions[0]["actor"], &deletions[0]["rows"]),
+        (&json!("ada"), &json!(3))
+    );
+    let shown = world.call(&["deletions"])?.leaves(0);
+    assert!(
+        shown.out.starts_with("ID ") && shown.out.contains(&deletion),
+        "{shown:?}"
+    );
+
+    let hold = world
+        .call(&[
+            "hold",
+            "--deletion",
+            &deletion,
+            "--reason",
+            "a lawsuit",
+            "--actor",
+            "eve",
+            "--json",
+        ])?
+        .leaves(0)
+        .json()?;
+    let refused = world.call(&["purge", "--deletion", &deletion])?.leaves(1);
+    for part in ["SQLSTATE: 55000", "DETAIL:", "HINT:"] {
+        assert!(refused.err.contains(part), "{refused:?}");
+    }
+    let (reason, actor): (String, String) =
+        sqlx::query_as("SELECT reason, actor FROM keepsake.hold")
+            .fetch_one(&mut connection)
+            .await?;
+    assert_eq!((reason.as_str(), actor.as_str()), ("a lawsuit", "eve"));
+    world
+        .call(&["release", &hold["hold"].to_string()])?
+        .leaves(0);
+    let restored = world.call(&["restore", &deletion])?.leaves(0);
+    assert!(
+        restored.out.contains("public.folder 1") && restored.out.contains("public.file 2"),
+        "{restored:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn conflicts_of_a_restore_are_findings() -> Result<()> {
+    let (world, mut connection) = World::with_tables().await?;
+    connection
+        .execute("DELETE FROM folder WHERE id = 1; INSERT INTO folder VALUES (3, 'one')")
+        .await?;
+    let deletion: String = sqlx::query_scalar("SELECT id::text FROM keepsake.deletion")
+        .fetch_one(&mut connection)
+        .await?;
+    let looked = world
+        .call(&["restore", &deletion, "--dry-run", "--json"])?
+        .leaves(1)
+        .json()?;
+    assert_eq!(looked[0]["table_name"], "public.folder", "{looked}");
+    let refused = world.call(&["restore", &deletion, "--json"])?.leaves(1);
+    let error: Value = serde_json::from_str(&refused.err)?;
+    assert_eq!(error["error"]["sqlstate"], "23000");
+    assert!(error["error"]["detail"].is_array(), "{error}");
+    let live: i64 = sqlx::query_scalar("SELECT count(*) FROM file WHERE deleted_at IS NULL")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(live, 1, "nothing was changed");
+    world.call(&["restore", &deletion, "--skip"])?.leaves(1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn purge_shows_and_removes_what_has_expired() -> Result<()> {
+    let (world, mut connection) = World::with_tables().await?;
+    connection
+        .execute("DELETE FROM folder WHERE id = 1")
+        .await?;
+    assert_eq!(
+        world.call(&["purge", "--json"])?.leaves(0).json()?["rows"],
+        json!(0)
+    );
+    connection
+        .execute("SELECT keepsake.set_retention('folder', '0')")
+        .await?;
+    let plan = world
+        .call(&["purge", "--dry-run", "--json"])?
+        .leaves(0)
+        .json()?;
+    assert!(!plan.as_array().context("no plan")?.is_empty());
+    assert_eq!(
+        world
+            .call(&["purge", "--batch", "1", "--json"])?
+            .leaves(0)
+            .json()?["rows"],
+        json!(3)
+    );
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM file")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(left, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn doctor_reports_what_others_left_to_the_workers_role() -> Result<()> {
+    let world = World::migrated().await?;
+    world
+        .connect()
+        .await?
+        .execute("CREATE FUNCTION public.shared() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+        .await?;
+    let found = world.call(&["doctor", "--json"])?.leaves(1).json()?;
+    let found = found.as_array().context("no list")?.iter().any(|finding| {
+        finding["check_name"] == "worker_may_more" && finding["object"] == "public.shared()"
+    });
+    assert!(found);
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_that_make_no_sense_and_databases_that_are_not_there() -> Result<()> {
+    let nobody = format!("postgres://postgres:{PASSWORD}@127.0.0.1:1/keepsake");
+    for (url, arguments, code) in [
+        (nobody.as_str(), &["frobnicate"][..], 2),
+        (&nobody, &["restore", "no-uuid"], 2),
+        (&nobody, &["hold", "--reason", "none of what"], 2),
+        ("", &["doctor"], 2),
+        ("not a URL", &["doctor"], 2),
+        (
+            &format!("postgres://postgres:{PASSWORD}@[::1/keepsake"),
+            &["doctor"],
+            2,
+        ),
+        (&nobody, &["doctor"], 3),
+        (&nobody, &["--help"], 0),
+    ] {
+        call_on(url, arguments)?.leaves(code);
+    }
+    let world = World::new().await?;
+    let refused = world.call(&["deletions"])?.leaves(1);
+    assert!(refused.err.contains("keepsake migrate"), "{refused:?}");
+    world.call(&["migrate"])?.leaves(0);
+    let refused = world.call(&["plan", "no_such_table", "1"])?.leaves(3);
+    assert!(refused.err.contains("SQLSTATE: 42P01"), "{refused:?}");
+    let wrong = world
+        .postgres
+        .url("postgres", &format!("{PASSWORD}-wrong"), DATABASE);
+    call_on(&wrong, &["doctor"])?.leaves(3);
+    world.connect().await?.close().await?;
+    Ok(())
+}
