@@ -25,7 +25,7 @@ export function Swap({ here, offered, onStay, onSwap }: Props) {
     >
       <h2 id="swap-heading">Sign in as somebody else?</h2>
       <div id="swap-text">
-        <p>The link that was just opened has another person’s token in it.</p>
+        <p>The link that was just opened has a token in it, which would take the place of yours.</p>
         <dl>
           <dt>You are signed in as</dt>
           <dd>
