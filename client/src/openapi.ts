@@ -895,7 +895,7 @@ export interface components {
             parts: {
                 number: number;
                 /** @description Of the part's bytes, in base64, of the kind that the upload names. Required unless that is null. */
-                checksum?: string;
+                checksum?: string | null;
             }[];
         };
         SignedParts: {
@@ -1249,7 +1249,7 @@ export interface components {
             /** @enum {unknown} */
             kind: "thing" | "attachment" | "deletion" | "tenant";
             /** @description The kind of thing; with `thing` alone. */
-            entity_type?: string;
+            entity_type?: string | null;
             /** @description The id of the thing, attachment or deletion, or the tenant. */
             id: string;
             /** @description Kept as a record. */
@@ -1569,6 +1569,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
         };
     };
@@ -1731,6 +1732,7 @@ export interface operations {
             408: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];
         };
@@ -2025,6 +2027,7 @@ export interface operations {
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
             416: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];
         };
@@ -2058,6 +2061,7 @@ export interface operations {
             409: components["responses"]["Problem"];
             412: components["responses"]["Problem"];
             422: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];
         };
@@ -2106,6 +2110,7 @@ export interface operations {
             };
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];
         };

@@ -122,7 +122,7 @@ pub(crate) fn database(config: &Config, env: &Env) -> Result<db::Postgres, ApiEr
         return Ok(address.clone().into());
     }
     env.hyperdrive(HYPERDRIVE)
-        .map(|hyperdrive| (&hyperdrive).into())
+        .map(|hyperdrive| db::Postgres::behind(&hyperdrive, config.hyperdrive_open))
         .map_err(|error| ApiError::internal(format_args!("binding {HYPERDRIVE}: {error}")))
 }
 

@@ -8,6 +8,7 @@
 mod claims;
 mod jwks;
 mod key_cache;
+mod sound_json;
 mod token;
 mod webcrypto;
 
@@ -27,8 +28,6 @@ use worker::send::SendFuture;
 pub(crate) struct Caller {
     /// The tenant all work is done for.
     pub(crate) tenant: TenantId,
-    /// Who it is within the tenant.
-    pub(crate) subject: String,
     /// The verified claims as JSON text, for `request.jwt.claims` in the database.
     pub(crate) claims: String,
 }
@@ -75,9 +74,44 @@ pub(crate) enum AuthError {
 }
 
 /// A token that is genuine, of this time, and from the right issuer.
+#[derive(Debug, Clone)]
 struct Verified {
     claims: Claims,
     text: String,
+}
+
+/// Who asks, as far as it is known before anything is asked for. It rides along with the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity(Result<Verified, AuthError>);
+
+impl Identity {
+    /// Looks at the token of a request, if it has one.
+    pub(crate) async fn of(headers: &HeaderMap, settings: &TokenSettings) -> Self {
+        Self(SendFuture::new(verify(headers, settings, clock::now())).await)
+    }
+
+    /// The one name under which all requests of a caller are counted, whatever they may do; `None` for who has no good
+    /// token.
+    pub(crate) fn name(&self) -> Option<String> {
+        let claims = &self.0.as_ref().ok()?.claims;
+        claims.check_subject().ok()?;
+        let tenant = match &claims.tenant {
+            Some(name) => Some(name.parse::<TenantId>().ok()?),
+            None => None,
+        };
+        // No tenant has an empty name.
+        let tenant = tenant.as_ref().map_or("", TenantId::as_str);
+        Some(format!("{tenant}/{}", claims.subject()))
+    }
+
+    /// Whether this caller has anything to ask the database for.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.0.as_ref().is_ok_and(|verified| {
+            verified.claims.tenant.is_some()
+                && [Scope::Read, Scope::Write].map(|scope| verified.claims.allows(scope.name()))
+                    != [false; 2]
+        })
+    }
 }
 
 /// Verifies the token of a request.
@@ -146,10 +180,8 @@ async fn is_genuine(token: &Token<'_>, settings: &TokenSettings) -> Result<bool,
 
 impl Verified {
     fn require(self, scope: Scope) -> Result<Self, AuthError> {
-        let allows = |name: &str| {
-            name == scope.name() || (scope == Scope::Metrics && name == Scope::Operator.name())
-        };
-        if self.claims.scope.split(' ').any(allows) {
+        let operates = scope == Scope::Metrics && self.claims.allows(Scope::Operator.name());
+        if operates || self.claims.allows(scope.name()) {
             Ok(self)
         } else {
             Err(AuthError::Scope(scope))
@@ -164,7 +196,6 @@ impl Verified {
             tenant: tenant
                 .parse()
                 .map_err(|_| AuthError::Invalid("its tenant is not well formed"))?,
-            subject: self.claims.into_subject(),
             claims: self.text,
         })
     }
@@ -190,24 +221,24 @@ pub(crate) struct Operator(pub(crate) String);
 impl FromRequestParts<App> for Reader {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        Ok(Self(caller(parts, app, Scope::Read).await?))
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        Ok(Self(caller(parts, Scope::Read)?))
     }
 }
 
 impl FromRequestParts<App> for Writer {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        Ok(Self(caller(parts, app, Scope::Write).await?))
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        Ok(Self(caller(parts, Scope::Write)?))
     }
 }
 
 impl FromRequestParts<App> for Watcher {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        verified(parts, app).await?.require(Scope::Metrics)?;
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        verified(parts)?.require(Scope::Metrics)?;
         Ok(Self)
     }
 }
@@ -215,36 +246,26 @@ impl FromRequestParts<App> for Watcher {
 impl FromRequestParts<App> for Operator {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let operator = verified(parts, app).await?.require(Scope::Operator)?;
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        let operator = verified(parts)?.require(Scope::Operator)?;
         operator.claims.check_subject()?;
-        Ok(Self(operator.claims.into_subject()))
+        Ok(Self(operator.claims.subject().to_owned()))
     }
 }
 
-/// Counts the caller's requests once it is known who calls. A token without a tenant is refused as
-/// such before what it may do is looked at.
-async fn caller(parts: &Parts, app: &App, scope: Scope) -> Result<Caller, ApiError> {
-    let verified = verified(parts, app).await?;
+/// A token without a tenant is refused as such before what it may do is looked at.
+fn caller(parts: &mut Parts, scope: Scope) -> Result<Caller, AuthError> {
+    let verified = verified(parts)?;
     if verified.claims.tenant.is_none() {
-        return Err(AuthError::NoTenant.into());
+        return Err(AuthError::NoTenant);
     }
-    let caller = verified.require(scope)?.caller()?;
-    app.expect_database();
-    app.limits().caller(&caller).await?;
-    Ok(caller)
+    verified.require(scope)?.caller()
 }
 
-/// Who sends tokens that are none is counted by address.
-async fn verified(parts: &Parts, app: &App) -> Result<Verified, ApiError> {
-    let verified = verify(&parts.headers, &app.config.tokens, clock::now());
-    match SendFuture::new(verified).await {
-        Ok(verified) => Ok(verified),
-        Err(error) => {
-            app.limits().anonymous(&parts.headers).await?;
-            Err(error.into())
-        }
-    }
+/// The [`Identity`] that came with the request, where its requests were counted. Without one nobody is let in.
+fn verified(parts: &mut Parts) -> Result<Verified, AuthError> {
+    let identity = parts.extensions.remove::<Identity>();
+    identity.map_or(Err(AuthError::Missing), |identity| identity.0)
 }
 
 impl From<AuthError> for ApiError {
@@ -378,7 +399,6 @@ mod tests {
     fn lets_a_good_token_in_with_what_it_allows() {
         let caller = check(&token(&good()), &settings()).unwrap();
         assert_eq!(caller.tenant.as_str(), "acme");
-        assert_eq!(caller.subject, "ann");
         assert_eq!(caller.claims, good().to_string());
         let allows = |scope| {
             let text = good().to_string();
@@ -445,6 +465,174 @@ mod tests {
         ] {
             let error = check(&signed(&header, &claims), &settings()).unwrap_err();
             assert!(is_invalid(error), "{header}");
+        }
+    }
+
+    #[test]
+    fn takes_access_tokens_by_their_kind() {
+        let claims = good().to_string();
+        let with_typ = |typ: Value| {
+            let header = json!({ "alg": "HS256", "kid": "new", "typ": typ });
+            check(&signed(&header, &claims), &settings())
+        };
+        for typ in [
+            "JWT",
+            "jwt",
+            "at+jwt",
+            "AT+JWT",
+            "application/at+jwt",
+            "Application/AT+jwt",
+            "application/jwt",
+        ] {
+            assert!(with_typ(json!(typ)).is_ok(), "{typ}");
+        }
+        for typ in [
+            json!("logout+jwt"),
+            json!("dpop+jwt"),
+            json!("DPoP+JWT"),
+            json!("secevent+jwt"),
+            json!("application/secevent+jwt"),
+            json!("id_token+jwt"),
+            json!("client-authentication+jwt"),
+            json!("oauth-authz-req+jwt"),
+            json!("token-introspection+jwt"),
+            json!("JOSE"),
+            json!("JWE"),
+            json!("text/jwt"),
+            json!("application/application/jwt"),
+            json!("at+jwt; charset=utf-8"),
+            json!(" JWT"),
+            json!(""),
+            json!(null),
+            json!(7),
+            json!(["JWT"]),
+        ] {
+            assert!(is_invalid(with_typ(typ.clone()).unwrap_err()), "{typ}");
+        }
+    }
+
+    /// Claims of tokens that an issuer signs with the same key, and whose header need not say what they are.
+    #[test]
+    fn takes_no_token_that_is_for_something_else() {
+        let event = "http://schemas.openid.net/event/backchannel-logout";
+        for (name, value) in [
+            ("at_hash", json!("MTIzNDU2Nzg5MDEyMzQ1Ng")),
+            ("c_hash", json!("LDktKdoQak3Pk0cnXxCltA")),
+            ("s_hash", json!("LDktKdoQak3Pk0cnXxCltA")),
+            ("events", json!({ event: {} })),
+            ("htm", json!("GET")),
+            ("htu", json!("https://keepsake.example.com/v1/usage")),
+            ("typ", json!("ID")),
+            ("typ", json!("Refresh")),
+            ("typ", json!("offline")),
+            ("typ", json!("Logout")),
+            ("token_use", json!("id")),
+        ] {
+            assert!(is_invalid(refusal(with(name, value))), "{name}");
+        }
+        for (name, value) in [
+            // Some issuers put it into access tokens, too.
+            ("nonce", json!("n-0S6_WzA2Mj")),
+            ("typ", json!("Bearer")),
+            ("token_use", json!("access")),
+            ("auth_time", json!(now())),
+            ("azp", json!("app")),
+            ("events", Value::Null),
+        ] {
+            assert!(
+                check(&token(&with(name, value)), &settings()).is_ok(),
+                "{name}"
+            );
+        }
+        let mut id_token = with("nonce", json!("n-0S6_WzA2Mj"));
+        id_token.as_object_mut().unwrap().remove("scope");
+        assert!(is_invalid(refusal(id_token)));
+    }
+
+    #[test]
+    fn odd_claims_are_refused_as_what_they_are() {
+        for (name, value) in [
+            ("exp", json!(1e300)),
+            ("exp", json!(now() * 1000)),
+            ("exp", json!(253_402_300_800_i64)),
+            ("exp", json!(true)),
+            ("exp", json!({})),
+            ("exp", json!("")),
+            ("exp", json!("9999999999")),
+            ("nbf", json!(1e300)),
+            ("nbf", json!("1")),
+            ("nbf", json!([1])),
+            ("iat", json!("2026-01-01")),
+            ("iat", json!({})),
+            ("sub", json!("a\u{0}b")),
+            ("sub", json!(["ann"])),
+            ("scope", json!(["attachments:read"])),
+            ("scope", json!(7)),
+            ("iss", json!({})),
+            ("aud", json!(7)),
+            ("aud", json!([7])),
+            ("role", json!("a\u{0}b")),
+            ("deep", json!([[[["\u{0}"]]]])),
+        ] {
+            assert!(
+                is_invalid(refusal(with(name, value.clone()))),
+                "{name} {value}"
+            );
+        }
+        for exp in [
+            json!(-1),
+            json!(0),
+            json!(-1e300),
+            json!(-0.5),
+            json!(i64::MIN),
+        ] {
+            assert_eq!(
+                refusal(with("exp", exp.clone())),
+                AuthError::Expired,
+                "{exp}"
+            );
+        }
+        for (name, value) in [
+            ("exp", json!(253_402_300_799_i64)),
+            ("exp", json!(now() as f64 + 0.25)),
+            ("nbf", json!(now() as f64 - 0.25)),
+            ("nbf", json!(-1)),
+            ("iat", json!(now() as f64 + 0.5)),
+            // Six characters, and no NUL.
+            ("role", json!("a\\u0000b")),
+            ("role", json!("C:\\new\\u0000")),
+            ("big", json!(u64::MAX)),
+            ("small", json!(5e-324)),
+        ] {
+            let claims = with(name, value);
+            assert!(check(&token(&claims), &settings()).is_ok(), "{claims}");
+        }
+    }
+
+    #[test]
+    fn counts_each_caller_under_one_name() {
+        let name = |claims: &Value| {
+            let headers = HeaderMap::from_iter([(
+                AUTHORIZATION,
+                format!("Bearer {}", token(claims)).parse().unwrap(),
+            )]);
+            let verified = verify(&headers, &settings(), clock::now()).now_or_never();
+            Identity(verified.unwrap()).name()
+        };
+        assert_eq!(name(&good()).as_deref(), Some("acme/ann"));
+        assert_eq!(
+            name(&with("scope", json!("none"))).as_deref(),
+            Some("acme/ann")
+        );
+        assert_eq!(name(&with("tenant", Value::Null)).as_deref(), Some("/ann"));
+        for claims in [
+            with("exp", json!(1)),
+            with("sub", Value::Null),
+            with("sub", json!("a\nb")),
+            with("tenant", json!("a/b")),
+            with("tenant", json!("")),
+        ] {
+            assert_eq!(name(&claims), None, "{claims}");
         }
     }
 
@@ -533,7 +721,14 @@ mod tests {
             "\"tenant\":\"other\"",
             "\"role\":\"a\\u0000b\"",
             "\"role\":\"\\ud800\"",
+            "\"role\":\"\\\\\\u0000\"",
             "\"role\":1e999",
+            "\"role\":1e-200000",
+            "\"role\":[{\"a\":-0.1E-16384}]",
+            "\"role\":1,\"role\":1",
+            "\"role\":{\"a\":1,\"\\u0061\":1}",
+            "\"\\u0000\":1",
+            "\"tenant\":\"acme\"",
         ] {
             let claims = good.replacen('{', &format!("{{{first},"), 1);
             let token = signed(&json!({ "alg": "HS256", "kid": "new" }), &claims);
@@ -541,6 +736,48 @@ mod tests {
                 is_invalid(check(&token, &settings()).unwrap_err()),
                 "{first}"
             );
+        }
+    }
+
+    /// RFC 7515 §4: a name stands once in a header, too.
+    #[test]
+    fn a_header_says_one_thing() {
+        let key: KeyRing = KEYS.parse().unwrap();
+        for header in [
+            r#"{"alg":"HS256","kid":"new","kid":"new"}"#,
+            r#"{"alg":"none","alg":"HS256","kid":"new"}"#,
+            r#"{"typ":"dpop+jwt","alg":"HS256","kid":"new","typ":"JWT"}"#,
+            r#"{"alg":"HS256","kid":"new","x":{"y":1,"y":2}}"#,
+            r#"{"alg":"HS256","kid":"new","x":"\u0000"}"#,
+        ] {
+            let signed = format!(
+                "{}.{}",
+                URL_SAFE_NO_PAD.encode(header),
+                URL_SAFE_NO_PAD.encode(good().to_string())
+            );
+            let mac = key.key("new").unwrap().sign(&[signed.as_bytes()]);
+            let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac));
+            assert!(
+                is_invalid(check(&token, &settings()).unwrap_err()),
+                "{header}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever stands in a token that is signed well, it is let in or refused, and what is let in says what it
+        /// says to every reader.
+        #[test]
+        fn no_claims_break_it(name in "[a-z]{1,4}|exp|nbf|iat|sub|tenant|scope|aud|iss|typ", value in "-?[0-9]{1,20}(\\.[0-9]{1,20})?([eE][-+]?[0-9]{1,7})?|\"[a-z\\\\u0]{0,8}\"|null|true|\\[\\]|\\{\\}") {
+            let mut claims = good();
+            claims.as_object_mut().unwrap().remove(&name);
+            let text = claims.to_string().replacen('{', &format!("{{\"{name}\":{value},"), 1);
+            let token = signed(&json!({ "alg": "HS256", "kid": "new" }), &text);
+            if let Ok(caller) = check(&token, &settings()) {
+                proptest::prop_assert_eq!(&caller.claims, &text);
+                proptest::prop_assert!(!text.contains("e-200000"));
+                proptest::prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
+            }
         }
     }
 

@@ -240,7 +240,7 @@ mod tests {
 
     /// `code pointer` of a failure.
     fn problem(error: ApiError) -> String {
-        let (response, _) = crate::problem::render(error.into_response(), "/", "id");
+        let (response, _) = problem::render(error.into_response(), "/", "id");
         let bytes = response
             .into_body()
             .collect()

@@ -70,7 +70,6 @@ impl OpenUpload {
         let caller = Caller {
             claims: json!({ "sub": subject, "tenant": tenant }).to_string(),
             tenant,
-            subject,
         };
         match uploads::finish(config, database, storage, &caller, upload_id, None).await {
             Ok(_) => Ok(Outcome::Completed),

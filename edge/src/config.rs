@@ -46,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) download_window: u64,
     /// PostgreSQL itself, instead of a Hyperdrive binding.
     pub(crate) database: Option<Address>,
+    /// Whether the Hyperdrive binding may ask for the password in any form, and not by SCRAM alone.
+    pub(crate) hyperdrive_open: bool,
     /// How bearer tokens are checked.
     pub(crate) tokens: TokenSettings,
     /// Keys of those who send scan verdicts; without any, none is taken.
@@ -58,6 +60,16 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// What works and should not stay so, for the log of a worker that starts.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        let tokens = &self.tokens;
+        (tokens.jwks.is_some() && tokens.audience.is_none()).then_some(
+            "JWT_AUDIENCE is not set: whatever the issuer of JWKS_URL signs for anybody, ID tokens of other \
+             applications among it, is taken here if it names a scope and a tenant. Set it to the audience that \
+             the issuer gives tokens for this worker.",
+        )
+    }
+
     /// The parts of a file of so many bytes; `None` for one that is uploaded whole.
     pub(crate) fn parts_of(&self, file_bytes: u64) -> Option<PartPlan> {
         (file_bytes > self.multipart_threshold)
@@ -230,6 +242,16 @@ impl Config {
                         .map_err(|error| ConfigError::new("DATABASE_URL", error))
                 })
                 .transpose()?,
+            hyperdrive_open: match text("HYPERDRIVE_LOGIN")?.as_deref() {
+                None | Some("scram") => false,
+                Some("password") => true,
+                Some(_) => {
+                    return Err(ConfigError::new(
+                        "HYPERDRIVE_LOGIN",
+                        "must be scram or password",
+                    ));
+                }
+            },
             tokens: tokens(text)?,
             url_keys: keys("URL_KEYS", text("URL_KEYS")?)?.ok_or_else(|| {
                 ConfigError::new(
@@ -600,5 +622,30 @@ mod tests {
         for secret in ["a2V5", "hunter2", "FwoG"] {
             assert!(!shown.contains(secret), "{secret}");
         }
+    }
+
+    #[test]
+    fn advises_an_audience_where_the_issuer_signs_for_others_too() {
+        let jwks = ("JWKS_URL", "https://id.example.com/jwks");
+        let issuer = ("JWT_ISSUER", "https://id.example.com");
+        let audience = ("JWT_AUDIENCE", "keepsake");
+        for (settings, advised) in [
+            (vec![], false),
+            (vec![jwks, issuer], true),
+            (vec![jwks, issuer, audience], false),
+        ] {
+            let config = read(&settings).unwrap();
+            assert_eq!(config.advice().is_some(), advised, "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn keeps_the_password_from_a_pool_unless_told_otherwise() {
+        let open =
+            |value| read(&[("HYPERDRIVE_LOGIN", value)]).map(|config| config.hyperdrive_open);
+        assert_eq!(read(&[]).map(|config| config.hyperdrive_open), Ok(false));
+        assert_eq!(open("scram"), Ok(false));
+        assert_eq!(open("password"), Ok(true));
+        assert_eq!(open("Password").unwrap_err().name, "HYPERDRIVE_LOGIN");
     }
 }

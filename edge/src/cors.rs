@@ -14,8 +14,6 @@ use axum::{
     response::Response,
 };
 
-const METHODS: HeaderValue =
-    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "authorization, content-type, idempotency-key, if-match, if-none-match, if-range, range, x-amz-checksum-sha256, x-request-id",
 );
@@ -62,16 +60,34 @@ impl<'a> Readers<'a> {
     }
 }
 
-/// The answer to `OPTIONS`, whatever the path: 204, and what a page that may read it may send.
-pub(crate) fn preflight() -> Response {
+/// The answer to `OPTIONS`, made of what the router answers, whose routes do not have that method: 204, with the methods
+/// that the path takes, and with what else a page that may read it may send. Where there is no path, a page may at
+/// least read that.
+pub(crate) fn preflight(answer: Response) -> Response {
+    if !matches!(
+        answer.status(),
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND
+    ) {
+        return answer;
+    }
+    let methods = methods(answer.headers().get(ALLOW));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    headers.insert(ALLOW, METHODS);
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ALLOW, methods.clone());
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     response
+}
+
+/// The methods that the router allows, and this one.
+fn methods(allowed: Option<&HeaderValue>) -> HeaderValue {
+    let only = HeaderValue::from_static("OPTIONS");
+    let Some(allowed) = allowed.and_then(|allowed| allowed.to_str().ok()) else {
+        return only;
+    };
+    HeaderValue::from_str(&format!("{}, OPTIONS", allowed.replace(',', ", "))).unwrap_or(only)
 }
 
 /// Marks a response as readable by the page that asked, if it is among the readers; never with
@@ -107,9 +123,30 @@ mod tests {
     fn answer_at(path: &str, origin: Option<&str>) -> HeaderMap {
         let request = HeaderMap::from_iter(origin.map(|value| (ORIGIN, value.parse().unwrap())));
         let listed = ["https://app.example.com".to_owned()];
-        let mut response = preflight();
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response
+            .headers_mut()
+            .insert(ALLOW, "GET,HEAD".parse().unwrap());
+        let mut response = preflight(response);
         apply(&request, Readers::of(path, &listed), response.headers_mut());
         response.headers().clone()
+    }
+
+    #[test]
+    fn tells_the_methods_of_a_path_and_no_other() {
+        let headers = answer_to(Some("https://app.example.com"));
+        for name in [ALLOW, ACCESS_CONTROL_ALLOW_METHODS] {
+            assert_eq!(headers[&name], "GET, HEAD, OPTIONS");
+        }
+        for (status, want) in [
+            (StatusCode::NOT_FOUND, StatusCode::NO_CONTENT),
+            (StatusCode::TOO_MANY_REQUESTS, StatusCode::TOO_MANY_REQUESTS),
+        ] {
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = status;
+            assert_eq!(preflight(answer).status(), want);
+        }
     }
 
     #[test]

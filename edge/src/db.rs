@@ -174,12 +174,12 @@ enum Envelope {
     Error(Refusal),
 }
 
-/// Opens the `{"ok"}` or `{"error"}` envelope of an answer.
+/// Opens the `{"ok"}` or `{"error"}` envelope of an answer. What answers otherwise is not the database that is meant.
 fn open(text: &str) -> Result<Value, DbError> {
     match serde_json::from_str(text) {
         Ok(Envelope::Ok(value)) => Ok(value),
         Ok(Envelope::Error(refusal)) => Err(DbError::Refused(refusal)),
-        Err(error) => Err(DbError::Unexpected(format!(
+        Err(error) => Err(DbError::Unavailable(format!(
             "the answer of a SQL function cannot be read: {error}"
         ))),
     }
@@ -291,7 +291,7 @@ mod tests {
             r#"{"ok":1,"error":2}"#,
         ] {
             assert!(
-                matches!(open(broken), Err(DbError::Unexpected(_))),
+                matches!(open(broken), Err(DbError::Unavailable(_))),
                 "{broken}"
             );
         }

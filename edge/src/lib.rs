@@ -63,7 +63,7 @@ fn start() {
 /// Answers one HTTP request.
 ///
 /// 1. Take it in and give it an id.
-/// 2. A preflight is answered at once; anything else by its route.
+/// 2. Its route answers, once it is counted; of a preflight the path's methods are told.
 /// 3. What is left of its body is read off.
 /// 4. A failure becomes a problem document.
 /// 5. CORS, caching and the id are added; one line is logged once the answer is on its way.
@@ -76,10 +76,13 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
 
     let (config, context) = (settings::load(&env), Arc::new(context));
     let answer = match &config {
-        Ok(_) if head.method == Method::OPTIONS => cors::preflight(),
         Ok(config) => {
             let app = App::new(Arc::clone(config), &head.uri, env, Arc::clone(&context));
-            routes::answer(Request::from_parts(head.clone(), body), app).await
+            let answer = routes::answer(Request::from_parts(head.clone(), body), app).await;
+            match head.method {
+                Method::OPTIONS => cors::preflight(answer),
+                _ => answer,
+            }
         }
         Err(error) => error.clone().into_response(),
     };

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 pub(crate) enum Level {
     /// As expected.
     Info,
+    /// Works, and should not stay so.
+    Warning,
     /// Needs someone's eye.
     Error,
 }
@@ -44,6 +46,7 @@ impl Line {
 fn print(level: Level, line: &str) {
     match level {
         Level::Info => worker::console_log!("{line}"),
+        Level::Warning => worker::console_warn!("{line}"),
         Level::Error => worker::console_error!("{line}"),
     }
 }

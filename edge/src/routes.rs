@@ -18,18 +18,19 @@ mod usage;
 
 use crate::{
     app::App,
-    auth::Caller,
+    auth::{Caller, Identity},
     body, cursor,
-    db::{CallerFunction, Database, SystemFunction},
+    db::{CallerFunction, Database, DbError, SystemFunction},
     problem::ApiError,
     query::{Query, foreign_cursor},
+    rate_limit::Counted,
     wire::RawBody,
 };
 use axum::{
     Router,
     body::Body,
     extract::{FromRequestParts, MatchedPath, Path, Request},
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, request::Parts},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post, put},
@@ -43,8 +44,13 @@ use tower_service::Service;
 /// Made for the first request of an isolate: it takes a sixth of a millisecond.
 static ROUTER: OnceLock<Router<App>> = OnceLock::new();
 
+/// Paths whose handlers count the requests that they take; those that they refuse are counted here. Of health a load
+/// balancer may ask as often as it likes, and what was signed names whom it is for.
+const COUNTED_THERE: [&str; 3] = ["/healthz", "/v1/objects/{token}", "/v1/scan-results"];
+
 /// Lets the matching handler answer. Every failure is an [`ApiError`] in the response's extensions.
-pub(crate) async fn answer(request: Request, app: App) -> Response {
+pub(crate) async fn answer(mut request: Request, app: App) -> Response {
+    request.extensions_mut().insert(app.clone());
     let mut router = ROUTER.get_or_init(router).clone().with_state(app);
     let Ok(response) = router.call(request).await;
     response
@@ -110,14 +116,62 @@ fn router() -> Router<App> {
         )
         .route("/v1/{entity}/{id}/attachments", get(entities::attachments))
         .route("/v1/{entity}/{id}/restore", post(entities::restore))
-        .route_layer(from_fn(keep_route))
+        .layer(from_fn(admit))
 }
 
-/// Hands the matched route on to the log line.
-async fn keep_route(route: MatchedPath, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response.extensions_mut().insert(route);
+/// Stands before every route, and before there being none: counts the request, says who asks, and hands the matched
+/// route on to the log line.
+async fn admit(route: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
+    let path = route.as_ref().map(MatchedPath::as_str);
+    let mut response = counted(path, &mut request, next)
+        .await
+        .unwrap_or_else(IntoResponse::into_response);
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
     response
+}
+
+/// Lets nobody past who asks too often, whether the request would be permitted or not.
+async fn counted(
+    path: Option<&str>,
+    request: &mut Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let app = request.extensions_mut().remove::<App>();
+    let app = app.ok_or_else(|| ApiError::internal("a request came without its App"))?;
+    let (limits, headers) = (app.limits(), request.headers().clone());
+    if request.method() == Method::OPTIONS {
+        limits.count(Counted::Preflight(&headers)).await?;
+    } else if path.is_some_and(|path| COUNTED_THERE.contains(&path)) {
+        let response = next.run(std::mem::take(request)).await;
+        let status = response.status();
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+            limits.count(Counted::Misuse(&headers)).await?;
+        }
+        return Ok(response);
+    } else {
+        let identity = identify(&app, path, &headers).await?;
+        request.extensions_mut().insert(identity);
+    }
+    Ok(next.run(std::mem::take(request)).await)
+}
+
+/// Says who asks, and counts it. To a Hyperdrive a connection is opened meanwhile.
+async fn identify(
+    app: &App,
+    path: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<Identity, ApiError> {
+    let identity = Identity::of(headers, &app.config.tokens).await;
+    if path.is_some() && identity.may_ask() {
+        app.expect_database();
+    }
+    match identity.name() {
+        Some(name) => app.limits().count(Counted::Caller(&name)).await,
+        None => app.limits().count(Counted::Address(headers)).await,
+    }?;
+    Ok(identity)
 }
 
 /// The variable parts of the path.
@@ -194,7 +248,10 @@ async fn page(
     let next = answer["next_cursor"]
         .as_str()
         .map(|last| cursor::sign(keys, tenant, &listing, last));
-    answer["next_cursor"] = next.into();
+    answer
+        .as_object_mut()
+        .ok_or_else(|| misshapen("no object"))?
+        .insert("next_cursor".to_owned(), next.into());
     Ok(answer)
 }
 
@@ -225,11 +282,12 @@ where
 
 /// An answer of the database, in the form it has promised.
 fn expect<T: DeserializeOwned>(answer: Value) -> Result<T, ApiError> {
-    serde_json::from_value(answer).map_err(|error| {
-        ApiError::internal(format_args!(
-            "the database's answer has another form: {error}"
-        ))
-    })
+    serde_json::from_value(answer).map_err(|error| misshapen(&error.to_string()))
+}
+
+/// An answer that our SQL functions do not give, so that it is not our database that answers.
+fn misshapen(cause: &str) -> ApiError {
+    DbError::Unavailable(format!("the database's answer has another form: {cause}")).into()
 }
 
 /// The last gate before anything is signed: an object of another tenant never is, whatever the

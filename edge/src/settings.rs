@@ -3,8 +3,10 @@
 
 use crate::{
     config::{Config, ConfigError},
+    log::{self, Level},
     problem::ApiError,
 };
+use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use worker::{Env, js_sys::Reflect, wasm_bindgen::JsValue};
 
@@ -19,6 +21,9 @@ pub(crate) fn load(env: &Env) -> Result<Arc<Config>, ApiError> {
         return Ok(Arc::clone(config));
     }
     let config = Config::read(|name| lookup(env, name)).map_err(ApiError::internal)?;
+    if let Some(advice) = config.advice() {
+        log::write(Level::Warning, "settings", json!({ "advice": advice }));
+    }
     Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
 }
 

@@ -1,39 +1,56 @@
 // The frame: who is here, where one can go, and the view of the address.
 
 import type { ComponentType } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Announcements } from "./announce";
 import { SessionContext } from "./keepsake";
 import { Mark } from "./parts/mark";
+import { Person } from "./parts/person";
 import { Failure, Loading } from "./parts/states";
 import { allows, type Found, find, home, ROUTES, useAddress, type ViewProps } from "./routes";
-import { end, open, type Session } from "./session";
+import { end, onLink, open, type Session, start as startSession } from "./session";
 import { SignIn, type SignInReason } from "./sign-in";
+import { Swap } from "./swap";
 
 export function App() {
-  const [session, setSession] = useState<Session | undefined>(open);
+  const [{ session, offered }, setOpened] = useState(open);
   const [reason, setReason] = useState<SignInReason>("new");
-  const leave = useCallback((why: SignInReason) => {
-    end();
-    setReason(why);
-    setSession(undefined);
-  }, []);
-  // The token of a second link that is opened in this window.
-  useEffect(() => {
-    const follow = () => {
-      if (location.hash.startsWith("#token=")) setSession(open());
-    };
-    addEventListener("hashchange", follow);
-    return () => removeEventListener("hashchange", follow);
-  }, []);
+  const setSession = useCallback(
+    (session: Session | undefined) => setOpened({ session, offered: undefined }),
+    [],
+  );
+  const leave = useCallback(
+    (why: SignInReason) => {
+      end();
+      setReason(why);
+      setSession(undefined);
+    },
+    [setSession],
+  );
+  // Before any view follows the address: effects of children come first, layout effects before all others.
+  useLayoutEffect(() => onLink(setOpened), []);
   const here = useMemo(() => session && { session, expired: () => leave("expired") }, [session, leave]);
   if (!here) return <SignIn reason={reason} onSession={setSession} />;
+  const swap = () => {
+    if (!offered) return;
+    history.replaceState(null, "", "#/");
+    setSession(startSession(offered.token));
+  };
   return (
     <SessionContext.Provider value={here}>
       <Announcements>
         {/* Another person sees nothing of this one's, not even for a moment. */}
         <Frame key={here.session.token} session={here.session} onLeave={() => leave("left")} />
       </Announcements>
+      {offered && (
+        <Swap
+          key={offered.token}
+          here={here.session}
+          offered={offered}
+          onStay={() => setSession(here.session)}
+          onSwap={swap}
+        />
+      )}
     </SessionContext.Provider>
   );
 }
@@ -70,13 +87,7 @@ function Frame({ session, onLeave }: { session: Session; onLeave: () => void }) 
         )}
         <p class="person">
           <span>
-            <bdi>{session.user}</bdi>
-            {session.tenant && (
-              <>
-                {" "}
-                <span class="quiet">of</span> <bdi>{session.tenant}</bdi>
-              </>
-            )}
+            <Person of={session} />
           </span>
           <button type="button" class="plain" onClick={onLeave}>
             Sign out

@@ -76,11 +76,19 @@ export interface Found {
 export function find(address: string, session: Session): Found | undefined {
   for (const route of ROUTES) {
     const match = route.path.exec(address);
-    if (match && allows(route, session)) {
-      return { route, params: match.slice(1).map((part) => decodeURIComponent(part)) };
-    }
+    const params = match && decoded(match.slice(1));
+    if (params && allows(route, session)) return { route, params };
   }
   return undefined;
+}
+
+/** The parts of an address, or nothing of one that is badly escaped: anybody can make a link. */
+function decoded(parts: readonly string[]): string[] | undefined {
+  try {
+    return parts.map((part) => decodeURIComponent(part));
+  } catch {
+    return undefined;
+  }
 }
 
 export function allows(route: Route, session: Session): boolean {

@@ -1,5 +1,8 @@
 // Who is here: a bearer token, kept for as long as this window lives, so that two windows can be two
 // people. What the token says is only shown; the worker is the one that verifies it.
+//
+// Anybody can make somebody follow a link. One with a token lets in whom nobody was before; where somebody is
+// signed in they are asked, or what they upload next would be another's.
 
 export interface Session {
   readonly token: string;
@@ -35,15 +38,57 @@ export function read(token: string): Session | undefined {
   }
 }
 
-/** Takes a token out of the address, where history and screenshots would keep it, or else that of this window. */
-export function open(): Session | undefined {
-  const given = new URLSearchParams(location.hash.replace(/^#\/?/, "")).get("token");
-  if (given !== null) {
-    history.replaceState(null, "", "#/");
-    return start(given);
-  }
-  const kept = sessionStorage.getItem(KEY);
-  return kept === null ? undefined : read(kept);
+/** The token in an address, however it stands there. */
+function tokenIn(address: URL): string | null {
+  const behind = new URLSearchParams(address.hash.replace(/^#[/?&]*/, ""));
+  return behind.get("token");
+}
+
+/** Takes a token out of the address, where history and screenshots would keep it, and leaves `place` there. */
+function takeFromAddress(place: string): string | null {
+  const address = new URL(location.href);
+  const token = tokenIn(address);
+  // The worker has no use for one in the query, and nor has the page.
+  const isAsked = address.searchParams.has("token");
+  address.searchParams.delete("token");
+  if (token !== null) address.hash = place;
+  if (token !== null || isAsked) history.replaceState(null, "", address);
+  return token;
+}
+
+function kept(): Session | undefined {
+  const token = sessionStorage.getItem(KEY);
+  return token === null ? undefined : read(token);
+}
+
+export interface Opened {
+  /** Who is here. */
+  readonly session: Session | undefined;
+  /** Whom a link would have here instead. */
+  readonly offered: Session | undefined;
+}
+
+/** Who is here: whose token this window has, or else whose is in the address. */
+export function open(place = "#/"): Opened {
+  const token = takeFromAddress(place);
+  const session = kept();
+  if (token === null) return { session, offered: undefined };
+  if (!session) return { session: start(token), offered: undefined };
+  const offered = read(token.trim());
+  return { session, offered: offered?.token === session.token ? undefined : offered };
+}
+
+/** Calls back with what comes of each further link with a token that is opened in this window. Where the person was they stay. */
+export function onLink(follow: (opened: Opened) => void): () => void {
+  const look = (event: HashChangeEvent) => {
+    if (tokenIn(new URL(event.newURL)) === null) return;
+    // Nobody else sees an address with a token in it.
+    event.stopImmediatePropagation();
+    const before = new URL(event.oldURL);
+    follow(open(tokenIn(before) === null ? before.hash : "#/"));
+  };
+  addEventListener("hashchange", look, { capture: true });
+  return () => removeEventListener("hashchange", look, { capture: true });
 }
 
 export function start(token: string): Session | undefined {

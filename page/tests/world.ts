@@ -35,6 +35,8 @@ export class Tenant {
 
   /** Goes to an address of the page as one of the tenant's people. */
   async visit(page: Page, address = "/", claims?: Claims): Promise<void> {
+    // The window may be somebody else's, and would ask.
+    if (page.url().startsWith("http")) await page.evaluate(() => sessionStorage.clear());
     await page.goto(`/#token=${this.token(claims)}`);
     await expect(page.getByRole("button", { name: "Sign out" })).toBeVisible();
     if (address !== "/") await page.goto(`/#${address}`);

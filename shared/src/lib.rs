@@ -31,6 +31,7 @@ pub mod sniff;
 mod text_serde;
 pub mod token;
 pub mod upload;
+pub mod whole_number;
 mod zip_head;
 
 pub use content_disposition::content_disposition;
@@ -43,3 +44,4 @@ pub use media_type::{MediaType, MediaTypeMismatch};
 pub use object_key::{ObjectKey, ObjectKeyError};
 pub use sha256::{Sha256Digest, Sha256Error};
 pub use token::{ObjectToken, TokenError};
+pub use whole_number::whole_number;

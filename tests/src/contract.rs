@@ -4,7 +4,7 @@
 //! test is also a test of the description: an undeclared status, code, content type, header or
 //! field fails it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -62,11 +62,16 @@ impl Contract {
 
     fn check(&self, method: &Method, path: &str, sent: Option<&[u8]>, reply: &Reply) -> Result<()> {
         check_common_headers(path, reply)?;
-        if method == Method::OPTIONS {
-            ensure!(reply.status == 204, "a preflight is answered by 204");
+        if method == Method::OPTIONS && reply.status == 204 {
+            self.check_methods(path, reply)?;
             return check_no_body(reply);
         }
-        let Some(item) = self.path_item(path) else {
+        let item = self.path_item(path);
+        let is_none = item.is_none_or(|item| operation(item, method).is_none());
+        if is_none && reply.status == 429 {
+            return self.check_problem(&json!(["too_many_requests"]), 429, reply);
+        }
+        let Some(item) = item else {
             return self.check_problem(&json!(["not_found"]), 404, reply);
         };
         let operation = match operation(item, method) {
@@ -80,6 +85,27 @@ impl Contract {
         if reply.status < 300 {
             self.check_request(operation, sent)?;
         }
+        Ok(())
+    }
+
+    /// A preflight tells the methods that the path has, and no other; what is there for GET is there for HEAD.
+    fn check_methods(&self, path: &str, reply: &Reply) -> Result<()> {
+        let described = self.path_item(path).into_iter().flat_map(members);
+        let mut methods: BTreeSet<String> =
+            described.map(|(name, _)| name.to_uppercase()).collect();
+        methods.remove("PARAMETERS");
+        if methods.contains("GET") {
+            methods.insert("HEAD".to_owned());
+        }
+        methods.insert("OPTIONS".to_owned());
+        for name in ["allow", "access-control-allow-methods"] {
+            let Some(told) = reply.header(name) else {
+                continue;
+            };
+            let told: BTreeSet<String> = told.split(", ").map(str::to_owned).collect();
+            ensure!(told == methods, "{name} is {told:?} instead of {methods:?}");
+        }
+        ensure!(reply.header("allow").is_some(), "no Allow header");
         Ok(())
     }
 

@@ -79,6 +79,7 @@ impl Stack {
             trusted_authority: None,
             port: settings.port,
             clock_ahead: settings.worker_clock_ahead,
+            requests_a_minute: None,
         };
         let worker = Worker::start(worker, &secrets, &leash).await?;
         Ok(Self {
@@ -101,18 +102,43 @@ impl Stack {
         vars: &[(&str, &str)],
         trusted_authority: Option<PathBuf>,
     ) -> Result<Worker> {
+        let settings = WorkerSettings {
+            trusted_authority,
+            ..self.settings_of(name, vars)
+        };
+        Worker::start(settings, &self.secrets, &self.leash).await
+    }
+
+    /// Another worker that takes so many requests a minute of one caller.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn limited_worker(
+        &self,
+        name: &str,
+        vars: &[(&str, &str)],
+        requests_a_minute: u32,
+    ) -> Result<Worker> {
+        let settings = WorkerSettings {
+            requests_a_minute: Some(requests_a_minute),
+            ..self.settings_of(name, vars)
+        };
+        Worker::start(settings, &self.secrets, &self.leash).await
+    }
+
+    fn settings_of(&self, name: &str, vars: &[(&str, &str)]) -> WorkerSettings {
         let vars = vars
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let settings = WorkerSettings {
+        WorkerSettings {
             folder: self.folder.join(name),
             database_url: self.worker_url(),
             vars: vars.collect(),
-            trusted_authority,
+            trusted_authority: None,
             port: None,
             clock_ahead: 0,
-        };
-        Worker::start(settings, &self.secrets, &self.leash).await
+            requests_a_minute: None,
+        }
     }
 
     /// A worker of the tests' own beside the stack's; see [`Companion::start`].

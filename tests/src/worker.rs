@@ -31,6 +31,8 @@ pub struct WorkerSettings {
     pub port: Option<u16>,
     /// How far its clock is off: seconds ahead of that of everything else, or behind.
     pub clock_ahead: i32,
+    /// Another limit on the requests of a minute than `wrangler.toml` has.
+    pub requests_a_minute: Option<u32>,
 }
 
 /// A worker of the tests' own that talks to a running one.
@@ -202,6 +204,9 @@ fn spawn(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
         .arg(folder.join("bucket"))
         .arg("--env-file")
         .arg(secrets_file(folder));
+    if let Some(limit) = settings.requests_a_minute {
+        command.arg("--config").arg(limited(folder, limit)?);
+    }
     for (name, value) in &settings.vars {
         command.args(["--var", &format!("{name}:{value}")]);
     }
@@ -215,6 +220,22 @@ fn spawn(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
         command.env("NODE_EXTRA_CA_CERTS", certificate);
     }
     Daemon::spawn("wrangler", &mut command, &folder.join("worker.log"), leash)
+}
+
+/// A copy of `wrangler.toml` in `folder`, with another limit on the requests of a minute.
+fn limited(folder: &Path, limit: u32) -> Result<PathBuf> {
+    let repository = checkout();
+    let mut config = fs::read_to_string(repository.join("wrangler.toml"))?;
+    for path in ["edge/build/index.js", "page/dist", "scripts/build-worker"] {
+        let whole = repository.join(path);
+        config = config.replace(&format!("\"{path}\""), &format!("\"{}\"", whole.display()));
+    }
+    let usual = "simple = { limit = 1000,";
+    ensure!(config.contains(usual), "wrangler.toml has another limit");
+    config = config.replace(usual, &format!("simple = {{ limit = {limit},"));
+    let file = folder.join("wrangler.toml");
+    fs::write(&file, config)?;
+    Ok(file)
 }
 
 /// What sets a program's clock, made from `tests/clock-ahead.c`.

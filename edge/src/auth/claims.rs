@@ -1,6 +1,6 @@
 //! What a verified token says: RFC 7519 §4.1, and the tenant and the scopes.
 
-use super::AuthError;
+use super::{AuthError, sound_json};
 use crate::config::TokenSettings;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
@@ -9,23 +9,54 @@ use time::OffsetDateTime;
 /// Longest `sub`, in bytes.
 const MAX_SUBJECT_BYTES: usize = 255;
 
+/// The last second of the year 9999. An `exp` behind it is no time: milliseconds, say, by mistake.
+const LAST_MOMENT: f64 = 253_402_300_799.0;
+
 /// The claims the worker itself looks at. Times are seconds since the epoch, with or without a
 /// fraction.
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Claims {
     exp: Option<f64>,
     nbf: Option<f64>,
+    /// Not looked at, but a time if it is there.
+    #[serde(rename = "iat")]
+    _iat: Option<f64>,
     sub: Option<String>,
     pub(super) tenant: Option<String>,
-    #[serde(default)]
-    pub(super) scope: String,
+    scope: Option<String>,
     iss: Option<String>,
     #[serde(default)]
     aud: Audience,
 }
 
+/// Claims of tokens that the same key signs and that are no access tokens, whose headers may well be silent, for `typ` is
+/// optional in most of them: of an ID token (OpenID Connect Core §3.1.3.6, §3.3.2.11, and the financial-grade profile), of a
+/// security event, a logout token among them (RFC 8417 §2.2), and of a DPoP proof (RFC 9449 §4.2).
+const OTHER_PURPOSES: [&str; 6] = ["at_hash", "c_hash", "s_hash", "events", "htm", "htu"];
+
+/// What Keycloak (`typ`) and Amazon Cognito (`token_use`) call their other tokens.
+const OTHER_NAMES: [(&str, &str); 5] = [
+    ("typ", "id"),
+    ("typ", "refresh"),
+    ("typ", "offline"),
+    ("typ", "logout"),
+    ("token_use", "id"),
+];
+
+/// Whether a token is for something else than access.
+fn is_for_something_else(claims: &Value) -> bool {
+    let is_there = |name: &str| !claims[name].is_null();
+    OTHER_PURPOSES.into_iter().any(is_there)
+        // Of an ID token, but some issuers put it into access tokens, too; those have a scope.
+        || (is_there("nonce") && !is_there("scope"))
+        || OTHER_NAMES.into_iter().any(|(claim, name)| {
+            let told = claims[claim].as_str().unwrap_or_default();
+            told.eq_ignore_ascii_case(name)
+        })
+}
+
 /// `aud` is one string or a list of them (RFC 7519 §4.1.3).
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 struct Audience(Vec<String>);
 
 impl Audience {
@@ -46,16 +77,23 @@ impl<'de> Deserialize<'de> for Audience {
 }
 
 impl Claims {
-    /// Reads the claims, and makes sure that the database can read all of them too: PostgreSQL's
-    /// jsonb takes no NUL character, no half of a surrogate pair and no number without end, and of a
-    /// claim that stands twice it takes the last.
+    /// Reads the claims, and makes sure that the database reads the same in all of them: see [`sound_json`].
+    ///
+    /// # Errors
+    /// `Invalid`: claims of another form, or of a token that is for something else.
     pub(super) fn read(text: &str) -> Result<Self, AuthError> {
-        let unreadable = AuthError::Invalid("one of its claims cannot be read");
-        if text.contains("\\u0000") {
-            return Err(unreadable);
+        let claims: Self =
+            sound_json::read(text).ok_or(AuthError::Invalid("one of its claims cannot be read"))?;
+        match serde_json::from_str(text) {
+            Ok(all) if !is_for_something_else(&all) => Ok(claims),
+            _ => Err(AuthError::Invalid("it is not an access token")),
         }
-        serde_json::from_str::<Value>(text).map_err(|_| unreadable)?;
-        serde_json::from_str(text).map_err(|_| unreadable)
+    }
+
+    /// Whether the token has this scope.
+    pub(super) fn allows(&self, scope: &str) -> bool {
+        let scopes = self.scope.as_deref().unwrap_or_default();
+        scopes.split(' ').any(|one| one == scope)
     }
 
     /// `exp` is there and not over, `nbf` has come if it is there; both give or take the leeway.
@@ -67,6 +105,9 @@ impl Claims {
         // A f64 holds every second until the year 285 million exactly.
         let (now, leeway) = (now.unix_timestamp() as f64, settings.leeway as f64);
         let expires = self.exp.ok_or(AuthError::Invalid("it has no exp"))?;
+        if expires > LAST_MOMENT {
+            return Err(AuthError::Invalid("its exp is no time in seconds"));
+        }
         if now >= expires + leeway {
             return Err(AuthError::Expired);
         }
@@ -102,7 +143,7 @@ impl Claims {
     }
 
     /// The subject, after [`Self::check_subject`].
-    pub(super) fn into_subject(self) -> String {
-        self.sub.unwrap_or_default()
+    pub(super) fn subject(&self) -> &str {
+        self.sub.as_deref().unwrap_or_default()
     }
 }

@@ -1,6 +1,6 @@
 //! A token as it arrives: a JWS in compact form, RFC 7515 §7.1.
 
-use super::AuthError;
+use super::{AuthError, sound_json};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
@@ -51,9 +51,25 @@ pub(super) struct Token<'a> {
 struct Header {
     alg: String,
     kid: Option<String>,
+    /// What kind of token it is. Many issuers do not say.
+    #[serde(default = "unnamed")]
+    typ: String,
     /// Extensions that must be understood. None is, so its mere presence refuses the token.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
+}
+
+fn unnamed() -> String {
+    "JWT".to_owned()
+}
+
+/// The kinds of token that are taken: an access token (RFC 9068 §2.1), or one of no particular kind (RFC 7519 §5.1). An
+/// ID token, a logout token, a DPoP proof and whatever else an issuer signs with the same key is for somebody else. It is
+/// a media type, of which `application/` may be left out, in any case (RFC 7515 §4.1.9).
+fn is_access_token(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    let kind = typ.strip_prefix("application/").unwrap_or(&typ);
+    matches!(kind, "jwt" | "at+jwt")
 }
 
 /// True for a field that is there, whatever it holds.
@@ -65,7 +81,8 @@ impl<'a> Token<'a> {
     /// Takes a token apart.
     ///
     /// # Errors
-    /// `Invalid`: not a compact JWS, an `alg` not accepted here, no `kid`, or a `crit`.
+    /// `Invalid`: not a compact JWS, an `alg` not accepted here, no `kid`, a `crit`, or a `typ` of something else than an
+    /// access token.
     pub(super) fn parse(token: &'a str) -> Result<Self, AuthError> {
         let malformed = AuthError::Invalid("it is not a JWT");
         if token.len() > MAX_TOKEN_BYTES {
@@ -74,13 +91,17 @@ impl<'a> Token<'a> {
         let (signed, signature) = token.rsplit_once('.').ok_or(malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(malformed)?;
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed);
-        let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| malformed)?;
+        let text = |part| String::from_utf8(decode(part)?).map_err(|_| malformed);
+        let header: Header = sound_json::read(&text(header)?).ok_or(malformed)?;
         let algorithm = Algorithm::parse(&header.alg)
             .ok_or(AuthError::Invalid("its alg is not accepted here"))?;
         if header.crit {
             return Err(AuthError::Invalid(
                 "it has a crit header, and none is understood",
             ));
+        }
+        if !is_access_token(&header.typ) {
+            return Err(AuthError::Invalid("its typ is not that of an access token"));
         }
         Ok(Self {
             algorithm,
@@ -89,7 +110,7 @@ impl<'a> Token<'a> {
                 .ok_or(AuthError::Invalid("its header names no kid"))?,
             signed,
             signature: decode(signature)?,
-            payload: String::from_utf8(decode(payload)?).map_err(|_| malformed)?,
+            payload: text(payload)?,
         })
     }
 }

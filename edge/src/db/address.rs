@@ -26,6 +26,8 @@ pub(crate) struct Login {
     pub(super) password: Vec<u8>,
     /// The database.
     pub(super) database: String,
+    /// Whether the server may have the password in any form that it asks for, and need not prove that it knows it.
+    pub(super) open: bool,
 }
 
 /// Why a text is no [`Address`]. It holds no part of the text.
@@ -94,6 +96,7 @@ impl FromStr for Address {
                 user: decode(user)?,
                 password: percent_decode_str(password).collect(),
                 database: decode(database)?,
+                open: false,
             },
         })
     }

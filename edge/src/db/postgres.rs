@@ -6,7 +6,7 @@
 
 use super::{
     Address, Call, CallerFunction, Database, DbError, Failure, Login, SystemFunction, Trouble,
-    conversation::{Conversation, ask_for_tls, say_goodbye},
+    conversation::{Conversation, Question, ask_for_tls, say_goodbye},
     open, unavailable,
 };
 use crate::clock;
@@ -16,8 +16,11 @@ use serde_json::Value;
 use std::{cell::RefCell, fmt, time::Duration};
 use worker::{Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_local};
 
-/// Longest wait for one call, connecting included.
+/// Longest wait for one call, connecting and repeating included.
 const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longest wait for the end of a connection that nobody needs any more.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How often a call is made that loses to another transaction.
 const ATTEMPTS: u32 = 3;
@@ -44,22 +47,6 @@ impl fmt::Debug for Postgres {
     }
 }
 
-impl From<&Hyperdrive> for Postgres {
-    /// Hyperdrive is reached inside Cloudflare's own network and speaks TLS to the database itself.
-    fn from(hyperdrive: &Hyperdrive) -> Self {
-        Self::from(Address {
-            host: hyperdrive.host(),
-            port: hyperdrive.port(),
-            tls: false,
-            login: Login {
-                user: hyperdrive.user(),
-                password: hyperdrive.password().into_bytes(),
-                database: hyperdrive.database(),
-            },
-        })
-    }
-}
-
 impl From<Address> for Postgres {
     fn from(address: Address) -> Self {
         Self {
@@ -71,23 +58,33 @@ impl From<Address> for Postgres {
 
 impl Database for Postgres {
     async fn call(&self, call: Call<'_>) -> Result<Value, DbError> {
-        let (statement, arguments) = statement(&call);
-        let mut attempt = 1;
-        loop {
-            let answer = self.within_time(statement, &arguments).await;
-            match answer {
-                Err(Failure {
-                    trouble: Trouble::Retry,
-                    ..
-                }) if attempt < ATTEMPTS => attempt += 1,
-                Err(failure) => return Err(failure.into()),
-                Ok(text) => return open(&text),
-            }
-        }
+        let answer = clock::within(TIMEOUT, self.answer(&call)).await;
+        open(&answer.unwrap_or_else(|| {
+            let seconds = TIMEOUT.as_secs();
+            Err(unavailable(&format!(
+                "no answer from the database within {seconds} s"
+            )))
+        })?)
     }
 }
 
 impl Postgres {
+    /// The database behind a Hyperdrive, which speaks TLS to it and is itself reached inside Cloudflare's own network.
+    /// `open`: whether it may have the password in any form that it asks for.
+    pub(crate) fn behind(hyperdrive: &Hyperdrive, open: bool) -> Self {
+        Self::from(Address {
+            host: hyperdrive.host(),
+            port: hyperdrive.port(),
+            tls: false,
+            login: Login {
+                user: hyperdrive.user(),
+                password: hyperdrive.password().into_bytes(),
+                database: hyperdrive.database(),
+                open,
+            },
+        })
+    }
+
     /// Begins to open the connection, and does not wait for it.
     pub(crate) fn open_ahead(&self) {
         let address = self.address.clone();
@@ -96,43 +93,44 @@ impl Postgres {
         self.connection.replace(Connection::Coming(coming));
     }
 
-    async fn within_time(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        clock::within(TIMEOUT, self.query(statement, arguments))
-            .await
-            .unwrap_or_else(|| {
-                let seconds = TIMEOUT.as_secs();
-                Err(unavailable(&format!(
-                    "no answer from the database within {seconds} s"
-                )))
-            })
+    async fn answer(&self, call: &Call<'_>) -> Result<String, Failure> {
+        let mut attempt = 1;
+        loop {
+            match self.query(call).await {
+                Err(Failure {
+                    trouble: Trouble::Retry,
+                    ..
+                }) if attempt < ATTEMPTS => attempt += 1,
+                answer => return answer,
+            }
+        }
     }
 
     /// Goes on where the last call was made. Should that connection be gone, the call is made on a new one: each
     /// function comes to the same end when it is called again.
-    async fn query(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
+    async fn query(&self, call: &Call<'_>) -> Result<String, Failure> {
         let kept = match self.connection.replace(Connection::None) {
             Connection::None => None,
             Connection::Coming(connection) => Some(connection.await?),
             Connection::Open(conversation) => Some(conversation),
         };
         if let Some(conversation) = kept {
-            match self.ask(conversation, statement, arguments).await {
+            match self.ask(conversation, call).await {
                 Err(failure) if failure.trouble == Trouble::Lost => {}
                 answer => return answer,
             }
         }
         let conversation = connect(&self.address).await?;
-        self.ask(conversation, statement, arguments).await
+        self.ask(conversation, call).await
     }
 
     /// A conversation in which something went wrong is not kept.
     async fn ask(
         &self,
         mut conversation: Conversation<Line>,
-        statement: &str,
-        arguments: &[String],
+        call: &Call<'_>,
     ) -> Result<String, Failure> {
-        let answer = conversation.ask(statement, arguments).await?;
+        let answer = conversation.ask(&question(call)).await?;
         self.connection.replace(Connection::Open(conversation));
         Ok(answer)
     }
@@ -145,7 +143,7 @@ fn line(socket: Socket) -> Line {
     guard(socket, |mut socket| {
         spawn_local(async move {
             // A connection that broke needs none.
-            let _ = say_goodbye(&mut socket).await;
+            let _ = clock::within(FAREWELL, say_goodbye(&mut socket)).await;
         });
     })
 }
@@ -177,19 +175,24 @@ async fn dial(address: &Address) -> Result<Line, Failure> {
     Ok(socket)
 }
 
-fn statement(call: &Call<'_>) -> (&'static str, Vec<String>) {
+fn question(call: &Call<'_>) -> Question {
     match call {
-        Call::Ping => ("SELECT attachments_api.ping()::text", Vec::new()),
-        Call::Metrics => ("SELECT attachments_api.metrics()::text", Vec::new()),
+        Call::Ping => Question::new("SELECT attachments_api.ping()::text, $1::text", Vec::new()),
+        Call::Metrics => Question::new(
+            "SELECT attachments_api.metrics()::text, $1::text",
+            Vec::new(),
+        ),
         Call::Caller {
             function,
             caller,
             request,
-        } => (
+        } => Question::new(
             for_caller(*function),
             vec![caller.claims.clone(), request.to_string()],
         ),
-        Call::System { function, request } => (for_system(*function), vec![request.to_string()]),
+        Call::System { function, request } => {
+            Question::new(for_system(*function), vec![request.to_string()])
+        }
     }
 }
 
@@ -199,7 +202,7 @@ const fn for_caller(function: CallerFunction) -> &'static str {
             concat!(
                 "SELECT attachments_api.",
                 $name,
-                "($1::text::jsonb, $2::text::jsonb)::text"
+                "($1::text::jsonb, $2::text::jsonb)::text, $3::text"
             )
         };
     }
@@ -232,7 +235,11 @@ const fn for_caller(function: CallerFunction) -> &'static str {
 const fn for_system(function: SystemFunction) -> &'static str {
     macro_rules! sql {
         ($name:literal) => {
-            concat!("SELECT attachments_api.", $name, "($1::text::jsonb)::text")
+            concat!(
+                "SELECT attachments_api.",
+                $name,
+                "($1::text::jsonb)::text, $2::text"
+            )
         };
     }
     match function {

@@ -8,7 +8,7 @@ use super::{Failure, unavailable};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::RangeInclusive};
 
 /// How the mechanism is called in PostgreSQL's protocol.
 pub(super) const MECHANISM: &str = "SCRAM-SHA-256";
@@ -16,9 +16,12 @@ pub(super) const MECHANISM: &str = "SCRAM-SHA-256";
 /// No channel binding, no other identity than that of the startup message.
 const HEADER: &str = "n,,";
 
-/// Iterations that a server may ask for at most: PostgreSQL asks for 4,096, and one that asks for
-/// billions would keep the worker busy.
-const MAX_ITERATIONS: u32 = 100_000;
+/// Iterations that a server may ask for. PostgreSQL asks for 4,096, the fewest that RFC 7677 (section 4) deems safe: of
+/// fewer the proof tells whoever got it too much of the password. One that asks for billions would keep the worker busy.
+const ITERATIONS: RangeInclusive<u32> = 4096..=100_000;
+
+/// The longest challenge, in bytes. PostgreSQL's has some eighty.
+const MAX_CHALLENGE_BYTES: usize = 2048;
 
 /// A login that has begun.
 pub(super) struct Scram<'a> {
@@ -71,6 +74,9 @@ impl<'a> Scram<'a> {
     /// # Errors
     /// A challenge that is none, or not for this login.
     pub(super) fn answer(self, challenge: &[u8]) -> Result<(String, Expected), Failure> {
+        if challenge.len() > MAX_CHALLENGE_BYTES {
+            return Err(malformed());
+        }
         let challenge = std::str::from_utf8(challenge).map_err(|_| malformed())?;
         let mut attributes = challenge.split(',');
         let nonce = attribute(attributes.next(), "r=")?;
@@ -141,8 +147,10 @@ fn keys(salting: Salting) -> Result<Keys, Failure> {
 
 /// `Hi` of RFC 5802, section 2.2: PBKDF2 with one block.
 fn salted(salting: &Salting) -> Result<[u8; 32], Failure> {
-    if !(1..=MAX_ITERATIONS).contains(&salting.iterations) {
-        return Err(unavailable("the server asks for too many hashes, or none"));
+    if !ITERATIONS.contains(&salting.iterations) || salting.salt.is_empty() {
+        return Err(unavailable(
+            "the server asks for too many hashes, or for a proof that tells too much",
+        ));
     }
     let keyed = keyed(&salting.password)?;
     let mut first = keyed.clone();
@@ -251,7 +259,13 @@ mod tests {
             format!("{own}x,i=4096,s=fs3IXBy7U7+IvVjZ"),
             format!("{own}x,s=?,i=4096"),
             format!("{own}x,s=fs3IXBy7U7+IvVjZ"),
+            format!("{own}x,s=,i=4096"),
+            format!("{own}{},s=fs3IXBy7U7+IvVjZ,i=4096", "x".repeat(3000)),
             format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=0"),
+            format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=1"),
+            format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=4095"),
+            format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=100001"),
+            format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=4096.5"),
             format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=-1"),
             format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=1000000000"),
             format!("{own}x,s=fs3IXBy7U7+IvVjZ,i=99999999999"),

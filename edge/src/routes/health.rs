@@ -6,6 +6,7 @@ use crate::{
     db::{Call, Database},
     problem::ApiError,
     query::Query,
+    rate_limit::Counted,
     storage::Storage,
 };
 use axum::{
@@ -35,7 +36,7 @@ pub(crate) async fn check(
     if !query.flag("deep")? {
         return json(StatusCode::OK, &json!({ "status": "ok" }));
     }
-    app.limits().anonymous(&headers).await?;
+    app.limits().count(Counted::Address(&headers)).await?;
     let nothing = ObjectKey::parse(NO_OBJECT).map_err(ApiError::internal)?;
     app.database()?.call(Call::Ping).await?;
     app.storage()?.observe(&nothing, 0).await?;

@@ -9,6 +9,7 @@ use crate::{
     etag,
     problem::ApiError,
     range::ByteRange,
+    rate_limit::Counted,
     storage::{Bucket, CHECKSUM_HEADER, Download, PutError, Storage},
     wire::{self, RawBody},
 };
@@ -61,7 +62,7 @@ pub(crate) async fn store(
     Params(token): Params<String>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let (key, size, media_type, sha256, expires_at) = match open(&app, &token)? {
+    let (key, size, media_type, sha256, expires_at) = match open(&app, &token).await? {
         ObjectToken::Upload {
             key,
             size,
@@ -193,7 +194,7 @@ pub(crate) async fn read(
     Params(token): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let permitted = permitted(&app, &token)?;
+    let permitted = permitted(&app, &token).await?;
     let bucket = app.bucket()?;
     let mut range = wanted_range(&headers, permitted.size);
     // Whether these ranges count depends on the object's ETag, so that comes before its bytes.
@@ -225,17 +226,24 @@ pub(crate) async fn head(
     Params(token): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let permitted = permitted(&app, &token)?;
+    let permitted = permitted(&app, &token).await?;
     let found = app.bucket()?.head(&permitted.key).await?.ok_or_else(gone)?;
     respond(&permitted, &headers, ByteRange::Whole, found)
 }
 
-fn open(app: &App, token: &str) -> Result<ObjectToken, ApiError> {
-    ObjectToken::verify(token, &app.config.url_keys, clock::now()).map_err(refused)
+/// Reads a token, whose uses are counted together.
+async fn open(app: &App, token: &str) -> Result<ObjectToken, ApiError> {
+    let token = ObjectToken::verify(token, &app.config.url_keys, clock::now()).map_err(refused)?;
+    let (key, part) = match &token {
+        ObjectToken::Upload { key, .. } | ObjectToken::Download { key, .. } => (key, 0),
+        ObjectToken::Part { key, number, .. } => (key, *number),
+    };
+    app.limits().count(Counted::Object(key, part)).await?;
+    Ok(token)
 }
 
-fn permitted(app: &App, token: &str) -> Result<Permitted, ApiError> {
-    match open(app, token)? {
+async fn permitted(app: &App, token: &str) -> Result<Permitted, ApiError> {
+    match open(app, token).await? {
         ObjectToken::Download {
             key,
             media_type,

@@ -21,7 +21,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use keepsake_shared::{
     AttachmentId, ErrorCode, FieldError, UploadId, capabilities::ChecksumKind, read_from_object,
-    upload::PartPlan,
+    upload::PartPlan, whole_number,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,6 +43,7 @@ read_from_object!(SignRequest);
 #[derive(Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct WantedPart {
+    #[serde(deserialize_with = "whole_number")]
     number: u16,
     checksum: Option<String>,
 }

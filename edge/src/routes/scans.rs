@@ -5,6 +5,7 @@ use crate::{
     body, clock,
     db::{Database, SystemFunction},
     problem::ApiError,
+    rate_limit::Counted,
     wire::RawBody,
 };
 use axum::{
@@ -59,8 +60,9 @@ enum Verdict {
 /// 3. A signature by a known key, over the timestamp and the body, and a timestamp of this moment;
 ///    else 401.
 /// 4. Read the verdict; malformed → 400.
-/// 5. Take it in the database, the same message once; no attachment with this object → 404.
-/// 6. 204.
+/// 5. Count it among those of its object; too many → 429.
+/// 6. Take it in the database, the same message once; no attachment with this object → 404.
+/// 7. 204.
 #[worker::send]
 pub(crate) async fn record(
     State(app): State<App>,
@@ -83,6 +85,7 @@ pub(crate) async fn record(
         object_key,
         verdict,
     } = body::parse(&bytes)?;
+    app.limits().count(Counted::Object(&object_key, 0)).await?;
     let request = json!({ "object_key": object_key, "verdict": verdict, "mac": mac.to_hex() });
     app.database()?
         .for_system(SystemFunction::RecordScan, request)

@@ -500,7 +500,6 @@ mod tests {
     fn caller(tenant: &str) -> Caller {
         Caller {
             tenant: tenant.parse().unwrap(),
-            subject: "ada".to_owned(),
             claims: "{}".to_owned(),
         }
     }

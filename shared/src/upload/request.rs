@@ -33,6 +33,7 @@ pub struct FileDeclaration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The length in bytes.
+    #[serde(deserialize_with = "crate::whole_number")]
     pub size: i64,
     /// The SHA-256 in hexadecimal or base64.
     pub sha256: String,
