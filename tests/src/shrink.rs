@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The items with a part left out: a half, a quarter, down to one item.
+#[must_use]
 pub fn with_parts_left_out<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
     let mut fewer = Vec::new();
     let mut size = items.len().div_ceil(2);
