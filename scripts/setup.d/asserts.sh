@@ -7,8 +7,9 @@
 asserts_home() { printf '%s/pg%s-asserts' "$KEEPSAKE_HOME" "$POSTGRES_MAJOR"; }
 
 setup_asserts() {
-    local home folder
+    local home folder prefix
     home=$(asserts_home)
+    prefix=$home/pg$POSTGRES_MAJOR/usr/lib/postgresql/$POSTGRES_MAJOR
     [ "$(cat "$home/version" 2>/dev/null)" = "$(asserts_version)" ] && return 0
 
     say "Building PostgreSQL $POSTGRES_MAJOR with assertions (some minutes, once)"
@@ -17,11 +18,13 @@ setup_asserts() {
     mkdir -p "$home"
     chmod a+rx "$KEEPSAKE_HOME" "$home"
     folder=$(mktemp -d)
-    install_asserts "$folder" "$home/pg$POSTGRES_MAJOR/usr/lib/postgresql/$POSTGRES_MAJOR" >"$folder/log" 2>&1 || {
+    install_asserts "$folder" "$prefix" >"$folder/log" 2>&1 || {
         tail -n 15 "$folder/log" >&2
         fail "PostgreSQL with assertions could not be built" "read the messages above; the whole log is $folder/log"
     }
     ln -s "$KEEPSAKE_HOME/tools" "$home/tools"
+    mkdir "$home/pgrx"
+    printf '[configs]\npg%s = "%s"\n' "$POSTGRES_MAJOR" "$prefix/bin/pg_config" >"$home/pgrx/config.toml"
     chmod -R a+rX "$home/pg$POSTGRES_MAJOR"
     asserts_version >"$home/version"
     rm -rf "$folder"

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use keepsake_tests::places::{POSTGRES_MAJOR, TESTED_MAJORS, checkout, postgres_program};
+use keepsake_tests::places::{POSTGRES_MAJOR, checkout, postgres_program, tested_majors};
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 
@@ -17,7 +17,7 @@ const PASSWORD: &str = "regress";
 
 /// Runs one of PostgreSQL's test programs over a schedule, on each release.
 async fn run(program: &str, folder: &str, schedule: &str) -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in tested_majors()? {
         run_on(major, program, folder, schedule)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;

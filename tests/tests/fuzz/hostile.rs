@@ -23,9 +23,19 @@ pub const PHRASES: [(usize, Make); 14] = [
     (1, drop_hostile),
 ];
 
-/// What stands at the head of all such code. That it runs as one who only ever calls Keepsake is written to the
-/// server's log, where it stays even when the transaction is rolled back, and used.
+/// What stands at the head of a trigger. That it runs as one who only ever calls Keepsake is written to the server's
+/// log, where it stays even when the transaction is rolled back, and used.
 fn probe(words: &mut Words) -> String {
+    let others = "'fuzz_operator', 'fuzz_worker', 'fuzz_nobody', 'fuzz_c', 'postgres'";
+    probe_for(words, others)
+}
+
+/// The same for what a policy may call, which is about the role that asks: a superuser asks none.
+fn probe_of_policies(words: &mut Words) -> String {
+    probe_for(words, "'fuzz_operator', 'postgres'")
+}
+
+fn probe_for(words: &mut Words, others: &str) -> String {
     let name = words.role.name();
     let then = match words.number(3) {
         0 => format!("EXECUTE 'ALTER ROLE {name} SUPERUSER';"),
@@ -33,7 +43,7 @@ fn probe(words: &mut Words) -> String {
         _ => String::new(),
     };
     format!(
-        "IF current_user IN ('fuzz_operator', 'fuzz_worker', 'fuzz_nobody', 'fuzz_c', 'postgres') THEN RAISE WARNING 'owner code runs as %', current_user; {then} END IF;"
+        "IF current_user IN ({others}) THEN RAISE WARNING 'owner code runs as %', current_user; {then} END IF;"
     )
 }
 
@@ -458,7 +468,7 @@ fn function_in_expression(words: &mut Words) -> Phrase {
     let (own, table) = (words.own_schema(), words.own_table());
     let at = words.number(2);
     let (probe, body) = (
-        probe(words),
+        probe_of_policies(words),
         if words.coin() {
             String::new()
         } else {
