@@ -1,4 +1,4 @@
--- Enters purged rows in the registry: $1 deletions, $2 tables, $3 how many rows.
+-- Enters purged rows in the registry: $1 deletions, $2 tables, $3 how many rows, $4 and $5 who purges.
 -- A deletion with no row left is done; the others can no longer be restored either, nor what let go of them.
 WITH gone AS MATERIALIZED (
     SELECT g.deletion_id, g.relation, g.rows FROM unnest($1, $2, $3) AS g (deletion_id, relation, rows)),
@@ -12,6 +12,7 @@ forgotten AS (
 UPDATE keepsake.deletion d
 SET state = CASE WHEN r.left_over THEN 'purging' ELSE 'purged' END,
     settled_at = CASE WHEN r.left_over THEN NULL ELSE now() END,
+    settled_role = $4::text::name, settled_session_role = $5::text::name,
     put_off_at = NULL
 FROM (SELECT t.deletion_id, bool_or(t.purged + coalesce(g.rows, 0) < t.row_count) AS left_over
       FROM keepsake.deletion_table t

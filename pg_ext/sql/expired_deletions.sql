@@ -2,7 +2,8 @@
 -- is locked as it is fetched. OFFSET 0 keeps the checks of single deletions: joined as a whole they
 -- would cost the order that the index gives.
 SELECT d.id,
-       (SELECT sum(t.row_count - t.purged) FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)::bigint
+       (SELECT sum(t.row_count - t.purged) FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)::bigint,
+       d.root_table::oid
 FROM keepsake.deletion d
 WHERE d.state IN ('deleted', 'purging')
   AND d.expires_at <= coalesce($1, now()) AND d.expires_at < 'infinity'

@@ -8,8 +8,13 @@ CREATE TABLE keepsake.hold (
     tenant      text,
     reason      text NOT NULL,
     actor       text NOT NULL,
+    -- The evidence of who: current_user, and session_user, who logged in. actor is what the application says.
+    role         name,
+    session_role name,
     held_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
     released_by text,
+    released_role         name,
+    released_session_role name,
     released_at timestamptz,
     CHECK (num_nonnulls(row_key, deletion_id, tenant) = 1 AND (relation IS NULL) = (row_key IS NULL))
 );

@@ -48,8 +48,13 @@ CREATE TABLE keepsake.hold (
     tenant      text,
     reason      text NOT NULL,
     actor       text NOT NULL,
+    -- The evidence of who: current_user, and session_user, who logged in. actor is what the application says.
+    role         name,
+    session_role name,
     held_at     timestamptz NOT NULL DEFAULT pg_catalog.now(),
     released_by text,
+    released_role         name,
+    released_session_role name,
     released_at timestamptz,
     CHECK (num_nonnulls(row_key, deletion_id, tenant) = 1 AND (relation IS NULL) = (row_key IS NULL))
 );
@@ -69,7 +74,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 ALTER TABLE keepsake.deletion ALTER COLUMN root_key DROP NOT NULL;
-ALTER TABLE keepsake.deletion ADD COLUMN expires_at timestamptz, ADD COLUMN retention interval, ADD COLUMN put_off_at timestamptz;
+ALTER TABLE keepsake.deletion ADD COLUMN expires_at timestamptz, ADD COLUMN retention interval, ADD COLUMN put_off_at timestamptz,
+    ADD COLUMN role name, ADD COLUMN session_role name, ADD COLUMN settled_role name, ADD COLUMN settled_session_role name;
 UPDATE keepsake.deletion d
 SET expires_at = keepsake.expiry(d.deleted_at, (SELECT m.retention FROM keepsake.managed_table m WHERE m.relation = d.root_table));
 ALTER TABLE keepsake.deletion ALTER COLUMN expires_at SET NOT NULL;
@@ -89,6 +95,9 @@ CREATE TABLE keepsake.purge_run (
     as_of         timestamptz NOT NULL,
     -- The backend of a CALL keepsake.purge().
     pid           integer,
+    -- Who ran it: current_user, and session_user, who logged in.
+    role          name,
+    session_role  name,
     rows          bigint NOT NULL DEFAULT 0,
     failed        bigint NOT NULL DEFAULT 0,
     batches       bigint NOT NULL DEFAULT 0,

@@ -5,6 +5,9 @@ CREATE TABLE keepsake.purge_run (
     as_of         timestamptz NOT NULL,
     -- The backend of a CALL keepsake.purge().
     pid           integer,
+    -- Who ran it: current_user, and session_user, who logged in.
+    role          name,
+    session_role  name,
     rows          bigint NOT NULL DEFAULT 0,
     failed        bigint NOT NULL DEFAULT 0,
     batches       bigint NOT NULL DEFAULT 0,

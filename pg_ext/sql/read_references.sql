@@ -44,7 +44,7 @@ WITH known AS (
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
            ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
            d.type_column::text, d.type_value,
-           CASE WHEN id.atttypid <> a.atttypid THEN format_type(a.atttypid, NULL) END,
+           CASE WHEN id.atttypid <> a.atttypid THEN format('%I.%I', kn.nspname, k.typname) END,
            false,
            type.attnum IS NULL OR id.attnum IS NULL OR op.oid IS NULL
     FROM keepsake.declared_reference d
@@ -52,6 +52,8 @@ WITH known AS (
     LEFT JOIN pg_attribute id ON id.attrelid = d.child AND id.attname = d.id_column AND NOT id.attisdropped
     LEFT JOIN pg_index i ON i.indrelid = d.parent AND i.indisprimary
     LEFT JOIN pg_attribute a ON a.attrelid = d.parent AND a.attnum = i.indkey[0]
+    LEFT JOIN pg_type k ON k.oid = a.atttypid
+    LEFT JOIN pg_namespace kn ON kn.oid = k.typnamespace
     LEFT JOIN pg_opclass oc ON oc.oid = i.indclass[0]
     LEFT JOIN pg_amop am ON am.amopfamily = oc.opcfamily AND am.amopstrategy = 3
                         AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype

@@ -44,6 +44,9 @@ CREATE TABLE keepsake.deletion (
     -- NULL when one statement deleted several rows: every row of root_table in it is a root.
     root_key   jsonb,
     actor      text NOT NULL,
+    -- The evidence of who: current_user, and session_user, who logged in. actor is what the application says.
+    role         name,
+    session_role name,
     tenant     text,
     reason     text,
     deleted_at timestamptz NOT NULL,
@@ -53,6 +56,9 @@ CREATE TABLE keepsake.deletion (
     state      text NOT NULL DEFAULT 'deleted'
                CHECK (state IN ('deleted', 'restored', 'purging', 'purged')),
     settled_at timestamptz,
+    -- Who restored or purged it, as the database knows it.
+    settled_role         name,
+    settled_session_role name,
     -- When and why purging it last failed; tried again an hour later.
     purge_failed_at timestamptz,
     purge_error     text,

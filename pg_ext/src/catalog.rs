@@ -97,6 +97,15 @@ pub fn shown(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<String> {
     Ok(name.unwrap_or_else(|| table.to_u32().to_string()))
 }
 
+/// A type's name as a person would write it.
+pub fn shown_type(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<String> {
+    let name = session
+        .catalog("SELECT format_type($1, NULL)", &[oid.into()])?
+        .first()
+        .get_one()?;
+    Ok(name.unwrap_or_default())
+}
+
 /// The triggers of one table that are Keepsake's and not a copy of the partitioned table's.
 pub const OWN_TRIGGERS: &str = "
     SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
@@ -125,18 +134,23 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
     let names: Vec<String> = field(row, "key_names")?;
     let types: Vec<String> = field(row, "key_types")?;
     let type_oids: Vec<pg_sys::Oid> = field(row, "key_type_oids")?;
+    let declared: Vec<pg_sys::Oid> = field(row, "key_declared_types")?;
     let operators: Vec<String> = field(row, "key_operators")?;
     let key = names
         .into_iter()
         .zip(types)
         .zip(type_oids)
+        .zip(declared)
         .zip(operators)
-        .map(|(((name, type_sql), type_oid), equals)| KeyColumn {
-            name: Ident(name),
-            type_sql,
-            type_oid,
-            equals,
-        })
+        .map(
+            |((((name, type_sql), type_oid), declared_type), equals)| KeyColumn {
+                name: Ident(name),
+                type_sql,
+                type_oid,
+                declared_type,
+                equals,
+            },
+        )
         .collect();
     Ok(Table {
         oid: field(row, "oid")?,

@@ -8,10 +8,11 @@ use pgrx::{JsonB, PgSqlErrorCode, Uuid, pg_sys};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::access;
 use crate::error::Outcome;
 use crate::graph::{Graph, Reference, Table};
 use crate::live_constraint::{self, LiveConstraint};
-use crate::row_id::{RowId, is_among};
+use crate::row_id::RowId;
 use crate::row_set::RowSet;
 use crate::session::Session;
 use crate::sql::{Literal, join};
@@ -125,7 +126,9 @@ pub fn shown(
     let mut seen = RowSet::default();
     for (table, rows) in asked {
         if let Some(table) = graph.table(table) {
-            note_seen(session, table, &rows, &mut seen)?;
+            for row in access::readable(session, table, rows)? {
+                seen.insert(table.oid, row);
+            }
         }
     }
     let sees = |(table, row)| seen.contains(table, row);
@@ -140,35 +143,6 @@ pub fn shown(
         one.conflict
     };
     Ok(found.into_iter().map(hide).collect())
-}
-
-/// Notes those of the rows that the caller could read himself, all columns of them: privileges and
-/// policies decide.
-fn note_seen(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    rows: &HashSet<RowId>,
-    seen: &mut RowSet,
-) -> Outcome<()> {
-    let allowed = session.catalog(
-        "SELECT has_table_privilege($1, 'SELECT') AND has_schema_privilege((SELECT relnamespace FROM pg_class WHERE oid = $1), 'USAGE')",
-        &[table.oid.into()],
-    )?;
-    if allowed.first().get_one::<bool>()? != Some(true) {
-        return Ok(());
-    }
-    let sql = format!(
-        "SELECT t.tableoid, t.ctid FROM {} AS t WHERE {}",
-        table.rows(),
-        is_among(rows, "t")
-    );
-    let _hidden = crate::hide::IncludingDeleted::new();
-    for row in session.as_caller(&sql, &[])? {
-        if let Some(row) = RowId::read(&row, 1)? {
-            seen.insert(table.oid, row);
-        }
-    }
-    Ok(())
 }
 
 /// The search for conflicts of one table.

@@ -104,10 +104,7 @@ impl Deletion {
                 Some(key) => Ok(root_row::authorise(session, root, JsonB(key), self.id)?.is_some()),
                 None => Ok(false),
             },
-            None => {
-                root_row::may_delete(session, root)?;
-                root_row::may_delete_all(session, root, self.id)
-            }
+            None => root_row::may_delete_all(session, root, self.id),
         }
     }
 
@@ -129,7 +126,6 @@ impl Deletion {
         }
         let rest = holding(session, graph, &[self.id])?;
         for table in rest.iter().flatten() {
-            root_row::may_delete(session, table)?;
             if !root_row::may_delete_all(session, table, self.id)? {
                 return Ok(false);
             }

@@ -12,8 +12,8 @@ use pgrx::{JsonB, Uuid, pg_sys};
 use crate::cascade::Removed;
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Reference, Table};
-use crate::output_format::ExactOutput;
 use crate::session::Session;
+use crate::settings::LocalSettings;
 use crate::sql::{Ident, Literal, join};
 
 /// Rows that are remembered or put back in one go.
@@ -27,7 +27,7 @@ pub fn detach(
     removed: &Removed,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let _exact = ExactOutput::new();
+    let _exact = LocalSettings::exact_output();
     for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
         for (reference, child) in graph.references_to(parent.oid) {
             if reference.on_delete.detaches() {
@@ -151,7 +151,7 @@ fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> Str
 /// a deleted one by another reference over the same columns. Where that other row is gone for good,
 /// what was let go of stays so.
 pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) -> Outcome<()> {
-    let _exact = ExactOutput::new();
+    let _exact = LocalSettings::exact_output();
     let parts: Vec<(pg_sys::Oid, String)> = session
         .registry(
             "SELECT DISTINCT relation::oid, reference::text FROM keepsake.detached WHERE deletion_id = $1 ORDER BY 1, 2",

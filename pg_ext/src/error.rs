@@ -89,6 +89,8 @@ pub enum Failure {
     LostReference { reference: String, child: String },
     /// A trigger of the table's own kept the engine's UPDATE from a row.
     Prevented { table: String },
+    /// A statement that code of a table's owner may not run when another called it.
+    Restricted { statement: &'static str },
     /// A wrong argument, or a value that a rule of `keepsake-shared` refuses.
     BadArgument { what: String, fix: String },
     /// PostgreSQL's own complaint.
@@ -282,6 +284,12 @@ impl Failure {
                 format!("a trigger of {table} kept a row from being changed"),
                 Some("Nothing was changed: a deletion or restore is whole or not at all.".into()),
                 Some("Let the BEFORE UPDATE triggers of the table return NEW, with deleted_at and deletion_id as they are, when these change.".into()),
+            ),
+            Self::Restricted { statement } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("cannot execute {statement} within security-restricted operation"),
+                Some("Code of a table's owner that another role's call runs leaves nothing behind.".into()),
+                None,
             ),
             Self::BadArgument { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix)),
             Self::Spi(error) => (

@@ -11,6 +11,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::at_once;
 use crate::idle_triggers;
 use crate::nodes::pointers;
 
@@ -226,6 +227,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
             (*query).operation = pg_sys::CmdType::CMD_DELETE;
         }
         idle_triggers::leave_out(query);
+        at_once::defer_nothing(query);
     }
 }
 

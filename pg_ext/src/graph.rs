@@ -62,11 +62,13 @@ pub struct Partition {
 pub struct KeyColumn {
     /// Its name.
     pub name: Ident,
-    /// Its type without length or precision, written so that it can stand in a cast: a cast to
-    /// `varchar(3)` would cut a longer key down to another row's.
+    /// Its type, qualified, without length or precision: a cast to `varchar(3)` would cut a longer key down to another
+    /// row's. Of a domain what it is over, so that a cast runs no check of the domain's.
     pub type_sql: String,
     /// The OID of that type.
     pub type_oid: pg_sys::Oid,
+    /// The OID of the type that the column was declared with: a domain, or the same.
+    pub declared_type: pg_sys::Oid,
     /// The qualified equality operator of the key's index.
     pub equals: String,
 }
@@ -162,7 +164,7 @@ impl Pair {
         let at_most =
             |most: &str| format!("{id} COLLATE pg_catalog.\"C\" OPERATOR(pg_catalog.<=) '{most}'");
         match self.parent_type.as_deref()? {
-            "smallint" | "integer" | "bigint" => Some((
+            "pg_catalog.int2" | "pg_catalog.int4" | "pg_catalog.int8" => Some((
                 EQUALS,
                 format!(
                     "CASE WHEN {short} OR {long} AND {most} OR {negative} AND {least} THEN {id}::pg_catalog.int8 END",
@@ -173,7 +175,7 @@ impl Pair {
                     least = at_most("-9223372036854775808"),
                 ),
             )),
-            "uuid" => Some((
+            "pg_catalog.uuid" => Some((
                 &self.equals,
                 format!("CASE WHEN {} THEN {id}::pg_catalog.uuid END", matches(UUID)),
             )),

@@ -1,8 +1,6 @@
 //! Reads that do not see deleted rows, as the application chooses for each table: through a view of
 //! the live ones, or by a row-level policy on the table itself.
 
-use std::ffi::c_int;
-
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -13,8 +11,8 @@ use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
 use crate::manage::{describe_managed, oid_of};
 use crate::marking;
-use crate::rights;
 use crate::session::{Session, with_session};
+use crate::settings::LocalSettings;
 use crate::sql::{Ident, Qualified, join};
 
 static INCLUDE_DELETED: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -33,25 +31,8 @@ pub fn install() {
 
 /// While it lives, statements see deleted rows that are hidden by a policy of ours, and no others:
 /// the caller must find a row to restore it. A setting, since parallel workers get it, too.
-#[derive(Debug)]
-pub struct IncludingDeleted {
-    nest_level: c_int,
-}
-
-impl IncludingDeleted {
-    /// From now on.
-    pub fn new() -> Self {
-        Self {
-            nest_level: rights::set_locally(&[(c"keepsake.include_deleted", c"on")]),
-        }
-    }
-}
-
-impl Drop for IncludingDeleted {
-    fn drop(&mut self) {
-        // SAFETY: closes the level that `new` opened; levels opened later are closed before it.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.nest_level) }
-    }
+pub fn including_deleted() -> LocalSettings {
+    LocalSettings::open(&[(c"keepsake.include_deleted", c"on")])
 }
 
 /// Whether rows of this deletion are shown where a policy hides deleted rows: when
@@ -102,7 +83,7 @@ fn hide(session: &mut Session<'_, '_>, oid: pg_sys::Oid, how: How) -> Outcome<()
     let table = graph.managed(session, oid)?;
     // Two calls at once would each find the table as it was.
     let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", table.name);
-    session.as_caller(&lock, &[])?;
+    session.ddl(&lock)?;
     if Hiding::of(session, table)?.how != how {
         undo(session, table)?;
     }
@@ -150,17 +131,17 @@ pub fn undo(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     let now = Hiding::of(session, table)?;
     if let Some(view) = now.view {
         let name = view_name(session, view)?;
-        session.as_caller(&format!("DROP VIEW {name}"), &[])?;
+        session.ddl(&format!("DROP VIEW {name}"))?;
     }
     if now.how == How::Policy {
         for policy in &now.own_policies {
             let drop = format!("DROP POLICY {} ON {}", Ident(policy.clone()), table.name);
-            session.as_caller(&drop, &[])?;
+            session.ddl(&drop)?;
         }
         // Policies that came since want row-level security to stay.
         if now.enabled_rls && !now.has_policies {
             let disable = "DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY";
-            session.as_caller(&format!("ALTER TABLE {} {disable}", table.name), &[])?;
+            session.ddl(&format!("ALTER TABLE {} {disable}", table.name))?;
         }
     }
     session.registry(
@@ -198,7 +179,7 @@ fn show_view(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
         None => free_name(session, table, &now)?,
     };
     if now.view.is_some() && !now.replaceable {
-        session.as_caller(&format!("DROP VIEW {name}"), &[])?;
+        session.ddl(&format!("DROP VIEW {name}"))?;
     }
     let live = table
         .columns
@@ -295,7 +276,7 @@ fn add_policies(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     if !now.has_rls {
         // Applications often connect as the owner, whom policies bind only by force.
         let enable = "ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";
-        session.as_caller(&format!("ALTER TABLE {name} {enable}"), &[])?;
+        session.ddl(&format!("ALTER TABLE {name} {enable}"))?;
     }
     session.registry(
         "INSERT INTO keepsake.hidden_reads (relation, how, enabled_rls) VALUES ($1, 'policy', $2)
@@ -322,7 +303,7 @@ fn add_policy(
 ) -> Outcome<()> {
     if !now.own_policies.iter().any(|own| own == policy) {
         let create = format!("CREATE POLICY {policy} ON {} {rule}", table.name);
-        session.as_caller(&create, &[])?;
+        session.ddl(&create)?;
     }
     Ok(())
 }

@@ -12,9 +12,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, PgRelation, PgTrigger, Uuid};
 
+use crate::access::Caller;
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
+use crate::locks::{Lock, Mode};
 use crate::manage::oid_of;
 use crate::root_row::{self, Key, RootRow, key_from_any};
 use crate::session::{Session, first_column, with_session};
@@ -69,7 +71,7 @@ fn hold_deletion(deletion: Option<Uuid>, reason: Option<&str>) -> Result<i64, Er
 fn hold_tenant(tenant: Option<&str>, reason: Option<&str>) -> Result<i64, ErrorReport> {
     let tenant = required(tenant, "tenant")?;
     Ok(with_session(|session| {
-        lock_tenants(session, &[tenant.to_owned()], pg_sys::ExclusiveLock)?;
+        lock_tenants(session, &[tenant.to_owned()], Mode::Exclusive)?;
         record(session, Target::Tenant(tenant), reason)
     })?)
 }
@@ -159,7 +161,7 @@ const FIND: &str = include_str!("../sql/find_hold.sql");
 fn record(session: &mut Session<'_, '_>, target: Target<'_>, reason: Option<&str>) -> Outcome<i64> {
     let reason = required(reason, "reason")?;
     // Read before the rights change: the extension's owner is not who holds.
-    let caller = caller(session)?;
+    let caller = Caller::of(session)?;
     let (relation, key, deletion, tenant) = match target {
         Target::Row(table, key) => (Some(table.oid), Some(key), None, None),
         Target::Deletion(id) => (None, None, Some(id), None),
@@ -175,8 +177,18 @@ fn record(session: &mut Session<'_, '_>, target: Target<'_>, reason: Option<&str
         ]
     };
     let [a, b, c, d] = target();
-    let made: Option<i64> =
-        first(session.registry(RECORD, &[a, b, c, d, reason.into(), caller.into()])?)?;
+    let made: Option<i64> = first(session.registry(
+        RECORD,
+        &[
+            a,
+            b,
+            c,
+            d,
+            reason.into(),
+            caller.role.into(),
+            caller.session_role.into(),
+        ],
+    )?)?;
     match made {
         Some(id) => Ok(id),
         None => first(session.registry(FIND, &target())?)?.ok_or(Failure::RegistryMoved),
@@ -190,19 +202,15 @@ fn first<T: FromDatum + IntoDatum>(mut rows: spi::SpiTupleTable<'_>) -> Outcome<
     }
 }
 
-fn caller(session: &Session<'_, '_>) -> Outcome<Option<String>> {
-    let rows = session.catalog("SELECT current_user::text", &[])?;
-    Ok(rows.first().get_one()?)
-}
-
 fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
-    let caller = caller(session)?;
+    let caller = Caller::of(session)?;
     let released = session.registry(
         "UPDATE keepsake.hold SET released_at = now(),
+             released_role = $2::text::name, released_session_role = $3::text::name,
              released_by = coalesce(nullif(current_setting('keepsake.actor', true), ''),
                  nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', $2)
          WHERE id = $1 AND released_at IS NULL",
-        &[hold.into(), caller.into()],
+        &[hold.into(), caller.role.into(), caller.session_role.into()],
     )?;
     if !released.is_empty() {
         deletion::take_up_again(session)?;
@@ -222,21 +230,16 @@ fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
 const PLACES: i64 = 64;
 
 /// Locks tenants until the transaction ends: a purge shares them, whoever holds one has it alone.
-fn lock_tenants(session: &mut Session<'_, '_>, tenants: &[String], mode: u32) -> Outcome<()> {
+fn lock_tenants(session: &mut Session<'_, '_>, tenants: &[String], mode: Mode) -> Outcome<()> {
     if tenants.is_empty() {
         return Ok(());
     }
-    let rows = session.registry_kept(
-        "SELECT DISTINCT (hashtext(t)::bigint & ($2 - 1)) + 1, 'keepsake.hold'::regclass::oid FROM unnest($1) AS t ORDER BY 1",
+    let places: Vec<i64> = first_column(session.registry_kept(
+        "SELECT DISTINCT (hashtext(t)::bigint & ($2 - 1)) + 1 FROM unnest($1) AS t ORDER BY 1",
         &[tenants.to_vec().into(), PLACES.into()],
-    )?;
-    for row in rows {
-        if let (Some(place), Some(class)) = (row.get::<i64>(1)?, row.get::<pg_sys::Oid>(2)?) {
-            let place = pg_sys::Oid::from(u32::try_from(place).unwrap_or(1));
-            // SAFETY: takes a lock in the lock manager on a tag that is ours, `keepsake.hold` being
-            // its class; it is released with the transaction.
-            unsafe { pg_sys::LockDatabaseObject(class, place, 0, mode as pg_sys::LOCKMODE) }
-        }
+    )?)?;
+    for place in places {
+        Lock::Tenants(u32::try_from(place).unwrap_or(1)).take(mode);
     }
     Ok(())
 }
@@ -261,7 +264,7 @@ pub fn locked(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) 
         "SELECT DISTINCT tenant FROM keepsake.deletion WHERE id = ANY ($1)",
         &[deletions.to_vec().into()],
     )?)?;
-    lock_tenants(session, &tenants, pg_sys::ShareLock)?;
+    lock_tenants(session, &tenants, Mode::Shared)?;
     let holds = find(session, graph, deletions)?;
     refuse_unseen(session, deletions)?;
     Ok(holds)

@@ -10,9 +10,12 @@
 
 use pgrx::prelude::*;
 
+mod access;
+mod at_once;
 mod cascade;
 mod catalog;
 mod conflict;
+mod deadline;
 mod deletion;
 mod detached;
 mod engine_write;
@@ -24,13 +27,14 @@ mod held;
 mod hide;
 mod hold;
 mod idle_triggers;
+mod isolation;
+mod latest_snapshot;
 mod live_constraint;
+mod locks;
 mod manage;
 mod marking;
-mod newest_snapshot;
 mod nodes;
 mod object_rows;
-mod output_format;
 mod plan;
 mod planner;
 mod policy;
@@ -42,14 +46,16 @@ mod purge_rows;
 mod reference;
 mod reference_override;
 mod restore;
+mod restricted_utility;
 mod retention;
-mod rights;
 mod root_row;
 mod row_id;
 mod row_set;
 mod rules;
+mod run_as;
 mod selection;
 mod session;
+mod settings;
 mod skip;
 mod soft_delete;
 mod sql;
@@ -66,6 +72,9 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
     hide::install();
+    isolation::install();
+    run_as::install();
+    restricted_utility::install();
     executor::install();
     planner::install();
     marking::install();

@@ -72,9 +72,8 @@ fn take_on(
             .managed(session, oid)?
             .name
             .to_string();
-        session.as_caller(
+        session.ddl(
             &format!("ALTER TABLE {name} ADD COLUMN deleted_at pg_catalog.timestamptz, ADD COLUMN deletion_id pg_catalog.uuid"),
-            &[],
         )?;
         catalog::invalidate(oid);
     }
@@ -100,11 +99,13 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let graph = Graph::current(session)?;
     let table = graph.managed(session, oid)?;
     let name = &table.name;
-    session.as_caller(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"), &[])?;
-    let held = session.as_caller(
-        &format!("SELECT 1 FROM {name} WHERE deleted_at IS NOT NULL LIMIT 1"),
-        &[],
-    )?;
+    session.ddl(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
+    // As the owner: policies that hide deleted rows bind whoever else asks.
+    let deleted = format!(
+        "SELECT 1 FROM {} AS t WHERE t.deleted_at IS NOT NULL LIMIT 1",
+        table.rows()
+    );
+    let held = session.as_owner(table, &deleted, &[])?;
     if !held.is_empty() {
         return Err(Failure::HoldsDeletedRows { table: found.shown });
     }
@@ -129,10 +130,9 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     // No longer managed before its columns go: the event trigger then guards the references that it
     // may still have to managed tables.
     catalog::invalidate(oid);
-    session.as_caller(
-        &format!("ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"),
-        &[],
-    )?;
+    session.ddl(&format!(
+        "ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"
+    ))?;
     unguard::drop_needless_guards(session)
 }
 
@@ -309,7 +309,7 @@ fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table) -> Outcome
          WHERE (t.deleted_at IS NULL) OPERATOR(pg_catalog.<>) (t.deletion_id IS NULL) LIMIT 1",
         table.rows()
     );
-    if session.as_caller(&sql, &[])?.is_empty() {
+    if session.as_owner(table, &sql, &[])?.is_empty() {
         return Ok(());
     }
     Err(Failure::CannotManage {
@@ -332,7 +332,7 @@ fn add_index(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
             "CREATE INDEX ON {} (deletion_id) WHERE deletion_id IS NOT NULL",
             table.name
         );
-        session.as_caller(&sql, &[])?;
+        session.ddl(&sql)?;
     }
     Ok(())
 }

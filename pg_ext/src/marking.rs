@@ -22,9 +22,9 @@ use crate::graph::{Graph, Table};
 use crate::guard::{self, TriggerReturn, is_deleted, relation};
 use crate::hold;
 use crate::policy::OnPlainDelete;
-use crate::rights;
 use crate::root_row;
 use crate::row_id::{RowId, as_arguments};
+use crate::run_as;
 use crate::session::{Session, with_reading_session, with_session};
 use crate::soft_delete::{new_deletion, record, roots_of};
 
@@ -383,7 +383,7 @@ fn goes(
     if table.policy == Some(OnPlainDelete::Convert) && is_reached_by_inheritance(&graph, table) {
         return Err(plain_delete(table));
     }
-    let is_action = rights::in_foreign_key_action(executor::reads_like_a_foreign_key_action());
+    let is_action = run_as::in_foreign_key_action(executor::reads_like_a_foreign_key_action());
     if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
         return Err(plain_delete(table));
     }
@@ -522,7 +522,6 @@ fn finish(
         return Ok(());
     }
     if !checked {
-        root_row::may_delete(session, table)?;
         if !root_row::may_delete_all(session, table, deletion)? {
             return Err(Failure::MayNotDelete {
                 table: table.shown.clone(),

@@ -18,7 +18,7 @@ use crate::graph::Graph;
 use crate::idle_triggers;
 use crate::nodes::{pointers, triggers};
 use crate::policy::OnPlainDelete;
-use crate::rights;
+use crate::run_as;
 use crate::session::with_reading_session;
 
 static mut NEXT: pg_sys::planner_hook_type = None;
@@ -68,7 +68,7 @@ unsafe fn applies(text: *const c_char) -> bool {
         let replica = pg_sys::SessionReplicationRole
             == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as std::ffi::c_int;
         let action = !text.is_null() && executor::is_foreign_key_action(CStr::from_ptr(text));
-        !replica && !rights::in_foreign_key_action(action)
+        !replica && !run_as::in_foreign_key_action(action)
     }
 }
 

@@ -9,14 +9,15 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
+use crate::access::Caller;
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
 use crate::hold;
+use crate::isolation;
 use crate::purge_rows::{self, Report};
 use crate::selection::Selection;
-use crate::session::{Session, with_session};
-use crate::subtransaction::attempt;
+use crate::session::{Session, with_purging_session};
 
 /// Rows whose deletion has expired at `as_of` (now, unless given) and is not held: longest expired
 /// first, and within that referring tables first; behind the deletion `after`, if given. They are
@@ -38,7 +39,7 @@ fn purge_candidates(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::new(with_session(|session| {
+    Ok(TableIterator::new(with_purging_session(|session| {
         candidates(session, at_least_one(max_rows)?, as_of, after)
     })?))
 }
@@ -55,16 +56,23 @@ fn purge_batch(
     after: default!(Option<Uuid>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
     let max_rows = at_least_one(max_rows)?;
-    Ok(JsonB(with_session(|session| {
+    Ok(JsonB(with_purging_session(|session| {
         let (report, last) = batch(session, max_rows, as_of, after)?;
         if !report.is_full() && report.rows > 0 {
             deletion::take_up_again(session)?;
         }
         if report.rows + report.failed > 0 {
+            let caller = Caller::of(session)?;
             session.registry_kept(
-                "INSERT INTO keepsake.purge_run (as_of, rows, failed, batches, last_batch_at, finished_at)
-                 VALUES (coalesce($1, now()), $2, $3, 1, clock_timestamp(), clock_timestamp())",
-                &[as_of.into(), report.rows.into(), report.failed.into()],
+                "INSERT INTO keepsake.purge_run (as_of, rows, failed, batches, last_batch_at, finished_at, role, session_role)
+                 VALUES (coalesce($1, now()), $2, $3, 1, clock_timestamp(), clock_timestamp(), $4::text::name, $5::text::name)",
+                &[
+                    as_of.into(),
+                    report.rows.into(),
+                    report.failed.into(),
+                    caller.role.into(),
+                    caller.session_role.into(),
+                ],
             )?;
         }
         Ok::<_, Failure>(report.into_json(last))
@@ -74,10 +82,12 @@ fn purge_batch(
 /// Registers a run of `CALL keepsake.purge(…)`; returns its id.
 #[pg_extern]
 fn start_purge() -> Result<Option<i64>, ErrorReport> {
-    Ok(with_session(|session| {
+    Ok(with_purging_session(|session| {
+        let caller = Caller::of(session)?;
         let started = session.registry(
-            "INSERT INTO keepsake.purge_run (as_of, pid) VALUES (now(), pg_backend_pid()) RETURNING id",
-            &[],
+            "INSERT INTO keepsake.purge_run (as_of, pid, role, session_role)
+             VALUES (now(), pg_backend_pid(), $1::text::name, $2::text::name) RETURNING id",
+            &[caller.role.into(), caller.session_role.into()],
         )?;
         Ok::<_, Failure>(started.first().get_one()?)
     })?)
@@ -93,7 +103,7 @@ fn purge_step(
     again: bool,
 ) -> Result<JsonB, ErrorReport> {
     let max_rows = at_least_one(Some(max_rows))?;
-    Ok(JsonB(with_session(|session| {
+    Ok(JsonB(with_purging_session(|session| {
         let as_of = session
             .registry_kept(
                 "SELECT as_of FROM keepsake.purge_run WHERE id = $1",
@@ -117,7 +127,7 @@ fn purge_step(
 /// Notes that a run has come to its end.
 #[pg_extern]
 fn finish_purge(run: i64) -> Result<(), ErrorReport> {
-    Ok(with_session(|session| {
+    Ok(with_purging_session(|session| {
         session.registry(
             "UPDATE keepsake.purge_run SET finished_at = clock_timestamp() WHERE id = $1",
             &[run.into()],
@@ -134,7 +144,9 @@ fn finish_purge(run: i64) -> Result<(), ErrorReport> {
 /// DELETE privilege on its root table.
 #[pg_extern]
 fn purge_deletion(deletion: Uuid) -> Result<JsonB, ErrorReport> {
-    Ok(JsonB(with_session(|session| erase(session, deletion))?))
+    Ok(JsonB(with_purging_session(|session| {
+        erase(session, deletion)
+    })?))
 }
 
 /// How many rows are asked for: a batch of none would never come to an end.
@@ -160,22 +172,57 @@ fn candidates(
     let mut expired = Selection::open(session, as_of, after)?;
     let mut found = Vec::new();
     loop {
-        let left = max_rows - i64::try_from(found.len()).unwrap_or(max_rows);
-        let deletions = expired.next(session, &graph, left)?;
+        let left = max_rows - length(&found);
+        let deletions = if left > 0 {
+            expired.next(left)?
+        } else {
+            Vec::new()
+        };
         if deletions.is_empty() {
             return Ok(found);
         }
-        for table in deletion::holding(session, &graph, &deletions)?
-            .into_iter()
-            .flatten()
-        {
-            let left = max_rows - i64::try_from(found.len()).unwrap_or(max_rows);
-            if left <= 0 {
-                return Ok(found);
+        isolation::for_each_owner(session, &graph, &deletions, left, |session, deletions| {
+            let before = found.len();
+            let looked = candidates_among(session, &graph, deletions, max_rows, &mut found);
+            if looked.is_err() {
+                found.truncate(before);
             }
-            found.extend(candidates_of(session, table, &deletions, left)?);
-        }
+            looked
+        })?;
     }
+}
+
+fn candidates_among(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletions: &[Uuid],
+    max_rows: i64,
+    found: &mut Vec<Candidate>,
+) -> Outcome<()> {
+    let free = unheld(session, graph, deletions)?;
+    for table in deletion::holding(session, graph, &free)?
+        .into_iter()
+        .flatten()
+    {
+        let left = max_rows - length(found);
+        if left <= 0 {
+            break;
+        }
+        found.extend(candidates_of(session, table, &free, left)?);
+    }
+    Ok(())
+}
+
+fn length(found: &[Candidate]) -> i64 {
+    i64::try_from(found.len()).unwrap_or(i64::MAX)
+}
+
+/// Those of the deletions that no hold covers; those that a held row keeps are put off.
+fn unheld(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) -> Outcome<Vec<Uuid>> {
+    let holds = hold::locked(session, graph, deletions)?;
+    deletion::put_off(session, holds.by_row.clone())?;
+    let free = deletions.iter().filter(|id| !holds.contain(**id));
+    Ok(free.copied().collect())
 }
 
 fn candidates_of(
@@ -212,48 +259,31 @@ fn batch(
     let mut report = Report::new(max_rows);
     let mut done = after;
     while !report.is_full() {
-        let deletions = expired.next(session, &graph, report.left())?;
+        let deletions = expired.next(report.left())?;
         if deletions.is_empty() {
             return Ok((report, expired.last));
         }
-        purge_or_note(session, &graph, &deletions, &mut report)?;
+        let left = report.left();
+        let failures =
+            isolation::for_each_owner(session, &graph, &deletions, left, |session, deletions| {
+                let mut part = Report::new(report.left());
+                let free = unheld(session, &graph, deletions)?;
+                if !free.is_empty() && !part.is_full() {
+                    purge_rows::purge(session, &graph, &free, &mut part)?;
+                }
+                report.take_in(part);
+                Ok(())
+            })?;
+        report.failed += failures.failed;
+        if failures.stalled {
+            // The caller's own time is short by now; the next batch goes on.
+            report.stop();
+        }
         if !report.is_full() {
             done = expired.last;
         }
     }
     Ok((report, done))
-}
-
-/// Purges the deletions; when that fails, each by itself, so that one whose rows cannot go, because
-/// of a trigger or constraint of its tables, does not stand in the way of the others.
-fn purge_or_note(
-    session: &mut Session<'_, '_>,
-    graph: &Graph,
-    deletions: &[Uuid],
-    report: &mut Report,
-) -> Outcome<()> {
-    let mut part = Report::new(report.left());
-    let done = attempt(|| purge_rows::purge(session, graph, deletions, &mut part));
-    match (done, deletions) {
-        (Ok(()), _) => {
-            report.take_in(part);
-            Ok(())
-        }
-        (Err(message), [deletion]) => {
-            report.failed += 1;
-            session.registry(
-                "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = left($2, 500) WHERE id = $1",
-                &[(*deletion).into(), message.into_message().into()],
-            )?;
-            Ok(())
-        }
-        (Err(_), several) => several.iter().try_for_each(|deletion| {
-            if report.is_full() {
-                return Ok(());
-            }
-            purge_or_note(session, graph, std::slice::from_ref(deletion), report)
-        }),
-    }
 }
 
 fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {

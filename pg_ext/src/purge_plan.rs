@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
 use crate::hold;
-use crate::session::{Session, with_session};
+use crate::session::{Session, with_purging_session};
 
 /// What a purge at `as_of` (now, unless given) would do, for each table: how many rows would go
 /// (`outcome` is `purge`), and how many would stay and why: `not_expired`, `held`, `failed_before`
@@ -28,7 +28,7 @@ fn purge_plan(
     >,
     ErrorReport,
 > {
-    Ok(TableIterator::new(with_session(|session| {
+    Ok(TableIterator::new(with_purging_session(|session| {
         plan(session, as_of)
     })?))
 }

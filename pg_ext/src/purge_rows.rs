@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgrx::Uuid;
-use pgrx::spi::{SpiCursor, SpiTupleTable};
+use pgrx::spi::SpiTupleTable;
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
 use crate::purge_rings::{self, Gone};
-use crate::rights::IndexesOnly;
 use crate::row_id::{RowId, as_arguments};
-use crate::session::Session;
+use crate::session::{Cursor, Session};
+use crate::settings::indexes_only;
 
 /// Rows that are locked and deleted by one pair of statements.
 const WINDOW: i64 = 1000;
@@ -21,6 +22,7 @@ const WINDOW: i64 = 1000;
 /// What a purge did so far.
 pub struct Report {
     max_rows: i64,
+    stopped: bool,
     /// Rows that are gone.
     pub rows: i64,
     /// Rows left because something refers to them.
@@ -35,6 +37,7 @@ impl Report {
     pub fn new(max_rows: i64) -> Self {
         Self {
             max_rows,
+            stopped: false,
             rows: 0,
             blocked: 0,
             failed: 0,
@@ -50,7 +53,12 @@ impl Report {
 
     /// Whether the batch is at its end.
     pub fn is_full(&self) -> bool {
-        self.left() <= 0
+        self.stopped || self.left() <= 0
+    }
+
+    /// Ends the batch here.
+    pub fn stop(&mut self) {
+        self.stopped = true;
     }
 
     fn note_purged(&mut self, table: &Table, rows: i64) {
@@ -221,7 +229,7 @@ fn delete_leaf(
          SELECT g.deletion_id, pg_catalog.count(*) FROM gone AS g GROUP BY g.deletion_id",
         rows = table.rows(),
     );
-    let _plan = IndexesOnly::new();
+    let _plan = indexes_only();
     read_purged(session.write_kept(table, &sql, &[deletions.to_vec().into(), most.into()])?)
 }
 
@@ -269,7 +277,7 @@ struct Window {
 }
 
 impl Window {
-    fn fetch(cursor: &mut SpiCursor<'_>, count: i64) -> Outcome<Self> {
+    fn fetch(cursor: &mut Cursor<'_>, count: i64) -> Outcome<Self> {
         let mut window = Self::default();
         for row in cursor.fetch(count)? {
             if let (Some(place), Some(deletion)) = (RowId::read(&row, 1)?, row.get::<Uuid>(3)?) {
@@ -396,6 +404,16 @@ fn enter(session: &mut Session<'_, '_>, gone: Gone) -> Outcome<()> {
         tables.push(table);
         rows.push(count);
     }
-    session.registry_kept(ENTER, &[deletions.into(), tables.into(), rows.into()])?;
+    let caller = Caller::of(session)?;
+    session.registry_kept(
+        ENTER,
+        &[
+            deletions.into(),
+            tables.into(),
+            rows.into(),
+            caller.role.into(),
+            caller.session_role.into(),
+        ],
+    )?;
     Ok(())
 }

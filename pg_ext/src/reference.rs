@@ -88,13 +88,10 @@ fn declare(
     }
     // As for a new foreign key: a DELETE that is under way does not know of the reference, and one of
     // a table that nobody refers to locks its rows less (see `planner`).
-    session.as_caller(
-        &format!(
-            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-            Graph::current(session)?.managed(session, parent)?.name
-        ),
-        &[],
-    )?;
+    session.ddl(&format!(
+        "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+        Graph::current(session)?.managed(session, parent)?.name
+    ))?;
     let fits = session
         .catalog(
             FITS,

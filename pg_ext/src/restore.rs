@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, PgSqlErrorCode, Uuid};
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::conflict::{self, Conflict, Parents};
 use crate::deletion::{self, Deletion, State};
 use crate::detached;
@@ -231,9 +232,15 @@ fn settle(
     skipped: &RowSet,
 ) -> Outcome<()> {
     if skipped.is_empty() {
+        let caller = Caller::of(session)?;
         session.registry(
-            "UPDATE keepsake.deletion SET state = 'restored', settled_at = now() WHERE id = $1",
-            &[deletion.into()],
+            "UPDATE keepsake.deletion SET state = 'restored', settled_at = now(),
+                 settled_role = $2::text::name, settled_session_role = $3::text::name WHERE id = $1",
+            &[
+                deletion.into(),
+                caller.role.into(),
+                caller.session_role.into(),
+            ],
         )?;
         return Ok(());
     }

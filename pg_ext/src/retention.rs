@@ -9,6 +9,7 @@ use pgrx::{PgRelation, Uuid};
 use crate::deletion::{Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::Graph;
+use crate::locks::{Lock, Mode};
 use crate::manage::{describe_managed, oid_of};
 use crate::session::{Session, with_session};
 
@@ -66,10 +67,7 @@ const MOVED: &str = "root_table = m.relation AND m.relation = $1 AND d.retention
 /// Moves the expiry of the table's open deletions. The lock waits for those being made now, which
 /// know the old retention.
 fn move_open(session: &mut Session<'_, '_>, table: pg_sys::Oid) -> Outcome<()> {
-    session.registry(
-        "LOCK TABLE keepsake.deletion IN SHARE ROW EXCLUSIVE MODE",
-        &[],
-    )?;
+    Lock::Retention(table).take(Mode::Exclusive);
     session.registry(
         &format!(
             "UPDATE keepsake.deletion d SET expires_at = keepsake.expiry(d.deleted_at, m.retention)

@@ -1,18 +1,18 @@
-//! The row at the root of an operation: found by its key with the caller's own rights.
+//! The row at the root of an operation: found by its key as far as the caller may see it.
 //!
-//! What the caller gave is cast and compared here alone. Every later statement uses the key's own
-//! values, in its own types, so that no cast, type or operator of the caller's runs with the rights
-//! of a table's owner.
+//! What the caller gave is cast here alone, as the table's owner: a key's type may bring an input function or a cast
+//! that runs code of its owner's. Every later statement uses the key's own values, in its own types.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
 use pgrx::{JsonB, Uuid, pg_sys};
 
+use crate::access::Access;
+use crate::catalog;
 use crate::error::{Failure, Outcome};
 use crate::graph::{KeyColumn, Table};
-use crate::hide::IncludingDeleted;
-use crate::output_format::ExactOutput;
 use crate::session::Session;
+use crate::settings::LocalSettings;
 use crate::sql::{Literal, join};
 
 /// A key as the caller gave it.
@@ -40,47 +40,87 @@ pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'static> {
 const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID];
 
 impl<'a> Key<'a> {
-    /// The condition that row `t` of `table` has this key, with its argument. A cast that could
-    /// turn one key into another's, such as a rounding one, is not made.
-    fn condition(self, table: &Table) -> Outcome<(String, DatumWithOid<'a>)> {
-        match (self, table.key.as_slice()) {
+    /// The values of the key's columns, each of its column's type. A cast that could turn one key into another's, such
+    /// as a rounding one, is not made.
+    fn values(
+        self,
+        session: &mut Session<'_, '_>,
+        table: &Table,
+    ) -> Outcome<Vec<DatumWithOid<'a>>> {
+        let (argument, texts) = match (self, table.key.as_slice()) {
             (Key::Value(value), [column]) => {
-                let both_whole = [value.oid(), column.type_oid]
-                    .iter()
-                    .all(|oid| WHOLE_NUMBERS.contains(oid));
-                if value.oid() != column.type_oid && !both_whole {
-                    return Err(Failure::BadArgument {
-                        what: format!("the key of {} is of type {}", table.shown, column.type_sql),
-                        fix: "Give a value of that type, or text in the form that it reads.".into(),
-                    });
+                if [column.type_oid, column.declared_type].contains(&value.oid()) {
+                    return Ok(vec![value]);
                 }
-                Ok((Self::equals(column, "$1"), value))
+                refuse_other_type(session, table, column, value.oid())?;
+                (value, vec!["$1".to_owned()])
             }
-            (Key::Text(text), [column]) => {
-                Ok((Self::equals(column, "$1::pg_catalog.text"), text.into()))
-            }
+            (Key::Text(text), [_]) => (text.into(), vec!["$1::pg_catalog.text".to_owned()]),
             (Key::Columns(object), columns) => {
-                let terms = columns.iter().map(|column| {
-                    let member =
-                        format!("($1 OPERATOR(pg_catalog.->>) {})", Literal(&column.name.0));
-                    Self::equals(column, &member)
-                });
-                Ok((join(terms, " AND "), object.into()))
+                let member = |column: &KeyColumn| {
+                    format!("($1 OPERATOR(pg_catalog.->>) {})", Literal(&column.name.0))
+                };
+                (object.into(), columns.iter().map(member).collect())
             }
-            (_, columns) => Err(Failure::BadArgument {
-                what: format!("{} has a key of {} columns", table.shown, columns.len()),
-                fix: "Give the key as jsonb with a member for each: '{\"a\": 1, \"b\": 2}'::jsonb."
-                    .into(),
-            }),
-        }
+            (_, columns) => {
+                return Err(Failure::BadArgument {
+                    what: format!("{} has a key of {} columns", table.shown, columns.len()),
+                    fix: "Give the key as jsonb with a member for each: '{\"a\": 1, \"b\": 2}'::jsonb."
+                        .into(),
+                });
+            }
+        };
+        let cast = |(column, text): (&KeyColumn, String)| format!("{text}::{}", column.type_sql);
+        let sql = format!(
+            "SELECT {}",
+            join(table.key.iter().zip(texts).map(cast), ", ")
+        );
+        let read = session
+            .as_owner_in_callers_formats(table, &sql, &[argument])?
+            .first();
+        key_values(&read, table, 0)
     }
+}
 
-    fn equals(column: &KeyColumn, value: &str) -> String {
-        format!(
-            "t.{} {} {value}::{}",
-            column.name, column.equals, column.type_sql
-        )
+/// Refuses a value of another type than the key's, but for one of whole numbers where the key is one.
+fn refuse_other_type(
+    session: &Session<'_, '_>,
+    table: &Table,
+    column: &KeyColumn,
+    given: pg_sys::Oid,
+) -> Outcome<()> {
+    if [given, column.type_oid]
+        .iter()
+        .all(|oid| WHOLE_NUMBERS.contains(oid))
+    {
+        return Ok(());
     }
+    Err(Failure::BadArgument {
+        what: format!(
+            "the key of {} is of type {}",
+            table.shown,
+            catalog::shown_type(session, column.declared_type)?
+        ),
+        fix: "Give a value of that type, or text in the form that it reads.".into(),
+    })
+}
+
+/// The values of the key's columns in a row, those after the first `before` of its columns.
+fn key_values(
+    row: &SpiTupleTable<'_>,
+    table: &Table,
+    before: usize,
+) -> Outcome<Vec<DatumWithOid<'static>>> {
+    let columns = table.key.iter().zip(before + 1..);
+    let value = |(column, ordinal): (&KeyColumn, usize)| {
+        // SAFETY: the column of the row is of the key column's type, and its memory that of the SPI connection, which
+        // no argument of a session's statements outlives.
+        Ok(match row.get_datum_by_ordinal(ordinal)? {
+            Some(datum) => unsafe { DatumWithOid::new(datum, column.type_oid) },
+            None => DatumWithOid::null_oid(column.type_oid),
+        })
+    };
+    columns.map(value).collect()
 }
 
 /// What the caller sees of the root row.
@@ -95,12 +135,7 @@ pub struct RootRow {
 impl RootRow {
     /// The condition that row `t` is this row; its arguments are numbered from 1.
     pub fn condition(&self, table: &Table) -> String {
-        let terms = table
-            .key
-            .iter()
-            .zip(1..)
-            .map(|(column, n)| format!("t.{} {} ${n}", column.name, column.equals));
-        join(terms, " AND ")
+        is_row(table)
     }
 
     /// The arguments of the condition.
@@ -114,45 +149,57 @@ impl RootRow {
     }
 }
 
-/// Finds the row with the caller's rights: the DELETE privilege on the table, and the row's own
+/// Finds the row as far as the caller may: with the DELETE privilege on the table, and under the row's own
 /// SELECT and DELETE policies. Hidden and missing rows answer alike.
 pub fn find(
     session: &mut Session<'_, '_>,
     table: &Table,
     key: Key<'_>,
 ) -> Outcome<Option<RootRow>> {
-    may_delete(session, table)?;
-    let _hidden = IncludingDeleted::new();
-    let (condition, argument) = key.condition(table)?;
-    let sql = format!(
-        "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition} AND {policies}",
+    let access = Access::of(session, table)?;
+    access.refuse_unless_deletes(table)?;
+    let values = key.values(session, table)?;
+    let select = format!(
+        "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition}",
         columns = table.key_columns("t"),
         rows = table.rows(),
-        policies = delete_policies(session, table)?,
+        condition = is_row(table),
     );
-    let found = session.as_caller(&sql, &[argument])?.first();
+    let found = access
+        .read_deletable(session, table, &select, &values)?
+        .first();
     if found.is_empty() {
         return Ok(None);
     }
     read(session, &found, table).map(Some)
 }
 
-fn read(session: &Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
-    const BEFORE_THE_KEY: usize = 1;
+/// The condition that row `t` has the key whose values are the arguments, numbered from 1.
+fn is_row(table: &Table) -> String {
+    let terms = table
+        .key
+        .iter()
+        .zip(1..)
+        .map(|(column, n)| format!("t.{} {} ${n}", column.name, column.equals));
+    join(terms, " AND ")
+}
+
+fn read(session: &mut Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
     let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
     };
     let mut values = Vec::with_capacity(table.key.len());
-    for (column, ordinal) in table.key.iter().zip(BEFORE_THE_KEY + 1..) {
-        let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
-        values.push((datum, column.type_oid));
+    for value in key_values(row, table, 1)? {
+        let datum = value.datum().ok_or_else(not_found)?;
+        values.push((datum.sans_lifetime(), value.oid()));
     }
     let mut found = RootRow {
         key: JsonB(serde_json::Value::Null),
         deletion: row.get(1)?,
         values,
     };
-    // The caller's key was read under the caller's settings; the registry's is printed under ours.
+    // The caller's key was read under the caller's settings; the registry's is printed under ours, and as the owner,
+    // since a type may bring a cast to json of its own.
     let columns = table
         .key
         .iter()
@@ -163,58 +210,9 @@ fn read(session: &Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -> Ou
         table.key_json("t"),
         join(columns, ", ")
     );
-    let printed = session.catalog(&print, &found.args())?.first();
+    let printed = session.as_owner(table, &print, &found.args())?.first();
     found.key = printed.get_one()?.ok_or_else(not_found)?;
     Ok(found)
-}
-
-/// Refuses a caller without the DELETE privilege on `table`.
-pub fn may_delete(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
-    let may = session.catalog(
-        "SELECT has_table_privilege($1, 'DELETE')",
-        &[table.oid.into()],
-    )?;
-    if may.first().get_one()? == Some(true) {
-        Ok(())
-    } else {
-        Err(Failure::MayNotDelete {
-            table: table.shown.clone(),
-        })
-    }
-}
-
-const POLICIES: &str = include_str!("../sql/delete_policies.sql");
-
-/// The table's DELETE policies that bind the caller, as one condition on row `t`. PostgreSQL
-/// applies them to a `DELETE` only, and a soft delete is none.
-/// <https://www.postgresql.org/docs/current/ddl-rowsecurity.html>
-fn delete_policies(session: &Session<'_, '_>, table: &Table) -> Outcome<String> {
-    let rows = session
-        .as_caller_read(POLICIES, &[table.oid.into()])?
-        .first();
-    let active: bool = rows.get_by_name("active")?.unwrap_or(true);
-    if !active {
-        return Ok("true".into());
-    }
-    let permissive: Option<String> = rows.get_by_name("permissive")?;
-    let restrictive: Option<String> = rows.get_by_name("restrictive")?;
-    // The expressions name columns without their table, so they are read inside a row of their own.
-    let condition = format!(
-        "({}) AND ({})",
-        permissive.unwrap_or_else(|| "false".into()),
-        restrictive.unwrap_or_else(|| "true".into())
-    );
-    let columns = join(
-        table
-            .columns
-            .iter()
-            .map(|column| format!("t.{column} AS {column}")),
-        ", ",
-    );
-    Ok(format!(
-        "EXISTS (SELECT FROM (SELECT {columns}) AS {name} WHERE {condition})",
-        name = table.name.name
-    ))
 }
 
 /// Finds the root row of a deletion for a caller who may act on it: who sees it, and may delete it.
@@ -224,17 +222,22 @@ pub fn authorise(
     key: JsonB,
     deletion: Uuid,
 ) -> Outcome<Option<RootRow>> {
-    let _settings = ExactOutput::new();
+    let _formats = LocalSettings::exact_output();
     let row = find(session, table, Key::Columns(key))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))
 }
 
 /// Whether the deletion has rows in `table` and the caller sees each of them and may delete it.
+///
+/// # Errors
+/// 42501 without the DELETE privilege on the table.
 pub fn may_delete_all(
     session: &mut Session<'_, '_>,
     table: &Table,
     deletion: Uuid,
 ) -> Outcome<bool> {
+    let access = Access::of(session, table)?;
+    access.refuse_unless_deletes(table)?;
     let sql = format!(
         "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
         table.rows()
@@ -246,10 +249,8 @@ pub fn may_delete_all(
     if there == Some(0) {
         return Ok(false);
     }
-    let _hidden = IncludingDeleted::new();
-    let sql = format!("{sql} AND {}", delete_policies(session, table)?);
-    let seen: Option<i64> = session
-        .as_caller(&sql, &[deletion.into()])?
+    let seen: Option<i64> = access
+        .read_deletable(session, table, &sql, &[deletion.into()])?
         .first()
         .get_one()?;
     Ok(seen == there)

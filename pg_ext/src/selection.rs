@@ -1,15 +1,10 @@
-//! Which deletions a purge takes: expired, not held, longest expired first, whatever stands at the
-//! head passed over.
+//! Which deletions a purge takes: expired, longest expired first, whatever stands at the head passed over.
 
-use pgrx::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::SpiCursor;
+use pgrx::{Uuid, pg_sys};
 
-use crate::deletion;
 use crate::error::Outcome;
-use crate::graph::Graph;
-use crate::hold;
-use crate::session::Session;
+use crate::session::{Cursor, Session};
 
 /// Deletions that are worked on in one go, at most.
 const WINDOW: usize = 1000;
@@ -18,9 +13,18 @@ const CHUNK: i64 = 50;
 
 const EXPIRED: &str = include_str!("../sql/expired_deletions.sql");
 
+/// A deletion whose retention has run out, locked: nobody restores half of it, and no second worker takes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Expired {
+    /// The deletion.
+    pub id: Uuid,
+    /// The table of its root.
+    pub root_table: pg_sys::Oid,
+}
+
 /// The expired deletions, in order, from where an earlier selection ended.
 pub struct Selection<'conn> {
-    expired: SpiCursor<'conn>,
+    expired: Cursor<'conn>,
     exhausted: bool,
     /// The last deletion that was looked at.
     pub last: Option<Uuid>,
@@ -41,30 +45,16 @@ impl<'conn> Selection<'conn> {
         })
     }
 
-    /// The next deletions with about `rows` rows, locked: nobody restores half of one, no second
-    /// worker takes it, and none is held. Empty when there are no more.
-    pub fn next(
-        &mut self,
-        session: &mut Session<'_, '_>,
-        graph: &Graph,
-        rows: i64,
-    ) -> Outcome<Vec<Uuid>> {
-        loop {
-            let taken = self.take(rows)?;
-            let Some(last) = taken.last() else {
-                return Ok(taken);
-            };
-            self.last = Some(*last);
-            let holds = hold::locked(session, graph, &taken)?;
-            deletion::put_off(session, holds.by_row.clone())?;
-            let free: Vec<Uuid> = taken.into_iter().filter(|id| !holds.contain(*id)).collect();
-            if !free.is_empty() {
-                return Ok(free);
-            }
+    /// The next deletions with about `rows` rows. Empty when there are no more.
+    pub fn next(&mut self, rows: i64) -> Outcome<Vec<Expired>> {
+        let taken = self.take(rows)?;
+        if let Some(last) = taken.last() {
+            self.last = Some(last.id);
         }
+        Ok(taken)
     }
 
-    fn take(&mut self, rows: i64) -> Outcome<Vec<Uuid>> {
+    fn take(&mut self, rows: i64) -> Outcome<Vec<Expired>> {
         let (mut taken, mut found) = (Vec::new(), 0);
         while found < rows && taken.len() < WINDOW && !self.exhausted {
             let chunk = CHUNK.min(rows - found);
@@ -72,7 +62,10 @@ impl<'conn> Selection<'conn> {
             self.exhausted = i64::try_from(fetched.len()) != Ok(chunk);
             for row in fetched {
                 if let Some(id) = row.get(1)? {
-                    taken.push(id);
+                    taken.push(Expired {
+                        id,
+                        root_table: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+                    });
                 }
                 found += row.get::<i64>(2)?.unwrap_or(0).max(1);
             }

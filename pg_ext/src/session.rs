@@ -13,15 +13,17 @@ use pgrx::{FromDatum, IntoDatum, PgOid, PgTrigger, Uuid, pg_sys};
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
-use crate::newest_snapshot::{self, Source};
-use crate::output_format::ExactOutput;
-use crate::rights::{ActingAs, IndexesOnly, PinnedPath};
+use crate::latest_snapshot::{self, Source};
+use crate::run_as::{Restricted, RunAs, SearchPath};
+use crate::settings::indexes_only;
 
 /// A connection to PostgreSQL's SPI for the length of one call.
 pub struct Session<'a, 'conn> {
     client: &'a mut SpiClient<'conn>,
     /// That of the transition tables that are registered; see [`Source`].
     magnitude: u32,
+    /// Whose code runs restricted.
+    restricted: Restricted,
 }
 
 /// Transition tables whose sizes are within this power of two share a plan: one serves 1 to 7 rows, one 8 to 63, and so on.
@@ -51,14 +53,56 @@ pub fn with_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
     with_reading_session(work)
 }
 
+/// Runs `work`, which purges or is to tell what a purge would do, in a session of its own. Whoever owns a table, his code
+/// leaves nothing to the commit: what fails there fails for all.
+pub fn with_purging_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
+    with_session(|session| {
+        session.restricted = Restricted::Everybodys;
+        work(session)
+    })
+}
+
 /// Runs `work`, which only reads, in a session of its own; on a standby, too.
 pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
     Spi::connect_mut(|client| {
         work(&mut Session {
             client,
             magnitude: 0,
+            restricted: Restricted::Others,
         })
     })
+}
+
+/// Whose rights the rows of a cursor are fetched with.
+#[derive(Clone, Copy, Debug)]
+enum Reader {
+    Owner(pg_sys::Oid, Restricted),
+    ExtensionOwner(pg_sys::Oid),
+}
+
+impl Reader {
+    fn enter(self) -> RunAs {
+        match self {
+            Self::Owner(owner, restricted) => {
+                RunAs::owner(owner, restricted, &SearchPath::pinned())
+            }
+            Self::ExtensionOwner(owner) => RunAs::extension_owner(owner),
+        }
+    }
+}
+
+/// Rows that are read as they are fetched, with the rights of who opened it.
+pub struct Cursor<'conn> {
+    reader: Reader,
+    rows: SpiCursor<'conn>,
+}
+
+impl Cursor<'_> {
+    /// The next `count` rows, or what is left of them.
+    pub fn fetch(&mut self, count: i64) -> Outcome<SpiTupleTable<'_>> {
+        let _reader = self.reader.enter();
+        Ok(self.rows.fetch(count)?)
+    }
 }
 
 fn is_standby() -> bool {
@@ -69,7 +113,7 @@ fn is_standby() -> bool {
 impl<'conn> Session<'_, 'conn> {
     /// Reads the catalog or the registry, as whoever calls.
     pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
-        let _path = PinnedPath::new();
+        let _path = SearchPath::pinned().pin();
         Ok(self.client.select(sql, None, args)?)
     }
 
@@ -79,7 +123,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _path = PinnedPath::new();
+        let _path = SearchPath::pinned().pin();
         let statement = self.kept(sql, args)?;
         Ok(self.client.select(statement, None, args)?)
     }
@@ -90,27 +134,36 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _rights = ActingAs::role(self.extension_owner()?);
-        let _path = PinnedPath::new();
+        let _registry = RunAs::extension_owner(self.extension_owner()?);
         self.execute(sql, args)
     }
 
-    /// Runs a statement with the caller's own rights and `search_path`.
-    pub fn as_caller(
-        &mut self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiTupleTable<'conn>> {
-        self.execute(sql, args)
+    /// Changes the schema with the caller's own rights: a statement of ours that runs no code of a table's owner. The
+    /// names in it are resolved in `pg_catalog` alone, so that nothing in the caller's `search_path` is stored in what it
+    /// makes.
+    pub fn ddl(&mut self, sql: &str) -> Outcome<()> {
+        let _path = SearchPath::pinned().pin();
+        self.execute(sql, &[])?;
+        Ok(())
     }
 
-    /// Reads the catalog with the caller's own `search_path`.
-    pub fn as_caller_read(
+    /// Reads the catalog with the caller's own `search_path`, under which policies are printed and read again.
+    pub fn catalog_in_callers_path(
         &self,
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         Ok(self.client.select(sql, None, args)?)
+    }
+
+    /// Reads rows of a table with the caller's own rights, under its policies.
+    pub fn as_caller_under_policies(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _restricted = RunAs::restricted_caller();
+        self.execute(sql, args)
     }
 
     /// Runs a statement that reads or locks rows of `table`, as its owner.
@@ -120,12 +173,26 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _rights = ActingAs::role(table.owner);
-        let _path = PinnedPath::new();
+        let _owner = RunAs::owner(table.owner, self.restricted, &SearchPath::pinned());
         self.execute(sql, args)
     }
 
-    /// The same, for a statement with expressions of the table's indexes: their functions find what
+    /// The same, for a statement that reads what the caller wrote, under the settings that he wrote it with.
+    pub fn as_owner_in_callers_formats(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::pinned().in_callers_formats(),
+        );
+        self.execute(sql, args)
+    }
+
+    /// As [`Self::as_owner`], for a statement with expressions of the table's indexes: their functions find what
     /// they find when the table is written to.
     pub fn as_owner_in_schema(
         &mut self,
@@ -133,9 +200,11 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _rights = ActingAs::role(table.owner);
-        let _output = ExactOutput::new();
-        let _path = PinnedPath::of(&table.name.schema);
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::of(&table.name.schema),
+        );
         self.execute(sql, args)
     }
 
@@ -151,12 +220,15 @@ impl<'conn> Session<'_, 'conn> {
         table: &Table,
         sql: &str,
         args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiCursor<'conn>> {
-        let _rights = ActingAs::role(table.owner);
-        let _path = PinnedPath::new();
-        let _plan = IndexesOnly::new();
+    ) -> Outcome<Cursor<'conn>> {
+        let reader = Reader::Owner(table.owner, self.restricted);
+        let _reader = reader.enter();
+        let _plan = indexes_only();
         let statement = self.kept(sql, args)?;
-        Ok(self.client.try_open_cursor_mut(statement, args)?)
+        Ok(Cursor {
+            reader,
+            rows: self.client.try_open_cursor_mut(statement, args)?,
+        })
     }
 
     /// Opens a cursor over the registry, as the extension's owner; its plan as that of `cursor`.
@@ -164,12 +236,15 @@ impl<'conn> Session<'_, 'conn> {
         &mut self,
         sql: &str,
         args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiCursor<'conn>> {
-        let _rights = ActingAs::role(self.extension_owner()?);
-        let _path = PinnedPath::new();
-        let _plan = IndexesOnly::new();
+    ) -> Outcome<Cursor<'conn>> {
+        let reader = Reader::ExtensionOwner(self.extension_owner()?);
+        let _reader = reader.enter();
+        let _plan = indexes_only();
         let statement = self.kept(sql, args)?;
-        Ok(self.client.try_open_cursor_mut(statement, args)?)
+        Ok(Cursor {
+            reader,
+            rows: self.client.try_open_cursor_mut(statement, args)?,
+        })
     }
 
     /// As `registry`, with a plan that is kept: for what a batch does again and again.
@@ -178,8 +253,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _rights = ActingAs::role(self.extension_owner()?);
-        let _path = PinnedPath::new();
+        let _registry = RunAs::extension_owner(self.extension_owner()?);
         let statement = self.kept(sql, args)?;
         self.execute(statement, args)
     }
@@ -191,8 +265,11 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _rights = ActingAs::role(table.owner);
-        let _path = PinnedPath::of(&table.name.schema);
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::of(&table.name.schema),
+        );
         let statement = self.kept(sql, args)?;
         let _open = EngineWrite::to(table.oid);
         Ok(self.client.update(statement, None, args)?)
@@ -243,8 +320,11 @@ impl<'conn> Session<'_, 'conn> {
         let Some(first) = tables.first() else {
             return self.execute(sql, args);
         };
-        let _rights = ActingAs::role(first.owner);
-        let _path = PinnedPath::of(&first.name.schema);
+        let _owner = RunAs::owner(
+            first.owner,
+            self.restricted,
+            &SearchPath::of(&first.name.schema),
+        );
         let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
         self.execute(sql, args)
     }
@@ -259,8 +339,11 @@ impl<'conn> Session<'_, 'conn> {
         window: i64,
         mut each: impl FnMut(&mut Self, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let _rights = ActingAs::role(table.owner);
-        let _path = PinnedPath::of(&table.name.schema);
+        let _owner = RunAs::owner(
+            table.owner,
+            self.restricted,
+            &SearchPath::of(&table.name.schema),
+        );
         let _open = EngineWrite::to(table.oid);
         let mut returned = self.client.try_open_cursor_mut(sql, args)?;
         loop {
@@ -273,7 +356,7 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     /// Whether `sql` finds a row when it looks at what is committed *now*, not at what the
-    /// transaction's snapshot shows: the same newest snapshot that `ri_triggers.c` gives to
+    /// transaction's snapshot shows: the same latest snapshot that `ri_triggers.c` gives to
     /// foreign-key checks under REPEATABLE READ and SERIALIZABLE. Runs as `owner`.
     pub fn exists_now(
         &mut self,
@@ -281,12 +364,12 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
-        let _rights = ActingAs::role(owner);
+        let _owner = RunAs::owner(owner, self.restricted, &SearchPath::pinned());
         let source = Source {
             table: child,
             magnitude: self.magnitude,
         };
-        Ok(newest_snapshot::execute(source, sql, args, 1)? > 0)
+        Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
     }
 
     /// Reads the catalog or the registry as it is committed *now*, as whoever calls: what triggers and
@@ -296,11 +379,12 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+        let _path = SearchPath::pinned().pin();
         let source = Source {
             table: pg_sys::InvalidOid,
             magnitude: 0,
         };
-        let rows = newest_snapshot::execute(source, sql, args, 0)?;
+        let rows = latest_snapshot::execute(source, sql, args, 0)?;
         // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
         // the memory of the SPI connection.
         unsafe {
@@ -313,8 +397,12 @@ impl<'conn> Session<'_, 'conn> {
 
     /// The same for the registry, as the extension's owner.
     pub fn registry_exists_now(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<bool> {
-        let owner = self.extension_owner()?;
-        self.exists_now((pg_sys::InvalidOid, owner), sql, args)
+        let _registry = RunAs::extension_owner(self.extension_owner()?);
+        let source = Source {
+            table: pg_sys::InvalidOid,
+            magnitude: self.magnitude,
+        };
+        Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
     }
 
     /// Whether the transaction reads all its statements from one snapshot (REPEATABLE READ and
@@ -355,7 +443,7 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     fn extension_owner(&self) -> Outcome<pg_sys::Oid> {
-        let _path = PinnedPath::new();
+        let _path = SearchPath::pinned().pin();
         let statement = self.kept(
             "SELECT extowner FROM pg_extension WHERE extname = 'keepsake'",
             &[],

@@ -5,9 +5,11 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, Uuid};
 
+use crate::access::Caller;
 use crate::cascade;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
+use crate::locks::{Lock, Mode};
 use crate::manage::oid_of;
 use crate::root_row::{self, Key, RootRow, key_from_any};
 use crate::session::{Session, with_session};
@@ -110,10 +112,8 @@ pub fn record(
     reason: Option<&str>,
 ) -> Outcome<()> {
     // Read before the rights change: the extension's owner is not who deletes.
-    let caller = session
-        .catalog("SELECT current_user::text", &[])?
-        .first()
-        .get_one::<String>()?;
+    let caller = Caller::of(session)?;
+    Lock::Retention(root.oid).take(Mode::Shared);
     session.registry(
         RECORD,
         &[
@@ -121,7 +121,8 @@ pub fn record(
             root.oid.into(),
             key.into(),
             reason.into(),
-            caller.into(),
+            caller.role.into(),
+            caller.session_role.into(),
         ],
     )?;
     Ok(())

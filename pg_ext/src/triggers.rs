@@ -141,12 +141,22 @@ pub fn guard_references(
     Ok(())
 }
 
-/// The condition, for a row trigger of an UPDATE, that one of the columns changes.
+/// The condition, for a row trigger of an UPDATE, that one of the columns changes, by so much as a bit: rows are
+/// compared as they are stored, by a function of PostgreSQL's own, so that no operator of a type, which may be anybody's, is
+/// stored with the trigger.
 pub fn any_differs<'a>(columns: impl IntoIterator<Item = &'a Ident>) -> String {
-    let terms = columns
-        .into_iter()
-        .map(|column| format!("OLD.{column} IS DISTINCT FROM NEW.{column}"));
-    join(terms, " OR ")
+    let columns: Vec<_> = columns.into_iter().collect();
+    let row = |name| {
+        join(
+            columns.iter().map(|column| format!("{name}.{column}")),
+            ", ",
+        )
+    };
+    format!(
+        "pg_catalog.record_image_ne(ROW({}), ROW({}))",
+        row("OLD"),
+        row("NEW")
+    )
 }
 
 /// Creates or replaces a statement's trigger on a table and all its partitions.
@@ -170,9 +180,8 @@ pub fn add(session: &mut Session<'_, '_>, table: &Qualified, trigger: Trigger<'_
         clause,
         function,
     } = trigger;
-    session.as_caller(
+    session.ddl(
         &format!("CREATE OR REPLACE TRIGGER {name} {event} ON {table} {clause} EXECUTE FUNCTION keepsake.{function}()"),
-        &[],
     )?;
     Ok(())
 }
@@ -181,7 +190,7 @@ fn drop_trigger(session: &mut Session<'_, '_>, table: &Table, name: &str) -> Out
     let of_that_name = "SELECT 1 FROM pg_trigger WHERE tgrelid = $1 AND tgname = $2";
     let found = session.catalog(of_that_name, &[table.oid.into(), name.into()])?;
     if !found.is_empty() {
-        session.as_caller(&format!("DROP TRIGGER {name} ON {}", table.name), &[])?;
+        session.ddl(&format!("DROP TRIGGER {name} ON {}", table.name))?;
     }
     Ok(())
 }
@@ -192,7 +201,7 @@ pub fn drop_all(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     for (oid, name) in std::iter::once((table.oid, &table.name)).chain(parts) {
         let triggers: Vec<String> = first_column(session.catalog(OWN_TRIGGERS, &[oid.into()])?)?;
         for trigger in triggers {
-            session.as_caller(&format!("DROP TRIGGER {} ON {name}", Ident(trigger)), &[])?;
+            session.ddl(&format!("DROP TRIGGER {} ON {name}", Ident(trigger)))?;
         }
     }
     Ok(())

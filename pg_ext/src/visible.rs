@@ -3,9 +3,9 @@
 use pgrx::JsonB;
 use serde_json::Value;
 
+use crate::access;
 use crate::error::Outcome;
 use crate::graph::Table;
-use crate::hide::IncludingDeleted;
 use crate::row_id::{RowId, as_arguments};
 use crate::session::Session;
 
@@ -16,13 +16,11 @@ pub fn visible_keys(
     table: &Table,
     rows: &[RowId],
 ) -> Outcome<Vec<Value>> {
-    let may_select =
-        "SELECT has_table_privilege($1, 'SELECT') AND has_schema_privilege($2, 'USAGE')";
-    let schema = table.name.schema.0.as_str();
-    let allowed = session.catalog(may_select, &[table.oid.into(), schema.into()])?;
-    if table.key.is_empty() || allowed.first().get_one()? != Some(true) {
+    if table.key.is_empty() {
         return Ok(Vec::new());
     }
+    let seen = access::readable(session, table, rows.iter().copied().collect())?;
+    let seen: Vec<RowId> = seen.into_iter().collect();
     let sql = format!(
         "SELECT {key} FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS f (relation, row)
          JOIN {table} AS t ON t.ctid OPERATOR(pg_catalog.=) f.row AND t.tableoid OPERATOR(pg_catalog.=) f.relation
@@ -30,8 +28,7 @@ pub fn visible_keys(
         key = table.key_json("t"),
         table = table.rows(),
     );
-    let _hidden = IncludingDeleted::new();
-    let found = session.as_caller(&sql, &as_arguments(rows))?;
+    let found = session.as_owner(table, &sql, &as_arguments(&seen))?;
     let mut keys = Vec::with_capacity(found.len());
     for row in found {
         if let Some(key) = row.get::<JsonB>(1)? {

@@ -1,5 +1,5 @@
 //! Statements that look at what is committed *now*, not at what the transaction's snapshot shows: the
-//! newest snapshot, which `ri_triggers.c` gives to foreign-key checks under REPEATABLE READ and
+//! latest snapshot, which `ri_triggers.c` gives to foreign-key checks under REPEATABLE READ and
 //! SERIALIZABLE.
 
 use std::cell::RefCell;
@@ -11,7 +11,6 @@ use pgrx::pg_sys;
 use pgrx::spi::Spi;
 
 use crate::error::{Failure, Outcome};
-use crate::rights::PinnedPath;
 
 /// What a plan is for, besides its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,14 +52,13 @@ fn kept_plan(
     Ok(plan)
 }
 
-/// Runs a SELECT in the newest snapshot, and answers with how many rows `SPI_tuptable` has now.
+/// Runs a SELECT in the latest snapshot, with the rights and `search_path` that are in force, and answers with how many rows `SPI_tuptable` has now.
 pub fn execute(
     source: Source,
     sql: &str,
     args: &[DatumWithOid<'_>],
     limit: c_long,
 ) -> Outcome<usize> {
-    let _path = PinnedPath::new();
     let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
         what: "a name holds a NUL".into(),
         fix: "Rename it.".into(),
