@@ -6,6 +6,7 @@
 //! always alike; the others run all sessions at once. `KEEPSAKE_FUZZ_SEED` runs one seed; `KEEPSAKE_FUZZ_MINUTES` looks for
 //! so long, does not stop at the first failure, and tells each kind once. What fails is shrunk and printed.
 
+mod attacks;
 mod calls;
 mod case;
 mod definitions;
