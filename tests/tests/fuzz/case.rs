@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 use keepsake_tests::random::Random;
-use keepsake_tests::shrink::with_parts_left_out;
 use tokio::task::JoinSet;
 
 use crate::calls::Routine;
@@ -113,14 +112,15 @@ impl Case {
         }
     }
 
-    pub fn simpler(&self) -> Vec<Self> {
-        with_parts_left_out(&self.steps)
-            .into_iter()
-            .map(|steps| Self {
-                steps,
-                ..self.clone()
-            })
-            .collect()
+    pub fn with_steps(&self, steps: &[Step]) -> Self {
+        Self {
+            steps: steps.to_vec(),
+            ..self.clone()
+        }
+    }
+
+    pub fn steps(&self) -> Vec<Step> {
+        self.steps.clone()
     }
 
     /// Runs it in the database `name`. An error of the outer kind is the test's own.

@@ -30,10 +30,10 @@ use anyhow::{Result, bail};
 use keepsake_tests::places::{POSTGRES_MAJOR, checkout, tested_majors};
 use keepsake_tests::secrets::random;
 use keepsake_tests::seeds::{Seeds, setting};
-use keepsake_tests::shrink::shrink;
+use keepsake_tests::shrink::fewest;
 
 use crate::calls::Routine;
-use crate::case::{Case, Failure};
+use crate::case::{Case, Failure, Step};
 use crate::known::{Known, kind};
 use crate::server::Server;
 use crate::tally::Tally;
@@ -122,14 +122,15 @@ impl Search {
     async fn shrink(&mut self, case: &Case, failure: Failure) -> String {
         let kind = kind(&failure.what);
         let taken = case.until(&failure);
-        let mut run = async |case: &Case| match self.run(case).await {
+        let mut run = async |steps: &[Step]| match self.run(&taken.with_steps(steps)).await {
             Ok(Some(found)) if known::kind(&found.what) == kind => {
-                Err(format!("{}\n\n{}", found.what, case.until(&found).script()))
+                let script = taken.until(&found).script();
+                Err(format!("{}\n\n{script}", found.what))
             }
             _ => Ok(()),
         };
-        match run(&taken).await {
-            Err(first) => shrink(taken, first, Case::simpler, run).await,
+        match run(&taken.steps()).await {
+            Err(first) => fewest(taken.steps(), first, run).await,
             Ok(()) => format!(
                 "The steps one after the other do not fail; they began in this order:\n{}",
                 taken.script()
