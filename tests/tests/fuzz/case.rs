@@ -145,7 +145,7 @@ impl Case {
             Err(error) => Err(error),
         };
         drop(watcher);
-        server.wait_until_recovered().await?;
+        server.discard(name).await?;
         let news = server.news()?;
         let crash = is_crash(&news)
             || verdict
@@ -154,7 +154,6 @@ impl Case {
         if crash {
             tally.counts().restarts += 1;
         }
-        server.discard(name).await?;
         let what = match (verdict, alarms(&news).join("\n")) {
             (Ok(()), alarms) if alarms.is_empty() => return Ok(None),
             (Ok(()), alarms) => alarms,

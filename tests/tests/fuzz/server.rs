@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use keepsake_tests::leash::Leash;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
@@ -98,16 +98,15 @@ impl Server {
         Ok(())
     }
 
+    /// Drops a case's database, when the server is there again.
     pub async fn discard(&self, name: &str) -> Result<()> {
-        self.wait_until_recovered().await?;
-        let mut superuser = self.superuser("postgres").await?;
-        run(
-            &mut superuser,
-            &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-        )
-        .await?;
-        superuser.close().await?;
-        Ok(())
+        let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+        let drop = async || {
+            let mut superuser = self.superuser("postgres").await?;
+            run(&mut superuser, &sql).await?;
+            Ok(superuser.close().await?)
+        };
+        self.when_recovered(drop).await
     }
 
     pub async fn superuser(&self, database: &str) -> Result<PgConnection> {
@@ -124,14 +123,19 @@ impl Server {
             .await
     }
 
-    /// After a crash of one of its processes the server starts all others anew by itself.
     pub async fn wait_until_recovered(&self) -> Result<()> {
+        let connect = async || Ok(self.superuser("postgres").await?.close().await?);
+        self.when_recovered(connect).await
+    }
+
+    /// After a crash of one of its processes the server starts all others anew by itself.
+    async fn when_recovered(&self, act: impl AsyncFn() -> Result<()>) -> Result<()> {
         let began = Instant::now();
         loop {
-            match self.superuser("postgres").await {
-                Ok(connection) => return Ok(connection.close().await?),
+            match act().await {
+                Ok(()) => return Ok(()),
                 Err(error) if began.elapsed() > RECOVERED_WITHIN => {
-                    bail!("the server does not come back: {error:#}")
+                    return Err(error.context("the server does not come back"));
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
