@@ -100,13 +100,8 @@ impl Server {
 
     /// Drops a case's database, when the server is there again.
     pub async fn discard(&self, name: &str) -> Result<()> {
-        let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-        let drop = async || {
-            let mut superuser = self.superuser("postgres").await?;
-            run(&mut superuser, &sql).await?;
-            Ok(superuser.close().await?)
-        };
-        self.when_recovered(drop).await
+        self.when_recovered(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .await
     }
 
     pub async fn superuser(&self, database: &str) -> Result<PgConnection> {
@@ -124,15 +119,18 @@ impl Server {
     }
 
     pub async fn wait_until_recovered(&self) -> Result<()> {
-        let connect = async || Ok(self.superuser("postgres").await?.close().await?);
-        self.when_recovered(connect).await
+        self.when_recovered("SELECT 1").await
     }
 
     /// After a crash of one of its processes the server starts all others anew by itself.
-    async fn when_recovered(&self, act: impl AsyncFn() -> Result<()>) -> Result<()> {
+    async fn when_recovered(&self, sql: &str) -> Result<()> {
         let began = Instant::now();
         loop {
-            match act().await {
+            let done = match self.superuser("postgres").await {
+                Ok(mut superuser) => run(&mut superuser, sql).await,
+                Err(error) => Err(error),
+            };
+            match done {
                 Ok(()) => return Ok(()),
                 Err(error) if began.elapsed() > RECOVERED_WITHIN => {
                     return Err(error.context("the server does not come back"));
