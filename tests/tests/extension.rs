@@ -111,5 +111,11 @@ async fn golden_scripts_without_caches() -> Result<()> {
 
 #[tokio::test]
 async fn stepped_interleavings() -> Result<()> {
-    run("pg_isolation_regress", "isolation", "isolation_schedule", "").await
+    run(
+        "pg_isolation_regress",
+        "isolation",
+        "isolation_schedule",
+        "",
+    )
+    .await
 }

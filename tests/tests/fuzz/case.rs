@@ -154,17 +154,21 @@ impl Case {
         if crash {
             tally.counts().restarts += 1;
         }
-        let what = match (verdict, alarms(&news).join("\n")) {
-            (Ok(()), alarms) if alarms.is_empty() => return Ok(None),
-            (Ok(()), alarms) => alarms,
-            // Whatever else it looked like, it was the crash.
-            (Err(error), alarms) if crash => format!("{alarms}\n{error:#}").trim().to_owned(),
-            (Err(error), alarms) => format!("{error:#}\n{alarms}"),
+        let taken = history.all();
+        let mut told: Vec<String> = alarms(&news).into_iter().map(str::to_owned).collect();
+        match verdict {
+            Ok(()) if told.is_empty() => return Ok(None),
+            Ok(()) => {}
+            Err(error) => told.splice(0..0, [format!("{error:#}")]).for_each(drop),
+        }
+        let what = told.join("\n");
+        // Whatever else it looked like, it was the crash.
+        let what = if crash {
+            crash_told(&what, &taken)
+        } else {
+            what
         };
-        Ok(Some(Failure {
-            what,
-            taken: history.all(),
-        }))
+        Ok(Some(Failure { what, taken }))
     }
 
     async fn run_in_turn(
@@ -273,6 +277,25 @@ impl Case {
         }
         script
     }
+}
+
+/// What the log tells of a crash, its cause first; where it gives none, what was being done.
+fn crash_told(told: &str, taken: &[Step]) -> String {
+    let cause = told
+        .lines()
+        .find(|line| line.contains("PANIC:") || line.contains("TRAP:"));
+    let signal = told.lines().find(|line| line.contains("by signal"));
+    let doing = || {
+        let last = taken.last().map(|step| step.statement.sql());
+        let words: Vec<String> = last
+            .iter()
+            .flat_map(|sql| sql.split(['(', ' ']).take(2))
+            .map(str::to_owned)
+            .collect();
+        format!("{}, in {}", signal.unwrap_or("a crash"), words.join(" "))
+    };
+    let first = cause.map_or_else(doing, str::to_owned);
+    format!("{first}\n{told}")
 }
 
 /// Fails when the log tells of what must not be.

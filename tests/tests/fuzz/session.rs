@@ -164,8 +164,10 @@ impl Session {
         {
             bail!("{wrong}");
         }
+        // After a COPY that failed the driver no longer knows which answer belongs to which question.
+        let is_copy = matches!(statement.act, Act::CopyIn { .. } | Act::CopyOut(_));
         // `admin_shutdown`, `crash_shutdown` and `cannot_connect_now`.
-        let is_over = matches!(error.code(), "57P01" | "57P02" | "57P03");
+        let is_over = is_copy || matches!(error.code(), "57P01" | "57P02" | "57P03");
         Ok(if is_over {
             Answer::Ended
         } else {
