@@ -223,7 +223,7 @@ fn delete_leaf(
     let sql = format!(
         "WITH gone AS (
              DELETE FROM {rows} AS t WHERE t.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
-                 SELECT d.ctid FROM {rows} AS d WHERE d.deletion_id = ANY ($1) AND d.deleted_at IS NOT NULL
+                 SELECT d.ctid FROM {rows} AS d WHERE d.deletion_id OPERATOR(pg_catalog.=) ANY ($1) AND d.deleted_at IS NOT NULL
                  LIMIT $2 FOR UPDATE SKIP LOCKED))
              RETURNING t.deletion_id)
          SELECT g.deletion_id, pg_catalog.count(*) FROM gone AS g GROUP BY g.deletion_id",

@@ -77,3 +77,16 @@ INSERT INTO keepsake.outbox (object_key, relation) VALUES ('a', 'file'), ('b', '
 SELECT count(*) FROM keepsake.lease_objects(1, '-1 second');
 SELECT count(*) FROM keepsake.lease_objects(10, '1 minute');
 ROLLBACK;
+
+-- A key column that was made anew with another type is not searched as text.
+BEGIN;
+CREATE TABLE retyped (id int PRIMARY KEY, key text NOT NULL UNIQUE);
+SELECT keepsake.manage('retyped');
+SELECT keepsake.bind_storage('retyped', 'key');
+INSERT INTO retyped VALUES (1, 'retyped/1'), (2, 'retyped/2');
+SELECT keepsake.purge_deletion(keepsake.soft_delete('retyped', 1)) -> 'rows' AS purged;
+ALTER TABLE retyped DROP COLUMN key CASCADE;
+ALTER TABLE retyped ADD COLUMN key int NOT NULL DEFAULT 7;
+CREATE INDEX ON retyped (key);
+SELECT * FROM keepsake.lease_objects(10, interval '1 minute');
+ROLLBACK;
