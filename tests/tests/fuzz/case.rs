@@ -112,6 +112,10 @@ impl Case {
         }
     }
 
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
     pub fn with_steps(&self, steps: &[Step]) -> Self {
         Self {
             steps: steps.to_vec(),
@@ -252,7 +256,8 @@ impl Case {
     pub fn script(&self) -> String {
         let mut script =
             String::from("-- The database: CREATE EXTENSION keepsake, then as superuser:\n");
-        for sql in self.world.grants("fuzz") {
+        let superusers = [self.world.database("fuzz"), self.world.grants()];
+        for sql in superusers.concat() {
             let _ = writeln!(script, "{sql};");
         }
         for role in [Role::OwnerA, Role::OwnerB] {

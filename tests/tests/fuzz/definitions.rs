@@ -7,7 +7,7 @@ use crate::world::{self, TABLES};
 
 type Make = fn(&mut Words) -> Phrase;
 
-pub const PHRASES: [(usize, Make); 20] = [
+pub const PHRASES: [(usize, Make); 21] = [
     (4, rename_column),
     (2, rename_table),
     (3, change_type),
@@ -27,6 +27,7 @@ pub const PHRASES: [(usize, Make); 20] = [
     (2, maintain),
     (6, keepsakes),
     (1, shadow),
+    (1, foreign),
     (14, rebuild),
 ];
 
@@ -350,6 +351,20 @@ fn shadow(words: &mut Words) -> Phrase {
         0 => format!("CREATE TEMP TABLE {name} AS SELECT * FROM {table}"),
         1 => "DISCARD TEMP".to_owned(),
         _ => "CREATE TEMP TABLE deletion (id uuid); CREATE TEMP TABLE managed_table (relation regclass)".to_owned(),
+    })
+}
+
+/// A table that is elsewhere.
+fn foreign(words: &mut Words) -> Phrase {
+    let own = words.own_schema();
+    one(match words.number(3) {
+        0 => format!("ALTER TABLE {own}.p ATTACH PARTITION {own}.ft FOR VALUES IN (5)"),
+        1 => format!(
+            "CREATE FOREIGN TABLE {own}.p_3 PARTITION OF {own}.p FOR VALUES IN (6) SERVER nowhere"
+        ),
+        _ => format!(
+            "CREATE FOREIGN TABLE {own}.ft (id int NOT NULL, k int NOT NULL, up int, label text, n int, deleted_at timestamptz, deletion_id uuid) SERVER nowhere"
+        ),
     })
 }
 

@@ -6,7 +6,7 @@ use crate::words::Words;
 
 type Make = fn(&mut Words) -> Phrase;
 
-pub const PHRASES: [(usize, Make); 14] = [
+pub const PHRASES: [(usize, Make); 15] = [
     (8, trigger),
     (4, trigger_function),
     (3, keepsakes_own_trigger),
@@ -20,6 +20,7 @@ pub const PHRASES: [(usize, Make); 14] = [
     (1, rule),
     (1, wrapper),
     (1, materialized),
+    (2, capture),
     (1, drop_hostile),
 ];
 
@@ -578,6 +579,50 @@ fn wrapper(words: &mut Words) -> Phrase {
         ),
         format!("SELECT {own}.wrapper() FROM {table}"),
     ])
+}
+
+/// An operator or function by a name of PostgreSQL's own, found first by whom the path leads there.
+fn capture(words: &mut Words) -> Phrase {
+    let own = words.own_schema();
+    let probe = probe(words);
+    let path = words.pick(&[
+        "SET search_path = sa, sb, pg_catalog",
+        "SET search_path = pg_temp, sa, pg_catalog",
+        "RESET search_path",
+    ]);
+    let function = |name: &str, arguments: &str, result: &str, body: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION {own}.{name}({arguments}) RETURNS {result} LANGUAGE plpgsql AS $body$ BEGIN {probe} RETURN {body}; END $body$"
+        )
+    };
+    let mut phrase = match words.number(4) {
+        0 => all([
+            function(
+                "same",
+                "int, int",
+                "boolean",
+                "$1 OPERATOR(pg_catalog.=) $2",
+            ),
+            format!(
+                "CREATE OPERATOR {own}.= (LEFTARG = int, RIGHTARG = int, FUNCTION = {own}.same)"
+            ),
+        ]),
+        1 => all([
+            function(
+                "same_id",
+                "uuid, uuid",
+                "boolean",
+                "$1 OPERATOR(pg_catalog.=) $2",
+            ),
+            format!(
+                "CREATE OPERATOR {own}.= (LEFTARG = uuid, RIGHTARG = uuid, FUNCTION = {own}.same_id)"
+            ),
+        ]),
+        2 => one(function("now", "", "timestamptz", "pg_catalog.now()")),
+        _ => one(function("count", "anyelement", "bigint", "1")),
+    };
+    phrase.extend(one(path));
+    phrase
 }
 
 fn materialized(words: &mut Words) -> Phrase {

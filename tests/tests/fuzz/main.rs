@@ -110,6 +110,7 @@ impl Search {
         if let Some(seeds) = seeds {
             seeds.keep(seed)?;
         }
+        self.server.prepare(case.world()).await?;
         let smallest = self.shrink(&case, failure).await;
         eprintln!("KEEPSAKE_FUZZ_SEED={seed}\n{smallest}");
         if !goes_on {

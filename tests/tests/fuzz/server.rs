@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use crate::world::{BYSTANDER, Role, World};
 
 const PASSWORD: &str = "fuzz";
+const PREPARED: &str = "prepared";
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// No statement waits for long, so that many are tried.
 const LIMITS: [(&str, &str); 2] = [("lock_timeout", "120ms"), ("statement_timeout", "3s")];
@@ -23,6 +25,8 @@ const LIMITS: [(&str, &str); 2] = [("lock_timeout", "120ms"), ("statement_timeou
 pub struct Server {
     postgres: Postgres,
     log: Mutex<Log>,
+    /// The world of the database `prepared`, or 0.
+    prepared: AtomicU64,
     _leash: Leash,
 }
 
@@ -43,6 +47,7 @@ impl Server {
         let server = Self {
             postgres,
             log: Mutex::new(log),
+            prepared: AtomicU64::new(0),
             _leash: leash,
         };
         let mut superuser = server.superuser("postgres").await?;
@@ -81,11 +86,30 @@ impl Server {
                 ]
             })
             .collect();
-        sql.push(format!("CREATE DATABASE {name} TEMPLATE blank"));
+        let is_prepared = self.prepared.load(Ordering::Relaxed) == world.seed;
+        let template = if is_prepared { PREPARED } else { "blank" };
+        sql.push(format!("CREATE DATABASE {name} TEMPLATE {template}"));
+        sql.extend(world.database(name));
         run_all(&mut superuser, &sql).await?;
         superuser.close().await?;
+        if is_prepared {
+            return Ok(());
+        }
+        self.fill(name, world).await
+    }
+
+    /// Keeps a database with these tables, from which those of many runs are copied.
+    pub async fn prepare(&self, world: &World) -> Result<()> {
+        self.prepared.store(0, Ordering::Relaxed);
+        self.discard(PREPARED).await?;
+        self.make(PREPARED, world).await?;
+        self.prepared.store(world.seed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn fill(&self, name: &str, world: &World) -> Result<()> {
         let mut superuser = self.superuser(name).await?;
-        run_all(&mut superuser, &world.grants(name)).await?;
+        run_all(&mut superuser, &world.grants()).await?;
         superuser.close().await?;
         for role in [Role::OwnerA, Role::OwnerB] {
             let mut owner = self.connect(role.name(), name).await?;

@@ -64,7 +64,7 @@ impl Words {
             0..=10 => self.random.one_of(&TABLES),
             11 | 12 => self.random.one_of(&PARTS),
             13 => "j",
-            14 => self.random.one_of(&["y0", "y1", "heir"]),
+            14 => self.random.one_of(&["y0", "y1", "heir", "ft"]),
             _ => self.random.one_of(&["v", "t1_live", "t2_live", "m"]),
         }
     }

@@ -56,7 +56,7 @@ pub const PARTS: [&str; 3] = ["p_1", "p_2", "p_3"];
 /// What the tables are like at first.
 #[derive(Clone, Debug)]
 pub struct World {
-    seed: u64,
+    pub seed: u64,
     pub preloaded: bool,
 }
 
@@ -68,18 +68,29 @@ impl World {
         }
     }
 
-    /// Run by a superuser in the new database.
-    pub fn grants(&self, database: &str) -> Vec<String> {
-        let random = &mut Random::new(self.seed);
-        let mut sql = vec![
-            format!("GRANT CREATE, TEMPORARY ON DATABASE {database} TO PUBLIC"),
-            "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA keepsake TO fuzz_worker".to_owned(),
-        ];
+    /// What a database has that is not copied with it; run by a superuser.
+    pub fn database(&self, name: &str) -> Vec<String> {
+        let mut sql = vec![format!(
+            "GRANT CREATE, TEMPORARY ON DATABASE {name} TO PUBLIC"
+        )];
         if self.preloaded {
             sql.push(format!(
-                "ALTER DATABASE {database} SET session_preload_libraries = 'keepsake'"
+                "ALTER DATABASE {name} SET session_preload_libraries = 'keepsake'"
             ));
         }
+        sql
+    }
+
+    /// Run by a superuser in the new database.
+    pub fn grants(&self) -> Vec<String> {
+        let random = &mut Random::new(self.seed);
+        let mut sql = vec![
+            "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA keepsake TO fuzz_worker".to_owned(),
+            // Foreign tables that can be made, but not read.
+            "CREATE FOREIGN DATA WRAPPER nothing".to_owned(),
+            "CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing".to_owned(),
+            "GRANT USAGE ON FOREIGN SERVER nowhere TO PUBLIC".to_owned(),
+        ];
         if !random.one_in(4) {
             sql.push(
                 "GRANT SELECT ON keepsake.deletion, keepsake.deletion_table, keepsake.hold TO PUBLIC"
