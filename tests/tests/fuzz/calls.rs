@@ -104,7 +104,7 @@ pub fn usual(words: &mut Words) -> Phrase {
     vec![Statement::call(sql)]
 }
 
-/// What a schedule does.
+/// What a schedule does, for all owners.
 pub fn upkeep(words: &mut Words) -> Phrase {
     let rows = 1 + words.number(20);
     let sql = match words.number(10) {
@@ -115,7 +115,10 @@ pub fn upkeep(words: &mut Words) -> Phrase {
         8 => format!("SELECT * FROM keepsake.lease_objects({rows}, '1 second')"),
         _ => "SELECT * FROM keepsake.doctor()".to_owned(),
     };
-    vec![Statement::call(sql)]
+    vec![Statement {
+        must_answer: true,
+        ..Statement::call(sql)
+    }]
 }
 
 /// A value of the type, of all kinds that there are.

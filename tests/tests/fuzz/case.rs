@@ -145,7 +145,7 @@ impl Case {
                 .await
         };
         let verdict = match ran {
-            Ok(()) => self.judge(server, &mut watcher).await,
+            Ok(()) => self.judge_all(server, &mut watcher).await,
             Err(error) => Err(error),
         };
         drop(watcher);
@@ -249,6 +249,14 @@ impl Case {
         match wrong.iter().any(|line| !self.known.meet(line)) {
             true => bail!("{}", wrong.join("\n")),
             false => Ok(()),
+        }
+    }
+
+    async fn judge_all(&self, server: &Server, watcher: &mut Watcher) -> Result<()> {
+        self.judge(server, watcher).await?;
+        match watcher.others_can_work().await? {
+            Some(wrong) if !self.known.meet(&wrong) => bail!("{wrong}"),
+            _ => Ok(()),
         }
     }
 

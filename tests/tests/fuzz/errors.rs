@@ -5,6 +5,25 @@ use sqlx::postgres::PgDatabaseError;
 /// Internal errors that are PostgreSQL's own, with what brings them about.
 const KNOWN: [(&str, &str); 0] = [];
 
+/// What a statement that serves all owners may be refused for: limits, its own transaction, or that somebody ended it.
+const OF_ITS_OWN: [&str; 9] = [
+    "25001", "25006", "25P02", "2D000", "40001", "40P01", "55P03", "57014", "57P01",
+];
+
+/// What is wrong with an error of a statement that must be answered.
+pub fn wrong_refusal(error: &PgDatabaseError) -> Option<String> {
+    // Raised by a trigger, it would have other words.
+    let is_real = error.code() != "57014" || error.message().starts_with("canceling statement");
+    let is_own = OF_ITS_OWN.contains(&error.code()) || error.code().starts_with("57P");
+    let told = format!(
+        "an owner has upkeep refused: {:?} {}: {}",
+        error.severity(),
+        error.code(),
+        error.message()
+    );
+    (!is_own || !is_real).then_some(told)
+}
+
 /// What is wrong with an error, if anything is.
 pub fn wrong(error: &PgDatabaseError) -> Option<String> {
     let said = [

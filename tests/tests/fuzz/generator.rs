@@ -99,7 +99,8 @@ impl Generator {
             Role::Worker | Role::Operator => match words.number(100) {
                 0..=39 => calls::upkeep(words),
                 40..=69 => calls::usual(words),
-                70..=79 => disturb(words),
+                70..=76 => disturb(words),
+                77..=79 => one("DECLARE secret CURSOR FOR SELECT 'secret'"),
                 _ => calls::anything(words),
             },
             Role::Nobody => calls::anything(words),

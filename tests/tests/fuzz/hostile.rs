@@ -6,7 +6,7 @@ use crate::words::Words;
 
 type Make = fn(&mut Words) -> Phrase;
 
-pub const PHRASES: [(usize, Make); 15] = [
+pub const PHRASES: [(usize, Make); 17] = [
     (8, trigger),
     (4, trigger_function),
     (3, keepsakes_own_trigger),
@@ -21,14 +21,22 @@ pub const PHRASES: [(usize, Make); 15] = [
     (1, wrapper),
     (1, materialized),
     (2, capture),
+    (2, exchange_in_a_trigger),
+    (2, bound_storage),
     (1, drop_hostile),
 ];
 
 /// What stands at the head of a trigger. That it runs as one who only ever calls Keepsake is written to the server's
-/// log, where it stays even when the transaction is rolled back, and used.
+/// log, where it stays even when the transaction is rolled back, and used. So is that it runs as the other owner, who
+/// has no rights by which he could write to these tables himself.
 fn probe(words: &mut Words) -> String {
-    let others = "'fuzz_operator', 'fuzz_worker', 'fuzz_nobody', 'fuzz_c', 'postgres'";
-    probe_for(words, others)
+    let other = match words.own_schema() {
+        "sa" => "fuzz_b",
+        _ => "fuzz_a",
+    };
+    let others =
+        format!("'{other}', 'fuzz_operator', 'fuzz_worker', 'fuzz_nobody', 'fuzz_c', 'postgres'");
+    probe_for(words, &others)
 }
 
 /// The same for what a policy may call, which is about the role that asks: a superuser asks none.
@@ -85,7 +93,7 @@ fn caught(words: &mut Words, depth: usize) -> String {
 fn statement(words: &mut Words) -> String {
     let (table, id, deletion) = (words.table(), words.id(), words.deletion());
     let own = words.own_schema();
-    match words.number(34) {
+    match words.number(38) {
         0..=3 => format!("PERFORM keepsake.soft_delete('{table}', {id});"),
         4..=7 => format!("PERFORM keepsake.restore({deletion});"),
         8 => format!("PERFORM keepsake.restore({deletion}, 'skip');"),
@@ -166,6 +174,11 @@ fn statement(words: &mut Words) -> String {
             "PERFORM keepsake.plan_delete('{table}', {id}), keepsake.restore_conflicts({deletion});"
         ),
         31 => "PERFORM pg_sleep(0.002);".to_owned(),
+        33 => "PERFORM set_config('exit_on_error', 'on', true);".to_owned(),
+        // Not by DECLARE, so no command is refused.
+        34 => format!("DECLARE c refcursor := 'stays{id}'; BEGIN OPEN c FOR SELECT current_user; END;"),
+        35 => "DECLARE c refcursor := 'secret'; r record; BEGIN FETCH c INTO r; RAISE WARNING 'owner code runs as a reader of %', r; CLOSE c; END;".to_owned(),
+        36 => exchange_for_view(words),
         32 => format!(
             "MERGE INTO {table} AS t USING (VALUES ({id})) AS s (n) ON t.id = s.n WHEN MATCHED THEN DELETE;"
         ),
@@ -180,6 +193,17 @@ fn statement(words: &mut Words) -> String {
             }
         }
     }
+}
+
+/// Puts a view, whose reader runs code, in the place of a table.
+fn exchange_for_view(words: &mut Words) -> String {
+    let own = words.own_schema();
+    let table = words.pick(&["guest", "guest", "t1", "t2", "p", "o"]);
+    let columns =
+        "id int, k int, up int, label text, n int, deleted_at timestamptz, deletion_id uuid";
+    format!(
+        "EXECUTE 'DROP TABLE IF EXISTS {own}.{table} CASCADE'; EXECUTE 'CREATE TABLE IF NOT EXISTS {own}.behind ({columns})'; INSERT INTO {own}.behind SELECT n, 1, n, 'behind' FROM generate_series(1, 6) AS n; EXECUTE 'CREATE VIEW {own}.{table} AS SELECT id, k, up, {own}.g0(label) AS label, n, deleted_at, deletion_id FROM {own}.behind'; EXECUTE 'CREATE TRIGGER i INSTEAD OF UPDATE OR DELETE ON {own}.{table} FOR EACH ROW EXECUTE FUNCTION {own}.f0()'; EXECUTE 'GRANT ALL ON {own}.{table}, {own}.behind TO PUBLIC';"
+    )
 }
 
 fn raise(words: &mut Words) -> String {
@@ -578,6 +602,71 @@ fn wrapper(words: &mut Words) -> Phrase {
             "CREATE OR REPLACE FUNCTION {own}.wrapper() RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $body$ BEGIN {body} END $body$"
         ),
         format!("SELECT {own}.wrapper() FROM {table}"),
+    ])
+}
+
+/// When a row is deleted, its trigger exchanges what the deletion comes to next.
+fn exchange_in_a_trigger(words: &mut Words) -> Phrase {
+    let own = words.own_schema();
+    let table = words.pick(&["t0", "t1"]);
+    let (g, f, id) = (probe(words), probe(words), words.id());
+    let exchange = exchange_for_view(words);
+    let how = words.pick(&["soft_delete", "soft_delete", "restore"]);
+    let when = if how == "restore" {
+        "OLD.deleted_at IS NOT NULL"
+    } else {
+        "NEW.deleted_at IS NOT NULL"
+    };
+    let call = if how == "restore" {
+        format!("SELECT keepsake.restore((SELECT deletion_id FROM {own}.{table} WHERE id = {id}))")
+    } else {
+        format!("SELECT keepsake.soft_delete('{own}.{table}', {id})")
+    };
+    all([
+        format!("SELECT keepsake.soft_delete('{own}.{table}', {id}) WHERE '{how}' = 'restore'"),
+        format!(
+            "CREATE OR REPLACE FUNCTION {own}.g0(given text) RETURNS text LANGUAGE plpgsql AS $body$ BEGIN {g} RETURN given; END $body$"
+        ),
+        make_function(
+            &format!("{own}.f0"),
+            &format!("{f} RETURN coalesce(NEW, OLD);"),
+        ),
+        make_function(
+            &format!("{own}.swap"),
+            &format!("IF {when} THEN {exchange} END IF; RETURN NEW;"),
+        ),
+        format!(
+            "CREATE OR REPLACE TRIGGER swap BEFORE UPDATE ON {own}.{table} FOR EACH ROW EXECUTE FUNCTION {own}.swap()"
+        ),
+        call,
+        format!("DROP TRIGGER IF EXISTS swap ON {own}.{table}"),
+    ])
+}
+
+/// Rows that name objects, in a column that becomes another.
+fn bound_storage(words: &mut Words) -> Phrase {
+    let own = words.own_schema();
+    let kind = words.kind();
+    let value = words.pick(&["NULL", r"E'\x01\x01AAAAAA'", "'1'", "repeat('a', 60)"]);
+    let purge = words.pick(&["SELECT keepsake.purge_batch(100)", "SELECT 1"]);
+    all([
+        format!("DROP TABLE IF EXISTS {own}.o CASCADE"),
+        format!(
+            "CREATE TABLE {own}.o (id int PRIMARY KEY, k int, up int, label text NOT NULL, n int)"
+        ),
+        format!("CREATE INDEX ON {own}.o (label)"),
+        format!("SELECT keepsake.manage('{own}.o', '0')"),
+        format!("SELECT keepsake.bind_storage('{own}.o', 'label')"),
+        format!(
+            "INSERT INTO {own}.o (id, label) SELECT n, repeat('a', 59 + n) FROM generate_series(1, 5) AS n"
+        ),
+        format!("DELETE FROM {own}.o WHERE id < 4"),
+        purge.to_owned(),
+        format!("ALTER TABLE {own}.o RENAME label TO x1"),
+        format!("ALTER TABLE {own}.o ALTER x1 DROP NOT NULL"),
+        format!("ALTER TABLE {own}.o ADD label {kind}"),
+        format!("INSERT INTO {own}.o (id, label) VALUES (8, {value})"),
+        format!("CREATE INDEX ON {own}.o (label)"),
     ])
 }
 

@@ -159,7 +159,8 @@ impl Session {
             .errors
             .entry(error.code().to_owned())
             .or_default() += 1;
-        if let Some(wrong) = errors::wrong(error)
+        let refused = errors::wrong_refusal(error).filter(|_| statement.must_answer);
+        if let Some(wrong) = errors::wrong(error).or(refused)
             && !self.known.meet(&wrong)
         {
             bail!("{wrong}");

@@ -6,6 +6,8 @@ pub struct Statement {
     pub act: Act,
     /// It calls Keepsake and does nothing else, so the session must be afterwards what it was before.
     pub is_call: bool,
+    /// It serves all owners, so what one of them did must not have it refused.
+    pub must_answer: bool,
     /// Within a savepoint, to which a failure rolls back, when a transaction is open.
     pub guarded: bool,
 }
@@ -32,6 +34,7 @@ impl Statement {
         Self {
             act,
             is_call: false,
+            must_answer: false,
             guarded: true,
         }
     }

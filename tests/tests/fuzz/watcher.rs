@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use sqlx::{PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use crate::errors::tells_of_its_source;
 use crate::server::Server;
+use crate::world::World;
 
 /// Rights, and whatever gives them: roles, members, settings of roles, Keepsake's own functions.
 const RIGHTS: &str = "
@@ -56,6 +57,27 @@ impl Watcher {
             owners: owners(&mut looker).await?,
             looker,
         })
+    }
+
+    /// Whether those who have nothing to do with the owners can work, when all sessions are over.
+    pub async fn others_can_work(&mut self) -> Result<Option<String>> {
+        // Sessions that were left in the middle of a transaction hold their locks until they notice.
+        let sql = format!(
+            "SET lock_timeout = '10s'; SET statement_timeout = '20s'; {}",
+            World::UNDISTURBED
+        );
+        let done = sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut self.looker)
+            .await;
+        let Err(error) = done else {
+            return Ok(None);
+        };
+        sqlx::raw_sql("ROLLBACK; RESET SESSION AUTHORIZATION")
+            .execute(&mut self.looker)
+            .await?;
+        Ok(Some(format!(
+            "who has nothing to do with it cannot work: {error}"
+        )))
     }
 
     /// What is otherwise than it was at first.

@@ -64,7 +64,9 @@ impl Words {
             0..=10 => self.random.one_of(&TABLES),
             11 | 12 => self.random.one_of(&PARTS),
             13 => "j",
-            14 => self.random.one_of(&["y0", "y1", "heir", "ft"]),
+            14 => self
+                .random
+                .one_of(&["y0", "y1", "heir", "ft", "guest", "o"]),
             _ => self.random.one_of(&["v", "t1_live", "t2_live", "m"]),
         }
     }

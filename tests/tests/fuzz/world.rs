@@ -136,6 +136,10 @@ impl World {
             sql.extend(manage(random, schema, table));
             sql.push(fill(schema, table));
         }
+        match role {
+            Role::OwnerA => sql.push("GRANT CREATE ON SCHEMA sa TO fuzz_b".to_owned()),
+            _ => sql.extend(guests()),
+        }
         sql
     }
 
@@ -152,6 +156,33 @@ impl World {
         .map(str::to_owned)
         .to_vec()
     }
+
+    /// What works for the bystander, and for a superuser who has nothing to do with anybody, whatever the owners did.
+    pub const UNDISTURBED: &str = "
+        BEGIN;
+        SET SESSION AUTHORIZATION fuzz_c;
+        INSERT INTO sc.t0 VALUES (7, 'new');
+        INSERT INTO sc.t1 VALUES (7, 7, 'new');
+        DELETE FROM sc.t0 WHERE id IN (3, 7);
+        SELECT keepsake.restore(deletion_id) FROM sc.t0 WHERE id = 3;
+        SELECT keepsake.soft_delete('sc.t1', 4);
+        RESET SESSION AUTHORIZATION;
+        CREATE TABLE public.innocent (id int PRIMARY KEY);
+        ALTER TABLE public.innocent ADD n int;
+        SELECT count(*) FROM keepsake.metrics;
+        ROLLBACK;";
+}
+
+/// A table in another owner's schema, who may drop it, but has no rights on it.
+fn guests() -> Vec<String> {
+    [
+        "CREATE TABLE sa.guest (id int PRIMARY KEY, k int, up int REFERENCES sa.t0 ON DELETE CASCADE, label text, n int)",
+        "GRANT SELECT ON sa.guest TO fuzz_a",
+        "SELECT keepsake.manage('sa.guest', '0')",
+        "INSERT INTO sa.guest (id, up, label) SELECT n, n, 'row ' || n FROM generate_series(1, 6) AS n",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// A table, with a reference to the one before it or to itself.
