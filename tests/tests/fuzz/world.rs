@@ -176,8 +176,9 @@ impl World {
 /// A table in another owner's schema, who may drop it, but has no rights on it.
 fn guests() -> Vec<String> {
     [
-        "CREATE TABLE sa.guest (id int PRIMARY KEY, k int, up int REFERENCES sa.t0 ON DELETE CASCADE, label text, n int)",
+        "CREATE TABLE sa.guest (id int PRIMARY KEY, k int, up int, label text, n int)",
         "GRANT SELECT ON sa.guest TO fuzz_a",
+        "ALTER TABLE sa.guest ADD FOREIGN KEY (up) REFERENCES sa.t0 ON DELETE CASCADE",
         "SELECT keepsake.manage('sa.guest', '0')",
         "INSERT INTO sa.guest (id, up, label) SELECT n, n, 'row ' || n FROM generate_series(1, 6) AS n",
     ]
