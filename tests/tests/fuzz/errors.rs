@@ -3,7 +3,16 @@
 use sqlx::postgres::PgDatabaseError;
 
 /// Internal errors that are PostgreSQL's own, with what brings them about.
-const KNOWN: [(&str, &str); 0] = [];
+const KNOWN: [(&str, &str); 2] = [
+    (
+        "cache lookup failed for constraint ",
+        "a trigger of a row drops the table whose foreign key is asked about that row",
+    ),
+    (
+        "could not read block 0 in file ",
+        "a function in an index reads the table for which the index is being built",
+    ),
+];
 
 /// What a statement that serves all owners may be refused for: limits, its own transaction, or that somebody ended it.
 const OF_ITS_OWN: [&str; 9] = [

@@ -86,6 +86,7 @@ impl World {
         let random = &mut Random::new(self.seed);
         let mut sql = vec![
             "GRANT EXECUTE ON ALL ROUTINES IN SCHEMA keepsake TO fuzz_worker".to_owned(),
+            "GRANT SELECT ON ALL TABLES IN SCHEMA keepsake TO fuzz_worker".to_owned(),
             // Foreign tables that can be made, but not read.
             "CREATE FOREIGN DATA WRAPPER nothing".to_owned(),
             "CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing".to_owned(),
