@@ -70,9 +70,9 @@ WHERE NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.i
                   WHERE i.indrelid = m.relation AND a.attname = 'deletion_id' AND i.indisvalid)
 UNION ALL
 -- State columns that are gone.
-SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is gone: rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
+SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is gone, or another has its name: rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
 FROM managed m CROSS JOIN (VALUES ('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)) AS wanted (name, type)
-WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND NOT a.attisdropped)
+WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND a.attgenerated = '' AND NOT a.attisdropped)
 UNION ALL
 -- State columns that mark new rows, or must.
 SELECT 'error', 'state_column_default', m.relation::regclass::text, format('%I has a default: every INSERT is refused, since a new row is live.', m.attname),

@@ -25,13 +25,13 @@ CREATE TABLE keepsake.detached (
     deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
     relation    regclass NOT NULL,
     reference   name NOT NULL,
-    row_key     jsonb NOT NULL,
-    old_values  jsonb NOT NULL,
-    new_values  jsonb NOT NULL
+    row_keys    text[] NOT NULL,
+    old_values  text[] NOT NULL,
+    new_values  text[] NOT NULL
 );
 CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, reference, id);
 COMMENT ON TABLE keepsake.detached IS
-    'References that a deletion set to NULL or to their default, with what restore() puts back.';
+    'References that a deletion set to NULL or to their default, with what restore() puts back: the n-th of each array is of one row, a JSON object of texts.';
 
 GRANT SELECT ON keepsake.reference_override TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('keepsake.reference_override', '');
@@ -315,14 +315,21 @@ AS 'MODULE_PATHNAME', 'start_purge_wrapper';
 
 -- Trigger functions.
 
-CREATE FUNCTION keepsake.allow_delete() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'allow_delete_wrapper';
-CREATE FUNCTION keepsake.begin_update() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'begin_update_wrapper';
-CREATE FUNCTION keepsake.claim_objects() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'claim_objects_wrapper';
-CREATE FUNCTION keepsake.convert_delete() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'convert_delete_wrapper';
-CREATE FUNCTION keepsake.exchange_object() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'exchange_object_wrapper';
-CREATE FUNCTION keepsake.finish_statement() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'finish_statement_wrapper';
-CREATE FUNCTION keepsake.keep_key() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'keep_key_wrapper';
-CREATE FUNCTION keepsake.refuse_marked() 	RETURNS TRIGGER 	LANGUAGE c 	AS 'MODULE_PATHNAME', 'refuse_marked_wrapper';
+CREATE FUNCTION keepsake.allow_delete() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'allow_delete_wrapper';
+CREATE FUNCTION keepsake.begin_update() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'begin_update_wrapper';
+CREATE FUNCTION keepsake.claim_objects() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'claim_objects_wrapper';
+CREATE FUNCTION keepsake.convert_delete() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'convert_delete_wrapper';
+CREATE FUNCTION keepsake.exchange_object() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'exchange_object_wrapper';
+CREATE FUNCTION keepsake.finish_statement() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'finish_statement_wrapper';
+CREATE FUNCTION keepsake.keep_key() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'keep_key_wrapper';
+CREATE FUNCTION keepsake.refuse_marked() RETURNS trigger STRICT LANGUAGE c AS 'MODULE_PATHNAME', 'refuse_marked_wrapper';
+ALTER FUNCTION keepsake.enqueue_objects() STRICT;
+ALTER FUNCTION keepsake.guard_insert() STRICT;
+ALTER FUNCTION keepsake.guard_update() STRICT;
+ALTER FUNCTION keepsake.protect_state() STRICT;
+ALTER FUNCTION keepsake.refuse_delete() STRICT;
+ALTER FUNCTION keepsake.refuse_new_key() STRICT;
+ALTER FUNCTION keepsake.refuse_truncate() STRICT;
 
 CREATE OR REPLACE FUNCTION keepsake.forget_dropped_tables() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -546,9 +553,9 @@ WHERE NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.i
                   WHERE i.indrelid = m.relation AND a.attname = 'deletion_id' AND i.indisvalid)
 UNION ALL
 -- State columns that are gone.
-SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is gone: rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
+SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is gone, or another has its name: rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
 FROM managed m CROSS JOIN (VALUES ('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)) AS wanted (name, type)
-WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND NOT a.attisdropped)
+WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND a.attgenerated = '' AND NOT a.attisdropped)
 UNION ALL
 -- State columns that mark new rows, or must.
 SELECT 'error', 'state_column_default', m.relation::regclass::text, format('%I has a default: every INSERT is refused, since a new row is live.', m.attname),

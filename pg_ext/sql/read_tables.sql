@@ -67,7 +67,8 @@ LEFT JOIN LATERAL (
 ) k ON true
 CROSS JOIN LATERAL (
     SELECT string_agg(a.attnum::text, ' ' ORDER BY a.attname) AS columns FROM pg_attribute a
-    WHERE a.attrelid = c.oid AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped
+    WHERE a.attrelid = c.oid AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype))
+      AND a.attgenerated = '' AND NOT a.attisdropped
 ) marks
 CROSS JOIN LATERAL (
     SELECT coalesce(array_agg(leaf.oid ORDER BY leaf.oid), '{}') AS oids,
@@ -75,7 +76,8 @@ CROSS JOIN LATERAL (
            coalesce(array_agg(leaf.relname::text ORDER BY leaf.oid), '{}') AS names,
            coalesce(array_agg((
                SELECT string_agg(a.attnum::text, ' ' ORDER BY a.attname) FROM pg_attribute a
-               WHERE a.attrelid = leaf.oid AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped) ORDER BY leaf.oid), '{}') AS mark_columns
+               WHERE a.attrelid = leaf.oid AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype))
+                 AND a.attgenerated = '' AND NOT a.attisdropped) ORDER BY leaf.oid), '{}') AS mark_columns
     FROM pg_partition_tree(c.oid) AS tree
     JOIN pg_class leaf ON leaf.oid = tree.relid
     JOIN pg_namespace ln ON ln.oid = leaf.relnamespace

@@ -88,13 +88,13 @@ CREATE TABLE keepsake.detached (
     deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
     relation    regclass NOT NULL,
     reference   name NOT NULL,
-    row_key     jsonb NOT NULL,
-    old_values  jsonb NOT NULL,
-    new_values  jsonb NOT NULL
+    row_keys    text[] NOT NULL,
+    old_values  text[] NOT NULL,
+    new_values  text[] NOT NULL
 );
 CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, reference, id);
 COMMENT ON TABLE keepsake.detached IS
-    'References that a deletion set to NULL or to their default, with what restore() puts back.';
+    'References that a deletion set to NULL or to their default, with what restore() puts back: the n-th of each array is of one row, a JSON object of texts.';
 
 -- The engine reads these as whoever calls it.
 GRANT USAGE ON SCHEMA keepsake TO PUBLIC;

@@ -173,6 +173,7 @@ impl Step<'_> {
     ) -> Outcome<Vec<RowId>> {
         let (reference, child) = (self.reference, self.child);
         reference.check_readable(child, self.parent)?;
+        child.check_marks()?;
         let children = child.rows();
         let source = parents.source(self.parent);
         let arguments = parents.arguments(self.deletion);

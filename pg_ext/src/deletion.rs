@@ -184,11 +184,16 @@ pub fn holding<'graph>(
         &[deletions.to_vec().into()],
     )?)?;
     let of_them = |table: &&Table| table.managed && held.contains(&table.oid);
-    Ok(graph
+    let holding: Vec<Vec<&Table>> = graph
         .groups_children_first()
         .map(|group| group.into_iter().filter(of_them).collect::<Vec<_>>())
         .filter(|group| !group.is_empty())
-        .collect())
+        .collect();
+    holding
+        .iter()
+        .flatten()
+        .try_for_each(|table| table.check_marks())?;
+    Ok(holding)
 }
 
 /// Notes that rows of these deletions could not be purged: held, or still referred to. They are

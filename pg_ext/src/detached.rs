@@ -1,18 +1,22 @@
 //! References that let go of a deleted row: `ON DELETE SET NULL` and `SET DEFAULT`, done at once as
 //! PostgreSQL would, and put back by a restore.
 //!
-//! What a row referred to is kept in `keepsake.detached`, as JSON: one table for the columns of
-//! every type there is. The settings under which values are printed and read are pinned, so that
-//! each comes back as it was.
+//! What rows referred to is kept in `keepsake.detached`, many rows in one of its own: columns of every
+//! type there is, as JSON objects of strings, each the text that its type prints and reads itself. The
+//! settings under which it does so are pinned, so that each value comes back as it was, to the last
+//! digit and blank.
+
+use std::collections::BTreeMap;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
-use pgrx::{JsonB, Uuid, pg_sys};
+use pgrx::{Uuid, pg_sys};
+use serde_json::json;
 
 use crate::cascade::Removed;
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, OnDelete, Reference, Table};
-use crate::session::Session;
+use crate::session::{Session, with_session};
 use crate::settings::LocalSettings;
 use crate::sql::{Ident, Literal, join};
 
@@ -39,7 +43,6 @@ pub fn detach(
     Ok(())
 }
 
-/// Locks the referring rows, then changes them: two statements, as the cascade does it.
 fn detach_along(
     session: &mut Session<'_, '_>,
     reference: &Reference,
@@ -47,63 +50,185 @@ fn detach_along(
     parent: &Table,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let referring = format!(
-        "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
-        parents = parent.rows(),
-        children = child.rows(),
-        joins = reference.joins("c", "p"),
-    );
-    let lock = format!(
-        "SELECT count(*) FROM (SELECT 1 FROM {referring} ORDER BY {key} FOR UPDATE OF c) AS locked",
-        key = child.key_columns("c"),
-    );
-    let locked = session.as_owner(child, &lock, &[deletion.into()])?;
-    if locked.first().get_one::<i64>()? == Some(0) {
-        return Ok(());
-    }
-    let value = match reference.on_delete {
-        OnDelete::SetDefault => "DEFAULT",
-        _ => "NULL",
+    let way = Way {
+        reference,
+        child,
+        parent,
+        deletion,
     };
-    let set = reference
-        .detached_columns
-        .iter()
-        .map(|column| format!("{column} = {value}"));
-    let change = format!(
-        "UPDATE {children} AS c SET {set}
-         FROM (SELECT c.tableoid AS relation, c.ctid AS row, {old} AS old FROM {referring}) AS o
-         WHERE c.ctid OPERATOR(pg_catalog.=) o.row AND c.tableoid OPERATOR(pg_catalog.=) o.relation
-         RETURNING {key}, o.old, {new}",
-        children = child.rows(),
-        set = join(set, ", "),
-        old = as_object("c", reference.child_columns()),
-        key = child.key_json("c"),
-        new = as_object("c", reference.child_columns()),
-    );
-    session.write_in_windows(child, &change, &[deletion.into()], WINDOW, |session, rows| {
-        let [mut keys, mut old, mut new] = [const { Vec::new() }; 3];
+    if reference.on_delete == OnDelete::SetDefault {
+        way.set_default(session)
+    } else {
+        way.set_null(session)
+    }
+}
+
+/// Rows of `child` that let go of rows of `parent`. They are locked first, then changed: two statements, as
+/// the cascade does it.
+struct Way<'a> {
+    reference: &'a Reference,
+    child: &'a Table,
+    parent: &'a Table,
+    deletion: Uuid,
+}
+
+impl Way<'_> {
+    /// What they will be is known: they are remembered as they are locked, and the change is one plain
+    /// UPDATE.
+    fn set_null(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        let (reference, child) = (self.reference, self.child);
+        let lock = format!(
+            "SELECT {key}, {old} FROM {referring} ORDER BY {order} FOR UPDATE OF c",
+            key = printed("c", self.key()),
+            old = printed("c", self.columns()),
+            referring = self.referring(),
+            order = child.key_columns("c"),
+        );
+        let arguments = [self.deletion.into()];
+        let mut remembered = 0;
+        session.read_in_windows(child, (&lock, &arguments), WINDOW, |session, rows| {
+            remembered += rows.len();
+            self.remember(session, rows)
+        })?;
+        if remembered == 0 {
+            return Ok(());
+        }
+        let change = format!(
+            "UPDATE {children} AS c SET {set} FROM {parents} AS p
+             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            children = child.rows(),
+            set = self.set("NULL"),
+            parents = self.parent.rows(),
+            joins = reference.joins("c", "p"),
+        );
+        // Fewer, where a trigger of the table's own keeps rows as they are: they are so at a restore, too.
+        if session.write(child, &change, &arguments)?.len() > remembered {
+            return Err(Failure::ConcurrentChild {
+                table: self.parent.shown.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What they will be is known when it is done.
+    fn set_default(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        let child = self.child;
+        let lock = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {referring} ORDER BY {key} FOR UPDATE OF c) AS locked",
+            referring = self.referring(),
+            key = child.key_columns("c"),
+        );
+        let arguments = [self.deletion.into()];
+        let locked = session.as_owner(child, &lock, &arguments)?;
+        if locked.first().get_one::<i64>()? == Some(0) {
+            return Ok(());
+        }
+        let columns = join(
+            self.columns()
+                .into_iter()
+                .map(|column| format!("c.{column}")),
+            ", ",
+        );
+        let change = format!(
+            "UPDATE {children} AS c SET {set}
+             FROM (SELECT c.tableoid AS keepsake_relation, c.ctid AS keepsake_row, {columns} FROM {referring}) AS o
+             WHERE c.ctid OPERATOR(pg_catalog.=) o.keepsake_row AND c.tableoid OPERATOR(pg_catalog.=) o.keepsake_relation
+             RETURNING {key}, {old}, {new}",
+            children = child.rows(),
+            set = self.set("DEFAULT"),
+            referring = self.referring(),
+            key = printed("c", self.key()),
+            old = printed("o", self.columns()),
+            new = printed("c", self.columns()),
+        );
+        session.write_in_windows(child, (&change, &arguments), WINDOW, |session, rows| {
+            self.remember(session, rows)
+        })
+    }
+
+    fn referring(&self) -> String {
+        format!(
+            "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            parents = self.parent.rows(),
+            children = self.child.rows(),
+            joins = self.reference.joins("c", "p"),
+        )
+    }
+
+    fn set(&self, value: &str) -> String {
+        let columns = self.reference.detached_columns.iter();
+        join(columns.map(|column| format!("{column} = {value}")), ", ")
+    }
+
+    fn key(&self) -> Vec<&Ident> {
+        self.child.key.iter().map(|column| &column.name).collect()
+    }
+
+    fn columns(&self) -> Vec<&Ident> {
+        self.reference.child_columns()
+    }
+
+    /// Enters rows of a key, of old values, and of new ones where they are not known, into the registry.
+    fn remember(&self, session: &mut Session<'_, '_>, rows: SpiTupleTable<'_>) -> Outcome<()> {
+        let (key, columns) = (self.key(), self.columns());
+        let [mut keys, mut old, mut new] = [const { Objects::new() }; 3];
         for row in rows {
-            keys.push(row.get::<JsonB>(1)?);
-            old.push(row.get::<JsonB>(2)?);
-            new.push(row.get::<JsonB>(3)?);
+            let mut ordinals = 1..;
+            let mut read = |columns: &[&Ident]| -> Outcome<Object> {
+                let named = columns.iter().zip(ordinals.by_ref());
+                named
+                    .map(|(column, ordinal)| Ok((column.0.clone(), row.get(ordinal)?)))
+                    .collect()
+            };
+            keys.push(Some(as_text(read(&key)?)));
+            let values = read(&columns)?;
+            let changed = match self.reference.on_delete {
+                OnDelete::SetDefault => read(&columns)?,
+                _ => self.with_nulls(values.clone()),
+            };
+            old.push(Some(as_text(values)));
+            new.push(Some(as_text(changed)));
         }
-        if reference.on_delete == OnDelete::SetDefault {
-            refuse_dead_default(session, reference, child, parent, &new)?;
+        if self.reference.on_delete == OnDelete::SetDefault {
+            refuse_dead_default(
+                session,
+                self.reference,
+                self.child,
+                self.parent,
+                new.clone(),
+            )?;
         }
-        session.registry(
-            "INSERT INTO keepsake.detached (deletion_id, relation, reference, row_key, old_values, new_values)
-             SELECT $1, $2, $3::text::name, k, o, n FROM unnest($4, $5, $6) AS r (k, o, n)",
+        session.registry_kept(
+            "INSERT INTO keepsake.detached (deletion_id, relation, reference, row_keys, old_values, new_values)
+             VALUES ($1, $2, $3::text::name, $4, $5, $6)",
             &[
-                deletion.into(),
-                child.oid.into(),
-                reference.name.as_str().into(),
+                self.deletion.into(),
+                self.child.oid.into(),
+                self.reference.name.as_str().into(),
                 keys.into(),
                 old.into(),
                 new.into(),
             ],
         )?;
         Ok(())
-    })
+    }
+
+    fn with_nulls(&self, mut values: Object) -> Object {
+        for column in &self.reference.detached_columns {
+            values.insert(column.0.clone(), None);
+        }
+        values
+    }
+}
+
+/// Columns and what their types print of a row's values.
+type Object = BTreeMap<String, Option<String>>;
+
+/// Many such, as text.
+type Objects = Vec<Option<String>>;
+
+fn as_text(object: Object) -> String {
+    json!(object).to_string()
 }
 
 /// The default must not refer to a deleted row either; that it refers to a row at all is what the
@@ -113,21 +238,17 @@ fn refuse_dead_default(
     reference: &Reference,
     child: &Table,
     parent: &Table,
-    new: &[Option<JsonB>],
+    new: Objects,
 ) -> Outcome<()> {
     let sql = format!(
         "SELECT 1 FROM pg_catalog.unnest($1) AS d (new),
-                       LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.new) AS n,
+                       LATERAL {populated} AS n,
                        {parents} AS p
          WHERE {joins} AND p.deletion_id IS NOT NULL LIMIT 1",
-        child = child.name,
+        populated = populated(child, "d.new"),
         parents = parent.rows(),
         joins = reference.joins("n", "p"),
     );
-    let new: Vec<Option<JsonB>> = new
-        .iter()
-        .map(|values| values.as_ref().map(|values| JsonB(values.0.clone())))
-        .collect();
     if session.as_owner(child, &sql, &[new.into()])?.is_empty() {
         return Ok(());
     }
@@ -138,11 +259,32 @@ fn refuse_dead_default(
     })
 }
 
+/// A column's value as its type prints it: a cast to text may be somebody's own, and that of `char(n)` drops
+/// blanks. A value is NULL or not by itself, whatever is in it, as a row of NULLs.
+fn value(row: &str, column: &Ident) -> String {
+    format!(
+        "CASE pg_catalog.num_nulls({row}.{column}) WHEN 0 THEN pg_catalog.concat({row}.{column}) END"
+    )
+}
+
+fn printed<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
+    join(columns.into_iter().map(|column| value(row, column)), ", ")
+}
+
+/// The same values as an object, to be compared with one that is remembered.
 fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
     let pairs = columns
         .into_iter()
-        .map(|column| format!("{}, {row}.{column}", Literal(&column.0)));
+        .map(|column| format!("{}, {}", Literal(&column.0), value(row, column)));
     format!("pg_catalog.jsonb_build_object({})", join(pairs, ", "))
+}
+
+/// The row of `table` that such a text gives, in a FROM clause.
+fn populated(table: &Table, object: &str) -> String {
+    format!(
+        "pg_catalog.json_populate_record(NULL::{}, {object}::pg_catalog.json)",
+        table.name
+    )
 }
 
 /// Puts back what the deletion made rows let go of, once its own rows are live again. A row that
@@ -152,14 +294,7 @@ fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> Str
 /// what was let go of stays so.
 pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) -> Outcome<()> {
     let _exact = LocalSettings::exact_output();
-    let parts: Vec<(pg_sys::Oid, String)> = session
-        .registry(
-            "SELECT DISTINCT relation::oid, reference::text FROM keepsake.detached WHERE deletion_id = $1 ORDER BY 1, 2",
-            &[deletion.into()],
-        )?
-        .map(|row| Ok((row.get(1)?.unwrap_or(pg_sys::InvalidOid), row.get(2)?.unwrap_or_default())))
-        .collect::<Outcome<_>>()?;
-    for (child, name) in parts {
+    for (child, name, last) in remembered(session, deletion)? {
         // A table or key that was dropped since has nothing to be put back.
         let found = graph.table(child).and_then(|child| {
             let mut references = graph.references_of(child.oid);
@@ -168,10 +303,32 @@ pub fn put_back(session: &mut Session<'_, '_>, graph: &Graph, deletion: Uuid) ->
         });
         if let Some((child, reference, parent)) = found {
             let others = sharing(graph, reference);
-            put_back_along(session, reference, child, parent, &others, deletion)?;
+            put_back_along(reference, child, parent, &others, deletion, last)?;
         }
     }
     Ok(())
+}
+
+/// The references by which rows had referred to rows of the deletion: the table, the name, and the last
+/// part. What is put back later, and yet waits with this same deletion, makes further parts.
+fn remembered(
+    session: &mut Session<'_, '_>,
+    deletion: Uuid,
+) -> Outcome<Vec<(pg_sys::Oid, String, i64)>> {
+    session
+        .registry(
+            "SELECT relation::oid, reference::text, max(id) FROM keepsake.detached
+             WHERE deletion_id = $1 GROUP BY 1, 2 ORDER BY 1, 2",
+            &[deletion.into()],
+        )?
+        .map(|row| {
+            Ok((
+                row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+                row.get(2)?.unwrap_or_default(),
+                row.get(3)?.unwrap_or_default(),
+            ))
+        })
+        .collect()
 }
 
 /// The other references of the child that would be complete again with the columns that this one
@@ -191,52 +348,93 @@ fn sharing<'a>(graph: &'a Graph, reference: &Reference) -> Vec<(&'a Reference, &
         .collect()
 }
 
-/// One window of what is remembered, as arguments: ids, keys, old and new values.
+/// The next part of what is remembered: its id, keys, old and new values.
 const READ: &str = "
-    SELECT max(id), array_agg(id), array_agg(row_key), array_agg(old_values), array_agg(new_values)
-    FROM (SELECT * FROM keepsake.detached
-          WHERE deletion_id = $1 AND relation = $2 AND reference = $3::text::name AND id > $4
-          ORDER BY id LIMIT $5) AS part";
+    SELECT id, row_keys, old_values, new_values FROM keepsake.detached
+    WHERE deletion_id = $1 AND relation = $2 AND reference = $3::text::name AND id > $4 AND id <= $5
+    ORDER BY id LIMIT 1";
 
 fn put_back_along(
-    session: &mut Session<'_, '_>,
     reference: &Reference,
     child: &Table,
     parent: &Table,
     others: &[(&Reference, &Table)],
     deletion: Uuid,
+    last: i64,
 ) -> Outcome<()> {
-    let mut last = 0;
+    let sql = PutBack {
+        lock: lock_sql(reference, child, parent),
+        live: put_back_sql(reference, child, parent, others),
+        waiting: waiting_sql(reference, child, parent, others),
+    };
+    let mut done = 0_i64;
     loop {
-        let part: [DatumWithOid<'_>; 5] = [
+        let part = [
             deletion.into(),
             child.oid.into(),
             reference.name.as_str().into(),
+            done.into(),
             last.into(),
-            WINDOW.into(),
         ];
-        let read = session.registry(READ, &part)?.first();
-        let Some(max) = read.get_one::<i64>()? else {
-            return Ok(());
+        // A session for each part: what it reads and writes is not kept until all is done.
+        let read = with_session(|session| {
+            let Some(part) = Part::read(session, &part)? else {
+                return Ok(None);
+            };
+            sql.put_back(session, child, parent, &part)?;
+            Ok::<_, Failure>(Some(part.id))
+        })?;
+        match read {
+            Some(id) => done = id,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What one row of the registry remembers of many others.
+struct Part {
+    id: i64,
+    keys: Objects,
+    old: Objects,
+    new: Objects,
+}
+
+impl Part {
+    fn read(session: &mut Session<'_, '_>, which: &[DatumWithOid<'_>]) -> Outcome<Option<Self>> {
+        let Some(row) = session.registry_kept(READ, which)?.next() else {
+            return Ok(None);
         };
-        last = max;
-        let argument = |ordinal, type_oid| -> Outcome<DatumWithOid<'static>> {
-            let datum = read.get_datum_by_ordinal(ordinal)?;
-            // SAFETY: the query above gives its columns these types, and its result is in the
-            // memory of the SPI connection, which these arguments do not outlive.
-            Ok(datum.map_or_else(
-                || DatumWithOid::null_oid(type_oid),
-                |datum| unsafe { DatumWithOid::new(datum, type_oid) },
-            ))
-        };
-        let ids = || argument(2, pg_sys::INT8ARRAYOID);
-        let json = |ordinal| argument(ordinal, pg_sys::JSONBARRAYOID);
-        session.as_owner(parent, &lock_sql(reference, child, parent), &[json(4)?])?;
-        let live = put_back_sql(reference, child, parent, others);
-        session.write(child, &live, &[json(3)?, json(4)?, json(5)?])?;
-        let waiting = waiting_sql(reference, child, parent, others);
-        let waiting = session.as_owner(child, &waiting, &[ids()?, json(3)?, json(4)?])?;
-        settle(session, ids()?, waiting)?;
+        let objects = |ordinal| -> Outcome<Objects> { Ok(row.get(ordinal)?.unwrap_or_default()) };
+        Ok(Some(Self {
+            id: row.get(1)?.unwrap_or_default(),
+            keys: objects(2)?,
+            old: objects(3)?,
+            new: objects(4)?,
+        }))
+    }
+}
+
+/// The statements that put a part back.
+struct PutBack {
+    lock: String,
+    live: String,
+    waiting: String,
+}
+
+impl PutBack {
+    fn put_back(
+        &self,
+        session: &mut Session<'_, '_>,
+        child: &Table,
+        parent: &Table,
+        part: &Part,
+    ) -> Outcome<()> {
+        let keys = || part.keys.clone().into();
+        let old = || part.old.clone().into();
+        session.as_owner(parent, &self.lock, &[old()])?;
+        session.write(child, &self.live, &[keys(), old(), part.new.clone().into()])?;
+        let waiting = session.as_owner(child, &self.waiting, &[keys(), old()])?;
+        settle(session, part.id, waiting)
     }
 }
 
@@ -245,11 +443,11 @@ fn put_back_along(
 fn lock_sql(reference: &Reference, child: &Table, parent: &Table) -> String {
     format!(
         "SELECT 1 FROM {parents} AS p WHERE EXISTS (
-             SELECT FROM pg_catalog.unnest($1) AS d (old), LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.old) AS o
+             SELECT FROM pg_catalog.unnest($1) AS d (old), LATERAL {populated} AS o
              WHERE {joins})
          ORDER BY {key} FOR KEY SHARE OF p",
         parents = parent.rows(),
-        child = child.name,
+        populated = populated(child, "d.old"),
         joins = reference.joins_by_parent_key("o", "p"),
         key = parent.key_columns("p"),
     )
@@ -286,13 +484,12 @@ fn put_back_sql(
     format!(
         "UPDATE {children} AS c SET {set}
          FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d (key, old, new),
-              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.key) AS k,
-              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.old) AS o,
-              {parents} AS p
-         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new{others}",
+              LATERAL {key} AS k, LATERAL {old} AS o, {parents} AS p
+         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new::pg_catalog.jsonb{others}",
         children = child.rows(),
         parents = parent.rows(),
-        name = child.name,
+        key = populated(child, "d.key"),
+        old = populated(child, "d.old"),
         set = join(set, ", "),
         joins = reference.joins("o", "p"),
         same_key = same_key(child),
@@ -340,8 +537,8 @@ fn same_key(child: &Table) -> String {
     join(terms, " AND ")
 }
 
-/// Which of the remembered references point to a row that is deleted still, or would make the row
-/// point to one by another reference; and by which deletion.
+/// Which of the remembered rows, counted from 1, referred to a row that is deleted still, or would
+/// come to refer to one by another reference; and by which deletion.
 fn waiting_sql(
     reference: &Reference,
     child: &Table,
@@ -349,10 +546,9 @@ fn waiting_sql(
     others: &[(&Reference, &Table)],
 ) -> String {
     let own = format!(
-        "SELECT d.id, p.deletion_id FROM d, {parents} AS p,
-              LATERAL pg_catalog.jsonb_populate_record(NULL::{child}, d.old) AS o
+        "SELECT d.n, p.deletion_id FROM d, LATERAL {old} AS o, {parents} AS p
          WHERE {joins} AND p.deletion_id IS NOT NULL",
-        child = child.name,
+        old = populated(child, "d.old"),
         parents = parent.rows(),
         joins = reference.joins("o", "p"),
     );
@@ -360,12 +556,11 @@ fn waiting_sql(
     let by_another = managed.map(|(other, their)| {
         format!(
             " UNION ALL
-         SELECT d.id, q.deletion_id FROM d,
-              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.key) AS k,
-              LATERAL pg_catalog.jsonb_populate_record(NULL::{name}, d.old) AS o,
+         SELECT d.n, q.deletion_id FROM d, LATERAL {key} AS k, LATERAL {old} AS o,
               {children} AS c, LATERAL {again} AS n, {their} AS q
          WHERE {live}{same_key} AND {joins} AND q.deletion_id IS NOT NULL",
-            name = child.name,
+            key = populated(child, "d.key"),
+            old = populated(child, "d.old"),
             children = child.rows(),
             again = as_again(reference, other),
             their = their.rows(),
@@ -375,30 +570,37 @@ fn waiting_sql(
         )
     });
     format!(
-        "WITH d AS (SELECT d.id, d.key, d.old
-                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d (id, key, old))
+        "WITH d AS (SELECT d.n, d.key, d.old
+                    FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY AS d (key, old, n))
          {own}{others}",
         others = join(by_another, ""),
     )
 }
 
+/// Splits a part by the deletions that still hold what its rows referred to.
+const SPLIT: &str = "
+    INSERT INTO keepsake.detached (deletion_id, relation, reference, row_keys, old_values, new_values)
+    SELECT w.holder, d.relation, d.reference,
+           array_agg(r.key ORDER BY r.n), array_agg(r.old ORDER BY r.n), array_agg(r.new ORDER BY r.n)
+    FROM keepsake.detached AS d,
+         LATERAL unnest(d.row_keys, d.old_values, d.new_values) WITH ORDINALITY AS r (key, old, new, n)
+    JOIN (SELECT DISTINCT ON (n) n, holder FROM unnest($2, $3) AS w (n, holder) ORDER BY n, holder) AS w ON w.n = r.n
+    WHERE d.id = $1 GROUP BY w.holder, d.relation, d.reference";
+
 /// Forgets what has been put back, and lets the rest wait with the deletions that still hold what
 /// they point to.
-fn settle(
-    session: &mut Session<'_, '_>,
-    all: DatumWithOid<'_>,
-    waiting: SpiTupleTable<'_>,
-) -> Outcome<()> {
-    let (mut ids, mut holders) = (Vec::new(), Vec::new());
+fn settle(session: &mut Session<'_, '_>, part: i64, waiting: SpiTupleTable<'_>) -> Outcome<()> {
+    let (mut rows, mut holders) = (Vec::new(), Vec::new());
     for row in waiting {
-        ids.push(row.get::<i64>(1)?);
+        rows.push(row.get::<i64>(1)?);
         holders.push(row.get::<Uuid>(2)?);
     }
-    session.registry(
-        "WITH done AS (DELETE FROM keepsake.detached WHERE id = ANY ($1) AND id <> ALL ($2))
-         UPDATE keepsake.detached AS d SET deletion_id = w.holder
-         FROM unnest($2, $3) AS w (id, holder) WHERE d.id = w.id AND d.deletion_id <> w.holder",
-        &[all, ids.into(), holders.into()],
+    if !rows.is_empty() {
+        session.registry_kept(SPLIT, &[part.into(), rows.into(), holders.into()])?;
+    }
+    session.registry_kept(
+        "DELETE FROM keepsake.detached WHERE id = $1",
+        &[part.into()],
     )?;
     Ok(())
 }

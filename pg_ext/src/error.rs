@@ -91,6 +91,16 @@ pub enum Failure {
     Prevented { table: String },
     /// A statement that code of a table's owner may not run when another called it.
     Restricted { statement: &'static str },
+    /// A trigger function was called by another trigger than those it serves, or by none.
+    TriggerProtocol {
+        function: String,
+        serves: String,
+        called: String,
+    },
+    /// The columns that mark rows as deleted are not there, or of other types.
+    StateColumns { table: String },
+    /// A row lacks a column that the registry or the catalog knows.
+    ColumnGone { column: String },
     /// A wrong argument, or a value that a rule of `keepsake-shared` refuses.
     BadArgument { what: String, fix: String },
     /// PostgreSQL's own complaint.
@@ -290,6 +300,24 @@ impl Failure {
                 format!("cannot execute {statement} within security-restricted operation"),
                 Some("Code of a table's owner that another role's call runs leaves nothing behind.".into()),
                 None,
+            ),
+            Self::TriggerProtocol { function, serves, called } => (
+                Code::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                format!("{function}() serves triggers {serves}"),
+                Some(called),
+                Some("Drop that trigger, if there is one: keepsake.manage() makes those that a table needs.".into()),
+            ),
+            Self::StateColumns { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} has lost the columns that mark its deleted rows"),
+                Some("Its column deleted_at must be a timestamptz and deletion_id a uuid, and neither generated. One is gone, or another has its name.".into()),
+                Some("Give the columns of old their names back: ALTER TABLE … RENAME COLUMN … TO …. keepsake.doctor() lists such tables.".into()),
+            ),
+            Self::ColumnGone { column } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the row has no column \"{column}\""),
+                Some("Keepsake knows it of the table.".into()),
+                Some("keepsake.doctor() says what it has lost.".into()),
             ),
             Self::BadArgument { what, fix } => (Code::ERRCODE_INVALID_PARAMETER_VALUE, what, None, Some(fix)),
             Self::Spi(error) => (

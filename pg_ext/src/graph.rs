@@ -27,7 +27,7 @@ pub struct Table {
     pub owner: pg_sys::Oid,
     /// Whether it was given to `keepsake.manage()`; then it has `deleted_at` and `deletion_id`.
     pub managed: bool,
-    /// The numbers of its columns `deleted_at` and `deletion_id`, where it has them.
+    /// The numbers of its columns `deleted_at` and `deletion_id`, where it has them, of their types.
     pub marks: Option<[i16; 2]>,
     /// What a plain DELETE does, where it is managed.
     pub policy: Option<OnPlainDelete>,
@@ -81,6 +81,25 @@ impl Table {
             self.name.to_string()
         } else {
             format!("ONLY {}", self.name)
+        }
+    }
+
+    /// Refuses what would mark or unmark rows while the columns that it takes are gone or exchanged,
+    /// here or in a partition.
+    pub fn check_marks(&self) -> Outcome<()> {
+        let of_parts = self.partitions.iter().map(|part| part.marks);
+        let fit = of_parts.chain([self.marks]).all(|marks| marks.is_some());
+        if fit || !self.managed {
+            Ok(())
+        } else {
+            Err(self.lost_marks())
+        }
+    }
+
+    /// The failure that says so.
+    pub fn lost_marks(&self) -> Failure {
+        Failure::StateColumns {
+            table: self.shown.clone(),
         }
     }
 
@@ -372,6 +391,11 @@ impl Graph {
         self.table(self.roots.get(&oid).copied().unwrap_or(oid))
     }
 
+    /// The same, if it is managed.
+    pub fn managed_or_root(&self, oid: pg_sys::Oid) -> Option<&Table> {
+        self.table_or_root(oid).filter(|table| table.managed)
+    }
+
     /// The numbers of the columns `deleted_at` and `deletion_id` of a table or partition.
     pub fn marks_of(&self, oid: pg_sys::Oid) -> Option<[i16; 2]> {
         let table = self.table_or_root(oid)?;
@@ -416,6 +440,14 @@ impl Graph {
             .iter()
             .filter(move |reference| reference.child == child)
             .filter_map(|reference| Some((reference, self.table(reference.parent)?)))
+    }
+
+    /// Whether a column of the table belongs to several references.
+    pub fn shares_columns(&self, table: &Table) -> bool {
+        let mut seen = HashSet::new();
+        self.references_of(table.oid)
+            .flat_map(|(reference, _)| reference.child_columns())
+            .any(|column| !seen.insert(&column.0))
     }
 
     /// References into `parent`, with the referring table.

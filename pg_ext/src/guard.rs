@@ -1,59 +1,63 @@
 //! The triggers of managed tables and of tables that refer to them.
 
-use std::collections::HashSet;
-
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgTrigger, Uuid, pg_sys};
+use pgrx::{Uuid, pg_sys};
 
 use crate::engine_write::EngineWrite;
-use crate::error::{Failure, Outcome, raise_unless_ok};
+use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Kind, Reference, Table};
 use crate::hold;
 use crate::session::{Session, with_session};
-use crate::sql::{Ident, join};
-
-type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
-/// What a trigger function answers; its errors are raised, never returned.
-pub type TriggerReturn<'a> = Result<Option<Row<'a>>, std::convert::Infallible>;
+use crate::sql::join;
+use crate::trigger_call::{
+    AfterNewRows, AfterUpdate, Answer, BeforeInsert, BeforeTruncate, BeforeUpdate, Call, NewRows,
+    Updated,
+};
+use crate::trigger_row::Row;
 
 /// BEFORE TRUNCATE: refused, whoever asks.
-#[pg_trigger]
-fn refuse_truncate<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok::<()>(shown(trigger).and_then(|table| Err(Failure::Truncate { table })));
-    Ok(None)
+#[pg_extern]
+fn refuse_truncate(call: Call<'_, BeforeTruncate>) -> Result<Answer<'_>, ErrorReport> {
+    Err(Failure::Truncate {
+        table: call.table(),
+    }
+    .into())
 }
 
 /// BEFORE INSERT of a row that is marked already.
-#[pg_trigger]
-fn refuse_marked<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(only_the_engine(trigger));
-    Ok(trigger.new())
+#[pg_extern]
+fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport> {
+    only_the_engine(call.relation)?;
+    Ok(Answer::row(call.rows.new))
 }
 
 /// BEFORE UPDATE of a row's key, by which its deletion and its holds know it: refused while it is
 /// deleted or held.
-#[pg_trigger]
-fn keep_key<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(with_session(|session| {
+#[pg_extern]
+fn keep_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    let Updated { old, new } = call.rows;
+    with_session(|session| -> Outcome<()> {
         let graph = Graph::current(session)?;
-        let Some(table) = graph.table_or_root(relation(trigger)?) else {
+        let Some(table) = graph.managed_or_root(call.relation) else {
             return Ok(());
         };
-        if is_deleted(trigger) {
-            only_the_engine(trigger)?;
+        table.check_marks()?;
+        if old.deletion().is_some() {
+            only_the_engine(call.relation)?;
         }
-        hold::refuse_if_held(session, table, trigger)
-    }));
-    Ok(trigger.new())
+        hold::refuse_if_held(session, table, old)
+    })?;
+    Ok(Answer::row(new))
 }
 
 /// AFTER INSERT, once a statement: no new row may refer to a deleted one. Runs after the foreign
 /// key's own check, which has waited for whoever was deleting the parent.
-#[pg_trigger]
-fn guard_insert<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(with_session(|session| {
-        let child = relation(trigger)?;
+#[pg_extern]
+fn guard_insert(call: Call<'_, AfterNewRows>) -> Result<Answer<'_>, ErrorReport> {
+    with_session(|session| -> Outcome<()> {
+        let child = call.relation;
         let graph = Graph::current(session)?;
         // Also called for the rows that an UPDATE of a partitioned table moves, the engine's too.
         if graph
@@ -62,40 +66,49 @@ fn guard_insert<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
         {
             return Ok(());
         }
-        session.register_transition_tables(trigger)?;
-        check_references(session, child, "keepsake_new", &[], |_| true)
-    }));
-    Ok(None)
+        session.register_transition_table(&call.rows)?;
+        check_references(session, child, NewRows::NAME, &[], |_| true)
+    })?;
+    Ok(Answer::nothing())
 }
 
 /// AFTER UPDATE of a referring column: the row may not have moved under a deleted parent; and a deleted
 /// row not while it is restored, when its parents have been looked at already.
-#[pg_trigger]
-fn guard_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(with_session(|session| {
-        let child = relation(trigger)?;
-        let graph = Graph::current(session)?;
-        let Some(table) = graph.table_or_root(child) else {
-            return Ok(());
-        };
-        // What the engine itself makes a row refer to, it has looked at; not at what else a column
-        // of several references makes it refer to. What it has not changed yet, it may be about to.
-        let by_engine = EngineWrite::is_to(table.oid);
-        if by_engine && !shares_columns(&graph, table) {
-            return Ok(());
-        }
-        if table.managed
-            && !EngineWrite::is_to(table.oid)
-            && let Some(deletion) = deletion_of(trigger)
-        {
-            return keep_from_settling(session, table, deletion);
-        }
-        let (source, values) = new_row(trigger, table)?;
-        check_references(session, child, &source, &values, |reference| {
-            !by_engine || is_moved(trigger, reference)
-        })
-    }));
-    Ok(None)
+#[pg_extern]
+fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    with_session(|session| guard_updated(session, &call))?;
+    Ok(Answer::nothing())
+}
+
+fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) -> Outcome<()> {
+    let child = call.relation;
+    let Updated { old, new } = call.rows;
+    let graph = Graph::current(session)?;
+    let Some(table) = graph.table_or_root(child) else {
+        return Ok(());
+    };
+    // What the engine itself makes a row refer to, it has looked at; not at what else a column
+    // of several references makes it refer to. What it has not changed yet, it may be about to.
+    let by_engine = EngineWrite::is_to(table.oid);
+    if by_engine && !graph.shares_columns(table) {
+        return Ok(());
+    }
+    if table.managed
+        && !by_engine
+        && let Some(deletion) = old.deletion()
+    {
+        return keep_from_settling(session, table, deletion);
+    }
+    let (source, values) = as_source(new, table)?;
+    let is_moved = |reference: &Reference| {
+        let columns = reference.child_columns();
+        columns
+            .into_iter()
+            .any(|column| !old.has_same(new, &column.0))
+    };
+    check_references(session, child, &source, &values, |reference| {
+        !by_engine || is_moved(reference)
+    })
 }
 
 /// Keeps a deletion as it is until the transaction ends: a restore or purge of it waits. One that is
@@ -117,46 +130,6 @@ fn keep_from_settling(session: &mut Session<'_, '_>, table: &Table, deletion: Uu
     Ok(())
 }
 
-/// Whether a column of the table belongs to several references.
-fn shares_columns(graph: &Graph, table: &Table) -> bool {
-    let mut seen = HashSet::new();
-    graph
-        .references_of(table.oid)
-        .flat_map(|(reference, _)| reference.child_columns())
-        .any(|column| !seen.insert(&column.0))
-}
-
-/// Whether a column of the reference is another in the new row of an AFTER UPDATE trigger.
-fn is_moved(trigger: &PgTrigger<'_>, reference: &Reference) -> bool {
-    let data = trigger.trigger_data();
-    let differs = |column: &Ident| {
-        let Ok(name) = std::ffi::CString::new(column.0.as_str()) else {
-            return true;
-        };
-        // SAFETY: in an AFTER UPDATE row trigger both tuples are valid and described by the
-        // relation's descriptor, whose types tell how their values are stored.
-        unsafe {
-            let descriptor = (*data.tg_relation).rd_att;
-            let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
-            let read = |tuple| {
-                let mut is_null = false;
-                let datum = pg_sys::SPI_getbinval(tuple, descriptor, number, &raw mut is_null);
-                (!is_null).then_some(datum)
-            };
-            match (read(data.tg_trigtuple), read(data.tg_newtuple)) {
-                (Some(old), Some(new)) => {
-                    let (mut length, mut by_value) = (0, false);
-                    let type_oid = pg_sys::SPI_gettypeid(descriptor, number);
-                    pg_sys::get_typlenbyval(type_oid, &raw mut length, &raw mut by_value);
-                    !pg_sys::datumIsEqual(old, new, by_value, i32::from(length))
-                }
-                (old, new) => old.is_some() != new.is_some(),
-            }
-        }
-    };
-    reference.child_columns().into_iter().any(differs)
-}
-
 /// Refuses when rows already in `child` would have failed the guard.
 pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
     let source = Graph::current(session)?.table(child).map(Table::rows);
@@ -171,7 +144,7 @@ pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outc
 pub fn refuse_if_declared(
     session: &mut Session<'_, '_>,
     table: &Table,
-    trigger: &PgTrigger<'_>,
+    row: Row<'_>,
 ) -> Outcome<()> {
     let graph = Graph::current(session)?;
     let declared = graph
@@ -183,7 +156,7 @@ pub fn refuse_if_declared(
         let (mut columns, mut same) = (Vec::new(), Vec::new());
         for key in &table.key {
             let (name, equals) = (&key.name, &key.equals);
-            values.push(hold::old_value(trigger, &name.0, key.type_oid)?);
+            values.push(row.argument(&name.0)?);
             columns.push(format!("${} AS {name}", values.len()));
             same.push(format!("c.{name} {equals} p.{name}"));
         }
@@ -209,31 +182,9 @@ pub fn refuse_if_declared(
     Ok(())
 }
 
-/// Whether the row of a trigger is deleted before it fires.
-pub fn is_deleted(trigger: &PgTrigger<'_>) -> bool {
-    deletion_of(trigger).is_some()
-}
-
-/// The deletion that the row of a trigger belongs to before it fires.
-fn deletion_of(trigger: &PgTrigger<'_>) -> Option<Uuid> {
-    let data = trigger.trigger_data();
-    // SAFETY: in a row trigger of an UPDATE or DELETE the old tuple is valid and described by the
-    // relation's descriptor; a column of that name has the type that it is read as.
-    unsafe {
-        let descriptor = (*data.tg_relation).rd_att;
-        let column = pg_sys::SPI_fnumber(descriptor, c"deletion_id".as_ptr());
-        if pg_sys::SPI_gettypeid(descriptor, column) != pg_sys::UUIDOID {
-            return None;
-        }
-        let mut is_null = true;
-        let datum = pg_sys::SPI_getbinval(data.tg_trigtuple, descriptor, column, &raw mut is_null);
-        Uuid::from_datum(datum, is_null)
-    }
-}
-
-fn only_the_engine(trigger: &PgTrigger<'_>) -> Outcome<()> {
+fn only_the_engine(relation: pg_sys::Oid) -> Outcome<()> {
     let graph = Graph::known()?;
-    let table = graph.table_or_root(relation(trigger)?);
+    let table = graph.table_or_root(relation);
     match table.filter(|table| !EngineWrite::is_to(table.oid)) {
         None => Ok(()),
         Some(table) => Err(Failure::StateWrittenByHand {
@@ -242,54 +193,13 @@ fn only_the_engine(trigger: &PgTrigger<'_>) -> Outcome<()> {
     }
 }
 
-/// The table whose row or statement fired the trigger; a partition, where it is one.
-pub fn relation(trigger: &PgTrigger<'_>) -> Outcome<pg_sys::Oid> {
-    trigger.relid().map_err(protocol)
-}
-
-fn shown(trigger: &PgTrigger<'_>) -> Outcome<String> {
-    let schema = trigger.table_schema().map_err(protocol)?;
-    let table = trigger.table_name().map_err(protocol)?;
-    Ok(spi::quote_qualified_identifier(schema, table))
-}
-
-fn protocol(error: impl std::fmt::Display) -> Failure {
-    Failure::BadArgument {
-        what: format!("not called as a trigger: {error}"),
-        fix: "These functions serve the triggers that keepsake.manage() makes.".into(),
-    }
-}
-
-/// The new row as a one-row source for a query: its columns as arguments, typed as they are, so
-/// that only the parent's table is read.
-fn new_row(
-    trigger: &PgTrigger<'_>,
-    table: &Table,
-) -> Outcome<(String, Vec<DatumWithOid<'static>>)> {
-    let data = trigger.trigger_data();
+/// A row as a source for a query: its columns as arguments, typed as they are, so that only the
+/// parent's table is read.
+fn as_source<'call>(row: Row<'call>, table: &Table) -> Outcome<(String, Vec<DatumWithOid<'call>>)> {
     let mut values = Vec::with_capacity(table.columns.len());
     let mut columns = Vec::with_capacity(table.columns.len());
     for column in &table.columns {
-        let name = std::ffi::CString::new(column.0.as_str()).map_err(protocol)?;
-        // SAFETY: in an AFTER UPDATE row trigger tg_newtuple is a valid tuple of tg_relation,
-        // whose descriptor describes it; the datum points into that tuple, which outlives the
-        // trigger's call, and the argument list ends within it.
-        let (datum, type_oid) = unsafe {
-            let descriptor = (*data.tg_relation).rd_att;
-            let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
-            let mut is_null = false;
-            let datum =
-                pg_sys::SPI_getbinval(data.tg_newtuple, descriptor, number, &raw mut is_null);
-            (
-                if is_null { None } else { Some(datum) },
-                pg_sys::SPI_gettypeid(descriptor, number),
-            )
-        };
-        values.push(match datum {
-            // SAFETY: value and type come from the same attribute of the same descriptor.
-            Some(datum) => unsafe { DatumWithOid::new(datum, type_oid) },
-            None => DatumWithOid::null_oid(type_oid),
-        });
+        values.push(row.argument(&column.0)?);
         columns.push(format!("${} AS {column}", values.len()));
     }
     Ok((format!("(SELECT {})", join(columns, ", ")), values))

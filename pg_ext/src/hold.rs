@@ -7,10 +7,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, PgRelation, PgTrigger, Uuid};
+use pgrx::{AnyElement, JsonB, PgRelation, Uuid};
 
 use crate::access::Caller;
 use crate::deletion::{self, Deletion, State};
@@ -21,6 +20,7 @@ use crate::manage::oid_of;
 use crate::root_row::{self, Key, RootRow, key_from_any};
 use crate::session::{Session, first_column, with_session};
 use crate::sql::{Literal, join};
+use crate::trigger_row::Row;
 
 /// Holds the row of `table` with this key, live or deleted: no deletion that it is in, now or later,
 /// is purged. Its key cannot change meanwhile. Returns the hold's id; a row that is held already
@@ -369,17 +369,12 @@ fn refuse_unseen(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<(
     }
 }
 
-/// Refuses what would take a held row out of its hold: the row of a BEFORE row trigger.
-pub fn refuse_if_held(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    trigger: &PgTrigger<'_>,
-) -> Outcome<()> {
+/// Refuses what would take a held row, which a trigger is called for, out of its hold.
+pub fn refuse_if_held(session: &mut Session<'_, '_>, table: &Table, row: Row<'_>) -> Outcome<()> {
     let mut args = Vec::with_capacity(table.key.len());
     let mut pairs = Vec::with_capacity(table.key.len());
     for column in &table.key {
-        let value = old_value(trigger, &column.name.0, column.type_oid)?;
-        args.push(value);
+        args.push(row.argument(&column.name.0)?);
         pairs.push(format!("{}, ${}", Literal(&column.name.0), args.len()));
     }
     // As the table's owner: a type may bring a cast to json of its own.
@@ -398,27 +393,4 @@ pub fn refuse_if_held(
         });
     }
     Ok(())
-}
-
-/// A column of the row of a BEFORE UPDATE or DELETE row trigger, as it was; one of the key.
-pub fn old_value(
-    trigger: &PgTrigger<'_>,
-    column: &str,
-    type_oid: pg_sys::Oid,
-) -> Outcome<DatumWithOid<'static>> {
-    let name = std::ffi::CString::new(column).map_err(|_| Failure::BadArgument {
-        what: "a name holds a NUL".into(),
-        fix: "Rename it.".into(),
-    })?;
-    let data = trigger.trigger_data();
-    // SAFETY: in a BEFORE UPDATE or DELETE row trigger tg_trigtuple is the old tuple of tg_relation, whose
-    // descriptor describes it; the datum points into it, which outlives the trigger's call. A key
-    // column is never NULL.
-    unsafe {
-        let descriptor = (*data.tg_relation).rd_att;
-        let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
-        let mut is_null = false;
-        let datum = pg_sys::SPI_getbinval(data.tg_trigtuple, descriptor, number, &raw mut is_null);
-        Ok(DatumWithOid::new(datum, type_oid))
-    }
 }

@@ -11,6 +11,7 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
+use crate::catalog;
 use crate::engine_write::EngineWrite;
 use crate::executor::{self, Writes};
 use crate::nodes::{integers, triggers};
@@ -20,7 +21,10 @@ use crate::policy::OnPlainDelete;
 /// that sets both (see `planner`).
 const STATE: &CStr = c"keepsake_protect_state";
 /// Those that only look at columns: of the key, and of references.
-const OTHERS: [&CStr; 2] = [c"keepsake_keep_row_key", c"keepsake_guard_update"];
+const OTHERS: [&CStr; 2] = [c"keepsake_keep_row_key", GUARD];
+/// Guards references: what the engine itself makes a row refer to, it has looked at, unless a column is
+/// shared (see `guard`).
+const GUARD: &CStr = c"keepsake_guard_update";
 
 /// What is known of a trigger, as long as it is defined so.
 struct Known {
@@ -46,6 +50,7 @@ pub unsafe fn leave_out(query: *mut pg_sys::QueryDesc) {
         for modify in executor::modifications(plan) {
             let (named, writes) = executor::write(plan, modify);
             let is_engine = EngineWrite::is_next(named);
+            let passes_guard = is_engine && is_known_without_shared_columns(named);
             for index in integers(modify.resultRelations) {
                 let place = usize::try_from(index - 1).unwrap_or(0);
                 let table = *(*state).es_result_relations.add(place);
@@ -55,7 +60,13 @@ pub unsafe fn leave_out(query: *mut pg_sys::QueryDesc) {
                 let description = &mut *(*table).ri_TrigDesc;
                 match modify.operation {
                     pg_sys::CmdType::CMD_UPDATE => {
-                        leave_out_of_update(description, table, state, is_engine, writes);
+                        leave_out_of_update(
+                            description,
+                            table,
+                            state,
+                            (is_engine, passes_guard),
+                            writes,
+                        );
                     }
                     pg_sys::CmdType::CMD_DELETE if is_engine => leave_out_of_delete(description),
                     _ => {}
@@ -65,11 +76,18 @@ pub unsafe fn leave_out(query: *mut pg_sys::QueryDesc) {
     }
 }
 
+fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
+    catalog::kept().is_some_and(|graph| {
+        let table = graph.table_or_root(table);
+        table.is_some_and(|table| !graph.shares_columns(table))
+    })
+}
+
 unsafe fn leave_out_of_update(
     description: &mut pg_sys::TriggerDesc,
     table: *mut pg_sys::ResultRelInfo,
     state: *mut pg_sys::EState,
-    is_engine: bool,
+    (is_engine, passes_guard): (bool, bool),
     writes: Writes,
 ) {
     // SAFETY: the triggers are those of the table, which the statement has opened.
@@ -93,6 +111,7 @@ unsafe fn leave_out_of_update(
                             && (!columns.iter().any(has_changed)
                                 || writes.converts && columns.iter().all(has_changed))
                 }
+                Some(_) if passes_guard && is_named(trigger, GUARD) => true,
                 Some(columns) => alone && !columns.iter().any(has_changed),
                 None => false,
             };

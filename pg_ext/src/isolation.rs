@@ -15,7 +15,7 @@ use crate::graph::Graph;
 use crate::selection::Expired;
 use crate::session::Session;
 use crate::settings::LocalSettings;
-use crate::subtransaction::{Caught, attempt_unless};
+use crate::subtransaction::{Caught, Raised, attempt_unless};
 
 static PURGE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static PURGE_LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(1_000);
@@ -184,8 +184,10 @@ fn isolated(
     let lock_timeout = std::ffi::CString::new(limits.lock_ms.to_string()).unwrap_or_default();
     let _locks = LocalSettings::open(&[(c"lock_timeout", &lock_timeout)]);
     let deadline = Deadline::after(limits.time);
-    let is_callers_cancel = |code: PgSqlErrorCode| {
-        code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED && !deadline.has_passed()
+    let is_callers_cancel = |raised: Raised| {
+        raised.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+            && raised.by_interrupt
+            && !deadline.has_passed()
     };
     let ended = attempt_unless(is_callers_cancel, || work(session, deletions));
     let passed = deadline.has_passed();
@@ -207,7 +209,8 @@ fn is_lock_not_available(error: &Caught) -> bool {
 /// Records why a deletion could not be purged; it is tried again in an hour.
 fn record(session: &mut Session<'_, '_>, deletions: &[Uuid], error: &str) -> Outcome<()> {
     session.registry(
-        "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = left($2, 500) WHERE id = ANY ($1)",
+        "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = left($2, 500)
+         WHERE id = ANY ($1) AND state IN ('deleted', 'purging')",
         &[deletions.to_vec().into(), error.into()],
     )?;
     Ok(())

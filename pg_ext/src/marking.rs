@@ -10,16 +10,15 @@ use std::rc::Rc;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::tupdesc::PgTupleDesc;
-use pgrx::{PgTrigger, Uuid, pg_sys};
+use pgrx::{Uuid, pg_sys};
 
 use crate::cascade;
 use crate::catalog;
 use crate::engine_write::EngineWrite;
-use crate::error::{Failure, Outcome, raise_unless_ok};
+use crate::error::{Failure, Outcome};
 use crate::executor::{self, Writes};
 use crate::graph::{Graph, Table};
-use crate::guard::{self, TriggerReturn, is_deleted, relation};
+use crate::guard;
 use crate::hold;
 use crate::policy::OnPlainDelete;
 use crate::root_row;
@@ -27,6 +26,10 @@ use crate::row_id::{RowId, as_arguments};
 use crate::run_as;
 use crate::session::{Session, with_reading_session, with_session};
 use crate::soft_delete::{new_deletion, record, roots_of};
+use crate::trigger_call::{
+    AfterChange, Answer, BeforeChange, BeforeDelete, BeforeUpdate, Call, Updated,
+};
+use crate::trigger_row::Row;
 
 /// What a statement that still runs has deleted of one table.
 struct Statement {
@@ -46,8 +49,19 @@ enum Rows {
 
 thread_local! {
     static STATEMENTS: RefCell<Vec<Statement>> = const { RefCell::new(Vec::new()) };
-    /// What a statement that began before this library was loaded does to partitioned tables.
-    static BEGUN: RefCell<Vec<(pg_sys::Oid, Writes)>> = const { RefCell::new(Vec::new()) };
+    static BEGUN: RefCell<Vec<Begun>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a statement that began before this library was loaded does to a partitioned table.
+struct Begun {
+    table: pg_sys::Oid,
+    subtransaction: pg_sys::SubTransactionId,
+    writes: Writes,
+}
+
+fn current_subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
 /// Forgets what statements did that are undone. Once in a backend's life.
@@ -77,158 +91,66 @@ unsafe extern "C-unwind" fn forget_undone(
 ) {
     if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
         STATEMENTS.with_borrow_mut(|all| all.retain(|one| one.subtransaction < subtransaction));
-        BEGUN.with_borrow_mut(Vec::clear);
+        BEGUN.with_borrow_mut(|all| all.retain(|one| one.subtransaction < subtransaction));
     }
 }
 
 /// BEFORE UPDATE when `deleted_at` or `deletion_id` changes. A live row that gets a `deleted_at` is
 /// deleted; a deleted one that gets another keeps its own; everything else is the engine's alone.
-#[pg_trigger]
-fn protect_state<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    match raise_unless_ok(deletion_of(trigger)) {
-        None => Ok(trigger.new()),
-        Some((since, deletion, columns)) => Ok(Some(marked(trigger, columns, since, deletion))),
-    }
+#[pg_extern]
+fn protect_state(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    Ok(Answer::row(protected(&call)?))
 }
 
-/// When and by which deletion a row is deleted, and the columns that say so.
-type Marks = (pg_sys::TimestampTz, Uuid, [i16; 2]);
-
-/// The marks that the row is to have; `None` where the engine sets them itself.
-fn deletion_of(trigger: &PgTrigger<'_>) -> Outcome<Option<Marks>> {
-    let relation = relation(trigger)?;
-    if EngineWrite::is_to(relation) {
-        return Ok(None);
+/// The row as it is to be written: with the marks that it gets, or as it is where the engine sets them.
+fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
+    let Updated { old, new } = call.rows;
+    if EngineWrite::is_to(call.relation) {
+        return Ok(new);
     }
     let graph = Graph::known()?;
-    let Some(table) = graph.table_or_root(relation) else {
-        return Ok(None);
+    let Some(table) = graph.managed_or_root(call.relation) else {
+        return Ok(new);
     };
-    let Some(columns) = graph
-        .marks_of(relation)
-        .filter(|_| !EngineWrite::is_to(table.oid))
-    else {
-        return Ok(None);
-    };
-    let data = trigger.trigger_data();
-    let row = RowChange {
-        // SAFETY: in a BEFORE UPDATE row trigger the relation is open.
-        descriptor: unsafe { (*data.tg_relation).rd_att },
-        old: data.tg_trigtuple,
-        new: data.tg_newtuple,
-    };
-    match (row.is_null(row.old, columns), row.is_null(row.new, columns)) {
+    if EngineWrite::is_to(table.oid) {
+        return Ok(new);
+    }
+    let columns = graph.marks_of(call.relation);
+    let marks = columns.and_then(|columns| old.marks(columns).zip(new.marks(columns)));
+    let (was, is) = marks.ok_or_else(|| table.lost_marks())?;
+    match (was.are_null(), is.are_null()) {
         ([true, true], [false, true]) => {
             let deletion = join_statement(&graph, table)?;
             // SAFETY: reads a backend-local variable.
             let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
-            Ok(Some((now, deletion, columns)))
+            Ok(is.set(now, deletion))
         }
-        ([false, false], [false, false]) => row.kept(columns).map_or_else(
-            || {
-                Err(Failure::StateWrittenByHand {
-                    table: table.shown.clone(),
-                })
-            },
-            |marks| Ok(Some(marks)),
-        ),
-        _ => Err(Failure::StateWrittenByHand {
-            table: table.shown.clone(),
-        }),
+        ([false, false], [false, false]) => was
+            .read()
+            .zip(is.read())
+            .filter(|((_, old), (_, new))| old == new)
+            .map(|((since, deletion), _)| is.set(since, deletion))
+            .ok_or_else(|| written_by_hand(table)),
+        _ => Err(written_by_hand(table)),
     }
 }
 
-/// The row of a BEFORE UPDATE trigger, before and after.
-struct RowChange {
-    descriptor: pg_sys::TupleDesc,
-    old: pg_sys::HeapTuple,
-    new: pg_sys::HeapTuple,
-}
-
-impl RowChange {
-    /// Which of the columns are NULL; read from the row's bitmap, since this is asked of every row
-    /// of a statement.
-    fn is_null(&self, row: pg_sys::HeapTuple, columns: [i16; 2]) -> [bool; 2] {
-        columns.map(|column| {
-            let index = usize::try_from(column - 1).unwrap_or(0);
-            // SAFETY: the row is one of the trigger's; a tuple's header holds a bit for each of its
-            // columns where it has NULLs, set for those that are not (htup_details.h). A column
-            // added after the row was written is not in it, and ours have no default.
-            unsafe {
-                let header = (*row).t_data;
-                let count = u32::from((*header).t_infomask2) & pg_sys::HEAP_NATTS_MASK;
-                if index >= count as usize {
-                    return true;
-                }
-                if u32::from((*header).t_infomask) & pg_sys::HEAP_HASNULL == 0 {
-                    return false;
-                }
-                let bits = (&raw const (*header).t_bits).cast::<u8>();
-                *bits.add(index >> 3) & (1 << (index & 7)) == 0
-            }
-        })
-    }
-
-    /// The marks that the row had, when its `deletion_id` stays.
-    fn kept(&self, columns: [i16; 2]) -> Option<Marks> {
-        // SAFETY: both rows are the trigger's and described by the descriptor; the columns have
-        // these types.
-        unsafe {
-            let value = |row, column: i16| {
-                let mut is_null = false;
-                let column = i32::from(column);
-                pg_sys::SPI_getbinval(row, self.descriptor, column, &raw mut is_null)
-            };
-            let since = pg_sys::TimestampTz::from_datum(value(self.old, columns[0]), false)?;
-            let old = Uuid::from_datum(value(self.old, columns[1]), false)?;
-            let new = Uuid::from_datum(value(self.new, columns[1]), false)?;
-            (old == new).then_some((since, old, columns))
-        }
-    }
-}
-
-/// The new row of the trigger with these marks.
-fn marked<'a>(
-    trigger: &'a PgTrigger<'a>,
-    columns: [i16; 2],
-    since: pg_sys::TimestampTz,
-    deletion: Uuid,
-) -> PgHeapTuple<'a, AllocatedByPostgres> {
-    let data = trigger.trigger_data();
-    let mut id = *deletion.as_bytes();
-    // SAFETY: the values are of the columns' types, a uuid being a pointer to its bytes, which are
-    // copied; the row is made in the memory of the trigger's call, where the executor expects it.
-    unsafe {
-        let descriptor = (*data.tg_relation).rd_att;
-        let mut values = [
-            pg_sys::Datum::from(since),
-            pg_sys::Datum::from(id.as_mut_ptr()),
-        ];
-        let tuple = pg_sys::heap_modify_tuple_by_cols(
-            data.tg_newtuple,
-            descriptor,
-            2,
-            columns.map(i32::from).as_mut_ptr(),
-            values.as_mut_ptr(),
-            [false; 2].as_mut_ptr(),
-        );
-        PgHeapTuple::from_heap_tuple(PgTupleDesc::from_pg_unchecked(descriptor), tuple)
+fn written_by_hand(table: &Table) -> Failure {
+    Failure::StateWrittenByHand {
+        table: table.shown.clone(),
     }
 }
 
 /// The deletion of the statement that marks a row of `table`; made with its first row.
 fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
+    table.check_marks()?;
     if is_reached_by_inheritance(graph, table) {
-        return Err(Failure::StateWrittenByHand {
-            table: table.shown.clone(),
-        });
+        return Err(written_by_hand(table));
     }
     // Where the statement updates the table as well, whose row this is cannot be told.
     let checked = writes_to(graph, table).is_some_and(|writes| writes.converts && !writes.updates);
     if !checked && table.policy == Some(OnPlainDelete::Reject) {
-        return Err(Failure::StateWrittenByHand {
-            table: table.shown.clone(),
-        });
+        return Err(written_by_hand(table));
     }
     Ok(STATEMENTS.with_borrow_mut(|statements| {
         let known = statements.iter().find_map(|one| match one.rows {
@@ -275,9 +197,7 @@ fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
     if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
         return join_statement(&graph, table);
     }
-    Err(Failure::StateWrittenByHand {
-        table: table.shown.clone(),
-    })
+    Err(written_by_hand(table))
 }
 
 /// Whether a statement that still runs is making this deletion.
@@ -294,8 +214,7 @@ impl Statement {
         Self {
             table: table.oid,
             depth: executor::depth(),
-            // SAFETY: reads a backend-local variable.
-            subtransaction: unsafe { pg_sys::GetCurrentSubTransactionId() },
+            subtransaction: current_subtransaction(),
             rows,
         }
     }
@@ -316,22 +235,22 @@ impl Statement {
 
 /// BEFORE DELETE where the policy is to convert, and the planner did not (the library was not
 /// loaded yet, or the DELETE is part of a MERGE): keeps the row, to be marked at the end.
-#[pg_trigger]
-fn convert_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    decide(trigger, |table, row, is_deleted| {
-        if !is_deleted {
-            collect(table, row);
+#[pg_extern]
+fn convert_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
+    decide(&call, |table, row| {
+        if row.deletion().is_none() {
+            collect(table, row.address());
         }
         Ok(false)
     })
 }
 
 /// BEFORE DELETE where the policy is to refuse.
-#[pg_trigger]
-fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    decide(trigger, |table, _, is_deleted| {
+#[pg_extern]
+fn refuse_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
+    decide(&call, |table, row| {
         // What is deleted already is passed over, as everywhere.
-        if is_deleted {
+        if row.deletion().is_some() {
             Ok(false)
         } else {
             Err(plain_delete(table))
@@ -340,68 +259,65 @@ fn refuse_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
 }
 
 /// BEFORE DELETE where the policy is to allow: live rows go for good, deleted ones wait for purge.
-#[pg_trigger]
-fn allow_delete<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    decide(trigger, |table, _, is_deleted| {
-        if !is_deleted {
+#[pg_extern]
+fn allow_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
+    decide(&call, |table, row| {
+        let is_live = row.deletion().is_none();
+        if is_live {
             with_session(|session| {
-                hold::refuse_if_held(session, table, trigger)?;
-                guard::refuse_if_declared(session, table, trigger)
+                hold::refuse_if_held(session, table, row)?;
+                guard::refuse_if_declared(session, table, row)
             })?;
         }
-        Ok(!is_deleted)
+        Ok(is_live)
     })
 }
 
 /// Lets the engine's own deletes pass, and rows that an UPDATE moves to another partition; asks
 /// `policy` whether the others go. A foreign key's action that the policy would keep from a row is
 /// refused: swallowing it would corrupt that key.
-fn decide<'a>(
-    trigger: &'a PgTrigger<'a>,
-    policy: impl FnOnce(&Table, RowId, bool) -> Outcome<bool>,
-) -> TriggerReturn<'a> {
-    let goes = raise_unless_ok(goes(trigger, policy));
-    Ok(if goes { trigger.old() } else { None })
+fn decide<'call>(
+    call: &Call<'call, BeforeDelete>,
+    policy: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
+) -> Result<Answer<'call>, ErrorReport> {
+    Ok(if goes(call, policy)? {
+        Answer::row(call.rows.old)
+    } else {
+        Answer::nothing()
+    })
 }
 
-fn goes(
-    trigger: &PgTrigger<'_>,
-    policy: impl FnOnce(&Table, RowId, bool) -> Outcome<bool>,
+fn goes<'call>(
+    call: &Call<'call, BeforeDelete>,
+    policy: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
 ) -> Outcome<bool> {
-    let relation = relation(trigger)?;
-    if EngineWrite::is_to(relation) {
+    if EngineWrite::is_to(call.relation) {
         return Ok(true);
     }
     let graph = Graph::known()?;
-    let Some(table) = graph.table_or_root(relation) else {
+    let Some(table) = graph.table_or_root(call.relation) else {
         return Ok(true);
     };
     if EngineWrite::is_to(table.oid) || is_moved(&graph, table)? {
         return Ok(true);
     }
-    let (row, is_deleted) = old_row(trigger);
+    table.check_marks()?;
+    let row = call.rows.old;
     if table.policy == Some(OnPlainDelete::Convert) && is_reached_by_inheritance(&graph, table) {
         return Err(plain_delete(table));
     }
     let is_action = run_as::in_foreign_key_action(executor::reads_like_a_foreign_key_action());
+    let is_deleted = row.deletion().is_some();
     if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
         return Err(plain_delete(table));
     }
-    policy(table, row, is_deleted)
+    policy(table, row)
 }
 
 fn plain_delete(table: &Table) -> Failure {
     Failure::PlainDelete {
         table: table.shown.clone(),
     }
-}
-
-/// Where the row of a DELETE trigger is, and whether it is deleted already.
-fn old_row(trigger: &PgTrigger<'_>) -> (RowId, bool) {
-    let tuple = trigger.trigger_data().tg_trigtuple;
-    // SAFETY: in a BEFORE DELETE row trigger the tuple is valid.
-    let address = unsafe { RowId::new((*tuple).t_tableOid, (*tuple).t_self) };
-    (address, is_deleted(trigger))
 }
 
 /// What the innermost statement does to the table or its partitions.
@@ -425,12 +341,13 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
         return Ok(false);
     }
     let begun = || {
-        let begun = BEGUN.with_borrow(|all| all.iter().find(|one| one.0 == table.oid).copied());
+        let begun = BEGUN.with_borrow(|all| {
+            let begun = all.iter().find(|one| one.table == table.oid);
+            begun.map(|one| one.writes)
+        });
         begun.filter(|_| executor::depth() == 0)
     };
-    let writes = writes_to(graph, table)
-        .or_else(|| begun().map(|(_, writes)| writes))
-        .unwrap_or_default();
+    let writes = writes_to(graph, table).or_else(begun).unwrap_or_default();
     let moves = writes.updates || writes.converts;
     if moves && writes.deletes && table.policy == Some(OnPlainDelete::Convert) {
         return Err(Failure::MovesAndDeletes {
@@ -441,27 +358,31 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
 }
 
 /// BEFORE UPDATE or DELETE of a partitioned table, once a statement.
-#[pg_trigger]
-fn begin_update<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
+#[pg_extern]
+fn begin_update(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
     if executor::depth() == 0 {
-        raise_unless_ok(begin(trigger));
+        begin(&call)?;
     }
-    Ok(None)
+    Ok(Answer::nothing())
 }
 
-fn begin(trigger: &PgTrigger<'_>) -> Outcome<()> {
+fn begin(call: &Call<'_, BeforeChange>) -> Outcome<()> {
     let graph = Graph::known()?;
-    let Some(table) = graph.table_or_root(relation(trigger)?) else {
+    let Some(table) = graph.table_or_root(call.relation) else {
         return Ok(());
     };
-    let deletes = trigger.event().fired_by_delete();
+    let deletes = call.is_delete();
     BEGUN.with_borrow_mut(|begun| {
-        if !begun.iter().any(|one| one.0 == table.oid) {
-            begun.push((table.oid, Writes::default()));
+        if !begun.iter().any(|one| one.table == table.oid) {
+            begun.push(Begun {
+                table: table.oid,
+                subtransaction: current_subtransaction(),
+                writes: Writes::default(),
+            });
         }
-        for (_, writes) in begun.iter_mut().filter(|one| one.0 == table.oid) {
-            writes.deletes |= deletes;
-            writes.updates |= !deletes;
+        for one in begun.iter_mut().filter(|one| one.table == table.oid) {
+            one.writes.deletes |= deletes;
+            one.writes.updates |= !deletes;
         }
     });
     Ok(())
@@ -482,29 +403,30 @@ fn collect(table: &Table, row: RowId) {
 }
 
 /// AFTER UPDATE or DELETE, once a statement: carries out what its rows began.
-#[pg_trigger]
-fn finish_statement<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    if STATEMENTS.with_borrow(Vec::is_empty) && BEGUN.with_borrow(Vec::is_empty) {
-        return Ok(None);
+#[pg_extern]
+fn finish_statement(call: Call<'_, AfterChange>) -> Result<Answer<'_>, ErrorReport> {
+    if !STATEMENTS.with_borrow(Vec::is_empty) || !BEGUN.with_borrow(Vec::is_empty) {
+        with_session(|session| finish_all(session, call.relation))?;
     }
-    raise_unless_ok(with_session(|session| {
-        let graph = Graph::current(session)?;
-        let Some(table) = graph.table_or_root(relation(trigger)?) else {
-            return Ok(());
-        };
-        BEGUN.with_borrow_mut(|begun| begun.retain(|one| one.0 != table.oid));
-        let ended = STATEMENTS.with_borrow_mut(|statements| {
-            let all = std::mem::take(statements);
-            let (ended, others) = all.into_iter().partition(|one| one.has_ended(table));
-            *statements = others;
-            let ended: Vec<Statement> = ended;
-            ended
-        });
+    Ok(Answer::nothing())
+}
+
+fn finish_all(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<()> {
+    let graph = Graph::current(session)?;
+    let Some(table) = graph.table_or_root(relation) else {
+        return Ok(());
+    };
+    BEGUN.with_borrow_mut(|begun| begun.retain(|one| one.table != table.oid));
+    let ended = STATEMENTS.with_borrow_mut(|statements| {
+        let all = std::mem::take(statements);
+        let (ended, others) = all.into_iter().partition(|one| one.has_ended(table));
+        *statements = others;
+        let ended: Vec<Statement> = ended;
         ended
-            .into_iter()
-            .try_for_each(|statement| finish(session, &graph, table, statement.rows))
-    }));
-    Ok(None)
+    });
+    ended
+        .into_iter()
+        .try_for_each(|statement| finish(session, &graph, table, statement.rows))
 }
 
 fn finish(

@@ -8,12 +8,13 @@ use pgrx::spi::SpiTupleTable;
 use serde_json::{Value, json};
 
 use crate::access::Caller;
+use crate::cursor::Cursor;
 use crate::deletion;
 use crate::error::Outcome;
 use crate::graph::{Graph, Table};
 use crate::purge_rings::{self, Gone};
 use crate::row_id::{RowId, as_arguments};
-use crate::session::{Cursor, Session};
+use crate::session::Session;
 use crate::settings::indexes_only;
 
 /// Rows that are locked and deleted by one pair of statements.

@@ -17,7 +17,7 @@ use crate::row_set::RowSet;
 use crate::session::{Session, with_reading_session, with_session};
 use crate::skip::{self, Skipped};
 use crate::sql::join;
-use crate::subtransaction::{Caught, attempt_unless};
+use crate::subtransaction::{Caught, Raised, attempt_unless};
 
 /// Makes live again exactly the rows that `deletion` removed, and says which:
 /// `{"deletion_id", "restored": [{"table", "rows"}], "passed": [{"table", "rows", "deletion_id"}]}`.
@@ -165,9 +165,9 @@ fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value
 }
 
 /// Whether an error is none of a conflict's.
-fn passes(code: PgSqlErrorCode) -> bool {
+fn passes(raised: Raised) -> bool {
     !matches!(
-        code,
+        raised.code,
         PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
             | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
             | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION

@@ -158,6 +158,7 @@ pub fn find(
 ) -> Outcome<Option<RootRow>> {
     let access = Access::of(session, table)?;
     access.refuse_unless_deletes(table)?;
+    table.check_marks()?;
     let values = key.values(session, table)?;
     let select = format!(
         "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition}",
@@ -238,6 +239,7 @@ pub fn may_delete_all(
 ) -> Outcome<bool> {
     let access = Access::of(session, table)?;
     access.refuse_unless_deletes(table)?;
+    table.check_marks()?;
     let sql = format!(
         "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
         table.rows()

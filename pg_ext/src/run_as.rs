@@ -137,6 +137,42 @@ pub enum Restricted {
     Everybodys,
 }
 
+/// Whom a statement of the engine runs as.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// The owner of a table, unhindered by FORCE ROW LEVEL SECURITY.
+    Owner {
+        /// The owner.
+        owner: pg_sys::Oid,
+        /// Whether his code is restricted although he calls himself.
+        restricted: Restricted,
+        /// Where names are looked for.
+        path: SearchPath,
+    },
+    /// The extension's owner, for the registry, where nobody else has written code.
+    ExtensionOwner(pg_sys::Oid),
+}
+
+impl Role {
+    /// Takes the role on.
+    pub fn enter(&self) -> RunAs {
+        match self {
+            Self::Owner {
+                owner,
+                restricted,
+                path,
+            } => {
+                let (caller, _) = current();
+                let restricts = *restricted == Restricted::Everybodys || caller != *owner;
+                RunAs::enter(*owner, restricts, ENGINE, Some(path))
+            }
+            Self::ExtensionOwner(owner) => {
+                RunAs::enter(*owner, false, ENGINE, Some(&SearchPath::pinned()))
+            }
+        }
+    }
+}
+
 /// Runs as another role until dropped.
 #[derive(Debug)]
 pub struct RunAs {
@@ -147,23 +183,11 @@ pub struct RunAs {
 }
 
 impl RunAs {
-    /// As the owner of a table, unhindered by FORCE ROW LEVEL SECURITY.
-    pub fn owner(owner: pg_sys::Oid, restricted: Restricted, path: &SearchPath) -> Self {
-        let (caller, _) = current();
-        let restricts = restricted == Restricted::Everybodys || caller != owner;
-        Self::enter(owner, restricts, ENGINE, Some(path))
-    }
-
     /// As the caller, restricted: policies of a table are evaluated with the rights of whom they bind. Their text was
     /// printed under the caller's own `search_path`, which stays.
     pub fn restricted_caller() -> Self {
         let (caller, _) = current();
         Self::enter(caller, true, 0, None)
-    }
-
-    /// As the extension's owner, for the registry, where nobody else has written code.
-    pub fn extension_owner(owner: pg_sys::Oid) -> Self {
-        Self::enter(owner, false, ENGINE, Some(&SearchPath::pinned()))
     }
 
     fn enter(role: pg_sys::Oid, restricts: bool, flags: u32, path: Option<&SearchPath>) -> Self {

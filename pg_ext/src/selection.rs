@@ -3,8 +3,9 @@
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
+use crate::cursor::Cursor;
 use crate::error::Outcome;
-use crate::session::{Cursor, Session};
+use crate::session::Session;
 
 /// Deletions that are worked on in one go, at most.
 const WINDOW: usize = 1000;

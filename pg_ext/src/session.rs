@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use std::ffi::c_int;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::{
-    OwnedPreparedStatement, Query, Spi, SpiClient, SpiCursor, SpiHeapTupleData, SpiTupleTable,
-};
-use pgrx::{FromDatum, IntoDatum, PgOid, PgTrigger, Uuid, pg_sys};
+use pgrx::spi::{OwnedPreparedStatement, Query, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
+use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
 
+use crate::cursor::Cursor;
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
 use crate::graph::Table;
 use crate::latest_snapshot::{self, Source};
-use crate::run_as::{Restricted, RunAs, SearchPath};
+use crate::run_as::{Restricted, Role, RunAs, SearchPath};
 use crate::settings::indexes_only;
+use crate::trigger_call::Transition;
 
 /// A connection to PostgreSQL's SPI for the length of one call.
 pub struct Session<'a, 'conn> {
@@ -73,38 +73,6 @@ pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> 
     })
 }
 
-/// Whose rights the rows of a cursor are fetched with.
-#[derive(Clone, Copy, Debug)]
-enum Reader {
-    Owner(pg_sys::Oid, Restricted),
-    ExtensionOwner(pg_sys::Oid),
-}
-
-impl Reader {
-    fn enter(self) -> RunAs {
-        match self {
-            Self::Owner(owner, restricted) => {
-                RunAs::owner(owner, restricted, &SearchPath::pinned())
-            }
-            Self::ExtensionOwner(owner) => RunAs::extension_owner(owner),
-        }
-    }
-}
-
-/// Rows that are read as they are fetched, with the rights of who opened it.
-pub struct Cursor<'conn> {
-    reader: Reader,
-    rows: SpiCursor<'conn>,
-}
-
-impl Cursor<'_> {
-    /// The next `count` rows, or what is left of them.
-    pub fn fetch(&mut self, count: i64) -> Outcome<SpiTupleTable<'_>> {
-        let _reader = self.reader.enter();
-        Ok(self.rows.fetch(count)?)
-    }
-}
-
 fn is_standby() -> bool {
     // SAFETY: reads shared memory, or a backend-local copy of what it once said.
     unsafe { pg_sys::RecoveryInProgress() }
@@ -134,7 +102,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _registry = RunAs::extension_owner(self.extension_owner()?);
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
         self.execute(sql, args)
     }
 
@@ -173,7 +141,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(table.owner, self.restricted, &SearchPath::pinned());
+        let _owner = self.owner_of(table, SearchPath::pinned()).enter();
         self.execute(sql, args)
     }
 
@@ -184,11 +152,9 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(
-            table.owner,
-            self.restricted,
-            &SearchPath::pinned().in_callers_formats(),
-        );
+        let _owner = self
+            .owner_of(table, SearchPath::pinned().in_callers_formats())
+            .enter();
         self.execute(sql, args)
     }
 
@@ -200,11 +166,9 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(
-            table.owner,
-            self.restricted,
-            &SearchPath::of(&table.name.schema),
-        );
+        let _owner = self
+            .owner_of(table, SearchPath::of(&table.name.schema))
+            .enter();
         self.execute(sql, args)
     }
 
@@ -221,14 +185,8 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Cursor<'conn>> {
-        let reader = Reader::Owner(table.owner, self.restricted);
-        let _reader = reader.enter();
-        let _plan = indexes_only();
-        let statement = self.kept(sql, args)?;
-        Ok(Cursor {
-            reader,
-            rows: self.client.try_open_cursor_mut(statement, args)?,
-        })
+        let owner = self.owner_of(table, SearchPath::pinned());
+        self.open_cursor(owner, sql, args)
     }
 
     /// Opens a cursor over the registry, as the extension's owner; its plan as that of `cursor`.
@@ -237,14 +195,8 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Cursor<'conn>> {
-        let reader = Reader::ExtensionOwner(self.extension_owner()?);
-        let _reader = reader.enter();
-        let _plan = indexes_only();
-        let statement = self.kept(sql, args)?;
-        Ok(Cursor {
-            reader,
-            rows: self.client.try_open_cursor_mut(statement, args)?,
-        })
+        let owner = Role::ExtensionOwner(self.extension_owner()?);
+        self.open_cursor(owner, sql, args)
     }
 
     /// As `registry`, with a plan that is kept: for what a batch does again and again.
@@ -253,7 +205,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _registry = RunAs::extension_owner(self.extension_owner()?);
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
         let statement = self.kept(sql, args)?;
         self.execute(statement, args)
     }
@@ -265,11 +217,9 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = RunAs::owner(
-            table.owner,
-            self.restricted,
-            &SearchPath::of(&table.name.schema),
-        );
+        let _owner = self
+            .owner_of(table, SearchPath::of(&table.name.schema))
+            .enter();
         let statement = self.kept(sql, args)?;
         let _open = EngineWrite::to(table.oid);
         Ok(self.client.update(statement, None, args)?)
@@ -320,38 +270,66 @@ impl<'conn> Session<'_, 'conn> {
         let Some(first) = tables.first() else {
             return self.execute(sql, args);
         };
-        let _owner = RunAs::owner(
-            first.owner,
-            self.restricted,
-            &SearchPath::of(&first.name.schema),
-        );
+        let _owner = self
+            .owner_of(first, SearchPath::of(&first.name.schema))
+            .enter();
         let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
         self.execute(sql, args)
     }
 
-    /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows
-    /// on in windows, so that however many there are they are not in memory at once.
+    /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows on in
+    /// windows.
     pub fn write_in_windows(
         &mut self,
         table: &Table,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
+        statement: (&str, &[DatumWithOid<'_>]),
         window: i64,
-        mut each: impl FnMut(&mut Self, SpiTupleTable<'_>) -> Outcome<()>,
+        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let _owner = RunAs::owner(
-            table.owner,
-            self.restricted,
-            &SearchPath::of(&table.name.schema),
-        );
-        let _open = EngineWrite::to(table.oid);
-        let mut returned = self.client.try_open_cursor_mut(sql, args)?;
+        let owner = self.owner_of(table, SearchPath::of(&table.name.schema));
+        let write = || Some(EngineWrite::to(table.oid));
+        self.in_windows(owner, write, statement, window, each)
+    }
+
+    /// Reads like [`Self::as_owner`], and hands the rows on in windows.
+    pub fn read_in_windows(
+        &mut self,
+        table: &Table,
+        statement: (&str, &[DatumWithOid<'_>]),
+        window: i64,
+        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let owner = self.owner_of(table, SearchPath::pinned());
+        self.in_windows(owner, || None, statement, window, each)
+    }
+
+    /// However many rows there are, they are not in memory at once, nor is what `each` makes of them: it
+    /// has a session of its own.
+    fn in_windows(
+        &mut self,
+        role: Role,
+        write: impl Fn() -> Option<EngineWrite>,
+        (sql, args): (&str, &[DatumWithOid<'_>]),
+        window: i64,
+        mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let opened = {
+            let _as = role.enter();
+            self.client.try_open_cursor_mut(sql, args)?
+        };
+        let mut cursor = Cursor::pin(self.client, opened, role)?;
         loop {
-            let rows = returned.fetch(window)?;
+            let rows = {
+                let _write = write();
+                cursor.fetch(window)?
+            };
             if rows.is_empty() {
                 return Ok(());
             }
-            each(self, rows)?;
+            with_session(|session| {
+                session.restricted = self.restricted;
+                each(session, rows)
+            })?;
         }
     }
 
@@ -364,7 +342,12 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
-        let _owner = RunAs::owner(owner, self.restricted, &SearchPath::pinned());
+        let _owner = Role::Owner {
+            owner,
+            restricted: self.restricted,
+            path: SearchPath::pinned(),
+        }
+        .enter();
         let source = Source {
             table: child,
             magnitude: self.magnitude,
@@ -397,7 +380,7 @@ impl<'conn> Session<'_, 'conn> {
 
     /// The same for the registry, as the extension's owner.
     pub fn registry_exists_now(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<bool> {
-        let _registry = RunAs::extension_owner(self.extension_owner()?);
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
         let source = Source {
             table: pg_sys::InvalidOid,
             magnitude: self.magnitude,
@@ -412,10 +395,11 @@ impl<'conn> Session<'_, 'conn> {
         unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as c_int }
     }
 
-    /// Makes the transition tables of `trigger` visible to this session's statements.
-    pub fn register_transition_tables(&mut self, trigger: &PgTrigger<'_>) -> Outcome<()> {
-        let data: *const pg_sys::TriggerData = trigger.trigger_data();
-        // SAFETY: the trigger data outlives the session, which ends within the trigger's call.
+    /// Makes the rows that a trigger's statement wrote visible to this session's statements, which ends
+    /// within the trigger's call.
+    pub fn register_transition_table(&mut self, table: &impl Transition) -> Outcome<()> {
+        let data: *const pg_sys::TriggerData = table.data();
+        // SAFETY: the data of a trigger's call, which this session ends within.
         Spi::check_status(unsafe { pg_sys::SPI_register_trigger_data(data.cast_mut()) })?;
         // SAFETY: where the trigger has a transition table, it is a tuplestore that lives as long as its call.
         let rows = unsafe {
@@ -440,6 +424,31 @@ impl<'conn> Session<'_, 'conn> {
             return Ok(self.client.select(query, None, args)?);
         }
         Ok(self.client.update(query, None, args)?)
+    }
+
+    /// The owner of a table, as whom a statement on it runs.
+    fn owner_of(&self, table: &Table, path: SearchPath) -> Role {
+        Role::Owner {
+            owner: table.owner,
+            restricted: self.restricted,
+            path,
+        }
+    }
+
+    /// Opens a cursor with a plan that uses indexes alone, and is kept.
+    fn open_cursor(
+        &mut self,
+        role: Role,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Cursor<'conn>> {
+        let opened = {
+            let _as = role.enter();
+            let _plan = indexes_only();
+            let statement = self.kept(sql, args)?;
+            self.client.try_open_cursor_mut(statement, args)?
+        };
+        Cursor::pin(self.client, opened, role)
     }
 
     fn extension_owner(&self) -> Outcome<pg_sys::Oid> {

@@ -21,6 +21,13 @@ pub struct Qualified {
     pub name: Ident,
 }
 
+impl Qualified {
+    /// As a person would write it: quoted only where it must be.
+    pub fn shown(&self) -> String {
+        pgrx::spi::quote_qualified_identifier(&self.schema.0, &self.name.0)
+    }
+}
+
 impl fmt::Display for Qualified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.schema, self.name)

@@ -6,16 +6,19 @@
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgRelation, PgTrigger, Uuid};
+use pgrx::{PgRelation, Uuid};
 
 use crate::catalog;
-use crate::error::{Failure, Outcome, raise_unless_ok, required};
+use crate::error::{Failure, Outcome, required};
 use crate::graph::Graph;
-use crate::guard::TriggerReturn;
 use crate::manage::{describe_managed, oid_of};
 use crate::object_rows::{self, Named};
 use crate::session::{Session, with_session};
 use crate::sql::{Ident, join};
+use crate::trigger_call::{
+    AfterNewRows, AfterOldRows, AfterUpdate, Answer, BeforeUpdate, Call, NewRows, OldRows,
+};
+use crate::trigger_row::Row;
 use crate::triggers::{self, Trigger, any_differs};
 
 /// Binds `table` to the bucket: `key_column` (text, first column of an index) names the object of
@@ -107,64 +110,59 @@ fn bind(
 }
 
 /// AFTER DELETE on a bound table: the objects of the rows that went, into the outbox.
-#[pg_trigger]
-fn enqueue_objects<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(with_session(|session| {
-        session.register_transition_tables(trigger)?;
-        enqueue(session, trigger)
-    }));
-    Ok(None)
+#[pg_extern]
+fn enqueue_objects(call: Call<'_, AfterOldRows>) -> Result<Answer<'_>, ErrorReport> {
+    with_session(|session| -> Outcome<()> {
+        session.register_transition_table(&call.rows)?;
+        let Some(bound) = Bound::of(session, call.relation)? else {
+            return Ok(());
+        };
+        let (keys, until) = bound.read(session, OldRows::NAME, &[])?;
+        hand_over(session, bound.relation, keys, until)
+    })?;
+    Ok(Answer::nothing())
 }
 
 /// BEFORE UPDATE of a deleted row's key: it is restored as it was.
-#[pg_trigger]
-fn refuse_new_key<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok::<()>(Err(Failure::BadArgument {
+#[pg_extern]
+fn refuse_new_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    Err(Failure::BadArgument {
         what: format!(
             "the object key of a deleted row of {} cannot change",
-            trigger.table_name().unwrap_or_default()
+            call.table()
         ),
         fix: "Restore the row first.".into(),
-    }));
-    Ok(None)
+    }
+    .into())
 }
 
 /// AFTER INSERT: the objects that the new rows name are not to be deleted.
-#[pg_trigger]
-fn claim_objects<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(with_session(|session| {
-        session.register_transition_tables(trigger)?;
-        let Some(bound) = Bound::of(session, trigger)? else {
+#[pg_extern]
+fn claim_objects(call: Call<'_, AfterNewRows>) -> Result<Answer<'_>, ErrorReport> {
+    with_session(|session| -> Outcome<()> {
+        session.register_transition_table(&call.rows)?;
+        let Some(bound) = Bound::of(session, call.relation)? else {
             return Ok(());
         };
-        let keys = bound.read(session, "keepsake_new", &[])?.0;
+        let keys = bound.read(session, NewRows::NAME, &[])?.0;
         claim(session, keys)
-    }));
-    Ok(None)
+    })?;
+    Ok(Answer::nothing())
 }
 
 /// AFTER UPDATE of the key: the row hands over its old object and claims the new one.
-#[pg_trigger]
-fn exchange_object<'a>(trigger: &'a PgTrigger<'a>) -> TriggerReturn<'a> {
-    raise_unless_ok(with_session(|session| {
-        let Some(bound) = Bound::of(session, trigger)? else {
+#[pg_extern]
+fn exchange_object(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    with_session(|session| -> Outcome<()> {
+        let Some(bound) = Bound::of(session, call.relation)? else {
             return Ok(());
         };
-        let data = trigger.trigger_data();
-        let (old, until) = bound.of_tuple(session, trigger, data.tg_trigtuple)?;
+        let (old, until) = bound.of_row(session, call.rows.old)?;
         hand_over(session, bound.relation, old, until)?;
-        let (new, _) = bound.of_tuple(session, trigger, data.tg_newtuple)?;
+        let (new, _) = bound.of_row(session, call.rows.new)?;
         claim(session, new)
-    }));
-    Ok(None)
-}
-
-fn enqueue(session: &mut Session<'_, '_>, trigger: &PgTrigger<'_>) -> Outcome<()> {
-    let Some(bound) = Bound::of(session, trigger)? else {
-        return Ok(());
-    };
-    let (keys, until) = bound.read(session, "keepsake_old", &[])?;
-    hand_over(session, bound.relation, keys, until)
+    })?;
+    Ok(Answer::nothing())
 }
 
 /// The keys of some rows, and until when each may still be stored.
@@ -179,8 +177,7 @@ struct Bound {
 }
 
 impl Bound {
-    fn of(session: &mut Session<'_, '_>, trigger: &PgTrigger<'_>) -> Outcome<Option<Self>> {
-        let relation = trigger.relid().unwrap_or(pg_sys::InvalidOid);
+    fn of(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
         let graph = Graph::current(session)?;
         let relation = graph
             .table_or_root(relation)
@@ -224,45 +221,15 @@ impl Bound {
         ))
     }
 
-    fn of_tuple(
-        &self,
-        session: &mut Session<'_, '_>,
-        trigger: &PgTrigger<'_>,
-        tuple: pg_sys::HeapTuple,
-    ) -> Outcome<(Keys, Until)> {
+    fn of_row(&self, session: &mut Session<'_, '_>, row: Row<'_>) -> Outcome<(Keys, Until)> {
         let mut columns = vec![self.key.clone()];
         columns.extend(self.until.clone());
         let (mut named, mut args) = (Vec::new(), Vec::new());
         for column in columns {
-            args.push(value_of(trigger, tuple, &column)?);
+            args.push(row.argument(&column)?);
             named.push(format!("${} AS {}", args.len(), Ident(column)));
         }
         self.read(session, &format!("(SELECT {})", join(named, ", ")), &args)
-    }
-}
-
-fn value_of(
-    trigger: &PgTrigger<'_>,
-    tuple: pg_sys::HeapTuple,
-    column: &str,
-) -> Outcome<DatumWithOid<'static>> {
-    let name = std::ffi::CString::new(column).map_err(|_| Failure::BadArgument {
-        what: "a name holds a NUL".into(),
-        fix: "Rename it.".into(),
-    })?;
-    // SAFETY: the tuple is one of the trigger's, of tg_relation, whose descriptor describes it; the
-    // datum points into it, which outlives the trigger's call.
-    unsafe {
-        let descriptor = (*trigger.trigger_data().tg_relation).rd_att;
-        let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
-        let type_oid = pg_sys::SPI_gettypeid(descriptor, number);
-        let mut is_null = false;
-        let datum = pg_sys::SPI_getbinval(tuple, descriptor, number, &raw mut is_null);
-        Ok(if is_null {
-            DatumWithOid::null_oid(type_oid)
-        } else {
-            DatumWithOid::new(datum, type_oid)
-        })
     }
 }
 

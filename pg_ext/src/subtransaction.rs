@@ -1,13 +1,14 @@
 //! Work that may fail without ending the transaction.
 
-use std::ffi::{CStr, c_char};
-use std::panic::AssertUnwindSafe;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport};
-use pgrx::{PgSqlErrorCode, PgTryBuilder};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
 
 use crate::error::{Failure, Outcome};
+use crate::raised_error::RaisedError;
 
 /// Why work in a subtransaction was undone.
 #[derive(Debug)]
@@ -37,109 +38,95 @@ impl Caught {
     }
 }
 
-/// Does `work` in a subtransaction. When it fails, all that it did is undone and the outcome says
-/// why. What concerns the whole transaction is not caught: a cancelled query, a server that stops
-/// or lacks resources, a conflict that wants the transaction retried.
-pub fn attempt<R>(work: impl FnOnce() -> Outcome<R>) -> Result<R, Caught> {
-    attempt_unless(concerns_the_transaction, work)
+/// What decides whether an error is caught.
+#[derive(Clone, Copy, Debug)]
+pub struct Raised {
+    /// Its SQLSTATE.
+    pub code: PgSqlErrorCode,
+    /// Whether PostgreSQL raised it because the statement was to be interrupted, and not some code that says so.
+    pub by_interrupt: bool,
 }
 
-/// The same, but errors whose SQLSTATE `passes` go on to the caller as they are.
+/// Does `work` in a subtransaction. When it fails, all that it did is undone and the outcome says
+/// why. Errors that `passes` says go on to the caller as they are, with every field.
 pub fn attempt_unless<R>(
-    passes: impl Fn(PgSqlErrorCode) -> bool,
+    passes: impl Fn(Raised) -> bool,
     work: impl FnOnce() -> Outcome<R>,
 ) -> Result<R, Caught> {
     let savepoint = Savepoint::set();
-    let handling = AssertUnwindSafe((&savepoint, &passes));
-    let done = PgTryBuilder::new(AssertUnwindSafe(|| work().map_err(Caught::Failure)))
-        .catch_others(move |error| {
-            let (savepoint, passes) = *handling;
-            Err(caught(error, savepoint, passes))
-        })
-        .execute();
-    match done {
-        Ok(_) => savepoint.release(),
-        Err(_) => savepoint.roll_back(),
-    }
-    done
-}
-
-/// What is to be known of an error; one that passes goes on from here.
-fn caught(
-    error: CaughtError,
-    savepoint: &Savepoint,
-    passes: &impl Fn(PgSqlErrorCode) -> bool,
-) -> Caught {
-    match &error {
-        CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-            if !passes(report.sql_error_code()) =>
-        {
-            let (table, constraint) = match error {
-                // SAFETY: pgrx leaves PostgreSQL's error on the error stack until it is handled.
-                CaughtError::PostgresError(_) => unsafe { names_in_error() },
-                _ => (None, None),
-            };
-            Caught::Error {
-                code: report.sql_error_code(),
-                message: report.message().to_owned(),
-                table,
-                constraint,
-            }
+    // What fails as the subtransaction is released has failed in it.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let done = work();
+        if done.is_ok() {
+            savepoint.release();
         }
-        _ => {
-            // Left open, it would be what an EXCEPTION block further out rolls back in place of its own.
+        done
+    }));
+    match ended {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(failure)) => {
             savepoint.roll_back();
-            match error {
-                // PostgreSQL's own record of it went with the subtransaction: it is raised anew.
-                CaughtError::PostgresError(report) => CaughtError::ErrorReport(report).rethrow(),
-                other => other.rethrow(),
-            }
+            Err(Caught::Failure(failure))
         }
+        Err(payload) => Err(caught(payload, &savepoint, passes)),
     }
 }
 
-/// The table and the constraint that the error now being handled names.
-///
-/// # Safety
-/// There must be one on PostgreSQL's error stack.
-unsafe fn names_in_error() -> (Option<String>, Option<String>) {
-    // SAFETY: the copy is made in the current memory context, which is not ErrorContext here; its
-    // strings are NUL-terminated or null, and copied before it is freed.
-    unsafe {
-        let copy = pg_sys::CopyErrorData();
-        let schema = text((*copy).schema_name);
-        let table = text((*copy).table_name).map(|table| match schema {
-            Some(schema) => pgrx::spi::quote_qualified_identifier(schema, table),
-            None => table,
-        });
-        let constraint = text((*copy).constraint_name);
-        pg_sys::FreeErrorData(copy);
-        (table, constraint)
+/// What is to be known of an error; one that passes goes on from here. In this order: the error is
+/// taken off PostgreSQL's stack of errors, which is short, and whose overflow is a PANIC of the whole
+/// server; then the subtransaction is undone, for left open it would be what an EXCEPTION block
+/// further out rolls back in place of its own; then the error is raised again.
+fn caught(
+    payload: Box<dyn Any + Send>,
+    savepoint: &Savepoint,
+    passes: impl Fn(Raised) -> bool,
+) -> Caught {
+    if is_on_the_stack(&*payload) {
+        let error = RaisedError::take(savepoint.memory);
+        savepoint.roll_back();
+        let code = error.code();
+        let by_interrupt = error.is_interrupt();
+        if passes(Raised { code, by_interrupt }) {
+            error.raise_again();
+        }
+        return Caught::Error {
+            code,
+            message: error.message(),
+            table: error.table(),
+            constraint: error.constraint(),
+        };
+    }
+    savepoint.roll_back();
+    match report(&*payload) {
+        Some(report) if !passes(raised(report)) => Caught::Error {
+            code: report.sql_error_code(),
+            message: report.message().to_owned(),
+            table: None,
+            constraint: None,
+        },
+        _ => resume_unwind(payload),
     }
 }
 
-/// # Safety
-/// `chars` is null or NUL-terminated.
-unsafe fn text(chars: *const c_char) -> Option<String> {
-    if chars.is_null() {
-        return None;
-    }
-    // SAFETY: as the caller promises.
-    let text = unsafe { CStr::from_ptr(chars) };
-    Some(text.to_string_lossy().into_owned())
+/// Whether the error is one of PostgreSQL's: pgrx leaves it on the stack until somebody handles it.
+fn is_on_the_stack(payload: &(dyn Any + Send)) -> bool {
+    matches!(payload.downcast_ref(), Some(CaughtError::PostgresError(_)))
 }
 
-/// Classes 40 (transaction rollback), 53 (insufficient resources) and 57 (operator intervention), and
-/// a lock that was not to be had in time.
-/// <https://www.postgresql.org/docs/15/errcodes-appendix.html>
-fn concerns_the_transaction(code: PgSqlErrorCode) -> bool {
-    // A SQLSTATE is packed six bits a character, the first lowest (MAKE_SQLSTATE in elog.h).
-    const fn class(first: isize, second: isize) -> isize {
-        first | second << 6
+/// An error that Rust code raised and PostgreSQL has not seen; `None` of a panic.
+fn report(payload: &(dyn Any + Send)) -> Option<&ErrorReportWithLevel> {
+    match payload.downcast_ref() {
+        Some(CaughtError::ErrorReport(report)) => Some(report),
+        Some(_) => None,
+        None => payload.downcast_ref(),
     }
-    const CLASS: isize = 0xFFF;
-    code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-        || [class(4, 0), class(5, 3), class(5, 7)].contains(&(code as isize & CLASS))
+}
+
+fn raised(report: &ErrorReportWithLevel) -> Raised {
+    Raised {
+        code: report.sql_error_code(),
+        by_interrupt: false,
+    }
 }
 
 /// An open subtransaction, and where the transaction stood before it.
@@ -166,17 +153,19 @@ impl Savepoint {
     fn release(&self) {
         // SAFETY: the subtransaction that `set` began is the current one: whatever was begun within
         // has ended.
-        unsafe {
-            pg_sys::ReleaseCurrentSubTransaction();
-            pg_sys::MemoryContextSwitchTo(self.memory);
-            pg_sys::CurrentResourceOwner = self.owner;
-        }
+        unsafe { pg_sys::ReleaseCurrentSubTransaction() };
+        self.put_back();
     }
 
     fn roll_back(&self) {
-        // SAFETY: as `release`; the error has been caught and copied out of the error state.
+        // SAFETY: as `release`; no error is on PostgreSQL's stack any more.
+        unsafe { pg_sys::RollbackAndReleaseCurrentSubTransaction() };
+        self.put_back();
+    }
+
+    fn put_back(&self) {
+        // SAFETY: both were current when `set` was called, and outlive the subtransaction.
         unsafe {
-            pg_sys::RollbackAndReleaseCurrentSubTransaction();
             pg_sys::MemoryContextSwitchTo(self.memory);
             pg_sys::CurrentResourceOwner = self.owner;
         }

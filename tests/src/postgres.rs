@@ -271,6 +271,8 @@ fn serve(major: u16, folder: &Path, port: u16, owner: &Owner, leash: &Leash) -> 
     for setting in settings {
         command.args(["-c", setting]);
     }
+    // As some servers have it: what is meant for a developer must not reach a client.
+    command.env("RUST_BACKTRACE", "1");
     command.stdin(Stdio::null());
     Daemon::spawn(
         "PostgreSQL",

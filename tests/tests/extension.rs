@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use keepsake_tests::places::{POSTGRES_MAJOR, checkout, postgres_program, tested_majors};
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
+use sqlx::AssertSqlSafe;
 
 const PASSWORD: &str = "regress";
 
@@ -118,4 +119,70 @@ async fn stepped_interleavings() -> Result<()> {
         "",
     )
     .await
+}
+
+/// How many rows let go of one that is deleted.
+const CHILDREN: i32 = 50_000;
+/// How much memory of its own that may take: a window of rows, not all. Kept whole, they are hundreds.
+const MOST_MEMORY: u64 = 24 << 20;
+
+/// The memory of a backend that is its own, in bytes, as Linux tells it.
+fn own_memory(backend: i32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{backend}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .context("no RssAnon in the status of the backend")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib << 10)
+}
+
+#[tokio::test]
+async fn set_null_takes_no_memory_for_each_row() -> Result<()> {
+    let (home, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&home, PASSWORD, &leash).await?;
+    let mut database = postgres.connect().await?;
+    let fill = format!(
+        "CREATE EXTENSION keepsake;
+         CREATE TABLE parent (id int PRIMARY KEY);
+         CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent ON DELETE SET NULL);
+         SELECT keepsake.manage('parent');
+         INSERT INTO parent VALUES (1), (2);
+         INSERT INTO child SELECT n, 1 FROM generate_series(1, {CHILDREN}) n;"
+    );
+    sqlx::raw_sql(AssertSqlSafe(fill))
+        .execute(&mut database)
+        .await?;
+    let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut database)
+        .await?;
+    // What a backend keeps in any case: the catalog's caches, plans.
+    for statement in [
+        "DELETE FROM parent WHERE id = 2",
+        "SELECT count(*) FROM child",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut database).await?;
+    }
+    let before = own_memory(backend)?;
+    // What the transaction holds at its end is in use still.
+    sqlx::raw_sql("BEGIN; DELETE FROM parent WHERE id = 1")
+        .execute(&mut database)
+        .await?;
+    let deleted = own_memory(backend)?.saturating_sub(before);
+    sqlx::raw_sql("COMMIT; BEGIN; SELECT keepsake.restore(id) FROM keepsake.deletion ORDER BY deleted_at DESC LIMIT 1")
+        .execute(&mut database)
+        .await?;
+    let restored = own_memory(backend)?.saturating_sub(before);
+    sqlx::raw_sql("COMMIT").execute(&mut database).await?;
+    let back: i64 = sqlx::query_scalar("SELECT count(*) FROM child WHERE parent_id = 1")
+        .fetch_one(&mut database)
+        .await?;
+    assert_eq!(back, i64::from(CHILDREN));
+    assert!(
+        deleted < MOST_MEMORY && restored < MOST_MEMORY,
+        "the backend took {} MiB to delete and {} MiB to restore",
+        deleted >> 20,
+        restored >> 20
+    );
+    Ok(())
 }

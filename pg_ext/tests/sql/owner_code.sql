@@ -250,6 +250,7 @@ SELECT actor, role, session_role = session_user AS logged_in, released_by, relea
 DROP TABLE attempt;
 SET client_min_messages = warning;
 DROP SCHEMA mallory CASCADE;
+DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
 RESET client_min_messages;
 DROP OWNED BY regress_mallory, regress_purger;
 DROP ROLE regress_mallory, regress_purger;
