@@ -116,7 +116,8 @@ pub fn upkeep(words: &mut Words) -> Phrase {
         _ => "SELECT * FROM keepsake.doctor()".to_owned(),
     };
     vec![Statement {
-        must_answer: true,
+        // The doctor reads with the rights of whoever asks.
+        must_answer: !sql.contains("doctor"),
         ..Statement::call(sql)
     }]
 }

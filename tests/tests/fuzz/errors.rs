@@ -3,10 +3,14 @@
 use sqlx::postgres::PgDatabaseError;
 
 /// Internal errors that are PostgreSQL's own, with what brings them about.
-const KNOWN: [(&str, &str); 2] = [
+const KNOWN: [(&str, &str); 3] = [
     (
         "cache lookup failed for constraint ",
         "a trigger of a row drops the table whose foreign key is asked about that row",
+    ),
+    (
+        "could not open relation with OID ",
+        "a regclass that names nothing, any more or at all; nextval() and others say the same",
     ),
     (
         "could not read block 0 in file ",
