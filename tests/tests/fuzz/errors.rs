@@ -3,7 +3,7 @@
 use sqlx::postgres::PgDatabaseError;
 
 /// Internal errors that are PostgreSQL's own, with what brings them about.
-const KNOWN: [(&str, &str); 3] = [
+const KNOWN: [(&str, &str); 4] = [
     (
         "cache lookup failed for constraint ",
         "a trigger of a row drops the table whose foreign key is asked about that row",
@@ -11,6 +11,10 @@ const KNOWN: [(&str, &str); 3] = [
     (
         "could not open relation with OID ",
         "a regclass that names nothing, any more or at all; nextval() and others say the same",
+    ),
+    (
+        "cannot rename trigger ",
+        "a trigger of a partitioned table is renamed on one of its partitions",
     ),
     (
         "could not read block 0 in file ",
