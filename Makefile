@@ -113,5 +113,5 @@ test-asserts: setup ## the extension on a PostgreSQL that checks its own assumpt
 	@CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/asserts scripts/with-asserts scripts/install-extension $(stack_postgres)
 	@echo "==> Tests on a server with assertions"
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension --test model --test fuzz
-	@echo "==> Golden scripts on a server that forgets its caches at every turn"
+	@echo "==> A golden script on a server that forgets its caches at every turn"
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension -- --ignored without_caches

@@ -16,10 +16,10 @@ use sqlx::AssertSqlSafe;
 
 const PASSWORD: &str = "regress";
 
-/// Runs one of PostgreSQL's test programs over a schedule, on each release, in sessions with these options.
-async fn run(program: &str, folder: &str, schedule: &str, options: &str) -> Result<()> {
+/// Runs one of PostgreSQL's test programs over a schedule, on each release.
+async fn run(program: &str, folder: &str, schedule: &str) -> Result<()> {
     for major in tested_majors()? {
-        run_on(major, program, folder, schedule, options)
+        run_on(major, program, folder, schedule)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
     }
@@ -27,13 +27,7 @@ async fn run(program: &str, folder: &str, schedule: &str, options: &str) -> Resu
 }
 
 /// Runs it on one release and fails with the differences.
-async fn run_on(
-    major: u16,
-    program: &str,
-    folder: &str,
-    schedule: &str,
-    options: &str,
-) -> Result<()> {
+async fn run_on(major: u16, program: &str, folder: &str, schedule: &str) -> Result<()> {
     let (home, leash) = throwaway_folder()?;
     let postgres = Postgres::start_release(major, &home, PASSWORD, &leash).await?;
     let mut superuser = postgres.connect().await?;
@@ -46,7 +40,6 @@ async fn run_on(
     let tests = checkout().join("pg_ext/tests");
     let ran = Command::new(programs.join(program))
         .env("PGPASSWORD", PASSWORD)
-        .env("PGOPTIONS", options)
         .args([
             "--use-existing",
             "--dbname=regression",
@@ -99,26 +92,18 @@ fn bin_folder(programs: &std::path::Path, folder: &str) -> Result<PathBuf> {
 
 #[tokio::test]
 async fn golden_scripts() -> Result<()> {
-    run("pg_regress", "regress", "schedule", "").await
+    run("pg_regress", "regress", "schedule").await
 }
 
-/// What is read from the catalog and kept too long shows when nothing is kept. Each script takes minutes.
 #[tokio::test]
 #[ignore = "only a server with assertions can forget its caches: make test-asserts"]
-async fn golden_scripts_without_caches() -> Result<()> {
-    let forget = "-c debug_discard_caches=1";
-    run("pg_regress", "regress", "schedule_without_caches", forget).await
+async fn a_golden_script_without_caches() -> Result<()> {
+    run("pg_regress", "regress", "schedule_without_caches").await
 }
 
 #[tokio::test]
 async fn stepped_interleavings() -> Result<()> {
-    run(
-        "pg_isolation_regress",
-        "isolation",
-        "isolation_schedule",
-        "",
-    )
-    .await
+    run("pg_isolation_regress", "isolation", "isolation_schedule").await
 }
 
 /// How many rows let go of one that is deleted.
