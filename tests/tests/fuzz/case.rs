@@ -159,7 +159,11 @@ impl Case {
             tally.counts().restarts += 1;
         }
         let taken = history.all();
-        let mut told: Vec<String> = alarms(&news).into_iter().map(str::to_owned).collect();
+        let mut told: Vec<String> = alarms(&news)
+            .into_iter()
+            .filter(|line| is_crash(line) || !self.known.meet(line))
+            .map(str::to_owned)
+            .collect();
         match verdict {
             Ok(()) if told.is_empty() => return Ok(None),
             Ok(()) => {}

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::open::is_open;
+
 /// Each kind, and how often it was met.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<Mutex<BTreeMap<String, u64>>>);
@@ -10,6 +12,9 @@ pub struct Known(Arc<Mutex<BTreeMap<String, u64>>>);
 impl Known {
     /// Whether it is known; then it counts once more.
     pub fn meet(&self, what: &str) -> bool {
+        if is_open(what) {
+            return true;
+        }
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let times = kinds.get_mut(&kind(what));
         times.map(|times| *times += 1).is_some()

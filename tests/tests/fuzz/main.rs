@@ -14,6 +14,7 @@ mod errors;
 mod generator;
 mod hostile;
 mod known;
+mod open;
 mod rows;
 mod server;
 mod session;
