@@ -1,3 +1,14 @@
+-- A partition that was detached keeps its foreign keys, but not the row triggers. The command does not name it: what its
+-- guards raise, and who has locked it, must not stop the command. doctor() reports a table without guards.
+CREATE FUNCTION keepsake.guard_former_partition(child oid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+BEGIN
+    PERFORM keepsake.guard_references(child);
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'cannot guard the references of %: %', child::regclass, SQLERRM;
+END
+$$;
+
 -- A foreign key or partition made after manage() is guarded from then on; a key is refused while rows
 -- beneath deleted ones stand in its table.
 CREATE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
@@ -9,11 +20,6 @@ BEGIN
     FOR child IN
         SELECT DISTINCT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
         WHERE c.classid = 'pg_class'::regclass
-        UNION
-        -- A partition that was detached keeps its foreign keys, but not the row triggers; the command names it not.
-        SELECT t.tgrelid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
-        WHERE t.tgname = 'keepsake_guard_insert' AND NOT c.relispartition AND pg_has_role(c.relowner, 'USAGE')
-          AND NOT EXISTS (SELECT FROM pg_trigger u WHERE u.tgrelid = t.tgrelid AND u.tgname = 'keepsake_guard_update')
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation
                                   WHERE m.relation = child AND c.relkind = 'p')
@@ -23,6 +29,17 @@ BEGIN
               AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.managed_table));
         PERFORM keepsake.guard_references(child);
     END LOOP;
+    -- Of who owns what the command names.
+    PERFORM keepsake.guard_former_partition(t.tgrelid)
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE t.tgname = 'keepsake_guard_insert' AND t.tgfoid = 'keepsake.guard_insert()'::regprocedure AND NOT c.relispartition
+      AND c.relowner IN (SELECT named.relowner FROM pg_event_trigger_ddl_commands() e JOIN pg_class named ON named.oid = e.objid
+                         WHERE e.classid = 'pg_class'::regclass)
+      AND NOT EXISTS (SELECT FROM pg_trigger u WHERE u.tgrelid = t.tgrelid AND u.tgname = 'keepsake_guard_update')
+      AND EXISTS (
+        SELECT FROM pg_constraint con
+        WHERE con.contype = 'f' AND con.conrelid = t.tgrelid AND con.conparentid = 0
+          AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.managed_table));
 END
 $$;
 CREATE EVENT TRIGGER keepsake_follow_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')

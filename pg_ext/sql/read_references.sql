@@ -3,12 +3,15 @@ WITH known AS (
     SELECT con.conname::text AS name,
            con.conrelid AS child,
            con.confrelid AS parent,
-           coalesce(override.on_delete, con.confdeltype::text) AS on_delete,
+           -- A text of JSON comes back as a string of it: what cannot be undone is not done.
+           CASE WHEN columns.hold_json THEN replace(replace(coalesce(override.on_delete, con.confdeltype::text), 'n', 'r'), 'd', 'r')
+                ELSE coalesce(override.on_delete, con.confdeltype::text) END AS on_delete,
            -- SET NULL (columns) is known from PostgreSQL 15 on.
            coalesce(listed.columns, columns.child) AS detached_columns,
            columns.child AS child_columns,
            columns.parent AS parent_columns,
            columns.operators,
+           columns.print_alike,
            NULL::text AS type_column,
            NULL::text AS type_value,
            NULL::text AS parent_type,
@@ -18,10 +21,17 @@ WITH known AS (
     CROSS JOIN LATERAL (
         SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
                array_agg(pa.attname::text ORDER BY k.n) AS parent,
-               array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators
+               array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
+               bool_or(pt.oid = 'jsonb'::regtype OR pt.typbasetype = 'jsonb'::regtype) AS hold_json,
+               -- Not so 1.0 and 1.00, or two that differ in blanks or case.
+               bool_and(ca.atttypid = pa.atttypid AND ca.attcollation = pa.attcollation
+                        AND (ca.atttypid = ANY ('{int2,int4,int8,oid,uuid,date,timestamp,timestamptz}'::regtype[])
+                             OR ca.atttypid = ANY ('{text,varchar}'::regtype[])
+                                AND EXISTS (SELECT FROM pg_collation l WHERE l.oid = ca.attcollation AND l.collisdeterministic))) AS print_alike
         FROM unnest(con.conkey, con.confkey, con.conpfeqop) WITH ORDINALITY AS k (child, parent, operator, n)
         JOIN pg_attribute ca ON ca.attrelid = con.conrelid AND ca.attnum = k.child
         JOIN pg_attribute pa ON pa.attrelid = con.confrelid AND pa.attnum = k.parent
+        JOIN pg_type pt ON pt.oid = ca.atttypid
         JOIN pg_operator op ON op.oid = k.operator
         JOIN pg_namespace opn ON opn.oid = op.oprnamespace
     ) columns
@@ -43,6 +53,7 @@ WITH known AS (
            d.child, d.parent, 'c', '{}',
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
            ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)],
+           false,
            d.type_column::text, d.type_value,
            CASE WHEN id.atttypid <> a.atttypid THEN format('%I.%I', kn.nspname, k.typname) END,
            false,

@@ -90,7 +90,8 @@ CREATE TABLE keepsake.detached (
     reference   name NOT NULL,
     row_keys    text[] NOT NULL,
     old_values  text[] NOT NULL,
-    new_values  text[] NOT NULL
+    -- What the rows were given; NULL is what SET NULL gives.
+    new_values  text[]
 );
 CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, reference, id);
 COMMENT ON TABLE keepsake.detached IS

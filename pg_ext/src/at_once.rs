@@ -9,37 +9,28 @@
 use pgrx::pg_sys;
 
 use crate::executor;
-use crate::nodes::integers;
+use crate::idle_triggers::result_table;
+use crate::nodes::{integers, modifications};
 use crate::run_as;
 
-/// Makes the triggers of the tables that the statement writes to fire at its end, if it is restricted.
-///
-/// # Safety
-/// The query has just been started by the executor.
-pub unsafe fn defer_nothing(query: *mut pg_sys::QueryDesc) {
+/// Makes the triggers of the tables that the statement writes to fire at its end, if it is restricted. The executor has
+/// just started it.
+pub fn defer_nothing(query: &pg_sys::QueryDesc) {
     if !run_as::is_restricted() {
         return;
     }
-    // SAFETY: a started query has a plan and a state, with a place for each entry of the range table; a table that it
-    // writes to has a description of its triggers, of its own, or none.
-    unsafe {
-        let plan = &*(*query).plannedstmt;
-        let state = (*query).estate;
-        for modify in executor::modifications(plan) {
-            for index in integers(modify.resultRelations) {
-                let Some(place) = usize::try_from(index - 1).ok() else {
-                    continue;
-                };
-                let table = *(*state).es_result_relations.add(place);
-                if table.is_null() || (*table).ri_TrigDesc.is_null() {
-                    continue;
-                }
-                let triggers = &*(*table).ri_TrigDesc;
-                let count = usize::try_from(triggers.numtriggers).unwrap_or(0);
-                for trigger in std::slice::from_raw_parts_mut(triggers.triggers, count) {
-                    trigger.tgdeferrable = false;
-                    trigger.tginitdeferred = false;
-                }
+    for modify in executor::plan(query).into_iter().flat_map(modifications) {
+        // SAFETY: the tables that a plan writes to are a list of numbers.
+        for number in unsafe { integers(modify.resultRelations) } {
+            let Some((_, description)) = result_table(query, number) else {
+                continue;
+            };
+            let count = usize::try_from(description.numtriggers).unwrap_or(0);
+            // SAFETY: a description holds that many triggers, and is the statement's own.
+            let triggers = unsafe { std::slice::from_raw_parts_mut(description.triggers, count) };
+            for trigger in triggers {
+                trigger.tgdeferrable = false;
+                trigger.tginitdeferred = false;
             }
         }
     }

@@ -17,11 +17,15 @@ use crate::visible::visible_keys;
 /// How many rows of each table a deletion removed.
 pub type Removed = HashMap<pg_sys::Oid, usize>;
 
+/// How often a deletion begins again because the schema has changed: triggers that it fires may do that each time.
+const MOST_ROUNDS: usize = 16;
+
 /// Carries out a deletion whose `roots` rows of the table `root` are marked: everything that follows
 /// from them, and the count of it in the registry.
 ///
 /// # Errors
-/// 23503 when live rows restrict it; 40001 when an old snapshot hides a row or a key beneath it.
+/// 23503 when live rows restrict it; 40001 when an old snapshot hides a row or a key beneath it, or the schema does not
+/// come to rest.
 pub fn carry_out(
     session: &mut Session<'_, '_>,
     mut graph: Rc<Graph>,
@@ -30,7 +34,7 @@ pub fn carry_out(
     deletion: Uuid,
 ) -> Outcome<()> {
     let mut removed = Removed::from([(root, roots)]);
-    loop {
+    for _ in 0..MOST_ROUNDS {
         let followed = follow(session, &graph, root, &mut removed, deletion);
         // A foreign key may have been made, or a table managed, while we waited for a lock; now that we
         // hold it none can be. Or nothing has changed but statistics, which is not told apart.
@@ -41,6 +45,7 @@ pub fn carry_out(
         }
         graph = now;
     }
+    Err(Failure::SchemaMoves)
 }
 
 fn follow(

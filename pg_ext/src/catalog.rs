@@ -43,7 +43,8 @@ pub fn kept() -> Option<Rc<Graph>> {
 /// Tells every backend that what is known of `table` has changed, once the transaction commits.
 pub fn invalidate(table: pg_sys::Oid) {
     CACHE.set(None);
-    // SAFETY: only queues an invalidation message for an OID that the caller has locked.
+    // SAFETY: looks the relation up in the system's caches, which refuse an OID that is none, and queues a
+    // message.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
 }
 
@@ -205,15 +206,18 @@ fn marks(numbers: &str) -> Option<[i16; 2]> {
 }
 
 fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
-    if row.get_by_name::<bool, _>("is_lost")? == Some(true) {
-        return Err(Failure::LostReference {
-            reference: field(row, "name")?,
-            child: field(row, "shown")?,
-        });
-    }
-    let children: Vec<String> = field(row, "child_columns")?;
-    let parents: Vec<String> = field(row, "parent_columns")?;
-    let operators: Vec<String> = field(row, "operators")?;
+    let lost = row.get_by_name::<bool, _>("is_lost")? == Some(true);
+    // What is left of one that is lost names no columns.
+    let names = |name: &str| {
+        if lost {
+            Ok(Vec::new())
+        } else {
+            field(row, name)
+        }
+    };
+    let children: Vec<String> = names("child_columns")?;
+    let parents: Vec<String> = names("parent_columns")?;
+    let operators: Vec<String> = names("operators")?;
     let parent_type: Option<String> = row.get_by_name("parent_type")?;
     let kind = match (
         row.get_by_name::<String, _>("type_column")?,
@@ -255,6 +259,8 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         kind,
         deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,
+        prints_alike: row.get_by_name("print_alike")?.unwrap_or(false),
+        lost,
     })
 }
 

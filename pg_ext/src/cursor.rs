@@ -9,9 +9,11 @@ use pgrx::spi::{SpiClient, SpiCursor, SpiTupleTable};
 
 use crate::error::{Failure, Outcome};
 use crate::run_as::Role;
+use crate::shielded_cursors::set_status;
 
 /// An open cursor. A trigger that the engine's statements fire may run `CLOSE ALL`, or close this one by
-/// its name: it is pinned, as PL/pgSQL pins those of its loops, so that they get an error.
+/// its name: it is pinned, as PL/pgSQL pins those of its loops, so that they get an error. Between its own fetches it is
+/// marked as running, so that nobody else moves it or reads from it.
 pub struct Cursor<'conn> {
     cursor: ManuallyDrop<SpiCursor<'conn>>,
     portal: pg_sys::Portal,
@@ -35,6 +37,7 @@ impl<'conn> Cursor<'conn> {
             pg_sys::PinPortal(portal);
             portal
         };
+        set_status(portal, pg_sys::PortalStatus::PORTAL_ACTIVE);
         Ok(Self {
             cursor: ManuallyDrop::new(cursor),
             portal,
@@ -50,9 +53,11 @@ impl<'conn> Cursor<'conn> {
             pg_sys::SPI_freetuptable(std::mem::replace(&mut self.fetched, std::ptr::null_mut()))
         };
         let _as = self.role.enter();
+        set_status(self.portal, pg_sys::PortalStatus::PORTAL_READY);
         let rows = self.cursor.fetch(count)?;
         // SAFETY: a fetch leaves its rows there.
         self.fetched = unsafe { pg_sys::SPI_tuptable };
+        set_status(self.portal, pg_sys::PortalStatus::PORTAL_ACTIVE);
         Ok(rows)
     }
 }
@@ -62,6 +67,9 @@ impl Drop for Cursor<'_> {
         // SAFETY: pinned, it is there until it is dropped here; a failed transaction drops it only after what
         // ran in it has been unwound. Nothing uses the cursor after this.
         unsafe {
+            if (*self.portal).status == pg_sys::PortalStatus::PORTAL_ACTIVE {
+                set_status(self.portal, pg_sys::PortalStatus::PORTAL_READY);
+            }
             if (*self.portal).portalPinned {
                 pg_sys::UnpinPortal(self.portal);
             }

@@ -6,10 +6,8 @@
 //! settings under which it does so are pinned, so that each value comes back as it was, to the last
 //! digit and blank.
 
-use std::collections::BTreeMap;
-
 use pgrx::datum::DatumWithOid;
-use pgrx::spi::SpiTupleTable;
+use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
 use pgrx::{Uuid, pg_sys};
 use serde_json::json;
 
@@ -56,15 +54,26 @@ fn detach_along(
         parent,
         deletion,
     };
-    if reference.on_delete == OnDelete::SetDefault {
-        way.set_default(session)
+    let from = if reference.prints_alike {
+        way.from_parents()
+    } else if way.lock(session)? {
+        way.from_locked()
     } else {
-        way.set_null(session)
-    }
+        return Ok(());
+    };
+    let change = format!(
+        "UPDATE {children} AS c SET {set} FROM {from} RETURNING {printed}",
+        children = child.rows(),
+        set = way.set(),
+        printed = way.printed(),
+    );
+    let arguments = [deletion.into()];
+    session.write_in_windows(child, (&change, &arguments), WINDOW, |session, rows| {
+        way.remember(session, rows)
+    })
 }
 
-/// Rows of `child` that let go of rows of `parent`. They are locked first, then changed: two statements, as
-/// the cascade does it.
+/// A reference along which rows of `child` let go of rows of `parent`.
 struct Way<'a> {
     reference: &'a Reference,
     child: &'a Table,
@@ -73,77 +82,41 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// What they will be is known: they are remembered as they are locked, and the change is one plain
-    /// UPDATE.
-    fn set_null(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
-        let (reference, child) = (self.reference, self.child);
-        let lock = format!(
-            "SELECT {key}, {old} FROM {referring} ORDER BY {order} FOR UPDATE OF c",
-            key = printed("c", self.key()),
-            old = printed("c", self.columns()),
-            referring = self.referring(),
-            order = child.key_columns("c"),
-        );
-        let arguments = [self.deletion.into()];
-        let mut remembered = 0;
-        session.read_in_windows(child, (&lock, &arguments), WINDOW, |session, rows| {
-            remembered += rows.len();
-            self.remember(session, rows)
-        })?;
-        if remembered == 0 {
-            return Ok(());
-        }
-        let change = format!(
-            "UPDATE {children} AS c SET {set} FROM {parents} AS p
+    /// What the child held is read from the parent's key, as `o`: PostgreSQL goes on with a row that it has
+    /// waited for, as for its own SET NULL.
+    fn from_parents(&self) -> String {
+        let names = self.reference.pairs.iter();
+        let named = names.map(|pair| format!("p.{} AS {}", pair.parent, pair.child));
+        format!(
+            "{parents} AS p CROSS JOIN LATERAL (SELECT {named}) AS o
              WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
-            children = child.rows(),
-            set = self.set("NULL"),
             parents = self.parent.rows(),
-            joins = reference.joins("c", "p"),
-        );
-        // Fewer, where a trigger of the table's own keeps rows as they are: they are so at a restore, too.
-        if session.write(child, &change, &arguments)?.len() > remembered {
-            return Err(Failure::ConcurrentChild {
-                table: self.parent.shown.clone(),
-            });
-        }
-        Ok(())
+            named = join(named, ", "),
+            joins = self.reference.joins("c", "p"),
+        )
     }
 
-    /// What they will be is known when it is done.
-    fn set_default(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
-        let child = self.child;
+    /// Locks the referring rows, if there are any. Then they are changed by another statement, as the
+    /// cascade does it: one that had waited for a lock would not find the row by its old address.
+    fn lock(&self, session: &mut Session<'_, '_>) -> Outcome<bool> {
         let lock = format!(
             "SELECT count(*) FROM (SELECT 1 FROM {referring} ORDER BY {key} FOR UPDATE OF c) AS locked",
             referring = self.referring(),
-            key = child.key_columns("c"),
+            key = self.child.key_columns("c"),
         );
-        let arguments = [self.deletion.into()];
-        let locked = session.as_owner(child, &lock, &arguments)?;
-        if locked.first().get_one::<i64>()? == Some(0) {
-            return Ok(());
-        }
-        let columns = join(
-            self.columns()
-                .into_iter()
-                .map(|column| format!("c.{column}")),
-            ", ",
-        );
-        let change = format!(
-            "UPDATE {children} AS c SET {set}
-             FROM (SELECT c.tableoid AS keepsake_relation, c.ctid AS keepsake_row, {columns} FROM {referring}) AS o
-             WHERE c.ctid OPERATOR(pg_catalog.=) o.keepsake_row AND c.tableoid OPERATOR(pg_catalog.=) o.keepsake_relation
-             RETURNING {key}, {old}, {new}",
-            children = child.rows(),
-            set = self.set("DEFAULT"),
+        let locked = session.as_owner(self.child, &lock, &[self.deletion.into()])?;
+        Ok(locked.first().get_one::<i64>()? != Some(0))
+    }
+
+    /// What the child held is read from the row as it was, as `o`.
+    fn from_locked(&self) -> String {
+        let columns = self.columns().into_iter();
+        format!(
+            "(SELECT c.tableoid AS keepsake_relation, c.ctid AS keepsake_row, {columns} FROM {referring}) AS o
+             WHERE c.ctid OPERATOR(pg_catalog.=) o.keepsake_row AND c.tableoid OPERATOR(pg_catalog.=) o.keepsake_relation",
+            columns = join(columns.map(|column| format!("c.{column}")), ", "),
             referring = self.referring(),
-            key = printed("c", self.key()),
-            old = printed("o", self.columns()),
-            new = printed("c", self.columns()),
-        );
-        session.write_in_windows(child, (&change, &arguments), WINDOW, |session, rows| {
-            self.remember(session, rows)
-        })
+        )
     }
 
     fn referring(&self) -> String {
@@ -155,7 +128,11 @@ impl Way<'_> {
         )
     }
 
-    fn set(&self, value: &str) -> String {
+    fn set(&self) -> String {
+        let value = match self.reference.on_delete {
+            OnDelete::SetDefault => "DEFAULT",
+            _ => "NULL",
+        };
         let columns = self.reference.detached_columns.iter();
         join(columns.map(|column| format!("{column} = {value}")), ", ")
     }
@@ -168,28 +145,40 @@ impl Way<'_> {
         self.reference.child_columns()
     }
 
-    /// Enters rows of a key, of old values, and of new ones where they are not known, into the registry.
-    fn remember(&self, session: &mut Session<'_, '_>, rows: SpiTupleTable<'_>) -> Outcome<()> {
-        let (key, columns) = (self.key(), self.columns());
-        let [mut keys, mut old, mut new] = [const { Objects::new() }; 3];
-        for row in rows {
-            let mut ordinals = 1..;
-            let mut read = |columns: &[&Ident]| -> Outcome<Object> {
-                let named = columns.iter().zip(ordinals.by_ref());
-                named
-                    .map(|(column, ordinal)| Ok((column.0.clone(), row.get(ordinal)?)))
-                    .collect()
-            };
-            keys.push(Some(as_text(read(&key)?)));
-            let values = read(&columns)?;
-            let changed = match self.reference.on_delete {
-                OnDelete::SetDefault => read(&columns)?,
-                _ => self.with_nulls(values.clone()),
-            };
-            old.push(Some(as_text(values)));
-            new.push(Some(as_text(changed)));
+    /// What is remembered of a row: its key and what it held; and what it was given, where that is not NULL.
+    fn printed(&self) -> String {
+        let of = |row: &str, columns: Vec<&Ident>| -> Vec<String> {
+            let columns = columns.into_iter();
+            columns.map(|column| printed(row, column)).collect()
+        };
+        let mut values = of("c", self.key());
+        values.extend(of("o", self.columns()));
+        if self.sets_default() {
+            values.extend(of("c", self.columns()));
         }
-        if self.reference.on_delete == OnDelete::SetDefault {
+        values.join(", ")
+    }
+
+    fn sets_default(&self) -> bool {
+        self.reference.on_delete == OnDelete::SetDefault
+    }
+
+    /// Enters rows of such values into the registry.
+    fn remember(&self, session: &mut Session<'_, '_>, rows: SpiTupleTable<'_>) -> Outcome<()> {
+        let mut keys = Objects::of(self.key(), 1);
+        let mut old = Objects::of(self.columns(), keys.end());
+        let mut new = self
+            .sets_default()
+            .then(|| Objects::of(self.columns(), old.end()));
+        for row in rows {
+            keys.push(&row)?;
+            old.push(&row)?;
+            if let Some(new) = &mut new {
+                new.push(&row)?;
+            }
+        }
+        let new = new.map(|new| new.texts);
+        if let Some(new) = &new {
             refuse_dead_default(
                 session,
                 self.reference,
@@ -205,30 +194,51 @@ impl Way<'_> {
                 self.deletion.into(),
                 self.child.oid.into(),
                 self.reference.name.as_str().into(),
-                keys.into(),
-                old.into(),
+                keys.texts.into(),
+                old.texts.into(),
                 new.into(),
             ],
         )?;
         Ok(())
     }
-
-    fn with_nulls(&self, mut values: Object) -> Object {
-        for column in &self.reference.detached_columns {
-            values.insert(column.0.clone(), None);
-        }
-        values
-    }
 }
 
-/// Columns and what their types print of a row's values.
-type Object = BTreeMap<String, Option<String>>;
+/// Columns of many rows, each row an object of what its types print, as text.
+struct Objects {
+    /// Where each column is in a row that is read, and its name as JSON.
+    members: Vec<(usize, String)>,
+    first: usize,
+    texts: Vec<String>,
+}
 
-/// Many such, as text.
-type Objects = Vec<Option<String>>;
+impl Objects {
+    fn of(columns: Vec<&Ident>, first: usize) -> Self {
+        let members = (first..).zip(columns);
+        Self {
+            members: members
+                .map(|(ordinal, column)| (ordinal, json!(column.0).to_string()))
+                .collect(),
+            first,
+            texts: Vec::new(),
+        }
+    }
 
-fn as_text(object: Object) -> String {
-    json!(object).to_string()
+    fn end(&self) -> usize {
+        self.first + self.members.len()
+    }
+
+    fn push(&mut self, row: &SpiHeapTupleData<'_>) -> Outcome<()> {
+        let mut text = String::new();
+        for (ordinal, name) in &self.members {
+            text.push(if text.is_empty() { '{' } else { ',' });
+            text.push_str(name);
+            text.push(':');
+            text.push_str(&json!(row.get::<String>(*ordinal)?).to_string());
+        }
+        text.push('}');
+        self.texts.push(text);
+        Ok(())
+    }
 }
 
 /// The default must not refer to a deleted row either; that it refers to a row at all is what the
@@ -238,7 +248,7 @@ fn refuse_dead_default(
     reference: &Reference,
     child: &Table,
     parent: &Table,
-    new: Objects,
+    new: Vec<String>,
 ) -> Outcome<()> {
     let sql = format!(
         "SELECT 1 FROM pg_catalog.unnest($1) AS d (new),
@@ -261,22 +271,30 @@ fn refuse_dead_default(
 
 /// A column's value as its type prints it: a cast to text may be somebody's own, and that of `char(n)` drops
 /// blanks. A value is NULL or not by itself, whatever is in it, as a row of NULLs.
-fn value(row: &str, column: &Ident) -> String {
+fn printed(row: &str, column: &Ident) -> String {
     format!(
         "CASE pg_catalog.num_nulls({row}.{column}) WHEN 0 THEN pg_catalog.concat({row}.{column}) END"
     )
-}
-
-fn printed<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
-    join(columns.into_iter().map(|column| value(row, column)), ", ")
 }
 
 /// The same values as an object, to be compared with one that is remembered.
 fn as_object<'a>(row: &str, columns: impl IntoIterator<Item = &'a Ident>) -> String {
     let pairs = columns
         .into_iter()
-        .map(|column| format!("{}, {}", Literal(&column.0), value(row, column)));
+        .map(|column| format!("{}, {}", Literal(&column.0), printed(row, column)));
     format!("pg_catalog.jsonb_build_object({})", join(pairs, ", "))
+}
+
+/// The object of what a remembered row `d` was given.
+fn given(reference: &Reference) -> String {
+    let nulls = reference.detached_columns.iter();
+    let nulls: serde_json::Map<_, _> = nulls
+        .map(|column| (column.0.clone(), serde_json::Value::Null))
+        .collect();
+    format!(
+        "COALESCE(d.new::pg_catalog.jsonb, d.old::pg_catalog.jsonb OPERATOR(pg_catalog.||) {}::pg_catalog.jsonb)",
+        Literal(&json!(nulls).to_string())
+    )
 }
 
 /// The row of `table` that such a text gives, in a FROM clause.
@@ -394,9 +412,10 @@ fn put_back_along(
 /// What one row of the registry remembers of many others.
 struct Part {
     id: i64,
-    keys: Objects,
-    old: Objects,
-    new: Objects,
+    keys: Vec<String>,
+    old: Vec<String>,
+    /// What the rows were given, where that is not NULL.
+    new: Option<Vec<String>>,
 }
 
 impl Part {
@@ -404,12 +423,11 @@ impl Part {
         let Some(row) = session.registry_kept(READ, which)?.next() else {
             return Ok(None);
         };
-        let objects = |ordinal| -> Outcome<Objects> { Ok(row.get(ordinal)?.unwrap_or_default()) };
         Ok(Some(Self {
             id: row.get(1)?.unwrap_or_default(),
-            keys: objects(2)?,
-            old: objects(3)?,
-            new: objects(4)?,
+            keys: row.get(2)?.unwrap_or_default(),
+            old: row.get(3)?.unwrap_or_default(),
+            new: row.get(4)?,
         }))
     }
 }
@@ -485,7 +503,7 @@ fn put_back_sql(
         "UPDATE {children} AS c SET {set}
          FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS d (key, old, new),
               LATERAL {key} AS k, LATERAL {old} AS o, {parents} AS p
-         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) d.new::pg_catalog.jsonb{others}",
+         WHERE {joins} AND p.deletion_id IS NULL AND {same_key} AND {now} OPERATOR(pg_catalog.=) {given}{others}",
         children = child.rows(),
         parents = parent.rows(),
         key = populated(child, "d.key"),
@@ -494,6 +512,7 @@ fn put_back_sql(
         joins = reference.joins("o", "p"),
         same_key = same_key(child),
         now = as_object("c", reference.child_columns()),
+        given = given(reference),
         others = join(is_whole, ""),
     )
 }
@@ -581,11 +600,12 @@ fn waiting_sql(
 const SPLIT: &str = "
     INSERT INTO keepsake.detached (deletion_id, relation, reference, row_keys, old_values, new_values)
     SELECT w.holder, d.relation, d.reference,
-           array_agg(r.key ORDER BY r.n), array_agg(r.old ORDER BY r.n), array_agg(r.new ORDER BY r.n)
+           array_agg(r.key ORDER BY r.n), array_agg(r.old ORDER BY r.n),
+           CASE WHEN num_nulls(d.new_values) = 0 THEN array_agg(r.new ORDER BY r.n) END
     FROM keepsake.detached AS d,
          LATERAL unnest(d.row_keys, d.old_values, d.new_values) WITH ORDINALITY AS r (key, old, new, n)
     JOIN (SELECT DISTINCT ON (n) n, holder FROM unnest($2, $3) AS w (n, holder) ORDER BY n, holder) AS w ON w.n = r.n
-    WHERE d.id = $1 GROUP BY w.holder, d.relation, d.reference";
+    WHERE d.id = $1 GROUP BY w.holder, d.relation, d.reference, d.new_values";
 
 /// Forgets what has been put back, and lets the rest wait with the deletions that still hold what
 /// they point to.

@@ -89,6 +89,12 @@ pub enum Failure {
     LostReference { reference: String, child: String },
     /// A trigger of the table's own kept the engine's UPDATE from a row.
     Prevented { table: String },
+    /// A statement of the engine's met another relation than the one it means.
+    Exchanged { relation: u32 },
+    /// The schema changes each time that a deletion begins anew.
+    SchemaMoves,
+    /// Rows of several owners' tables that only go together.
+    OwnersDiffer { tables: String },
     /// A statement that code of a table's owner may not run when another called it.
     Restricted { statement: &'static str },
     /// A trigger function was called by another trigger than those it serves, or by none.
@@ -294,6 +300,24 @@ impl Failure {
                 format!("a trigger of {table} kept a row from being changed"),
                 Some("Nothing was changed: a deletion or restore is whole or not at all.".into()),
                 Some("Let the BEFORE UPDATE triggers of the table return NEW, with deleted_at and deletion_id as they are, when these change.".into()),
+            ),
+            Self::Exchanged { relation } => (
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "a table was exchanged for another relation meanwhile".into(),
+                Some(format!("The relation with OID {relation} is a view, has another owner, or has policies that bind the owner of a table that refers to it.")),
+                Some("Retry. If it happens again, look for a trigger that renames or replaces tables.".into()),
+            ),
+            Self::SchemaMoves => (
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                "the schema changes all the time".into(),
+                Some("The deletion began anew each time, since there may be new references to follow.".into()),
+                Some("Retry. If it happens again, look for a trigger that changes the schema.".into()),
+            ),
+            Self::OwnersDiffer { tables } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("cannot purge rows of {tables}: they refer to each other, and their owners differ"),
+                Some("They can only go in one statement, and no owner's triggers run with another's rights.".into()),
+                Some("Give these tables one owner.".into()),
             ),
             Self::Restricted { statement } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

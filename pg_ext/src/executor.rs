@@ -13,7 +13,9 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::at_once;
 use crate::idle_triggers;
+#[cfg(not(feature = "pg14"))]
 use crate::nodes::pointers;
+use crate::nodes::{modifications, range_table_entry, required_rights};
 
 /// What a statement does to the rows of a table.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,6 +41,35 @@ impl Writes {
 struct Statement {
     writes: Vec<(pg_sys::Oid, Writes)>,
     foreign_key_action: bool,
+}
+
+impl Statement {
+    /// Nothing is known of a query without a plan, as other libraries may make one.
+    fn of(query: &pg_sys::QueryDesc) -> Self {
+        let Some(plan) = plan(query) else {
+            return Self {
+                writes: Vec::new(),
+                foreign_key_action: false,
+            };
+        };
+        let deletes = plan.commandType == pg_sys::CmdType::CMD_DELETE;
+        Self {
+            writes: writes(plan),
+            foreign_key_action: deletes && text(query).is_some_and(is_foreign_key_action),
+        }
+    }
+}
+
+/// The plan of a query.
+pub fn plan(query: &pg_sys::QueryDesc) -> Option<&pg_sys::PlannedStmt> {
+    // SAFETY: NULL, or a plan that outlives the query.
+    unsafe { query.plannedstmt.as_ref() }
+}
+
+/// The text of a query; that of a worker, or one made in C, may be missing.
+fn text(query: &pg_sys::QueryDesc) -> Option<&CStr> {
+    // SAFETY: NULL, or a string that outlives the query.
+    (!query.sourceText.is_null()).then(|| unsafe { CStr::from_ptr(query.sourceText) })
 }
 
 thread_local! {
@@ -80,47 +111,33 @@ fn writes(plan: &pg_sys::PlannedStmt) -> Vec<(pg_sys::Oid, Writes)> {
         return Vec::new();
     }
     modifications(plan)
-        .map(|modify| write(plan, modify))
+        .filter_map(|modify| write(plan, modify))
         .collect()
 }
 
-/// What writes to tables: at the top of the plan, and of the WITH queries beside it.
-pub fn modifications(plan: &pg_sys::PlannedStmt) -> impl Iterator<Item = &pg_sys::ModifyTable> {
-    // SAFETY: a plan's subplans are a list of plans, or none of them (NULL); each says by its tag
-    // that it is a ModifyTable before it is read as one.
-    unsafe {
-        pointers::<pg_sys::Plan>(plan.subplans)
-            .chain([plan.planTree])
-            .filter(|node| {
-                !node.is_null() && pgrx::is_a(node.cast(), pg_sys::NodeTag::T_ModifyTable)
-            })
-            .map(|node| &*node.cast::<pg_sys::ModifyTable>())
-    }
-}
-
-/// The table that the statement names there, and what it does to its rows.
-pub fn write(plan: &pg_sys::PlannedStmt, modify: &pg_sys::ModifyTable) -> (pg_sys::Oid, Writes) {
-    // SAFETY: a nominal relation is an index into the plan's range table.
-    unsafe {
-        let entry = pg_sys::rt_fetch(modify.nominalRelation, plan.rtable);
-        let rights = required_rights(plan, entry);
-        let may = |right: u32| rights & u64::from(right) != 0;
-        let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
-        let mut writes = match modify.operation {
-            pg_sys::CmdType::CMD_UPDATE => Writes {
-                updates: !converts,
-                converts,
-                deletes: false,
-            },
-            pg_sys::CmdType::CMD_DELETE => Writes {
-                deletes: true,
-                ..Writes::default()
-            },
-            _ => merged(modify),
-        };
-        writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
-        ((*entry).relid, writes)
-    }
+/// The table that the statement names there, and what it does to its rows; `None` where it names none.
+pub fn write(
+    plan: &pg_sys::PlannedStmt,
+    modify: &pg_sys::ModifyTable,
+) -> Option<(pg_sys::Oid, Writes)> {
+    let entry = range_table_entry(plan, modify.nominalRelation)?;
+    let rights = required_rights(plan, entry);
+    let may = |right: u32| rights & u64::from(right) != 0;
+    let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
+    let mut writes = match modify.operation {
+        pg_sys::CmdType::CMD_UPDATE => Writes {
+            updates: !converts,
+            converts,
+            deletes: false,
+        },
+        pg_sys::CmdType::CMD_DELETE => Writes {
+            deletes: true,
+            ..Writes::default()
+        },
+        _ => merged(modify),
+    };
+    writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    Some((entry.relid, writes))
 }
 
 /// What the actions of a MERGE do.
@@ -147,27 +164,6 @@ fn merged(modify: &pg_sys::ModifyTable) -> Writes {
     })
 }
 
-/// The rights on a relation that the executor has checked.
-#[cfg(any(feature = "pg14", feature = "pg15"))]
-unsafe fn required_rights(_plan: &pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) -> u64 {
-    // SAFETY: the caller gives an entry of the plan's range table.
-    unsafe { u64::from((*entry).requiredPerms) }
-}
-
-/// The rights on a relation that the executor has checked.
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
-unsafe fn required_rights(plan: &pg_sys::PlannedStmt, entry: *mut pg_sys::RangeTblEntry) -> u64 {
-    // SAFETY: the caller gives an entry of the plan's range table; its index, counted from 1, is
-    // into the plan's list of permissions, and 0 for an entry without any.
-    unsafe {
-        let index = (*entry).perminfoindex as usize;
-        let info = index
-            .checked_sub(1)
-            .and_then(|index| pointers::<pg_sys::RTEPermissionInfo>(plan.permInfos).nth(index));
-        info.map_or(0, |info| (*info).requiredPerms)
-    }
-}
-
 /// Runs `work` with the statement on the stack, however it ends.
 fn while_running<R>(query: *mut pg_sys::QueryDesc, work: impl FnOnce() -> R) -> R {
     struct Pop(usize);
@@ -176,17 +172,8 @@ fn while_running<R>(query: *mut pg_sys::QueryDesc, work: impl FnOnce() -> R) -> 
             RUNNING.with_borrow_mut(|running| running.truncate(self.0));
         }
     }
-    // SAFETY: the executor calls its hooks with a query that has a plan and a text.
-    let statement = unsafe {
-        let plan = &*(*query).plannedstmt;
-        let text = (*query).sourceText;
-        Statement {
-            writes: writes(plan),
-            foreign_key_action: plan.commandType == pg_sys::CmdType::CMD_DELETE
-                && !text.is_null()
-                && is_foreign_key_action(CStr::from_ptr(text)),
-        }
-    };
+    // SAFETY: the executor calls its hooks with a query, which outlives the call.
+    let statement = Statement::of(unsafe { &*query });
     let _pop = RUNNING.with_borrow_mut(|running| {
         running.push(statement);
         Pop(running.len() - 1)
@@ -222,12 +209,11 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
             Some(next) => pg_guard_ffi_boundary(|| next(query, flags)),
             None => pg_sys::standard_ExecutorStart(query, flags),
         }
-        let plan = &*(*query).plannedstmt;
-        if is_converted(plan) {
+        if plan(&*query).is_some_and(is_converted) {
             (*query).operation = pg_sys::CmdType::CMD_DELETE;
         }
-        idle_triggers::leave_out(query);
-        at_once::defer_nothing(query);
+        idle_triggers::leave_out(&*query);
+        at_once::defer_nothing(&*query);
     }
 }
 
@@ -237,7 +223,8 @@ fn is_converted(plan: &pg_sys::PlannedStmt) -> bool {
     plan.commandType == pg_sys::CmdType::CMD_UPDATE
         && modifications(plan)
             .filter(|modify| std::ptr::eq(*modify, top))
-            .any(|modify| write(plan, modify).1.converts)
+            .filter_map(|modify| write(plan, modify))
+            .any(|(_, writes)| writes.converts)
 }
 
 #[cfg(not(feature = "pg18"))]

@@ -225,6 +225,10 @@ pub struct Reference {
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
     /// rows that a policy hides from them would be overlooked.
     pub readable: bool,
+    /// Whether it is a declared one whose columns or key are gone.
+    pub lost: bool,
+    /// Whether equal values of its columns print alike: then the parent's key says what the child held.
+    pub prints_alike: bool,
 }
 
 impl Reference {
@@ -233,7 +237,11 @@ impl Reference {
     fn or_restricting(mut self, tables: &HashMap<pg_sys::Oid, Table>) -> Self {
         let found_again = tables.get(&self.child).is_some_and(|child| {
             let in_key = |column: &Ident| child.key.iter().any(|key| key.name == *column);
-            !child.key.is_empty() && !self.detached_columns.iter().any(in_key)
+            // A text of JSON comes back as a string of it.
+            let is_json = |key: &KeyColumn| key.type_oid == pg_sys::JSONBOID;
+            !child.key.is_empty()
+                && !child.key.iter().any(is_json)
+                && !self.detached_columns.iter().any(in_key)
         });
         if self.on_delete.detaches() && !found_again {
             self.on_delete = OnDelete::Restrict;
@@ -248,6 +256,7 @@ impl Reference {
 
     /// Refuses to follow the reference where rows could be overlooked.
     pub fn check_readable(&self, child: &Table, parent: &Table) -> Outcome<()> {
+        self.check_there(child)?;
         if self.readable {
             return Ok(());
         }
@@ -255,6 +264,17 @@ impl Reference {
             reference: self.name.clone(),
             child: child.shown.clone(),
             parent: parent.shown.clone(),
+        })
+    }
+
+    /// Refuses a declared reference whose columns or key are gone: whatever concerns its two tables, and nothing else.
+    pub fn check_there(&self, child: &Table) -> Outcome<()> {
+        if !self.lost {
+            return Ok(());
+        }
+        Err(Failure::LostReference {
+            reference: self.name.clone(),
+            child: child.shown.clone(),
         })
     }
 

@@ -221,6 +221,7 @@ fn check_references(
     };
     let references = graph.references_of(child.oid);
     for (reference, parent) in references.filter(|(reference, _)| concerned(reference)) {
+        reference.check_there(child)?;
         // A table of attachments has a reference for each type of thing; most statements mean one of them.
         let at = (relation, parent.owner);
         let declared = reference.is_declared();

@@ -4,8 +4,9 @@
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgRelation, Uuid, pg_sys};
+use pgrx::{Uuid, pg_sys};
 
+use crate::arguments::Regclass;
 use crate::catalog;
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
@@ -50,7 +51,7 @@ fn shows_deleted(deletion: Option<Uuid>) -> bool {
 /// 0A000 with the fix in the HINT when it cannot be done; 55000 when the table is not managed; 22023
 /// for another `how`; 42501 for anyone but the owner.
 #[pg_extern]
-fn hide_deleted(relation: PgRelation, how: &str) -> Result<(), ErrorReport> {
+fn hide_deleted(relation: Regclass, how: &str) -> Result<(), ErrorReport> {
     let oid = oid_of(relation);
     let how = How::parse(how)?;
     Ok(with_session(|session| hide(session, oid, how))?)

@@ -9,9 +9,10 @@ use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, PgRelation, Uuid};
+use pgrx::{AnyElement, JsonB, Uuid};
 
 use crate::access::Caller;
+use crate::arguments::Regclass;
 use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
@@ -30,19 +31,20 @@ use crate::trigger_row::Row;
 /// P0002 when there is no such row; 42501 without the DELETE privilege; 40001 to be retried.
 #[pg_extern]
 fn hold(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<AnyElement>,
     reason: Option<&str>,
 ) -> Result<i64, ErrorReport> {
     let oid = oid_of(required(relation, "relation")?);
-    let key = key_from_any(&required(key, "key")?);
+    let key = required(key, "key")?;
+    let key = key_from_any(&key);
     Ok(with_session(|session| hold_row(session, oid, key, reason))?)
 }
 
 /// The same, with the key as text in the form that the key's type reads.
 #[pg_extern(name = "hold")]
 fn hold_text(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<&str>,
     reason: Option<&str>,
 ) -> Result<i64, ErrorReport> {
@@ -123,7 +125,7 @@ fn hold_row(
 fn deletion_of(
     session: &mut Session<'_, '_>,
     table: &Table,
-    row: &RootRow,
+    row: &RootRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let lock = if row.deletion.is_none() {
         " FOR NO KEY UPDATE"

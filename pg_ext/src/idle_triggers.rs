@@ -13,8 +13,8 @@ use pgrx::pg_sys;
 
 use crate::catalog;
 use crate::engine_write::EngineWrite;
-use crate::executor::{self, Writes};
-use crate::nodes::{integers, triggers};
+use crate::executor;
+use crate::nodes::{integers, modifications, name, triggers};
 use crate::policy::OnPlainDelete;
 
 /// Guards `deleted_at` and `deletion_id`: the engine sets them itself, and so does a converted DELETE
@@ -38,84 +38,103 @@ thread_local! {
     static KNOWN: RefCell<HashMap<pg_sys::Oid, Known>> = RefCell::default();
 }
 
-/// Goes over the tables that the statement updates or deletes from.
-///
-/// # Safety
-/// The query has just been started by the executor.
-pub unsafe fn leave_out(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: a started query has a plan and a state, with a place for each entry of the range table.
-    unsafe {
-        let plan = &*(*query).plannedstmt;
-        let state = (*query).estate;
-        for modify in executor::modifications(plan) {
-            let (named, writes) = executor::write(plan, modify);
-            let is_engine = EngineWrite::is_next(named);
-            let passes_guard = is_engine && is_known_without_shared_columns(named);
-            for index in integers(modify.resultRelations) {
-                let place = usize::try_from(index - 1).unwrap_or(0);
-                let table = *(*state).es_result_relations.add(place);
-                if table.is_null() || (*table).ri_TrigDesc.is_null() {
-                    continue;
+/// Goes over the tables that the statement updates or deletes from, which the executor has just started.
+pub fn leave_out(query: &pg_sys::QueryDesc) {
+    let Some(plan) = executor::plan(query) else {
+        return;
+    };
+    for modify in modifications(plan) {
+        let Some((named, writes)) = executor::write(plan, modify) else {
+            continue;
+        };
+        let is_engine = EngineWrite::is_next(named);
+        let passes_guard = is_engine && is_known_without_shared_columns(named);
+        // SAFETY: the tables that a plan writes to are a list of numbers.
+        for number in unsafe { integers(modify.resultRelations) } {
+            let Some((table, description)) = result_table(query, number) else {
+                continue;
+            };
+            match modify.operation {
+                pg_sys::CmdType::CMD_UPDATE => {
+                    // SAFETY: the table is one of the query's, whose state is that of its executor, which has
+                    // opened it.
+                    let (changed, relation) = unsafe {
+                        let changed = pg_sys::ExecGetUpdatedCols(table, query.estate);
+                        (changed, &*(*table).ri_RelationDesc)
+                    };
+                    let update = Update {
+                        changed,
+                        alone: only_ours_change_rows(relation),
+                        is_engine,
+                        passes_guard,
+                        converts: writes.converts,
+                    };
+                    update.leave_out(description);
                 }
-                let description = &mut *(*table).ri_TrigDesc;
-                match modify.operation {
-                    pg_sys::CmdType::CMD_UPDATE => {
-                        leave_out_of_update(
-                            description,
-                            table,
-                            state,
-                            (is_engine, passes_guard),
-                            writes,
-                        );
-                    }
-                    pg_sys::CmdType::CMD_DELETE if is_engine => leave_out_of_delete(description),
-                    _ => {}
-                }
+                pg_sys::CmdType::CMD_DELETE if is_engine => leave_out_of_delete(description),
+                _ => {}
             }
         }
     }
 }
 
-fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
-    catalog::kept().is_some_and(|graph| {
-        let table = graph.table_or_root(table);
-        table.is_some_and(|table| !graph.shares_columns(table))
-    })
+/// A table that the query writes to, by its number in the range table, with its triggers: the
+/// executor's own copy, so that what is changed in it holds for this query alone.
+pub fn result_table(
+    query: &pg_sys::QueryDesc,
+    number: i32,
+) -> Option<(*mut pg_sys::ResultRelInfo, &mut pg_sys::TriggerDesc)> {
+    // SAFETY: a started query's state has a place for each entry of the range table, where it writes
+    // to any; one of a table that it does not write to is NULL, and so is a description without triggers.
+    unsafe {
+        let state = query.estate.as_ref()?;
+        let index = u32::try_from(number).ok()?.checked_sub(1)?;
+        if index >= state.es_range_table_size || state.es_result_relations.is_null() {
+            return None;
+        }
+        let table = *state.es_result_relations.add(index as usize);
+        Some((table, table.as_ref()?.ri_TrigDesc.as_mut()?))
+    }
 }
 
-unsafe fn leave_out_of_update(
-    description: &mut pg_sys::TriggerDesc,
-    table: *mut pg_sys::ResultRelInfo,
-    state: *mut pg_sys::EState,
-    (is_engine, passes_guard): (bool, bool),
-    writes: Writes,
-) {
-    // SAFETY: the triggers are those of the table, which the statement has opened.
-    unsafe {
+/// An UPDATE that has just been started.
+struct Update {
+    changed: *mut pg_sys::Bitmapset,
+    /// Whether no other trigger may change any column before ours look.
+    alone: bool,
+    is_engine: bool,
+    passes_guard: bool,
+    converts: bool,
+}
+
+impl Update {
+    fn has_changed(&self, column: i32) -> bool {
+        // SAFETY: the set is one of the executor's, or NULL, which is empty; a number that is not in it is
+        // no member.
+        unsafe { pg_sys::bms_is_member(column, self.changed) }
+    }
+
+    fn is_idle(&self, trigger: &pg_sys::Trigger) -> bool {
+        let Some(columns) = columns(trigger) else {
+            return false;
+        };
+        let any = columns.iter().any(|column| self.has_changed(*column));
+        let all = columns.iter().all(|column| self.has_changed(*column));
+        let name = name(trigger);
+        if name == STATE {
+            self.is_engine || self.alone && (!any || self.converts && all)
+        } else {
+            self.passes_guard && name == GUARD || self.alone && !any
+        }
+    }
+
+    fn leave_out(&self, description: &mut pg_sys::TriggerDesc) {
         let own = triggers_of(description);
-        if !own
-            .iter()
-            .any(|trigger| is_named(trigger, STATE) || is_other(trigger))
-        {
+        if !own.iter().any(is_named_as_ours) {
             return;
         }
-        let changed = pg_sys::ExecGetUpdatedCols(table, state);
-        let has_changed = |column: &i32| pg_sys::bms_is_member(*column, changed);
-        // Others may change any column before ours look.
-        let alone = only_ours_change_rows((*table).ri_RelationDesc);
         for trigger in own.iter_mut() {
-            let idle = match columns(trigger) {
-                Some(columns) if is_named(trigger, STATE) => {
-                    is_engine
-                        || alone
-                            && (!columns.iter().any(has_changed)
-                                || writes.converts && columns.iter().all(has_changed))
-                }
-                Some(_) if passes_guard && is_named(trigger, GUARD) => true,
-                Some(columns) => alone && !columns.iter().any(has_changed),
-                None => false,
-            };
-            if idle {
+            if self.is_idle(trigger) {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
             }
         }
@@ -132,13 +151,18 @@ unsafe fn leave_out_of_update(
     }
 }
 
+fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
+    catalog::kept().is_some_and(|graph| {
+        let table = graph.table_or_root(table);
+        table.is_some_and(|table| !graph.shares_columns(table))
+    })
+}
+
 /// The engine's own DELETE passes the trigger that stands for the table's policy.
-unsafe fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
-    // SAFETY: the description is the statement's own.
-    let own = unsafe { triggers_of(description) };
+fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
+    let own = triggers_of(description);
     for trigger in own.iter_mut() {
-        // SAFETY: a trigger's name is a string.
-        let name = unsafe { CStr::from_ptr(trigger.tgname) }.to_bytes();
+        let name = name(trigger).to_bytes();
         if OnPlainDelete::ALL
             .iter()
             .any(|policy| policy.trigger().as_bytes() == name)
@@ -157,19 +181,18 @@ unsafe fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
     description.trig_delete_before_row = own.iter().any(before);
 }
 
-unsafe fn triggers_of<'a>(description: &pg_sys::TriggerDesc) -> &'a mut [pg_sys::Trigger] {
+fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] {
     let count = usize::try_from(description.numtriggers).unwrap_or(0);
+    if description.triggers.is_null() {
+        return &mut [];
+    }
     // SAFETY: a description holds that many triggers; the caller's is its own.
     unsafe { std::slice::from_raw_parts_mut(description.triggers, count) }
 }
 
-fn is_named(trigger: &pg_sys::Trigger, name: &CStr) -> bool {
-    // SAFETY: a trigger's name is a string.
-    unsafe { CStr::from_ptr(trigger.tgname) == name }
-}
-
-fn is_other(trigger: &pg_sys::Trigger) -> bool {
-    OTHERS.iter().any(|name| is_named(trigger, name))
+fn is_named_as_ours(trigger: &pg_sys::Trigger) -> bool {
+    let name = name(trigger);
+    name == STATE || OTHERS.contains(&name)
 }
 
 /// Whether it fires for each row, before or after such a statement.
@@ -193,24 +216,17 @@ fn is_foreign(trigger: &pg_sys::Trigger) -> bool {
 
 /// Whether an UPDATE writes rows of the table as it says itself, but for Keepsake's triggers: no
 /// other trigger may change them, and no column is computed.
-///
-/// # Safety
-/// The relation is open.
-pub unsafe fn only_ours_change_rows(relation: pg_sys::Relation) -> bool {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let computes = (*(*relation).rd_att)
-            .constr
-            .as_ref()
-            .is_some_and(|constraints| constraints.has_generated_stored);
-        !computes && !triggers(relation).iter().any(is_foreign)
-    }
+pub fn only_ours_change_rows(relation: &pg_sys::RelationData) -> bool {
+    // SAFETY: an open relation has a descriptor, which has constraints or NULL.
+    let constraints = unsafe { (*relation.rd_att).constr.as_ref() };
+    let computes = constraints.is_some_and(|constraints| constraints.has_generated_stored);
+    !computes && !triggers(relation).iter().any(is_foreign)
 }
 
 /// The columns that one of Keepsake's triggers looks at, counted as the executor counts them in its
 /// sets; `None` for any other trigger.
 fn columns(trigger: &pg_sys::Trigger) -> Option<Vec<i32>> {
-    if !(is_named(trigger, STATE) || is_other(trigger)) || trigger.tgqual.is_null() {
+    if !is_named_as_ours(trigger) || trigger.tgqual.is_null() {
         return None;
     }
     // SAFETY: a trigger's condition is a string, if it is not NULL.

@@ -4,6 +4,7 @@
 //! of any kind, sleeps, or a table that its owner has locked, costs that owner's deletions a delay, which the registry
 //! records, and nobody else. Only the caller's own cancel ends the whole.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
@@ -77,10 +78,6 @@ impl Limits {
             lock_ms: lock_ms.unwrap_or(0),
         }
     }
-
-    fn are_over(self, began: Instant) -> bool {
-        self.time.is_some_and(|time| began.elapsed() > time)
-    }
 }
 
 /// How the work on some deletions ended.
@@ -92,72 +89,110 @@ enum Ended {
     Stalled(String),
 }
 
-/// Deletions that met an error, and whether some were put off without being tried.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Failures {
-    /// How many met an error.
-    pub failed: i64,
-    /// Whether an owner's deletions were put off.
-    pub stalled: bool,
-}
-
-/// Does `work` on the deletions of each owner together, about `rows` rows of them; when that fails, on each deletion by
-/// itself, so that one that cannot go does not stand in the way of the others.
-pub fn for_each_owner(
-    session: &mut Session<'_, '_>,
-    graph: &Graph,
-    deletions: &[Expired],
-    rows: i64,
-    mut work: impl FnMut(&mut Session<'_, '_>, &[Uuid]) -> Outcome<()>,
-) -> Outcome<Failures> {
-    let limits = Limits::for_rows(rows);
-    let mut failures = Failures::default();
-    for (owner, deletions) in by_owner(graph, deletions) {
-        match isolated(session, limits, &deletions, &mut work) {
-            Ended::Done => continue,
-            Ended::Failed(error) | Ended::Stalled(error) if deletions.len() == 1 => {
-                record(session, &deletions, &error)?;
-                failures.failed += 1;
-            }
-            Ended::Failed(_) | Ended::Stalled(_) => {
-                one_by_one(session, limits, owner, &deletions, &mut work, &mut failures)?;
-                continue;
-            }
-        }
-    }
-    Ok(failures)
-}
-
-fn one_by_one(
-    session: &mut Session<'_, '_>,
+/// One call of a purge: what each owner has taken of its time, and what failed.
+pub struct Isolation {
     limits: Limits,
-    owner: pg_sys::Oid,
-    deletions: &[Uuid],
-    work: &mut impl FnMut(&mut Session<'_, '_>, &[Uuid]) -> Outcome<()>,
-    failures: &mut Failures,
-) -> Outcome<()> {
-    let began = Instant::now();
-    for deletion in deletions.chunks(1) {
-        let stalled = match isolated(session, limits, deletion, work) {
-            Ended::Done => false,
-            Ended::Failed(error) => {
-                record(session, deletion, &error)?;
-                failures.failed += 1;
-                false
-            }
-            Ended::Stalled(error) => {
-                record(session, deletion, &error)?;
-                failures.failed += 1;
-                true
-            }
-        };
-        if stalled || limits.are_over(began) {
-            put_off_owner(session, owner)?;
-            failures.stalled = true;
-            return Ok(());
+    began: Instant,
+    /// When the caller's own statement_timeout is half over, so that what was done and recorded is committed.
+    end: Option<Duration>,
+    taken: HashMap<pg_sys::Oid, Duration>,
+    /// Deletions that met an error.
+    pub failed: i64,
+}
+
+impl Isolation {
+    /// For a call that purges up to `rows` rows.
+    pub fn new(rows: i64) -> Self {
+        // SAFETY: a plain integer of this backend.
+        let statement = unsafe { pg_sys::StatementTimeout };
+        let half = u64::try_from(statement / 2).ok().filter(|ms| *ms > 0);
+        Self {
+            limits: Limits::for_rows(rows),
+            began: Instant::now(),
+            end: half.map(Duration::from_millis),
+            taken: HashMap::new(),
+            failed: 0,
         }
     }
-    Ok(())
+
+    /// Whether the call is to end, and another to go on.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| self.began.elapsed() > end)
+    }
+
+    /// Does `work` on the deletions of each owner together; when that fails, on each deletion by itself, so that one that
+    /// cannot go does not stand in the way of the others.
+    pub fn for_each_owner(
+        &mut self,
+        session: &mut Session<'_, '_>,
+        graph: &Graph,
+        deletions: &[Expired],
+        mut work: impl FnMut(&mut Session<'_, '_>, &[Uuid]) -> Outcome<()>,
+    ) -> Outcome<()> {
+        for (owner, deletions) in by_owner(graph, deletions) {
+            if self.is_over() {
+                return Ok(());
+            }
+            self.of_owner(session, owner, &deletions, &mut work)?;
+        }
+        Ok(())
+    }
+
+    fn of_owner(
+        &mut self,
+        session: &mut Session<'_, '_>,
+        owner: pg_sys::Oid,
+        deletions: &[Uuid],
+        work: &mut impl FnMut(&mut Session<'_, '_>, &[Uuid]) -> Outcome<()>,
+    ) -> Outcome<()> {
+        if deletions.len() > 1 {
+            let began = Instant::now();
+            if matches!(isolated(session, self.limits, deletions, work), Ended::Done) {
+                return Ok(());
+            }
+            self.take(owner, began);
+        }
+        for deletion in deletions.chunks(1) {
+            let began = Instant::now();
+            let ended = isolated(session, self.limits, deletion, work);
+            let stalled = match ended {
+                Ended::Done => false,
+                Ended::Failed(error) => {
+                    self.note(session, deletion, &error)?;
+                    false
+                }
+                Ended::Stalled(error) => {
+                    self.note(session, deletion, &error)?;
+                    true
+                }
+            };
+            if self.take(owner, began) || stalled {
+                return put_off_owner(session, owner);
+            }
+            if self.is_over() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn note(
+        &mut self,
+        session: &mut Session<'_, '_>,
+        deletion: &[Uuid],
+        error: &str,
+    ) -> Outcome<()> {
+        self.failed += 1;
+        record(session, deletion, error)
+    }
+
+    /// Counts what an owner has taken since its deletions are worked on one by one; whether it is too much: what they may
+    /// take together, and once more.
+    fn take(&mut self, owner: pg_sys::Oid, began: Instant) -> bool {
+        let taken = self.taken.entry(owner).or_default();
+        *taken += began.elapsed();
+        self.limits.time.is_some_and(|limit| *taken > limit * 2)
+    }
 }
 
 /// The deletions by who owns the table of their root, in the order of the first of each.

@@ -11,6 +11,7 @@
 use pgrx::prelude::*;
 
 mod access;
+mod arguments;
 mod at_once;
 mod cascade;
 mod catalog;
@@ -19,6 +20,7 @@ mod cursor;
 mod deadline;
 mod deletion;
 mod detached;
+mod engine_query;
 mod engine_write;
 mod error;
 mod executor;
@@ -59,6 +61,7 @@ mod run_as;
 mod selection;
 mod session;
 mod settings;
+mod shielded_cursors;
 mod skip;
 mod soft_delete;
 mod sql;

@@ -1,11 +1,11 @@
 //! `manage` and `unmanage`: what a table gets when it is given to Keepsake.
 
-use pgrx::PgRelation;
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
+use crate::arguments::Regclass;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
@@ -28,7 +28,7 @@ const DESCRIBE: &str = include_str!("../sql/describe_table.sql");
 /// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
 #[pg_extern]
 fn manage(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     retention: default!(Option<Interval>, "NULL"),
     on_delete: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
@@ -44,15 +44,15 @@ fn manage(
 /// # Errors
 /// 55000 while it still holds soft-deleted rows; 42501 for anyone but the owner.
 #[pg_extern]
-fn unmanage(relation: PgRelation) -> Result<(), ErrorReport> {
+fn unmanage(relation: Regclass) -> Result<(), ErrorReport> {
     Ok(with_session(|session| {
         hand_back(session, oid_of(relation))
     })?)
 }
 
-/// The table's OID, with the relation closed again: a table that is open cannot be altered.
-pub fn oid_of(relation: PgRelation) -> pg_sys::Oid {
-    relation.oid()
+/// The table's OID.
+pub fn oid_of(relation: Regclass) -> pg_sys::Oid {
+    relation.0
 }
 
 fn take_on(

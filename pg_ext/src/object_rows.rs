@@ -87,6 +87,14 @@ impl KeyIndex {
                 return Named::No;
             }
             let index = pg_sys::index_open(self.index, mode);
+            // The column may have become one of another type before it was locked.
+            if *(*index).rd_opcintype != pg_sys::TEXTOID
+                || (*(*index).rd_index).indrelid != self.table
+            {
+                pg_sys::index_close(index, mode);
+                pg_sys::table_close(table, mode);
+                return Named::Perhaps;
+            }
             let mut snapshot = pg_sys::SnapshotData {
                 snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
                 ..Default::default()

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use pgrx::AnyElement;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, PgRelation};
 
+use crate::arguments::Regclass;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, OnDelete, Reference, Table};
 use crate::manage::oid_of;
@@ -25,7 +26,7 @@ use crate::session::{Session, with_reading_session};
     reason = "pgrx reads the columns from the type as it is written"
 )]
 fn plan_delete(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<AnyElement>,
 ) -> Result<
     TableIterator<
@@ -40,7 +41,8 @@ fn plan_delete(
     ErrorReport,
 > {
     let oid = oid_of(required(relation, "relation")?);
-    let key = key_from_any(&required(key, "key")?);
+    let key = required(key, "key")?;
+    let key = key_from_any(&key);
     let steps = with_reading_session(|session| plan(session, oid, key))?;
     Ok(TableIterator::new(steps))
 }
@@ -52,7 +54,7 @@ fn plan_delete(
     reason = "pgrx reads the columns from the type as it is written"
 )]
 fn plan_delete_text(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<&str>,
 ) -> Result<
     TableIterator<

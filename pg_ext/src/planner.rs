@@ -11,12 +11,13 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::catalog;
+use crate::engine_query;
 use crate::engine_write::EngineWrite;
 use crate::error::raise_unless_ok;
 use crate::executor;
 use crate::graph::Graph;
 use crate::idle_triggers;
-use crate::nodes::{pointers, triggers};
+use crate::nodes::{limited_to, name, pointers, triggers};
 use crate::policy::OnPlainDelete;
 use crate::run_as;
 use crate::session::with_reading_session;
@@ -43,6 +44,9 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
     // (`pg_plan_query` in postgres.c); everything else is passed on.
     unsafe {
+        if !query.is_null() && run_as::is_engines_own() {
+            raise_unless_ok(engine_query::check(query));
+        }
         if !query.is_null() && applies(text) {
             let alone = !(*query).hasModifyingCTE;
             convert(&mut *query, alone);
@@ -98,7 +102,7 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
             && (*entry).inh
             && pg_sys::has_subclass((*entry).relid);
         if !inherited
-            && converts(relation)
+            && converts(&*relation)
             && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
         {
             mark(query, entry, relation, deleted_at, alone);
@@ -108,30 +112,22 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
 }
 
 /// Whether a trigger fires on updates of a key column: it must not for a key that stays as it is.
-unsafe fn is_watched(relation: pg_sys::Relation, key: *mut pg_sys::Bitmapset) -> bool {
-    // SAFETY: the relation is open; a trigger has that many columns.
-    unsafe {
-        triggers(relation).iter().any(|trigger| {
-            let count = usize::try_from(trigger.tgnattr).unwrap_or(0);
-            (0..count).any(|n| {
-                let column = i32::from(*trigger.tgattr.add(n));
-                pg_sys::bms_is_member(column - pg_sys::FirstLowInvalidHeapAttributeNumber, key)
-            })
-        })
-    }
+fn is_watched(relation: &pg_sys::RelationData, key: *mut pg_sys::Bitmapset) -> bool {
+    let watched = triggers(relation).iter().flat_map(limited_to);
+    watched.into_iter().any(|column| {
+        let member = i32::from(*column) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+        // SAFETY: the set is one of the relation's, or NULL, which is empty.
+        unsafe { pg_sys::bms_is_member(member, key) }
+    })
 }
 
 /// Whether the table has the trigger of that policy, and it fires.
-unsafe fn converts(relation: pg_sys::Relation) -> bool {
+fn converts(relation: &pg_sys::RelationData) -> bool {
     let fires = |trigger: &pg_sys::Trigger| {
-        let enabled = trigger.tgenabled as u8;
-        // SAFETY: a trigger's name is a string in the relation's cache entry, which is open.
-        let name = unsafe { CStr::from_ptr(trigger.tgname) };
-        name.to_bytes() == OnPlainDelete::Convert.trigger().as_bytes()
-            && matches!(enabled, b'O' | b'A')
+        name(trigger).to_bytes() == OnPlainDelete::Convert.trigger().as_bytes()
+            && matches!(trigger.tgenabled as u8, b'O' | b'A')
     };
-    // SAFETY: the relation is open.
-    unsafe { triggers(relation).iter().any(fires) }
+    triggers(relation).iter().any(fires)
 }
 
 /// The number of a column that has the type.
@@ -179,7 +175,7 @@ unsafe fn mark(
             std::ptr::null_mut(),
         );
         set(query, entry, (deleted_at, c"deleted_at"), now);
-        match deletion_id(relation).filter(|_| alone && may_mark(relation)) {
+        match deletion_id(relation).filter(|_| alone && may_mark(&*relation)) {
             Some((column, function)) => {
                 let table = pg_sys::makeConst(
                     pg_sys::OIDOID,
@@ -241,7 +237,7 @@ unsafe fn lock_like_delete(
     unsafe {
         let primary = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
         let key = pg_sys::RelationGetIndexAttrBitmap(relation, primary);
-        if !is_watched(relation, key) {
+        if !is_watched(&*relation, key) {
             let updated = updated_columns(query, entry);
             *updated = pg_sys::bms_add_members(*updated, key);
         }
@@ -251,19 +247,17 @@ unsafe fn lock_like_delete(
 /// Whether the plan may set both marks by itself, so that no trigger is needed: nobody can come to
 /// refer to the rows meanwhile, so they need no stronger lock than an UPDATE's, and no other trigger
 /// changes them.
-unsafe fn may_mark(relation: pg_sys::Relation) -> bool {
-    // SAFETY: the relation is open.
-    let (oid, is_table, is_plain, is_referred_to) = unsafe {
-        let foreign_key = |trigger: &pg_sys::Trigger| {
-            pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_PK as i32
-        };
-        (
-            (*relation).rd_id,
-            (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION,
-            idle_triggers::only_ours_change_rows(relation),
-            triggers(relation).iter().any(foreign_key),
-        )
+fn may_mark(relation: &pg_sys::RelationData) -> bool {
+    let oid = relation.rd_id;
+    let foreign_key = |trigger: &pg_sys::Trigger| {
+        // SAFETY: compares the function's OID with those of `ri_triggers.c`.
+        let kind = unsafe { pg_sys::RI_FKey_trigger_type(trigger.tgfoid) };
+        kind == pg_sys::RI_TRIGGER_PK as i32
     };
+    // SAFETY: an open relation has an entry of pg_class.
+    let is_table = unsafe { (*relation.rd_rel).relkind } as u8 == pg_sys::RELKIND_RELATION;
+    let is_plain = idle_triggers::only_ours_change_rows(relation);
+    let is_referred_to = triggers(relation).iter().any(foreign_key);
     let is_declared = || {
         let graph = catalog::kept().map_or_else(
             || with_reading_session(|session| Graph::current(session)),

@@ -6,11 +6,11 @@ use keepsake_shared::sigv4::{
     Bucket, Credentials, Endpoint, Payload, PresignRequest, Request, SigV4Error, Signer,
     SigningKeyCache, presign as sign,
 };
-use pgrx::JsonB;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use time::OffsetDateTime;
 
+use crate::arguments::Jsonb;
 use crate::error::{Failure, Outcome};
 
 thread_local! {
@@ -39,7 +39,7 @@ fn presign(
     secret_access_key: &str,
     signed_at: TimestampWithTimeZone,
     expires_seconds: i32,
-    headers: default!(JsonB, "'{}'::jsonb"),
+    headers: default!(Jsonb, "'{}'::jsonb"),
     session_token: default!(&str, "''"),
 ) -> Result<String, ErrorReport> {
     let headers = header_list(headers)?;
@@ -76,7 +76,7 @@ fn refused(what: &str) -> Failure {
     }
 }
 
-fn header_list(JsonB(headers): JsonB) -> Outcome<Vec<(String, String)>> {
+fn header_list(Jsonb(headers): Jsonb) -> Outcome<Vec<(String, String)>> {
     serde_json::from_value::<std::collections::BTreeMap<String, String>>(headers)
         .map(|headers| headers.into_iter().collect())
         .map_err(|_| refused("headers must be an object of texts"))

@@ -14,7 +14,7 @@ use crate::deletion::{self, Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
 use crate::hold;
-use crate::isolation;
+use crate::isolation::Isolation;
 use crate::purge_rows::{self, Report};
 use crate::selection::Selection;
 use crate::session::{Session, with_purging_session};
@@ -171,9 +171,10 @@ fn candidates(
     let graph = Graph::current(session)?;
     let mut expired = Selection::open(session, as_of, after)?;
     let mut found = Vec::new();
+    let mut isolation = Isolation::new(max_rows);
     loop {
-        let left = max_rows - length(&found);
-        let deletions = if left > 0 {
+        let left = max_rows - length(&found) - isolation.failed;
+        let deletions = if left > 0 && !isolation.is_over() {
             expired.next(left)?
         } else {
             Vec::new()
@@ -181,7 +182,7 @@ fn candidates(
         if deletions.is_empty() {
             return Ok(found);
         }
-        isolation::for_each_owner(session, &graph, &deletions, left, |session, deletions| {
+        isolation.for_each_owner(session, &graph, &deletions, |session, deletions| {
             let before = found.len();
             let looked = candidates_among(session, &graph, deletions, max_rows, &mut found);
             if looked.is_err() {
@@ -257,26 +258,24 @@ fn batch(
     let graph = Graph::current(session)?;
     let mut expired = Selection::open(session, as_of, after)?;
     let mut report = Report::new(max_rows);
+    let mut isolation = Isolation::new(max_rows);
     let mut done = after;
     while !report.is_full() {
         let deletions = expired.next(report.left())?;
         if deletions.is_empty() {
             return Ok((report, expired.last));
         }
-        let left = report.left();
-        let failures =
-            isolation::for_each_owner(session, &graph, &deletions, left, |session, deletions| {
-                let mut part = Report::new(report.left());
-                let free = unheld(session, &graph, deletions)?;
-                if !free.is_empty() && !part.is_full() {
-                    purge_rows::purge(session, &graph, &free, &mut part)?;
-                }
-                report.take_in(part);
-                Ok(())
-            })?;
-        report.failed += failures.failed;
-        if failures.stalled {
-            // The caller's own time is short by now; the next batch goes on.
+        isolation.for_each_owner(session, &graph, &deletions, |session, deletions| {
+            let mut part = Report::new(report.left());
+            let free = unheld(session, &graph, deletions)?;
+            if !free.is_empty() && !part.is_full() {
+                purge_rows::purge(session, &graph, &free, &mut part)?;
+            }
+            report.take_in(part);
+            Ok(())
+        })?;
+        report.failed = isolation.failed;
+        if isolation.is_over() {
             report.stop();
         }
         if !report.is_full() {

@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
-use crate::error::Outcome;
+use crate::error::{Failure, Outcome};
 use crate::graph::{Graph, Table};
 use crate::row_id::{RowId, as_arguments};
 use crate::session::Session;
+use crate::sql::join;
 
 /// How many rows are gone, of which deletion and table.
 pub type Gone = HashMap<([u8; 16], pg_sys::Oid), i64>;
@@ -99,6 +100,7 @@ fn staying(
 
 /// One statement for all tables: foreign keys are checked at its end, when nothing is left to refer.
 fn delete(session: &mut Session<'_, '_>, group: &[&Table], rows: &[Vec<RowId>]) -> Outcome<Gone> {
+    refuse_several_owners(group)?;
     let (mut with, mut counts) = (Vec::new(), Vec::new());
     let mut arguments: Vec<DatumWithOid<'static>> = Vec::new();
     for (n, (table, rows)) in group.iter().zip(rows).enumerate() {
@@ -129,4 +131,15 @@ fn delete(session: &mut Session<'_, '_>, group: &[&Table], rows: &[Vec<RowId>]) 
         }
     }
     Ok(gone)
+}
+
+/// Triggers of one owner's table would run with the rights of another.
+fn refuse_several_owners(group: &[&Table]) -> Outcome<()> {
+    let first = group.first().map(|table| table.owner);
+    if group.iter().all(|table| Some(table.owner) == first) {
+        return Ok(());
+    }
+    Err(Failure::OwnersDiffer {
+        tables: join(group.iter().map(|table| &table.shown), ", "),
+    })
 }

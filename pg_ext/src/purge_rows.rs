@@ -46,10 +46,10 @@ impl Report {
         }
     }
 
-    /// How many more rows may go. Blocked ones count, once all rows of their deletions were looked at:
-    /// a batch has an end, whatever it meets.
+    /// How many more rows may go. Blocked ones count, once all rows of their deletions were looked at, and so does each
+    /// deletion that failed: a batch has an end, whatever it meets.
     pub fn left(&self) -> i64 {
-        self.max_rows - self.rows - self.blocked
+        self.max_rows - self.rows - self.blocked - self.failed
     }
 
     /// Whether the batch is at its end.

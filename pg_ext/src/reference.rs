@@ -1,9 +1,9 @@
 //! Declared references: polymorphic `(type, id)` columns held to the promises of a foreign key.
 
-use pgrx::PgRelation;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::arguments::Regclass;
 use crate::catalog;
 use crate::error::{Failure, Outcome};
 use crate::graph::Graph;
@@ -20,11 +20,11 @@ use crate::triggers;
 /// 22023 when the columns do not fit; 23503 when rows without a live parent exist already.
 #[pg_extern]
 fn declare_reference(
-    child: PgRelation,
+    child: Regclass,
     type_column: &str,
     id_column: &str,
     type_value: &str,
-    parent: PgRelation,
+    parent: Regclass,
 ) -> Result<(), ErrorReport> {
     Ok(with_session(|session| {
         declare(
@@ -45,7 +45,7 @@ fn declare_reference(
 /// 23503 when a row of the table refers to a deleted one; 0A000 when it can no longer be kept safe;
 /// 42501 for anyone but the owner.
 #[pg_extern]
-fn guard_references(child: PgRelation) -> Result<(), ErrorReport> {
+fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
     let oid = oid_of(child);
     Ok(with_session(|session| {
         let found = describe(session, oid)?;

@@ -1,9 +1,9 @@
 //! Another action for a soft delete than a foreign key's own `ON DELETE`.
 
-use pgrx::PgRelation;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::arguments::Regclass;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, OnDelete};
@@ -20,7 +20,7 @@ use crate::session::{Session, with_session};
 /// undone; 42501 for anyone but the owner.
 #[pg_extern]
 fn override_reference(
-    child: Option<PgRelation>,
+    child: Option<Regclass>,
     reference: Option<&str>,
     on_delete: Option<&str>,
 ) -> Result<(), ErrorReport> {

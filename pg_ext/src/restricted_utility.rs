@@ -28,6 +28,10 @@ fn refused(statement: &pg_sys::PlannedStmt) -> Option<&'static str> {
     match unsafe { statement.utilityStmt.as_ref() }?.type_ {
         pg_sys::NodeTag::T_ConstraintsSetStmt => Some("SET CONSTRAINTS"),
         pg_sys::NodeTag::T_DeclareCursorStmt => Some("DECLARE CURSOR"),
+        pg_sys::NodeTag::T_CreateDomainStmt => Some("CREATE DOMAIN"),
+        pg_sys::NodeTag::T_CompositeTypeStmt
+        | pg_sys::NodeTag::T_CreateEnumStmt
+        | pg_sys::NodeTag::T_CreateRangeStmt => Some("CREATE TYPE"),
         _ => None,
     }
 }

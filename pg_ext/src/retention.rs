@@ -1,11 +1,12 @@
 //! How long deleted rows are kept: for each table, or for one deletion alone. What it comes to is
 //! stored with the deletion (`expires_at`), where an index serves the purge.
 
+use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgRelation, Uuid};
 
+use crate::arguments::Regclass;
 use crate::deletion::{Deletion, State};
 use crate::error::{Failure, Outcome};
 use crate::graph::Graph;
@@ -19,7 +20,7 @@ use crate::session::{Session, with_session};
 /// # Errors
 /// 55000 when the table is not managed; 42501 for anyone but the owner; 40001 to be retried.
 #[pg_extern]
-fn set_retention(relation: PgRelation, retention: Interval) -> Result<(), ErrorReport> {
+fn set_retention(relation: Regclass, retention: Interval) -> Result<(), ErrorReport> {
     let oid = oid_of(relation);
     Ok(with_session(|session| {
         describe_managed(session, oid)?;

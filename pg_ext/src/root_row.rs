@@ -3,6 +3,8 @@
 //! What the caller gave is cast here alone, as the table's owner: a key's type may bring an input function or a cast
 //! that runs code of its owner's. Every later statement uses the key's own values, in its own types.
 
+use std::marker::PhantomData;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
 use pgrx::{JsonB, Uuid, pg_sys};
@@ -22,19 +24,18 @@ pub enum Key<'a> {
     /// Text in the form that the key's type reads.
     Text(&'a str),
     /// An object with one member for each key column.
-    Columns(JsonB),
+    Columns(DatumWithOid<'a>),
 }
 
 /// Makes a `Key` of an argument of any type.
-pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'static> {
+pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'_> {
+    // SAFETY: datum and type come from the same function argument, which the key does not outlive.
+    let datum = unsafe { DatumWithOid::new(value.datum(), value.oid()) };
     if value.oid() == pg_sys::JSONBOID {
-        // SAFETY: the value's type says that the datum is a jsonb.
-        if let Some(object) = unsafe { value.into::<JsonB>() } {
-            return Key::Columns(object);
-        }
+        Key::Columns(datum)
+    } else {
+        Key::Value(datum)
     }
-    // SAFETY: datum and type come from the same function argument.
-    Key::Value(unsafe { DatumWithOid::new(value.datum(), value.oid()) })
 }
 
 const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID];
@@ -42,11 +43,15 @@ const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sy
 impl<'a> Key<'a> {
     /// The values of the key's columns, each of its column's type. A cast that could turn one key into another's, such
     /// as a rounding one, is not made.
-    fn values(
+    fn values<'conn, 'v>(
         self,
-        session: &mut Session<'_, '_>,
+        session: &mut Session<'_, 'conn>,
         table: &Table,
-    ) -> Outcome<Vec<DatumWithOid<'a>>> {
+    ) -> Outcome<Vec<DatumWithOid<'v>>>
+    where
+        'a: 'v,
+        'conn: 'v,
+    {
         let (argument, texts) = match (self, table.key.as_slice()) {
             (Key::Value(value), [column]) => {
                 if [column.type_oid, column.declared_type].contains(&value.oid()) {
@@ -60,7 +65,7 @@ impl<'a> Key<'a> {
                 let member = |column: &KeyColumn| {
                     format!("($1 OPERATOR(pg_catalog.->>) {})", Literal(&column.name.0))
                 };
-                (object.into(), columns.iter().map(member).collect())
+                (object, columns.iter().map(member).collect())
             }
             (_, columns) => {
                 return Err(Failure::BadArgument {
@@ -78,7 +83,7 @@ impl<'a> Key<'a> {
         let read = session
             .as_owner_in_callers_formats(table, &sql, &[argument])?
             .first();
-        key_values(&read, table, 0)
+        key_values(&read, table)
     }
 }
 
@@ -105,45 +110,45 @@ fn refuse_other_type(
     })
 }
 
-/// The values of the key's columns in a row, those after the first `before` of its columns.
-fn key_values(
-    row: &SpiTupleTable<'_>,
+/// The values of the key's columns, which are those of a row, in order.
+fn key_values<'conn>(
+    row: &SpiTupleTable<'conn>,
     table: &Table,
-    before: usize,
-) -> Outcome<Vec<DatumWithOid<'static>>> {
-    let columns = table.key.iter().zip(before + 1..);
-    let value = |(column, ordinal): (&KeyColumn, usize)| {
-        // SAFETY: the column of the row is of the key column's type, and its memory that of the SPI connection, which
-        // no argument of a session's statements outlives.
+) -> Outcome<Vec<DatumWithOid<'conn>>> {
+    let value = |ordinal| {
+        let type_oid = row.column_type_oid(ordinal)?.value();
         Ok(match row.get_datum_by_ordinal(ordinal)? {
-            Some(datum) => unsafe { DatumWithOid::new(datum, column.type_oid) },
-            None => DatumWithOid::null_oid(column.type_oid),
+            // SAFETY: type and value are those of the same column, in the memory of the SPI connection.
+            Some(datum) => unsafe { DatumWithOid::new(datum, type_oid) },
+            None => DatumWithOid::null_oid(type_oid),
         })
     };
-    columns.map(value).collect()
+    (1..=table.key.len()).map(value).collect()
 }
 
 /// What the caller sees of the root row.
-pub struct RootRow {
+pub struct RootRow<'conn> {
     /// Its key, as JSON.
     pub key: JsonB,
     /// The deletion that removed it, if any.
     pub deletion: Option<Uuid>,
+    /// The values of the key and their types, in the memory of the SPI connection.
     values: Vec<(pg_sys::Datum, pg_sys::Oid)>,
+    connection: PhantomData<&'conn ()>,
 }
 
-impl RootRow {
+impl<'conn> RootRow<'conn> {
     /// The condition that row `t` is this row; its arguments are numbered from 1.
     pub fn condition(&self, table: &Table) -> String {
         is_row(table)
     }
 
     /// The arguments of the condition.
-    pub fn args(&self) -> Vec<DatumWithOid<'static>> {
+    pub fn args(&self) -> Vec<DatumWithOid<'conn>> {
         self.values
             .iter()
-            // SAFETY: datum and type were read from the same column, into the memory of the SPI
-            // connection, which the row does not outlive.
+            // SAFETY: datum and type were read from the same column of a result that is in the memory of
+            // the SPI connection, which the argument does not outlive.
             .map(|(datum, oid)| unsafe { DatumWithOid::new(*datum, *oid) })
             .collect()
     }
@@ -151,11 +156,11 @@ impl RootRow {
 
 /// Finds the row as far as the caller may: with the DELETE privilege on the table, and under the row's own
 /// SELECT and DELETE policies. Hidden and missing rows answer alike.
-pub fn find(
-    session: &mut Session<'_, '_>,
+pub fn find<'conn>(
+    session: &mut Session<'_, 'conn>,
     table: &Table,
     key: Key<'_>,
-) -> Outcome<Option<RootRow>> {
+) -> Outcome<Option<RootRow<'conn>>> {
     let access = Access::of(session, table)?;
     access.refuse_unless_deletes(table)?;
     table.check_marks()?;
@@ -185,19 +190,24 @@ fn is_row(table: &Table) -> String {
     join(terms, " AND ")
 }
 
-fn read(session: &mut Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -> Outcome<RootRow> {
+fn read<'conn>(
+    session: &mut Session<'_, 'conn>,
+    row: &SpiTupleTable<'conn>,
+    table: &Table,
+) -> Outcome<RootRow<'conn>> {
     let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
     };
     let mut values = Vec::with_capacity(table.key.len());
-    for value in key_values(row, table, 1)? {
-        let datum = value.datum().ok_or_else(not_found)?;
-        values.push((datum.sans_lifetime(), value.oid()));
+    for ordinal in (2..).take(table.key.len()) {
+        let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
+        values.push((datum, row.column_type_oid(ordinal)?.value()));
     }
     let mut found = RootRow {
         key: JsonB(serde_json::Value::Null),
         deletion: row.get(1)?,
         values,
+        connection: PhantomData,
     };
     // The caller's key was read under the caller's settings; the registry's is printed under ours, and as the owner,
     // since a type may bring a cast to json of its own.
@@ -217,14 +227,14 @@ fn read(session: &mut Session<'_, '_>, row: &SpiTupleTable<'_>, table: &Table) -
 }
 
 /// Finds the root row of a deletion for a caller who may act on it: who sees it, and may delete it.
-pub fn authorise(
-    session: &mut Session<'_, '_>,
+pub fn authorise<'conn>(
+    session: &mut Session<'_, 'conn>,
     table: &Table,
     key: JsonB,
     deletion: Uuid,
-) -> Outcome<Option<RootRow>> {
+) -> Outcome<Option<RootRow<'conn>>> {
     let _formats = LocalSettings::exact_output();
-    let row = find(session, table, Key::Columns(key))?;
+    let row = find(session, table, Key::Columns(key.into()))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))
 }
 

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::json;
 
+use crate::arguments::Jsonb;
 use crate::error::Failure;
 
 fn refused(error: impl std::fmt::Display, fix: &'static str) -> ErrorReport {
@@ -132,8 +133,8 @@ fn content_disposition(name: &str, inline: default!(bool, "false")) -> Result<St
 /// 22023 when either argument has another shape.
 #[pg_extern(immutable, strict, parallel_safe, name = "check_upload")]
 fn check_upload_request(
-    request: JsonB,
-    limits: default!(JsonB, "'{}'::jsonb"),
+    request: Jsonb,
+    limits: default!(Jsonb, "'{}'::jsonb"),
 ) -> Result<JsonB, ErrorReport> {
     const FIX: &str =
         "The request has entity_type, entity_id and files of {name, media_type?, size, sha256}.";

@@ -19,6 +19,7 @@ use pgrx::pg_sys;
 
 use crate::executor;
 use crate::settings::LocalSettings;
+use crate::shielded_cursors::ShieldedCursors;
 use crate::sql::Ident;
 
 thread_local! {
@@ -26,24 +27,42 @@ thread_local! {
     static ACTING: Cell<usize> = const { Cell::new(0) };
     /// How many of them restrict what they run.
     static RESTRICTING: Cell<usize> = const { Cell::new(0) };
+    /// How many statements ran when the innermost of an owner was entered.
+    static ENTERED: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// Keeps restricted code from a setting that would end the session of who called (PostgreSQL 17 and later). Once in a
-/// backend's life.
+/// Settings that would end the session of who called: with an error, whatever catches it, and after a time (PostgreSQL
+/// 17 and later). Both can be set by anybody.
+const ENDING: [&CStr; 2] = [c"exit_on_error", c"transaction_timeout"];
+
+/// Keeps restricted code from these. Once in a backend's life.
 pub fn install() {
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: looks a setting up in this backend's own table; the flag is one of `guc.h`, read when the setting is set.
-    unsafe {
-        let setting = pg_sys::find_option(
-            c"transaction_timeout".as_ptr(),
-            false,
-            true,
-            pg_sys::ERROR as c_int,
-        );
-        if let Some(setting) = setting.as_mut() {
+    for name in ENDING {
+        if let Some(setting) = setting(name) {
             setting.flags |= pg_sys::GUC_NOT_WHILE_SEC_REST as c_int;
         }
     }
+}
+
+/// A setting in this backend's table of them.
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {
+    // SAFETY: the table has that many settings, each with a name; it stays as long as the backend.
+    unsafe {
+        let count = usize::try_from(pg_sys::GetNumConfigOptions()).ok()?;
+        let settings = std::slice::from_raw_parts(pg_sys::get_guc_variables(), count);
+        let found = settings
+            .iter()
+            .find(|setting| CStr::from_ptr((***setting).name) == name)?;
+        found.as_mut()
+    }
+}
+
+/// A setting in this backend's table of them.
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {
+    // SAFETY: looks it up, without an error where there is none; it stays as long as the backend.
+    unsafe { pg_sys::find_option(name.as_ptr(), false, true, pg_sys::ERROR as c_int).as_mut() }
 }
 
 /// What both a foreign key's action and the engine run under.
@@ -62,6 +81,12 @@ pub fn in_foreign_key_action(reads_like_one: bool) -> bool {
 /// Whether what runs now is somebody's code that another has called through the engine.
 pub fn is_restricted() -> bool {
     RESTRICTING.get() > 0
+}
+
+/// Whether a statement that is planned now is the engine's own on a user's table, and not one of a trigger or function
+/// that it has called.
+pub fn is_engines_own() -> bool {
+    ENTERED.get() == Some(executor::depth())
 }
 
 /// Who the statements of this backend run as, and under which restrictions.
@@ -164,7 +189,9 @@ impl Role {
             } => {
                 let (caller, _) = current();
                 let restricts = *restricted == Restricted::Everybodys || caller != *owner;
-                RunAs::enter(*owner, restricts, ENGINE, Some(path))
+                let as_owner = RunAs::enter(*owner, restricts, ENGINE, Some(path));
+                ENTERED.set(Some(executor::depth()));
+                as_owner
             }
             Self::ExtensionOwner(owner) => {
                 RunAs::enter(*owner, false, ENGINE, Some(&SearchPath::pinned()))
@@ -177,9 +204,11 @@ impl Role {
 #[derive(Debug)]
 pub struct RunAs {
     before: (pg_sys::Oid, u32),
-    restricts: bool,
+    entered: Option<usize>,
     /// An `Option`, so that `drop` can end it before the rights go back.
     settings: Option<LocalSettings>,
+    /// Where it restricts.
+    cursors: Option<ShieldedCursors>,
 }
 
 impl RunAs {
@@ -191,6 +220,7 @@ impl RunAs {
     }
 
     fn enter(role: pg_sys::Oid, restricts: bool, flags: u32, path: Option<&SearchPath>) -> Self {
+        let cursors = restricts.then(ShieldedCursors::shut);
         let before = current();
         let settings = path.map_or_else(Vec::new, |path| path.settings().to_vec());
         let settings = if restricts {
@@ -211,8 +241,9 @@ impl RunAs {
         RESTRICTING.set(RESTRICTING.get() + usize::from(restricts));
         Self {
             before,
-            restricts,
+            entered: ENTERED.replace(None),
             settings: Some(settings),
+            cursors,
         }
     }
 }
@@ -222,11 +253,9 @@ impl Drop for RunAs {
         // What was set within is undone while the rights are still the owner's.
         self.settings = None;
         ACTING.set(ACTING.get().saturating_sub(1));
-        RESTRICTING.set(
-            RESTRICTING
-                .get()
-                .saturating_sub(usize::from(self.restricts)),
-        );
+        let restricts = usize::from(self.cursors.is_some());
+        RESTRICTING.set(RESTRICTING.get().saturating_sub(restricts));
+        ENTERED.set(self.entered);
         set(self.before.0, self.before.1);
     }
 }

@@ -278,49 +278,26 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows on in
-    /// windows.
+    /// windows. However many there are, they are not in memory at once, nor is what `each` makes of them:
+    /// it has a session of its own.
     pub fn write_in_windows(
         &mut self,
         table: &Table,
-        statement: (&str, &[DatumWithOid<'_>]),
-        window: i64,
-        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
-    ) -> Outcome<()> {
-        let owner = self.owner_of(table, SearchPath::of(&table.name.schema));
-        let write = || Some(EngineWrite::to(table.oid));
-        self.in_windows(owner, write, statement, window, each)
-    }
-
-    /// Reads like [`Self::as_owner`], and hands the rows on in windows.
-    pub fn read_in_windows(
-        &mut self,
-        table: &Table,
-        statement: (&str, &[DatumWithOid<'_>]),
-        window: i64,
-        each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
-    ) -> Outcome<()> {
-        let owner = self.owner_of(table, SearchPath::pinned());
-        self.in_windows(owner, || None, statement, window, each)
-    }
-
-    /// However many rows there are, they are not in memory at once, nor is what `each` makes of them: it
-    /// has a session of its own.
-    fn in_windows(
-        &mut self,
-        role: Role,
-        write: impl Fn() -> Option<EngineWrite>,
         (sql, args): (&str, &[DatumWithOid<'_>]),
         window: i64,
         mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let opened = {
-            let _as = role.enter();
-            self.client.try_open_cursor_mut(sql, args)?
+        let owner = self.owner_of(table, SearchPath::of(&table.name.schema));
+        let mut cursor = {
+            let _as = owner.enter();
+            let _open = EngineWrite::to(table.oid);
+            let opened = self.client.try_open_cursor_mut(sql, args)?;
+            Cursor::pin(self.client, opened, owner.clone())?
         };
-        let mut cursor = Cursor::pin(self.client, opened, role)?;
         loop {
             let rows = {
-                let _write = write();
+                // The first fetch runs the statement to its end.
+                let _open = EngineWrite::to(table.oid);
                 cursor.fetch(window)?
             };
             if rows.is_empty() {
@@ -442,13 +419,11 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Cursor<'conn>> {
-        let opened = {
-            let _as = role.enter();
-            let _plan = indexes_only();
-            let statement = self.kept(sql, args)?;
-            self.client.try_open_cursor_mut(statement, args)?
-        };
-        Cursor::pin(self.client, opened, role)
+        let _as = role.enter();
+        let _plan = indexes_only();
+        let statement = self.kept(sql, args)?;
+        let opened = self.client.try_open_cursor_mut(statement, args)?;
+        Cursor::pin(self.client, opened, role.clone())
     }
 
     fn extension_owner(&self) -> Outcome<pg_sys::Oid> {

@@ -1,11 +1,11 @@
 //! Soft delete: one deletion, its root, and everything that cascades from it.
 
-use pgrx::PgRelation;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, Uuid};
 
 use crate::access::Caller;
+use crate::arguments::Regclass;
 use crate::cascade;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
@@ -24,19 +24,20 @@ use crate::session::{Session, with_session};
 /// DELETE privilege; 55000 when the table is not managed; 40001 to be retried.
 #[pg_extern]
 fn soft_delete(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<AnyElement>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
     let oid = oid_of(required(relation, "relation")?);
-    let key = key_from_any(&required(key, "key")?);
+    let key = required(key, "key")?;
+    let key = key_from_any(&key);
     Ok(with_session(|session| run(session, oid, key, reason))?)
 }
 
 /// The same, with the key as text in the form that the key's type reads.
 #[pg_extern(name = "soft_delete")]
 fn soft_delete_text(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key: Option<&str>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
@@ -82,7 +83,7 @@ fn run(
 fn lock_root(
     session: &mut Session<'_, '_>,
     root: &Table,
-    row: &RootRow,
+    row: &RootRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let sql = format!(
         "SELECT t.deletion_id FROM {} AS t WHERE {} FOR UPDATE",
@@ -132,7 +133,7 @@ fn mark_root(
     session: &mut Session<'_, '_>,
     root: &Table,
     deletion: Uuid,
-    row: &RootRow,
+    row: &RootRow<'_>,
 ) -> Outcome<()> {
     let mut args = row.args();
     args.push(deletion.into());

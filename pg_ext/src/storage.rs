@@ -3,11 +3,12 @@
 //! in the outbox is handed out for deletion only when no row names it ([`crate::object_rows`]), and
 //! is dropped when one does, which will hand it over again.
 
+use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{PgRelation, Uuid};
 
+use crate::arguments::Regclass;
 use crate::catalog;
 use crate::error::{Failure, Outcome, required};
 use crate::graph::Graph;
@@ -30,7 +31,7 @@ use crate::triggers::{self, Trigger, any_differs};
 /// the owner.
 #[pg_extern]
 fn bind_storage(
-    relation: Option<PgRelation>,
+    relation: Option<Regclass>,
     key_column: Option<&str>,
     writable_until: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {

@@ -5,7 +5,7 @@
 
 use crate::catalog::OWN_TRIGGERS;
 use crate::error::Outcome;
-use crate::graph::{Graph, Table};
+use crate::graph::{Graph, Reference, Table};
 use crate::policy::OnPlainDelete;
 use crate::session::{Session, first_column};
 use crate::sql::{Ident, Qualified, join};
@@ -110,7 +110,8 @@ pub fn guard_references(
     graph: &Graph,
     child: &Table,
 ) -> Outcome<()> {
-    let mut references = graph.references_of(child.oid).peekable();
+    let there = |(reference, _): &(&Reference, &Table)| !reference.lost;
+    let mut references = graph.references_of(child.oid).filter(there).peekable();
     if references.peek().is_none() {
         return Ok(());
     }

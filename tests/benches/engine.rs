@@ -26,9 +26,12 @@ const TABLES: &str = "
     CREATE TABLE SCHEMA.post (id int PRIMARY KEY, thread_id int NOT NULL REFERENCES SCHEMA.thread ON DELETE CASCADE, body text);
     CREATE TABLE SCHEMA.remark (id int PRIMARY KEY, post_id int NOT NULL REFERENCES SCHEMA.post ON DELETE CASCADE, body text);
     CREATE INDEX ON SCHEMA.post (thread_id);
-    CREATE INDEX ON SCHEMA.remark (post_id);";
+    CREATE INDEX ON SCHEMA.remark (post_id);
+    CREATE TABLE SCHEMA.label (id int PRIMARY KEY);
+    CREATE TABLE SCHEMA.labelled (id int PRIMARY KEY, label_id int REFERENCES SCHEMA.label ON DELETE SET NULL, body text);
+    CREATE INDEX ON SCHEMA.labelled (label_id);";
 
-const MANAGED: &str = "SELECT keepsake.manage('kept.thread', '0'), keepsake.manage('kept.post', '0'), keepsake.manage('kept.remark', '0');";
+const MANAGED: &str = "SELECT keepsake.manage('kept.thread', '0'), keepsake.manage('kept.post', '0'), keepsake.manage('kept.remark', '0'), keepsake.manage('kept.label', '0');";
 
 const BY_HAND: &str = "
     ALTER TABLE bare.NAME ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
@@ -48,7 +51,9 @@ fn fill(schema: &str, rows: u32) -> String {
         "INSERT INTO {schema}.thread VALUES (1, 'one'), (2, 'two');
          INSERT INTO {schema}.post SELECT n, 1, repeat('x', 40) FROM generate_series(1, {posts}) n;
          INSERT INTO {schema}.post VALUES (0, 2, 'x');
-         INSERT INTO {schema}.remark SELECT n, n % {posts} + 1, repeat('x', 40) FROM generate_series(1, {rows}) n;"
+         INSERT INTO {schema}.remark SELECT n, n % {posts} + 1, repeat('x', 40) FROM generate_series(1, {rows}) n;
+         INSERT INTO {schema}.label VALUES (1);
+         INSERT INTO {schema}.labelled SELECT n, 1, repeat('x', 40) FROM generate_series(1, {rows}) n;"
     )
 }
 
@@ -102,6 +107,16 @@ fn comparisons(rows: u32) -> Vec<Comparison> {
                 "DELETE FROM hard.remark;".to_owned(),
             ],
         },
+        // By hand would be without a memory: PostgreSQL's own is what it is compared with.
+        Comparison {
+            what: "SET NULL of as many, to PostgreSQL's own",
+            undoes: Default::default(),
+            measured: [
+                "DELETE FROM kept.label WHERE id = 1;".to_owned(),
+                "DELETE FROM hard.label WHERE id = 1;".to_owned(),
+                String::new(),
+            ],
+        },
         Comparison {
             what: "inserting as many children",
             undoes: Default::default(),
@@ -148,7 +163,9 @@ async fn measure(database: &mut PgConnection, undoes: &str, measured: &str) -> R
     for side in SIDES {
         run(
             database,
-            format!("VACUUM {side}.thread, {side}.post, {side}.remark"),
+            format!(
+                "VACUUM {side}.thread, {side}.post, {side}.remark, {side}.label, {side}.labelled"
+            ),
         )
         .await?;
     }
