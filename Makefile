@@ -107,3 +107,13 @@ test-stack: setup ## extension, migrations, the whole path over HTTP: on real pa
 	@scripts/build-examples
 	@echo "==> Tests on real parts"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --tests
+
+# The build for it lies apart, or each would build the other's dependencies anew.
+.PHONY: test-asserts
+test-asserts: setup ## the extension on a PostgreSQL that checks its own assumptions (built once, ten minutes)
+	@scripts/setup-asserts
+	@CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/asserts scripts/with-asserts scripts/install-extension $(stack_postgres)
+	@echo "==> Tests on a server with assertions"
+	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension --test model --test fuzz
+	@echo "==> A golden script on a server that forgets its caches at every turn"
+	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension -- --ignored without_caches

@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use crate::access::Caller;
 use crate::deletion::{self, Deletion, State};
-use crate::error::{Failure, Outcome};
+use crate::error::{Failure, Outcome, required};
 use crate::graph::{Graph, Table};
 use crate::hold;
 use crate::isolation::Isolation;
 use crate::purge_rows::{self, Report};
 use crate::selection::Selection;
-use crate::session::{Session, with_purging_session};
+use crate::session::{Session, first_column, with_purging_session};
 
 /// Rows whose deletion has expired at `as_of` (now, unless given) and is not held: longest expired
 /// first, and within that referring tables first; behind the deletion `after`, if given. They are
@@ -97,25 +97,24 @@ fn start_purge() -> Result<Option<i64>, ErrorReport> {
 /// head, so what was put off may be free.
 #[pg_extern]
 fn purge_step(
-    run: i64,
-    max_rows: i32,
+    run: Option<i64>,
+    max_rows: Option<i32>,
     after: Option<Uuid>,
-    again: bool,
+    again: Option<bool>,
 ) -> Result<JsonB, ErrorReport> {
-    let max_rows = at_least_one(Some(max_rows))?;
+    let (run, again) = (required(run, "run")?, required(again, "again")?);
+    let max_rows = at_least_one(max_rows)?;
     Ok(JsonB(with_purging_session(|session| {
-        let known = session.registry_kept(
+        let begun = session.registry_kept(
             "SELECT as_of FROM keepsake.purge_run WHERE id = $1",
             &[run.into()],
         )?;
-        if known.is_empty() {
-            return Err(Failure::BadArgument {
-                what: format!("there is no purge run {run}"),
-                fix: "CALL keepsake.purge() begins one.".into(),
-            });
-        }
-        let as_of = known.first().get_one()?;
-        let (report, last) = batch(session, max_rows, as_of, after)?;
+        let as_of = first_column::<TimestampWithTimeZone, Vec<_>>(begun)?.pop();
+        let as_of = as_of.ok_or_else(|| Failure::BadArgument {
+            what: format!("there is no run {run}"),
+            fix: "Give what keepsake.start_purge() answered.".into(),
+        })?;
+        let (report, last) = batch(session, max_rows, Some(as_of), after)?;
         session.registry_kept(
             "UPDATE keepsake.purge_run SET rows = rows + $2, failed = failed + $3, batches = batches + 1,
                  last_batch_at = clock_timestamp(), last_deletion = $4 WHERE id = $1",

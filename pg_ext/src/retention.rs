@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use crate::arguments::Regclass;
 use crate::deletion::{Deletion, State};
-use crate::error::{Failure, Outcome};
+use crate::error::{Failure, Outcome, required};
 use crate::graph::Graph;
 use crate::locks::{Lock, Mode};
 use crate::manage::{describe_managed, oid_of};
@@ -36,9 +36,10 @@ fn set_retention(relation: Regclass, retention: Interval) -> Result<(), ErrorRep
 /// P0002 when there is no such deletion or it was restored; 55000 when its purge has begun; 42501.
 #[pg_extern]
 fn set_deletion_retention(
-    deletion: Uuid,
+    deletion: Option<Uuid>,
     retention: default!(Option<Interval>, "NULL"),
 ) -> Result<(), ErrorReport> {
+    let deletion = required(deletion, "deletion")?;
     Ok(with_session(|session| keep(session, deletion, retention))?)
 }
 

@@ -62,7 +62,7 @@ fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {
 #[cfg(not(any(feature = "pg14", feature = "pg15")))]
 fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {
     // SAFETY: looks it up, without an error where there is none; it stays as long as the backend.
-    unsafe { pg_sys::find_option(name.as_ptr(), false, true, pg_sys::ERROR as c_int).as_mut() }
+    unsafe { pg_sys::find_option(name.as_ptr(), false, true, pg_sys::PGERROR as c_int).as_mut() }
 }
 
 /// What both a foreign key's action and the engine run under.

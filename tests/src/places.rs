@@ -15,6 +15,21 @@ pub const POSTGRES_MAJOR: u16 = 15;
 /// All that the extension is tested on; `scripts/check-versions` proves that the set-up has the same.
 pub const TESTED_MAJORS: [u16; 3] = [POSTGRES_MAJOR, 16, 18];
 
+/// The releases to test on: all, unless `KEEPSAKE_RELEASES` names those that there are, as for a server that was built
+/// in another way.
+///
+/// # Errors
+/// It names what is no release.
+pub fn tested_majors() -> Result<Vec<u16>> {
+    let Ok(named) = std::env::var("KEEPSAKE_RELEASES") else {
+        return Ok(TESTED_MAJORS.to_vec());
+    };
+    let numbers = named.split_whitespace().map(str::parse);
+    numbers
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("KEEPSAKE_RELEASES is not a list of numbers: {named}"))
+}
+
 /// The folder of the checkout this crate was built in.
 #[must_use]
 pub fn checkout() -> &'static Path {

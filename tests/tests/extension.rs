@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use keepsake_tests::places::{POSTGRES_MAJOR, TESTED_MAJORS, checkout, postgres_program};
+use keepsake_tests::places::{POSTGRES_MAJOR, checkout, postgres_program, tested_majors};
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::AssertSqlSafe;
@@ -18,7 +18,7 @@ const PASSWORD: &str = "regress";
 
 /// Runs one of PostgreSQL's test programs over a schedule, on each release.
 async fn run(program: &str, folder: &str, schedule: &str) -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in tested_majors()? {
         run_on(major, program, folder, schedule)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -93,6 +93,12 @@ fn bin_folder(programs: &std::path::Path, folder: &str) -> Result<PathBuf> {
 #[tokio::test]
 async fn golden_scripts() -> Result<()> {
     run("pg_regress", "regress", "schedule").await
+}
+
+#[tokio::test]
+#[ignore = "only a server with assertions can forget its caches: make test-asserts"]
+async fn a_golden_script_without_caches() -> Result<()> {
+    run("pg_regress", "regress", "schedule_without_caches").await
 }
 
 #[tokio::test]

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use crate::database::{Answer, SHUT_DOWN, Server, ask, column, run};
 use crate::invariants;
 use crate::operation::{Kind, Operation, PURGES_RINGS, RESTORE_MISSES_NO_PARENT};
-use crate::random::Random;
 use crate::schema::Schema;
 use crate::seeds::FIRST_WIDE;
+use keepsake_tests::random::Random;
 
 const SESSIONS: usize = 3;
 const ROUNDS: usize = 24;
@@ -133,7 +133,7 @@ impl Case {
             rounds,
             ..*self
         };
-        let mut simpler: Vec<Self> = crate::shrink::with_parts_left_out(&self.rounds)
+        let mut simpler: Vec<Self> = keepsake_tests::shrink::with_parts_left_out(&self.rounds)
             .into_iter()
             .map(with)
             .collect();

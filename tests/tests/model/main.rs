@@ -14,24 +14,22 @@ mod invariants;
 mod operation;
 mod oracle;
 mod pair;
-mod random;
 mod schema;
 mod seeds;
 mod sequential;
-mod shrink;
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use keepsake_tests::shrink::shrink;
 
 use crate::database::Server;
-use crate::seeds::Seeds;
 
 #[tokio::test]
 async fn one_session_does_what_the_oracle_does() -> Result<()> {
     use sequential::Case;
     let server = Server::start().await?;
-    let mut seeds = Seeds::of("sequential")?;
+    let mut seeds = seeds::of("sequential")?;
     let mut runs = 0;
     while let Some(seed) = seeds.next() {
         let case = Case::random(seed);
@@ -41,7 +39,7 @@ async fn one_session_does_what_the_oracle_does() -> Result<()> {
         };
         if let Err(failure) = run(&case).await {
             seeds.keep(seed)?;
-            let failure = shrink::shrink(case, failure, Case::simpler, run).await;
+            let failure = shrink(case, failure, Case::simpler, run).await;
             eprintln!("{failure}");
             bail!("sequential seed {seed} fails; the smallest script is above");
         }
@@ -54,7 +52,7 @@ async fn one_session_does_what_the_oracle_does() -> Result<()> {
 async fn sessions_side_by_side_keep_the_invariants() -> Result<()> {
     use concurrent::Case;
     let server = Arc::new(Server::start().await?);
-    let mut seeds = Seeds::of("concurrent")?;
+    let mut seeds = seeds::of("concurrent")?;
     let mut runs = 0;
     while let Some(seed) = seeds.next() {
         let case = Case::random(seed);
@@ -64,7 +62,7 @@ async fn sessions_side_by_side_keep_the_invariants() -> Result<()> {
         };
         if let Err(failure) = run(&case).await {
             seeds.keep(seed)?;
-            let failure = shrink::shrink(case, failure, Case::simpler, run).await;
+            let failure = shrink(case, failure, Case::simpler, run).await;
             eprintln!("{failure}");
             bail!("concurrent seed {seed} fails; the smallest history is above");
         }

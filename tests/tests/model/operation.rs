@@ -1,7 +1,7 @@
 //! What a session can do. The numbers choose among what is there when the operation is reached, so
 //! that any part of a sequence is a sequence.
 
-use crate::random::Random;
+use keepsake_tests::random::Random;
 
 /// The kinds of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 mod ddl;
 mod rows;
 
-use crate::random::Random;
+use keepsake_tests::random::Random;
 
 /// The referring columns of a row: of each reference the parts of its key, as [`KeyType::parts`] has them. A part
 /// that is another reference's column is kept with that one, and NULL here.

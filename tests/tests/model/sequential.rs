@@ -5,9 +5,9 @@ use anyhow::Result;
 use crate::database::Server;
 use crate::operation::Operation;
 use crate::pair::Pair;
-use crate::random::Random;
 use crate::schema::Schema;
 use crate::seeds::FIRST_WIDE;
+use keepsake_tests::random::Random;
 
 const STEPS: usize = 60;
 const ISOLATION: [&str; 3] = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"];
@@ -41,7 +41,7 @@ impl Case {
 
     /// Smaller cases, the much smaller ones first.
     pub fn simpler(&self) -> Vec<Self> {
-        let fewer = crate::shrink::with_parts_left_out(&self.operations);
+        let fewer = keepsake_tests::shrink::with_parts_left_out(&self.operations);
         let fewer = fewer.into_iter().map(|operations| Self {
             operations,
             ..self.clone()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The items with a part left out: a half, a quarter, down to one item.
+#[must_use]
 pub fn with_parts_left_out<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
     let mut fewer = Vec::new();
     let mut size = items.len().div_ceil(2);
@@ -41,4 +42,32 @@ pub async fn shrink<C: Clone>(
         }
         return failure;
     }
+}
+
+/// The same for a long list of steps, which takes too many attempts when each begins anew: parts are left out from the
+/// end to the front, and smaller ones when no part of a size can be spared.
+pub async fn fewest<T: Clone>(
+    steps: Vec<T>,
+    failure: String,
+    mut run: impl AsyncFnMut(&[T]) -> Result<(), String>,
+) -> String {
+    let (mut steps, mut failure) = (steps, failure);
+    let began = Instant::now();
+    let mut size = steps.len().div_ceil(2);
+    while size > 0 {
+        let mut end = steps.len();
+        while end > 0 {
+            if began.elapsed() > PATIENCE {
+                return failure;
+            }
+            let start = end.saturating_sub(size);
+            let fewer = [&steps[..start], &steps[end.min(steps.len())..]].concat();
+            if let Err(found) = run(&fewer).await {
+                (steps, failure) = (fewer, found);
+            }
+            end = start;
+        }
+        size /= 2;
+    }
+    failure
 }

@@ -1,13 +1,17 @@
 //! Numbers from a seed: the same on every machine and in every release, so that a seed names a case.
 
 /// SplitMix64. <https://prng.di.unimi.it/splitmix64.c>
+#[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
+    /// The numbers of a seed.
+    #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// The next one.
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -21,10 +25,12 @@ impl Random {
         (self.next() % limit as u64) as usize
     }
 
+    /// True once in as many times.
     pub const fn one_in(&mut self, chances: usize) -> bool {
         self.below(chances) == 0
     }
 
+    /// One of the items, each as likely as another.
     pub fn one_of<T: Copy>(&mut self, among: &[T]) -> T {
         among[self.below(among.len())]
     }
