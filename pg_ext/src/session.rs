@@ -362,7 +362,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
-        let _registry = RunAs::extension_owner(self.extension_owner()?);
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
         self.catalog_now(sql, args)
     }
 
