@@ -163,7 +163,9 @@ async fn measure(database: &mut PgConnection, undoes: &str, measured: &str) -> R
     for side in SIDES {
         run(
             database,
-            format!("VACUUM {side}.thread, {side}.post, {side}.remark, {side}.label, {side}.labelled"),
+            format!(
+                "VACUUM {side}.thread, {side}.post, {side}.remark, {side}.label, {side}.labelled"
+            ),
         )
         .await?;
     }
