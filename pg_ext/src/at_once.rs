@@ -22,12 +22,17 @@ pub fn defer_nothing(query: &pg_sys::QueryDesc) {
     for modify in executor::plan(query).into_iter().flat_map(modifications) {
         // SAFETY: the tables that a plan writes to are a list of numbers.
         for number in unsafe { integers(modify.resultRelations) } {
-            let Some((_, description)) = result_table(query, number) else {
+            let Some(table) = result_table(query, number) else {
                 continue;
             };
-            let count = usize::try_from(description.numtriggers).unwrap_or(0);
-            // SAFETY: a description holds that many triggers, and is the statement's own.
-            let triggers = unsafe { std::slice::from_raw_parts_mut(description.triggers, count) };
+            // SAFETY: the table's triggers are NULL, or the executor's own copy, which holds that many.
+            let triggers = unsafe {
+                let Some(description) = (*table).ri_TrigDesc.as_mut() else {
+                    continue;
+                };
+                let count = usize::try_from(description.numtriggers).unwrap_or(0);
+                std::slice::from_raw_parts_mut(description.triggers, count)
+            };
             for trigger in triggers {
                 trigger.tgdeferrable = false;
                 trigger.tginitdeferred = false;

@@ -55,9 +55,9 @@ fn detach_along(
         deletion,
     };
     let from = if reference.prints_alike {
-        way.from_parents()
+        way.beside_parents()
     } else if way.lock(session)? {
-        way.from_locked()
+        way.beside_themselves()
     } else {
         return Ok(());
     };
@@ -84,7 +84,7 @@ struct Way<'a> {
 impl Way<'_> {
     /// What the child held is read from the parent's key, as `o`: PostgreSQL goes on with a row that it has
     /// waited for, as for its own SET NULL.
-    fn from_parents(&self) -> String {
+    fn beside_parents(&self) -> String {
         let names = self.reference.pairs.iter();
         let named = names.map(|pair| format!("p.{} AS {}", pair.parent, pair.child));
         format!(
@@ -109,7 +109,7 @@ impl Way<'_> {
     }
 
     /// What the child held is read from the row as it was, as `o`.
-    fn from_locked(&self) -> String {
+    fn beside_themselves(&self) -> String {
         let columns = self.columns().into_iter();
         format!(
             "(SELECT c.tableoid AS keepsake_relation, c.ctid AS keepsake_row, {columns} FROM {referring}) AS o

@@ -51,7 +51,12 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
         let passes_guard = is_engine && is_known_without_shared_columns(named);
         // SAFETY: the tables that a plan writes to are a list of numbers.
         for number in unsafe { integers(modify.resultRelations) } {
-            let Some((table, description)) = result_table(query, number) else {
+            let Some(table) = result_table(query, number) else {
+                continue;
+            };
+            // SAFETY: the table's triggers are NULL, or the executor's own copy: what is changed in it holds
+            // for this query alone.
+            let Some(description) = (unsafe { (*table).ri_TrigDesc.as_mut() }) else {
                 continue;
             };
             match modify.operation {
@@ -78,14 +83,10 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
     }
 }
 
-/// A table that the query writes to, by its number in the range table, with its triggers: the
-/// executor's own copy, so that what is changed in it holds for this query alone.
-pub fn result_table(
-    query: &pg_sys::QueryDesc,
-    number: i32,
-) -> Option<(*mut pg_sys::ResultRelInfo, &mut pg_sys::TriggerDesc)> {
+/// A table that the query writes to, by its number in the range table.
+pub fn result_table(query: &pg_sys::QueryDesc, number: i32) -> Option<*mut pg_sys::ResultRelInfo> {
     // SAFETY: a started query's state has a place for each entry of the range table, where it writes
-    // to any; one of a table that it does not write to is NULL, and so is a description without triggers.
+    // to any; that of one that it does not write to is NULL.
     unsafe {
         let state = query.estate.as_ref()?;
         let index = u32::try_from(number).ok()?.checked_sub(1)?;
@@ -93,7 +94,7 @@ pub fn result_table(
             return None;
         }
         let table = *state.es_result_relations.add(index as usize);
-        Some((table, table.as_ref()?.ri_TrigDesc.as_mut()?))
+        (!table.is_null()).then_some(table)
     }
 }
 
