@@ -17,7 +17,7 @@ const KNOWN: [(&str, &str); 4] = [
         "a trigger of a partitioned table is renamed on one of its partitions",
     ),
     (
-        "could not read block 0 in file ",
+        "could not read block",
         "a function in an index reads the table for which the index is being built",
     ),
 ];
