@@ -22,9 +22,11 @@ const KNOWN: [(&str, &str); 4] = [
     ),
 ];
 
-/// What a statement that serves all owners may be refused for: limits, its own transaction, or that somebody ended it.
-const OF_ITS_OWN: [&str; 9] = [
-    "25001", "25006", "25P02", "2D000", "40001", "40P01", "55P03", "57014", "57P01",
+/// What a statement that serves all owners may be refused for: limits, its own transaction, somebody who ended it, or a
+/// schema or table that was dropped between its look at the catalog and its use.
+const OF_ITS_OWN: [&str; 11] = [
+    "25001", "25006", "25P02", "2D000", "3F000", "40001", "40P01", "42P01", "55P03", "57014",
+    "57P01",
 ];
 
 /// What is wrong with an error of a statement that must be answered.
