@@ -17,14 +17,16 @@ const KNOWN: [(&str, &str); 4] = [
         "a trigger of a partitioned table is renamed on one of its partitions",
     ),
     (
-        "could not read block 0 in file ",
+        "could not read block",
         "a function in an index reads the table for which the index is being built",
     ),
 ];
 
-/// What a statement that serves all owners may be refused for: limits, its own transaction, or that somebody ended it.
-const OF_ITS_OWN: [&str; 9] = [
-    "25001", "25006", "25P02", "2D000", "40001", "40P01", "55P03", "57014", "57P01",
+/// What a statement that serves all owners may be refused for: limits, its own transaction, somebody who ended it, or a
+/// schema or table that was dropped between its look at the catalog and its use.
+const OF_ITS_OWN: [&str; 11] = [
+    "25001", "25006", "25P02", "2D000", "3F000", "40001", "40P01", "42P01", "55P03", "57014",
+    "57P01",
 ];
 
 /// What is wrong with an error of a statement that must be answered.
