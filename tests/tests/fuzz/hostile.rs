@@ -66,7 +66,7 @@ pub fn nested(words: &mut Words, depth: usize) -> String {
             let which = words.pick(&[
                 "OTHERS",
                 "OTHERS",
-                "query_canceled",
+                "foreign_key_violation",
                 "integrity_constraint_violation",
             ]);
             format!("BEGIN {inner} EXCEPTION WHEN {which} THEN {handler} END;")
