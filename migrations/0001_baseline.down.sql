@@ -224,7 +224,7 @@ DROP FUNCTION attachments.tenant;
 DROP FUNCTION attachments.claim;
 
 -- 01_roles.sql
--- The extension stays: other tables of the database may be managed by it. Temporary tables stay a right that is granted by name:
+-- The extension stays: other tables of the database may be managed by it, and everybody may use its schema, as it gives it. Temporary tables stay a right that is granted by name:
 -- whether PUBLIC had it is not known any more.
 DO $$
 DECLARE
@@ -241,6 +241,7 @@ BEGIN
     END LOOP;
 END
 $$;
+GRANT USAGE ON SCHEMA keepsake TO PUBLIC;
 DROP FUNCTION attachments.publish;
 DROP SCHEMA attachments_api;
 DROP SCHEMA attachments;

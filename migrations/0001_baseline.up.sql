@@ -48,8 +48,9 @@ BEGIN
 END
 $$;
 
--- Through PUBLIC every role may make temporary tables, and so could the worker's. Roles that own something in this database, or are
--- granted something, keep the right by name; a new one is granted it: GRANT TEMPORARY ON DATABASE … TO role.
+-- Through PUBLIC every role may make temporary tables and use the schema keepsake, and so could the worker's. Roles that own something
+-- in this database, or are granted something, keep both rights by name; a new one is granted them:
+-- GRANT TEMPORARY ON DATABASE … TO role; GRANT USAGE ON SCHEMA keepsake TO role.
 DO $$
 DECLARE
     role name;
@@ -57,14 +58,19 @@ BEGIN
     FOR role IN
         SELECT r.rolname FROM pg_catalog.pg_roles r
         WHERE NOT r.rolsuper AND r.rolname !~ '^pg_' AND r.rolname NOT IN ('keepsake_api', 'keepsake_worker')
-          AND pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'TEMPORARY')
           AND EXISTS (SELECT FROM pg_catalog.pg_shdepend d JOIN pg_catalog.pg_database b ON b.oid = d.dbid
                       WHERE b.datname = pg_catalog.current_database()
                         AND d.refclassid = 'pg_authid'::pg_catalog.regclass AND d.refobjid = r.oid)
     LOOP
-        EXECUTE pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), role);
+        IF pg_catalog.has_database_privilege(role, pg_catalog.current_database(), 'TEMPORARY') THEN
+            EXECUTE pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), role);
+        END IF;
+        IF pg_catalog.has_schema_privilege(role, 'keepsake', 'USAGE') THEN
+            EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA keepsake TO %I', role);
+        END IF;
     END LOOP;
     EXECUTE pg_catalog.format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', pg_catalog.current_database());
+    REVOKE USAGE ON SCHEMA keepsake FROM PUBLIC;
 END
 $$;
 

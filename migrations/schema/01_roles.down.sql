@@ -1,4 +1,4 @@
--- The extension stays: other tables of the database may be managed by it. Temporary tables stay a right that is granted by name:
+-- The extension stays: other tables of the database may be managed by it, and everybody may use its schema, as it gives it. Temporary tables stay a right that is granted by name:
 -- whether PUBLIC had it is not known any more.
 DO $$
 DECLARE
@@ -15,3 +15,4 @@ BEGIN
     END LOOP;
 END
 $$;
+GRANT USAGE ON SCHEMA keepsake TO PUBLIC;

@@ -1,6 +1,5 @@
--- Nobody but a superuser uses the schema before it is granted: GRANT USAGE ON SCHEMA keepsake TO role. Plain statements on managed tables
--- need no such grant. With it, whoever may DELETE a row may soft-delete and restore it, whoever owns a table may manage it; the
--- functions check that themselves.
+-- Whoever may DELETE a row may soft-delete and restore it, whoever owns a table may manage it; the functions check that
+-- themselves.
 -- What crosses tenants, skips retention or names objects of the bucket is for whom it is granted to.
 REVOKE ALL ON FUNCTION
     keepsake.bind_storage, keepsake.doctor, keepsake.hold_tenant, keepsake.release,

@@ -97,7 +97,9 @@ CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, refe
 COMMENT ON TABLE keepsake.detached IS
     'References that a deletion set to NULL or to their default, with what restore() puts back: the n-th of each array is of one row, a JSON object of texts.';
 
--- For whoever is granted USAGE on the schema.
+-- Everybody may use the schema, unless it is revoked: the functions ask for the caller's own rights. Plain statements on managed
+-- tables need no right in it.
+GRANT USAGE ON SCHEMA keepsake TO PUBLIC;
 GRANT SELECT ON keepsake.managed_table, keepsake.declared_reference, keepsake.reference_override,
     keepsake.bound_storage TO PUBLIC;
 
