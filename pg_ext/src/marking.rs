@@ -443,12 +443,10 @@ fn finish(
     if roots == 0 {
         return Ok(());
     }
-    if !checked {
-        if !root_row::may_delete_all(session, table, deletion)? {
-            return Err(Failure::MayNotDelete {
-                table: table.shown.clone(),
-            });
-        }
+    if !checked && !root_row::may_delete_all(session, table, deletion)? {
+        return Err(Failure::MayNotDelete {
+            table: table.shown.clone(),
+        });
     }
     // The rows of a converted DELETE are locked so already, but for those of such a table.
     if !checked || table.key_is_watched {

@@ -88,8 +88,9 @@ fn all() -> impl Iterator<Item = pg_sys::Portal> {
 unsafe fn children(context: pg_sys::MemoryContext) -> impl Iterator<Item = pg_sys::MemoryContext> {
     // SAFETY: as the caller promises.
     let first = unsafe { (*context).firstchild };
-    std::iter::successors(Some(first), |child| unsafe {
-        child.as_ref().map(|child| child.nextchild)
-    })
-    .take_while(|child| !child.is_null())
+    let next = |child: &pg_sys::MemoryContext| {
+        // SAFETY: a child, or NULL behind the last one.
+        unsafe { child.as_ref() }.map(|child| child.nextchild)
+    };
+    std::iter::successors(Some(first), next).take_while(|child| !child.is_null())
 }
