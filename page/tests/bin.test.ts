@@ -1,7 +1,7 @@
 // Losing things and getting them back.
 
 import { note, pdf, png } from "./files";
-import { add, files, open } from "./thing";
+import { add, files, open, ready } from "./thing";
 import { expect, look, sql, Tenant, test, text } from "./world";
 
 const notice = "status";
@@ -88,6 +88,7 @@ test("a conflict is skipped, and the rest comes back", async ({ page, tenant }) 
   // One deletion of both files, while the post stays.
   await tenant.sql(`DELETE FROM attachments.attachment WHERE tenant_id = ${text(tenant.name)}`);
   await page.reload();
+  await ready(page);
   await add(page, [note()]);
   await page.goto("/#/bin");
   await page.getByRole("button", { name: "Restore Several attachments" }).click();

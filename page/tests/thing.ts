@@ -9,9 +9,13 @@ export async function open(page: Page, tenant: Tenant, slug = "beach"): Promise<
   const id = await tenant.post(slug);
   await tenant.visit(page, `/thing/post/${id}`);
   await expect(page.getByRole("heading", { name: slug })).toBeVisible();
-  await expect(page.getByText("Drop files here or")).toBeVisible();
+  await ready(page);
   return id;
 }
+
+/** Waits until the dashboard takes files: what is chosen before is lost. */
+export const ready = (page: Page): Promise<void> =>
+  expect(page.getByText("Drop files here or")).toBeVisible();
 
 export async function choose(page: Page, chosen: readonly TestFile[]): Promise<void> {
   await page
