@@ -121,7 +121,9 @@ END
 $$;
 CREATE TRIGGER swap BEFORE UPDATE ON us.top FOR EACH ROW EXECUTE FUNCTION us.swap();
 RESET ROLE;
+\set VERBOSITY sqlstate
 SELECT keepsake.soft_delete('us.top', 1);
+\set VERBOSITY default
 SELECT relkind FROM pg_class WHERE oid = 'us.vt'::regclass;
 
 -- A declared reference that has lost its column stops what concerns its tables, and nobody else.
