@@ -14,8 +14,12 @@ use crate::statement::{Act, Statement};
 use crate::tally::Tally;
 use crate::world::Role;
 
-/// Longer than any limit that is set for a statement: what takes so long cannot be interrupted.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than the limits that are set for a statement. What takes so long has turned them off, or nests triggers that do much: it is
+/// ended, and only what cannot be ended is a failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a session is told to end, twice a second.
+const ENDINGS: u32 = 40;
 
 /// Who the session is, and its settings.
 const STATE: &str = "
@@ -66,6 +70,31 @@ impl Session {
         }
     }
 
+    /// Ends the sessions of this role in this database that still work on a statement.
+    async fn end_unanswered(&self, server: &Server) -> Result<()> {
+        *self
+            .tally
+            .counts()
+            .errors
+            .entry("no answer".into())
+            .or_default() += 1;
+        let mut superuser = server.superuser(&self.database).await?;
+        for _ in 0..ENDINGS {
+            let left: i64 = sqlx::query_scalar(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE datname = current_database() AND usename = $1 AND state = 'active'",
+            )
+            .bind(self.role.name())
+            .fetch_one(&mut superuser)
+            .await?;
+            if left == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        bail!("a statement without an answer after {PATIENCE:?} cannot be ended")
+    }
+
     /// Runs a statement; an error says what must not be. Says whether the session goes on.
     pub async fn perform(&mut self, server: &Server, statement: &Statement) -> Result<bool> {
         if self.connection.is_none() {
@@ -92,7 +121,10 @@ impl Session {
         };
         let answer = match timeout(PATIENCE, self.send(statement)).await {
             Ok(answer) => answer?,
-            Err(_) => bail!("no answer within {PATIENCE:?}"),
+            Err(_) => {
+                self.end_unanswered(server).await?;
+                Answer::Ended
+            }
         };
         match answer {
             Answer::Ended => {
