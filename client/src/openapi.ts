@@ -640,7 +640,7 @@ export interface components {
         FileDeclaration: {
             /** @description At most 255 bytes of UTF-8; its extension decides the media type. */
             name: string;
-            /** @description If given, the one of the name's extension. */
+            /** @description Unless null or empty, the one of the name's extension, or another name that browsers give it. Case and parameters do not count. */
             media_type?: string | null;
             /** @description In bytes. */
             size: number;
