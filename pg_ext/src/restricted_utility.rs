@@ -1,7 +1,8 @@
 //! Refuses the utility statements that PostgreSQL lets restricted code run, but that reach past the call.
 //!
 //! `SET CONSTRAINTS` fires what the caller's own statements have deferred, with the rights of whoever runs it; and a
-//! cursor that is declared stays until the caller's transaction ends. See [`crate::run_as`].
+//! cursor that is declared stays until the caller's transaction ends. A type or domain in `pg_temp`, which PostgreSQL
+//! refuses for tables alone, would come before every other of its name until the session ends. See [`crate::run_as`].
 
 use std::ffi::c_char;
 
