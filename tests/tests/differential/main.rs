@@ -1,0 +1,112 @@
+//! PostgreSQL as the oracle: random statements run in a database where nothing is managed and in one where every table
+//! is, and everything that a client can see is compared: rows, counts, notices, every field of every error, what the tables hold
+//! and how they are defined. Then rows are removed and restored, and the tables must be what they were, byte for byte.
+//!
+//! `KEEPSAKE_DIFFERENTIAL_SEED` runs one seed; `KEEPSAKE_DIFFERENTIAL_MINUTES` looks for so long. What fails is shrunk and printed.
+//! `KEEPSAKE_DIFFERENTIAL_KEEP=nothing` leaves both sides alone, to show that the test itself makes no difference.
+
+mod case;
+mod code;
+mod columns;
+mod ddl;
+mod restoring;
+mod rows;
+mod schema;
+mod server;
+mod statements;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use keepsake_tests::places::{POSTGRES_MAJOR, checkout, tested_majors};
+use keepsake_tests::secrets::random;
+use keepsake_tests::seeds::{Seeds, setting};
+use keepsake_tests::shrink::fewest;
+
+use crate::case::{Case, Difference, Keep, Tally};
+use crate::server::Server;
+
+/// How long to look for differences, on the stack's release and on the newest.
+const SECONDS: [u64; 2] = [30, 25];
+const NEWEST: u16 = 18;
+
+#[tokio::test]
+async fn nobody_notices_the_archive() -> Result<()> {
+    search(POSTGRES_MAJOR, SECONDS[0]).await
+}
+
+#[tokio::test]
+async fn nor_on_the_newest_release() -> Result<()> {
+    if !tested_majors()?.contains(&NEWEST) {
+        return Ok(());
+    }
+    search(NEWEST, SECONDS[1]).await
+}
+
+fn keep() -> Result<Keep> {
+    Ok(
+        match std::env::var("KEEPSAKE_DIFFERENTIAL_KEEP").as_deref() {
+            Err(_) | Ok("archive") => Keep::Archive,
+            Ok("in place") => Keep::InPlace,
+            Ok("nothing") => Keep::Nothing,
+            Ok(other) => {
+                bail!("KEEPSAKE_DIFFERENTIAL_KEEP is none of archive, in place, nothing: {other}")
+            }
+        },
+    )
+}
+
+async fn search(major: u16, seconds: u64) -> Result<()> {
+    let server = Server::start(major).await?;
+    let keep = keep()?;
+    let minutes = setting("KEEPSAKE_DIFFERENTIAL_MINUTES")?;
+    let wanted = setting("KEEPSAKE_DIFFERENTIAL_SEED")?;
+    let mut tally = Tally::default();
+    let mut runs = 0;
+    let seeds: Box<dyn Iterator<Item = u64>> = match (wanted, minutes) {
+        (Some(seed), None) => Box::new(std::iter::once(seed)),
+        _ => {
+            let time = Duration::from_secs(minutes.map_or(seconds, |minutes| minutes * 60));
+            let file = checkout().join("tests/tests/differential/seeds");
+            let seeds = Seeds::new(file, "differential", wanted.unwrap_or(1), time)?;
+            // And one that nobody has seen.
+            Box::new(seeds.chain([u64::from(u32::from_le_bytes(random()?))]))
+        }
+    };
+    let mut tried = 0;
+    for seed in seeds {
+        tried += 1;
+        let case = Case::random(seed, keep, major);
+        if let Some(difference) = case.run(&server, runs, &mut tally).await? {
+            let smallest = shrink(&server, &case, difference, &mut runs).await;
+            eprintln!("{smallest}");
+            bail!(
+                "KEEPSAKE_DIFFERENTIAL_SEED={seed} on PostgreSQL {major} shows a difference, told above"
+            );
+        }
+        runs += 1;
+    }
+    eprintln!("{tried} seeds on PostgreSQL {major}: {tally}");
+    Ok(())
+}
+
+/// The fewest statements that show the difference as well.
+async fn shrink(server: &Server, case: &Case, difference: Difference, runs: &mut usize) -> String {
+    let told = |case: &Case, difference: &Difference| {
+        format!("{}\n\n{}", difference.what, case.script_for_people())
+    };
+    let mut steps = case.steps();
+    if let Some(last) = difference.step {
+        steps.truncate(last + 1);
+    }
+    let failure = told(case, &difference);
+    fewest(steps, failure, async |steps| {
+        *runs += 1;
+        let case = case.with_steps(steps);
+        match case.run(server, *runs, &mut Tally::default()).await {
+            Ok(Some(difference)) => Err(told(&case, &difference)),
+            _ => Ok(()),
+        }
+    })
+    .await
+}

@@ -1,0 +1,119 @@
+//! What was removed is in the archive, and a restore brings all of it back.
+
+use keepsake_tests::random::Random;
+
+use crate::code::Code;
+use crate::schema::Schema;
+use crate::server::Side;
+use crate::statements::Writer;
+
+/// Removals that are restored, one after the other.
+const ROUNDS: usize = 12;
+
+const HELPERS: &str = include_str!("restoring.sql");
+
+/// Marks the checks, whose answer is an empty table.
+const CHECK: &str = "=?= ";
+
+/// Triggers that write down what is removed where Keepsake does not: a row that only moves to another partition is nothing
+/// that they could tell from one that goes.
+pub fn witnesses(schema: &Schema) -> Vec<String> {
+    let mut sql = vec![
+        "CREATE SCHEMA witness".to_owned(),
+        "CREATE TABLE witness.gone (relation text, row jsonb)".to_owned(),
+        "CREATE FUNCTION witness.see() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+         BEGIN INSERT INTO witness.gone VALUES (TG_RELID::regclass::text, to_jsonb(OLD)); RETURN NULL; END $$"
+            .to_owned(),
+    ];
+    for table in schema
+        .tables
+        .iter()
+        .filter(|table| !table.keyless && table.partitions.is_none())
+    {
+        let heir = table.has_heir.then(|| table.name_with("_heir"));
+        for name in [Some(table.name.to_owned()), heir].into_iter().flatten() {
+            sql.push(format!(
+                "CREATE TRIGGER keepsake_archive_row AFTER DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION witness.see()"
+            ));
+        }
+    }
+    sql
+}
+
+/// All that was removed for good, by the witnesses on one side and the archive on the other.
+pub fn archived(side: Side, schema: &Schema) -> String {
+    if side == Side::Plain {
+        return "SELECT relation, row - 'seen' AS row FROM witness.gone ORDER BY relation COLLATE \"C\", (row - 'seen')::text COLLATE \"C\";".to_owned();
+    }
+    let partitioned = schema
+        .tables
+        .iter()
+        .filter(|table| table.partitions.is_some());
+    let names: Vec<String> = partitioned
+        .map(|table| format!("'{}'", table.name))
+        .collect();
+    format!(
+        "\\o /dev/null\n{HELPERS}\n\\o\nSELECT relation, row FROM seen.archived() WHERE relation <> ALL (ARRAY[{}]::text[]) ORDER BY relation COLLATE \"C\", row::text COLLATE \"C\";",
+        names.join(", ")
+    )
+}
+
+/// Removes rows and restores them, over and over, each time with a look at the tables.
+pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16) -> String {
+    let random = &mut Random::new(!seed);
+    let mut script = format!(
+        "\\set VERBOSITY verbose\nSET client_min_messages = warning;\nDROP SCHEMA IF EXISTS seen CASCADE;\n{HELPERS}\n"
+    );
+    for meddler in &code.meddlers {
+        script += &format!(
+            "DROP TRIGGER IF EXISTS {} ON {};\n",
+            meddler.name, meddler.table
+        );
+    }
+    for round in 0..ROUNDS {
+        for statement in schema
+            .fill_sql(random)
+            .into_iter()
+            .chain(schema.close_rings_sql())
+        {
+            script += &format!("{statement};\n");
+        }
+        let steps = Writer {
+            schema,
+            code,
+            random,
+            major,
+            defines: false,
+        }
+        .undoable();
+        let (begin, end) = random.one_of(&[("", ""), ("", ""), ("BEGIN;", "COMMIT;")]);
+        script += &format!("\\echo round {round}\n{begin} SELECT seen.take('before');\n");
+        for step in &steps {
+            script += &format!("{step}\n");
+        }
+        script += &format!(
+            "SELECT seen.take('after');
+             \\echo {CHECK}archived in round {round}\nSELECT * FROM seen.not_archived();
+             SELECT 'restored ' || deletion FROM seen.restore_all() AS deletion;
+             SELECT seen.take('restored');
+             \\echo {CHECK}restored in round {round}\nSELECT * FROM seen.differences('before', 'restored'); {end}
+             SELECT count(keepsake.restore(id)) FROM keepsake.deletion WHERE state = 'restored';
+             SELECT seen.take('again');
+             \\echo {CHECK}restored again in round {round}\nSELECT * FROM seen.differences('restored', 'again');
+             \\echo {CHECK}counts after round {round}\nSELECT * FROM seen.wrong_counts();\n\\echo end\n"
+        );
+    }
+    script
+}
+
+/// The first check that found something, with what was said before it.
+pub fn wrong(said: &str) -> Option<String> {
+    for round in said.split("\nround ").skip(1) {
+        for check in round.split(CHECK).skip(1) {
+            if !check.lines().any(|line| line == "(0 rows)") || check.contains("ERROR") {
+                return Some(format!("what comes back differs:\nround {round}"));
+            }
+        }
+    }
+    None
+}
