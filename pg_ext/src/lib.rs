@@ -11,6 +11,7 @@
 use pgrx::prelude::*;
 
 mod access;
+mod archive;
 mod arguments;
 mod at_once;
 mod cascade;
@@ -87,12 +88,13 @@ extern "C-unwind" fn _PG_init() {
     executor::install();
     planner::install();
     marking::install();
+    archive::capture::install();
 }
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(
-    "../sql/retention.sql",
-    name = "retention",
+    "../sql/archive.sql",
+    name = "archive",
     requires = ["registry"]
 );
 extension_sql_file!("../sql/hide.sql", name = "hide", requires = ["registry"]);
