@@ -197,7 +197,7 @@ impl Case {
     fn give_to_keepsake(&self) -> Vec<String> {
         let how = match self.keep {
             Keep::Nothing => return Vec::new(),
-            Keep::Archive => "'30 days', keep => 'archive'",
+            Keep::Archive => "'30 days', keep => 'archive', cascade => true",
             Keep::InPlace => "'30 days'",
         };
         let mut sql = Vec::new();
