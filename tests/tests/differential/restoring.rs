@@ -20,7 +20,7 @@ const CHECK: &str = "=?= ";
 pub fn witnesses(schema: &Schema) -> Vec<String> {
     let mut sql = vec![
         "CREATE SCHEMA witness".to_owned(),
-        "CREATE TABLE witness.gone (relation text, row jsonb)".to_owned(),
+        "CREATE TABLE witness.gone (relation text, line jsonb)".to_owned(),
         "CREATE FUNCTION witness.see() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
          BEGIN INSERT INTO witness.gone VALUES (TG_RELID::regclass::text, to_jsonb(OLD)); RETURN NULL; END $$"
             .to_owned(),
@@ -43,7 +43,7 @@ pub fn witnesses(schema: &Schema) -> Vec<String> {
 /// All that was removed for good, by the witnesses on one side and the archive on the other.
 pub fn archived(side: Side, schema: &Schema) -> String {
     if side == Side::Plain {
-        return "SELECT relation, row - 'seen' AS row FROM witness.gone ORDER BY relation COLLATE \"C\", (row - 'seen')::text COLLATE \"C\";".to_owned();
+        return "SELECT relation, line - 'seen' AS line FROM witness.gone ORDER BY relation COLLATE \"C\", (line - 'seen')::text COLLATE \"C\";".to_owned();
     }
     let partitioned = schema
         .tables
@@ -53,7 +53,7 @@ pub fn archived(side: Side, schema: &Schema) -> String {
         .map(|table| format!("'{}'", table.name))
         .collect();
     format!(
-        "\\o /dev/null\n{HELPERS}\n\\o\nSELECT relation, row FROM seen.archived() WHERE relation <> ALL (ARRAY[{}]::text[]) ORDER BY relation COLLATE \"C\", row::text COLLATE \"C\";",
+        "\\o /dev/null\n{HELPERS}\n\\o\nSELECT relation, line FROM seen.archived() WHERE relation <> ALL (ARRAY[{}]::text[]) ORDER BY relation COLLATE \"C\", line::text COLLATE \"C\";",
         names.join(", ")
     )
 }

@@ -1,7 +1,7 @@
 -- What the tables hold, and what the archive does; both asked past the engine.
 CREATE SCHEMA seen;
 
-CREATE TABLE seen.rows (moment text, relation text, key text, row jsonb, bytes text);
+CREATE TABLE seen.rows (moment text, relation text, key text, line jsonb, bytes text);
 
 -- Roots of partitions, and tables: those that can be restored.
 CREATE VIEW seen.tables AS
@@ -18,18 +18,18 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION seen.differences(one text, other text) RETURNS TABLE (only_in text, relation text, row jsonb, bytes text)
+CREATE FUNCTION seen.differences(one text, other text) RETURNS TABLE (only_in text, relation text, line jsonb, bytes text)
 LANGUAGE sql AS $$
-    SELECT one, * FROM (SELECT r.relation, r.row, r.bytes FROM seen.rows r WHERE moment = one
-        EXCEPT ALL SELECT r.relation, r.row, r.bytes FROM seen.rows r WHERE moment = other) AS a
+    SELECT one, * FROM (SELECT r.relation, r.line, r.bytes FROM seen.rows r WHERE moment = one
+        EXCEPT ALL SELECT r.relation, r.line, r.bytes FROM seen.rows r WHERE moment = other) AS a
     UNION ALL
-    SELECT other, * FROM (SELECT r.relation, r.row, r.bytes FROM seen.rows r WHERE moment = other
-        EXCEPT ALL SELECT r.relation, r.row, r.bytes FROM seen.rows r WHERE moment = one) AS b
+    SELECT other, * FROM (SELECT r.relation, r.line, r.bytes FROM seen.rows r WHERE moment = other
+        EXCEPT ALL SELECT r.relation, r.line, r.bytes FROM seen.rows r WHERE moment = one) AS b
     LIMIT 20
 $$;
 
 -- Everything in the archive, without what Keepsake adds.
-CREATE FUNCTION seen.archived() RETURNS TABLE (deletion uuid, relation text, row jsonb) LANGUAGE plpgsql AS $$
+CREATE FUNCTION seen.archived() RETURNS TABLE (deletion uuid, relation text, line jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     r record;
 BEGIN
@@ -44,6 +44,14 @@ CREATE FUNCTION seen.root(relation text) RETURNS text LANGUAGE sql AS $$
     SELECT coalesce(pg_partition_root(relation::regclass), relation::regclass)::text
 $$;
 
+-- Deletions that are made since the last round.
+CREATE TABLE seen.deletions (id uuid PRIMARY KEY);
+INSERT INTO seen.deletions SELECT id FROM keepsake.deletion;
+
+CREATE FUNCTION seen.open() RETURNS TABLE (id uuid) LANGUAGE sql AS $$
+    SELECT d.id FROM keepsake.deletion d WHERE d.id NOT IN (SELECT s.id FROM seen.deletions s)
+$$;
+
 -- Rows that are gone and not in the archive, and the other way round. A row that one statement changed and then removed
 -- is archived as it was in between, so rows are told by their keys.
 CREATE FUNCTION seen.not_archived() RETURNS TABLE (what text, relation text, key text) LANGUAGE sql AS $$
@@ -51,21 +59,13 @@ CREATE FUNCTION seen.not_archived() RETURNS TABLE (what text, relation text, key
         SELECT seen.root(r.relation) AS relation, r.key FROM seen.rows r WHERE moment = 'before'
         EXCEPT ALL SELECT seen.root(r.relation), r.key FROM seen.rows r WHERE moment = 'after'
     ), archived AS (
-        SELECT a.relation, format('%s/%s', a.row ->> 'id', a.row ->> 'k') AS key
+        SELECT a.relation, format('%s/%s', a.line ->> 'id', a.line ->> 'k') AS key
         FROM seen.archived() a WHERE a.deletion IN (SELECT id FROM seen.open())
     )
     (SELECT 'gone, not archived', * FROM (TABLE gone EXCEPT ALL TABLE archived) AS a)
     UNION ALL
     (SELECT 'archived, not gone', * FROM (TABLE archived EXCEPT ALL TABLE gone) AS b)
     LIMIT 20
-$$;
-
--- Deletions that are made since the last round.
-CREATE TABLE seen.deletions (id uuid PRIMARY KEY);
-INSERT INTO seen.deletions SELECT id FROM keepsake.deletion;
-
-CREATE FUNCTION seen.open() RETURNS TABLE (id uuid) LANGUAGE sql AS $$
-    SELECT d.id FROM keepsake.deletion d WHERE d.id NOT IN (SELECT s.id FROM seen.deletions s)
 $$;
 
 -- Restores them all, the latest first: nothing else has happened, so none may fail.
