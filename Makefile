@@ -117,3 +117,10 @@ test-asserts: setup ## the extension on a PostgreSQL that checks its own assumpt
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension --test model --test fuzz
 	@echo "==> A golden script on a server that forgets its caches at every turn"
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension -- --ignored without_caches
+
+.PHONY: test-orms
+test-orms: setup ## the suites of Django and SQLAlchemy where every table is managed, beside PostgreSQL as it is
+	@scripts/setup-orms
+	@scripts/install-extension $(stack_postgres)
+	@echo "==> The ORMs' own suites"
+	@$(env) cargo test --locked --quiet --package keepsake-tests --test orms -- --ignored --nocapture --test-threads=1

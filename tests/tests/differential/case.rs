@@ -43,6 +43,27 @@ pub struct Difference {
     pub step: Option<usize>,
 }
 
+impl Difference {
+    /// What it has in common with others of its kind: an error, without names and numbers, or the kind of statement.
+    pub fn kind(&self) -> String {
+        let seen = self.what.split("--- with it").last().unwrap_or_default();
+        let error = seen.lines().find(|line| line.contains("ERROR:"));
+        let told = error
+            .or_else(|| self.what.lines().nth(1))
+            .unwrap_or_default();
+        let word = |word: &str| {
+            let is_name = word.contains(|c: char| c.is_ascii_digit() || c == '"');
+            if is_name {
+                "…".to_owned()
+            } else {
+                word.to_owned()
+            }
+        };
+        let words: Vec<String> = told.split(' ').take(12).map(word).collect();
+        words.join(" ")
+    }
+}
+
 /// What a case has shown.
 #[derive(Debug, Default)]
 pub struct Tally {

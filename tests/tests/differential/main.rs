@@ -2,7 +2,8 @@
 //! is, and everything that a client can see is compared: rows, counts, notices, every field of every error, what the tables hold
 //! and how they are defined. Then rows are removed and restored, and the tables must be what they were, byte for byte.
 //!
-//! `KEEPSAKE_DIFFERENTIAL_SEED` runs one seed; `KEEPSAKE_DIFFERENTIAL_MINUTES` looks for so long. What fails is shrunk and printed.
+//! `KEEPSAKE_DIFFERENTIAL_SEED` runs one seed; `KEEPSAKE_DIFFERENTIAL_MINUTES` looks for so long, does not stop at the
+//! first difference, and tells each kind once. What differs is shrunk and printed.
 //! `KEEPSAKE_DIFFERENTIAL_KEEP=nothing` leaves both sides alone, to show that the test itself makes no difference.
 
 mod case;
@@ -15,6 +16,7 @@ mod schema;
 mod server;
 mod statements;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -74,19 +76,34 @@ async fn search(major: u16, seconds: u64) -> Result<()> {
         }
     };
     let mut tried = 0;
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for seed in seeds {
         tried += 1;
-        let case = Case::random(seed, keep, major);
-        if let Some(difference) = case.run(&server, runs, &mut tally).await? {
-            let smallest = shrink(&server, &case, difference, &mut runs).await;
-            eprintln!("{smallest}");
-            bail!(
-                "KEEPSAKE_DIFFERENTIAL_SEED={seed} on PostgreSQL {major} shows a difference, told above"
-            );
-        }
         runs += 1;
+        let case = Case::random(seed, keep, major);
+        let Some(difference) = case.run(&server, runs, &mut tally).await? else {
+            continue;
+        };
+        let seen = kinds.entry(difference.kind()).or_default();
+        *seen += 1;
+        if *seen == 1 {
+            let smallest = shrink(&server, &case, difference, &mut runs).await;
+            eprintln!("KEEPSAKE_DIFFERENTIAL_SEED={seed} on PostgreSQL {major}\n{smallest}\n");
+        }
+        if minutes.is_none() {
+            break;
+        }
     }
     eprintln!("{tried} seeds on PostgreSQL {major}: {tally}");
+    for (kind, times) in &kinds {
+        eprintln!("{times} times: {kind}");
+    }
+    if !kinds.is_empty() {
+        bail!(
+            "{} kinds of difference on PostgreSQL {major}, told above",
+            kinds.len()
+        );
+    }
     Ok(())
 }
 
@@ -99,12 +116,13 @@ async fn shrink(server: &Server, case: &Case, difference: Difference, runs: &mut
     if let Some(last) = difference.step {
         steps.truncate(last + 1);
     }
+    let kind = difference.kind();
     let failure = told(case, &difference);
     fewest(steps, failure, async |steps| {
         *runs += 1;
         let case = case.with_steps(steps);
         match case.run(server, *runs, &mut Tally::default()).await {
-            Ok(Some(difference)) => Err(told(&case, &difference)),
+            Ok(Some(found)) if found.kind() == kind => Err(told(&case, &found)),
             _ => Ok(()),
         }
     })
