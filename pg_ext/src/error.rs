@@ -28,6 +28,10 @@ pub enum Failure {
     HoldsDeletedRows { table: String },
     /// The caller lacks the DELETE privilege.
     MayNotDelete { table: String },
+    /// The caller lacks the INSERT privilege.
+    MayNotInsert { table: String },
+    /// A row would come back to a partition that is a foreign table.
+    ForeignPartition { table: String },
     /// No such row, or none the caller may see.
     RowNotFound { table: String },
     /// No such deletion, or none the caller may see.
@@ -160,6 +164,18 @@ impl Failure {
                 format!("permission denied to delete from {table}"),
                 None,
                 Some("Soft delete, restore and purge of a deletion need the DELETE privilege on its root table.".into()),
+            ),
+            Self::MayNotInsert { table } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to insert into {table}"),
+                None,
+                Some("Restoring rows that are kept in an archive needs the DELETE and INSERT privileges on the deletion's root table.".into()),
+            ),
+            Self::ForeignPartition { table } => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("cannot restore rows of {table} into a foreign table"),
+                Some("The partition that a row belongs to now is a foreign table.".into()),
+                Some("Detach that partition, or move the row's partition into this database.".into()),
             ),
             Self::RowNotFound { table } => (
                 Code::ERRCODE_NO_DATA_FOUND,

@@ -11,6 +11,7 @@
 use pgrx::prelude::*;
 
 mod access;
+mod archive;
 mod arguments;
 mod at_once;
 mod cascade;
@@ -80,6 +81,8 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
     panic_hook::install();
+    archive::reading::install();
+    archive::restore::install();
     hide::install();
     isolation::install();
     run_as::install();

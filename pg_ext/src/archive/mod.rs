@@ -1,0 +1,4 @@
+//! Tables managed with `keep => 'archive'`.
+
+pub mod reading;
+pub mod restore;
