@@ -11,6 +11,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::archive::removal;
 use crate::at_once;
 use crate::idle_triggers;
 #[cfg(not(feature = "pg14"))]
@@ -172,6 +173,9 @@ fn while_running<R>(query: *mut pg_sys::QueryDesc, work: impl FnOnce() -> R) -> 
             RUNNING.with_borrow_mut(|running| running.truncate(self.0));
         }
     }
+    if depth() == 0 {
+        removal::statement_begins(query);
+    }
     // SAFETY: the executor calls its hooks with a query, which outlives the call.
     let statement = Statement::of(unsafe { &*query });
     let _pop = RUNNING.with_borrow_mut(|running| {
@@ -269,4 +273,8 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
             None => pg_sys::standard_ExecutorFinish(query),
         }
     });
+    if depth() == 0 {
+        // SAFETY: the query has not ended yet.
+        removal::statement_ended(unsafe { &*query });
+    }
 }

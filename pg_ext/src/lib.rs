@@ -90,12 +90,13 @@ extern "C-unwind" fn _PG_init() {
     executor::install();
     planner::install();
     marking::install();
+    archive::capture::install();
 }
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(
-    "../sql/retention.sql",
-    name = "retention",
+    "../sql/archive.sql",
+    name = "archive",
     requires = ["registry"]
 );
 extension_sql_file!("../sql/hide.sql", name = "hide", requires = ["registry"]);

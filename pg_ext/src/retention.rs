@@ -5,8 +5,10 @@ use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{IntoDatum, direct_function_call, direct_function_call_as_datum, pg_sys};
 
 use crate::arguments::Regclass;
+use crate::catalog;
 use crate::deletion::{Deletion, State};
 use crate::error::{Failure, Outcome, required};
 use crate::graph::Graph;
@@ -43,6 +45,46 @@ fn set_deletion_retention(
     Ok(with_session(|session| keep(session, deletion, retention))?)
 }
 
+const FOREVER: i32 = 100_000 * 12;
+
+/// When what was deleted at `deleted_at` expires. 100,000 years and more are for ever: a timestamp ends before.
+#[pg_extern(stable)]
+fn expiry(
+    deleted_at: Option<TimestampWithTimeZone>,
+    retention: Option<Interval>,
+) -> Option<TimestampWithTimeZone> {
+    TimestampWithTimeZone::try_from(expires(deleted_at?.into(), retention)).ok()
+}
+
+/// The same, of times as PostgreSQL stores them. The default of a retention is 30 days.
+pub fn expires(
+    deleted_at: pg_sys::TimestampTz,
+    retention: Option<Interval>,
+) -> pg_sys::TimestampTz {
+    let of = |months, days| Interval::new(months, days, 0).ok();
+    let retention = retention.or(of(0, 30));
+    // SAFETY: both functions take their arguments as PostgreSQL stores them, and those are.
+    unsafe {
+        let is_forever = direct_function_call::<bool>(
+            pg_sys::interval_ge,
+            &[retention.into_datum(), of(FOREVER, 0).into_datum()],
+        );
+        if is_forever == Some(true) {
+            return pg_sys::TimestampTz::MAX;
+        }
+        direct_function_call_as_datum(
+            pg_sys::timestamptz_pl_interval,
+            &[
+                Some(pg_sys::Datum::from(deleted_at)),
+                retention.into_datum(),
+            ],
+        )
+        .map_or(pg_sys::TimestampTz::MAX, |datum| {
+            datum.value() as pg_sys::TimestampTz
+        })
+    }
+}
+
 /// Registers `table` with this retention, or with the one it has, or 30 days.
 pub fn register(
     session: &mut Session<'_, '_>,
@@ -58,6 +100,7 @@ pub fn register(
     )?;
     if retention.is_some() {
         move_open(session, table)?;
+        catalog::invalidate(table);
     }
     Ok(())
 }

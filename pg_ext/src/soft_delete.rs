@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, Uuid};
 
 use crate::access::Caller;
+use crate::archive::removal;
 use crate::arguments::Regclass;
 use crate::cascade;
 use crate::error::{Failure, Outcome, required};
@@ -124,6 +125,7 @@ pub fn record(
             reason.into(),
             caller.role.into(),
             caller.session_role.into(),
+            removal::group_of(deletion).into(),
         ],
     )?;
     Ok(())
