@@ -263,7 +263,10 @@ impl<'target> Into<'target> {
         unsafe {
             let before = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             pg_sys::MemoryContextReset(per_row_memory(self.estate));
-            pg_sys::slot_getsomeattrs_int(source, i32::try_from(self.target.columns.len()).unwrap_or(0));
+            let given = self.target.columns.len();
+            if usize::try_from((*source).tts_nvalid).unwrap_or(0) < given {
+                pg_sys::slot_getsomeattrs_int(source, i32::try_from(given).unwrap_or(0));
+            }
             let (relation, slot) = match self.routing.take() {
                 None => {
                     let slot = self.next_slot(self.relation);
