@@ -24,6 +24,8 @@ pub enum Failure {
     },
     /// The caller does not own the table.
     NotOwner { table: String },
+    /// The table's deleted rows are in no archive.
+    NotArchived { table: String },
     /// The table still holds soft-deleted rows.
     HoldsDeletedRows { table: String },
     /// The archive of the table still holds rows.
@@ -158,6 +160,12 @@ impl Failure {
                 format!("must be owner of {table}"),
                 None,
                 Some("Run this as the table's owner, who alone may add triggers to it.".into()),
+            ),
+            Self::NotArchived { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} has no archive"),
+                Some("Single rows are restored from an archive; a table that keeps its deleted rows itself has none.".into()),
+                Some("Give keepsake.restore() the deletion, which is in the row's deletion_id.".into()),
             ),
             Self::HoldsDeletedRows { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

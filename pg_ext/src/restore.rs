@@ -58,7 +58,8 @@ pub enum Policy {
 }
 
 impl Policy {
-    fn named(name: &str) -> Outcome<Self> {
+    /// By its name.
+    pub fn named(name: &str) -> Outcome<Self> {
         match name {
             "fail" => Ok(Self::Fail),
             "skip" => Ok(Self::Skip),
@@ -133,7 +134,7 @@ fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
 /// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
 const ATTEMPTS: usize = 3;
 
-fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
     if archive::restore::concerns(session, id)? {
         return archive::restore::run(session, id, policy);
     }

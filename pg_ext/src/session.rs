@@ -174,9 +174,14 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     /// Runs a statement that compares archived rows with those of `table`, as its owner.
-    pub fn over_archives(&mut self, table: &Table, sql: &str) -> Outcome<SpiTupleTable<'conn>> {
+    pub fn over_archives(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
         let _reading = Reading::by(sql);
-        self.as_owner_in_schema(table, sql, &[])
+        self.as_owner_in_schema(table, sql, args)
     }
 
     /// The same with the caller's own rights, under the policies of the tables that it reads.

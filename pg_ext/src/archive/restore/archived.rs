@@ -89,14 +89,6 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// All rows of one deletion.
-    pub fn of(deletion: Uuid) -> Self {
-        Self {
-            deletions: vec![deletion],
-            ..Self::default()
-        }
-    }
-
     /// Whether there can be none.
     pub fn is_empty(&self) -> bool {
         self.deletions.is_empty() && self.also.is_empty()

@@ -54,7 +54,7 @@ pub fn superseded(
         key = one.table.key_columns("s"),
         source = one.source(rows),
     );
-    RowId::read_all(session.over_archives(&one.table, &sql)?)
+    RowId::read_all(session.over_archives(&one.table, &sql, &[])?)
 }
 
 /// The rows of a table that lack a parent by one foreign key.
@@ -140,7 +140,7 @@ pub fn orphans(
          FROM keepsake_orphans AS c {holder}"
     );
     let mut found = Vec::new();
-    for row in session.over_archives(&key.parent, &sql)? {
+    for row in session.over_archives(&key.parent, &sql, &[])? {
         let Some(place) = RowId::read(&row, 1)? else {
             continue;
         };
@@ -347,7 +347,7 @@ impl Place {
         sql: &str,
     ) -> Outcome<Vec<Found>> {
         let mut found = Vec::new();
-        for row in session.over_archives(&one.table, sql)? {
+        for row in session.over_archives(&one.table, sql, &[])? {
             let Some(place) = RowId::read(&row, 1)? else {
                 continue;
             };
@@ -468,7 +468,7 @@ fn refused_rows(
         "SELECT keepsake_relation, keepsake_ctid FROM {} WHERE {refused}",
         one.whole(rows)
     );
-    for place in RowId::read_all(session.over_archives(&one.table, &sql)?)? {
+    for place in RowId::read_all(session.over_archives(&one.table, &sql, &[])?)? {
         found.push(Found {
             conflict: Conflict {
                 kind,
@@ -592,7 +592,7 @@ fn describe(
         }),
     );
     let mut described = HashMap::new();
-    for row in session.over_archives(&one.table, &sql)? {
+    for row in session.over_archives(&one.table, &sql, &[])? {
         if let Some(place) = RowId::read(&row, 1)? {
             described.insert((one.table.oid, place), (json(&row, 3)?, json(&row, 4)?));
         }
@@ -622,7 +622,7 @@ pub fn dependents(
         children = child.source(&set.rows(child.table.oid)),
         joins = key.reference.joins("c", "p"),
     );
-    RowId::read_all(session.over_archives(&child.table, &sql)?)
+    RowId::read_all(session.over_archives(&child.table, &sql, &[])?)
 }
 
 fn json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {

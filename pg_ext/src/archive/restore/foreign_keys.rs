@@ -36,7 +36,7 @@ pub struct ForeignKey {
     pub parent: Table,
     /// Where that one's deleted rows are.
     pub keep: Keep,
-    /// Whether a row of NULLs and values is wrong.
+    /// Whether a row of NULLs and values is wrong: that is left to PostgreSQL's own check.
     pub match_full: bool,
     /// The constraint and its copies for partitions.
     pub copies: Vec<pg_sys::Oid>,
@@ -99,7 +99,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
 /// The constraints that are checked here, of one table.
 pub fn checked(keys: &[ForeignKey], table: pg_sys::Oid) -> HashSet<pg_sys::Oid> {
     keys.iter()
-        .filter(|key| key.reference.child == table)
+        .filter(|key| key.reference.child == table && !key.match_full)
         .flat_map(|key| key.copies.iter().copied())
         .collect()
 }
@@ -142,7 +142,7 @@ impl ForeignKey {
             live = self.is_live("p"),
             order = join(order, ", "),
         );
-        session.over_archives(&self.parent, &sql)?;
+        session.over_archives(&self.parent, &sql, &[])?;
         Ok(())
     }
 
@@ -160,6 +160,6 @@ impl ForeignKey {
             joins = self.reference.joins("c", "p"),
             live = self.is_live("p"),
         );
-        Ok(!session.over_archives(&self.parent, &sql)?.is_empty())
+        Ok(!session.over_archives(&self.parent, &sql, &[])?.is_empty())
     }
 }

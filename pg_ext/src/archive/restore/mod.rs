@@ -6,14 +6,22 @@
 //! nothing stands in the way the second step is left out: the indexes and the check of the foreign keys say so.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
-use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{AnyElement, JsonB, PgSqlErrorCode, Uuid, pg_sys};
 use serde_json::Value;
 
+use crate::arguments::Regclass;
+use crate::catalog;
 use crate::conflict::Conflict;
 use crate::deletion::{Deletion, State};
-use crate::error::{Failure, Outcome};
+use crate::error::{Failure, Outcome, required};
+use crate::manage::oid_of;
 use crate::restore::Policy;
-use crate::session::{Session, first_column};
+use crate::root_row::{Key, key_from_any};
+use crate::row_id::RowId;
+use crate::session::{Session, first_column, with_session};
+use crate::sql::join;
 use crate::subtransaction::{Caught, Raised, attempt_unless};
 
 mod archived;
@@ -83,11 +91,74 @@ pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<V
 }
 
 /// Restores all deletions of the transaction that made this one.
-pub fn run_group(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+fn run_group(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
     match begin(session, id, Scope::Group)? {
         Some(work) => carry_out(session, work, policy),
         None => Ok(write::Report::default().into_json(id, policy, &[])),
     }
+}
+
+/// Restores the last version of a row that was deleted from `relation`, whose rows are archived, and the rows beneath it
+/// that were deleted with it. The answer and `on_conflict` are those of `restore`; `deletion_id` is that of the row, which
+/// keeps its other rows.
+///
+/// # Errors
+/// P0002 when the archive has no such row, or none that the caller may see and delete; 55000 when the table has no archive,
+/// or the purge of the row's deletion has begun; 23000, 42501 and 40001 as `restore`.
+#[pg_extern]
+fn restore_row(
+    relation: Regclass,
+    key: AnyElement,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let oid = oid_of(relation);
+    let report = with_session(|session| run_row(session, oid, key_from_any(&key), policy));
+    Ok(JsonB(report?))
+}
+
+/// The same, with the key as text in the form that the key's type reads.
+#[pg_extern(name = "restore_row")]
+fn restore_row_text(
+    relation: Regclass,
+    key: &str,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let oid = oid_of(relation);
+    let report = with_session(|session| run_row(session, oid, Key::Text(key), policy));
+    Ok(JsonB(report?))
+}
+
+fn run_row(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+    policy: Policy,
+) -> Outcome<Value> {
+    let work = begin_row(session, relation, key)?;
+    carry_out(session, work, policy)
+}
+
+/// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
+/// those of `restore`.
+///
+/// # Errors
+/// As `restore`.
+#[pg_extern]
+fn restore_group(
+    deletion: Uuid,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let report = with_session(|session| {
+        if concerns(session, deletion)? {
+            run_group(session, deletion, policy)
+        } else {
+            crate::restore::run(session, deletion, policy)
+        }
+    });
+    Ok(JsonB(report?))
 }
 
 /// Every conflict that `run` would meet now.
@@ -111,42 +182,21 @@ enum Scope {
 
 /// Locks the deletion and gathers its rows; `None` when they are live already.
 fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Option<Work>> {
-    let not_found = || Failure::DeletionNotFound {
-        deletion: id.to_string(),
+    let Some((deletion, locked)) = lock(session, id, scope)? else {
+        return Ok(None);
     };
-    let group = lock_group(session, id, scope)?;
-    let deletion = Deletion::read(session, id, scope != Scope::Preview)?.ok_or_else(not_found)?;
-    match deletion.state {
-        State::Deleted => {}
-        _ if !deletion.same_tenant => return Err(not_found()),
-        State::Restored => return Ok(None),
-        State::Purging | State::Purged => {
-            return Err(Failure::Purged {
-                deletion: id.to_string(),
-            });
-        }
-    }
-    let locked: Vec<Uuid> = [id].into_iter().chain(group.iter().copied()).collect();
-    let relations: Vec<pg_sys::Oid> = first_column(session.registry(
-        "SELECT DISTINCT relation::oid FROM keepsake.deletion_table WHERE deletion_id = ANY ($1) AND purged < row_count",
-        &[locked.clone().into()],
-    )?)?;
-    let tables = open(session, relations, scope)?;
+    let (tables, keys) = open_all(session, &locked, scope)?;
     if tables.is_empty() {
-        return Err(not_found());
+        return Err(not_found(id));
     }
-    let keys = foreign_keys::read(session, &tables)?;
-    let whole: &[Uuid] = if scope == Scope::Group { &locked } else { &[id] };
+    let (whole, others) = match scope {
+        Scope::Group => (locked.as_slice(), [].as_slice()),
+        Scope::Deletion | Scope::Preview => locked.split_at(1),
+    };
     let mut set = Set::of(&tables, whole);
     let roots = roots_of(session, &tables, &deletion, whole)?;
-    for one in &tables {
-        if !roots.rows(one.table.oid).is_empty() {
-            rights::refuse_unless_may(session, &one.table)?;
-        }
-    }
-    if scope != Scope::Group {
-        set::close(session, &tables, &keys, &mut set, &group)?;
-    }
+    refuse_unless_may(session, &tables, &roots)?;
+    set::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
         deletion,
         tables,
@@ -155,6 +205,118 @@ fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Optio
         roots,
         locked,
     }))
+}
+
+/// The same for one row and what hung on it: the rows beneath it that its deletion, or another of the same transaction,
+/// has removed.
+fn begin_row(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+) -> Outcome<Work> {
+    let mut found = open(session, vec![relation], Scope::Deletion)?;
+    let Some(one) = found.pop() else {
+        return Err(Failure::NotArchived {
+            table: catalog::shown(session, relation)?,
+        });
+    };
+    rights::refuse_unless_may(session, &one.table)?;
+    let row_not_found = || Failure::RowNotFound {
+        table: one.table.shown.clone(),
+    };
+    let (row, id) = find_row(session, &one, key)?.ok_or_else(row_not_found)?;
+    let Some((deletion, locked)) = lock(session, id, Scope::Deletion)? else {
+        return Err(row_not_found());
+    };
+    let (tables, keys) = open_all(session, &locked, Scope::Deletion)?;
+    let mut set = Set::default();
+    set.add(relation, row);
+    let roots = set.clone();
+    set::close(session, &tables, &keys, &mut set, &locked)?;
+    Ok(Work {
+        deletion,
+        tables,
+        keys,
+        set,
+        roots,
+        locked,
+    })
+}
+
+/// The newest version of a row in the archive, and its deletion.
+fn find_row(
+    session: &mut Session<'_, '_>,
+    one: &Archived,
+    key: Key<'_>,
+) -> Outcome<Option<(RowId, Uuid)>> {
+    let values = key.values(session, &one.table)?;
+    let is_row = one.table.key.iter().zip(1..);
+    let is_row = is_row.map(|(column, n)| format!("t.{} {} ${n}", column.name, column.equals));
+    let sql = format!(
+        "SELECT t.keepsake_relation, t.keepsake_ctid, t.keepsake_deletion FROM ({}) AS t WHERE {}
+         ORDER BY t.keepsake_deletion DESC, t.keepsake_seq DESC LIMIT 1",
+        one.source_of_all(),
+        join(is_row, " AND "),
+    );
+    let mut rows = session.over_archives(&one.table, &sql, &values)?;
+    let Some(row) = rows.next() else {
+        return Ok(None);
+    };
+    Ok(RowId::read(&row, 1)?.zip(row.get::<Uuid>(3)?))
+}
+
+fn not_found(id: Uuid) -> Failure {
+    Failure::DeletionNotFound {
+        deletion: id.to_string(),
+    }
+}
+
+/// Locks a deletion, and those of its group that can be restored; answers with the deletion and the ids of all, its own
+/// first. `None` when its rows are live already.
+fn lock(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    scope: Scope,
+) -> Outcome<Option<(Deletion, Vec<Uuid>)>> {
+    let group = lock_group(session, id, scope)?;
+    let deletion = Deletion::read(session, id, scope != Scope::Preview)?;
+    let deletion = deletion.ok_or_else(|| not_found(id))?;
+    match deletion.state {
+        State::Deleted => Ok(Some((deletion, [id].into_iter().chain(group).collect()))),
+        _ if !deletion.same_tenant => Err(not_found(id)),
+        State::Restored => Ok(None),
+        State::Purging | State::Purged => Err(Failure::Purged {
+            deletion: id.to_string(),
+        }),
+    }
+}
+
+/// Opens the tables that hold rows of these deletions, and reads their foreign keys.
+fn open_all(
+    session: &mut Session<'_, '_>,
+    deletions: &[Uuid],
+    scope: Scope,
+) -> Outcome<(Vec<Archived>, Vec<ForeignKey>)> {
+    let relations: Vec<pg_sys::Oid> = first_column(session.registry(
+        "SELECT DISTINCT relation::oid FROM keepsake.deletion_table WHERE deletion_id = ANY ($1) AND purged < row_count",
+        &[deletions.to_vec().into()],
+    )?)?;
+    let tables = open(session, relations, scope)?;
+    let keys = foreign_keys::read(session, &tables)?;
+    Ok((tables, keys))
+}
+
+fn refuse_unless_may(
+    session: &mut Session<'_, '_>,
+    tables: &[Archived],
+    roots: &Set,
+) -> Outcome<()> {
+    for one in tables {
+        if !roots.rows(one.table.oid).is_empty() {
+            rights::refuse_unless_may(session, &one.table)?;
+        }
+    }
+    Ok(())
 }
 
 /// Locks the deletions of the group that can be restored, in one order for all; answers with the others of them.
@@ -211,8 +373,8 @@ fn roots_of(
         root.source(&of_table.rows(root.table.oid))
     );
     let mut roots = Set::default();
-    for row in session.over_archives(&root.table, &sql)? {
-        if let Some(row) = crate::row_id::RowId::read(&row, 1)? {
+    for row in session.over_archives(&root.table, &sql, &[])? {
+        if let Some(row) = RowId::read(&row, 1)? {
             roots.add(root.table.oid, row);
         }
     }

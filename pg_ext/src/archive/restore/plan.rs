@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::skip::losers;
 
 /// Rows by table.
-type ByTable = HashMap<pg_sys::Oid, BTreeSet<RowId>>;
+pub type ByTable = HashMap<pg_sys::Oid, BTreeSet<RowId>>;
 
 /// The decisions, and what they were made of.
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl Plan {
         if self.found.is_empty() {
             return Ok(Vec::new());
         }
-        let (tables, keys) = (&self.work.tables, &self.work.keys);
-        conflicts::shown(session, tables, keys, self.found.clone())
+        let archives = self.archives(session)?;
+        conflicts::shown(session, &archives, &self.work.keys, self.found.clone())
     }
 
     fn drop_superseded(&mut self, session: &mut Session<'_, '_>) -> Outcome<()> {
@@ -106,30 +106,21 @@ impl Plan {
         Ok(())
     }
 
-    fn orphans(&self, session: &mut Session<'_, '_>) -> Outcome<Vec<Orphan>> {
-        let parents: Vec<pg_sys::Oid> = self
-            .work
-            .keys
-            .iter()
-            .map(|key| key.parent.oid)
-            .filter(|oid| !self.work.tables.iter().any(|one| one.table.oid == *oid))
+    /// The tables with archives that are referred to, with those that get rows.
+    fn archives(&self, session: &Session<'_, '_>) -> Outcome<Vec<Archived>> {
+        let parents = self.work.keys.iter().map(|key| key.parent.oid);
+        let all: HashSet<pg_sys::Oid> = parents
+            .chain(self.work.tables.iter().map(|one| one.table.oid))
             .collect();
-        let mut archived = Archived::read(session, &parents)?;
-        let others = archived.len();
-        archived.extend(Archived::read(
-            session,
-            &self.work.tables.iter().map(|one| one.table.oid).collect::<Vec<_>>(),
-        )?);
-        debug_assert!(others <= archived.len());
+        Archived::read(session, &all.into_iter().collect::<Vec<_>>())
+    }
+
+    fn orphans(&self, session: &mut Session<'_, '_>) -> Outcome<Vec<Orphan>> {
+        let archives = self.archives(session)?;
         let mut found = Vec::new();
         for key in self.work.keys.iter().enumerate() {
-            found.extend(conflicts::orphans(
-                session,
-                &self.work.tables,
-                &archived,
-                key,
-                &self.set,
-            )?);
+            let tables = &self.work.tables;
+            found.extend(conflicts::orphans(session, tables, &archives, key, &self.set)?);
         }
         Ok(found)
     }
@@ -180,6 +171,7 @@ impl Plan {
             let opened = open(session, vec![table], Scope::Deletion)?;
             self.work.keys.extend(foreign_keys::read(session, &opened)?);
             self.work.tables.extend(opened);
+            self.work.tables.sort_by(|one, other| one.table.shown.cmp(&other.table.shown));
         }
         let Some(one) = self.work.tables.iter().find(|one| one.table.oid == table) else {
             return Ok(false);
@@ -195,34 +187,33 @@ impl Plan {
     /// what hangs on them. A single root is never held: who asks for it is told of its parent.
     fn hold(&mut self, session: &mut Session<'_, '_>) -> Outcome<()> {
         loop {
-            let mut grew = false;
+            let mut taken: HashMap<Uuid, ByTable> = HashMap::new();
             for orphan in self.orphans(session)? {
-                let cascades = self
-                    .work
-                    .keys
-                    .get(orphan.key)
-                    .is_some_and(|key| key.reference.on_delete == OnDelete::Cascade);
+                let key = self.work.keys.get(orphan.key);
+                let cascades = key.is_some_and(|key| key.reference.on_delete == OnDelete::Cascade);
                 let (table, row) = orphan.row;
-                let Some(holder) = orphan.holder.filter(|_| cascades) else {
+                let own = self.work.deletion.id;
+                let Some(holder) = orphan.holder.filter(|holder| cascades && *holder != own) else {
                     continue;
                 };
                 if self.is_single_root(table, row) || !self.lock_deletion(session, holder)? {
                     continue;
                 }
                 if self.set.remove(table, row) {
-                    self.held.entry(holder).or_default().entry(table).or_default().insert(row);
-                    grew = true;
+                    taken.entry(holder).or_default().entry(table).or_default().insert(row);
                 }
             }
-            if !grew {
-                break;
+            if taken.is_empty() {
+                return Ok(());
+            }
+            for (holder, rows) in taken {
+                let held = self.held.entry(holder).or_default();
+                for (table, rows) in &rows {
+                    held.entry(*table).or_default().extend(rows);
+                }
+                self.let_go(session, rows, Some(holder), true)?;
             }
         }
-        let held: Vec<(Uuid, ByTable)> = self.held.clone().into_iter().collect();
-        for (holder, rows) in held {
-            self.let_go(session, rows, Some(holder), true)?;
-        }
-        Ok(())
     }
 
     fn is_single_root(&self, table: pg_sys::Oid, row: RowId) -> bool {

@@ -159,7 +159,7 @@ fn referring(
         parent.source(&parents),
     );
     let mut rows = Vec::new();
-    for row in session.over_archives(&child.table, &sql)? {
+    for row in session.over_archives(&child.table, &sql, &[])? {
         rows.extend(RowId::read(&row, 1)?.zip(row.get::<Uuid>(3)?));
     }
     Ok(rows)

@@ -1,6 +1,6 @@
 //! Writes a restore: rows into their tables and out of the archive, and the registry's account of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
 use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
@@ -11,12 +11,12 @@ use crate::archive::reading::Reading;
 use crate::archive::restore::archived::{Archived, Rows, one_of};
 use crate::archive::restore::foreign_keys;
 use crate::archive::restore::insert::{Level, Target};
-use crate::archive::restore::plan::Plan;
+use crate::archive::restore::plan::{ByTable, Plan};
 use crate::archive::restore::{rights, undo};
 use crate::conflict::Conflict;
 use crate::error::{Failure, Outcome};
 use crate::restore::Policy;
-use crate::row_id::is_among;
+use crate::row_id::{RowId, is_among};
 use crate::run_as::{Restricted, Role, SearchPath};
 use crate::session::Session;
 use crate::settings::LocalSettings;
@@ -51,20 +51,29 @@ fn line(table: &str, rows: usize) -> Option<Value> {
     (rows > 0).then(|| json!({ "table": table, "rows": rows }))
 }
 
+/// Rows with their tables, in the order of the tables.
+fn by_table<'a>(
+    plan: &'a Plan,
+    rows: &'a ByTable,
+) -> impl Iterator<Item = (&'a Archived, &'a BTreeSet<RowId>)> {
+    let tables = plan.work.tables.iter();
+    tables.filter_map(|one| Some((one, rows.get(&one.table.oid)?)))
+}
+
+fn lines(plan: &Plan, rows: &ByTable) -> Vec<Value> {
+    by_table(plan, rows)
+        .filter_map(|(one, rows)| line(&one.table.shown, rows.len()))
+        .collect()
+}
+
 /// How many rows left each deletion, by table.
 type Taken = HashMap<Uuid, HashMap<pg_sys::Oid, i64>>;
 
 /// Carries the plan out. To be called in a subtransaction: when it fails, all that it did must be undone.
 pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
     let mut report = Report::default();
-    let shown = |table: &pg_sys::Oid| {
-        let one = plan.work.tables.iter().find(|one| one.table.oid == *table);
-        one.map_or("", |one| one.table.shown.as_str())
-    };
+    report.skipped = lines(plan, &plan.skipped);
     if plan.nothing {
-        for (table, rows) in &plan.skipped {
-            report.skipped.extend(line(shown(table), rows.len()));
-        }
         return Ok(report);
     }
     let id = plan.work.deletion.id;
@@ -94,21 +103,15 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
             report.restored.extend(line(&one.table.shown, usize::try_from(removed).unwrap_or(0)));
         }
     }
-    for (table, rows) in &plan.superseded {
-        let Some(one) = plan.work.tables.iter().find(|one| one.table.oid == *table) else {
-            continue;
-        };
+    for (one, rows) in by_table(plan, &plan.superseded) {
         let dropped = Rows {
             also: rows.clone(),
             ..Rows::default()
         };
         remove(session, one, &dropped, &mut taken)?;
-        report.superseded.extend(line(&one.table.shown, rows.len()));
     }
+    report.superseded = lines(plan, &plan.superseded);
     pass_on(session, plan, &mut taken, &mut report)?;
-    for (table, rows) in &plan.skipped {
-        report.skipped.extend(line(shown(table), rows.len()));
-    }
     undo::put_back(session, &plan.work.tables, &plan.work.locked)?;
     settle(session, &taken)?;
     // Last opened, first closed: levels of the trigger queue are a stack.
@@ -284,10 +287,8 @@ fn pass_on(
     report: &mut Report,
 ) -> Outcome<()> {
     for (holder, tables) in &plan.held {
-        for (table, rows) in tables {
-            let Some(one) = plan.work.tables.iter().find(|one| one.table.oid == *table) else {
-                continue;
-            };
+        for (one, rows) in by_table(plan, tables) {
+            let table = one.table.oid;
             let sql = format!(
                 "WITH passed AS (
                      UPDATE {archive} AS a SET keepsake_deletion = $1 FROM {archive} AS b
@@ -308,13 +309,13 @@ fn pass_on(
                 taken.entry(deletion).or_default();
                 session.registry(
                     "UPDATE keepsake.deletion_table SET row_count = row_count - $3 WHERE deletion_id = $1 AND relation = $2",
-                    &[deletion.into(), (*table).into(), rows.into()],
+                    &[deletion.into(), table.into(), rows.into()],
                 )?;
             }
             session.registry(
                 "INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ($1, $2, $3)
                  ON CONFLICT (deletion_id, relation) DO UPDATE SET row_count = deletion_table.row_count + $3",
-                &[(*holder).into(), (*table).into(), count.into()],
+                &[(*holder).into(), table.into(), count.into()],
             )?;
             report.passed.push(json!({
                 "table": one.table.shown, "rows": count, "deletion_id": holder.to_string()
