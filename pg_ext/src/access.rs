@@ -66,6 +66,16 @@ impl Access {
         })
     }
 
+    /// Whether he may read the table, and no policy keeps a row from him.
+    pub fn sees_all(self) -> bool {
+        self.selects && !self.is_bound
+    }
+
+    /// Whether he may read the table, as far as its policies let him.
+    pub fn selects(self) -> bool {
+        self.selects
+    }
+
     /// Refuses a caller without the DELETE privilege.
     pub fn refuse_unless_deletes(self, table: &Table) -> Outcome<()> {
         if self.deletes {

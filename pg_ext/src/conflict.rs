@@ -33,6 +33,9 @@ pub struct Conflict {
     pub values: Value,
     /// The key of the row that holds the place, or of the deleted parent.
     pub holder: Value,
+    /// The deletion that has the parent, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_id: Option<String>,
 }
 
 impl Conflict {
@@ -54,6 +57,7 @@ impl Conflict {
             constraint,
             values: Value::Null,
             holder: Value::Null,
+            deletion_id: None,
         }
     }
 }
@@ -205,6 +209,7 @@ impl Search<'_, '_, '_> {
                     constraint: Some(constraint.to_owned()),
                     values: json(&row, 4)?,
                     holder: json(&row, 5)?,
+                    deletion_id: None,
                 },
                 row: (self.table.oid, address),
                 holder: RowId::read(&row, 6)?.map(|holder| (holders, holder)),
@@ -222,7 +227,7 @@ fn json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
 
 /// Of pairs that come once from either side, in the order of the key: the side where the later row
 /// is told of the earlier.
-fn later_of_each(pairs: Vec<Found>) -> Vec<Found> {
+pub fn later_of_each(pairs: Vec<Found>) -> Vec<Found> {
     let mut order = HashMap::new();
     for pair in &pairs {
         let next = order.len();

@@ -77,7 +77,8 @@ impl Deletion {
         if may { Ok(deletion) } else { Err(not_found()) }
     }
 
-    fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
+    /// Reads it, whoever asks. Locks it first when `lock` says so.
+    pub fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
         let sql = format!("{READ}{}", if lock { " FOR UPDATE OF d" } else { "" });
         let mut rows = session.registry(&sql, &[id.into()])?;
         let Some(row) = rows.next() else {

@@ -7,6 +7,7 @@
 
 use pgrx::pg_sys;
 
+use crate::archive::reading;
 use crate::error::{Failure, Outcome};
 use crate::nodes::{oids, pointers};
 
@@ -26,7 +27,7 @@ pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<()> {
             &raw mut has_policies,
         );
         for relation in oids(relations) {
-            if !is_ours(relation) && !(is_table(relation) && is_open(relation)) {
+            if !is_ours(relation) && !reading::is_archive(relation) && !(is_table(relation) && is_open(relation)) {
                 return Err(exchanged(relation));
             }
         }

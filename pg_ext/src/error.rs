@@ -24,6 +24,8 @@ pub enum Failure {
     },
     /// The caller does not own the table.
     NotOwner { table: String },
+    /// The table's deleted rows are in no archive.
+    NotArchived { table: String },
     /// The table still holds soft-deleted rows.
     HoldsDeletedRows { table: String },
     /// The archive of the table still holds rows.
@@ -34,6 +36,10 @@ pub enum Failure {
     TruncateArchived { table: String },
     /// The caller lacks the DELETE privilege.
     MayNotDelete { table: String },
+    /// The caller lacks the INSERT privilege.
+    MayNotInsert { table: String },
+    /// A row would come back to a partition that is a foreign table.
+    ForeignPartition { table: String },
     /// No such row, or none the caller may see.
     RowNotFound { table: String },
     /// No such deletion, or none the caller may see.
@@ -155,6 +161,12 @@ impl Failure {
                 None,
                 Some("Run this as the table's owner, who alone may add triggers to it.".into()),
             ),
+            Self::NotArchived { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} has no archive"),
+                Some("Single rows are restored from an archive; a table that keeps its deleted rows itself has none.".into()),
+                Some("Give keepsake.restore() the deletion, which is in the row's deletion_id.".into()),
+            ),
             Self::HoldsDeletedRows { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{table} still holds soft-deleted rows"),
@@ -184,6 +196,18 @@ impl Failure {
                 format!("permission denied to delete from {table}"),
                 None,
                 Some("Soft delete, restore and purge of a deletion need the DELETE privilege on its root table.".into()),
+            ),
+            Self::MayNotInsert { table } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to insert into {table}"),
+                None,
+                Some("Restoring rows that are kept in an archive needs the DELETE and INSERT privileges on the deletion's root table.".into()),
+            ),
+            Self::ForeignPartition { table } => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("cannot restore rows of {table} into a foreign table"),
+                Some("The partition that a row belongs to now is a foreign table.".into()),
+                Some("Detach that partition, or move the row's partition into this database.".into()),
             ),
             Self::RowNotFound { table } => (
                 Code::ERRCODE_NO_DATA_FOUND,

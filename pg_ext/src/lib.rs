@@ -81,6 +81,8 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
     panic_hook::install();
+    archive::reading::install();
+    archive::restore::install();
     hide::install();
     isolation::install();
     run_as::install();

@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
+use crate::archive::reading;
 use crate::catalog;
 use crate::engine_query;
 use crate::engine_write::EngineWrite;
@@ -44,6 +45,7 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
     // (`pg_plan_query` in postgres.c); everything else is passed on.
     unsafe {
+        reading::close();
         if !query.is_null() && run_as::is_engines_own() {
             raise_unless_ok(engine_query::check(query));
         }

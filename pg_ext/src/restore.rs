@@ -6,6 +6,7 @@ use pgrx::{JsonB, PgSqlErrorCode, Uuid};
 use serde_json::{Value, json};
 
 use crate::access::Caller;
+use crate::archive;
 use crate::conflict::{self, Conflict, Parents};
 use crate::deletion::{self, Deletion, State};
 use crate::detached;
@@ -47,19 +48,25 @@ fn restore(
 
 /// What becomes of rows that cannot come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Policy {
+pub enum Policy {
+    /// Then nothing comes back.
     Fail,
+    /// They stay, and what refers to them.
     Skip,
+    /// As `Fail`, but parents that are kept in an archive are brought back, too.
+    Parents,
 }
 
 impl Policy {
-    fn named(name: &str) -> Outcome<Self> {
+    /// By its name.
+    pub fn named(name: &str) -> Outcome<Self> {
         match name {
             "fail" => Ok(Self::Fail),
             "skip" => Ok(Self::Skip),
+            "parents" => Ok(Self::Parents),
             _ => Err(Failure::BadArgument {
-                what: "on_conflict must be 'fail' or 'skip'".into(),
-                fix: "'fail' restores all or nothing, 'skip' leaves conflicting rows deleted."
+                what: "on_conflict must be 'fail', 'skip' or 'parents'".into(),
+                fix: "'fail' restores all or nothing, 'skip' leaves conflicting rows deleted, 'parents' restores archived rows that are referred to as well."
                     .into(),
             }),
         }
@@ -109,6 +116,9 @@ fn restore_conflicts(
 }
 
 fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
+    if archive::restore::concerns(session, id)? {
+        return archive::restore::preview(session, id);
+    }
     let graph = Graph::current(session)?;
     let deletion = Deletion::authorised(session, &graph, id, false)?;
     if !still_deleted(&deletion)? {
@@ -124,7 +134,10 @@ fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
 /// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
 const ATTEMPTS: usize = 3;
 
-fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+    if archive::restore::concerns(session, id)? {
+        return archive::restore::run(session, id, policy);
+    }
     let graph = Graph::current(session)?;
     let deletion = Deletion::authorised(session, &graph, id, true)?;
     if !still_deleted(&deletion)? {
@@ -196,7 +209,7 @@ fn bring_back(
     let parents = surveyed.parents;
     let skipped = match policy {
         Policy::Skip => skip::find(session, graph, tables, id, &held_rows, parents)?,
-        Policy::Fail => {
+        Policy::Fail | Policy::Parents => {
             let found = conflict::find_all(session, graph, tables, id, &held_rows, parents)?;
             if !found.is_empty() {
                 let conflicts = conflict::shown(session, graph, found)?;

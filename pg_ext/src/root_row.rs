@@ -43,7 +43,7 @@ const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sy
 impl<'a> Key<'a> {
     /// The values of the key's columns, each of its column's type. A cast that could turn one key into another's, such
     /// as a rounding one, is not made.
-    fn values<'conn, 'v>(
+    pub fn values<'conn, 'v>(
         self,
         session: &mut Session<'_, 'conn>,
         table: &Table,

@@ -8,6 +8,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, Query, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
 use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
 
+use crate::archive::reading::{self, Reading};
 use crate::cursor::Cursor;
 use crate::engine_write::EngineWrite;
 use crate::error::{Failure, Outcome};
@@ -169,6 +170,33 @@ impl<'conn> Session<'_, 'conn> {
         let _owner = self
             .owner_of(table, SearchPath::of(&table.name.schema))
             .enter();
+        self.execute(sql, args)
+    }
+
+    /// Runs a statement that compares archived rows with those of `table`, as its owner.
+    pub fn over_archives(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::by(sql);
+        self.as_owner_in_schema(table, sql, args)
+    }
+
+    /// The same with the caller's own rights, under the policies of the tables that it reads.
+    pub fn over_archives_as_caller(&mut self, sql: &str) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::by(sql);
+        self.as_caller_under_policies(sql, &[])
+    }
+
+    /// Writes to an archive, as the role that owns it.
+    pub fn write_archive(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _owner = Role::ExtensionOwner(reading::owner()).enter();
         self.execute(sql, args)
     }
 

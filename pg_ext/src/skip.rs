@@ -58,7 +58,7 @@ pub fn find(
 
 /// The conflicts whose rows stay deleted. Those with rows outside the deletion come first: they may
 /// settle others. Among the rows themselves the first by key keeps its place.
-fn losers(found: Vec<Found>) -> Vec<Found> {
+pub fn losers(found: Vec<Found>) -> Vec<Found> {
     let (among, outside): (Vec<Found>, Vec<Found>) =
         found.into_iter().partition(|one| one.among_restored);
     if !outside.is_empty() {
