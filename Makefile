@@ -85,6 +85,7 @@ bench: setup ## what signing, the extension and the worker cost, as ratios side 
 	@echo "==> Benchmarks: the extension"
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench purge
+	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench archive
 	@echo "==> Benchmarks: the worker"
 	@$(env) scripts/build-presign-bench
 	@$(env) KEEPSAKE_WORKER_BUILT=1 wrangler check startup --outfile target/startup.cpuprofile | grep -E "Profile window|Active"

@@ -39,7 +39,8 @@ use foreign_keys::ForeignKey;
 use plan::Plan;
 use set::Set;
 
-static RESTORING: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
+static RESTORING: GucSetting<Option<std::ffi::CString>> =
+    GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
 
 /// Defines the setting `keepsake.restoring`. Once in a backend's life.
 pub fn install() {
@@ -209,11 +210,7 @@ fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Optio
 
 /// The same for one row and what hung on it: the rows beneath it that its deletion, or another of the same transaction,
 /// has removed.
-fn begin_row(
-    session: &mut Session<'_, '_>,
-    relation: pg_sys::Oid,
-    key: Key<'_>,
-) -> Outcome<Work> {
+fn begin_row(session: &mut Session<'_, '_>, relation: pg_sys::Oid, key: Key<'_>) -> Outcome<Work> {
     let mut found = open(session, vec![relation], Scope::Deletion)?;
     let Some(one) = found.pop() else {
         return Err(Failure::NotArchived {
@@ -321,7 +318,11 @@ fn refuse_unless_may(
 
 /// Locks the deletions of the group that can be restored, in one order for all; answers with the others of them.
 fn lock_group(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Vec<Uuid>> {
-    let lock = if scope == Scope::Preview { "" } else { " FOR UPDATE" };
+    let lock = if scope == Scope::Preview {
+        ""
+    } else {
+        " FOR UPDATE"
+    };
     let sql = format!(
         "SELECT d.id FROM keepsake.deletion AS d
          WHERE d.id IN (SELECT m.id FROM keepsake.deletion AS g, keepsake.deletion AS m
@@ -360,7 +361,9 @@ fn roots_of(
     deletion: &Deletion,
     whole: &[Uuid],
 ) -> Outcome<Set> {
-    let root = tables.iter().find(|one| one.table.oid == deletion.root_table);
+    let root = tables
+        .iter()
+        .find(|one| one.table.oid == deletion.root_table);
     let Some(root) = root.filter(|_| whole.len() == 1) else {
         return Ok(Set::of(tables, whole));
     };
@@ -417,7 +420,13 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
                 table,
                 constraint,
                 ..
-            }) => raced = vec![Conflict::from_error(code, table.unwrap_or_default(), constraint)],
+            }) => {
+                raced = vec![Conflict::from_error(
+                    code,
+                    table.unwrap_or_default(),
+                    constraint,
+                )]
+            }
         }
         if attempt > 0 && session.keeps_its_snapshot() {
             break;

@@ -100,7 +100,10 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
             if removed != *written {
                 return Err(Failure::RegistryMoved);
             }
-            report.restored.extend(line(&one.table.shown, usize::try_from(removed).unwrap_or(0)));
+            report.restored.extend(line(
+                &one.table.shown,
+                usize::try_from(removed).unwrap_or(0),
+            ));
         }
     }
     for (one, rows) in by_table(plan, &plan.superseded) {
@@ -247,7 +250,11 @@ fn remove(
     let mut removed = 0;
     let mut note = |deletion: Uuid, count: i64| {
         removed += count;
-        *taken.entry(deletion).or_default().entry(one.table.oid).or_default() += count;
+        *taken
+            .entry(deletion)
+            .or_default()
+            .entry(one.table.oid)
+            .or_default() += count;
     };
     for deletion in &rows.deletions {
         let without = if rows.without.is_empty() {
