@@ -33,14 +33,21 @@ pub struct Case {
     seed: u64,
     major: u16,
     steps: Vec<String>,
+    rounds: Vec<usize>,
 }
 
 /// Where the two sides part.
 #[derive(Debug)]
 pub struct Difference {
     pub what: String,
-    /// The first step that differs; steps behind it need not be tried.
-    pub step: Option<usize>,
+    at: At,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Setup,
+    Step(usize),
+    Round(usize),
 }
 
 impl Difference {
@@ -97,6 +104,7 @@ impl Case {
             seed,
             major,
             steps,
+            rounds: (0..restoring::ROUNDS).collect(),
         }
     }
 
@@ -109,6 +117,17 @@ impl Case {
             steps: steps.to_vec(),
             ..self.clone()
         }
+    }
+
+    /// Only what a difference needs for sure.
+    pub fn until(&self, difference: &Difference) -> Self {
+        let mut case = self.clone();
+        match difference.at {
+            At::Setup => case.steps.clear(),
+            At::Step(last) => case.steps.truncate(last + 1),
+            At::Round(round) => case.rounds = vec![round],
+        }
+        case
     }
 
     /// Runs it; the difference between the two sides, if there is one.
@@ -145,7 +164,7 @@ impl Case {
             }
             return Ok(Some(Difference {
                 what,
-                step: Some(0),
+                at: At::Setup,
             }));
         }
         let plain = server.begin(number, Side::Plain, &self.script(Side::Plain))?;
@@ -158,10 +177,13 @@ impl Case {
         if self.keep == Keep::Nothing || self.defines {
             return Ok(None);
         }
-        let rounds = restoring::script(&self.schema, &self.code, self.seed, self.major);
+        let rounds = self.restoring();
         let said = server.begin(number, Side::Kept, &rounds)?.finish()?;
         tally.restored += said.matches("\nrestored ").count();
-        Ok(restoring::wrong(&said).map(|what| Difference { what, step: None }))
+        Ok(restoring::wrong(&said).map(|(round, what)| Difference {
+            what,
+            at: At::Round(round),
+        }))
     }
 
     /// Where the answers differ first.
@@ -180,7 +202,7 @@ impl Case {
                 let step = at - at / (COMPARED_AFTER + 1);
                 return Some(Difference {
                     what,
-                    step: Some(step),
+                    at: At::Step(step),
                 });
             }
         }
@@ -268,8 +290,26 @@ impl Case {
         script
     }
 
+    fn restoring(&self) -> String {
+        restoring::script(
+            &self.schema,
+            &self.code,
+            self.seed,
+            self.major,
+            &self.rounds,
+        )
+    }
+
     /// As a person would try it: in a database with the extension and in one without.
-    pub fn script_for_people(&self) -> String {
+    pub fn script_for_people(&self, difference: &Difference) -> String {
+        if let At::Round(_) = difference.at {
+            return format!(
+                "{}{}{}",
+                self.setup(Side::Kept),
+                self.script(Side::Kept),
+                self.restoring()
+            );
+        }
         format!(
             "-- PostgreSQL {}\n{}{}",
             self.major,

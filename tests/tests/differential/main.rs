@@ -109,22 +109,27 @@ async fn search(major: u16, seconds: u64) -> Result<()> {
 
 /// The fewest statements that show the difference as well.
 async fn shrink(server: &Server, case: &Case, difference: Difference, runs: &mut usize) -> String {
-    let told = |case: &Case, difference: &Difference| {
-        format!("{}\n\n{}", difference.what, case.script_for_people())
-    };
-    let mut steps = case.steps();
-    if let Some(last) = difference.step {
-        steps.truncate(last + 1);
-    }
     let kind = difference.kind();
+    let told = |case: &Case, difference: &Difference| {
+        format!(
+            "{}\n\n{}",
+            difference.what,
+            case.script_for_people(difference)
+        )
+    };
     let failure = told(case, &difference);
-    fewest(steps, failure, async |steps| {
+    let shortened = case.until(&difference);
+    let mut run = async |steps: &[String]| {
         *runs += 1;
-        let case = case.with_steps(steps);
+        let case = shortened.with_steps(steps);
         match case.run(server, *runs, &mut Tally::default()).await {
             Ok(Some(found)) if found.kind() == kind => Err(told(&case, &found)),
             _ => Ok(()),
         }
-    })
-    .await
+    };
+    // Most that goes wrong in a restore does so without anything before.
+    if let Err(smallest) = run(&[]).await {
+        return smallest;
+    }
+    fewest(shortened.steps(), failure, run).await
 }

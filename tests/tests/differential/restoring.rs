@@ -7,8 +7,8 @@ use crate::schema::Schema;
 use crate::server::Side;
 use crate::statements::Writer;
 
-/// Removals that are restored, one after the other.
-const ROUNDS: usize = 12;
+/// How often rows are removed and restored, each time with statements that depend on nothing before.
+pub const ROUNDS: usize = 12;
 
 const HELPERS: &str = include_str!("restoring.sql");
 
@@ -59,8 +59,7 @@ pub fn archived(side: Side, schema: &Schema) -> String {
 }
 
 /// Removes rows and restores them, over and over, each time with a look at the tables.
-pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16) -> String {
-    let random = &mut Random::new(!seed);
+pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16, rounds: &[usize]) -> String {
     let mut script = format!(
         "\\set VERBOSITY verbose\nSET client_min_messages = warning;\nDROP SCHEMA IF EXISTS seen CASCADE;\n{HELPERS}\n"
     );
@@ -70,7 +69,8 @@ pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16) -> String {
             meddler.name, meddler.table
         );
     }
-    for round in 0..ROUNDS {
+    for &round in rounds {
+        let random = &mut Random::new(!seed ^ round as u64);
         for statement in schema
             .fill_sql(random)
             .into_iter()
@@ -106,12 +106,22 @@ pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16) -> String {
     script
 }
 
-/// The first check that found something, with what was said before it.
-pub fn wrong(said: &str) -> Option<String> {
+/// The first round in which a check found something, and what was said in it.
+pub fn wrong(said: &str) -> Option<(usize, String)> {
     for round in said.split("\nround ").skip(1) {
         for check in round.split(CHECK).skip(1) {
             if !check.lines().any(|line| line == "(0 rows)") || check.contains("ERROR") {
-                return Some(format!("what comes back differs:\nround {round}"));
+                let number = round.lines().next().and_then(|line| line.parse().ok());
+                let name = check.lines().next().unwrap_or_default();
+                let name = name.split(" in round").next().unwrap_or_default();
+                let error = round
+                    .lines()
+                    .find(|line| line.contains("ERROR:"))
+                    .unwrap_or_default();
+                return Some((
+                    number.unwrap_or_default(),
+                    format!("{name} differs: {error}\nround {round}"),
+                ));
             }
         }
     }
