@@ -61,7 +61,7 @@ pub fn archived(side: Side, schema: &Schema) -> String {
 /// Removes rows and restores them, over and over, each time with a look at the tables.
 pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16, rounds: &[usize]) -> String {
     let mut script = format!(
-        "\\set VERBOSITY verbose\nSET client_min_messages = warning;\nDROP SCHEMA IF EXISTS seen CASCADE;\n{HELPERS}\n"
+        "\\set VERBOSITY verbose\n\\set ON_ERROR_ROLLBACK on\nSET client_min_messages = warning;\nDROP SCHEMA IF EXISTS seen CASCADE;\n{HELPERS}\n"
     );
     for meddler in &code.meddlers {
         script += &format!(
@@ -109,8 +109,12 @@ pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16, rounds: &[usi
 /// The first round in which a check found something, and what was said in it.
 pub fn wrong(said: &str) -> Option<(usize, String)> {
     for round in said.split("\nround ").skip(1) {
+        let round = round.split("\nend\n").next().unwrap_or_default();
         for check in round.split(CHECK).skip(1) {
-            if !check.lines().any(|line| line == "(0 rows)") || check.contains("ERROR") {
+            let is_answer = |line: &&str| {
+                line.contains("ERROR:") || line.ends_with("rows)") || line.ends_with("row)")
+            };
+            if check.lines().find(is_answer) != Some("(0 rows)") {
                 let number = round.lines().next().and_then(|line| line.parse().ok());
                 let name = check.lines().next().unwrap_or_default();
                 let name = name.split(" in round").next().unwrap_or_default();
