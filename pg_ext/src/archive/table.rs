@@ -469,6 +469,8 @@ fn schema_for(session: &mut Session<'_, '_>, schema: &Ident) -> Outcome<Ident> {
             Some(_) => {}
             None => {
                 session.registry(&format!("CREATE SCHEMA {name} AUTHORIZATION {OWNER}"), &[])?;
+                // A restore names archives in statements that run as its caller. What is in them is granted by table.
+                session.registry(&format!("GRANT USAGE ON SCHEMA {name} TO PUBLIC"), &[])?;
                 return Ok(name);
             }
         }

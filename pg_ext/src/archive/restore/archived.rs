@@ -57,6 +57,13 @@ pub struct Column {
     collate_sql: Option<String>,
 }
 
+impl Column {
+    /// Text, in the form that the column's type reads, as a value of what the type is over.
+    pub fn read(&self, text: &str) -> String {
+        format!("CAST({text} AS {})", self.base_sql)
+    }
+}
+
 /// A column of a layout.
 #[derive(Debug)]
 struct Kept {
@@ -291,6 +298,14 @@ impl Archived {
             }
         }
         found
+    }
+
+    /// What the archive calls a column in its newest layout, where it keeps it in the type that the column has now.
+    pub fn kept_name(&self, number: i16) -> Option<(&Column, &Ident, i32)> {
+        let (layout, columns) = self.layouts.last_key_value()?;
+        let column = self.columns.iter().find(|column| column.number == number)?;
+        let kept = columns.get(&number).filter(|kept| kept.fits(column))?;
+        Some((column, kept.name.as_ref()?, *layout))
     }
 
     /// The key of row `alias` of a source as JSON; NULL where the table has none.

@@ -193,6 +193,9 @@ fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Optio
         Scope::Group => (locked.as_slice(), [].as_slice()),
         Scope::Deletion | Scope::Preview => locked.split_at(1),
     };
+    if scope != Scope::Preview {
+        undo::into_archive(session, &tables, whole)?;
+    }
     let mut set = Set::of(&tables, whole);
     let roots = roots_of(session, &tables, &deletion, whole)?;
     refuse_unless_may(session, &tables, &roots)?;

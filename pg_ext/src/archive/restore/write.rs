@@ -112,7 +112,7 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
     }
     report.superseded = lines(plan, &plan.superseded);
     pass_on(session, plan, &mut taken, &mut report)?;
-    undo::put_back(session, &plan.work.tables, &plan.work.locked)?;
+    undo::put_back(session, &whole(plan))?;
     settle(session, &taken)?;
     // Last opened, first closed: levels of the trigger queue are a stack.
     while let Some(group) = groups.pop() {
@@ -120,6 +120,19 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
         group.level.end();
     }
     Ok(report)
+}
+
+/// The deletions that came back as a whole, as far as they could: what they let go of is put back.
+fn whole(plan: &Plan) -> Vec<Uuid> {
+    let mut whole: Vec<Uuid> = Vec::new();
+    for one in &plan.work.tables {
+        for deletion in plan.set.rows(one.table.oid).deletions {
+            if !whole.contains(&deletion) {
+                whole.push(deletion);
+            }
+        }
+    }
+    whole
 }
 
 /// The setting `keepsake.restoring`, for triggers.
