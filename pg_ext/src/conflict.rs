@@ -20,7 +20,8 @@ use crate::sql::{Literal, join};
 /// One reason why a row cannot be restored. What the caller could not read himself is null.
 #[derive(Clone, Debug, Serialize)]
 pub struct Conflict {
-    /// `unique`, `exclusion`, `parent_deleted` or `parent_missing`.
+    /// `unique`, `exclusion`, `parent_deleted` or `parent_missing`; of archived rows also `not_null`, `check`, `no_partition` or
+    /// `no_conversion`.
     pub kind: &'static str,
     /// The table of the row that would come back.
     pub table: String,
@@ -50,6 +51,9 @@ impl Conflict {
             kind: match code {
                 PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => "unique",
                 PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION => "exclusion",
+                PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION => "not_null",
+                PgSqlErrorCode::ERRCODE_CHECK_VIOLATION if constraint.is_none() => "no_partition",
+                PgSqlErrorCode::ERRCODE_CHECK_VIOLATION => "check",
                 _ => "parent_missing",
             },
             table,

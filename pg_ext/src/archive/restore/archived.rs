@@ -214,6 +214,14 @@ impl Archived {
         }
     }
 
+    /// Whether reading the rows may convert a value.
+    pub fn converts(&self) -> bool {
+        self.stored_columns().any(|column| {
+            let kept = self.layouts.values().filter_map(|layout| layout.get(&column.number));
+            kept.into_iter().any(|kept| !kept.fits(column))
+        })
+    }
+
     /// The value of a column of today's in archived row `a`.
     fn value(&self, column: &Column) -> String {
         let values: Vec<(i32, String)> = self

@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{JsonB, Uuid, pg_sys};
-use serde_json::Value;
+use pgrx::{JsonB, PgSqlErrorCode, Uuid, pg_sys};
+use serde_json::{Value, json};
 
 use crate::access;
 use crate::archive::restore::archived::{Archived, Rows, field};
@@ -17,6 +17,7 @@ use crate::error::Outcome;
 use crate::row_id::RowId;
 use crate::session::Session;
 use crate::sql::{Literal, join};
+use crate::subtransaction::{Caught, attempt_unless};
 
 const UNIQUE: &str = include_str!("../../../sql/archive_restore_unique.sql");
 const CHECKS: &str = include_str!("../../../sql/archive_restore_checks.sql");
@@ -149,7 +150,7 @@ pub fn orphans(
             key: number,
             holder: row.get(3)?,
             parent: RowId::read(&row, 4)?.map(|parent| (key.parent.oid, parent)),
-            parent_key: json(&row, 6)?,
+            parent_key: read_json(&row, 6)?,
         });
     }
     Ok(found)
@@ -205,7 +206,6 @@ pub fn find(
             }
         }
         lacks_values(session, one, &rows, &mut found)?;
-        has_no_conversion(session, one, &rows, &mut found)?;
     }
     Ok(found)
 }
@@ -355,10 +355,10 @@ impl Place {
                 conflict: Conflict {
                     kind: if self.exclusion { "exclusion" } else { "unique" },
                     table: one.table.shown.clone(),
-                    key: json(&row, 3)?,
+                    key: read_json(&row, 3)?,
                     constraint: Some(self.name.clone()),
-                    values: json(&row, 4)?,
-                    holder: json(&row, 5)?,
+                    values: read_json(&row, 4)?,
+                    holder: read_json(&row, 5)?,
                     deletion_id: None,
                 },
                 row: (one.table.oid, place),
@@ -415,45 +415,113 @@ fn lacks_values(
 ) -> Outcome<()> {
     for column in one.columns.iter().filter(|column| column.not_null) {
         let refused = format!("{} IS NULL", column.name);
-        let values = Some(serde_json::json!({ column.name.0.as_str(): null }));
+        let values = Some(json!({ column.name.0.as_str(): null }));
         refused_rows(session, one, rows, ("not_null", None, values), &refused, found)?;
     }
     Ok(())
 }
 
-/// Rows with a value that cannot be made one of the column's type.
-fn has_no_conversion(
+/// Rows with a value that cannot be made one of its column's type, or does not fit it: nothing else can be asked about them.
+pub fn unreadable(
     session: &mut Session<'_, '_>,
     one: &Archived,
     rows: &Rows,
+) -> Outcome<Vec<Found>> {
+    let mut found = Vec::new();
+    let mut rows = rows.clone();
+    for (column, condition) in one.inconvertible() {
+        for place in places(session, one, &rows, &condition)? {
+            rows.remove(place);
+            found.push(no_conversion(one, place, json!({ "column": column.name.0.as_str() })));
+        }
+    }
+    if one.converts() && probe(session, one, &rows)?.is_some() {
+        let all = places(session, one, &rows, "true")?;
+        bisect(session, one, &all, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn no_conversion(one: &Archived, place: RowId, values: Value) -> Found {
+    Found {
+        conflict: Conflict {
+            kind: "no_conversion",
+            table: one.table.shown.clone(),
+            key: Value::Null,
+            constraint: None,
+            values,
+            holder: Value::Null,
+            deletion_id: None,
+        },
+        row: (one.table.oid, place),
+        holder: None,
+        among_restored: false,
+    }
+}
+
+/// The rows among these for which a condition on row `a` of the archive holds.
+fn places(
+    session: &mut Session<'_, '_>,
+    one: &Archived,
+    rows: &Rows,
+    condition: &str,
+) -> Outcome<Vec<RowId>> {
+    let selects = rows.conditions("a").into_iter().map(|among| {
+        format!(
+            "SELECT a.tableoid, a.ctid FROM {} AS a WHERE {among} AND {condition}",
+            one.archive_name
+        )
+    });
+    let sql = join(selects, " UNION ALL ");
+    RowId::read_all(session.write_archive(&sql, &[])?)
+}
+
+/// Finds the rows that cannot be converted, by halves.
+fn bisect(
+    session: &mut Session<'_, '_>,
+    one: &Archived,
+    places: &[RowId],
     found: &mut Vec<Found>,
 ) -> Outcome<()> {
-    for (column, condition) in one.inconvertible() {
-        let selects = rows.conditions("a").into_iter().map(|among| {
-            format!(
-                "SELECT a.tableoid, a.ctid FROM {} AS a WHERE {among} AND {condition}",
-                one.archive_name
-            )
-        });
-        let sql = join(selects, " UNION ALL ");
-        let places = RowId::read_all(session.write_archive(&sql, &[])?)?;
-        let values = serde_json::json!({ "column": column.name.0.as_str() });
-        found.extend(places.into_iter().map(|place| Found {
-            conflict: Conflict {
-                kind: "no_conversion",
-                table: one.table.shown.clone(),
-                key: Value::Null,
-                constraint: None,
-                values: values.clone(),
-                holder: Value::Null,
-                deletion_id: None,
-            },
-            row: (one.table.oid, place),
-            holder: None,
-            among_restored: false,
-        }));
+    let rows = Rows {
+        also: places.iter().copied().collect(),
+        ..Rows::default()
+    };
+    let Some(error) = probe(session, one, &rows)? else {
+        return Ok(());
+    };
+    if let [place] = places {
+        found.push(no_conversion(one, *place, json!({ "error": error })));
+        return Ok(());
     }
-    Ok(())
+    let (left, right) = places.split_at(places.len() / 2);
+    bisect(session, one, left, found)?;
+    bisect(session, one, right, found)
+}
+
+/// Converts all columns of the rows; answers with the error that this meets.
+fn probe(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -> Outcome<Option<String>> {
+    let columns = one.stored_columns().map(|column| format!("s.{}", column.name));
+    let sql = format!(
+        "SELECT pg_catalog.count(ROW({})) FROM ({}) AS s",
+        join(columns, ", "),
+        one.source(rows)
+    );
+    let probed = attempt_unless(
+        |raised| !is_data_exception(raised.code),
+        || Ok(session.over_archives(&one.table, &sql, &[])?.len()),
+    );
+    match probed {
+        Ok(_) => Ok(None),
+        Err(Caught::Failure(failure)) => Err(failure),
+        Err(Caught::Error { message, .. }) => Ok(Some(message)),
+    }
+}
+
+/// Whether an error is one of class 22: a value is not as it should be.
+pub fn is_data_exception(code: PgSqlErrorCode) -> bool {
+    // Five characters of six bits each, the first lowest (MAKE_SQLSTATE in elog.h).
+    (code as i32) & 0xFFF == 2 | 2 << 6
 }
 
 fn refused_rows(
@@ -594,7 +662,7 @@ fn describe(
     let mut described = HashMap::new();
     for row in session.over_archives(&one.table, &sql, &[])? {
         if let Some(place) = RowId::read(&row, 1)? {
-            described.insert((one.table.oid, place), (json(&row, 3)?, json(&row, 4)?));
+            described.insert((one.table.oid, place), (read_json(&row, 3)?, read_json(&row, 4)?));
         }
     }
     Ok(described)
@@ -625,7 +693,7 @@ pub fn dependents(
     RowId::read_all(session.over_archives(&child.table, &sql, &[])?)
 }
 
-fn json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
+fn read_json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
     let value = row.get::<JsonB>(ordinal)?;
     Ok(value.map_or(Value::Null, |value| value.0))
 }

@@ -390,7 +390,7 @@ fn roots_of(
 }
 
 /// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 3;
 
 /// Writes the rows; looks for what stands in their way only when something does.
 fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outcome<Value> {
@@ -408,7 +408,8 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
                 }
             }
         }
-        match attempt_unless(passes, || write::write(session, &plan)) {
+        let looked = attempt > 0;
+        match attempt_unless(|raised| passes(raised, looked), || write::write(session, &plan)) {
             Ok(report) => {
                 let conflicts = plan.shown(session)?;
                 return Ok(report.into_json(id, policy, &conflicts));
@@ -422,16 +423,16 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
                 ..
             }) => raced = vec![Conflict::from_error(code, table.unwrap_or_default(), constraint)],
         }
-        if attempt > 0 && session.keeps_its_snapshot() {
+        if looked && session.keeps_its_snapshot() {
             break;
         }
     }
     Err(Failure::RestoreConflicts { conflicts: raced })
 }
 
-/// Whether an error is none of a conflict's.
-fn passes(raised: Raised) -> bool {
-    !matches!(
+/// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
+fn passes(raised: Raised, looked: bool) -> bool {
+    !(!looked && conflicts::is_data_exception(raised.code)) && !matches!(
         raised.code,
         PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
             | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION

@@ -55,6 +55,7 @@ impl Plan {
     /// Looks at every row.
     pub fn make(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outcome<Self> {
         let mut plan = Self::unseen(work);
+        plan.leave_unreadable(session)?;
         plan.drop_superseded(session)?;
         if policy == Policy::Parents {
             plan.take_parents(session)?;
@@ -62,7 +63,10 @@ impl Plan {
         plan.hold(session)?;
         match policy {
             Policy::Skip => plan.skip(session)?,
-            Policy::Fail | Policy::Parents => plan.found = plan.all_conflicts(session)?,
+            Policy::Fail | Policy::Parents => {
+                let found = plan.all_conflicts(session)?;
+                plan.found.extend(found);
+            }
         }
         Ok(plan)
     }
@@ -90,6 +94,24 @@ impl Plan {
         }
         let archives = self.archives(session)?;
         conflicts::shown(session, &archives, &self.work.keys, self.found.clone())
+    }
+
+    fn leave_unreadable(&mut self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        let mut rows = ByTable::new();
+        for one in &self.work.tables {
+            let among = self.set.rows(one.table.oid);
+            if among.is_empty() {
+                continue;
+            }
+            for found in conflicts::unreadable(session, one, &among)? {
+                let (table, row) = found.row;
+                self.set.remove(table, row);
+                rows.entry(table).or_default().insert(row);
+                self.skipped.entry(table).or_default().insert(row);
+                self.found.push(found);
+            }
+        }
+        self.let_go(session, rows, None, false)
     }
 
     fn drop_superseded(&mut self, session: &mut Session<'_, '_>) -> Outcome<()> {
