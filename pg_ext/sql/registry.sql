@@ -78,10 +78,11 @@ CREATE TABLE keepsake.deletion (
 CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state IN ('deleted', 'purging');
 CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
 -- The bin of a tenant, newest first: ids are made in the order of time.
-CREATE INDEX deletion_bin ON keepsake.deletion (tenant, id) WHERE state = 'deleted';
+CREATE INDEX deletion_bin ON keepsake.deletion (tenant, id) WHERE state = 'deleted' AND tenant IS NOT NULL;
 -- The further deletions of a transaction; its first is found by its id.
 CREATE INDEX deletion_group ON keepsake.deletion (group_id) WHERE group_id <> id;
-CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
+-- What a tenant has deleted, by its key. Each index of this table is written to by every DELETE.
+CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at) WHERE tenant IS NOT NULL;
 COMMENT ON TABLE keepsake.deletion IS
     'One row for each soft-delete operation: its root, who, why, when, and what became of it.';
 

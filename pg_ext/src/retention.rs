@@ -5,7 +5,7 @@ use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{IntoDatum, direct_function_call, direct_function_call_as_datum, pg_sys};
+use pgrx::{IntoDatum, direct_function_call_as_datum, pg_sys};
 
 use crate::arguments::Regclass;
 use crate::catalog;
@@ -45,7 +45,8 @@ fn set_deletion_retention(
     Ok(with_session(|session| keep(session, deletion, retention))?)
 }
 
-const FOREVER: i32 = 100_000 * 12;
+/// 100,000 years of 12 months of 30 days, in microseconds: as intervals are compared.
+const FOREVER: i128 = 100_000 * 12 * 30 * 24 * 3600 * 1_000_000;
 
 /// When what was deleted at `deleted_at` expires. 100,000 years and more are for ever: a timestamp ends before.
 #[pg_extern(stable)]
@@ -61,28 +62,23 @@ pub fn expires(
     deleted_at: pg_sys::TimestampTz,
     retention: Option<Interval>,
 ) -> pg_sys::TimestampTz {
-    let of = |months, days| Interval::new(months, days, 0).ok();
-    let retention = retention.or(of(0, 30));
-    // SAFETY: both functions take their arguments as PostgreSQL stores them, and those are.
-    unsafe {
-        let is_forever = direct_function_call::<bool>(
-            pg_sys::interval_ge,
-            &[retention.into_datum(), of(FOREVER, 0).into_datum()],
-        );
-        if is_forever == Some(true) {
-            return pg_sys::TimestampTz::MAX;
-        }
-        direct_function_call_as_datum(
-            pg_sys::timestamptz_pl_interval,
-            &[
-                Some(pg_sys::Datum::from(deleted_at)),
-                retention.into_datum(),
-            ],
-        )
-        .map_or(pg_sys::TimestampTz::MAX, |datum| {
-            datum.value() as pg_sys::TimestampTz
-        })
+    let default = || Interval::new(0, 30, 0).ok();
+    let Some(retention) = retention.or_else(default) else {
+        return pg_sys::TimestampTz::MAX;
+    };
+    if retention.as_micros() >= FOREVER {
+        return pg_sys::TimestampTz::MAX;
     }
+    let arguments = [
+        Some(pg_sys::Datum::from(deleted_at)),
+        retention.into_datum(),
+    ];
+    // SAFETY: the function takes its arguments as PostgreSQL stores them, and those are.
+    let expires =
+        unsafe { direct_function_call_as_datum(pg_sys::timestamptz_pl_interval, &arguments) };
+    expires.map_or(pg_sys::TimestampTz::MAX, |datum| {
+        datum.value() as pg_sys::TimestampTz
+    })
 }
 
 /// Registers `table` with this retention, or with the one it has, or 30 days.

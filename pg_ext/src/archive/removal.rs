@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use pgrx::{Uuid, pg_sys};
 
-use crate::archive::key;
+use crate::archive::key::Key;
 use crate::archive::memory::Memory;
 use crate::archive::record::{self, Caller};
 use crate::archive::source::{Source, Stored};
@@ -62,8 +62,8 @@ struct Count {
 struct Root {
     subtransaction: pg_sys::SubTransactionId,
     table: pg_sys::Oid,
-    /// The key of the first row, as JSON; `None` where the table has none.
-    key: Option<String>,
+    /// The key of the first row; `None` where the table has none.
+    key: Option<Key>,
     /// Whether the outermost statement removed it itself.
     is_direct: bool,
     /// Whether that is the only row that it removed itself.
@@ -250,7 +250,7 @@ impl Removal {
             self.root = Some(Root {
                 subtransaction,
                 table: source.table,
-                key: key::as_json(source, &values),
+                key: Key::of(source, &values),
                 is_direct,
                 is_only: false,
             });
@@ -447,11 +447,13 @@ fn flush() -> Outcome<()> {
 
 /// Writes rows to their archives. Of one that was dropped since, nothing is to be kept.
 fn write_rows(taken: &[(pg_sys::Oid, Vec<pg_sys::HeapTuple>)]) {
+    let scratch = Memory::of_transaction(c"keepsake write");
     for (archive, rows) in taken {
         if let Some(target) = Target::open(*archive) {
             for rows in rows.chunks(MOST_ROWS) {
                 // SAFETY: the rows are in the memory of the removal, which is not reset before they were written.
-                unsafe { target.insert(rows) };
+                scratch.enter(|| unsafe { target.insert(rows) });
+                scratch.reset();
             }
         }
     }
@@ -469,7 +471,8 @@ pub fn write_all() -> Outcome<()> {
     STATE.with_borrow_mut(|state| state.waiting = waiting);
     ready.into_iter().try_for_each(|mut removal| {
         write_rows(&removal.take(current));
-        enter(&removal)
+        let scratch = Memory::of_transaction(c"keepsake record");
+        scratch.enter(|| enter(&removal))
     })
 }
 
@@ -482,7 +485,7 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let of_root = removal.counts.iter().filter(|count| count.table == root);
     let is_one = of_root.map(|count| count.rows).sum::<i64>() == 1;
     let single = removal.root.as_ref().filter(|root| root.is_only || is_one);
-    let key = single.and_then(|root| root.key.as_deref());
+    let key = single.and_then(|root| root.key.as_ref());
     record::write(&record::Deletion {
         id: removal.id,
         group: group_of(removal.id),
