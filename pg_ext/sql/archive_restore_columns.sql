@@ -11,7 +11,8 @@ SELECT a.attrelid AS relation,
        a.attcollation AS "collation",
        CASE WHEN l.oid IS NOT NULL THEN format(' COLLATE %I.%I', ln.nspname, l.collname) END AS collate_sql,
        a.attnotnull AS not_null,
-       a.attgenerated::text AS generated,
+       -- What rows show that were there before the column; gone once the table is rewritten.
+       (a.attmissingval::text::text[])[1] AS missing,
        CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END AS expression
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid

@@ -27,7 +27,10 @@ pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<()> {
             &raw mut has_policies,
         );
         for relation in oids(relations) {
-            if !is_ours(relation) && !reading::is_archive(relation) && !(is_table(relation) && is_open(relation)) {
+            if !is_ours(relation)
+                && !reading::is_archive(relation)
+                && !(is_table(relation) && is_open(relation))
+            {
                 return Err(exchanged(relation));
             }
         }

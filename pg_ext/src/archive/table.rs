@@ -223,7 +223,10 @@ fn name_anew(
             Some((_, target)) if target == name => continue,
             Some((_, target)) => target.clone(),
             None if used.contains(name) => {
-                let aside = unused(&format!("{name}_old"), &used);
+                // A column may have stepped aside before.
+                let others = taken.iter().map(|(_, name)| name.clone());
+                let used_or_taken: Vec<String> = used.iter().cloned().chain(others).collect();
+                let aside = unused(&format!("{name}_old"), &used_or_taken);
                 used.push(aside.clone());
                 aside
             }

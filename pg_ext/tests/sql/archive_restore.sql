@@ -165,7 +165,7 @@ DELETE FROM c WHERE id = 1;
 DELETE FROM a WHERE id = 1;
 SELECT last('c') AS c, last('a') AS a \gset
 SELECT kind, table_name, key, constraint_name, key_values, holder FROM keepsake.restore_conflicts(:'c');
-SELECT keepsake.restore(:'c', 'skip') #- '{conflicts,0,deletion_id}' - 'deletion_id';
+SELECT (keepsake.restore(:'c', 'skip') #- '{conflicts,0,deletion_id}'::text[]) - 'deletion_id';
 SELECT keepsake.restore(:'c', 'parents') - 'deletion_id';
 SELECT relation, row_count FROM keepsake.deletion_table WHERE deletion_id = :'a' ORDER BY 1;
 SELECT keepsake.restore(:'a') -> 'restored';
@@ -195,7 +195,9 @@ SELECT count(*) FROM kept_deleted.d;
 
 \echo == One row, and what hung on it.
 DELETE FROM a;
+\set VERBOSITY terse
 SELECT keepsake.restore_row('c', 3);
+\set VERBOSITY default
 SELECT keepsake.restore_row('a', 2) - 'deletion_id';
 SELECT keepsake.restore_row('c', '1', on_conflict => 'parents') - 'deletion_id';
 SELECT keepsake.restore_row('c', 1);

@@ -55,6 +55,8 @@ pub struct Column {
     typmod: i32,
     collation: pg_sys::Oid,
     collate_sql: Option<String>,
+    /// What rows show that were there before the column.
+    missing: Option<String>,
 }
 
 impl Column {
@@ -132,10 +134,15 @@ impl Rows {
 
 /// The comparison with one or several deletions.
 pub fn one_of(deletions: &[Uuid]) -> String {
-    let written = deletions.iter().map(|id| format!("'{id}'::pg_catalog.uuid"));
+    let written = deletions
+        .iter()
+        .map(|id| format!("'{id}'::pg_catalog.uuid"));
     match deletions {
         [_] => format!("OPERATOR(pg_catalog.=) {}", join(written, "")),
-        _ => format!("OPERATOR(pg_catalog.=) ANY (ARRAY[{}])", join(written, ", ")),
+        _ => format!(
+            "OPERATOR(pg_catalog.=) ANY (ARRAY[{}])",
+            join(written, ", ")
+        ),
     }
 }
 
@@ -179,7 +186,9 @@ impl Archived {
     }
 
     fn source_where(&self, conditions: &[String]) -> String {
-        let columns = self.stored_columns().map(|column| format!(", {} AS {}", self.value(column), column.name));
+        let columns = self
+            .stored_columns()
+            .map(|column| format!(", {} AS {}", self.value(column), column.name));
         let columns = join(columns, "");
         let selects = conditions.iter().map(|condition| {
             format!(
@@ -210,14 +219,20 @@ impl Archived {
         if computed.is_empty() {
             format!("({plain}) AS {name}")
         } else {
-            format!("(SELECT {name}.*{} FROM ({plain}) AS {name}) AS {name}", join(computed, ""))
+            format!(
+                "(SELECT {name}.*{} FROM ({plain}) AS {name}) AS {name}",
+                join(computed, "")
+            )
         }
     }
 
     /// Whether reading the rows may convert a value.
     pub fn converts(&self) -> bool {
         self.stored_columns().any(|column| {
-            let kept = self.layouts.values().filter_map(|layout| layout.get(&column.number));
+            let kept = self
+                .layouts
+                .values()
+                .filter_map(|layout| layout.get(&column.number));
             kept.into_iter().any(|kept| !kept.fits(column))
         })
     }
@@ -235,15 +250,14 @@ impl Archived {
         let Some((_, newest)) = values.last() else {
             return null(column);
         };
-        let value = if values.iter().all(|(_, value)| value == newest) {
+        if values.iter().all(|(_, value)| value == newest) {
             newest.clone()
         } else {
             let cases = values.iter().map(|(layout, value)| {
                 format!(" WHEN a.keepsake_layout OPERATOR(pg_catalog.=) {layout} THEN {value}")
             });
             format!("CASE{} END", join(cases, ""))
-        };
-        value
+        }
     }
 
     /// A query for rows to be written: the values of [`Self::stored_columns`], those of domains checked anew.
@@ -255,16 +269,25 @@ impl Archived {
                 format!("CAST(s.{} AS {})", column.name, column.type_sql)
             }
         });
-        format!("SELECT {} FROM ({}) AS s", join(columns, ", "), self.source(rows))
+        format!(
+            "SELECT {} FROM ({}) AS s",
+            join(columns, ", "),
+            self.source(rows)
+        )
     }
 
     /// The columns that are not computed.
     pub fn stored_columns(&self) -> impl Iterator<Item = &Column> {
-        self.columns.iter().filter(|column| column.computed.is_none())
+        self.columns
+            .iter()
+            .filter(|column| column.computed.is_none())
     }
 
     fn value_in(&self, column: &Column, layout: i32) -> Value {
-        let kept = self.layouts.get(&layout).and_then(|columns| columns.get(&column.number));
+        let kept = self
+            .layouts
+            .get(&layout)
+            .and_then(|columns| columns.get(&column.number));
         if let Some(kept) = kept {
             let Some(name) = &kept.name else {
                 return Value::Sql(null(column));
@@ -272,7 +295,9 @@ impl Archived {
             let value = format!("a.{name}");
             if kept.fits(column) {
                 return Value::Sql(match &column.collate_sql {
-                    Some(collate) if kept.collation != column.collation => format!("{value}{collate}"),
+                    Some(collate) if kept.collation != column.collation => {
+                        format!("{value}{collate}")
+                    }
                     _ => value,
                 });
             }
@@ -281,13 +306,24 @@ impl Archived {
                 None => Value::Inconvertible(name.clone()),
             };
         }
-        let later = self.layouts.range(layout..).find_map(|(_, columns)| columns.get(&column.number));
-        let Some(missing) = later.and_then(|kept| kept.missing.as_ref()) else {
+        let later = self
+            .layouts
+            .range(layout..)
+            .find_map(|(_, columns)| columns.get(&column.number));
+        let Some(later) = later else {
+            let missing = column.missing.as_deref();
+            return Value::Sql(missing.map_or_else(
+                || null(column),
+                |text| column.read(&Literal(text).to_string()),
+            ));
+        };
+        let Some(missing) = &later.missing else {
             return Value::Sql(null(column));
         };
         let value = format!("CAST({} AS {})", Literal(&missing.text), missing.type_sql);
         Value::Sql(
-            convert(&value, missing.type_oid, missing.typmod, column).unwrap_or_else(|| null(column)),
+            convert(&value, missing.type_oid, missing.typmod, column)
+                .unwrap_or_else(|| null(column)),
         )
     }
 
@@ -295,7 +331,11 @@ impl Archived {
     /// archive that it has a value there.
     pub fn inconvertible(&self) -> Vec<(&Column, String)> {
         let mut found = Vec::new();
-        for column in self.columns.iter().filter(|column| column.computed.is_none()) {
+        for column in self
+            .columns
+            .iter()
+            .filter(|column| column.computed.is_none())
+        {
             for layout in self.layouts.keys() {
                 if let Value::Inconvertible(name) = self.value_in(column, *layout) {
                     found.push((
@@ -330,8 +370,7 @@ impl Kept {
     /// Whether the archive keeps the column as it is now.
     fn fits(&self, column: &Column) -> bool {
         self.name.is_none()
-            || self.type_oid == column.base
-                && (self.typmod == column.typmod || column.typmod == -1)
+            || self.type_oid == column.base && (self.typmod == column.typmod || column.typmod == -1)
     }
 }
 
@@ -377,13 +416,18 @@ fn to_length(value: &str, column: &Column) -> Option<String> {
             _ => return None,
         }
         let name = text(pg_sys::get_func_name(function))?;
-        let schema = text(pg_sys::get_namespace_name(pg_sys::get_func_namespace(function)))?;
+        let schema = text(pg_sys::get_namespace_name(pg_sys::get_func_namespace(
+            function,
+        )))?;
         let explicit = if pg_sys::get_func_nargs(function) == 3 {
             ", false"
         } else {
             ""
         };
-        Some(format!("{schema}.{name}({value}, {}{explicit})", column.typmod))
+        Some(format!(
+            "{schema}.{name}({value}, {}{explicit})",
+            column.typmod
+        ))
     }
 }
 
@@ -401,14 +445,21 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Archived> {
     let type_oids: Vec<pg_sys::Oid> = field(row, "key_type_oids")?;
     let declared: Vec<pg_sys::Oid> = field(row, "key_declared_types")?;
     let operators: Vec<String> = field(row, "key_operators")?;
-    let parts = names.into_iter().zip(types).zip(type_oids).zip(declared).zip(operators);
-    let key = parts.map(|((((name, type_sql), type_oid), declared_type), equals)| KeyColumn {
-        name: Ident(name),
-        type_sql,
-        type_oid,
-        declared_type,
-        equals,
-    });
+    let parts = names
+        .into_iter()
+        .zip(types)
+        .zip(type_oids)
+        .zip(declared)
+        .zip(operators);
+    let key = parts.map(
+        |((((name, type_sql), type_oid), declared_type), equals)| KeyColumn {
+            name: Ident(name),
+            type_sql,
+            type_oid,
+            declared_type,
+            equals,
+        },
+    );
     Ok(Archived {
         table: Table {
             key: key.collect(),
@@ -472,6 +523,7 @@ fn read_column(row: &SpiHeapTupleData<'_>) -> Outcome<Column> {
         typmod: field(row, "typmod")?,
         collation: field(row, "collation")?,
         collate_sql: row.get_by_name("collate_sql")?,
+        missing: row.get_by_name("missing")?,
     })
 }
 

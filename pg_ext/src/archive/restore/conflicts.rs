@@ -66,7 +66,10 @@ pub fn orphans(
     (number, key): (usize, &ForeignKey),
     set: &Set,
 ) -> Outcome<Vec<Orphan>> {
-    let Some(child) = tables.iter().find(|one| one.table.oid == key.reference.child) else {
+    let Some(child) = tables
+        .iter()
+        .find(|one| one.table.oid == key.reference.child)
+    else {
         return Ok(Vec::new());
     };
     let rows = set.rows(child.table.oid);
@@ -75,7 +78,12 @@ pub fn orphans(
     }
     let archived = parents.iter().find(|one| one.table.oid == key.parent.oid);
     let inside = archived.map(|one| one.source(&set.rows(one.table.oid)));
-    let columns: Vec<String> = key.reference.child_columns().iter().map(|column| format!("s.{column}")).collect();
+    let columns: Vec<String> = key
+        .reference
+        .child_columns()
+        .iter()
+        .map(|column| format!("s.{column}"))
+        .collect();
     let not_inside = if inside.is_some() {
         format!(
             " AND NOT EXISTS (SELECT FROM keepsake_inside AS p WHERE {})",
@@ -85,7 +93,13 @@ pub fn orphans(
         String::new()
     };
     let parent_columns = |alias: &str| {
-        join(key.reference.pairs.iter().map(|pair| format!("{alias}.{}", pair.parent)), ", ")
+        join(
+            key.reference
+                .pairs
+                .iter()
+                .map(|pair| format!("{alias}.{}", pair.parent)),
+            ", ",
+        )
     };
     let mut with = format!(
         "WITH keepsake_rows AS MATERIALIZED (
@@ -181,11 +195,7 @@ pub fn of_orphan(orphan: &Orphan, keys: &[ForeignKey], tables: &[Archived]) -> O
 }
 
 /// Every other conflict of the rows of these tables.
-pub fn find(
-    session: &mut Session<'_, '_>,
-    tables: &[Archived],
-    set: &Set,
-) -> Outcome<Vec<Found>> {
+pub fn find(session: &mut Session<'_, '_>, tables: &[Archived], set: &Set) -> Outcome<Vec<Found>> {
     let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
     let unique = session.registry_now(UNIQUE, &[oids.clone().into()])?;
     let checks = session.registry_now(CHECKS, &[oids.into()])?;
@@ -275,7 +285,12 @@ impl Place {
     }
 
     fn clash(&self, left: impl Fn(usize, &str) -> String) -> String {
-        let terms = self.expressions.iter().zip(&self.operators).zip(&self.collations).zip(1..);
+        let terms = self
+            .expressions
+            .iter()
+            .zip(&self.operators)
+            .zip(&self.collations)
+            .zip(1..);
         let terms = terms.map(|(((expression, operator), collation), n)| {
             let left = left(n, expression);
             let equal = format!("{left}{collation} {operator} keepsake_r.keepsake_k{n}");
@@ -353,7 +368,11 @@ impl Place {
             };
             found.push(Found {
                 conflict: Conflict {
-                    kind: if self.exclusion { "exclusion" } else { "unique" },
+                    kind: if self.exclusion {
+                        "exclusion"
+                    } else {
+                        "unique"
+                    },
                     table: one.table.shown.clone(),
                     key: read_json(&row, 3)?,
                     constraint: Some(self.name.clone()),
@@ -398,12 +417,21 @@ fn fails(
     let refused = match &column {
         Some(column) => {
             let column = crate::sql::Ident(column.clone());
-            format!("(SELECT ({condition}) FROM (SELECT {column} AS value) AS keepsake_value) IS FALSE")
+            format!(
+                "(SELECT ({condition}) FROM (SELECT {column} AS value) AS keepsake_value) IS FALSE"
+            )
         }
         None => format!("({condition}) IS FALSE"),
     };
     let constraint = (kind == "check").then_some(name);
-    refused_rows(session, one, rows, (kind, constraint, None), &refused, found)
+    refused_rows(
+        session,
+        one,
+        rows,
+        (kind, constraint, None),
+        &refused,
+        found,
+    )
 }
 
 /// Rows with a NULL in a column that takes none now.
@@ -416,7 +444,14 @@ fn lacks_values(
     for column in one.columns.iter().filter(|column| column.not_null) {
         let refused = format!("{} IS NULL", column.name);
         let values = Some(json!({ column.name.0.as_str(): null }));
-        refused_rows(session, one, rows, ("not_null", None, values), &refused, found)?;
+        refused_rows(
+            session,
+            one,
+            rows,
+            ("not_null", None, values),
+            &refused,
+            found,
+        )?;
     }
     Ok(())
 }
@@ -432,7 +467,11 @@ pub fn unreadable(
     for (column, condition) in one.inconvertible() {
         for place in places(session, one, &rows, &condition)? {
             rows.remove(place);
-            found.push(no_conversion(one, place, json!({ "column": column.name.0.as_str() })));
+            found.push(no_conversion(
+                one,
+                place,
+                json!({ "column": column.name.0.as_str() }),
+            ));
         }
     }
     if one.converts() && probe(session, one, &rows)?.is_some() {
@@ -501,7 +540,9 @@ fn bisect(
 
 /// Converts all columns of the rows; answers with the error that this meets.
 fn probe(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -> Outcome<Option<String>> {
-    let columns = one.stored_columns().map(|column| format!("s.{}", column.name));
+    let columns = one
+        .stored_columns()
+        .map(|column| format!("s.{}", column.name));
     let sql = format!(
         "SELECT pg_catalog.count(ROW({})) FROM ({}) AS s",
         join(columns, ", "),
@@ -577,7 +618,10 @@ pub fn shown(
         asked.extend(live.iter().copied());
         let seen = access::readable(session, &one.table, live)?;
         described.extend(describe(session, one, keys, asked)?);
-        described.extend(seen.into_iter().map(|row| ((one.table.oid, row), (Value::Null, Value::Null))));
+        described.extend(
+            seen.into_iter()
+                .map(|row| ((one.table.oid, row), (Value::Null, Value::Null))),
+        );
     }
     let hide = |mut one: Found| {
         match described.get(&one.row) {
@@ -586,7 +630,11 @@ pub fn shown(
                     one.conflict.key = key.clone();
                 }
                 if one.conflict.values.is_null()
-                    && let Some(referring) = one.conflict.constraint.as_deref().and_then(|name| values.get(name))
+                    && let Some(referring) = one
+                        .conflict
+                        .constraint
+                        .as_deref()
+                        .and_then(|name| values.get(name))
                 {
                     one.conflict.values = referring.clone();
                 }
@@ -596,13 +644,22 @@ pub fn shown(
                 one.conflict.values = Value::Null;
             }
         }
-        if !one.holder.is_some_and(|holder| described.contains_key(&holder)) {
+        if !one
+            .holder
+            .is_some_and(|holder| described.contains_key(&holder))
+        {
             one.conflict.holder = Value::Null;
         }
         one.conflict
     };
     let mut conflicts: Vec<Conflict> = found.into_iter().map(hide).collect();
-    conflicts.sort_by_cached_key(|one| (one.table.clone(), one.constraint.clone(), one.key.to_string()));
+    conflicts.sort_by_cached_key(|one| {
+        (
+            one.table.clone(),
+            one.constraint.clone(),
+            one.key.to_string(),
+        )
+    });
     Ok(conflicts)
 }
 
@@ -616,7 +673,11 @@ fn describe(
     keys: &[ForeignKey],
     rows: &BTreeSet<RowId>,
 ) -> Outcome<Described> {
-    let archived = rows.iter().copied().filter(|row| row.relation() == one.archive).collect();
+    let archived = rows
+        .iter()
+        .copied()
+        .filter(|row| row.relation() == one.archive)
+        .collect();
     let rows = Rows {
         also: archived,
         ..Rows::default()
@@ -641,15 +702,18 @@ fn describe(
         return Ok(HashMap::new());
     }
     let alias = one.table.name.name.to_string();
-    let references = keys.iter().filter(|key| key.reference.child == one.table.oid).map(|key| {
-        let values = key.reference.child_columns().into_iter();
-        let values = values.map(|column| format!("{}, {alias}.{column}", Literal(&column.0)));
-        format!(
-            "{}, pg_catalog.jsonb_build_object({})",
-            Literal(&key.reference.name),
-            join(values, ", ")
-        )
-    });
+    let references = keys
+        .iter()
+        .filter(|key| key.reference.child == one.table.oid)
+        .map(|key| {
+            let values = key.reference.child_columns().into_iter();
+            let values = values.map(|column| format!("{}, {alias}.{column}", Literal(&column.0)));
+            format!(
+                "{}, pg_catalog.jsonb_build_object({})",
+                Literal(&key.reference.name),
+                join(values, ", ")
+            )
+        });
     let sql = format!(
         "SELECT {alias}.keepsake_relation, {alias}.keepsake_ctid, {key}, pg_catalog.jsonb_build_object({references}) FROM {whole}",
         key = one.key_json(&alias),
@@ -662,7 +726,10 @@ fn describe(
     let mut described = HashMap::new();
     for row in session.over_archives(&one.table, &sql, &[])? {
         if let Some(place) = RowId::read(&row, 1)? {
-            described.insert((one.table.oid, place), (read_json(&row, 3)?, read_json(&row, 4)?));
+            described.insert(
+                (one.table.oid, place),
+                (read_json(&row, 3)?, read_json(&row, 4)?),
+            );
         }
     }
     Ok(described)
@@ -680,7 +747,11 @@ pub fn dependents(
         also: rows.clone(),
         ..Rows::default()
     };
-    let columns = key.reference.pairs.iter().map(|pair| format!("s.{}", pair.parent));
+    let columns = key
+        .reference
+        .pairs
+        .iter()
+        .map(|pair| format!("s.{}", pair.parent));
     let sql = format!(
         "WITH keepsake_parents AS NOT MATERIALIZED (SELECT {columns} FROM ({parents}) AS s)
          SELECT c.keepsake_relation, c.keepsake_ctid FROM ({children}) AS c
@@ -697,4 +768,3 @@ fn read_json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
     let value = row.get::<JsonB>(ordinal)?;
     Ok(value.map_or(Value::Null, |value| value.0))
 }
-

@@ -131,7 +131,11 @@ impl ForeignKey {
         child: &Archived,
         rows: &Rows,
     ) -> Outcome<()> {
-        let order = self.reference.pairs.iter().map(|pair| format!("p.{}", pair.parent));
+        let order = self
+            .reference
+            .pairs
+            .iter()
+            .map(|pair| format!("p.{}", pair.parent));
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM (
                  SELECT 1 FROM {parents} AS p JOIN {referred} AS c ON {joins} AND {live}

@@ -282,7 +282,11 @@ impl<'target> Into<'target> {
             };
             self.check(relation, slot);
             materialize(slot);
-            if let Some(buffer) = self.buffers.iter_mut().find(|buffer| buffer.relation == relation) {
+            if let Some(buffer) = self
+                .buffers
+                .iter_mut()
+                .find(|buffer| buffer.relation == relation)
+            {
                 buffer.used += 1;
             }
             self.buffered += 1;
@@ -344,8 +348,16 @@ impl<'target> Into<'target> {
             if map.is_null() {
                 let natts = usize::try_from((*(*slot).tts_tupleDescriptor).natts).unwrap_or(0);
                 clear(slot);
-                std::ptr::copy_nonoverlapping((*routing.slot).tts_values, (*slot).tts_values, natts);
-                std::ptr::copy_nonoverlapping((*routing.slot).tts_isnull, (*slot).tts_isnull, natts);
+                std::ptr::copy_nonoverlapping(
+                    (*routing.slot).tts_values,
+                    (*slot).tts_values,
+                    natts,
+                );
+                std::ptr::copy_nonoverlapping(
+                    (*routing.slot).tts_isnull,
+                    (*slot).tts_isnull,
+                    natts,
+                );
                 pg_sys::ExecStoreVirtualTuple(slot);
             } else {
                 pg_sys::execute_attr_map_slot((*map).attrMap, routing.slot, slot);
@@ -355,10 +367,16 @@ impl<'target> Into<'target> {
     }
 
     /// A free slot for a row of the relation.
-    unsafe fn next_slot(&mut self, relation: *mut pg_sys::ResultRelInfo) -> *mut pg_sys::TupleTableSlot {
+    unsafe fn next_slot(
+        &mut self,
+        relation: *mut pg_sys::ResultRelInfo,
+    ) -> *mut pg_sys::TupleTableSlot {
         // SAFETY: the relation is open; the slot lives as long as the executor state, or until it is dropped in `flush`.
         unsafe {
-            let place = self.buffers.iter().position(|buffer| buffer.relation == relation);
+            let place = self
+                .buffers
+                .iter()
+                .position(|buffer| buffer.relation == relation);
             let place = place.unwrap_or_else(|| {
                 self.buffers.push(Buffer {
                     relation,
@@ -372,7 +390,9 @@ impl<'target> Into<'target> {
             let buffer = &mut self.buffers[place];
             if buffer.used == buffer.slots.len() {
                 let table = (*relation).ri_RelationDesc;
-                buffer.slots.push(pg_sys::table_slot_create(table, null_mut()));
+                buffer
+                    .slots
+                    .push(pg_sys::table_slot_create(table, null_mut()));
             }
             let slot = buffer.slots[buffer.used];
             (*slot).tts_tableOid = (*(*relation).ri_RelationDesc).rd_id;
@@ -381,7 +401,11 @@ impl<'target> Into<'target> {
     }
 
     /// What an INSERT computes and checks of a row before it writes it.
-    unsafe fn check(&self, relation: *mut pg_sys::ResultRelInfo, slot: *mut pg_sys::TupleTableSlot) {
+    unsafe fn check(
+        &self,
+        relation: *mut pg_sys::ResultRelInfo,
+        slot: *mut pg_sys::TupleTableSlot,
+    ) {
         // SAFETY: the slot holds a row of the relation, as CopyFrom has it at this point.
         unsafe {
             let table = (*relation).ri_RelationDesc;
@@ -457,7 +481,8 @@ impl Buffer {
             let table = (*self.relation).ri_RelationDesc;
             let count = i32::try_from(self.used).unwrap_or(0);
             let before = pg_sys::MemoryContextSwitchTo(per_row_memory(estate));
-            if let Some(multi_insert) = (*table).rd_tableam.as_ref().and_then(|am| am.multi_insert) {
+            if let Some(multi_insert) = (*table).rd_tableam.as_ref().and_then(|am| am.multi_insert)
+            {
                 let slots = self.slots.as_mut_ptr();
                 pg_guard_ffi_boundary(|| multi_insert(table, slots, count, command, 0, self.bulk));
             }
@@ -573,7 +598,8 @@ unsafe fn settle_triggers(relation: *mut pg_sys::ResultRelInfo, target: &Target)
         let triggers = std::slice::from_raw_parts_mut(description.triggers, count);
         let mut fires = false;
         for trigger in triggers {
-            let checks = pg_sys::RI_FKey_trigger_type(trigger.tgfoid) == pg_sys::RI_TRIGGER_FK as i32
+            let checks = pg_sys::RI_FKey_trigger_type(trigger.tgfoid)
+                == pg_sys::RI_TRIGGER_FK as i32
                 && target.checked.contains(&trigger.tgconstraint);
             if checks || !target.fires && !trigger.tgisinternal {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;

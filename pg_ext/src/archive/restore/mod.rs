@@ -39,7 +39,8 @@ use foreign_keys::ForeignKey;
 use plan::Plan;
 use set::Set;
 
-static RESTORING: GucSetting<Option<std::ffi::CString>> = GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
+static RESTORING: GucSetting<Option<std::ffi::CString>> =
+    GucSetting::<Option<std::ffi::CString>>::new(Some(c""));
 
 /// Defines the setting `keepsake.restoring`. Once in a backend's life.
 pub fn install() {
@@ -212,11 +213,7 @@ fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Optio
 
 /// The same for one row and what hung on it: the rows beneath it that its deletion, or another of the same transaction,
 /// has removed.
-fn begin_row(
-    session: &mut Session<'_, '_>,
-    relation: pg_sys::Oid,
-    key: Key<'_>,
-) -> Outcome<Work> {
+fn begin_row(session: &mut Session<'_, '_>, relation: pg_sys::Oid, key: Key<'_>) -> Outcome<Work> {
     let mut found = open(session, vec![relation], Scope::Deletion)?;
     let Some(one) = found.pop() else {
         return Err(Failure::NotArchived {
@@ -324,7 +321,11 @@ fn refuse_unless_may(
 
 /// Locks the deletions of the group that can be restored, in one order for all; answers with the others of them.
 fn lock_group(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Vec<Uuid>> {
-    let lock = if scope == Scope::Preview { "" } else { " FOR UPDATE" };
+    let lock = if scope == Scope::Preview {
+        ""
+    } else {
+        " FOR UPDATE"
+    };
     let sql = format!(
         "SELECT d.id FROM keepsake.deletion AS d
          WHERE d.id IN (SELECT m.id FROM keepsake.deletion AS g, keepsake.deletion AS m
@@ -363,7 +364,9 @@ fn roots_of(
     deletion: &Deletion,
     whole: &[Uuid],
 ) -> Outcome<Set> {
-    let root = tables.iter().find(|one| one.table.oid == deletion.root_table);
+    let root = tables
+        .iter()
+        .find(|one| one.table.oid == deletion.root_table);
     let Some(root) = root.filter(|_| whole.len() == 1) else {
         return Ok(Set::of(tables, whole));
     };
@@ -409,7 +412,10 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
             }
         }
         let looked = attempt > 0;
-        match attempt_unless(|raised| passes(raised, looked), || write::write(session, &plan)) {
+        match attempt_unless(
+            |raised| passes(raised, looked),
+            || write::write(session, &plan),
+        ) {
             Ok(report) => {
                 let conflicts = plan.shown(session)?;
                 return Ok(report.into_json(id, policy, &conflicts));
@@ -421,7 +427,13 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
                 table,
                 constraint,
                 ..
-            }) => raced = vec![Conflict::from_error(code, table.unwrap_or_default(), constraint)],
+            }) => {
+                raced = vec![Conflict::from_error(
+                    code,
+                    table.unwrap_or_default(),
+                    constraint,
+                )]
+            }
         }
         if looked && session.keeps_its_snapshot() {
             break;
@@ -432,12 +444,13 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
 
 /// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
 fn passes(raised: Raised, looked: bool) -> bool {
-    !(!looked && conflicts::is_data_exception(raised.code)) && !matches!(
-        raised.code,
-        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
-            | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
-            | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
-            | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
-            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
-    )
+    !(!looked && conflicts::is_data_exception(raised.code))
+        && !matches!(
+            raised.code,
+            PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
+                | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
+                | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+                | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+                | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+        )
 }

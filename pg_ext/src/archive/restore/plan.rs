@@ -122,7 +122,10 @@ impl Plan {
             }
             for row in conflicts::superseded(session, one, &rows)? {
                 self.set.remove(one.table.oid, row);
-                self.superseded.entry(one.table.oid).or_default().insert(row);
+                self.superseded
+                    .entry(one.table.oid)
+                    .or_default()
+                    .insert(row);
             }
         }
         Ok(())
@@ -142,7 +145,9 @@ impl Plan {
         let mut found = Vec::new();
         for key in self.work.keys.iter().enumerate() {
             let tables = &self.work.tables;
-            found.extend(conflicts::orphans(session, tables, &archives, key, &self.set)?);
+            found.extend(conflicts::orphans(
+                session, tables, &archives, key, &self.set,
+            )?);
         }
         Ok(found)
     }
@@ -193,7 +198,9 @@ impl Plan {
             let opened = open(session, vec![table], Scope::Deletion)?;
             self.work.keys.extend(foreign_keys::read(session, &opened)?);
             self.work.tables.extend(opened);
-            self.work.tables.sort_by(|one, other| one.table.shown.cmp(&other.table.shown));
+            self.work
+                .tables
+                .sort_by(|one, other| one.table.shown.cmp(&other.table.shown));
         }
         let Some(one) = self.work.tables.iter().find(|one| one.table.oid == table) else {
             return Ok(false);
@@ -222,7 +229,12 @@ impl Plan {
                     continue;
                 }
                 if self.set.remove(table, row) {
-                    taken.entry(holder).or_default().entry(table).or_default().insert(row);
+                    taken
+                        .entry(holder)
+                        .or_default()
+                        .entry(table)
+                        .or_default()
+                        .insert(row);
                 }
             }
             if taken.is_empty() {
@@ -257,7 +269,10 @@ impl Plan {
                 let Some(both) = set::between(&self.work.tables, key) else {
                     continue;
                 };
-                let Some(staying) = rows.get(&both.1.table.oid).filter(|_| cascades || !only_cascades) else {
+                let Some(staying) = rows
+                    .get(&both.1.table.oid)
+                    .filter(|_| cascades || !only_cascades)
+                else {
                     continue;
                 };
                 let table = both.0.table.oid;

@@ -66,7 +66,10 @@ pub fn passes_live(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -
         return Ok(false);
     }
     let name = &table.name.name;
-    let same = table.key.iter().map(|key| format!("{name}.{0} {1} s.{0}", key.name, key.equals));
+    let same = table
+        .key
+        .iter()
+        .map(|key| format!("{name}.{0} {1} s.{0}", key.name, key.equals));
     let sql = format!(
         "WITH s AS MATERIALIZED ({source})
          SELECT (SELECT pg_catalog.count(*) FROM s) OPERATOR(pg_catalog.-) pg_catalog.count(*)

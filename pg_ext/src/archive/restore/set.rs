@@ -25,7 +25,10 @@ impl Set {
             ..Rows::default()
         };
         Self {
-            tables: tables.iter().map(|one| (one.table.oid, rows.clone())).collect(),
+            tables: tables
+                .iter()
+                .map(|one| (one.table.oid, rows.clone()))
+                .collect(),
         }
     }
 
@@ -47,7 +50,9 @@ impl Set {
 
     /// Takes a row out.
     pub fn remove(&mut self, table: pg_sys::Oid, row: RowId) -> bool {
-        self.tables.get_mut(&table).is_some_and(|rows| rows.remove(row))
+        self.tables
+            .get_mut(&table)
+            .is_some_and(|rows| rows.remove(row))
     }
 }
 
@@ -73,7 +78,10 @@ pub fn close(
             for (row, deletion) in referring(session, key, child, parent, set, candidates)? {
                 if set.add(child.table.oid, row) {
                     grew = true;
-                    found.entry((child.table.oid, deletion)).or_default().push(row);
+                    found
+                        .entry((child.table.oid, deletion))
+                        .or_default()
+                        .push(row);
                 }
             }
         }
@@ -102,7 +110,10 @@ impl Set {
             "SELECT pg_catalog.count(*) FROM {} AS a WHERE a.keepsake_deletion OPERATOR(pg_catalog.=) $1",
             one.archive_name
         );
-        let all: Option<i64> = session.write_archive(&sql, &[deletion.into()])?.first().get_one()?;
+        let all: Option<i64> = session
+            .write_archive(&sql, &[deletion.into()])?
+            .first()
+            .get_one()?;
         if all == i64::try_from(rows.len()).ok() {
             let kept = self.tables.entry(one.table.oid).or_default();
             rows.iter().for_each(|row| {
@@ -146,7 +157,11 @@ fn referring(
     if parents.is_empty() || others.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = key.reference.pairs.iter().map(|pair| format!("s.{}", pair.parent));
+    let columns = key
+        .reference
+        .pairs
+        .iter()
+        .map(|pair| format!("s.{}", pair.parent));
     let sql = format!(
         "SELECT c.keepsake_relation, c.keepsake_ctid, c.keepsake_deletion FROM ({children}) AS c
          WHERE EXISTS (SELECT FROM keepsake_parents AS p WHERE {joins})",

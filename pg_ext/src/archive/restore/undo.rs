@@ -82,16 +82,23 @@ fn archive_update(one: &Archived, columns: &[i16], deletions: &[Uuid]) -> Option
         .map(|key| {
             let column = one.columns.iter().find(|column| column.name == key.name)?;
             let (_, name, _) = one.kept_name(column.number)?;
-            let text = format!("(u.key::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {})", Literal(&key.name.0));
+            let text = format!(
+                "(u.key::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {})",
+                Literal(&key.name.0)
+            );
             Some(format!("a.{name} {} {}", key.equals, column.read(&text)))
         })
         .collect::<Option<_>>()?;
     let layout = kept.first().map(|(.., layout)| *layout)?;
-    let set = kept.iter().zip(0..).map(|((column, name, _), n)| {
-        format!("{name} = {}", column.read(&element("u.old", n)))
-    });
+    let set = kept
+        .iter()
+        .zip(0..)
+        .map(|((column, name, _), n)| format!("{name} = {}", column.read(&element("u.old", n))));
     let left = kept.iter().zip(0..).map(|((_, name, _), n)| {
-        format!("a.{name}::pg_catalog.text IS NOT DISTINCT FROM {}", element("u.new", n))
+        format!(
+            "a.{name}::pg_catalog.text IS NOT DISTINCT FROM {}",
+            element("u.new", n)
+        )
     });
     Some(format!(
         "UPDATE {archive} AS a SET {set}
@@ -149,13 +156,24 @@ fn put_back_part(
         return Ok(());
     }
     let is_row = one.table.key.iter().map(|key| {
-        let text = format!("(u.key::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {})", Literal(&key.name.0));
-        format!("t.{} {} CAST({text} AS {})", key.name, key.equals, key.type_sql)
+        let text = format!(
+            "(u.key::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {})",
+            Literal(&key.name.0)
+        );
+        format!(
+            "t.{} {} CAST({text} AS {})",
+            key.name, key.equals, key.type_sql
+        )
     });
     let set = columns.iter().zip(0..);
-    let set = set.map(|(column, n)| format!("{} = {}", column.name, column.read(&element("u.old", n))));
+    let set =
+        set.map(|(column, n)| format!("{} = {}", column.name, column.read(&element("u.old", n))));
     let left = columns.iter().zip(0..).map(|(column, n)| {
-        format!("t.{}::pg_catalog.text IS NOT DISTINCT FROM {}", column.name, element("u.new", n))
+        format!(
+            "t.{}::pg_catalog.text IS NOT DISTINCT FROM {}",
+            column.name,
+            element("u.new", n)
+        )
     });
     let sql = format!(
         "UPDATE {rows} AS t SET {set}
@@ -166,7 +184,11 @@ fn put_back_part(
         is_row = join(is_row, " AND "),
         left = join(left, " AND "),
     );
-    session.write(&one.table, &sql, &[part.keys.into(), part.old.into(), part.new.into()])?;
+    session.write(
+        &one.table,
+        &sql,
+        &[part.keys.into(), part.old.into(), part.new.into()],
+    )?;
     Ok(())
 }
 
@@ -180,7 +202,10 @@ fn leave_out(
     let referring = key.reference.child_columns().into_iter().map(|name| {
         let place = columns.iter().position(|column| column.name == *name)?;
         let column = columns.get(place)?;
-        Some(format!("{} AS {name}", column.read(&element("u.old", place))))
+        Some(format!(
+            "{} AS {name}",
+            column.read(&element("u.old", place))
+        ))
     });
     let Some(referring) = referring.collect::<Option<Vec<String>>>() else {
         return Ok(());

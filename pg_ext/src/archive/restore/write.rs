@@ -71,8 +71,10 @@ type Taken = HashMap<Uuid, HashMap<pg_sys::Oid, i64>>;
 
 /// Carries the plan out. To be called in a subtransaction: when it fails, all that it did must be undone.
 pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
-    let mut report = Report::default();
-    report.skipped = lines(plan, &plan.skipped);
+    let mut report = Report {
+        skipped: lines(plan, &plan.skipped),
+        ..Report::default()
+    };
     if plan.nothing {
         return Ok(report);
     }
@@ -100,7 +102,10 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
             if removed != *written {
                 return Err(Failure::RegistryMoved);
             }
-            report.restored.extend(line(&one.table.shown, usize::try_from(removed).unwrap_or(0)));
+            report.restored.extend(line(
+                &one.table.shown,
+                usize::try_from(removed).unwrap_or(0),
+            ));
         }
     }
     for (one, rows) in by_table(plan, &plan.superseded) {
@@ -260,7 +265,11 @@ fn remove(
     let mut removed = 0;
     let mut note = |deletion: Uuid, count: i64| {
         removed += count;
-        *taken.entry(deletion).or_default().entry(one.table.oid).or_default() += count;
+        *taken
+            .entry(deletion)
+            .or_default()
+            .entry(one.table.oid)
+            .or_default() += count;
     };
     for deletion in &rows.deletions {
         let without = if rows.without.is_empty() {
