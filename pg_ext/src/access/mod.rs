@@ -1,0 +1,3 @@
+pub mod caller;
+pub mod target_row;
+pub mod visible_keys;

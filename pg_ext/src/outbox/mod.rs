@@ -1,0 +1,2 @@
+pub mod bound_storage;
+pub mod object_rows;

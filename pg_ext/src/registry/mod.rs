@@ -1,0 +1,2 @@
+pub mod deletion;
+pub mod locks;

@@ -1,0 +1,2 @@
+pub mod presign;
+pub mod rules;

@@ -1,0 +1,3 @@
+pub mod cursor;
+pub mod latest_snapshot;
+pub mod session;
