@@ -10,22 +10,40 @@
 
 use pgrx::prelude::*;
 
-mod access;
-mod call;
-mod delete;
-mod graph;
-mod hold;
-mod intercept;
-mod manage;
+// The rooms. Each may use those before it in this list, and no other; `scripts/check-rooms` makes sure. The empty lines
+// keep rustfmt from sorting them.
+
 mod model;
-mod outbox;
+
 mod postgres;
-mod purge;
-mod registry;
-mod restore;
+
+mod call;
+
 mod run_as;
-mod shared_rules;
+
 mod spi;
+
+mod graph;
+
+mod access;
+
+mod registry;
+
+mod hold;
+
+mod delete;
+
+mod restore;
+
+mod purge;
+
+mod intercept;
+
+mod manage;
+
+mod outbox;
+
+mod shared_rules;
 
 pgrx::pg_module_magic!();
 
@@ -34,11 +52,11 @@ pgrx::pg_module_magic!();
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
     postgres::panic_hook::install();
-    manage::hide::install();
+    spi::including_deleted::install();
     purge::isolation::install();
     run_as::role::install();
     run_as::restricted_utility::install();
-    intercept::executor::install();
+    intercept::executor_hooks::install();
     intercept::planner::install();
     intercept::statement_deletion::install();
 }

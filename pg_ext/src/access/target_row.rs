@@ -9,13 +9,13 @@ use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
 use pgrx::{JsonB, Uuid, pg_sys};
 
-use crate::access::caller::Access;
-use crate::graph::catalog;
-use crate::graph::reference_graph::{KeyColumn, Table};
+use crate::access::privileges::Privileges;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Literal, join};
+use crate::model::table::{KeyColumn, Table};
 use crate::postgres::settings::LocalSettings;
 use crate::spi::session::Session;
+use crate::spi::shown_names;
 
 /// A key as the caller gave it.
 pub enum Key<'a> {
@@ -104,7 +104,7 @@ fn refuse_other_type(
         what: format!(
             "the key of {} is of type {}",
             table.shown,
-            catalog::shown_type(session, column.declared_type)?
+            shown_names::type_name(session, column.declared_type)?
         ),
         fix: "Give a value of that type, or text in the form that it reads.".into(),
     })
@@ -161,8 +161,8 @@ pub fn find<'conn>(
     table: &Table,
     key: Key<'_>,
 ) -> Outcome<Option<RootRow<'conn>>> {
-    let access = Access::of(session, table)?;
-    access.refuse_unless_deletes(table)?;
+    let privileges = Privileges::of(session, table)?;
+    privileges.refuse_unless_deletes(table)?;
     table.check_marks()?;
     let values = key.values(session, table)?;
     let select = format!(
@@ -171,7 +171,7 @@ pub fn find<'conn>(
         rows = table.rows(),
         condition = is_row(table),
     );
-    let found = access
+    let found = privileges
         .read_deletable(session, table, &select, &values)?
         .first();
     if found.is_empty() {
@@ -247,8 +247,8 @@ pub fn may_delete_all(
     table: &Table,
     deletion: Uuid,
 ) -> Outcome<bool> {
-    let access = Access::of(session, table)?;
-    access.refuse_unless_deletes(table)?;
+    let privileges = Privileges::of(session, table)?;
+    privileges.refuse_unless_deletes(table)?;
     table.check_marks()?;
     let sql = format!(
         "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
@@ -261,7 +261,7 @@ pub fn may_delete_all(
     if there == Some(0) {
         return Ok(false);
     }
-    let seen: Option<i64> = access
+    let seen: Option<i64> = privileges
         .read_deletable(session, table, &sql, &[deletion.into()])?
         .first()
         .get_one()?;

@@ -3,10 +3,10 @@
 use pgrx::JsonB;
 use serde_json::Value;
 
-use crate::access::caller;
-use crate::graph::reference_graph::Table;
+use crate::access::privileges;
 use crate::model::error::Outcome;
 use crate::model::row_id::{RowId, as_arguments};
+use crate::model::table::Table;
 use crate::spi::session::Session;
 
 /// The keys of those of the rows that the caller may read, under their own privileges and
@@ -19,7 +19,7 @@ pub fn visible_keys(
     if table.key.is_empty() {
         return Ok(Vec::new());
     }
-    let seen = caller::readable(session, table, rows.iter().copied().collect())?;
+    let seen = privileges::readable(session, table, rows.iter().copied().collect())?;
     let seen: Vec<RowId> = seen.into_iter().collect();
     let sql = format!(
         "SELECT {key} FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS f (relation, row)

@@ -10,7 +10,14 @@ use crate::model::error::{Failure, Outcome, raise_unless_ok};
 
 /// A table, by its OID alone: whether there is one is for whoever looks it up to say.
 #[derive(Clone, Copy, Debug)]
-pub struct Regclass(pub pg_sys::Oid);
+pub struct Regclass(pg_sys::Oid);
+
+impl Regclass {
+    /// The OID.
+    pub fn oid(self) -> pg_sys::Oid {
+        self.0
+    }
+}
 
 pgrx::impl_sql_translatable!(Regclass, "regclass");
 

@@ -8,14 +8,17 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::visible_keys::visible_keys;
-use crate::delete::set_null_undo;
-use crate::graph::reference_graph::{Graph, OnDelete, Reference, Table};
+use crate::delete::set_null;
+use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
+use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, as_arguments};
+use crate::model::table::Table;
 use crate::spi::session::Session;
 
 /// How many rows of each table a deletion removed.
-pub type Removed = HashMap<pg_sys::Oid, usize>;
+type Removed = HashMap<pg_sys::Oid, usize>;
 
 /// How often a deletion begins again because the schema has changed: triggers that it fires may do that each time.
 const MOST_ROUNDS: usize = 16;
@@ -38,7 +41,7 @@ pub fn carry_out(
         let followed = follow(session, &graph, root, &mut removed, deletion);
         // A foreign key may have been made, or a table managed, while we waited for a lock; now that we
         // hold it none can be. Or nothing has changed but statistics, which is not told apart.
-        let now = Graph::current(session)?;
+        let now = cache::current(session)?;
         if Rc::ptr_eq(&now, &graph) {
             followed?;
             return count_rows(session, &removed, deletion);
@@ -58,7 +61,7 @@ fn follow(
     for group in graph.parents_first() {
         cascade_into(session, graph, &group, deletion, removed)?;
     }
-    set_null_undo::detach(session, graph, removed, deletion)?;
+    set_null::detach(session, graph, removed.keys().copied(), deletion)?;
     let root = graph.managed(session, root)?;
     refuse_if_referred(session, graph, root, removed, deletion)
 }

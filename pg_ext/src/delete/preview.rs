@@ -8,10 +8,12 @@ use pgrx::prelude::*;
 
 use crate::access::target_row::{self, Key, key_from_any};
 use crate::call::arguments::Regclass;
-use crate::graph::reference_graph::{Graph, OnDelete, Reference, Table};
-use crate::manage::manage_table::oid_of;
+use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome, required};
+use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, as_arguments};
+use crate::model::table::Table;
 use crate::spi::session::{Session, with_reading_session};
 
 /// What `soft_delete(relation, key)` would do now, a row for each table and way: `delete`; `set
@@ -40,7 +42,7 @@ fn plan_delete(
     >,
     ErrorReport,
 > {
-    let oid = oid_of(required(relation, "relation")?);
+    let oid = required(relation, "relation")?.oid();
     let key = required(key, "key")?;
     let key = key_from_any(&key);
     let steps = with_reading_session(|session| plan(session, oid, key))?;
@@ -68,7 +70,7 @@ fn plan_delete_text(
     >,
     ErrorReport,
 > {
-    let oid = oid_of(required(relation, "relation")?);
+    let oid = required(relation, "relation")?.oid();
     let key = Key::Text(required(key, "key")?);
     let steps = with_reading_session(|session| plan(session, oid, key))?;
     Ok(TableIterator::new(steps))
@@ -77,7 +79,7 @@ fn plan_delete_text(
 type Step = (String, String, Option<String>, i64);
 
 fn plan(session: &mut Session<'_, '_>, oid: pg_sys::Oid, key: Key<'_>) -> Outcome<Vec<Step>> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let root = graph.managed(session, oid)?;
     let row = target_row::find(session, root, key)?.ok_or_else(|| Failure::RowNotFound {
         table: root.shown.clone(),

@@ -2,16 +2,15 @@
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, Uuid};
+use pgrx::{AnyElement, Uuid};
 
-use crate::access::caller::Caller;
 use crate::access::target_row::{self, Key, RootRow, key_from_any};
 use crate::call::arguments::Regclass;
 use crate::delete::cascade;
-use crate::graph::reference_graph::{Graph, Table};
-use crate::manage::manage_table::oid_of;
+use crate::delete::record::{new_deletion, record, roots_of};
+use crate::graph::cache;
 use crate::model::error::{Failure, Outcome, required};
-use crate::registry::locks::{Lock, Mode};
+use crate::model::table::Table;
 use crate::spi::session::{Session, with_session};
 
 /// Soft-deletes the row of `table` with this key and every row that refers to it by a cascading
@@ -28,7 +27,7 @@ fn soft_delete(
     key: Option<AnyElement>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
-    let oid = oid_of(required(relation, "relation")?);
+    let oid = required(relation, "relation")?.oid();
     let key = required(key, "key")?;
     let key = key_from_any(&key);
     Ok(with_session(|session| run(session, oid, key, reason))?)
@@ -41,7 +40,7 @@ fn soft_delete_text(
     key: Option<&str>,
     reason: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
-    let oid = oid_of(required(relation, "relation")?);
+    let oid = required(relation, "relation")?.oid();
     let key = Key::Text(required(key, "key")?);
     Ok(with_session(|session| run(session, oid, key, reason))?)
 }
@@ -52,7 +51,7 @@ fn run(
     key: Key<'_>,
     reason: Option<&str>,
 ) -> Outcome<Uuid> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let root = graph.managed(session, oid)?;
     let not_found = || Failure::RowNotFound {
         table: root.shown.clone(),
@@ -97,38 +96,6 @@ fn lock_root(
     }
 }
 
-const RECORD: &str = include_str!("record_deletion.sql");
-
-/// The id of a deletion to be: in the order of time.
-pub fn new_deletion() -> Uuid {
-    Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes())
-}
-
-/// Enters a deletion in the registry. `key` is its root's, or `None` when it has several roots.
-pub fn record(
-    session: &mut Session<'_, '_>,
-    root: &Table,
-    deletion: Uuid,
-    key: Option<JsonB>,
-    reason: Option<&str>,
-) -> Outcome<()> {
-    // Read before the rights change: the extension's owner is not who deletes.
-    let caller = Caller::of(session)?;
-    Lock::Retention(root.oid).take(Mode::Shared);
-    session.registry(
-        RECORD,
-        &[
-            deletion.into(),
-            root.oid.into(),
-            key.into(),
-            reason.into(),
-            caller.role.into(),
-            caller.session_role.into(),
-        ],
-    )?;
-    Ok(())
-}
-
 fn mark_root(
     session: &mut Session<'_, '_>,
     root: &Table,
@@ -145,28 +112,4 @@ fn mark_root(
     );
     session.write(root, &sql, &args)?;
     Ok(())
-}
-
-/// How many rows of its root's table a deletion has marked, and the key of the only one as it is
-/// now: a trigger of the table may have changed it.
-pub fn roots_of(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    deletion: Uuid,
-) -> Outcome<(usize, Option<JsonB>)> {
-    let of_deletion = format!("FROM {} AS t WHERE t.deletion_id = $1", table.rows());
-    let count = format!("SELECT count(*) {of_deletion}");
-    let count: i64 = session
-        .as_owner(table, &count, &[deletion.into()])?
-        .first()
-        .get_one()?
-        .unwrap_or(0);
-    let key = if count == 1 {
-        let key = format!("SELECT {} {of_deletion}", table.key_json("t"));
-        let found = session.as_owner(table, &key, &[deletion.into()])?;
-        found.first().get_one()?
-    } else {
-        None
-    };
-    Ok((usize::try_from(count).unwrap_or(0), key))
 }

@@ -10,10 +10,12 @@ use crate::call::trigger_call::{
     Updated,
 };
 use crate::call::trigger_row::Row;
-use crate::graph::reference_graph::{Graph, Kind, Reference, Table};
-use crate::hold::legal_hold;
+use crate::graph::cache;
+use crate::hold::in_force;
 use crate::model::error::{Failure, Outcome};
+use crate::model::reference::{Kind, Reference};
 use crate::model::sql::join;
+use crate::model::table::Table;
 use crate::run_as::engine_write::EngineWrite;
 use crate::spi::session::{Session, with_session};
 
@@ -39,7 +41,7 @@ fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport
 fn keep_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     let Updated { old, new } = call.rows;
     with_session(|session| -> Outcome<()> {
-        let graph = Graph::current(session)?;
+        let graph = cache::current(session)?;
         let Some(table) = graph.managed_or_root(call.relation) else {
             return Ok(());
         };
@@ -47,7 +49,7 @@ fn keep_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
         if old.deletion().is_some() {
             only_the_engine(call.relation)?;
         }
-        legal_hold::refuse_if_held(session, table, old)
+        in_force::refuse_if_held(session, table, old)
     })?;
     Ok(Answer::row(new))
 }
@@ -58,7 +60,7 @@ fn keep_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
 fn guard_insert(call: Call<'_, AfterNewRows>) -> Result<Answer<'_>, ErrorReport> {
     with_session(|session| -> Outcome<()> {
         let child = call.relation;
-        let graph = Graph::current(session)?;
+        let graph = cache::current(session)?;
         // Also called for the rows that an UPDATE of a partitioned table moves, the engine's too.
         if graph
             .table_or_root(child)
@@ -83,7 +85,7 @@ fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> 
 fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) -> Outcome<()> {
     let child = call.relation;
     let Updated { old, new } = call.rows;
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let Some(table) = graph.table_or_root(child) else {
         return Ok(());
     };
@@ -132,7 +134,7 @@ fn keep_from_settling(session: &mut Session<'_, '_>, table: &Table, deletion: Uu
 
 /// Refuses when rows already in `child` would have failed the guard.
 pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
-    let source = Graph::current(session)?.table(child).map(Table::rows);
+    let source = cache::current(session)?.table(child).map(Table::rows);
     source.map_or(Ok(()), |source| {
         check_references(session, child, &source, &[], |_| true)
     })
@@ -146,7 +148,7 @@ pub fn refuse_if_declared(
     table: &Table,
     row: Row<'_>,
 ) -> Outcome<()> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let declared = graph
         .references_to(table.oid)
         .filter(|(reference, _)| reference.is_declared());
@@ -183,7 +185,7 @@ pub fn refuse_if_declared(
 }
 
 fn only_the_engine(relation: pg_sys::Oid) -> Outcome<()> {
-    let graph = Graph::known()?;
+    let graph = cache::known()?;
     let table = graph.table_or_root(relation);
     match table.filter(|table| !EngineWrite::is_to(table.oid)) {
         None => Ok(()),
@@ -214,7 +216,7 @@ fn check_references(
     values: &[DatumWithOid<'_>],
     concerned: impl Fn(&Reference) -> bool,
 ) -> Outcome<()> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let relation = child;
     let Some(child) = graph.table_or_root(relation) else {
         return Ok(());

@@ -10,13 +10,13 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
-use crate::graph::catalog;
-use crate::graph::reference_graph::Graph;
-use crate::intercept::executor;
+use crate::graph::cache;
 use crate::intercept::skip_triggers;
 use crate::model::error::raise_unless_ok;
 use crate::model::on_plain_delete::OnPlainDelete;
-use crate::postgres::pg_list::{limited_to, name, pointers, triggers};
+use crate::postgres::pg_list::pointers;
+use crate::postgres::statement_stack;
+use crate::postgres::table_triggers::{limited_to, name, triggers};
 use crate::run_as::engine_query;
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
@@ -71,7 +71,8 @@ unsafe fn applies(text: *const c_char) -> bool {
     unsafe {
         let replica = pg_sys::SessionReplicationRole
             == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as std::ffi::c_int;
-        let action = !text.is_null() && executor::is_foreign_key_action(CStr::from_ptr(text));
+        let action =
+            !text.is_null() && statement_stack::is_foreign_key_action(CStr::from_ptr(text));
         !replica && !role::in_foreign_key_action(action)
     }
 }
@@ -259,8 +260,8 @@ fn may_mark(relation: &pg_sys::RelationData) -> bool {
     let is_plain = skip_triggers::only_ours_change_rows(relation);
     let is_referred_to = triggers(relation).iter().any(foreign_key);
     let is_declared = || {
-        let graph = catalog::kept().map_or_else(
-            || with_reading_session(|session| Graph::current(session)),
+        let graph = cache::kept().map_or_else(
+            || with_reading_session(|session| cache::current(session)),
             Ok,
         );
         raise_unless_ok(graph).references_to(oid).next().is_some()

@@ -11,10 +11,12 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
-use crate::graph::catalog;
-use crate::intercept::executor;
+use crate::graph::cache;
 use crate::model::on_plain_delete::OnPlainDelete;
-use crate::postgres::pg_list::{integers, modifications, name, triggers};
+use crate::postgres::pg_list::integers;
+use crate::postgres::query_plan::{modifications, plan, result_table};
+use crate::postgres::statement_stack::write;
+use crate::postgres::table_triggers::{name, triggers};
 use crate::run_as::engine_write::EngineWrite;
 
 /// Guards `deleted_at` and `deletion_id`: the engine sets them itself, and so does a converted DELETE
@@ -40,11 +42,11 @@ thread_local! {
 
 /// Goes over the tables that the statement updates or deletes from, which the executor has just started.
 pub fn leave_out(query: &pg_sys::QueryDesc) {
-    let Some(plan) = executor::plan(query) else {
+    let Some(plan) = plan(query) else {
         return;
     };
     for modify in modifications(plan) {
-        let Some((named, writes)) = executor::write(plan, modify) else {
+        let Some((named, writes)) = write(plan, modify) else {
             continue;
         };
         let is_engine = EngineWrite::is_next(named);
@@ -80,21 +82,6 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                 _ => {}
             }
         }
-    }
-}
-
-/// A table that the query writes to, by its number in the range table.
-pub fn result_table(query: &pg_sys::QueryDesc, number: i32) -> Option<*mut pg_sys::ResultRelInfo> {
-    // SAFETY: a started query's state has a place for each entry of the range table, where it writes
-    // to any; that of one that it does not write to is NULL.
-    unsafe {
-        let state = query.estate.as_ref()?;
-        let index = u32::try_from(number).ok()?.checked_sub(1)?;
-        if index >= state.es_range_table_size || state.es_result_relations.is_null() {
-            return None;
-        }
-        let table = *state.es_result_relations.add(index as usize);
-        (!table.is_null()).then_some(table)
     }
 }
 
@@ -153,7 +140,7 @@ impl Update {
 }
 
 fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
-    catalog::kept().is_some_and(|graph| {
+    cache::kept().is_some_and(|graph| {
         let table = graph.table_or_root(table);
         table.is_some_and(|table| !graph.shares_columns(table))
     })

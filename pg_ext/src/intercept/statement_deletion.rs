@@ -18,18 +18,20 @@ use crate::call::trigger_call::{
 };
 use crate::call::trigger_row::Row;
 use crate::delete::cascade;
-use crate::delete::soft_delete::{new_deletion, record, roots_of};
-use crate::graph::catalog;
-use crate::graph::reference_graph::{Graph, Table};
-use crate::hold::legal_hold;
-use crate::intercept::executor::{self, Writes};
+use crate::delete::record::{new_deletion, record, roots_of};
+use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
+use crate::hold::in_force;
 use crate::intercept::guard;
 use crate::model::error::{Failure, Outcome};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
+use crate::model::table::Table;
+use crate::postgres::statement_stack::{self, Writes};
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
 use crate::spi::session::{Session, with_reading_session, with_session};
+use crate::spi::shown_names;
 
 /// What a statement that still runs has deleted of one table.
 struct Statement {
@@ -108,7 +110,7 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
     if EngineWrite::is_to(call.relation) {
         return Ok(new);
     }
-    let graph = Graph::known()?;
+    let graph = cache::known()?;
     let Some(table) = graph.managed_or_root(call.relation) else {
         return Ok(new);
     };
@@ -175,7 +177,7 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
 /// 55000 in any other statement.
 #[pg_extern(volatile, parallel_unsafe, strict)]
 fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
-    let depth = executor::depth();
+    let depth = statement_stack::depth();
     let known = STATEMENTS.with_borrow(|statements| {
         statements.iter().find_map(|one| match one.rows {
             Rows::Marked {
@@ -189,9 +191,9 @@ fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
 }
 
 fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
-    let graph = Graph::known()?;
+    let graph = cache::known()?;
     let Some(table) = graph.table_or_root(relation) else {
-        let table = with_reading_session(|session| catalog::shown(session, relation))?;
+        let table = with_reading_session(|session| shown_names::table(session, relation))?;
         return Err(Failure::NotManaged { table });
     };
     if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
@@ -213,7 +215,7 @@ impl Statement {
     fn of(table: &Table, rows: Rows) -> Self {
         Self {
             table: table.oid,
-            depth: executor::depth(),
+            depth: statement_stack::depth(),
             subtransaction: current_subtransaction(),
             rows,
         }
@@ -222,14 +224,14 @@ impl Statement {
     /// Whether it is the statement now running, on this table. A trigger of the table's may run
     /// another one before the row it is fired for is written: that one is not to end this one.
     fn is_of(&self, table: &Table) -> bool {
-        self.table == table.oid && self.depth == executor::depth()
+        self.table == table.oid && self.depth == statement_stack::depth()
     }
 
     /// Whether a trigger that is fired after a statement on the table is fired after this one, too.
     /// The triggers of a foreign key's action wait for the statement that caused it; and a statement
     /// that began before this library was loaded (0) ends in it (1).
     fn has_ended(&self, table: &Table) -> bool {
-        self.table == table.oid && (self.depth == 0 || self.depth >= executor::depth())
+        self.table == table.oid && (self.depth == 0 || self.depth >= statement_stack::depth())
     }
 }
 
@@ -265,7 +267,7 @@ fn allow_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport>
         let is_live = row.deletion().is_none();
         if is_live {
             with_session(|session| {
-                legal_hold::refuse_if_held(session, table, row)?;
+                in_force::refuse_if_held(session, table, row)?;
                 guard::refuse_if_declared(session, table, row)
             })?;
         }
@@ -294,7 +296,7 @@ fn goes<'call>(
     if EngineWrite::is_to(call.relation) {
         return Ok(true);
     }
-    let graph = Graph::known()?;
+    let graph = cache::known()?;
     let Some(table) = graph.table_or_root(call.relation) else {
         return Ok(true);
     };
@@ -306,7 +308,7 @@ fn goes<'call>(
     if table.policy == Some(OnPlainDelete::Convert) && is_reached_by_inheritance(&graph, table) {
         return Err(plain_delete(table));
     }
-    let is_action = role::in_foreign_key_action(executor::reads_like_a_foreign_key_action());
+    let is_action = role::in_foreign_key_action(statement_stack::reads_like_a_foreign_key_action());
     let is_deleted = row.deletion().is_some();
     if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
         return Err(plain_delete(table));
@@ -322,7 +324,7 @@ fn plain_delete(table: &Table) -> Failure {
 
 /// What the innermost statement does to the table or its partitions.
 fn writes_to(graph: &Graph, table: &Table) -> Option<Writes> {
-    executor::current_writes(|oid| {
+    statement_stack::current_writes(|oid| {
         graph
             .table_or_root(oid)
             .is_some_and(|root| root.oid == table.oid)
@@ -332,7 +334,7 @@ fn writes_to(graph: &Graph, table: &Table) -> Option<Writes> {
 /// Whether the statement names another table, which this one has come to inherit from: then nothing
 /// tells of its end here.
 fn is_reached_by_inheritance(graph: &Graph, table: &Table) -> bool {
-    executor::depth() > 0 && writes_to(graph, table).is_none()
+    statement_stack::depth() > 0 && writes_to(graph, table).is_none()
 }
 
 /// Whether the row is deleted here because an UPDATE inserts it into another partition.
@@ -345,7 +347,7 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
             let begun = all.iter().find(|one| one.table == table.oid);
             begun.map(|one| one.writes)
         });
-        begun.filter(|_| executor::depth() == 0)
+        begun.filter(|_| statement_stack::depth() == 0)
     };
     let writes = writes_to(graph, table).or_else(begun).unwrap_or_default();
     let moves = writes.updates || writes.converts;
@@ -360,14 +362,14 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
 /// BEFORE UPDATE or DELETE of a partitioned table, once a statement.
 #[pg_extern]
 fn begin_update(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
-    if executor::depth() == 0 {
+    if statement_stack::depth() == 0 {
         begin(&call)?;
     }
     Ok(Answer::nothing())
 }
 
 fn begin(call: &Call<'_, BeforeChange>) -> Outcome<()> {
-    let graph = Graph::known()?;
+    let graph = cache::known()?;
     let Some(table) = graph.table_or_root(call.relation) else {
         return Ok(());
     };
@@ -412,7 +414,7 @@ fn finish_statement(call: Call<'_, AfterChange>) -> Result<Answer<'_>, ErrorRepo
 }
 
 fn finish_all(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<()> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let Some(table) = graph.table_or_root(relation) else {
         return Ok(());
     };

@@ -4,11 +4,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
-use crate::graph::catalog;
-use crate::graph::reference_graph::Graph;
-use crate::manage::manage_table::{describe, describe_managed, oid_of};
+use crate::graph::cache;
 use crate::manage::triggers;
 use crate::model::error::{Failure, Outcome};
+use crate::registry::description::{describe, describe_managed};
 use crate::spi::session::{Session, with_session};
 
 /// Declares that rows of `child` whose `type_column` is `type_value` refer, by `id_column`, to the
@@ -29,11 +28,11 @@ fn declare_reference(
     Ok(with_session(|session| {
         declare(
             session,
-            oid_of(child),
+            child.oid(),
             type_column,
             id_column,
             type_value,
-            oid_of(parent),
+            parent.oid(),
         )
     })?)
 }
@@ -46,12 +45,12 @@ fn declare_reference(
 /// 42501 for anyone but the owner.
 #[pg_extern]
 fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
-    let oid = oid_of(child);
+    let oid = child.oid();
     Ok(with_session(|session| {
         let found = describe(session, oid)?;
         found.check_owned()?;
         found.check_references()?;
-        let graph = Graph::current(session)?;
+        let graph = cache::current(session)?;
         let Some(table) = graph.table(oid) else {
             return Ok(());
         };
@@ -90,7 +89,7 @@ fn declare(
     // a table that nobody refers to locks its rows less (see `planner`).
     session.ddl(&format!(
         "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-        Graph::current(session)?.managed(session, parent)?.name
+        cache::current(session)?.managed(session, parent)?.name
     ))?;
     let fits = session
         .catalog(
@@ -117,9 +116,9 @@ fn declare(
          ON CONFLICT (child, type_column, id_column, type_value) DO UPDATE SET parent = excluded.parent",
         &[child.into(), type_column.into(), id_column.into(), type_value.into(), parent.into()],
     )?;
-    catalog::invalidate(child);
-    catalog::invalidate(parent);
-    let graph = Graph::current(session)?;
+    cache::invalidate(child);
+    cache::invalidate(parent);
+    let graph = cache::current(session)?;
     let table = graph.managed(session, child)?;
     triggers::guard_references(session, &graph, table)?;
     crate::intercept::guard::check_existing(session, child)

@@ -1,47 +1,17 @@
 //! Reads that do not see deleted rows, as the application chooses for each table: through a view of
 //! the live ones, or by a row-level policy on the table itself.
 
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{Uuid, pg_sys};
 
 use crate::call::arguments::Regclass;
-use crate::graph::catalog;
-use crate::graph::reference_graph::{Graph, Table};
-use crate::intercept::statement_deletion;
-use crate::manage::manage_table::{describe_managed, oid_of};
+use crate::graph::cache;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified, join};
-use crate::postgres::settings::LocalSettings;
+use crate::model::table::Table;
+use crate::registry::description::describe_managed;
 use crate::spi::session::{Session, with_session};
-
-static INCLUDE_DELETED: GucSetting<bool> = GucSetting::<bool>::new(false);
-
-/// Defines the setting `keepsake.include_deleted`. Once in a backend's life.
-pub fn install() {
-    GucRegistry::define_bool_guc(
-        c"keepsake.include_deleted",
-        c"Shows deleted rows of tables that a policy of Keepsake's hides them in.",
-        c"For recovery screens; anybody may set it.",
-        &INCLUDE_DELETED,
-        GucContext::Userset,
-        GucFlags::default(),
-    );
-}
-
-/// While it lives, statements see deleted rows that are hidden by a policy of ours, and no others:
-/// the caller must find a row to restore it. A setting, since parallel workers get it, too.
-pub fn including_deleted() -> LocalSettings {
-    LocalSettings::open(&[(c"keepsake.include_deleted", c"on")])
-}
-
-/// Whether rows of this deletion are shown where a policy hides deleted rows: when
-/// `keepsake.include_deleted` is on, and to the very statement that marks them.
-#[pg_extern(stable, parallel_safe)]
-fn shows_deleted(deletion: Option<Uuid>) -> bool {
-    INCLUDE_DELETED.get() || deletion.is_some_and(statement_deletion::is_making)
-}
 
 /// Hides deleted rows of `table` from ordinary reads: `how` is 'view' (a view `<table>_live`),
 /// 'policy' (row-level security on the table itself), or 'nothing', which undoes either. A second
@@ -52,7 +22,7 @@ fn shows_deleted(deletion: Option<Uuid>) -> bool {
 /// for another `how`; 42501 for anyone but the owner.
 #[pg_extern]
 fn hide_deleted(relation: Regclass, how: &str) -> Result<(), ErrorReport> {
-    let oid = oid_of(relation);
+    let oid = relation.oid();
     let how = How::parse(how)?;
     Ok(with_session(|session| hide(session, oid, how))?)
 }
@@ -80,7 +50,7 @@ impl How {
 
 fn hide(session: &mut Session<'_, '_>, oid: pg_sys::Oid, how: How) -> Outcome<()> {
     describe_managed(session, oid)?;
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let table = graph.managed(session, oid)?;
     // Two calls at once would each find the table as it was.
     let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", table.name);
@@ -149,7 +119,7 @@ pub fn undo(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
         "DELETE FROM keepsake.hidden_reads WHERE relation = $1",
         &[table.oid.into()],
     )?;
-    catalog::invalidate(table.oid);
+    cache::invalidate(table.oid);
     Ok(())
 }
 
@@ -284,8 +254,8 @@ fn add_policies(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
          ON CONFLICT (relation) DO UPDATE SET enabled_rls = excluded.enabled_rls",
         &[table.oid.into(), enables.into()],
     )?;
-    catalog::invalidate(table.oid);
-    let graph = Graph::current(session)?;
+    cache::invalidate(table.oid);
+    let graph = cache::current(session)?;
     for (reference, parent) in graph.references_of(table.oid) {
         reference.check_readable(table, parent)?;
     }

@@ -4,10 +4,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
-use crate::graph::catalog;
-use crate::graph::reference_graph::{Graph, OnDelete};
-use crate::manage::manage_table::{describe, oid_of};
+use crate::graph::cache;
 use crate::model::error::{Failure, Outcome, required};
+use crate::model::reference::OnDelete;
+use crate::registry::description::describe;
 use crate::spi::session::{Session, with_session};
 
 /// Says what a soft delete does along the foreign key `reference` of `child`, instead of what its
@@ -24,7 +24,7 @@ fn override_reference(
     reference: Option<&str>,
     on_delete: Option<&str>,
 ) -> Result<(), ErrorReport> {
-    let child = oid_of(required(child, "child")?);
+    let child = required(child, "child")?.oid();
     let reference = required(reference, "reference")?;
     Ok(with_session(|session| {
         set(session, child, reference, on_delete)
@@ -53,8 +53,8 @@ fn set(
             &[child.into(), reference.into(), on_delete.into()],
         )?;
     }
-    catalog::invalidate(child);
-    let graph = Graph::current(session)?;
+    cache::invalidate(child);
+    let graph = cache::current(session)?;
     let table = graph.table(child);
     let known = graph
         .references_of(child)

@@ -3,12 +3,18 @@
 //! Row triggers of a partitioned table are PostgreSQL's to carry to its partitions; a statement's
 //! fire only for the table that the statement names, so each partition gets them as well.
 
-use crate::graph::catalog::OWN_TRIGGERS;
-use crate::graph::reference_graph::{Graph, Reference, Table};
+use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
 use crate::model::on_plain_delete::OnPlainDelete;
+use crate::model::reference::Reference;
 use crate::model::sql::{Ident, Qualified, join};
+use crate::model::table::Table;
 use crate::spi::session::{Session, first_column};
+
+/// The triggers of one table that are Keepsake's and not a copy of the partitioned table's.
+const OWN_TRIGGERS: &str = "
+    SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = $1 AND t.tgparentid = 0 AND p.pronamespace = 'keepsake'::regnamespace";
 
 /// One of Keepsake's triggers.
 #[derive(Clone, Copy, Debug)]

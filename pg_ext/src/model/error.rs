@@ -3,7 +3,7 @@
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{PgSqlErrorCode, function_name, spi};
 
-use crate::restore::conflict::Conflict;
+use crate::model::conflict::Conflict;
 
 /// What went wrong, in the words of the domain.
 #[derive(Debug)]

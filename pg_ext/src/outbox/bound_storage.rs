@@ -13,13 +13,12 @@ use crate::call::trigger_call::{
     AfterNewRows, AfterOldRows, AfterUpdate, Answer, BeforeUpdate, Call, NewRows, OldRows,
 };
 use crate::call::trigger_row::Row;
-use crate::graph::catalog;
-use crate::graph::reference_graph::Graph;
-use crate::manage::manage_table::{describe_managed, oid_of};
+use crate::graph::cache;
 use crate::manage::triggers::{self, Trigger, any_differs};
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::sql::{Ident, join};
 use crate::outbox::object_rows::{self, Named};
+use crate::registry::description::describe_managed;
 use crate::spi::session::{Session, with_session};
 
 /// Binds `table` to the bucket: `key_column` (text, first column of an index) names the object of
@@ -35,7 +34,7 @@ fn bind_storage(
     key_column: Option<&str>,
     writable_until: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
-    let oid = oid_of(required(relation, "relation")?);
+    let oid = required(relation, "relation")?.oid();
     let key_column = required(key_column, "key_column")?;
     Ok(with_session(|session| {
         bind(session, oid, key_column, writable_until)
@@ -76,8 +75,8 @@ fn bind(
          ON CONFLICT (relation) DO UPDATE SET key_column = excluded.key_column, writable_until = excluded.writable_until",
         &[oid.into(), key.into(), until.into()],
     )?;
-    catalog::invalidate(oid);
-    let graph = Graph::current(session)?;
+    cache::invalidate(oid);
+    let graph = cache::current(session)?;
     let table = graph.managed(session, oid)?;
     let gone = Trigger {
         name: "keepsake_enqueue_objects",
@@ -179,7 +178,7 @@ struct Bound {
 
 impl Bound {
     fn of(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
-        let graph = Graph::current(session)?;
+        let graph = cache::current(session)?;
         let relation = graph
             .table_or_root(relation)
             .map_or(relation, |table| table.oid);
@@ -205,7 +204,7 @@ impl Bound {
         source: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<(Keys, Until)> {
-        let graph = Graph::current(session)?;
+        let graph = cache::current(session)?;
         let table = graph.managed(session, self.relation)?;
         let until = self.until.as_ref().map_or_else(
             || "NULL".to_owned(),

@@ -10,9 +10,11 @@ use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
 use crate::access::caller::Caller;
-use crate::graph::reference_graph::{Graph, Table};
-use crate::hold::legal_hold;
+use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
+use crate::hold::in_force;
 use crate::model::error::{Failure, Outcome, required};
+use crate::model::table::Table;
 use crate::purge::isolation::Isolation;
 use crate::purge::rows::{self, Report};
 use crate::purge::selection::Selection;
@@ -171,7 +173,7 @@ fn candidates(
     as_of: Option<TimestampWithTimeZone>,
     after: Option<Uuid>,
 ) -> Outcome<Vec<Candidate>> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let mut expired = Selection::open(session, as_of, after)?;
     let mut found = Vec::new();
     let mut isolation = Isolation::new(max_rows);
@@ -223,7 +225,7 @@ fn length(found: &[Candidate]) -> i64 {
 
 /// Those of the deletions that no hold covers; those that a held row keeps are put off.
 fn unheld(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) -> Outcome<Vec<Uuid>> {
-    let holds = legal_hold::locked(session, graph, deletions)?;
+    let holds = in_force::locked(session, graph, deletions)?;
     deletion::put_off(session, holds.by_row.clone())?;
     let free = deletions.iter().filter(|id| !holds.contain(**id));
     Ok(free.copied().collect())
@@ -258,7 +260,7 @@ fn batch(
     as_of: Option<TimestampWithTimeZone>,
     after: Option<Uuid>,
 ) -> Outcome<(Report, Option<Uuid>)> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let mut expired = Selection::open(session, as_of, after)?;
     let mut report = Report::new(max_rows);
     let mut isolation = Isolation::new(max_rows);
@@ -289,7 +291,7 @@ fn batch(
 }
 
 fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let deletion = Deletion::authorised(session, &graph, id, true)?;
     let mut report = Report::new(i64::MAX);
     match deletion.state {
@@ -300,7 +302,7 @@ fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
             });
         }
         State::Deleted | State::Purging => {
-            if legal_hold::locked(session, &graph, &[id])?.contain(id) {
+            if in_force::locked(session, &graph, &[id])?.contain(id) {
                 return Err(Failure::Held {
                     deletion: id.to_string(),
                 });

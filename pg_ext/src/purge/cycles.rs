@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
-use crate::graph::reference_graph::{Graph, Table};
+use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::sql::join;
+use crate::model::table::Table;
 use crate::spi::session::Session;
 
 /// How many rows are gone, of which deletion and table.

@@ -6,9 +6,11 @@ use pgrx::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::graph::reference_graph::{Graph, Table};
-use crate::hold::legal_hold;
+use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
+use crate::hold::in_force;
 use crate::model::error::Outcome;
+use crate::model::table::Table;
 use crate::purge::isolation;
 use crate::purge::selection::Expired;
 use crate::spi::session::{Session, with_purging_session};
@@ -53,7 +55,7 @@ const COUNTS: &str = "
     GROUP BY 1";
 
 fn plan(session: &mut Session<'_, '_>, as_of: Option<TimestampWithTimeZone>) -> Outcome<Vec<Line>> {
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let (mut due, mut lines) = (Vec::new(), Lines::new());
     let mut waiting: HashMap<String, Vec<Uuid>> = HashMap::new();
     for row in session.registry(CLASSES, &[as_of.into()])? {
@@ -105,7 +107,7 @@ fn of_owner(
     ids: &[Uuid],
     outcomes: &HashMap<[u8; 16], String>,
 ) -> Outcome<Lines> {
-    let holds = legal_hold::find(session, graph, ids)?;
+    let holds = in_force::find(session, graph, ids)?;
     let mut classes: HashMap<&str, Vec<Uuid>> = HashMap::new();
     for id in ids {
         let outcome = outcomes.get(id.as_bytes()).map_or(UNKNOWN, String::as_str);

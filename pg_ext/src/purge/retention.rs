@@ -7,10 +7,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
-use crate::graph::reference_graph::Graph;
-use crate::manage::manage_table::{describe_managed, oid_of};
+use crate::graph::cache;
 use crate::model::error::{Failure, Outcome, required};
 use crate::registry::deletion::{Deletion, State};
+use crate::registry::description::describe_managed;
 use crate::registry::locks::{Lock, Mode};
 use crate::spi::session::{Session, with_session};
 
@@ -21,7 +21,7 @@ use crate::spi::session::{Session, with_session};
 /// 55000 when the table is not managed; 42501 for anyone but the owner; 40001 to be retried.
 #[pg_extern]
 fn set_retention(relation: Regclass, retention: Interval) -> Result<(), ErrorReport> {
-    let oid = oid_of(relation);
+    let oid = relation.oid();
     Ok(with_session(|session| {
         describe_managed(session, oid)?;
         register(session, oid, Some(retention))
@@ -87,7 +87,7 @@ fn move_open(session: &mut Session<'_, '_>, table: pg_sys::Oid) -> Outcome<()> {
 
 fn keep(session: &mut Session<'_, '_>, id: Uuid, retention: Option<Interval>) -> Outcome<()> {
     refuse_negative(session, retention)?;
-    let graph = Graph::current(session)?;
+    let graph = cache::current(session)?;
     let deletion = Deletion::authorised(session, &graph, id, true)?;
     match deletion.state {
         State::Deleted => {}

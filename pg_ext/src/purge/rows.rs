@@ -8,9 +8,10 @@ use pgrx::spi::SpiTupleTable;
 use serde_json::{Value, json};
 
 use crate::access::caller::Caller;
-use crate::graph::reference_graph::{Graph, Table};
+use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
 use crate::model::row_id::{RowId, as_arguments};
+use crate::model::table::Table;
 use crate::postgres::settings::indexes_only;
 use crate::purge::cycles::{self, Gone};
 use crate::registry::deletion;

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use pgrx::{JsonB, Uuid, pg_sys};
 
 use crate::access::target_row;
-use crate::graph::reference_graph::{Graph, Table};
+use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Literal, join};
+use crate::model::table::Table;
 use crate::spi::session::{Session, first_column};
 
 /// What became of a deletion.

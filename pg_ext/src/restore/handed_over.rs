@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use pgrx::{Uuid, pg_sys};
 
-use crate::graph::reference_graph::{Graph, OnDelete, Reference, Table};
+use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
+use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, is_among};
 use crate::model::row_set::RowSet;
 use crate::model::sql::Literal;
+use crate::model::table::Table;
 use crate::spi::session::Session;
 
 /// For each table, the held rows and the deletion that each passes to.

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
-use crate::graph::reference_graph::Table;
 use crate::model::error::Outcome;
 use crate::model::row_set::RowSet;
 use crate::model::sql::{Ident, Literal, join};
+use crate::model::table::Table;
 use crate::spi::session::Session;
 
 /// One of them.

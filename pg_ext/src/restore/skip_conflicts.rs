@@ -4,11 +4,13 @@ use std::collections::HashSet;
 
 use pgrx::{Uuid, pg_sys};
 
-use crate::graph::reference_graph::{Graph, Reference, Table};
+use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
+use crate::model::reference::Reference;
 use crate::model::row_id::RowId;
 use crate::model::row_set::RowSet;
-use crate::restore::conflict::{self, Found, Parents};
+use crate::model::table::Table;
+use crate::restore::find_conflicts::{self, Found, Parents};
 use crate::spi::session::Session;
 
 /// What is skipped, and why.
@@ -32,7 +34,7 @@ pub fn find(
     let mut skipped = Skipped::default();
     let mut stays = held.clone();
     loop {
-        let found = conflict::find_all(session, graph, tables, deletion, &stays, parents)?;
+        let found = find_conflicts::find_all(session, graph, tables, deletion, &stays, parents)?;
         let losing = losers(found);
         if losing.is_empty() {
             return Ok(skipped);

@@ -8,9 +8,8 @@
 
 use pgrx::pg_sys;
 
-use crate::intercept::executor;
-use crate::intercept::skip_triggers::result_table;
-use crate::postgres::pg_list::{integers, modifications};
+use crate::postgres::pg_list::integers;
+use crate::postgres::query_plan::{modifications, plan, result_table};
 use crate::run_as::role;
 
 /// Makes the triggers of the tables that the statement writes to fire at its end, if it is restricted. The executor has
@@ -19,7 +18,7 @@ pub fn defer_nothing(query: &pg_sys::QueryDesc) {
     if !role::is_restricted() {
         return;
     }
-    for modify in executor::plan(query).into_iter().flat_map(modifications) {
+    for modify in plan(query).into_iter().flat_map(modifications) {
         // SAFETY: the tables that a plan writes to are a list of numbers.
         for number in unsafe { integers(modify.resultRelations) } {
             let Some(table) = result_table(query, number) else {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use pgrx::pg_sys;
 
-use crate::intercept::executor;
+use crate::postgres::statement_stack;
 
 #[derive(Debug, Default)]
 struct Open {
@@ -33,7 +33,7 @@ impl EngineWrite {
 
     /// Opens several tables, to one statement that writes to all of them.
     pub fn to_all(tables: Vec<pg_sys::Oid>) -> Self {
-        let depth = executor::depth();
+        let depth = statement_stack::depth();
         Self {
             before: WRITING.replace(Open { tables, depth }),
         }
@@ -41,13 +41,13 @@ impl EngineWrite {
 
     /// Whether the statement now running is the engine's own write to `table`.
     pub fn is_to(table: pg_sys::Oid) -> bool {
-        let depth = executor::depth();
+        let depth = statement_stack::depth();
         WRITING.with_borrow(|open| depth == open.depth + 1 && open.tables.contains(&table))
     }
 
     /// Whether a statement planned now is the engine's own write to `table`.
     pub fn is_next(table: pg_sys::Oid) -> bool {
-        let depth = executor::depth();
+        let depth = statement_stack::depth();
         WRITING.with_borrow(|open| depth == open.depth && open.tables.contains(&table))
     }
 }

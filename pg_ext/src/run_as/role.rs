@@ -13,13 +13,13 @@
 //! <https://github.com/postgres/postgres/blob/REL_15_STABLE/src/backend/utils/init/miscinit.c> (`SetUserIdAndSecContext`)
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
-use crate::intercept::executor;
-use crate::model::sql::Ident;
 use crate::postgres::settings::LocalSettings;
+use crate::postgres::statement_stack;
+use crate::run_as::search_path::SearchPath;
 use crate::run_as::shielded_cursors::ShieldedCursors;
 
 thread_local! {
@@ -74,7 +74,7 @@ const ENGINE: u32 = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFO
 pub fn in_foreign_key_action(reads_like_one: bool) -> bool {
     let (_, context) = current();
     // Of a statement that began before this library was loaded there is no text.
-    let unknown = ACTING.get() == 0 && executor::depth() == 0;
+    let unknown = ACTING.get() == 0 && statement_stack::depth() == 0;
     context & ENGINE == ENGINE && (reads_like_one || unknown)
 }
 
@@ -86,7 +86,7 @@ pub fn is_restricted() -> bool {
 /// Whether a statement that is planned now is the engine's own on a user's table, and not one of a trigger or function
 /// that it has called.
 pub fn is_engines_own() -> bool {
-    ENTERED.get() == Some(executor::depth())
+    ENTERED.get() == Some(statement_stack::depth())
 }
 
 /// Who the statements of this backend run as, and under which restrictions.
@@ -95,62 +95,6 @@ fn current() -> (pg_sys::Oid, u32) {
     // SAFETY: reads backend-local variables into live locals.
     unsafe { pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context) };
     (user, context as u32)
-}
-
-/// Where unqualified names are looked for, and how values are printed and read.
-#[derive(Clone, Debug)]
-pub struct SearchPath {
-    path: CString,
-    callers_formats: bool,
-}
-
-impl SearchPath {
-    /// `pg_catalog, pg_temp`: for statements of our own, which qualify all else.
-    pub fn pinned() -> Self {
-        Self {
-            path: c"pg_catalog, pg_temp".to_owned(),
-            callers_formats: false,
-        }
-    }
-
-    /// With a table's schema, for the triggers and expressions of the table.
-    pub fn of(schema: &Ident) -> Self {
-        // A name cannot hold a NUL; without its schema the path is only shorter.
-        let path = CString::new(format!("pg_catalog, {schema}, pg_temp"));
-        path.map_or_else(
-            |_| Self::pinned(),
-            |path| Self {
-                path,
-                callers_formats: false,
-            },
-        )
-    }
-
-    /// The same, with values printed and read as the caller has set it: what he gave he wrote so.
-    pub fn in_callers_formats(mut self) -> Self {
-        self.callers_formats = true;
-        self
-    }
-
-    /// The settings under which a statement of ours runs with this path.
-    fn settings(&self) -> [(&CStr, &CStr); 2] {
-        // Our statements are many and short: compiling one costs more than running it.
-        [(c"search_path", &self.path), (c"jit", c"off")]
-    }
-
-    /// Keys that our own statements print or read are to be the same in every session.
-    fn pin_formats(&self, settings: &LocalSettings) {
-        if !self.callers_formats {
-            settings.pin_output();
-        }
-    }
-
-    /// Sets the path, until dropped, for a statement that runs with the caller's own rights.
-    pub fn pin(&self) -> LocalSettings {
-        let settings = LocalSettings::open(&self.settings());
-        self.pin_formats(&settings);
-        settings
-    }
 }
 
 /// Whose code runs restricted.
@@ -190,7 +134,7 @@ impl Role {
                 let (caller, _) = current();
                 let restricts = *restricted == Restricted::Everybodys || caller != *owner;
                 let as_owner = RunAs::enter(*owner, restricts, ENGINE, Some(path));
-                ENTERED.set(Some(executor::depth()));
+                ENTERED.set(Some(statement_stack::depth()));
                 as_owner
             }
             Self::ExtensionOwner(owner) => {

@@ -9,11 +9,12 @@ use pgrx::spi::{OwnedPreparedStatement, Query, Spi, SpiClient, SpiHeapTupleData,
 use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
 
 use crate::call::trigger_call::Transition;
-use crate::graph::reference_graph::Table;
 use crate::model::error::{Failure, Outcome};
+use crate::model::table::Table;
 use crate::postgres::settings::indexes_only;
 use crate::run_as::engine_write::EngineWrite;
-use crate::run_as::role::{Restricted, Role, RunAs, SearchPath};
+use crate::run_as::role::{Restricted, Role, RunAs};
+use crate::run_as::search_path::SearchPath;
 use crate::spi::cursor::Cursor;
 use crate::spi::latest_snapshot::{self, Source};
 
@@ -44,6 +45,14 @@ where
 {
     rows.filter_map(|row| row.get::<T>(1).map_err(Failure::from).transpose())
         .collect()
+}
+
+/// The first column of the first row; `None` where it is NULL, or there is no row.
+pub fn first_cell<T: FromDatum + IntoDatum>(mut rows: SpiTupleTable<'_>) -> Outcome<Option<T>> {
+    match rows.next() {
+        Some(row) => Ok(row.get(1)?),
+        None => Ok(None),
+    }
 }
 
 /// Runs `work`, which writes or locks rows, in a session of its own. Refused on a standby (25006).

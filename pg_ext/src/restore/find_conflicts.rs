@@ -4,59 +4,20 @@
 use std::collections::{HashMap, HashSet};
 
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{JsonB, PgSqlErrorCode, Uuid, pg_sys};
-use serde::Serialize;
+use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::access::caller;
-use crate::graph::reference_graph::{Graph, Reference, Table};
+use crate::access::privileges;
+use crate::graph::reference_graph::Graph;
+use crate::model::conflict::Conflict;
 use crate::model::error::Outcome;
+use crate::model::reference::Reference;
 use crate::model::row_id::RowId;
 use crate::model::row_set::RowSet;
 use crate::model::sql::{Literal, join};
+use crate::model::table::Table;
 use crate::restore::live_constraint::{self, LiveConstraint};
 use crate::spi::session::Session;
-
-/// One reason why a row cannot be restored. What the caller could not read himself is null.
-#[derive(Clone, Debug, Serialize)]
-pub struct Conflict {
-    /// `unique`, `exclusion`, `parent_deleted` or `parent_missing`.
-    pub kind: &'static str,
-    /// The table of the row that would come back.
-    pub table: String,
-    /// That row's key.
-    pub key: Value,
-    /// The index, exclusion constraint or reference that would be broken; null where PostgreSQL
-    /// named none in a race that it decided.
-    pub constraint: Option<String>,
-    /// The values that clash.
-    pub values: Value,
-    /// The key of the row that holds the place, or of the deleted parent.
-    pub holder: Value,
-}
-
-impl Conflict {
-    /// All of them as one JSON array.
-    pub fn to_json(conflicts: &[Self]) -> Value {
-        serde_json::to_value(conflicts).unwrap_or(Value::Null)
-    }
-
-    /// What a race left behind that PostgreSQL itself decided: no more than the error names.
-    pub fn from_error(code: PgSqlErrorCode, table: String, constraint: Option<String>) -> Self {
-        Self {
-            kind: match code {
-                PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => "unique",
-                PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION => "exclusion",
-                _ => "parent_missing",
-            },
-            table,
-            key: Value::Null,
-            constraint,
-            values: Value::Null,
-            holder: Value::Null,
-        }
-    }
-}
 
 /// A conflict with the rows that it is about.
 #[derive(Clone, Debug)]
@@ -126,7 +87,7 @@ pub fn shown(
     let mut seen = RowSet::default();
     for (table, rows) in asked {
         if let Some(table) = graph.table(table) {
-            for row in caller::readable(session, table, rows)? {
+            for row in privileges::readable(session, table, rows)? {
                 seen.insert(table.oid, row);
             }
         }
