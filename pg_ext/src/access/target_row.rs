@@ -69,8 +69,8 @@ impl<'a> Key<'a> {
             }
             (_, columns) => {
                 return Err(Failure::BadArgument {
-                    what: format!("{} has a key of {} columns", table.shown, columns.len()),
-                    fix: "Give the key as jsonb with a member for each: '{\"a\": 1, \"b\": 2}'::jsonb."
+                    what: format!("the key of table {} has {} columns", table.shown, columns.len()),
+                    fix: "Pass the key as jsonb with a member for each column: '{\"a\": 1, \"b\": 2}'::jsonb."
                         .into(),
                 });
             }
@@ -102,11 +102,11 @@ fn refuse_other_type(
     }
     Err(Failure::BadArgument {
         what: format!(
-            "the key of {} is of type {}",
+            "the key of table {} has type {}",
             table.shown,
             shown_names::type_name(session, column.declared_type)?
         ),
-        fix: "Give a value of that type, or text in the form that it reads.".into(),
+        fix: "Pass a value of that type, or text that the type can read.".into(),
     })
 }
 

@@ -173,8 +173,8 @@ fn field<T: pgrx::IntoDatum + pgrx::FromDatum>(
     name: &str,
 ) -> Outcome<T> {
     row.get_by_name(name)?.ok_or_else(|| Failure::BadArgument {
-        what: format!("the catalog gave no {name}"),
-        fix: "Run CREATE EXTENSION keepsake anew; its catalog queries do not fit this PostgreSQL."
+        what: format!("the catalog query returned no {name}"),
+        fix: "Run CREATE EXTENSION keepsake again; its catalog queries do not fit this version of PostgreSQL."
             .into(),
     })
 }

@@ -211,8 +211,8 @@ fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
     let known = session.registry("SELECT 1 FROM keepsake.hold WHERE id = $1", &[hold.into()])?;
     if known.is_empty() {
         return Err(Failure::BadArgument {
-            what: format!("there is no hold {hold}"),
-            fix: "keepsake.hold lists them.".into(),
+            what: format!("hold {hold} does not exist"),
+            fix: "The table keepsake.hold lists all holds.".into(),
         });
     }
     Ok(false)

@@ -156,8 +156,8 @@ fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table) -> Outcome
     }
     Err(Failure::CannotManage {
         table: table.shown.clone(),
-        why: "It holds rows with a deleted_at but no deletion_id, or the other way round.".into(),
-        fix: "Delete these rows, or make them live, and delete them with keepsake.soft_delete()."
+        why: "It holds rows that have only one of deleted_at and deletion_id.".into(),
+        fix: "Remove these rows, or set both columns to NULL and delete the rows with keepsake.soft_delete()."
             .into(),
     })
 }

@@ -22,8 +22,8 @@ impl OnPlainDelete {
     pub fn parse(name: &str) -> Outcome<Self> {
         let found = Self::ALL.into_iter().find(|policy| policy.name() == name);
         found.ok_or_else(|| Failure::BadArgument {
-            what: format!("there is no policy '{name}' for DELETE"),
-            fix: "Give 'convert' (DELETE becomes a soft delete), 'reject' or 'allow'.".into(),
+            what: format!("unknown on_delete policy '{name}'"),
+            fix: "Pass 'convert' (DELETE becomes a soft delete), 'reject' or 'allow'.".into(),
         })
     }
 

@@ -65,8 +65,8 @@ fn bind(
         |name: &str| -> Outcome<bool> { Ok(fits.get_by_name::<bool, _>(name)?.unwrap_or(false)) };
     if !(flag("key_fits")? && flag("until_fits")? && flag("is_indexed")?) {
         return Err(Failure::BadArgument {
-            what: format!("{} cannot be bound by {key}", found.shown),
-            fix: "The key column must be text NOT NULL, first in a btree index over all rows; writable_until, if given, a timestamptz column.".into(),
+            what: format!("cannot bind table {} by column {key}", found.shown),
+            fix: "The key column must be text NOT NULL and the first column of a btree index without a WHERE clause. writable_until, if passed, must be a timestamptz column.".into(),
         });
     }
     session.registry(
@@ -128,7 +128,7 @@ fn enqueue_objects(call: Call<'_, AfterOldRows>) -> Result<Answer<'_>, ErrorRepo
 fn refuse_new_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     Err(Failure::BadArgument {
         what: format!(
-            "the object key of a deleted row of {} cannot change",
+            "cannot change the object key of a deleted row of table {}",
             call.table()
         ),
         fix: "Restore the row first.".into(),

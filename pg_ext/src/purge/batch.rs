@@ -113,8 +113,8 @@ fn purge_step(
         )?;
         let as_of = first_column::<TimestampWithTimeZone, Vec<_>>(begun)?.pop();
         let as_of = as_of.ok_or_else(|| Failure::BadArgument {
-            what: format!("there is no run {run}"),
-            fix: "Give what keepsake.start_purge() answered.".into(),
+            what: format!("purge run {run} does not exist"),
+            fix: "Pass the value that keepsake.start_purge() returned.".into(),
         })?;
         let (report, last) = batch(session, max_rows, Some(as_of), after)?;
         session.registry_kept(
@@ -160,7 +160,7 @@ fn at_least_one(max_rows: Option<i32>) -> Outcome<i64> {
         Some(rows) if rows >= 1 => Ok(i64::from(rows)),
         _ => Err(Failure::BadArgument {
             what: "max_rows must be at least 1".into(),
-            fix: "Give how many rows one batch may purge, such as 1000.".into(),
+            fix: "Pass the number of rows that one batch may purge, such as 1000.".into(),
         }),
     }
 }

@@ -27,7 +27,7 @@ pub fn install() {
         GucRegistry::define_int_guc(
             name,
             short,
-            c"When it runs out the error is recorded, and what is left of that owner is put off for an hour. 0: no limit.",
+            c"When the time is over, the error is recorded and the rest of that owner's deletions are postponed for an hour. 0 means no limit.",
             setting,
             0,
             i32::MAX,
@@ -37,12 +37,12 @@ pub fn install() {
     };
     define(
         c"keepsake.purge_timeout",
-        c"How long a purge may work on the deletions of one owner, and one millisecond more a row.",
+        c"Time limit of a purge for the deletions of one owner, plus one millisecond for each row.",
         &PURGE_TIMEOUT,
     );
     define(
         c"keepsake.purge_lock_timeout",
-        c"How long a purge waits for the lock of a table or row.",
+        c"Time limit of a purge for each lock of a table or row.",
         &PURGE_LOCK_TIMEOUT,
     );
 }

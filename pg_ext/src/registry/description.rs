@@ -84,14 +84,14 @@ impl Description {
         let trouble = match (&self.partition_trouble, &self.refers_to_partition) {
             (Some(trouble), _) if self.managed => trouble.clone(),
             (_, Some(partition)) => {
-                format!("It refers to {partition}, one partition of a managed table.")
+                format!("It refers to {partition}, which is a partition of a managed table.")
             }
             _ => return Ok(()),
         };
         Err(Failure::CannotManage {
             table: self.shown.clone(),
             why: trouble,
-            fix: "Let the foreign key be between the partitioned tables themselves.".into(),
+            fix: "Create the foreign key between the partitioned tables themselves.".into(),
         })
     }
 
@@ -106,43 +106,43 @@ impl Description {
             ))
         } else if self.is_system {
             Some((
-                "It belongs to PostgreSQL or to keepsake itself.".to_owned(),
-                "Manage a table of your own.".to_owned(),
+                "It belongs to PostgreSQL or to Keepsake.".to_owned(),
+                "Manage a table of your application.".to_owned(),
             ))
         } else if self.is_partition {
             Some((
                 "It is a partition.".to_owned(),
-                "Manage the partitioned table that it belongs to.".to_owned(),
+                "Manage its partitioned table instead.".to_owned(),
             ))
         } else if !matches!(self.kind.as_str(), "r" | "p") || self.inherits {
             Some((
-                "It is no table, or inherits: triggers, keys and foreign keys of a parent do not hold for rows of tables that inherit from it.".to_owned(),
-                "Manage a plain or a partitioned table.".to_owned(),
+                "It is not a table, or takes part in inheritance: triggers, keys and foreign keys of a parent table do not apply to rows of the tables that inherit from it.".to_owned(),
+                "Manage an ordinary or a partitioned table.".to_owned(),
             ))
         } else if let Some(trouble) = &self.partition_trouble {
             Some((
                 trouble.clone(),
-                "Move what concerns one partition to the partitioned table.".to_owned(),
+                "Move what is defined on one partition to the partitioned table.".to_owned(),
             ))
         } else if !self.has_key {
             Some((
-                "It has no primary key, so a deleted row could not be named.".to_owned(),
+                "It has no primary key, so a deleted row could not be identified.".to_owned(),
                 format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
             ))
         } else if !self.state_columns.is_empty() && self.state_columns != expected {
             Some((
                 format!(
-                    "It has columns of the names that Keepsake needs, of other types: {}.",
+                    "It has columns with the names that Keepsake needs but with other types: {}.",
                     self.state_columns.join(", ")
                 ),
-                "Rename them, or make them deleted_at timestamptz and deletion_id uuid.".to_owned(),
+                "Rename them, or change them to deleted_at timestamptz and deletion_id uuid.".to_owned(),
             ))
         } else {
             self.cascading_parent.as_ref().map(|parent| {
                 (
-                    format!("A hard delete in {parent} would cascade into it, and nothing could bring those rows back."),
+                    format!("A DELETE in {parent} would cascade to it, and those rows could not be restored."),
                     format!(
-                        "Manage the parent first: SELECT keepsake.manage('{}').",
+                        "Manage the parent table first: SELECT keepsake.manage('{}');",
                         parent.split(' ').next().unwrap_or(parent)
                     ),
                 )

@@ -46,7 +46,7 @@ fn is_filename(name: &str) -> bool {
 #[pg_extern(immutable, strict, parallel_safe)]
 fn filename_comparison_key(name: &str) -> Result<String, ErrorReport> {
     let parsed = FileName::parse(name)
-        .map_err(|error| refused(error, "Clean it with keepsake.sanitize_filename()."))?;
+        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
     Ok(parsed.comparison_key())
 }
 
@@ -69,12 +69,12 @@ fn object_key(
     attachment: Uuid,
     name: &str,
 ) -> Result<String, ErrorReport> {
-    const FIX: &str = "Ids are 1 to 64 of A-Z a-z 0-9 _ -, entity types lower-case words, attachment ids version 7 UUIDs, and the name ends in an extension of letters and digits.";
+    const FIX: &str = "An id has 1 to 64 characters of A-Z a-z 0-9 _ -, an entity type is a lower-case word, an attachment id is a version 7 UUID, and a file name ends in an extension of letters and digits.";
     let tenant: TenantId = tenant.parse().map_err(|error| refused(error, FIX))?;
     let entity_type: EntityType = entity_type.parse().map_err(|error| refused(error, FIX))?;
     let entity_id: EntityId = entity_id.parse().map_err(|error| refused(error, FIX))?;
     let name = FileName::parse(name)
-        .map_err(|error| refused(error, "Clean it with keepsake.sanitize_filename()."))?;
+        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
     let attachment = AttachmentId(uuid::Uuid::from_bytes(*attachment.as_bytes()));
     let key = ObjectKey::new(
         &tenant,
@@ -121,7 +121,7 @@ fn sniff(first_bytes: &[u8]) -> Option<&'static str> {
 #[pg_extern(immutable, strict, parallel_safe)]
 fn content_disposition(name: &str, inline: default!(bool, "false")) -> Result<String, ErrorReport> {
     let name = FileName::parse(name)
-        .map_err(|error| refused(error, "Clean it with keepsake.sanitize_filename()."))?;
+        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
     Ok(keepsake_shared::content_disposition(&name, inline))
 }
 
@@ -137,13 +137,13 @@ fn check_upload_request(
     limits: default!(Jsonb, "'{}'::jsonb"),
 ) -> Result<JsonB, ErrorReport> {
     const FIX: &str =
-        "The request has entity_type, entity_id and files of {name, media_type?, size, sha256}.";
+        "A request has entity_type, entity_id and files, each with name, media_type (optional), size and sha256.";
     let request: UploadRequest =
         serde_json::from_value(request.0).map_err(|error| refused(error, FIX))?;
     let limits: Limits = serde_json::from_value(limits.0).map_err(|error| {
         refused(
             error,
-            "Limits are the whole numbers max_files, max_file_bytes and max_set_bytes.",
+            "The limits are the integers max_files, max_file_bytes and max_set_bytes.",
         )
     })?;
     let errors = check_upload(&request, &limits).err().unwrap_or_default();
