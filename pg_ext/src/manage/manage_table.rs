@@ -23,7 +23,7 @@ use crate::spi::session::{Session, with_session};
 /// given. Only the table's owner may call it.
 ///
 /// # Errors
-/// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
+/// 0A000 with the fix in the HINT when the table cannot be managed; 42501 for anyone but the owner.
 #[pg_extern]
 fn manage(
     relation: Option<Regclass>,

@@ -62,7 +62,8 @@ fn set(
     let Some((known, _)) = known else {
         return Err(Failure::BadArgument {
             what: format!("table {shown} has no foreign key \"{reference}\" to a managed table"),
-            fix: "Pass the name of a foreign key constraint of the table, as in pg_constraint.".into(),
+            fix: "Pass the name of a foreign key constraint of the table, as in pg_constraint."
+                .into(),
         });
     };
     let follows = match action {

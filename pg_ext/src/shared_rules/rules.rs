@@ -136,8 +136,7 @@ fn check_upload_request(
     request: Jsonb,
     limits: default!(Jsonb, "'{}'::jsonb"),
 ) -> Result<JsonB, ErrorReport> {
-    const FIX: &str =
-        "A request has entity_type, entity_id and files, each with name, media_type (optional), size and sha256.";
+    const FIX: &str = "A request has entity_type, entity_id and files, each with name, media_type (optional), size and sha256.";
     let request: UploadRequest =
         serde_json::from_value(request.0).map_err(|error| refused(error, FIX))?;
     let limits: Limits = serde_json::from_value(limits.0).map_err(|error| {
