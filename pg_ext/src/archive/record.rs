@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::archive::key::Key;
 use crate::archive::source;
 use crate::archive::write::{Target, registry_table};
-use crate::error::Outcome;
-use crate::locks::{Lock, Mode};
-use crate::retention;
+use crate::model::error::Outcome;
+use crate::registry::expiry;
+use crate::registry::locks::{Lock, Mode};
 
 /// Who deletes, as the registry records it.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
         b"session_role" => names[1].datum(),
         b"tenant" => tenant.as_deref().and_then(text),
         b"deleted_at" => Some(pg_sys::Datum::from(now)),
-        b"expires_at" => Some(pg_sys::Datum::from(retention::expires(now, retention))),
+        b"expires_at" => Some(pg_sys::Datum::from(expiry::expires(now, retention))),
         b"state" => "deleted".into_datum(),
         _ => None,
     });

@@ -13,8 +13,8 @@ use pgrx::tupdesc::PgTupleDesc;
 use crate::archive::layout::Kept;
 use crate::archive::table;
 use crate::archive::write;
-use crate::error::Outcome;
-use crate::session::{Session, with_session};
+use crate::model::error::Outcome;
+use crate::spi::session::{Session, with_session};
 
 /// A table or partition whose rows are archived.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::archive::memory::Memory;
-use crate::nodes::oids;
+use crate::postgres::pg_list::oids;
 
 const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
 
@@ -63,7 +63,7 @@ pub fn registry_table(name: &'static CStr) -> pg_sys::Oid {
     if let Some(known) = NAMED.with_borrow(|known| known.get(name).copied()) {
         return known;
     }
-    let table = crate::locks::registry_table(name);
+    let table = crate::registry::locks::registry_table(name);
     NAMED.with_borrow_mut(|known| known.insert(name, table));
     table
 }
