@@ -49,6 +49,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) tsc --project examples/tests
 	@echo "==> The tests that the guarantees name are there"
 	@scripts/check-guarantees
+	@echo "==> The rooms of the extension use each other in one direction"
+	@$(env) scripts/check-rooms
 	@echo "==> The migrations give what migrations/schema has"
 	@$(env) cargo run --locked --quiet --package keepsake-schema -- check
 	@echo "==> Formatting"

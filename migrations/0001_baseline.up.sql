@@ -114,7 +114,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant; NULL without claims, and then nothing is visible.';
+COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant. NULL without claims; then nothing is visible.';
 
 -- Sets the claims of a caller who asks for deleted rows: they are visible to this call, also where a policy of the extension hides
 -- them from ordinary reads.
@@ -166,7 +166,7 @@ CREATE TABLE attachments.entity_type (
 COMMENT ON TABLE attachments.entity_type IS
     'Tables that can have attachments: attachments.register_entity() adds one.';
 COMMENT ON COLUMN attachments.entity_type.label_column IS
-    'The column that says what people call an entity, such as its title; NULL: entities are shown by their id alone.';
+    'The column with the name that people see, such as a title. NULL: entities are shown by their id.';
 GRANT SELECT ON attachments.entity_type TO keepsake_api;
 
 -- What the API finds of an entity: whether it is there in the caller's tenant, and the deletion that removed it, if any.
@@ -190,15 +190,15 @@ BEGIN
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
     IF NOT FOUND THEN
-        RAISE EXCEPTION '% cannot have attachments: its primary key is not one column', relation
+        RAISE EXCEPTION 'cannot register table %: its primary key has more than one column', relation
             USING ERRCODE = 'feature_not_supported',
-                  HINT = 'Attachments name their entity by one id. Give the table a single-column key.';
+                  HINT = 'An attachment identifies its entity by one id. Give the table a primary key of one column.';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute a
                    WHERE a.attrelid = relation AND a.attname = tenant_column AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, tenant_column
+        RAISE EXCEPTION 'table % has no column %', relation, tenant_column
             USING ERRCODE = 'undefined_column',
-                  HINT = 'Name the column that says which tenant a row belongs to.';
+                  HINT = 'Pass the name of the column that holds the tenant of a row.';
     END IF;
     PERFORM keepsake.manage(relation);
     INSERT INTO attachments.entity_type AS e (name, relation, key_column, key_type, tenant_column)
@@ -215,7 +215,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.register_entity IS
-    'Gives the rows of a table attachments: manages it, declares the reference, lets the API find its rows under the table''s own policies, by the label that a column holds.';
+    'Lets the rows of a table have attachments: manages the table, declares the reference, and lets the API find rows under the policies of the table. label_column holds the name that people see.';
 REVOKE ALL ON FUNCTION attachments.register_entity FROM PUBLIC;
 
 -- A row lock needs the right to update any one column.
@@ -253,15 +253,15 @@ DECLARE
 BEGIN
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF label_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = label_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', known.relation, label_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that says what people call a thing, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', known.relation, label_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the name that people see, or NULL for none.';
     ELSIF label_column IN (known.key_column, known.tenant_column) THEN
-        RAISE EXCEPTION '% of % is no label', label_column, known.relation
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'A label can be changed by who may change the thing; its key and its tenant cannot.';
+        RAISE EXCEPTION 'column % of table % cannot be a label', label_column, known.relation
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Users who may update an entity can change its label, so the key and the tenant column cannot be labels.';
     END IF;
     UPDATE attachments.entity_type e SET label_column = show_label.label_column WHERE e.name = entity;
     IF label_column IS NOT NULL THEN
@@ -271,7 +271,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.show_label IS
-    'Shows the entities of a type by this column, and lets them be renamed through it under the table''s own policies; NULL stops it.';
+    'Shows the entities of a type by this column and lets users rename them under the policies of the table. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_label FROM PUBLIC;
 
 -- A URL that the application kept before it had attachments.
@@ -281,19 +281,19 @@ DECLARE
     relation regclass := (SELECT e.relation FROM attachments.entity_type e WHERE e.name = entity);
 BEGIN
     IF relation IS NULL THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF url_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = url_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, url_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that holds the URL, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', relation, url_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the URL, or NULL for none.';
     END IF;
     UPDATE attachments.entity_type e SET legacy_url_column = url_column WHERE e.name = entity;
 END
 $$;
 
 COMMENT ON FUNCTION attachments.show_legacy_url IS
-    'Lists the http(s) URL that a column of an entity holds behind its attachments, to be read only; NULL stops it.';
+    'Lists the http(s) URL in this column after the attachments of an entity, read-only. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_legacy_url FROM PUBLIC;
 
 -- Finding --------------------------------------------------------------------------------------
@@ -472,7 +472,7 @@ CREATE TABLE attachments.upload_set (
 );
 CREATE INDEX upload_set_pending ON attachments.upload_set (expires_at) WHERE state = 'pending';
 COMMENT ON COLUMN attachments.upload_set.next_look_at IS
-    'When the schedule looks again whether the files of an open upload are there; NULL: it has not looked yet.';
+    'When the schedule checks again whether the files of an open upload have arrived. NULL: not checked yet.';
 
 -- Upload sets are under the policies of the entity's table, as attachments are: who may not see the entity neither sees,
 -- completes nor gives up what is being attached to it.
@@ -573,10 +573,10 @@ BEGIN
         ('uploaded', 'available'), ('uploaded', 'rejected'), ('uploaded', 'quarantined'),
         ('scanning', 'available'), ('scanning', 'rejected'), ('scanning', 'quarantined'),
         ('available', 'quarantined')) THEN
-        RAISE EXCEPTION 'an attachment cannot go from % to %', OLD.state, NEW.state
+        RAISE EXCEPTION 'cannot change the state of an attachment from % to %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
                   DETAIL = format('Attachment %s.', OLD.id),
-                  HINT = 'pending → (uploaded →) (scanning →) available | rejected | quarantined.';
+                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined.';
     END IF;
     RETURN NEW;
 END
@@ -1148,7 +1148,7 @@ CREATE TABLE attachments.multipart (
 );
 CREATE INDEX multipart_of_set ON attachments.multipart (upload_set_id);
 COMMENT ON TABLE attachments.multipart IS
-    'Uploads in parts that the store knows of. Rows of completed sets are gone; those of closed sets wait to be given up.';
+    'Multipart uploads that are open in the store. Rows of completed sets are removed; rows of closed sets wait to be aborted.';
 
 -- Parts that the worker took in itself: a bucket's binding cannot list them.
 CREATE TABLE attachments.multipart_part (
@@ -1330,9 +1330,9 @@ CREATE TABLE attachments.quota (
 );
 CREATE UNIQUE INDEX quota_of ON attachments.quota (scope, coalesce(tenant_id, ''), coalesce(subject, ''));
 COMMENT ON TABLE attachments.quota IS
-    'Most bytes and files of a tenant (scope tenant) or of a user (scope user): tenant_id NULL is every tenant, subject NULL every user.';
+    'Largest number of bytes and files of a tenant (scope tenant) or of a user (scope user). tenant_id NULL applies to every tenant, subject NULL to every user.';
 COMMENT ON COLUMN attachments.quota.max_pending IS
-    'Most files of a user whose upload URL is still open, those given up included.';
+    'Largest number of files of a user whose upload URLs are still valid, including abandoned ones.';
 GRANT SELECT ON attachments.quota TO keepsake_api;
 INSERT INTO attachments.quota (scope, max_pending) VALUES ('tenant', NULL), ('user', 1000);
 
@@ -1657,7 +1657,7 @@ CREATE TABLE attachments.scan_policy (
 );
 CREATE UNIQUE INDEX scan_policy_of ON attachments.scan_policy (coalesce(tenant_id, ''));
 COMMENT ON TABLE attachments.scan_policy IS
-    'Whether files are shut until a scanner has called them clean: of one tenant, or (tenant_id NULL) of every other.';
+    'Whether files of a tenant stay locked until a scanner reports them clean. tenant_id NULL applies to all other tenants.';
 INSERT INTO attachments.scan_policy VALUES (NULL, false);
 
 -- Messages that were taken, by their MAC, for as long as their time would be: the same again does nothing.
@@ -1672,7 +1672,7 @@ CREATE VIEW attachments.scan_queue AS
     SELECT a.object_key, a.media_type, a.byte_size, encode(a.sha256, 'hex') AS sha256, a.created_at, a.scan_verdict, a.scanned_at
     FROM attachments.attachment a WHERE a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean'
     ORDER BY a.created_at;
-COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has called clean yet, oldest first.';
+COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has reported clean yet, oldest first.';
 
 -- BEFORE UPDATE, after check_state_change (triggers fire by name): whatever makes a file available, it stops here first.
 CREATE FUNCTION attachments.stop_for_scan() RETURNS trigger
@@ -2769,7 +2769,7 @@ CREATE TABLE attachments.run (
 );
 CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
-COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, for 30 days. A run that broke off is not here.';
+COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
 
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -2875,7 +2875,7 @@ CREATE TABLE attachments.audit (
     grace            interval DEFAULT '7 days' CHECK (grace >= '1 hour')
 );
 COMMENT ON COLUMN attachments.audit.grace IS
-    'How long an orphan must have been known before it is deleted; NULL: orphans are reported and never deleted.';
+    'How long an orphan must be known before it is deleted. NULL: orphans are only reported.';
 INSERT INTO attachments.audit DEFAULT VALUES;
 
 CREATE TABLE attachments.audit_finding (
@@ -2888,7 +2888,7 @@ CREATE TABLE attachments.audit_finding (
     times      integer NOT NULL DEFAULT 1
 );
 COMMENT ON TABLE attachments.audit_finding IS
-    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). What is fixed goes when the audit comes by again.';
+    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). The next audit removes findings that are fixed.';
 
 -- Keys of a page that no row names and the outbox does not know: it deletes its own. Rows are there before their objects, and a key is
 -- never used again.
@@ -3012,7 +3012,7 @@ UNION ALL
 SELECT 'keepsake_uploads_pending', '{}', pending::double precision FROM uploads
 UNION ALL
 SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads;
-COMMENT ON VIEW attachments.metrics IS 'Attachments and their bytes by state, and open uploads, one number a line, as a Prometheus page has them.';
+COMMENT ON VIEW attachments.metrics IS 'Metrics of attachments and their bytes by state, and of open uploads, one value per row, as in a Prometheus exposition.';
 
 CREATE TABLE attachments.sample (
     taken_at          timestamptz PRIMARY KEY DEFAULT now(),
@@ -3028,7 +3028,7 @@ CREATE TABLE attachments.sample (
     uploads_pending   bigint NOT NULL
 );
 COMMENT ON TABLE attachments.sample IS
-    'What scheduled runs found: all for two days, one an hour for 30 days, one a day for two years. Some 2000 rows in all.';
+    'Metrics that scheduled runs recorded: all of the last two days, one per hour for 30 days, one per day for two years; about 2000 rows in all.';
 
 CREATE FUNCTION attachments_api.metrics() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -3344,5 +3344,5 @@ FROM worker w, LATERAL (VALUES ('SUPERUSER', w.rolsuper), ('CREATEROLE', w.rolcr
 WHERE yes
 $$;
 COMMENT ON FUNCTION attachments.worker_rights IS
-    'What keepsake_worker may do beyond executing the functions of attachments_api; no row when nothing.';
+    'Rights of keepsake_worker beyond executing the functions of attachments_api. No row: it has no others.';
 REVOKE ALL ON FUNCTION attachments.worker_rights FROM PUBLIC;

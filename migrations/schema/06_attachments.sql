@@ -87,10 +87,10 @@ BEGIN
         ('uploaded', 'available'), ('uploaded', 'rejected'), ('uploaded', 'quarantined'),
         ('scanning', 'available'), ('scanning', 'rejected'), ('scanning', 'quarantined'),
         ('available', 'quarantined')) THEN
-        RAISE EXCEPTION 'an attachment cannot go from % to %', OLD.state, NEW.state
+        RAISE EXCEPTION 'cannot change the state of an attachment from % to %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
                   DETAIL = format('Attachment %s.', OLD.id),
-                  HINT = 'pending → (uploaded →) (scanning →) available | rejected | quarantined.';
+                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined.';
     END IF;
     RETURN NEW;
 END

@@ -17,7 +17,7 @@ CREATE TABLE attachments.multipart (
 );
 CREATE INDEX multipart_of_set ON attachments.multipart (upload_set_id);
 COMMENT ON TABLE attachments.multipart IS
-    'Uploads in parts that the store knows of. Rows of completed sets are gone; those of closed sets wait to be given up.';
+    'Multipart uploads that are open in the store. Rows of completed sets are removed; rows of closed sets wait to be aborted.';
 
 -- Parts that the worker took in itself: a bucket's binding cannot list them.
 CREATE TABLE attachments.multipart_part (

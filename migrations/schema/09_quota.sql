@@ -14,9 +14,9 @@ CREATE TABLE attachments.quota (
 );
 CREATE UNIQUE INDEX quota_of ON attachments.quota (scope, coalesce(tenant_id, ''), coalesce(subject, ''));
 COMMENT ON TABLE attachments.quota IS
-    'Most bytes and files of a tenant (scope tenant) or of a user (scope user): tenant_id NULL is every tenant, subject NULL every user.';
+    'Largest number of bytes and files of a tenant (scope tenant) or of a user (scope user). tenant_id NULL applies to every tenant, subject NULL to every user.';
 COMMENT ON COLUMN attachments.quota.max_pending IS
-    'Most files of a user whose upload URL is still open, those given up included.';
+    'Largest number of files of a user whose upload URLs are still valid, including abandoned ones.';
 GRANT SELECT ON attachments.quota TO keepsake_api;
 INSERT INTO attachments.quota (scope, max_pending) VALUES ('tenant', NULL), ('user', 1000);
 

@@ -5,8 +5,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::archive::{removal, source};
-use crate::error::Outcome;
-use crate::trigger_call::{AfterDelete, Answer, Call};
+use crate::call::trigger_call::{AfterDelete, Answer, Call};
+use crate::model::error::Outcome;
 
 static CAPTURE: GucSetting<bool> = GucSetting::<bool>::new(true);
 

@@ -15,10 +15,10 @@ impl Memory {
         Self::within(unsafe { pg_sys::TopTransactionContext }, name)
     }
 
-    /// One for the length of a call.
-    pub fn passing(name: &'static CStr) -> Self {
-        // SAFETY: there is always a current context.
-        Self::within(unsafe { pg_sys::CurrentMemoryContext }, name)
+    /// One that lasts as long as the backend, if it is not dropped.
+    pub fn of_backend(name: &'static CStr) -> Self {
+        // SAFETY: the context is there as long as the backend.
+        Self::within(unsafe { pg_sys::TopMemoryContext }, name)
     }
 
     fn within(parent: pg_sys::MemoryContext, name: &'static CStr) -> Self {

@@ -1,21 +1,21 @@
 //! Tables managed with `keep => 'archive'`: PostgreSQL deletes their rows itself, and each is kept in an archive on
 //! its way out.
 //!
-//! A managed table has one row trigger ([`capture`]) and nothing else. What it removes is collected while the client's
-//! statement runs ([`removal`], one deletion each) and written when that has ended ([`write`]). An archive is a table
-//! ([`table`]) that follows its source by [`layout`]s, which are only ever appended; [`source`] is what a backend knows
-//! of both.
+//! - `capture` is the row trigger, `truncate` that of TRUNCATE: a managed table has these two and nothing else.
+//! - `removal` collects what one client's statement removes, and makes a deletion of it when it has ended; `key` is the key of
+//!   its root, `record` what the registry learns.
+//! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
+//! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
+//!
+//! It uses `model`, `postgres`, `call`, `spi` and `registry`.
 
 pub mod capture;
-mod key;
+pub mod key;
 pub mod layout;
-pub mod manage;
-mod memory;
-pub mod reading;
-mod record;
+pub mod memory;
+pub mod record;
 pub mod removal;
-pub mod restore;
 pub mod source;
 pub mod table;
-mod truncate;
+pub mod truncate;
 pub mod write;

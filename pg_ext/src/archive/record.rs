@@ -5,12 +5,12 @@ use std::ffi::{CStr, CString};
 use pgrx::{IntoDatum, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::archive::memory::Memory;
+use crate::archive::key::Key;
 use crate::archive::source;
-use crate::archive::write::Target;
-use crate::error::Outcome;
-use crate::locks::{Lock, Mode, registry_table};
-use crate::retention;
+use crate::archive::write::{Target, registry_table};
+use crate::model::error::Outcome;
+use crate::registry::expiry;
+use crate::registry::locks::{Lock, Mode};
 
 /// Who deletes, as the registry records it.
 #[derive(Debug)]
@@ -60,14 +60,32 @@ fn text_of(claim: &Value) -> Option<CString> {
     }
 }
 
-fn role_name(role: pg_sys::Oid) -> Option<pg_sys::Datum> {
-    // SAFETY: looks the role up in the system's caches; NULL when it is gone. The name is padded as the type wants it.
+/// The name of a role; `None` when it is gone.
+fn role_name(role: pg_sys::Oid) -> Option<&'static CStr> {
+    // SAFETY: looks the role up in the system's caches; what is found is a string in the current memory, which lasts as long
+    // as what is written of it.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role, true);
-        if name.is_null() {
-            return None;
+        (!name.is_null()).then(|| CStr::from_ptr(name))
+    }
+}
+
+/// A NAME, which is padded.
+#[repr(C)]
+struct Name([u8; pg_sys::NAMEDATALEN as usize]);
+
+impl Name {
+    fn of(text: Option<&CStr>) -> Self {
+        let mut name = [0; pg_sys::NAMEDATALEN as usize];
+        let bytes = text.map_or(&[] as &[u8], CStr::to_bytes);
+        for (to, from) in name.iter_mut().zip(bytes) {
+            *to = *from;
         }
-        pgrx::direct_function_call_as_datum(pg_sys::namein, &[Some(pg_sys::Datum::from(name))])
+        Self(name)
+    }
+
+    fn datum(&self) -> Option<pg_sys::Datum> {
+        (self.0[0] != 0).then(|| pg_sys::Datum::from(self.0.as_ptr()))
     }
 }
 
@@ -80,80 +98,62 @@ pub struct Deletion<'a> {
     pub group: Uuid,
     /// The table of its roots.
     pub root: pg_sys::Oid,
-    /// The key of its only root, as JSON.
-    pub key: Option<&'a str>,
+    /// The key of its only root.
+    pub key: Option<&'a Key>,
     /// Who made it.
     pub caller: &'a Caller,
 }
 
-/// Enters a deletion.
+/// Enters a deletion. Takes memory in the current context.
 pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
     // Its expiry must not be computed of a retention that is being changed.
     Lock::Retention(deletion.root).take(Mode::Shared);
     let retention = source::retention(deletion.root)?;
-    let memory = Memory::passing(c"keepsake record");
-    memory.enter(|| {
-        // SAFETY: reads a backend-local variable.
-        let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
-        let Some(target) = Target::open(registry_table(c"deletion")) else {
-            return;
-        };
-        let Caller {
-            role,
-            session_role,
-            actor,
-            tenant,
-        } = deletion.caller;
-        let text = |text: &CString| text.as_c_str().into_datum();
-        let role = role_name(*role);
-        // SAFETY: the name is a NAME as `role_name` made it.
-        let role_text =
-            || unsafe { pgrx::direct_function_call_as_datum(pg_sys::name_text, &[role]) };
-        target.insert_named(|column| match column.to_bytes() {
-            b"id" => deletion.id.into_datum(),
-            b"group_id" => deletion.group.into_datum(),
-            b"root_table" => deletion.root.into_datum(),
-            b"root_key" => deletion.key.and_then(jsonb),
-            b"actor" => match actor {
-                Some(actor) => text(actor),
-                None => role_text(),
-            },
-            b"role" => role,
-            b"session_role" => role_name(*session_role),
-            b"tenant" => tenant.as_ref().and_then(text),
-            b"deleted_at" => Some(pg_sys::Datum::from(now)),
-            b"expires_at" => Some(pg_sys::Datum::from(retention::expires(now, retention))),
-            b"state" => "deleted".into_datum(),
-            _ => None,
-        });
+    // SAFETY: reads a backend-local variable.
+    let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    let Some(target) = Target::open(registry_table(c"deletion")) else {
+        return Ok(());
+    };
+    let Caller {
+        role,
+        session_role,
+        actor,
+        tenant,
+    } = deletion.caller;
+    // SAFETY: makes a text of a string, in the current memory.
+    let text =
+        |text: &CStr| unsafe { Some(pg_sys::Datum::from(pg_sys::cstring_to_text(text.as_ptr()))) };
+    let role = role_name(*role);
+    let names = [role, role_name(*session_role)].map(Name::of);
+    target.insert_named(|column| match column.to_bytes() {
+        b"id" => deletion.id.into_datum(),
+        b"group_id" => deletion.group.into_datum(),
+        b"root_table" => deletion.root.into_datum(),
+        b"root_key" => deletion.key.and_then(Key::jsonb),
+        b"actor" => actor.as_deref().or(role).and_then(text),
+        b"role" => names[0].datum(),
+        b"session_role" => names[1].datum(),
+        b"tenant" => tenant.as_deref().and_then(text),
+        b"deleted_at" => Some(pg_sys::Datum::from(now)),
+        b"expires_at" => Some(pg_sys::Datum::from(expiry::expires(now, retention))),
+        b"state" => "deleted".into_datum(),
+        _ => None,
     });
     Ok(())
 }
 
-/// Enters how many rows of each table a deletion has.
+/// Enters how many rows of each table a deletion has. Takes memory in the current context.
 pub fn write_counts(deletion: Uuid, counts: impl Iterator<Item = (pg_sys::Oid, i64)>) {
-    let memory = Memory::passing(c"keepsake record");
-    memory.enter(|| {
-        let Some(target) = Target::open(registry_table(c"deletion_table")) else {
-            return;
-        };
-        for (table, rows) in counts {
-            target.insert_named(|column| match column.to_bytes() {
-                b"deletion_id" => deletion.into_datum(),
-                b"relation" => table.into_datum(),
-                b"row_count" => rows.into_datum(),
-                b"purged" => 0_i64.into_datum(),
-                _ => None,
-            });
-        }
-    });
-}
-
-fn jsonb(text: &str) -> Option<pg_sys::Datum> {
-    let text = CString::new(text).ok()?;
-    // SAFETY: the function takes a string, and copies what it needs.
-    unsafe {
-        let argument = pg_sys::Datum::from(text.as_ptr());
-        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(argument)])
+    let Some(target) = Target::open(registry_table(c"deletion_table")) else {
+        return;
+    };
+    for (table, rows) in counts {
+        target.insert_named(|column| match column.to_bytes() {
+            b"deletion_id" => deletion.into_datum(),
+            b"relation" => table.into_datum(),
+            b"row_count" => rows.into_datum(),
+            b"purged" => 0_i64.into_datum(),
+            _ => None,
+        });
     }
 }

@@ -9,15 +9,15 @@ use std::rc::Rc;
 
 use pgrx::{Uuid, pg_sys};
 
-use crate::archive::key;
+use crate::archive::key::Key;
 use crate::archive::memory::Memory;
 use crate::archive::record::{self, Caller};
 use crate::archive::source::{Source, Stored};
 use crate::archive::write::Target;
-use crate::error::{Failure, Outcome, raise_unless_ok};
-use crate::executor;
-use crate::soft_delete::new_deletion;
-use crate::trigger_row::Row;
+use crate::call::trigger_row::Row;
+use crate::model::error::{Failure, Outcome, raise_unless_ok};
+use crate::postgres::statement_stack;
+use crate::registry::deletion_group::{group_of, new_deletion};
 
 /// How many rows of one archive are collected, and how many bytes of all, before they are written.
 const MOST_ROWS: usize = 1000;
@@ -62,8 +62,8 @@ struct Count {
 struct Root {
     subtransaction: pg_sys::SubTransactionId,
     table: pg_sys::Oid,
-    /// The key of the first row, as JSON; `None` where the table has none.
-    key: Option<String>,
+    /// The key of the first row; `None` where the table has none.
+    key: Option<Key>,
     /// Whether the outermost statement removed it itself.
     is_direct: bool,
     /// Whether that is the only row that it removed itself.
@@ -83,8 +83,6 @@ struct State {
     open: Option<Removal>,
     /// Those that have ended within a subtransaction that began after them: what is theirs cannot be written yet.
     waiting: Vec<Removal>,
-    /// The group of this transaction's deletions, and the subtransaction that began it.
-    group: Option<(pg_sys::SubTransactionId, Uuid)>,
 }
 
 thread_local! {
@@ -158,17 +156,9 @@ pub fn statement_ended(query: &pg_sys::QueryDesc) {
     }
 }
 
-/// The group of a deletion that this transaction makes: the first one's id.
-pub fn group_of(deletion: Uuid) -> Uuid {
-    STATE.with_borrow_mut(|state| {
-        let first = (current_subtransaction(), deletion);
-        state.group.get_or_insert(first).1
-    })
-}
-
 /// A TRUNCATE archives rows, of one table after the other.
 pub fn begin_truncate() -> Outcome<()> {
-    if executor::depth() > 0 {
+    if statement_stack::depth() > 0 {
         return Ok(());
     }
     let statement = Statement::Truncate(statement_began());
@@ -205,7 +195,7 @@ pub fn add(source: &Rc<Source>, row: Row<'_>) -> Outcome<()> {
 impl Removal {
     fn begin() -> Self {
         let (query, role) = OUTERMOST.get();
-        let (statement, role) = if executor::depth() > 0 {
+        let (statement, role) = if statement_stack::depth() > 0 {
             (Statement::Query(query), role)
         } else {
             // SAFETY: reads a backend-local variable.
@@ -244,13 +234,13 @@ impl Removal {
         let bytes = unsafe { (*tuple).t_len } as usize;
         self.bytes += bytes;
         self.count(subtransaction, source.table, 1);
-        let is_direct = executor::depth() <= 1;
+        let is_direct = statement_stack::depth() <= 1;
         let has_better = |root: &Root| root.is_direct || !is_direct;
         if !self.root.as_ref().is_some_and(has_better) {
             self.root = Some(Root {
                 subtransaction,
                 table: source.table,
-                key: key::as_json(source, &values),
+                key: Key::of(source, &values),
                 is_direct,
                 is_only: false,
             });
@@ -447,11 +437,13 @@ fn flush() -> Outcome<()> {
 
 /// Writes rows to their archives. Of one that was dropped since, nothing is to be kept.
 fn write_rows(taken: &[(pg_sys::Oid, Vec<pg_sys::HeapTuple>)]) {
+    let scratch = Memory::of_transaction(c"keepsake write");
     for (archive, rows) in taken {
         if let Some(target) = Target::open(*archive) {
             for rows in rows.chunks(MOST_ROWS) {
                 // SAFETY: the rows are in the memory of the removal, which is not reset before they were written.
-                unsafe { target.insert(rows) };
+                scratch.enter(|| unsafe { target.insert(rows) });
+                scratch.reset();
             }
         }
     }
@@ -469,7 +461,8 @@ pub fn write_all() -> Outcome<()> {
     STATE.with_borrow_mut(|state| state.waiting = waiting);
     ready.into_iter().try_for_each(|mut removal| {
         write_rows(&removal.take(current));
-        enter(&removal)
+        let scratch = Memory::of_transaction(c"keepsake record");
+        scratch.enter(|| enter(&removal))
     })
 }
 
@@ -482,7 +475,7 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let of_root = removal.counts.iter().filter(|count| count.table == root);
     let is_one = of_root.map(|count| count.rows).sum::<i64>() == 1;
     let single = removal.root.as_ref().filter(|root| root.is_only || is_one);
-    let key = single.and_then(|root| root.key.as_deref());
+    let key = single.and_then(|root| root.key.as_ref());
     record::write(&record::Deletion {
         id: removal.id,
         group: group_of(removal.id),
@@ -532,9 +525,6 @@ unsafe extern "C-unwind" fn subtransaction_ends(
 
 fn forget_since(aborted: pg_sys::SubTransactionId) {
     STATE.with_borrow_mut(|state| {
-        if state.group.is_some_and(|(since, _)| since >= aborted) {
-            state.group = None;
-        }
         // A statement that began within it has failed with it.
         if state
             .open
@@ -555,11 +545,6 @@ fn forget_since(aborted: pg_sys::SubTransactionId) {
 
 fn hand_over(committed: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
     STATE.with_borrow_mut(|state| {
-        if let Some((since, _)) = &mut state.group
-            && *since >= committed
-        {
-            *since = parent;
-        }
         for removal in state.open.iter_mut().chain(&mut state.waiting) {
             if removal.subtransaction >= committed {
                 removal.subtransaction = parent;

@@ -12,8 +12,9 @@ use pgrx::tupdesc::PgTupleDesc;
 
 use crate::archive::layout::Kept;
 use crate::archive::table;
-use crate::error::Outcome;
-use crate::session::{Session, with_session};
+use crate::archive::write;
+use crate::model::error::Outcome;
+use crate::spi::session::{Session, with_session};
 
 /// A table or partition whose rows are archived.
 #[derive(Debug)]
@@ -112,6 +113,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 /// Forgets what concerns a relation; everything when it is none.
 pub fn forget(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
+    write::forget(relation);
     RETENTIONS.with_borrow_mut(|known| {
         known.retain(|table, _| relation != pg_sys::InvalidOid && *table != relation);
     });
@@ -149,12 +151,40 @@ fn learn(relation: &pg_sys::RelationData) -> Outcome<Option<Rc<Source>>> {
     Ok(source)
 }
 
+/// A snapshot that is active, where there was none.
+struct Snapshot(bool);
+
+impl Snapshot {
+    fn ensured() -> Self {
+        // SAFETY: within a transaction; `drop` takes the snapshot off the stack again.
+        unsafe {
+            let is_active = pg_sys::ActiveSnapshotSet();
+            if !is_active {
+                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            }
+            Self(!is_active)
+        }
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        // While an error unwinds, the abort of the transaction takes it off.
+        if self.0 && !std::thread::panicking() {
+            // SAFETY: what `ensured` put there is on top: whatever came since has ended.
+            unsafe { pg_sys::PopActiveSnapshot() };
+        }
+    }
+}
+
 /// How long what is deleted in a managed table can be restored; of one that is managed no longer, the default.
 pub fn retention(table: pg_sys::Oid) -> Outcome<Option<Interval>> {
     if let Some(retention) = RETENTIONS.with_borrow(|known| known.get(&table).copied()) {
         return Ok(Some(retention));
     }
     let before = CHANGES.get();
+    // There is none when the transaction commits.
+    let _snapshot = Snapshot::ensured();
     let retention: Option<Interval> = with_session(|session| -> Outcome<_> {
         let rows = session.registry_now(
             "SELECT retention FROM keepsake.managed_table WHERE relation = $1",
@@ -174,7 +204,7 @@ pub fn retention(table: pg_sys::Oid) -> Outcome<Option<Interval>> {
 }
 
 const MANAGED: &str = "
-    SELECT m.relation::oid AS table_oid, a.archive::oid AS archive, m.on_truncate = 'archive' AS archives_truncate
+    SELECT m.relation::oid AS table_oid, a.archive::oid AS archive, m.on_truncate = 'archive' AS archives_truncate, m.retention
     FROM keepsake.managed_table m JOIN keepsake.archive_table a USING (relation)
     WHERE m.keep = 'archive' AND m.relation = coalesce(pg_partition_root($1::oid)::oid, $1::oid)";
 
@@ -195,6 +225,10 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
         Ok(row.get_by_name(name)?.unwrap_or(pg_sys::InvalidOid))
     };
     let (root, archive) = (oid("table_oid")?, oid("archive")?);
+    // Asked for at the end of the statement.
+    if let Some(retention) = row.get_by_name("retention")? {
+        RETENTIONS.with_borrow_mut(|known| known.insert(root, retention));
+    }
     let (layout, kept) = table::follow(session, archive, root)?;
     let mut key_names = Vec::new();
     for row in session.catalog_now(KEY, &[root.into()])? {

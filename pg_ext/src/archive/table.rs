@@ -4,10 +4,9 @@ use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::layout::{self, Change, Column, Kept};
-use crate::archive::source;
-use crate::error::{Failure, Outcome};
-use crate::session::Session;
-use crate::sql::{Ident, Qualified, join};
+use crate::model::error::{Failure, Outcome};
+use crate::model::sql::{Ident, Qualified, join};
+use crate::spi::session::Session;
 
 /// The role that owns every archive.
 const OWNER: &str = "keepsake_archive";
@@ -16,7 +15,7 @@ pub const HEAD: [&str; 3] = ["keepsake_deletion", "keepsake_seq", "keepsake_layo
 /// How long a name may be, in bytes.
 const LONGEST: usize = pg_sys::NAMEDATALEN as usize - 1;
 
-const COLUMNS: &str = include_str!("../../sql/source_columns.sql");
+const COLUMNS: &str = include_str!("source_columns.sql");
 const NEWEST: &str = "
     SELECT k.layout, k.source_attnum, k.source_name::text AS name, k.archive_attnum, k.type::oid, k.typmod, k.collation::oid, k.generated
     FROM keepsake.archive_column k
@@ -132,7 +131,6 @@ pub fn follow(
         .filter_map(|wanted| Some((wanted.column.number, wanted.missing.as_deref()?)))
         .collect();
     enter(session, archive, number + 1, &kept, &missing)?;
-    source::forget(archive);
     Ok((number + 1, kept))
 }
 
@@ -223,7 +221,10 @@ fn name_anew(
             Some((_, target)) if target == name => continue,
             Some((_, target)) => target.clone(),
             None if used.contains(name) => {
-                let aside = unused(&format!("{name}_old"), &used);
+                // A column may have stepped aside before.
+                let others = taken.iter().map(|(_, name)| name.clone());
+                let used_or_taken: Vec<String> = used.iter().cloned().chain(others).collect();
+                let aside = unused(&format!("{name}_old"), &used_or_taken);
                 used.push(aside.clone());
                 aside
             }
@@ -469,6 +470,8 @@ fn schema_for(session: &mut Session<'_, '_>, schema: &Ident) -> Outcome<Ident> {
             Some(_) => {}
             None => {
                 session.registry(&format!("CREATE SCHEMA {name} AUTHORIZATION {OWNER}"), &[])?;
+                // A restore names archives in statements that run as its caller. What is in them is granted by table.
+                session.registry(&format!("GRANT USAGE ON SCHEMA {name} TO PUBLIC"), &[])?;
                 return Ok(name);
             }
         }

@@ -7,9 +7,9 @@ use pgrx::prelude::*;
 use crate::archive::capture;
 use crate::archive::removal;
 use crate::archive::source;
-use crate::error::{Failure, Outcome};
-use crate::trigger_call::{Answer, BeforeTruncate, Call};
-use crate::trigger_row::Row;
+use crate::call::trigger_call::{Answer, BeforeTruncate, Call};
+use crate::call::trigger_row::Row;
+use crate::model::error::{Failure, Outcome};
 
 /// BEFORE TRUNCATE of an archived table or of one of its partitions.
 #[pg_extern]

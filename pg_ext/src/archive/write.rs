@@ -1,14 +1,72 @@
 //! Writes rows past the executor: into the heap, and into every index of the table. No trigger fires, no constraint is
 //! looked at, and nothing that the owner of a table wrote is run.
+//!
+//! A one-row DELETE waits for three such writes, so what an insertion into an index needs is prepared once in a backend
+//! ([`Prepared`]).
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::archive::memory::Memory;
-use crate::nodes::oids;
+use crate::postgres::pg_list::oids;
+
+const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
+
+/// What inserting into the indexes of a table takes, until one of them changes.
+#[derive(Debug)]
+struct Prepared {
+    indexes: Vec<Index>,
+    /// In which predicates are evaluated.
+    context: *mut pg_sys::ExprContext,
+    _memory: Memory,
+}
+
+#[derive(Debug)]
+struct Index {
+    oid: pg_sys::Oid,
+    /// `None` where it must be made anew each time: the index keeps something in it between rows.
+    info: Option<*mut pg_sys::IndexInfo>,
+    predicate: *mut pg_sys::ExprState,
+    unique: pg_sys::IndexUniqueCheck::Type,
+}
+
+thread_local! {
+    static PREPARED: RefCell<HashMap<pg_sys::Oid, Rc<Prepared>>> = RefCell::default();
+    static NAMED: RefCell<HashMap<&'static CStr, pg_sys::Oid>> = RefCell::default();
+}
+
+/// A relation changed; all of them, when it is none.
+pub fn forget(relation: pg_sys::Oid) {
+    let concerned = |table: pg_sys::Oid, prepared: &Prepared| {
+        relation == pg_sys::InvalidOid
+            || relation == table
+            || prepared.indexes.iter().any(|index| index.oid == relation)
+    };
+    PREPARED.with(|known| {
+        if let Ok(mut known) = known.try_borrow_mut() {
+            known.retain(|table, prepared| !concerned(*table, prepared));
+        }
+    });
+    NAMED.with_borrow_mut(|known| {
+        known.retain(|_, table| relation != pg_sys::InvalidOid && *table != relation);
+    });
+}
+
+/// A table of the registry.
+pub fn registry_table(name: &'static CStr) -> pg_sys::Oid {
+    if let Some(known) = NAMED.with_borrow(|known| known.get(name).copied()) {
+        return known;
+    }
+    let table = crate::registry::locks::registry_table(name);
+    NAMED.with_borrow_mut(|known| known.insert(name, table));
+    table
+}
 
 /// A table that is open to be written to.
 pub struct Target {
@@ -30,7 +88,7 @@ impl Target {
         unsafe { (*self.relation).rd_att }
     }
 
-    /// Writes one row: `value` gives that of each column, by its name; `None` is NULL.
+    /// Writes one row: `value` gives that of each column, by its name; `None` is NULL. Takes memory in the current context.
     pub fn insert_named(&self, mut value: impl FnMut(&CStr) -> Option<pg_sys::Datum>) {
         // SAFETY: the shape of an open relation, which is not released here.
         let shape = unsafe { PgTupleDesc::from_pg_unchecked(self.shape()) };
@@ -54,95 +112,166 @@ impl Target {
         }
     }
 
-    /// Writes the rows, which are of this shape or of one with fewer columns.
+    /// Writes the rows, which are of this shape or of one with fewer columns. Takes memory in the current context.
     ///
     /// # Safety
     /// The tuples are valid, and stay so during the call.
     pub unsafe fn insert(&self, rows: &[pg_sys::HeapTuple]) {
-        if rows.is_empty() {
-            return;
-        }
-        Memory::passing(c"keepsake write").enter(|| {
-            // SAFETY: the relation is open; the slots have its shape and hold the caller's tuples, which a slot does not
-            // free; all of it outlives the calls that take it.
-            unsafe {
-                let mut slots: Vec<*mut pg_sys::TupleTableSlot> = rows
-                    .iter()
-                    .map(|row| {
-                        let slot = pg_sys::MakeSingleTupleTableSlot(
-                            self.shape(),
-                            &raw const pg_sys::TTSOpsHeapTuple,
-                        );
-                        pg_sys::ExecStoreHeapTuple(*row, slot, false);
-                        slot
-                    })
-                    .collect();
+        // SAFETY: the relation is open; the slots have its shape and hold the caller's tuples, which a slot does not free;
+        // all of it outlives the calls that take it.
+        unsafe {
+            let mut slots: Vec<*mut pg_sys::TupleTableSlot> = rows
+                .iter()
+                .map(|row| {
+                    let slot = pg_sys::MakeSingleTupleTableSlot(
+                        self.shape(),
+                        &raw const pg_sys::TTSOpsHeapTuple,
+                    );
+                    pg_sys::ExecStoreHeapTuple(*row, slot, false);
+                    slot
+                })
+                .collect();
+            let command = pg_sys::GetCurrentCommandId(true);
+            let none = std::ptr::null_mut();
+            if let ([row], [slot]) = (rows, slots.as_slice()) {
+                pg_sys::heap_insert(self.relation, *row, command, 0, none);
+                (**slot).tts_tid = (**row).t_self;
+            } else if let Ok(count) = i32::try_from(slots.len()) {
                 pg_sys::heap_multi_insert(
                     self.relation,
                     slots.as_mut_ptr(),
-                    i32::try_from(slots.len()).unwrap_or(i32::MAX),
-                    pg_sys::GetCurrentCommandId(true),
+                    count,
+                    command,
                     0,
-                    std::ptr::null_mut(),
+                    none,
                 );
-                self.insert_into_indexes(&slots);
-                for slot in slots {
-                    pg_sys::ExecDropSingleTupleTableSlot(slot);
-                }
             }
-        });
+            self.insert_into_indexes(&slots);
+            for slot in slots {
+                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            }
+        }
     }
 
     /// # Safety
     /// The slots hold rows of the relation, with the addresses at which they were written.
     unsafe fn insert_into_indexes(&self, slots: &[*mut pg_sys::TupleTableSlot]) {
-        const MOST: usize = pg_sys::INDEX_MAX_KEYS as usize;
-        let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
-        // SAFETY: as `ExecOpenIndices` and `ExecInsertIndexTuples` do (execIndexing.c), with a state of our own for
-        // expressions and predicates.
-        unsafe {
-            let state = pg_sys::CreateExecutorState();
-            let context = pg_sys::MakePerTupleExprContext(state);
-            for index in oids(pg_sys::RelationGetIndexList(self.relation)) {
-                let index = pg_sys::index_open(index, mode);
-                let info = pg_sys::BuildIndexInfo(index);
-                if (*info).ii_ReadyForInserts {
-                    let predicate = pg_sys::ExecPrepareQual((*info).ii_Predicate, state);
-                    let unique = if (*(*index).rd_index).indisunique {
-                        pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
-                    } else {
-                        pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
-                    };
-                    for slot in slots {
-                        (*context).ecxt_scantuple = *slot;
-                        if !holds(predicate, context) {
-                            continue;
-                        }
-                        let mut values = [pg_sys::Datum::from(0_usize); MOST];
-                        let mut nulls = [false; MOST];
-                        pg_sys::FormIndexDatum(
-                            info,
-                            *slot,
-                            state,
-                            values.as_mut_ptr(),
-                            nulls.as_mut_ptr(),
-                        );
-                        pg_sys::index_insert(
-                            index,
-                            values.as_mut_ptr(),
-                            nulls.as_mut_ptr(),
-                            &raw mut (**slot).tts_tid,
-                            self.relation,
-                            unique,
-                            false,
-                            info,
-                        );
-                    }
-                    clean_up(index, info);
+        let prepared = self.prepared();
+        for index in &prepared.indexes {
+            // SAFETY: the index is one of the relation's, whose lock keeps it: whoever drops or rebuilds an index waits for
+            // those who write to its table (`WaitForLockers` in index.c).
+            unsafe {
+                let opened = pg_sys::RelationIdGetRelation(index.oid);
+                if opened.is_null() {
+                    continue;
                 }
-                pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+                let info = match index.info {
+                    Some(info) => info,
+                    None => pg_sys::BuildIndexInfo(opened),
+                };
+                if (*info).ii_ReadyForInserts {
+                    for slot in slots {
+                        self.insert_into_index(index, &prepared, (opened, info), *slot);
+                    }
+                    if index.info.is_none() {
+                        clean_up(opened, info);
+                    }
+                }
+                pg_sys::RelationClose(opened);
             }
-            pg_sys::FreeExecutorState(state);
+        }
+    }
+
+    /// # Safety
+    /// The index is open, the information its own, and the slot holds a row of the relation.
+    unsafe fn insert_into_index(
+        &self,
+        index: &Index,
+        prepared: &Prepared,
+        (opened, info): (pg_sys::Relation, *mut pg_sys::IndexInfo),
+        slot: *mut pg_sys::TupleTableSlot,
+    ) {
+        const MOST: usize = pg_sys::INDEX_MAX_KEYS as usize;
+        let mut values = [pg_sys::Datum::from(0_usize); MOST];
+        let mut nulls = [false; MOST];
+        // SAFETY: as `ExecInsertIndexTuples` does (execIndexing.c). Expressions, which no index of ours has, are evaluated in
+        // a state of their own.
+        unsafe {
+            (*prepared.context).ecxt_scantuple = slot;
+            if !holds(index.predicate, prepared.context) {
+                return;
+            }
+            let state = if (*info).ii_Expressions.is_null() {
+                std::ptr::null_mut()
+            } else {
+                (*info).ii_ExpressionsState = std::ptr::null_mut();
+                let state = pg_sys::CreateExecutorState();
+                (*pg_sys::MakePerTupleExprContext(state)).ecxt_scantuple = slot;
+                state
+            };
+            pg_sys::FormIndexDatum(info, slot, state, values.as_mut_ptr(), nulls.as_mut_ptr());
+            pg_sys::index_insert(
+                opened,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                &raw mut (*slot).tts_tid,
+                self.relation,
+                index.unique,
+                false,
+                info,
+            );
+            if !state.is_null() {
+                (*info).ii_ExpressionsState = std::ptr::null_mut();
+                pg_sys::FreeExecutorState(state);
+            }
+        }
+    }
+
+    fn prepared(&self) -> Rc<Prepared> {
+        // SAFETY: the relation is open.
+        let table = unsafe { (*self.relation).rd_id };
+        if let Some(known) = PREPARED.with_borrow(|known| known.get(&table).cloned()) {
+            return known;
+        }
+        let memory = Memory::of_backend(c"keepsake indexes");
+        // SAFETY: the relation is open; what is prepared lives in memory that lives as long as it.
+        let (indexes, context) = memory.enter(|| unsafe {
+            let indexes = oids(pg_sys::RelationGetIndexList(self.relation));
+            let indexes: Vec<Index> = indexes.map(|index| Index::prepare(index)).collect();
+            (indexes, pg_sys::CreateStandaloneExprContext())
+        });
+        let prepared = Rc::new(Prepared {
+            indexes,
+            context,
+            _memory: memory,
+        });
+        PREPARED.with_borrow_mut(|known| known.insert(table, Rc::clone(&prepared)));
+        prepared
+    }
+}
+
+impl Index {
+    /// # Safety
+    /// It is an index of a table that is locked.
+    unsafe fn prepare(oid: pg_sys::Oid) -> Self {
+        // SAFETY: as the caller promises. What an index other than a btree keeps in its information may not outlive the
+        // statement.
+        unsafe {
+            let opened = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+            let info = pg_sys::BuildIndexInfo(opened);
+            let predicate = pg_sys::expression_planner((*info).ii_Predicate.cast());
+            let index = Self {
+                oid,
+                info: ((*info).ii_Am == pg_sys::BTREE_AM_OID).then_some(info),
+                predicate: pg_sys::ExecInitQual(predicate.cast(), std::ptr::null_mut()),
+                unique: if (*(*opened).rd_index).indisunique {
+                    pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES
+                } else {
+                    pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO
+                },
+            };
+            pg_sys::index_close(opened, NO_LOCK);
+            index
         }
     }
 }
@@ -153,7 +282,7 @@ impl Drop for Target {
         // transaction's resources close it.
         unsafe {
             if !std::thread::panicking() {
-                pg_sys::table_close(self.relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+                pg_sys::table_close(self.relation, NO_LOCK);
             }
         }
     }

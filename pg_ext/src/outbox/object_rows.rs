@@ -1,0 +1,160 @@
+//! Whether any row names an object, also one that a transaction still running has written.
+//!
+//! Nothing but this look keeps a leased object from being deleted under a row: a worker marks the
+//! object as leased first and looks for rows then; whoever writes a row that names it writes first
+//! and looks at the outbox then (`claim` in [`crate::outbox::bound_storage`]). So one of the two sees the other,
+//! provided that the worker also sees rows that are not committed yet. No snapshot shows those but
+//! the dirty one, by which PostgreSQL itself checks unique indexes. It is read past SQL: no code of
+//! the table's owner runs, and no policy hides a row.
+
+use pgrx::pg_sys;
+use pgrx::{IntoDatum, spi::SpiHeapTupleData};
+
+use crate::model::error::{Failure, Outcome};
+use crate::spi::session::Session;
+
+/// What is known of an object's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// No row names it.
+    No,
+    /// A committed row does.
+    Yes,
+    /// A row does that a running transaction has written or is deleting.
+    Perhaps,
+}
+
+/// A table that names objects, and its index over their keys.
+pub struct KeyIndex {
+    table: pg_sys::Oid,
+    index: pg_sys::Oid,
+}
+
+const TABLES: &str = include_str!("bound_tables.sql");
+const INDEXES: &str = include_str!("bound_indexes.sql");
+
+/// The indexes of all tables that name objects.
+pub fn indexes(session: &mut Session<'_, '_>) -> Outcome<Vec<KeyIndex>> {
+    let (mut tables, mut columns) = (Vec::<pg_sys::Oid>::new(), Vec::<String>::new());
+    for row in session.registry_kept(TABLES, &[])? {
+        if let (Some(table), Some(column)) = (row.get(1)?, row.get(2)?) {
+            tables.push(table);
+            columns.push(column);
+        }
+    }
+    session
+        .registry_kept(INDEXES, &[tables.into(), columns.into()])?
+        .map(|row| read(&row))
+        .collect()
+}
+
+fn read(row: &SpiHeapTupleData<'_>) -> Outcome<KeyIndex> {
+    let index: Option<pg_sys::Oid> = row.get(2)?;
+    match (row.get(1)?, index) {
+        (Some(table), Some(index)) => Ok(KeyIndex { table, index }),
+        _ => Err(Failure::NoKeyIndex {
+            table: row.get(3)?.unwrap_or_default(),
+        }),
+    }
+}
+
+/// Whether a row of any of the tables names the object `key`.
+pub fn find(indexes: &[KeyIndex], key: &str) -> Named {
+    let mut found = Named::No;
+    for index in indexes {
+        match index.find(key) {
+            Named::Yes => return Named::Yes,
+            Named::Perhaps => found = Named::Perhaps,
+            Named::No => {}
+        }
+    }
+    found
+}
+
+impl KeyIndex {
+    fn find(&self, key: &str) -> Named {
+        let Some(argument) = key.into_datum() else {
+            return Named::No;
+        };
+        let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        // SAFETY: as `RelationFindReplTupleByIndex` (execReplication.c) does: relation and index are
+        // open and locked during the scan; the snapshot is on the stack longer than the scan; the key
+        // is the index's first column, text, compared by text's own equality under the index's
+        // collation. An error unwinds through PostgreSQL's resource owners, which close all of it.
+        unsafe {
+            let table = pg_sys::try_table_open(self.table, mode);
+            if table.is_null() {
+                return Named::No;
+            }
+            let index = pg_sys::index_open(self.index, mode);
+            // The column may have become one of another type before it was locked.
+            if *(*index).rd_opcintype != pg_sys::TEXTOID
+                || (*(*index).rd_index).indrelid != self.table
+            {
+                pg_sys::index_close(index, mode);
+                pg_sys::table_close(table, mode);
+                return Named::Perhaps;
+            }
+            let mut snapshot = pg_sys::SnapshotData {
+                snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+                ..Default::default()
+            };
+            let mut condition = pg_sys::ScanKeyData::default();
+            pg_sys::ScanKeyEntryInitialize(
+                &raw mut condition,
+                0,
+                1,
+                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                pg_sys::InvalidOid,
+                *(*index).rd_indcollation,
+                pg_sys::Oid::from(pg_sys::F_TEXTEQ),
+                argument,
+            );
+            let scan = begin(table, index, &raw mut snapshot);
+            pg_sys::index_rescan(scan, &raw mut condition, 1, std::ptr::null_mut(), 0);
+            let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
+            let mut found = Named::No;
+            while found != Named::Yes
+                && pg_sys::index_getnext_slot(
+                    scan,
+                    pg_sys::ScanDirection::ForwardScanDirection,
+                    slot,
+                )
+            {
+                // Set by the look at the row just found, when a running transaction wrote or deletes it.
+                let settled = snapshot.xmin == pg_sys::InvalidTransactionId
+                    && snapshot.xmax == pg_sys::InvalidTransactionId;
+                found = if settled { Named::Yes } else { Named::Perhaps };
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::index_endscan(scan);
+            pg_sys::index_close(index, mode);
+            pg_sys::table_close(table, mode);
+            found
+        }
+    }
+}
+
+/// # Safety
+/// `table` and `index` are open, and `snapshot` outlives the scan.
+#[cfg(not(feature = "pg18"))]
+unsafe fn begin(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::index_beginscan(table, index, snapshot, 1, 0) }
+}
+
+/// # Safety
+/// `table` and `index` are open, and `snapshot` outlives the scan.
+#[cfg(feature = "pg18")]
+unsafe fn begin(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0) }
+}

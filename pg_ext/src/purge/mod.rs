@@ -1,0 +1,16 @@
+//! Purge: the hard delete of expired deletions, in bounded batches.
+//!
+//! - `batch` has the SQL functions; `selection` says which deletions are due, `retention` when they are.
+//! - `rows` deletes children first, never a referenced row; `cycles` deletes rows that refer to each other.
+//! - `isolation` keeps one owner's tables from stopping the purge of the others'.
+//! - `preview` says what a purge would do.
+//!
+//! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access`, `registry` and `hold`.
+
+pub mod batch;
+pub mod cycles;
+pub mod isolation;
+pub mod preview;
+pub mod retention;
+pub mod rows;
+pub mod selection;

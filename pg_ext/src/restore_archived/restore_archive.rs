@@ -1,0 +1,184 @@
+//! Restore of archived rows: undo of a deletion that PostgreSQL itself carried out.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{AnyElement, JsonB, PgSqlErrorCode, Uuid, pg_sys};
+use serde_json::Value;
+
+use crate::access::target_row::{Key, key_from_any};
+use crate::call::arguments::Regclass;
+use crate::model::conflict::Conflict;
+use crate::model::error::{Failure, Outcome, required};
+use crate::model::on_conflict::Policy;
+use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
+use crate::restore_archived::conflicts;
+use crate::restore_archived::plan::Plan;
+use crate::restore_archived::work::{Scope, Work, begin, begin_row};
+use crate::restore_archived::write;
+use crate::spi::session::{Session, with_session};
+
+/// Whether archived rows belong to the deletion, or a table with an archive is its root's.
+pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
+    let found = session.registry_kept(
+        "SELECT 1 FROM keepsake.deletion AS d JOIN keepsake.archive_table AS a ON a.relation = d.root_table WHERE d.id = $1
+         UNION ALL
+         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation WHERE t.deletion_id = $1
+         LIMIT 1",
+        &[deletion.into()],
+    )?;
+    Ok(!found.is_empty())
+}
+
+/// Restores a deletion, and what the same transaction had removed beneath it before.
+pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+    match begin(session, id, Scope::Deletion)? {
+        Some(work) => carry_out(session, work, policy),
+        None => Ok(write::Report::default().into_json(id, policy, &[])),
+    }
+}
+
+/// Restores all deletions of the transaction that made this one.
+fn run_group(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+    match begin(session, id, Scope::Group)? {
+        Some(work) => carry_out(session, work, policy),
+        None => Ok(write::Report::default().into_json(id, policy, &[])),
+    }
+}
+
+/// Restores the last version of a row that was deleted from `relation`, whose rows are archived, and the rows beneath it
+/// that were deleted with it. The answer and `on_conflict` are those of `restore`; `deletion_id` is that of the row, which
+/// keeps its other rows.
+///
+/// # Errors
+/// P0002 when the archive has no such row, or none that the caller may see and delete; 55000 when the table has no archive,
+/// or the purge of the row's deletion has begun; 23000, 42501 and 40001 as `restore`.
+#[pg_extern]
+fn restore_row(
+    relation: Regclass,
+    key: AnyElement,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let oid = relation.oid();
+    let report = with_session(|session| run_row(session, oid, key_from_any(&key), policy));
+    Ok(JsonB(report?))
+}
+
+/// The same, with the key as text in the form that the key's type reads.
+#[pg_extern(name = "restore_row")]
+fn restore_row_text(
+    relation: Regclass,
+    key: &str,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let oid = relation.oid();
+    let report = with_session(|session| run_row(session, oid, Key::Text(key), policy));
+    Ok(JsonB(report?))
+}
+
+fn run_row(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+    policy: Policy,
+) -> Outcome<Value> {
+    let work = begin_row(session, relation, key)?;
+    carry_out(session, work, policy)
+}
+
+/// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
+/// those of `restore`.
+///
+/// # Errors
+/// As `restore`.
+#[pg_extern]
+fn restore_group(
+    deletion: Uuid,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let report = with_session(|session| {
+        if concerns(session, deletion)? {
+            run_group(session, deletion, policy)
+        } else {
+            Err(Failure::DeletionNotFound {
+                deletion: deletion.to_string(),
+            })
+        }
+    });
+    Ok(JsonB(report?))
+}
+
+/// Every conflict that `run` would meet now.
+pub fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
+    let Some(work) = begin(session, id, Scope::Preview)? else {
+        return Ok(Vec::new());
+    };
+    let plan = Plan::make(session, work, Policy::Fail)?;
+    plan.refuse_strangers(session)?;
+    plan.shown(session)
+}
+
+/// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
+const ATTEMPTS: usize = 3;
+
+/// Writes the rows; looks for what stands in their way only when something does.
+fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outcome<Value> {
+    let id = work.deletion.id;
+    let mut plan = Plan::unseen(work);
+    let mut raced = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            plan = Plan::make(session, plan.work, policy)?;
+            plan.refuse_strangers(session)?;
+            if policy == Policy::Fail || policy == Policy::Parents {
+                let conflicts = plan.shown(session)?;
+                if !conflicts.is_empty() {
+                    return Err(Failure::RestoreConflicts { conflicts });
+                }
+            }
+        }
+        let looked = attempt > 0;
+        match attempt_unless(
+            |raised| passes(raised, looked),
+            || write::write(session, &plan),
+        ) {
+            Ok(report) => {
+                let conflicts = plan.shown(session)?;
+                return Ok(report.into_json(id, policy, &conflicts));
+            }
+            Err(Caught::Failure(Failure::RestoreConflicts { conflicts })) => raced = conflicts,
+            Err(Caught::Failure(failure)) => return Err(failure),
+            Err(Caught::Error {
+                code,
+                table,
+                constraint,
+                ..
+            }) => {
+                raced = vec![Conflict::from_error(
+                    code,
+                    table.unwrap_or_default(),
+                    constraint,
+                )]
+            }
+        }
+        if looked && session.keeps_its_snapshot() {
+            break;
+        }
+    }
+    Err(Failure::RestoreConflicts { conflicts: raced })
+}
+
+/// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
+fn passes(raised: Raised, looked: bool) -> bool {
+    !(!looked && conflicts::is_data_exception(raised.code))
+        && !matches!(
+            raised.code,
+            PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
+                | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
+                | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+                | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+                | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+        )
+}
