@@ -55,8 +55,9 @@ impl Difference {
     pub fn kind(&self) -> String {
         let seen = self.what.split("--- with it").last().unwrap_or_default();
         let error = seen.lines().find(|line| line.contains("ERROR:"));
+        let line = usize::from(matches!(self.at, At::Step(_)));
         let told = error
-            .or_else(|| self.what.lines().nth(1))
+            .or_else(|| self.what.lines().nth(line))
             .unwrap_or_default();
         let word = |word: &str| {
             let is_name = word.contains(|c: char| c.is_ascii_digit() || c == '"');
