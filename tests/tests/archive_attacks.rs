@@ -231,7 +231,7 @@ async fn nothing_is_planted_on_an_archive() -> Result<()> {
             "UPDATE attacker_deleted.prey SET n = 7",
             "DELETE FROM attacker_deleted.prey",
             "TRUNCATE attacker_deleted.prey",
-            "LOCK TABLE attacker_deleted.prey IN ACCESS EXCLUSIVE MODE",
+            "DO $$ BEGIN LOCK TABLE attacker_deleted.prey IN ACCESS EXCLUSIVE MODE; END $$",
             "DROP TABLE attacker_deleted.prey",
             "CREATE TABLE attacker_deleted.other (id int)",
             "ALTER SCHEMA attacker_deleted RENAME TO mine",
