@@ -11,6 +11,7 @@ use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::Policy;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
+use crate::restore_archived::archived_rows::Archived;
 use crate::restore_archived::conflicts;
 use crate::restore_archived::plan::Plan;
 use crate::restore_archived::work::{Scope, Work, begin, begin_row};
@@ -84,7 +85,17 @@ fn run_row(
     policy: Policy,
 ) -> Outcome<Value> {
     let work = begin_row(session, relation, key)?;
-    carry_out(session, work, policy)
+    let of_table = |one: &&Archived| one.table.oid == relation;
+    let table = work
+        .tables
+        .iter()
+        .find(of_table)
+        .map_or_else(String::new, |one| one.table.shown.clone());
+    carry_out(session, work, policy).map_err(|failure| match failure {
+        // Whose the row is, the caller does not learn.
+        Failure::DeletionNotFound { .. } => Failure::RowNotFound { table },
+        failure => failure,
+    })
 }
 
 /// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
@@ -128,8 +139,11 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
     let id = work.deletion.id;
     let mut plan = Plan::unseen(work);
     let mut raced = Vec::new();
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
+    // What has no conversion is read as NULL, which nothing refuses.
+    let converts = |one: &Archived| one.inconvertible().is_empty();
+    let mut looked = !plan.work.tables.iter().all(converts);
+    for _ in 0..ATTEMPTS {
+        if looked {
             plan = Plan::make(session, plan.work, policy)?;
             plan.refuse_strangers(session)?;
             if policy == Policy::Fail || policy == Policy::Parents {
@@ -139,7 +153,6 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
                 }
             }
         }
-        let looked = attempt > 0;
         match attempt_unless(
             |raised| passes(raised, looked),
             || write::write(session, &plan),
@@ -166,6 +179,7 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
         if looked && session.keeps_its_snapshot() {
             break;
         }
+        looked = true;
     }
     Err(Failure::RestoreConflicts { conflicts: raced })
 }
