@@ -57,7 +57,7 @@ pub fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<O
         Scope::Deletion | Scope::Preview => locked.split_at(1),
     };
     if scope != Scope::Preview {
-        undo::into_archive(session, &tables, whole)?;
+        undo::into_archive(session, &tables, whole, &locked)?;
     }
     let mut set = Set::of(&tables, whole);
     let roots = roots_of(session, &tables, &deletion, whole)?;
