@@ -66,7 +66,9 @@ impl Deletion {
             deletion: id.to_string(),
         };
         let deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
-        if let Some(may) = archived::may_act(session, deletion.root_table, deletion.tenant.as_deref())? {
+        if let Some(may) =
+            archived::may_act(session, deletion.root_table, deletion.tenant.as_deref())?
+        {
             return if may { Ok(deletion) } else { Err(not_found()) };
         }
         // What is managed no longer, or not there, holds no deleted rows.
