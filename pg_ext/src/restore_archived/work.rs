@@ -28,6 +28,8 @@ pub struct Work {
     pub set: Set,
     /// Those whose restore the caller must have a right to.
     pub roots: Set,
+    /// Whether it is one row that was asked for.
+    pub single_root: bool,
     /// The deletions that are locked.
     pub locked: Vec<Uuid>,
 }
@@ -64,6 +66,7 @@ pub fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<O
     refuse_unless_may(session, &tables, &roots)?;
     row_choice::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
+        single_root: deletion.root_key.is_some() && scope != Scope::Group,
         deletion,
         tables,
         keys,
@@ -100,6 +103,7 @@ pub fn begin_row(
     let roots = set.clone();
     row_choice::close(session, &tables, &keys, &mut set, &locked)?;
     Ok(Work {
+        single_root: true,
         deletion,
         tables,
         keys,
