@@ -138,6 +138,11 @@ impl Deletion {
         if session.exists(root, &roots, self.id)? {
             return Ok(false);
         }
+        self.may_delete_rows(session, graph)
+    }
+
+    /// Whether rows that are kept in place belong to it, and the caller sees each and may delete it.
+    pub fn may_delete_rows(&self, session: &mut Session<'_, '_>, graph: &Graph) -> Outcome<bool> {
         let rest = holding(session, graph, &[self.id])?;
         for table in rest.iter().flatten() {
             if !target_row::may_delete_all(session, table, self.id)? {

@@ -14,7 +14,7 @@ use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::restore_archived::archived_rows::Archived;
 use crate::restore_archived::conflicts;
 use crate::restore_archived::plan::Plan;
-use crate::restore_archived::work::{Scope, Work, begin, begin_row};
+use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row};
 use crate::restore_archived::write;
 use crate::spi::session::{Session, with_session};
 
@@ -23,16 +23,27 @@ pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> 
     let found = session.registry_kept(
         "SELECT 1 FROM keepsake.deletion AS d JOIN keepsake.archive_table AS a ON a.relation = d.root_table WHERE d.id = $1
          UNION ALL
-         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation WHERE t.deletion_id = $1
+         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged
          LIMIT 1",
         &[deletion.into()],
     )?;
     Ok(!found.is_empty())
 }
 
+/// Whether archived rows belong to the deletion.
+pub fn holds_rows(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
+    let found = session.registry_kept(
+        "SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged LIMIT 1",
+        &[deletion.into()],
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// Restores a deletion, and what the same transaction had removed beneath it before.
-pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
-    match begin(session, id, Scope::Deletion)? {
+pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy, root: Root) -> Outcome<Value> {
+    match begin(session, id, Scope::Deletion, root)? {
         Some(work) => carry_out(session, work, policy),
         None => Ok(write::Report::default().into_json(id, policy, &[])),
     }
@@ -40,7 +51,7 @@ pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<V
 
 /// Restores all deletions of the transaction that made this one.
 fn run_group(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
-    match begin(session, id, Scope::Group)? {
+    match begin(session, id, Scope::Group, Root::Archived)? {
         Some(work) => carry_out(session, work, policy),
         None => Ok(write::Report::default().into_json(id, policy, &[])),
     }
@@ -122,8 +133,8 @@ fn restore_group(
 }
 
 /// Every conflict that `run` would meet now.
-pub fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
-    let Some(work) = begin(session, id, Scope::Preview)? else {
+pub fn preview(session: &mut Session<'_, '_>, id: Uuid, root: Root) -> Outcome<Vec<Conflict>> {
+    let Some(work) = begin(session, id, Scope::Preview, root)? else {
         return Ok(Vec::new());
     };
     let plan = Plan::make(session, work, Policy::Fail)?;

@@ -45,14 +45,31 @@ pub enum Scope {
     Preview,
 }
 
+/// Where the root of a deletion is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// In an archive.
+    Archived,
+    /// In its table: the caller's right to it has been looked at.
+    InPlace,
+}
+
 /// Locks the deletion and gathers its rows; `None` when they are live already.
-pub fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Option<Work>> {
+pub fn begin(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    scope: Scope,
+    root: Root,
+) -> Outcome<Option<Work>> {
     let Some((deletion, locked)) = lock(session, id, scope)? else {
         return Ok(None);
     };
     let (tables, keys) = open_all(session, &locked, scope)?;
     if tables.is_empty() {
-        return Err(not_found(id));
+        return match root {
+            Root::Archived => Err(not_found(id)),
+            Root::InPlace => Ok(None),
+        };
     }
     let (whole, others) = match scope {
         Scope::Group => (locked.as_slice(), [].as_slice()),
@@ -62,7 +79,10 @@ pub fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<O
         undo::into_archive(session, &tables, whole, &locked)?;
     }
     let mut set = Set::of(&tables, whole);
-    let roots = roots_of(session, &tables, &deletion, whole)?;
+    let roots = match root {
+        Root::Archived => roots_of(session, &tables, &deletion, whole)?,
+        Root::InPlace => Set::default(),
+    };
     refuse_unless_may(session, &tables, &roots)?;
     row_choice::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
