@@ -16,6 +16,8 @@ CREATE TABLE keepsake.archive_table (
     archive       regclass PRIMARY KEY,
     -- NULL once the table is dropped.
     relation      regclass UNIQUE,
+    -- The OID that it had: deletions know it by that.
+    former        oid,
     source_schema name NOT NULL,
     source_name   name NOT NULL,
     visible_when  text

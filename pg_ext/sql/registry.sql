@@ -140,7 +140,7 @@ BEGIN
     DELETE FROM keepsake.hidden_reads WHERE relation::oid = ANY (dropped) OR view::oid = ANY (dropped);
     DELETE FROM keepsake.hold WHERE relation::oid = ANY (dropped);
     -- What a dropped table had deleted stays in its archive until its retention is over.
-    UPDATE keepsake.archive_table SET relation = NULL WHERE relation::oid = ANY (dropped);
+    UPDATE keepsake.archive_table SET relation = NULL, former = relation::oid WHERE relation::oid = ANY (dropped);
     DELETE FROM keepsake.archive_table WHERE archive::oid = ANY (dropped);
     DELETE FROM keepsake.archive_column WHERE archive::oid = ANY (dropped);
     DELETE FROM keepsake.archive_undo WHERE relation::oid = ANY (dropped);

@@ -38,7 +38,7 @@ pub struct Change {
     pub kept: Vec<Kept>,
     /// Columns that the archive is to get.
     pub added: Vec<Column>,
-    /// Columns whose source is gone: people drop columns to erase what is in them.
+    /// Columns of the source that are gone: people drop columns to erase what is in them.
     pub dropped: Vec<i16>,
 }
 
@@ -78,6 +78,6 @@ pub fn change(newest: &[Kept], now: &[Column]) -> Option<Change> {
     }
     let is_gone = |kept: &&Kept| !now.iter().any(|column| column.number == kept.column.number);
     let gone = newest.iter().filter(is_gone);
-    change.dropped.extend(gone.map(|kept| kept.archive_number));
+    change.dropped.extend(gone.map(|kept| kept.column.number));
     Some(change)
 }

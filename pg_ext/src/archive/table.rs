@@ -141,17 +141,7 @@ fn append(
     columns: &[Wanted],
     change: Change,
 ) -> Outcome<Vec<Kept>> {
-    let taken = columns_of(session, archive)?;
-    let names_of = |numbers: &[i16]| -> Vec<String> {
-        let named = numbers.iter().filter_map(|number| {
-            taken
-                .iter()
-                .find(|(taken, _)| taken == number)
-                .map(|(_, name)| name.clone())
-        });
-        named.collect()
-    };
-    for dropped in names_of(&change.dropped) {
+    for dropped in kept_of(session, archive, &change.dropped)? {
         session.registry(
             &format!("ALTER TABLE {name} DROP COLUMN {}", Ident(dropped)),
             &[],
@@ -185,6 +175,25 @@ fn append(
     }
     kept.sort_by_key(|kept| kept.column.number);
     Ok(kept)
+}
+
+/// The columns of the archive that any layout has for these columns of the source.
+fn kept_of(
+    session: &Session<'_, '_>,
+    archive: pg_sys::Oid,
+    source_numbers: &[i16],
+) -> Outcome<Vec<String>> {
+    if source_numbers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = session.registry_now(
+        "SELECT a.attname::text AS name FROM pg_attribute a
+         WHERE a.attrelid = $1 AND NOT a.attisdropped AND a.attnum IN (
+             SELECT k.archive_attnum FROM keepsake.archive_column k WHERE k.archive = $1 AND k.source_attnum = ANY ($2))
+         ORDER BY a.attnum",
+        &[archive.into(), source_numbers.to_vec().into()],
+    )?;
+    rows.iter().map(|row| field(row, "name")).collect()
 }
 
 /// Lets the columns of the archive be named as those of the source are now: what served before steps aside.

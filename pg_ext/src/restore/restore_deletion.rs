@@ -22,6 +22,7 @@ use crate::restore::set_null_undo;
 use crate::restore::skip_conflicts::{self, Skipped};
 use crate::restore::survey::{Lock, Survey, live_references, survey};
 use crate::restore_archived::restore_archive;
+use crate::restore_archived::work::Root;
 use crate::spi::session::{Session, with_reading_session, with_session};
 
 /// Makes live again exactly the rows that `deletion` removed, and says which:
@@ -93,35 +94,134 @@ fn restore_conflicts(
 }
 
 fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
-    if restore_archive::concerns(session, id)? {
-        return restore_archive::preview(session, id);
-    }
     let graph = cache::current(session)?;
+    if restore_archive::concerns(session, id)? {
+        return look_at_both(session, &graph, id);
+    }
     let deletion = Deletion::authorised(session, &graph, id, false)?;
     if !still_deleted(&deletion)? {
         return Ok(Vec::new());
     }
-    let tables = deletion::holding(session, &graph, &[id])?;
-    let surveyed = survey(session, &graph, &tables, id, Lock::Nothing)?;
-    let held = find_held(session, &graph, &tables, &deletion, surveyed.parents)?;
+    look(session, &graph, &deletion)
+}
+
+/// The conflicts of a deletion with archived rows. Those of rows in place are looked for as if their archived parents were there.
+fn look_at_both(session: &mut Session<'_, '_>, graph: &Graph, id: Uuid) -> Outcome<Vec<Conflict>> {
+    if deletion::holding(session, graph, &[id])?.is_empty() {
+        return restore_archive::preview(session, id, Root::Archived);
+    }
+    let not_found = || Failure::DeletionNotFound {
+        deletion: id.to_string(),
+    };
+    let deletion = Deletion::read(session, id, false)?.ok_or_else(not_found)?;
+    let mut conflicts = if root_in_place(graph, &deletion).is_some() {
+        Deletion::authorised(session, graph, id, false)?;
+        restore_archive::preview(session, id, Root::InPlace)?
+    } else if restore_archive::holds_rows(session, id)? {
+        restore_archive::preview(session, id, Root::Archived)?
+    } else if deletion.may_delete_rows(session, graph)? {
+        Vec::new()
+    } else {
+        return Err(not_found());
+    };
+    if still_deleted(&deletion)? {
+        conflicts.extend(look(session, graph, &deletion)?);
+    }
+    Ok(conflicts)
+}
+
+/// The conflicts of the rows that are kept in place.
+fn look(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+) -> Outcome<Vec<Conflict>> {
+    let id = deletion.id;
+    let tables = deletion::holding(session, graph, &[id])?;
+    let surveyed = survey(session, graph, &tables, id, Lock::Nothing)?;
+    let held = find_held(session, graph, &tables, deletion, surveyed.parents)?;
     let found =
-        find_conflicts::find_all(session, &graph, &tables, id, &held.rows(), surveyed.parents)?;
-    find_conflicts::shown(session, &graph, found)
+        find_conflicts::find_all(session, graph, &tables, id, &held.rows(), surveyed.parents)?;
+    find_conflicts::shown(session, graph, found)
 }
 
 /// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
 const ATTEMPTS: usize = 3;
 
 fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
-    if restore_archive::concerns(session, id)? {
-        return restore_archive::run(session, id, policy);
-    }
     let graph = cache::current(session)?;
-    let deletion = Deletion::authorised(session, &graph, id, true)?;
-    if !still_deleted(&deletion)? {
-        return Ok(Report::default().into_json(&deletion, policy, Vec::new()));
+    if !restore_archive::concerns(session, id)? {
+        let deletion = Deletion::authorised(session, &graph, id, true)?;
+        return run_in_place(session, &graph, &deletion, policy);
     }
-    let tables = deletion::holding(session, &graph, &[id])?;
+    if deletion::holding(session, &graph, &[id])?.is_empty() {
+        return restore_archive::run(session, id, policy, Root::Archived);
+    }
+    run_both(session, &graph, id, policy)
+}
+
+/// A deletion with rows in archives and in place: those of its root's kind come first, since the others refer to them.
+fn run_both(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    id: Uuid,
+    policy: Policy,
+) -> Outcome<Value> {
+    let not_found = || Failure::DeletionNotFound {
+        deletion: id.to_string(),
+    };
+    let deletion = Deletion::read(session, id, true)?.ok_or_else(not_found)?;
+    let restores_none = |answer: &Value| {
+        let restored = answer.get("restored").and_then(Value::as_array);
+        policy == Policy::Skip && restored.is_none_or(Vec::is_empty)
+    };
+    let root_in_place = graph
+        .table(deletion.root_table)
+        .is_some_and(|root| root.managed);
+    // A restore has brought the root back before, and skipped these.
+    if !root_in_place && !restore_archive::holds_rows(session, id)? {
+        if !deletion.may_delete_rows(session, graph)? {
+            return Err(not_found());
+        }
+        return run_in_place(session, graph, &deletion, policy);
+    }
+    let mut answer = if root_in_place {
+        let deletion = Deletion::authorised(session, graph, id, true)?;
+        run_in_place(session, graph, &deletion, policy)?
+    } else {
+        restore_archive::run(session, id, policy, Root::Archived)?
+    };
+    if restores_none(&answer) {
+        return Ok(answer);
+    }
+    let rest = if root_in_place {
+        restore_archive::run(session, id, policy, Root::InPlace)?
+    } else {
+        run_in_place(session, graph, &deletion, policy)?
+    };
+    for list in ["restored", "passed", "skipped", "superseded", "conflicts"] {
+        let Some(more) = rest.get(list).and_then(Value::as_array) else {
+            continue;
+        };
+        match answer.get_mut(list).and_then(Value::as_array_mut) {
+            Some(lines) => lines.extend(more.iter().cloned()),
+            None => answer[list] = more.clone().into(),
+        }
+    }
+    Ok(answer)
+}
+
+/// Restores the rows that are kept in place, for a caller who may.
+fn run_in_place(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+    policy: Policy,
+) -> Outcome<Value> {
+    if !still_deleted(deletion)? {
+        return Ok(Report::default().into_json(deletion, policy, Vec::new()));
+    }
+    let tables = deletion::holding(session, graph, &[deletion.id])?;
     let mut raced = None;
     // A lock costs a WAL record for each row, and what it guards against is rare. A row that moves to
     // another partition passes the guard.
@@ -131,7 +231,7 @@ fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value
         // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
         // undone, and the next look says who.
         let tried = attempt_unless(passes, || {
-            bring_back(session, &graph, &tables, &deletion, policy, lock)
+            bring_back(session, graph, &tables, deletion, policy, lock)
         });
         match tried {
             Ok(answer) => return Ok(answer),
@@ -222,7 +322,7 @@ fn settle(
     deletion: Uuid,
     skipped: &RowSet,
 ) -> Outcome<()> {
-    if skipped.is_empty() {
+    if skipped.is_empty() && !restore_archive::holds_rows(session, deletion)? {
         let caller = Caller::of(session)?;
         session.registry(
             "UPDATE keepsake.deletion SET state = 'restored', settled_at = now(),
@@ -337,10 +437,15 @@ fn find_held(
     if !parents.deleted {
         return Ok(Held::default());
     }
-    let root = graph.managed(session, deletion.root_table)?;
-    let is_root = deletion.is_root(root);
-    let root = is_root.as_deref().map(|condition| (root, condition));
+    let root = root_in_place(graph, deletion);
+    let is_root = root.and_then(|root| deletion.is_root(root));
+    let root = root.zip(is_root.as_deref());
     Held::find(session, graph, tables, root, deletion.id)
+}
+
+/// The table of the root, unless its rows are archived.
+fn root_in_place<'graph>(graph: &'graph Graph, deletion: &Deletion) -> Option<&'graph Table> {
+    graph.table(deletion.root_table).filter(|root| root.managed)
 }
 
 /// Whether the root is among the rows to skip, or every root, where there are several.
@@ -350,10 +455,10 @@ fn skips_root(
     deletion: &Deletion,
     skipped: &RowSet,
 ) -> Outcome<bool> {
-    let root = graph.managed(session, deletion.root_table)?;
-    if skipped.count(root.oid) == 0 {
+    let Some(root) = root_in_place(graph, deletion).filter(|root| skipped.count(root.oid) > 0)
+    else {
         return Ok(false);
-    }
+    };
     let sql = format!(
         "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id = $1 AND {}",
         root.rows(),

@@ -516,6 +516,20 @@ fn places(
     RowId::read_all(session.write_archive(&sql, &[])?)
 }
 
+/// Whether any of the rows is there.
+pub fn has_rows(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -> Outcome<bool> {
+    for among in rows.conditions("a") {
+        let sql = format!(
+            "SELECT 1 FROM {} AS a WHERE {among} LIMIT 1",
+            one.archive_name
+        );
+        if !session.write_archive(&sql, &[])?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finds the rows that cannot be converted, by halves.
 fn bisect(
     session: &mut Session<'_, '_>,

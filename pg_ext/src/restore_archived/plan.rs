@@ -11,7 +11,7 @@ use crate::model::on_conflict::Policy;
 use crate::model::reference::OnDelete;
 use crate::model::row_id::RowId;
 use crate::registry::deletion::{Deletion, State};
-use crate::restore_archived::archived_rows::{Archived, Rows};
+use crate::restore_archived::archived_rows::Archived;
 use crate::restore_archived::conflicts::{self, Orphan};
 use crate::restore_archived::foreign_keys;
 use crate::restore_archived::rights;
@@ -253,7 +253,7 @@ impl Plan {
     }
 
     fn is_single_root(&self, table: pg_sys::Oid, row: RowId) -> bool {
-        self.work.deletion.root_key.is_some() && self.work.roots.rows(table).also.contains(&row)
+        self.work.single_root && self.work.roots.rows(table).also.contains(&row)
     }
 
     /// Takes rows out of the set that refer to rows which do not come back, and those that refer to these.
@@ -323,24 +323,20 @@ impl Plan {
             }
             self.let_go(session, rows, None, false)?;
         }
-        self.nothing = self.skips_every_root();
+        self.nothing = !self.skipped.is_empty() && self.skips_every_root(session)?;
         Ok(())
     }
 
-    fn skips_every_root(&self) -> bool {
-        let mut roots = self
-            .work
-            .tables
-            .iter()
-            .map(|one| (one.table.oid, self.work.roots.rows(one.table.oid)))
-            .filter(|(_, roots)| !roots.is_empty());
-        let skipped = |(table, roots): (pg_sys::Oid, Rows)| {
-            let Some(skipped) = self.skipped.get(&table) else {
-                return false;
-            };
-            // Of roots that are not named one by one some may come back.
-            roots.deletions.is_empty() && roots.also.is_subset(skipped)
-        };
-        self.work.deletion.root_key.is_some() && roots.all(skipped)
+    fn skips_every_root(&self, session: &mut Session<'_, '_>) -> Outcome<bool> {
+        for one in &self.work.tables {
+            let mut roots = self.work.roots.rows(one.table.oid);
+            for row in self.skipped.get(&one.table.oid).into_iter().flatten() {
+                roots.remove(*row);
+            }
+            if !roots.is_empty() && conflicts::has_rows(session, one, &roots)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -11,9 +11,10 @@ use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::Policy;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
+use crate::restore_archived::archived_rows::Archived;
 use crate::restore_archived::conflicts;
 use crate::restore_archived::plan::Plan;
-use crate::restore_archived::work::{Scope, Work, begin, begin_row};
+use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row};
 use crate::restore_archived::write;
 use crate::spi::session::{Session, with_session};
 
@@ -22,16 +23,27 @@ pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> 
     let found = session.registry_kept(
         "SELECT 1 FROM keepsake.deletion AS d JOIN keepsake.archive_table AS a ON a.relation = d.root_table WHERE d.id = $1
          UNION ALL
-         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation WHERE t.deletion_id = $1
+         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged
          LIMIT 1",
         &[deletion.into()],
     )?;
     Ok(!found.is_empty())
 }
 
+/// Whether archived rows belong to the deletion.
+pub fn holds_rows(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
+    let found = session.registry_kept(
+        "SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged LIMIT 1",
+        &[deletion.into()],
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// Restores a deletion, and what the same transaction had removed beneath it before.
-pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
-    match begin(session, id, Scope::Deletion)? {
+pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy, root: Root) -> Outcome<Value> {
+    match begin(session, id, Scope::Deletion, root)? {
         Some(work) => carry_out(session, work, policy),
         None => Ok(write::Report::default().into_json(id, policy, &[])),
     }
@@ -39,7 +51,7 @@ pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<V
 
 /// Restores all deletions of the transaction that made this one.
 fn run_group(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
-    match begin(session, id, Scope::Group)? {
+    match begin(session, id, Scope::Group, Root::Archived)? {
         Some(work) => carry_out(session, work, policy),
         None => Ok(write::Report::default().into_json(id, policy, &[])),
     }
@@ -84,7 +96,17 @@ fn run_row(
     policy: Policy,
 ) -> Outcome<Value> {
     let work = begin_row(session, relation, key)?;
-    carry_out(session, work, policy)
+    let of_table = |one: &&Archived| one.table.oid == relation;
+    let table = work
+        .tables
+        .iter()
+        .find(of_table)
+        .map_or_else(String::new, |one| one.table.shown.clone());
+    carry_out(session, work, policy).map_err(|failure| match failure {
+        // Whose the row is, the caller does not learn.
+        Failure::DeletionNotFound { .. } => Failure::RowNotFound { table },
+        failure => failure,
+    })
 }
 
 /// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
@@ -111,8 +133,8 @@ fn restore_group(
 }
 
 /// Every conflict that `run` would meet now.
-pub fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
-    let Some(work) = begin(session, id, Scope::Preview)? else {
+pub fn preview(session: &mut Session<'_, '_>, id: Uuid, root: Root) -> Outcome<Vec<Conflict>> {
+    let Some(work) = begin(session, id, Scope::Preview, root)? else {
         return Ok(Vec::new());
     };
     let plan = Plan::make(session, work, Policy::Fail)?;
@@ -128,8 +150,11 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
     let id = work.deletion.id;
     let mut plan = Plan::unseen(work);
     let mut raced = Vec::new();
-    for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
+    // What has no conversion is read as NULL, which nothing refuses.
+    let converts = |one: &Archived| one.inconvertible().is_empty();
+    let mut looked = !plan.work.tables.iter().all(converts);
+    for _ in 0..ATTEMPTS {
+        if looked {
             plan = Plan::make(session, plan.work, policy)?;
             plan.refuse_strangers(session)?;
             if policy == Policy::Fail || policy == Policy::Parents {
@@ -139,7 +164,6 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
                 }
             }
         }
-        let looked = attempt > 0;
         match attempt_unless(
             |raised| passes(raised, looked),
             || write::write(session, &plan),
@@ -166,6 +190,7 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
         if looked && session.keeps_its_snapshot() {
             break;
         }
+        looked = true;
     }
     Err(Failure::RestoreConflicts { conflicts: raced })
 }

@@ -1,6 +1,6 @@
 //! The archived rows that a restore is about, of several tables.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use pgrx::{Uuid, pg_sys};
 
@@ -75,26 +75,24 @@ pub fn close(
             let Some((child, parent)) = between(tables, key) else {
                 continue;
             };
+            let mut deletions = HashSet::new();
             for (row, deletion) in referring(session, key, child, parent, set, candidates)? {
                 if set.add(child.table.oid, row) {
-                    grew = true;
-                    found
-                        .entry((child.table.oid, deletion))
-                        .or_default()
-                        .push(row);
+                    let of_deletion = found.entry((child.table.oid, deletion)).or_default();
+                    of_deletion.push(row);
+                    deletions.insert(deletion);
                 }
+            }
+            grew |= !deletions.is_empty();
+            for deletion in deletions {
+                let rows = found.get(&(child.table.oid, deletion));
+                set.simplify(session, child, deletion, rows.map_or(&[], Vec::as_slice))?;
             }
         }
         if !grew {
-            break;
+            return Ok(());
         }
     }
-    for ((table, deletion), rows) in found {
-        if let Some(one) = tables.iter().find(|one| one.table.oid == table) {
-            set.simplify(session, one, deletion, rows)?;
-        }
-    }
-    Ok(())
 }
 
 impl Set {
@@ -104,7 +102,7 @@ impl Set {
         session: &mut Session<'_, '_>,
         one: &Archived,
         deletion: Uuid,
-        rows: Vec<RowId>,
+        rows: &[RowId],
     ) -> Outcome<()> {
         let sql = format!(
             "SELECT pg_catalog.count(*) FROM {} AS a WHERE a.keepsake_deletion OPERATOR(pg_catalog.=) $1",
@@ -116,9 +114,9 @@ impl Set {
             .get_one()?;
         if all == i64::try_from(rows.len()).ok() {
             let kept = self.tables.entry(one.table.oid).or_default();
-            rows.iter().for_each(|row| {
+            for row in rows {
                 kept.also.remove(row);
-            });
+            }
             kept.deletions.push(deletion);
         }
         Ok(())

@@ -52,17 +52,18 @@ fn read(
     Ok(parts)
 }
 
-/// Rows that were let go of and then deleted by the same transaction are archived as they were left: gives them back what
-/// they had held, in the archive.
+/// Rows that `deletions` let go of and that the same transaction then deleted, with these or by others of its `group`, are
+/// archived as they were left: gives them back what they had held, in the archive.
 pub fn into_archive(
     session: &mut Session<'_, '_>,
     tables: &[Archived],
     deletions: &[Uuid],
+    group: &[Uuid],
 ) -> Outcome<()> {
     let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
     for part in read(session, READ, &[deletions.to_vec().into(), oids.into()])? {
         let one = tables.iter().find(|one| one.table.oid == part.relation);
-        let Some(sql) = one.and_then(|one| archive_update(one, &part.columns, deletions)) else {
+        let Some(sql) = one.and_then(|one| archive_update(one, &part.columns, group)) else {
             continue;
         };
         session.write_archive(&sql, &[part.keys.into(), part.old.into(), part.new.into()])?;
@@ -70,7 +71,7 @@ pub fn into_archive(
     Ok(())
 }
 
-fn archive_update(one: &Archived, columns: &[i16], deletions: &[Uuid]) -> Option<String> {
+fn archive_update(one: &Archived, columns: &[i16], group: &[Uuid]) -> Option<String> {
     let kept: Vec<_> = columns
         .iter()
         .map(|number| one.kept_name(*number))
@@ -103,10 +104,10 @@ fn archive_update(one: &Archived, columns: &[i16], deletions: &[Uuid]) -> Option
     Some(format!(
         "UPDATE {archive} AS a SET {set}
          FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (key, old, new)
-         WHERE a.keepsake_deletion {deletions} AND a.keepsake_layout OPERATOR(pg_catalog.=) {layout} AND {key} AND {left}",
+         WHERE a.keepsake_deletion {group} AND a.keepsake_layout OPERATOR(pg_catalog.=) {layout} AND {key} AND {left}",
         archive = one.archive_name,
         set = join(set, ", "),
-        deletions = one_of(deletions),
+        group = one_of(group),
         key = key.join(" AND "),
         left = join(left, " AND "),
     ))

@@ -28,6 +28,8 @@ pub struct Work {
     pub set: Set,
     /// Those whose restore the caller must have a right to.
     pub roots: Set,
+    /// Whether it is one row that was asked for.
+    pub single_root: bool,
     /// The deletions that are locked.
     pub locked: Vec<Uuid>,
 }
@@ -43,27 +45,48 @@ pub enum Scope {
     Preview,
 }
 
+/// Where the root of a deletion is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// In an archive.
+    Archived,
+    /// In its table: the caller's right to it has been looked at.
+    InPlace,
+}
+
 /// Locks the deletion and gathers its rows; `None` when they are live already.
-pub fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Option<Work>> {
+pub fn begin(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    scope: Scope,
+    root: Root,
+) -> Outcome<Option<Work>> {
     let Some((deletion, locked)) = lock(session, id, scope)? else {
         return Ok(None);
     };
     let (tables, keys) = open_all(session, &locked, scope)?;
     if tables.is_empty() {
-        return Err(not_found(id));
+        return match root {
+            Root::Archived => Err(not_found(id)),
+            Root::InPlace => Ok(None),
+        };
     }
     let (whole, others) = match scope {
         Scope::Group => (locked.as_slice(), [].as_slice()),
         Scope::Deletion | Scope::Preview => locked.split_at(1),
     };
     if scope != Scope::Preview {
-        undo::into_archive(session, &tables, whole)?;
+        undo::into_archive(session, &tables, whole, &locked)?;
     }
     let mut set = Set::of(&tables, whole);
-    let roots = roots_of(session, &tables, &deletion, whole)?;
+    let roots = match root {
+        Root::Archived => roots_of(session, &tables, &deletion, whole)?,
+        Root::InPlace => Set::default(),
+    };
     refuse_unless_may(session, &tables, &roots)?;
     row_choice::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
+        single_root: deletion.root_key.is_some() && scope != Scope::Group,
         deletion,
         tables,
         keys,
@@ -100,6 +123,7 @@ pub fn begin_row(
     let roots = set.clone();
     row_choice::close(session, &tables, &keys, &mut set, &locked)?;
     Ok(Work {
+        single_root: true,
         deletion,
         tables,
         keys,

@@ -4,7 +4,6 @@
 CREATE SCHEMA kept;
 SET search_path = kept, public;
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS btree_gist SCHEMA public;
 CREATE FUNCTION last(of regclass) RETURNS uuid LANGUAGE sql AS
     $$ SELECT id FROM keepsake.deletion WHERE root_table = of AND state = 'deleted' ORDER BY id DESC LIMIT 1 $$;
 
