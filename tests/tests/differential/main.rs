@@ -49,10 +49,9 @@ fn keep() -> Result<Keep> {
     Ok(
         match std::env::var("KEEPSAKE_DIFFERENTIAL_KEEP").as_deref() {
             Err(_) | Ok("archive") => Keep::Archive,
-            Ok("in place") => Keep::InPlace,
             Ok("nothing") => Keep::Nothing,
             Ok(other) => {
-                bail!("KEEPSAKE_DIFFERENTIAL_KEEP is none of archive, in place, nothing: {other}")
+                bail!("KEEPSAKE_DIFFERENTIAL_KEEP is neither archive nor nothing: {other}")
             }
         },
     )

@@ -5,7 +5,7 @@ use super::Writer;
 impl Writer<'_> {
     /// A statement that removes rows.
     pub fn removal(&mut self) -> String {
-        match self.random.below(24) {
+        match self.random.below(25) {
             0..6 => self.plain_delete(),
             6 => self.delete_using(),
             7 => self.delete_only(),
@@ -23,6 +23,7 @@ impl Writer<'_> {
             20 => self.two_in_one_query(),
             21 => self.explained(),
             22 => self.recursive(),
+            23 if self.defines => self.truncate(),
             _ => self.as_replica(),
         }
     }
@@ -176,6 +177,15 @@ impl Writer<'_> {
             "DO $$ BEGIN EXECUTE 'EXPLAIN ANALYZE {}'; END $$;",
             delete.replace('\'', "''''")
         )
+    }
+
+    /// Of what is kept of it nothing is compared.
+    fn truncate(&mut self) -> String {
+        let name = self.target();
+        let how = self
+            .random
+            .one_of(&["", " CASCADE", " RESTART IDENTITY CASCADE"]);
+        format!("TRUNCATE {name}{how};")
     }
 
     fn recursive(&mut self) -> String {
