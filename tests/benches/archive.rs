@@ -35,10 +35,9 @@ const BY_HAND: &str = "
 const MARKED: &str = "deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001'";
 
 /// Everything as it was before each measurement. Rows of the archive go, too.
-const EMPTY: &str = "TRUNCATE plain.item, plain.thread, plain.post, plain.remark; TRUNCATE hand.item, hand.thread, hand.post, hand.remark;
-    SET session_replication_role = replica; DELETE FROM kept.item; DELETE FROM kept.thread; DELETE FROM kept.post; DELETE FROM kept.remark;
-    RESET session_replication_role;
-    TRUNCATE kept_deleted.item, kept_deleted.thread, kept_deleted.post, kept_deleted.remark;
+const EMPTY: &str = "
+    TRUNCATE plain.item, plain.thread, plain.post, plain.remark, kept.item, kept.thread, kept.post, kept.remark,
+        hand.item, hand.thread, hand.post, hand.remark, kept_deleted.item, kept_deleted.thread, kept_deleted.post, kept_deleted.remark;
     DELETE FROM keepsake.deletion_table; DELETE FROM keepsake.deletion;";
 
 const ITEMS: &str =
@@ -506,7 +505,8 @@ async fn main() -> Result<()> {
     }
     run(
         &mut database,
-        "SELECT keepsake.manage('kept.item', '30 days', keep => 'archive'), keepsake.manage('kept.thread', '30 days', keep => 'archive', cascade => true)",
+        "SELECT keepsake.manage(t, '30 days', keep => 'archive', on_truncate => 'allow', cascade => true)
+         FROM unnest(ARRAY['kept.item', 'kept.thread', 'kept.post', 'kept.remark']::regclass[]) AS t",
     )
     .await?;
     database.close().await?;

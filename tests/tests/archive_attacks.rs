@@ -235,7 +235,6 @@ async fn nothing_is_planted_on_an_archive() -> Result<()> {
             "DROP TABLE attacker_deleted.prey",
             "CREATE TABLE attacker_deleted.other (id int)",
             "ALTER SCHEMA attacker_deleted RENAME TO mine",
-            "GRANT INSERT ON attacker_deleted.prey TO attacker",
             "SET ROLE keepsake_archive",
             "GRANT keepsake_archive TO attacker",
         ] {
@@ -243,6 +242,20 @@ async fn nothing_is_planted_on_an_archive() -> Result<()> {
         }
         // What he may: read, and let others read.
         run(&mut attacker, "SELECT * FROM attacker_deleted.prey; GRANT SELECT ON attacker_deleted.prey TO application").await?;
+        // A grant of what he may not grant only warns.
+        run(
+            &mut attacker,
+            "GRANT ALL ON attacker_deleted.prey TO attacker, application",
+        )
+        .await?;
+        for role in ["attacker", "application"] {
+            let may: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT has_table_privilege('{role}', 'attacker_deleted.prey', 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')"
+            )))
+            .fetch_one(&mut attacker)
+            .await?;
+            ensure!(!may, "{role} has more than SELECT");
+        }
         world.judge("planting").await?;
     }
     Ok(())

@@ -137,6 +137,8 @@ impl Kind {
         match self {
             Self::SoftDelete | Self::MarkDeleted => Self::PlainDelete,
             Self::MarkAll => Self::DeleteAll,
+            // A hold is put on the whole deletion, since a row of it cannot be held yet.
+            Self::HoldRow => Self::HoldDeletion,
             other => other,
         }
     }
