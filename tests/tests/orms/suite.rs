@@ -16,6 +16,8 @@ pub struct Suite {
     /// The folder of its source, where `scripts/setup-orms` puts it, and of its tests in there.
     folder: &'static str,
     arguments: &'static [&'static str],
+    /// Which of its tests, unless `KEEPSAKE_ORM_TESTS` names others.
+    tests: &'static [&'static str],
 }
 
 pub const DJANGO: Suite = Suite {
@@ -26,6 +28,8 @@ pub const DJANGO: Suite = Suite {
         "--settings=keepsake_settings",
         "--parallel=1",
         "--keepdb",
+    ],
+    tests: &[
         "delete",
         "delete_regress",
         "many_to_many",
@@ -49,8 +53,8 @@ pub const SQLALCHEMY: Suite = Suite {
         "-p",
         "no:cacheprovider",
         "--maxfail=100000",
-        "test/orm",
     ],
+    tests: &["test/orm"],
 };
 
 impl Suite {
@@ -71,6 +75,7 @@ impl Suite {
         let passes = postgres.folder().join(format!("{}-{database}", self.name));
         let log = passes.with_extension("log");
         let output = fs::File::create(&log)?;
+        let chosen = std::env::var("KEEPSAKE_ORM_TESTS").unwrap_or_else(|_| self.tests.join(" "));
         let url = postgres.url(database, password, database);
         let mut command = Command::new(python);
         command
@@ -83,6 +88,7 @@ impl Suite {
             } else {
                 "--verbosity=1".to_owned()
             })
+            .args(chosen.split_whitespace())
             .current_dir(orms.join(self.folder))
             .env("PYTHONPATH", checkout().join("tests/tests/orms/python"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
