@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
+use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::intercept::skip_triggers;
 use crate::model::error::raise_unless_ok;
@@ -122,10 +123,13 @@ fn is_watched(relation: &pg_sys::RelationData, key: *mut pg_sys::Bitmapset) -> b
     })
 }
 
-/// Whether the table has the trigger of that policy, and it fires.
+/// Tables whose DELETE is converted.
+const CONVERTS: Carrier = Carrier::OnPlainDelete(OnPlainDelete::Convert);
+
+/// Whether the table has the trigger that says so, and it fires.
 fn converts(relation: &pg_sys::RelationData) -> bool {
     let fires = |trigger: &pg_sys::Trigger| {
-        name(trigger).to_bytes() == OnPlainDelete::Convert.trigger().as_bytes()
+        own_triggers::on(CONVERTS).any(|own| own.name == name(trigger))
             && matches!(trigger.tgenabled as u8, b'O' | b'A')
     };
     triggers(relation).iter().any(fires)

@@ -361,7 +361,7 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
 
 /// BEFORE UPDATE or DELETE of a partitioned table, once a statement.
 #[pg_extern]
-fn begin_update(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
+fn begin_statement(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
     if statement_stack::depth() == 0 {
         begin(&call)?;
     }

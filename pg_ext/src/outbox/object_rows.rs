@@ -7,6 +7,8 @@
 //! the dirty one, by which PostgreSQL itself checks unique indexes. It is read past SQL: no code of
 //! the table's owner runs, and no policy hides a row.
 
+use std::collections::HashSet;
+
 use pgrx::pg_sys;
 use pgrx::{IntoDatum, spi::SpiHeapTupleData};
 
@@ -25,7 +27,7 @@ pub enum Named {
 }
 
 /// A table that names objects, and its index over their keys.
-pub struct KeyIndex {
+struct KeyIndex {
     table: pg_sys::Oid,
     index: pg_sys::Oid,
 }
@@ -33,19 +35,54 @@ pub struct KeyIndex {
 const TABLES: &str = include_str!("bound_tables.sql");
 const INDEXES: &str = include_str!("bound_indexes.sql");
 
-/// The indexes of all tables that name objects.
-pub fn indexes(session: &mut Session<'_, '_>) -> Outcome<Vec<KeyIndex>> {
-    let (mut tables, mut columns) = (Vec::<pg_sys::Oid>::new(), Vec::<String>::new());
-    for row in session.registry_kept(TABLES, &[])? {
-        if let (Some(table), Some(column)) = (row.get(1)?, row.get(2)?) {
-            tables.push(table);
-            columns.push(column);
+/// How to find the rows that name an object, in all bound tables.
+pub struct KeyIndexes {
+    indexes: Vec<KeyIndex>,
+    /// Bound tables whose key column is of another type by now.
+    retyped: HashSet<pg_sys::Oid>,
+}
+
+impl KeyIndexes {
+    /// Those of today.
+    ///
+    /// # Errors
+    /// 55000 when a bound table has no index over its keys.
+    pub fn read(session: &mut Session<'_, '_>) -> Outcome<Self> {
+        let (mut tables, mut columns) = (Vec::<pg_sys::Oid>::new(), Vec::<String>::new());
+        let mut retyped = HashSet::new();
+        for row in session.registry_kept(TABLES, &[])? {
+            if row.get(4)? == Some(true) {
+                retyped.extend(row.get::<pg_sys::Oid>(3)?);
+            } else if let (Some(table), Some(column)) = (row.get(1)?, row.get(2)?) {
+                tables.push(table);
+                columns.push(column);
+            }
         }
+        let indexes = session
+            .registry_kept(INDEXES, &[tables.into(), columns.into()])?
+            .map(|row| read(&row))
+            .collect::<Outcome<_>>()?;
+        Ok(Self { indexes, retyped })
     }
-    session
-        .registry_kept(INDEXES, &[tables.into(), columns.into()])?
-        .map(|row| read(&row))
-        .collect()
+
+    /// Whether a row of any of the tables names the object `key`, which a row of `source` gave up. A table whose key column is
+    /// no longer text cannot be searched. What its own rows gave up waits; nobody else's objects do, so that an owner
+    /// who breaks a table loses nothing but that table's.
+    pub fn find(&self, key: &str, source: pg_sys::Oid) -> Named {
+        let mut found = if self.retyped.contains(&source) {
+            Named::Perhaps
+        } else {
+            Named::No
+        };
+        for index in &self.indexes {
+            match index.find(key) {
+                Named::Yes => return Named::Yes,
+                Named::Perhaps => found = Named::Perhaps,
+                Named::No => {}
+            }
+        }
+        found
+    }
 }
 
 fn read(row: &SpiHeapTupleData<'_>) -> Outcome<KeyIndex> {
@@ -56,19 +93,6 @@ fn read(row: &SpiHeapTupleData<'_>) -> Outcome<KeyIndex> {
             table: row.get(3)?.unwrap_or_default(),
         }),
     }
-}
-
-/// Whether a row of any of the tables names the object `key`.
-pub fn find(indexes: &[KeyIndex], key: &str) -> Named {
-    let mut found = Named::No;
-    for index in indexes {
-        match index.find(key) {
-            Named::Yes => return Named::Yes,
-            Named::Perhaps => found = Named::Perhaps,
-            Named::No => {}
-        }
-    }
-    found
 }
 
 impl KeyIndex {
