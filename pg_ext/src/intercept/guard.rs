@@ -110,7 +110,7 @@ fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) ->
         && !by_engine
         && let Some(deletion) = old.deletion()
     {
-        return keep_from_settling(session, table, deletion);
+        return keep_unresolved(session, table, deletion);
     }
     let (source, values) = as_source(new, table)?;
     let is_moved = |reference: &Reference| {
@@ -126,7 +126,7 @@ fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) ->
 
 /// Keeps a deletion as it is until the transaction ends: a restore or purge of it waits. One that is
 /// under way would wait for our row, so it is not waited for.
-fn keep_from_settling(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
+fn keep_unresolved(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
     let settling: Option<bool> = session
         .registry_kept(
             "SELECT EXISTS (SELECT FROM keepsake.deletion WHERE id = $1) AND NOT EXISTS (

@@ -91,7 +91,7 @@ fn enqueue_objects(call: Call<'_, AfterOldRows>) -> Result<Answer<'_>, ErrorRepo
             return Ok(());
         };
         let (keys, until) = bound.read(session, OldRows::NAME, &[])?;
-        hand_over(session, bound.relation, keys, until)
+        enqueue(session, bound.relation, keys, until)
     })?;
     Ok(Answer::nothing())
 }
@@ -131,7 +131,7 @@ fn exchange_object(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorRepor
             return Ok(());
         };
         let (old, until) = bound.of_row(session, call.rows.old)?;
-        hand_over(session, bound.relation, old, until)?;
+        enqueue(session, bound.relation, old, until)?;
         let (new, _) = bound.of_row(session, call.rows.new)?;
         claim(session, new)
     })?;
@@ -207,7 +207,7 @@ impl Bound {
 }
 
 /// Puts the objects into the outbox; one that waits there already starts anew.
-fn hand_over(
+fn enqueue(
     session: &mut Session<'_, '_>,
     relation: pg_sys::Oid,
     keys: Keys,

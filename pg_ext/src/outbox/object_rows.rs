@@ -101,10 +101,8 @@ impl KeyIndex {
             return Named::No;
         };
         let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-        // SAFETY: as `RelationFindReplTupleByIndex` (execReplication.c) does: relation and index are
-        // open and locked during the scan; the snapshot is on the stack longer than the scan; the key
-        // is the index's first column, text, compared by text's own equality under the index's
-        // collation. An error unwinds through PostgreSQL's resource owners, which close all of it.
+        // SAFETY: relation and index are open and locked during the scan. An error unwinds through
+        // PostgreSQL's resource owners, which close both.
         unsafe {
             let table = pg_sys::try_table_open(self.table, mode);
             if table.is_null() {
@@ -119,44 +117,54 @@ impl KeyIndex {
                 pg_sys::table_close(table, mode);
                 return Named::Perhaps;
             }
-            let mut snapshot = pg_sys::SnapshotData {
-                snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
-                ..Default::default()
-            };
-            let mut condition = pg_sys::ScanKeyData::default();
-            pg_sys::ScanKeyEntryInitialize(
-                &raw mut condition,
-                0,
-                1,
-                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-                pg_sys::InvalidOid,
-                *(*index).rd_indcollation,
-                pg_sys::Oid::from(pg_sys::F_TEXTEQ),
-                argument,
-            );
-            let scan = begin(table, index, &raw mut snapshot);
-            pg_sys::index_rescan(scan, &raw mut condition, 1, std::ptr::null_mut(), 0);
-            let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
-            let mut found = Named::No;
-            while found != Named::Yes
-                && pg_sys::index_getnext_slot(
-                    scan,
-                    pg_sys::ScanDirection::ForwardScanDirection,
-                    slot,
-                )
-            {
-                // Set by the look at the row just found, when a running transaction wrote or deletes it.
-                let settled = snapshot.xmin == pg_sys::InvalidTransactionId
-                    && snapshot.xmax == pg_sys::InvalidTransactionId;
-                found = if settled { Named::Yes } else { Named::Perhaps };
-            }
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::index_endscan(scan);
+            let found = scan(table, index, argument);
             pg_sys::index_close(index, mode);
             pg_sys::table_close(table, mode);
             found
         }
     }
+}
+
+/// Looks for rows with this key, as `RelationFindReplTupleByIndex` (execReplication.c) does.
+///
+/// # Safety
+/// `table` and `index` are open and locked, and the first column of the index is text.
+unsafe fn scan(table: pg_sys::Relation, index: pg_sys::Relation, key: pg_sys::Datum) -> Named {
+    let mut snapshot = pg_sys::SnapshotData {
+        snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+        ..Default::default()
+    };
+    let mut condition = pg_sys::ScanKeyData::default();
+    let mut found = Named::No;
+    // SAFETY: as the caller promises; the snapshot is on the stack longer than the scan; the key is
+    // compared by text's own equality under the index's collation. An error unwinds through
+    // PostgreSQL's resource owners, which close all of it.
+    unsafe {
+        pg_sys::ScanKeyEntryInitialize(
+            &raw mut condition,
+            0,
+            1,
+            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+            pg_sys::InvalidOid,
+            *(*index).rd_indcollation,
+            pg_sys::Oid::from(pg_sys::F_TEXTEQ),
+            key,
+        );
+        let scan = begin(table, index, &raw mut snapshot);
+        pg_sys::index_rescan(scan, &raw mut condition, 1, std::ptr::null_mut(), 0);
+        let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
+        while found != Named::Yes
+            && pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot)
+        {
+            // Set by the look at the row just found, when a running transaction wrote or deletes it.
+            let settled = snapshot.xmin == pg_sys::InvalidTransactionId
+                && snapshot.xmax == pg_sys::InvalidTransactionId;
+            found = if settled { Named::Yes } else { Named::Perhaps };
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::index_endscan(scan);
+    }
+    found
 }
 
 /// # Safety
