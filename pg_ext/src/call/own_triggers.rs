@@ -1,8 +1,8 @@
 //! The triggers that Keepsake has on tables, in one table: on which tables, when they fire, and what for.
 //!
-//! `manage`, `bind_storage` and `unmanage` create and drop triggers by this table, the executor's hook finds in it those that
-//! a statement can skip, and `keepsake.doctor()` reports those of it that are missing. When a trigger fires is taken
-//! from the kind of call that its function serves.
+//! `manage` and `bind_storage` create triggers by this table, the executor's hook finds in it those that a statement can
+//! skip, and `keepsake.doctor()` reports those of it that are missing. When a trigger fires is taken from the kind of call that
+//! its function serves.
 
 use std::ffi::CStr;
 
