@@ -1,4 +1,4 @@
-//! Creates and drops the triggers of [`own_triggers`] on tables.
+//! Creates and drops the triggers of [`crate::call::own_triggers`] on tables.
 //!
 //! Row triggers of a partitioned table are PostgreSQL's to carry to its partitions; a statement's
 //! fire only for the table that the statement names, so each partition gets them as well.
