@@ -31,9 +31,9 @@ fn manage(
     on_delete: default!(Option<&str>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let oid = required(relation, "relation")?.oid();
-    let policy = on_delete.map(OnPlainDelete::parse).transpose()?;
+    let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
     Ok(with_session(|session| {
-        take_on(session, oid, retention, policy)
+        manage_table(session, oid, retention, on_delete)
     })?)
 }
 
@@ -43,18 +43,20 @@ fn manage(
 /// 55000 while it still holds soft-deleted rows; 42501 for anyone but the owner.
 #[pg_extern]
 fn unmanage(relation: Regclass) -> Result<(), ErrorReport> {
-    Ok(with_session(|session| hand_back(session, relation.oid()))?)
+    Ok(with_session(|session| {
+        unmanage_table(session, relation.oid())
+    })?)
 }
 
-fn take_on(
+fn manage_table(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
     retention: Option<Interval>,
-    policy: Option<OnPlainDelete>,
+    on_delete: Option<OnPlainDelete>,
 ) -> Outcome<()> {
     describe(session, oid)?.check_safe()?;
     retention::register(session, oid, retention)?;
-    let policy = set_policy(session, oid, policy)?;
+    let on_delete = set_on_delete(session, oid, on_delete)?;
     cache::invalidate(oid);
     // Another call may have come first, and registering has waited for it.
     let found = describe(session, oid)?;
@@ -72,7 +74,7 @@ fn take_on(
     let table = graph.managed(session, oid)?;
     refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
-    triggers::guard_state(session, table, policy)?;
+    triggers::guard_state(session, table, on_delete)?;
     triggers::guard_references(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
         triggers::guard_references(session, &graph, child)?;
@@ -81,7 +83,7 @@ fn take_on(
     Ok(())
 }
 
-fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+fn unmanage_table(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let found = describe(session, oid)?;
     found.check_owned()?;
     if !found.managed {
@@ -128,16 +130,16 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
 }
 
 /// Registers what a plain DELETE does, when given, and answers with what it does now.
-fn set_policy(
+fn set_on_delete(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
-    policy: Option<OnPlainDelete>,
+    on_delete: Option<OnPlainDelete>,
 ) -> Outcome<OnPlainDelete> {
     let name = session
         .registry(
             "UPDATE keepsake.managed_table SET on_delete = coalesce($2, on_delete) WHERE relation = $1
              RETURNING on_delete",
-            &[oid.into(), policy.map(OnPlainDelete::name).into()],
+            &[oid.into(), on_delete.map(OnPlainDelete::name).into()],
         )?
         .first()
         .get_one::<String>()?;
