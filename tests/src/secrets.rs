@@ -36,7 +36,7 @@ impl Secrets {
         let path = folder.join("secrets.json");
         match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| {
-                format!("{} is damaged; `make reset` starts anew", path.display())
+                format!("{} is damaged; `make reset` removes it", path.display())
             }),
             Err(_) => {
                 let made = Self::new()?;
