@@ -166,7 +166,9 @@ impl From<MigrateError> for Failure {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
             MigrateError::VersionMismatch(version) => prevented(
                 "cannot migrate the schema",
-                format!("migration {version} was applied with a different text than in this program"),
+                format!(
+                    "migration {version} was applied with a different text than in this program"
+                ),
                 "use the release of keepsake that migrated the database",
             ),
             MigrateError::VersionMissing(version) => prevented(

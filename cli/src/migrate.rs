@@ -139,7 +139,9 @@ async fn schema(connection: &mut PgConnection, adopt: bool) -> Result<Vec<&'stat
         if !adopt {
             return Err(prevented(
                 "cannot migrate the schema".to_owned(),
-                format!("it exists in version {version}, but no record says which migrations were applied"),
+                format!(
+                    "it exists in version {version}, but no record says which migrations were applied"
+                ),
                 "if its migrations were applied by hand from migrations/, run keepsake migrate --adopt",
             ));
         }
