@@ -87,7 +87,7 @@ docs: ## build the documentation as a site, in target/docs
 	@scripts/setup docs
 	@scripts/check-links
 	@$(env) mdbook build
-	@echo "==> Open $${CARGO_TARGET_DIR:-target}/docs/index.html"
+	@echo "==> Open target/docs/index.html"
 
 .PHONY: bench
 bench: setup ## measure signing, the extension and the worker against alternatives
