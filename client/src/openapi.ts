@@ -597,7 +597,7 @@ export interface paths {
         };
         /**
          * What an operator watches, of all tenants
-         * @description In the text format of Prometheus; docs/operations.md says what each number means. The token needs no tenant.
+         * @description In the text format of Prometheus; docs/metrics.md says what each number means. The token needs no tenant.
          */
         get: operations["metrics"];
         put?: never;
