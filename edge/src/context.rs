@@ -1,10 +1,12 @@
-//! What every handler is given.
+//! What a handler works with: the settings, and the bindings of its request.
+//!
+//! May call `config`, `db`, `storage`, `signer` and `http`.
 
 use crate::{
     config::{Config, StoreSettings},
     db,
-    problem::ApiError,
-    rate_limit::RateLimits,
+    http::{ApiError, rate_limit::RateLimits},
+    signer::Signer,
     storage::{Bucket, S3, Store},
 };
 use axum::http::Uri;
@@ -27,7 +29,7 @@ const HYPERDRIVE: &str = "HYPERDRIVE";
 
 /// The settings and the bindings of this request.
 #[derive(Debug, Clone)]
-pub(crate) struct App {
+pub(crate) struct RequestContext {
     /// The settings.
     pub(crate) config: Arc<Config>,
     /// Where this request came in: scheme, host and port.
@@ -38,7 +40,7 @@ pub(crate) struct App {
     ahead: SendWrapper<Rc<RefCell<Option<db::Postgres>>>>,
 }
 
-impl App {
+impl RequestContext {
     /// Gathers what a request comes with.
     pub(crate) fn new(config: Arc<Config>, uri: &Uri, env: Env, context: Arc<Context>) -> Self {
         Self {
@@ -62,7 +64,7 @@ impl App {
     pub(crate) async fn asset(&self, path: &str) -> Result<web_sys::Response, ApiError> {
         let assets = Reflect::get(&self.env, &ASSETS.into()).unwrap_or(JsValue::UNDEFINED);
         if assets.is_undefined() {
-            return Err(ApiError::not_found("path here"));
+            return Err(ApiError::no_path());
         }
         fetch_from(&assets, &format!("{}{path}", self.origin))
             .await
@@ -75,7 +77,10 @@ impl App {
     /// 500 when the binding is missing.
     pub(crate) fn database(&self) -> Result<db::Postgres, ApiError> {
         let ahead = self.ahead.0.take();
-        ahead.map_or_else(|| database(&self.config, &self.env), Ok)
+        ahead.map_or_else(
+            || database(&self.config, &self.env).map_err(ApiError::internal),
+            Ok,
+        )
     }
 
     /// Opens a connection ahead for a caller who is known and will most likely need it. Not to the server itself:
@@ -101,7 +106,15 @@ impl App {
     /// # Errors
     /// 500 when the binding is missing.
     pub(crate) fn storage(&self) -> Result<Store, ApiError> {
-        storage(&self.config, &self.env)
+        storage(&self.config, &self.env).map_err(ApiError::internal)
+    }
+
+    /// What signs URLs.
+    pub(crate) fn signer(&self) -> Signer<'_> {
+        Signer {
+            config: &self.config,
+            origin: &self.origin,
+        }
     }
 
     /// The bucket whose objects the worker serves itself.
@@ -111,29 +124,40 @@ impl App {
     pub(crate) fn bucket(&self) -> Result<Bucket, ApiError> {
         match self.storage()? {
             Store::R2(bucket) => Ok(bucket),
-            Store::S3(_) => Err(ApiError::not_found("path here")),
+            Store::S3(_) => Err(ApiError::no_path()),
         }
     }
 }
 
+/// A binding that the deployment does not have, with the platform's reason.
+#[derive(Debug, thiserror::Error)]
+#[error("binding {0}: {1}")]
+pub(crate) struct MissingBinding(&'static str, String);
+
 /// The database of the settings, or the one behind Hyperdrive.
-pub(crate) fn database(config: &Config, env: &Env) -> Result<db::Postgres, ApiError> {
+///
+/// # Errors
+/// The binding is missing.
+pub(crate) fn database(config: &Config, env: &Env) -> Result<db::Postgres, MissingBinding> {
     if let Some(address) = &config.database {
         return Ok(address.clone().into());
     }
     env.hyperdrive(HYPERDRIVE)
         .map(|hyperdrive| db::Postgres::behind(&hyperdrive, config.hyperdrive_open))
-        .map_err(|error| ApiError::internal(format_args!("binding {HYPERDRIVE}: {error}")))
+        .map_err(|error| MissingBinding(HYPERDRIVE, error.to_string()))
 }
 
 /// The object store of the settings.
-pub(crate) fn storage(config: &Config, env: &Env) -> Result<Store, ApiError> {
+///
+/// # Errors
+/// The binding is missing.
+pub(crate) fn storage(config: &Config, env: &Env) -> Result<Store, MissingBinding> {
     match &config.store {
         StoreSettings::S3(settings) => Ok(Store::S3(S3(Arc::clone(settings)))),
         StoreSettings::R2 => env
             .bucket(BUCKET)
             .map(|bucket| Store::R2(Bucket(bucket)))
-            .map_err(|error| ApiError::internal(format_args!("binding {BUCKET}: {error}"))),
+            .map_err(|error| MissingBinding(BUCKET, error.to_string())),
     }
 }
 

@@ -1,14 +1,37 @@
-//! Upload and download URLs: of the worker itself for the bucket binding, of the store for S3.
+//! Upload and download URLs: the worker's own for the bucket binding, the store's for S3.
+//!
+//! May call `clock`, `model` and `config`. Errors are [`SigningError`].
 
-use crate::{app::App, clock, config::StoreSettings, inspection::DeclaredFile, problem::ApiError};
+use crate::{
+    clock,
+    config::{Config, StoreSettings},
+    model::DeclaredFile,
+};
 use keepsake_shared::{FileName, MediaType, ObjectKey, ObjectToken, capabilities::PutSubject};
 use serde_json::{Map, Value, json};
-use std::time::Duration;
+use std::{fmt, time::Duration};
 use time::OffsetDateTime;
 
 /// Signs URLs.
 #[derive(Debug)]
-pub(crate) struct Signer<'a>(pub(crate) &'a App);
+pub(crate) struct Signer<'a> {
+    /// The store, the keys and the lifetimes.
+    pub(crate) config: &'a Config,
+    /// The origin of the worker's own URLs, unless the settings name another.
+    pub(crate) origin: &'a str,
+}
+
+/// Why nothing was signed. The limits and thresholds keep every such request away, so that this is a defect of ours; the
+/// text is for the log.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot sign: {0}")]
+pub(crate) struct SigningError(String);
+
+impl SigningError {
+    fn new(cause: impl fmt::Display) -> Self {
+        Self(cause.to_string())
+    }
+}
 
 /// A PUT that a client may make once, with exactly these headers.
 #[derive(Debug)]
@@ -38,25 +61,25 @@ pub(crate) struct PartSubject<'a> {
 impl Signer<'_> {
     /// When an upload URL made now stops working.
     pub(crate) fn upload_expiry(&self) -> OffsetDateTime {
-        clock::now() + Duration::from_secs(self.0.config.upload_ttl)
+        clock::now() + Duration::from_secs(self.config.upload_ttl)
     }
 
     /// A URL that stores one object: exactly this long, of this type and content, and never over
     /// another, as far as the store has locks for it.
     ///
     /// # Errors
-    /// 500 for what the store cannot do; the limits and thresholds keep it from being asked.
+    /// What the store cannot do.
     pub(crate) fn upload(
         &self,
         key: ObjectKey,
         file: &DeclaredFile,
         expires_at: OffsetDateTime,
-    ) -> Result<SignedUpload, ApiError> {
-        let store = &self.0.config.store;
+    ) -> Result<SignedUpload, SigningError> {
+        let store = &self.config.store;
         let headers = store
             .capabilities()
             .put_headers(&subject(file))
-            .map_err(ApiError::internal)?;
+            .map_err(SigningError::new)?;
         let url = match store {
             StoreSettings::R2 => self.url(&ObjectToken::Upload {
                 key,
@@ -68,7 +91,7 @@ impl Signer<'_> {
             StoreSettings::S3(s3) => {
                 let signed = borrowed(&headers);
                 s3.presign("PUT", key.as_str(), &[], &signed, seconds_until(expires_at))
-                    .map_err(ApiError::internal)?
+                    .map_err(SigningError::new)?
             }
         };
         Ok(SignedUpload {
@@ -81,13 +104,13 @@ impl Signer<'_> {
     /// `None` where the store takes none.
     ///
     /// # Errors
-    /// 500 for what cannot be signed.
+    /// What cannot be signed.
     pub(crate) fn form(
         &self,
         file: &DeclaredFile,
         expires_at: OffsetDateTime,
-    ) -> Result<Option<Value>, ApiError> {
-        let StoreSettings::S3(s3) = &self.0.config.store else {
+    ) -> Result<Option<Value>, SigningError> {
+        let StoreSettings::S3(s3) = &self.config.store else {
             return Ok(None);
         };
         let Ok(fields) = s3.kind.capabilities().form_fields(&subject(file)) else {
@@ -101,7 +124,7 @@ impl Signer<'_> {
                 file.size,
                 seconds_until(expires_at),
             )
-            .map_err(ApiError::internal)?;
+            .map_err(SigningError::new)?;
         Ok(Some(
             json!({ "method": "POST", "url": form.url, "fields": object(form.fields) }),
         ))
@@ -110,13 +133,13 @@ impl Signer<'_> {
     /// A URL that stores one part: exactly this long, and of this checksum if the store verifies one.
     ///
     /// # Errors
-    /// 500 for what cannot be signed.
+    /// What cannot be signed.
     pub(crate) fn part(
         &self,
         part: &PartSubject<'_>,
         expires_at: OffsetDateTime,
-    ) -> Result<SignedUpload, ApiError> {
-        let store = &self.0.config.store;
+    ) -> Result<SignedUpload, SigningError> {
+        let store = &self.config.store;
         let mut headers = vec![("content-length", part.size.to_string())];
         let kind = store.capabilities().parts.checksum;
         if let (Some(kind), Some(checksum)) = (kind, part.checksum) {
@@ -132,7 +155,7 @@ impl Signer<'_> {
                     .checksum
                     .unwrap_or_default()
                     .parse()
-                    .map_err(ApiError::internal)?,
+                    .map_err(SigningError::new)?,
                 expires_at,
             }),
             StoreSettings::S3(s3) => {
@@ -149,7 +172,7 @@ impl Signer<'_> {
                     &signed,
                     seconds_until(expires_at),
                 )
-                .map_err(ApiError::internal)?
+                .map_err(SigningError::new)?
             }
         };
         Ok(SignedUpload {
@@ -162,7 +185,7 @@ impl Signer<'_> {
     /// if that is asked for and its type is safe to show.
     ///
     /// # Errors
-    /// 500 for what cannot be signed.
+    /// What cannot be signed.
     pub(crate) fn download(
         &self,
         key: ObjectKey,
@@ -170,11 +193,11 @@ impl Signer<'_> {
         media_type: MediaType,
         size: u64,
         inline: bool,
-    ) -> Result<String, ApiError> {
+    ) -> Result<String, SigningError> {
         let inline = inline && media_type.is_inline_safe();
-        let config = &self.0.config;
+        let config = &self.config;
         let window = Window::of(clock::now(), config.download_window, config.download_ttl);
-        match &self.0.config.store {
+        match &self.config.store {
             StoreSettings::R2 => Ok(self.url(&ObjectToken::Download {
                 key,
                 media_type,
@@ -185,21 +208,14 @@ impl Signer<'_> {
             })),
             StoreSettings::S3(s3) => s3
                 .download(&key, &file_name, inline, window.begun_at, window.seconds())
-                .map_err(ApiError::internal),
+                .map_err(SigningError::new),
         }
     }
 
     fn url(&self, token: &ObjectToken) -> String {
-        let origin = self
-            .0
-            .config
-            .objects_origin
-            .as_deref()
-            .unwrap_or(&self.0.origin);
-        format!(
-            "{origin}/v1/objects/{}",
-            token.sign(&self.0.config.url_keys)
-        )
+        let origin = self.config.objects_origin.as_deref();
+        let origin = origin.unwrap_or(self.origin);
+        format!("{origin}/v1/objects/{}", token.sign(&self.config.url_keys))
     }
 }
 

@@ -176,6 +176,8 @@ error_codes! {
     // The service
     /// The database cannot be reached or is busy. Try again later.
     DatabaseUnavailable = "database_unavailable", 503, "The database is not available";
+    /// The database lacks the attachment schema, or has an older version than the worker needs. Run `keepsake migrate`.
+    SchemaOutdated = "schema_outdated", 503, "The database schema is out of date";
     /// The object store cannot be reached or is busy. Try again later.
     StorageUnavailable = "storage_unavailable", 503, "The storage is not available";
     /// The keys that verify bearer tokens cannot be fetched. Try again later.

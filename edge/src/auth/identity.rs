@@ -1,77 +1,17 @@
-//! Bearer tokens: who calls, for which tenant, and what they may do.
-//!
-//! A token is a JWT (RFC 7519) signed with HS256 by a key of the ring, or with RS256 or ES256 by a
-//! public key of the issuer's JWKS, named by `kid`. The kind of key decides the algorithm: what the
-//! header says only chooses among keys of that kind, so that no public key ever serves as a secret.
-//! The tenant and the scopes come from the token alone.
+//! Who a request comes from, by its bearer token.
 
-mod claims;
-mod jwks;
-mod key_cache;
-mod sound_json;
-mod token;
-mod webcrypto;
-
-use crate::{app::App, clock, config::TokenSettings, problem::ApiError};
-use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, HeaderValue, header::AUTHORIZATION, request::Parts},
+use super::{
+    AuthError, Scope,
+    claims::Claims,
+    key_cache,
+    token::{Algorithm, Token},
+    webcrypto,
 };
-use claims::Claims;
-use keepsake_shared::{ErrorCode, TenantId};
+use crate::{clock, config::TokenSettings, model::Caller};
+use axum::http::{HeaderMap, header::AUTHORIZATION};
+use keepsake_shared::TenantId;
 use time::OffsetDateTime;
-use token::{Algorithm, Token};
 use worker::send::SendFuture;
-
-/// A caller whose token was verified.
-#[derive(Debug)]
-pub(crate) struct Caller {
-    /// The tenant all work is done for.
-    pub(crate) tenant: TenantId,
-    /// The verified claims as JSON text, for `request.jwt.claims` in the database.
-    pub(crate) claims: String,
-}
-
-/// What a token may allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// List, look at and download.
-    Read,
-    /// Upload, delete and restore.
-    Write,
-    /// Read the numbers that an operator watches, of all tenants.
-    Metrics,
-    /// See what waits and what failed, of all tenants, and mend it; read the numbers, too.
-    Operator,
-}
-
-impl Scope {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "attachments:read",
-            Self::Write => "attachments:write",
-            Self::Metrics => "metrics",
-            Self::Operator => "operator",
-        }
-    }
-}
-
-/// Why a request has no caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AuthError {
-    /// No `Authorization: Bearer` header.
-    Missing,
-    /// A token that is not ours, with the reason.
-    Invalid(&'static str),
-    /// A token whose time is over.
-    Expired,
-    /// A good token that names no tenant.
-    NoTenant,
-    /// A good token that does not allow this.
-    Scope(Scope),
-    /// The issuer's keys cannot be had, so that nothing is known of the token.
-    NoKeys,
-}
 
 /// A token that is genuine, of this time, and from the right issuer.
 #[derive(Debug, Clone)]
@@ -102,6 +42,36 @@ impl Identity {
         // No tenant has an empty name.
         let tenant = tenant.as_ref().map_or("", TenantId::as_str);
         Some(format!("{tenant}/{}", claims.subject()))
+    }
+
+    /// The caller, if the token allows this. A token without a tenant is refused as such before its scopes are checked.
+    ///
+    /// # Errors
+    /// Why nobody may do this with it.
+    pub(crate) fn caller(self, scope: Scope) -> Result<Caller, AuthError> {
+        let verified = self.0?;
+        if verified.claims.tenant.is_none() {
+            return Err(AuthError::NoTenant);
+        }
+        verified.require(scope)?.caller()
+    }
+
+    /// Checks that the token allows this, whatever tenant it names.
+    ///
+    /// # Errors
+    /// Why nobody may do this with it.
+    pub(crate) fn require(self, scope: Scope) -> Result<(), AuthError> {
+        self.0?.require(scope).map(|_| ())
+    }
+
+    /// The token's subject, if it allows this, whatever tenant it names.
+    ///
+    /// # Errors
+    /// Why nobody may do this with it.
+    pub(crate) fn subject(self, scope: Scope) -> Result<String, AuthError> {
+        let verified = self.0?.require(scope)?;
+        verified.claims.check_subject()?;
+        Ok(verified.claims.subject().to_owned())
     }
 
     /// Whether this caller has anything to ask the database for.
@@ -201,126 +171,14 @@ impl Verified {
     }
 }
 
-/// A caller who may read.
-#[derive(Debug)]
-pub(crate) struct Reader(pub(crate) Caller);
-
-/// A caller who may write.
-#[derive(Debug)]
-pub(crate) struct Writer(pub(crate) Caller);
-
-/// Somebody who may read the metrics. No tenant's business, so the token needs to name none.
-#[derive(Debug)]
-pub(crate) struct Watcher;
-
-/// Somebody who keeps the whole deployment running: who it is, for the record. The token needs to
-/// name no tenant.
-#[derive(Debug)]
-pub(crate) struct Operator(pub(crate) String);
-
-impl FromRequestParts<App> for Reader {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        Ok(Self(caller(parts, Scope::Read)?))
-    }
-}
-
-impl FromRequestParts<App> for Writer {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        Ok(Self(caller(parts, Scope::Write)?))
-    }
-}
-
-impl FromRequestParts<App> for Watcher {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        verified(parts)?.require(Scope::Metrics)?;
-        Ok(Self)
-    }
-}
-
-impl FromRequestParts<App> for Operator {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        let operator = verified(parts)?.require(Scope::Operator)?;
-        operator.claims.check_subject()?;
-        Ok(Self(operator.claims.subject().to_owned()))
-    }
-}
-
-/// A token without a tenant is refused as such before what it may do is looked at.
-fn caller(parts: &mut Parts, scope: Scope) -> Result<Caller, AuthError> {
-    let verified = verified(parts)?;
-    if verified.claims.tenant.is_none() {
-        return Err(AuthError::NoTenant);
-    }
-    verified.require(scope)?.caller()
-}
-
-/// The [`Identity`] that came with the request, where its requests were counted. Without one nobody is let in.
-fn verified(parts: &mut Parts) -> Result<Verified, AuthError> {
-    let identity = parts.extensions.remove::<Identity>();
-    identity.map_or(Err(AuthError::Missing), |identity| identity.0)
-}
-
-impl From<AuthError> for ApiError {
-    fn from(error: AuthError) -> Self {
-        let refused = |code, detail: &str, challenge: &str| {
-            let refused = Self::new(code, detail);
-            match HeaderValue::from_str(&format!("Bearer realm=\"keepsake\"{challenge}")) {
-                Ok(challenge) => refused.with_header("www-authenticate", challenge),
-                Err(_) => refused,
-            }
-        };
-        match error {
-            AuthError::Missing => refused(
-                ErrorCode::MissingToken,
-                "This needs a token: send it as `Authorization: Bearer <token>`.",
-                "",
-            ),
-            AuthError::Invalid(reason) => refused(
-                ErrorCode::InvalidToken,
-                &format!("The token was refused: {reason}."),
-                ", error=\"invalid_token\"",
-            ),
-            AuthError::Expired => refused(
-                ErrorCode::TokenExpired,
-                "The token has expired: get a new one and try again.",
-                ", error=\"invalid_token\"",
-            ),
-            AuthError::NoTenant => Self::new(
-                ErrorCode::MissingTenant,
-                "The token names no tenant: its issuer has to put one into the `tenant` claim.",
-            ),
-            AuthError::Scope(scope) => refused(
-                ErrorCode::InsufficientScope,
-                &format!(
-                    "The token does not allow this: it needs the scope {}.",
-                    scope.name()
-                ),
-                &format!(", error=\"insufficient_scope\", scope=\"{}\"", scope.name()),
-            ),
-            AuthError::NoKeys => Self::new(
-                ErrorCode::KeysUnavailable,
-                "The keys that verify the token cannot be had just now: try again in a moment.",
-            ),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::token::MAX_TOKEN_BYTES;
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use futures_util::FutureExt;
     use keepsake_shared::KeyRing;
     use serde_json::{Value, json};
-    use token::MAX_TOKEN_BYTES;
 
     const KEYS: &str = "new:bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmV3bmU=,old:b2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2w=";
 

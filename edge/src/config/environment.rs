@@ -1,11 +1,7 @@
-//! Reads the settings from the worker's environment, once per isolate: a new deployment starts a
-//! new one.
+//! Reads the settings from the worker's environment, once per isolate: a new deployment starts new ones.
 
-use crate::{
-    config::{Config, ConfigError},
-    log::{self, Level},
-    problem::ApiError,
-};
+use super::{Config, ConfigError};
+use crate::log::{self, Level};
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use worker::{Env, js_sys::Reflect, wasm_bindgen::JsValue};
@@ -15,12 +11,12 @@ static CONFIG: OnceLock<Arc<Config>> = OnceLock::new();
 /// The settings.
 ///
 /// # Errors
-/// 500, with the setting that is wrong in the log.
-pub(crate) fn load(env: &Env) -> Result<Arc<Config>, ApiError> {
+/// A setting that cannot be used.
+pub(crate) fn load(env: &Env) -> Result<Arc<Config>, ConfigError> {
     if let Some(config) = CONFIG.get() {
         return Ok(Arc::clone(config));
     }
-    let config = Config::read(|name| lookup(env, name)).map_err(ApiError::internal)?;
+    let config = Config::read(|name| lookup(env, name))?;
     if let Some(advice) = config.advice() {
         log::write(Level::Warning, "settings", json!({ "advice": advice }));
     }
@@ -34,6 +30,6 @@ fn lookup(env: &Env, name: &'static str) -> Result<Option<String>, ConfigError> 
     }
     value.as_string().map(Some).ok_or_else(|| ConfigError {
         name,
-        problem: "must be a string: put it in quotes".to_owned(),
+        problem: "must be a string: put it in quotation marks".to_owned(),
     })
 }

@@ -1,85 +1,96 @@
-//! The way to PostgreSQL: one call of one SQL function, one JSON answer.
+//! What the worker asks of the database: one call of one SQL function, one JSON answer.
 //!
-//! Every function of the schema `attachments_api` takes and returns `jsonb`, sent and received as
-//! text, so that only built-in types cross the wire and no type lookup is needed. A function
-//! answers `{"ok": …}` or `{"error": {"code", "detail", …}}`; the codes are those of
-//! `keepsake_shared::error`.
+//! Every function of the schema `attachments_api` takes and returns `jsonb`, sent and received as text, so that only
+//! built-in types cross the wire and no type lookup is needed.
 
-mod address;
-mod conversation;
-mod postgres;
-mod scram;
-
-pub(crate) use address::{Address, Login};
-pub(crate) use postgres::Postgres;
-
-use crate::{auth::Caller, problem::ApiError};
-use keepsake_shared::{ErrorCode, FieldError};
-use serde::{Deserialize, de::DeserializeOwned};
+use super::{DbError, schema::REQUIRED_SCHEMA};
+use crate::model::Caller;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Functions that work for a caller, under its claims.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallerFunction {
-    CreateUpload,
-    GetUpload,
-    CompleteUpload,
-    RejectUpload,
-    AbortUpload,
-    FindMultipart,
-    BeginMultipart,
-    GetUsage,
-    ListAttachments,
-    GetAttachment,
-    AttachmentContent,
-    DeleteAttachment,
-    DeleteEntity,
-    RestoreAttachment,
-    RestoreEntity,
-    ListEntities,
-    GetEntity,
-    RenameEntity,
-    RenameAttachment,
-    ListDeletions,
-    GetDeletion,
-    RestoreDeletion,
+/// Declares the functions of one kind, each with its name in `attachments_api`.
+macro_rules! functions {
+    ($(#[$meta:meta])* $kind:ident { $($function:ident = $name:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum $kind {
+            $($function,)+
+        }
+
+        impl $kind {
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$function => $name,)+
+                }
+            }
+        }
+    };
 }
 
-/// Functions that work for the worker itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SystemFunction {
-    SweepUploads,
-    RecordPart,
-    FindOpenUpload,
-    LeaseOpenUpload,
-    LeaseMultiparts,
-    SettleMultiparts,
-    Purge,
-    LeaseObjects,
-    SettleObjects,
-    Tidy,
-    AuditPlace,
-    AuditObjects,
-    RecordRun,
-    ListRuns,
-    RecordScan,
-    TakeSample,
-    GetHistory,
-    GetPurgePlan,
-    ListOutbox,
-    RetryObject,
-    ListHolds,
-    PlaceHold,
-    ReleaseHold,
-    ListFindings,
+functions! {
+    /// Functions that run for a caller, under its claims. Arguments: the claims and the request.
+    CallerFunction {
+        CreateUpload = "create_upload",
+        GetUpload = "get_upload",
+        CompleteUpload = "complete_upload",
+        RejectUpload = "reject_upload",
+        AbortUpload = "abort_upload",
+        FindMultipart = "find_multipart",
+        BeginMultipart = "begin_multipart",
+        GetUsage = "get_usage",
+        ListAttachments = "list_attachments",
+        GetAttachment = "get_attachment",
+        AttachmentContent = "attachment_content",
+        DeleteAttachment = "delete_attachment",
+        DeleteEntity = "delete_entity",
+        RestoreAttachment = "restore_attachment",
+        RestoreEntity = "restore_entity",
+        ListEntities = "list_entities",
+        GetEntity = "get_entity",
+        RenameEntity = "rename_entity",
+        RenameAttachment = "rename_attachment",
+        ListDeletions = "list_deletions",
+        GetDeletion = "get_deletion",
+        RestoreDeletion = "restore_deletion",
+    }
+}
+
+functions! {
+    /// Functions that run for the worker itself. Argument: the request.
+    SystemFunction {
+        SweepUploads = "sweep_uploads",
+        RecordPart = "record_part",
+        FindOpenUpload = "find_open_upload",
+        LeaseOpenUpload = "lease_open_upload",
+        LeaseMultiparts = "lease_multiparts",
+        SettleMultiparts = "settle_multiparts",
+        Purge = "purge",
+        LeaseObjects = "lease_objects",
+        SettleObjects = "settle_objects",
+        Tidy = "tidy",
+        AuditPlace = "audit_place",
+        AuditObjects = "audit_objects",
+        RecordRun = "record_run",
+        ListRuns = "list_runs",
+        RecordScan = "record_scan",
+        TakeSample = "take_sample",
+        GetHistory = "get_history",
+        GetPurgePlan = "get_purge_plan",
+        ListOutbox = "list_outbox",
+        RetryObject = "retry_object",
+        ListHolds = "list_holds",
+        PlaceHold = "place_hold",
+        ReleaseHold = "release_hold",
+        ListFindings = "list_findings",
+    }
 }
 
 /// One call.
 #[derive(Debug)]
 pub(crate) enum Call<'a> {
-    /// Is the database there?
-    Ping,
-    /// What an operator watches.
+    /// The version of the schema that the database has.
+    SchemaVersion,
+    /// The metrics that an operator watches.
     Metrics,
     /// For a caller.
     Caller {
@@ -99,10 +110,44 @@ pub(crate) enum Call<'a> {
     },
 }
 
-/// Where calls go. A trait so that the transport can change, and so that what stands on it can be
-/// tested without one.
+impl Call<'_> {
+    /// The statement, and its arguments. It answers with one row of two values: the function's answer, and the argument
+    /// behind those given here, repeated.
+    ///
+    /// The function runs only if the schema is new enough: a `CASE` evaluates no branch that it does not take. So no
+    /// request acts on a schema that lacks half of what it needs, and the check costs no round trip.
+    pub(super) fn statement(&self) -> (String, Vec<String>) {
+        let (function, parameters, arguments) = match self {
+            Call::SchemaVersion => ("schema_version", "", Vec::new()),
+            Call::Metrics => ("metrics", "", Vec::new()),
+            Call::Caller {
+                function,
+                caller,
+                request,
+            } => (
+                function.name(),
+                "$1::text::jsonb, $2::text::jsonb",
+                vec![caller.claims.clone(), request.to_string()],
+            ),
+            Call::System { function, request } => (
+                function.name(),
+                "$1::text::jsonb",
+                vec![request.to_string()],
+            ),
+        };
+        let mark = arguments.len() + 1;
+        let statement = format!(
+            "SELECT CASE WHEN found.version >= {REQUIRED_SCHEMA} THEN attachments_api.{function}({parameters})::text \
+             ELSE pg_catalog.jsonb_build_object('outdated', found.version)::text END, ${mark}::text \
+             FROM (SELECT (attachments_api.schema_version() #>> '{{ok,version}}')::integer) AS found (version)"
+        );
+        (statement, arguments)
+    }
+}
+
+/// A database that answers calls. A trait, so that its callers can be tested without PostgreSQL.
 pub(crate) trait Database {
-    /// Makes one call in one transaction and answers with what stands under `ok`.
+    /// Makes one call in one transaction, and returns the value under `ok` in its answer.
     ///
     /// # Errors
     /// See [`DbError`].
@@ -128,7 +173,17 @@ pub(crate) trait Database {
         self.call(Call::System { function, request }).await
     }
 
-    /// The same, for what is read of the answer.
+    /// Makes a call for a caller, and reads the answer.
+    async fn read_for_caller<T: DeserializeOwned>(
+        &self,
+        function: CallerFunction,
+        caller: &Caller,
+        request: Value,
+    ) -> Result<T, DbError> {
+        read(self.for_caller(function, caller, request).await?)
+    }
+
+    /// Makes a call for the worker itself, and reads the answer.
     async fn read_for_system<T: DeserializeOwned>(
         &self,
         function: SystemFunction,
@@ -140,177 +195,15 @@ pub(crate) trait Database {
     }
 }
 
-/// Why a call has no answer.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum DbError {
-    /// The function refused; the refusal is meant for the client.
-    Refused(Refusal),
-    /// The database cannot be reached or cannot work now. The text is for the log.
-    Unavailable(String),
-    /// Something that should not happen. The text is for the log.
-    Unexpected(String),
-}
-
-/// A refusal as the SQL functions write it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct Refusal {
-    /// The stable code.
-    pub(crate) code: ErrorCode,
-    /// What happened, why, and what to do.
-    pub(crate) detail: String,
-    #[serde(default)]
-    errors: Vec<FieldError>,
-    #[serde(default)]
-    conflicts: Vec<Value>,
-    quota: Option<Value>,
-    /// Seconds after which the same request may succeed.
-    retry_after: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Envelope {
-    Ok(Value),
-    Error(Refusal),
-}
-
-/// Opens the `{"ok"}` or `{"error"}` envelope of an answer. What answers otherwise is not the database that is meant.
-fn open(text: &str) -> Result<Value, DbError> {
-    match serde_json::from_str(text) {
-        Ok(Envelope::Ok(value)) => Ok(value),
-        Ok(Envelope::Error(refusal)) => Err(DbError::Refused(refusal)),
-        Err(error) => Err(DbError::Unavailable(format!(
-            "the answer of a SQL function cannot be read: {error}"
-        ))),
-    }
-}
-
-/// What a SQLSTATE means for the one who waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    /// The transaction lost to another and was rolled back: it may be tried again at once.
-    Retry,
-    /// The connection is gone, and whatever it was to carry with it.
-    Lost,
-    /// The database cannot do it now.
-    Unavailable,
-    /// A defect of ours.
-    Unexpected,
-}
-
-/// A call that did not come through. The cause is for the log.
-#[derive(Debug)]
-struct Failure {
-    trouble: Trouble,
-    cause: String,
-}
-
-fn unavailable(cause: &str) -> Failure {
-    Failure {
-        trouble: Trouble::Unavailable,
-        cause: cause.to_owned(),
-    }
-}
-
-impl From<Failure> for DbError {
-    fn from(failure: Failure) -> Self {
-        match failure.trouble {
-            Trouble::Retry | Trouble::Lost | Trouble::Unavailable => {
-                Self::Unavailable(failure.cause)
-            }
-            Trouble::Unexpected => Self::Unexpected(failure.cause),
-        }
-    }
-}
-
-/// The one table from SQLSTATE to meaning
-/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-fn trouble(sqlstate: &str) -> Trouble {
-    match sqlstate {
-        // serialization_failure, deadlock_detected
-        "40001" | "40P01" => Trouble::Retry,
-        // lock_not_available, query_canceled (a statement_timeout), database_dropped
-        "55P03" | "57014" | "57P04" => Trouble::Unavailable,
-        // admin_shutdown, crash_shutdown, cannot_connect_now, idle_session_timeout
-        "57P01" | "57P02" | "57P03" | "57P05" => Trouble::Lost,
-        // read_only_sql_transaction: a standby while the primary changes
-        "25006" => Trouble::Unavailable,
-        // connection_exception
-        code if code.starts_with("08") => Trouble::Lost,
-        // invalid_authorization, invalid_catalog_name, insufficient_resources, system_error
-        code if ["28", "3D", "53", "58"]
-            .iter()
-            .any(|class| code.starts_with(class)) =>
-        {
-            Trouble::Unavailable
-        }
-        _ => Trouble::Unexpected,
-    }
-}
-
-impl From<DbError> for ApiError {
-    fn from(error: DbError) -> Self {
-        match error {
-            DbError::Refused(refusal) => {
-                let error = Self::new(refusal.code, refusal.detail)
-                    .with_errors(refusal.errors)
-                    .with_conflicts(refusal.conflicts)
-                    .with_quota(refusal.quota);
-                match refusal.retry_after {
-                    Some(seconds) => error.with_header("retry-after", seconds.into()),
-                    None => error,
-                }
-            }
-            DbError::Unavailable(cause) => Self::new(
-                ErrorCode::DatabaseUnavailable,
-                "The database cannot be reached just now. Nothing was lost: try again in a moment.",
-            )
-            .with_cause(cause),
-            DbError::Unexpected(cause) => Self::internal(cause),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn opens_envelopes() {
-        assert_eq!(open(r#"{"ok":{"id":1}}"#), Ok(json!({"id": 1})));
-        let refused = open(r#"{"error":{"code":"not_found","detail":"There is no such upload."}}"#);
-        assert!(
-            matches!(refused, Err(DbError::Refused(refusal)) if refusal.code == ErrorCode::NotFound)
-        );
-        for broken in [
-            "",
-            "null",
-            "{}",
-            r#"{"error":{"code":"no_such_code","detail":""}}"#,
-            r#"{"ok":1,"error":2}"#,
-        ] {
-            assert!(
-                matches!(open(broken), Err(DbError::Unavailable(_))),
-                "{broken}"
-            );
-        }
-    }
-
-    #[test]
-    fn knows_sqlstates() {
-        for (code, want) in [
-            ("40001", Trouble::Retry),
-            ("40P01", Trouble::Retry),
-            ("08006", Trouble::Lost),
-            ("28P01", Trouble::Unavailable),
-            ("53300", Trouble::Unavailable),
-            ("57P01", Trouble::Lost),
-            ("42883", Trouble::Unexpected),
-            ("23505", Trouble::Unexpected),
-            ("XX000", Trouble::Unexpected),
-        ] {
-            assert_eq!(trouble(code), want, "{code}");
-        }
-    }
+/// Reads an answer.
+///
+/// # Errors
+/// [`DbError::Unavailable`] for one of another shape: our SQL functions do not answer so, which means that this is not
+/// our database.
+pub(crate) fn read<T: DeserializeOwned>(answer: Value) -> Result<T, DbError> {
+    serde_json::from_value(answer).map_err(|error| {
+        DbError::Unavailable(format!(
+            "the database's answer has an unexpected shape: {error}"
+        ))
+    })
 }

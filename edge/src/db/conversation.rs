@@ -4,9 +4,9 @@
 //! statements and notifications that one call with text in and out has no use for.
 
 use super::{
-    Failure, Login, Trouble,
+    Login,
+    error::{Failure, Trouble, trouble, unavailable},
     scram::{self, Scram},
-    trouble, unavailable,
 };
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
@@ -91,7 +91,7 @@ pub(super) async fn say_goodbye(
 /// What is asked: a statement that answers with one row of two values, the answer and the last of its arguments.
 #[derive(Debug)]
 pub(super) struct Question {
-    statement: &'static str,
+    statement: String,
     arguments: Vec<String>,
 }
 
@@ -99,10 +99,10 @@ impl Question {
     /// With these arguments, and behind them a mark that was never used before: an answer that bears it is to this
     /// question, and not an earlier one's, another's whose connection a pool mixed up, or one that was ready
     /// beforehand.
-    pub(super) fn new(statement: &'static str, mut arguments: Vec<String>) -> Self {
+    pub(super) fn new(statement: impl Into<String>, mut arguments: Vec<String>) -> Self {
         arguments.push(Uuid::new_v4().simple().to_string());
         Self {
-            statement,
+            statement: statement.into(),
             arguments,
         }
     }
@@ -251,7 +251,7 @@ where
     async fn put(&mut self, question: &Question) -> Result<(), Failure> {
         let arguments = &question.arguments;
         let types = arguments.iter().map(|_| TEXT);
-        frontend::parse("", question.statement, types, &mut self.outgoing)?;
+        frontend::parse("", &question.statement, types, &mut self.outgoing)?;
         let write = |argument: &String, out: &mut BytesMut| {
             out.extend_from_slice(argument.as_bytes());
             Ok(IsNull::No)
@@ -369,20 +369,29 @@ fn answer_to(question: &Question, row: &DataRowBody) -> Result<String, Failure> 
 fn refusal(error: &ErrorResponseBody) -> Failure {
     let mut code = String::new();
     let mut message = String::new();
+    let mut is_of_our_statement = false;
     let mut fields = error.fields();
     while let Ok(Some(field)) = fields.next() {
         let value = || shown(field.value_bytes());
         match field.type_() {
             b'C' => code = value(),
             b'M' => message = value(),
+            // A position in the statement itself, and not in the body of a function.
+            b'P' => is_of_our_statement = true,
             _ => {}
         }
     }
     if !is_sqlstate(&code) {
         return unavailable("the server reports an error without a SQLSTATE");
     }
+    // invalid_schema_name, undefined_function. In a function's body they are a defect, of an application's trigger or policy
+    // perhaps.
+    let trouble = match code.as_str() {
+        "3F000" | "42883" if is_of_our_statement => Trouble::SchemaOutdated,
+        code => trouble(code),
+    };
     Failure {
-        trouble: trouble(&code),
+        trouble,
         cause: format!("SQLSTATE {code}: {message}"),
     }
 }

@@ -1,10 +1,10 @@
 //! Reading a JSON request body: bounded in size and time first, parsed after.
 
-use crate::{
-    clock,
+use super::{
+    headers::content_length,
     problem::{self, ApiError},
-    wire,
 };
+use crate::clock;
 use axum::{
     body::{Bytes, HttpBody as Body},
     http::{HeaderMap, header::CONTENT_TYPE},
@@ -54,7 +54,7 @@ where
 {
     require_json(headers)?;
     require_short(headers)?;
-    clock::within(MAX_BODY_TIME, read_bounded(open()))
+    clock::timeout(MAX_BODY_TIME, read_bounded(open()))
         .await
         .unwrap_or_else(|| Err(too_slow()))
 }
@@ -76,7 +76,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn require_short(headers: &HeaderMap) -> Result<(), ApiError> {
-    match wire::content_length(headers) {
+    match content_length(headers) {
         Some(length) if length > MAX_JSON_BYTES as u64 => Err(too_large()),
         _ => Ok(()),
     }

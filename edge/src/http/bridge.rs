@@ -3,10 +3,11 @@
 //! the runtime's own streams, so that their length is known and no byte passes through the worker's
 //! memory.
 
-use crate::{body, clock};
+use super::{body, headers::content_length};
+use crate::clock;
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header::CONTENT_LENGTH},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response},
 };
 use http_body_util::BodyExt;
 use worker::{
@@ -96,12 +97,7 @@ pub(crate) async fn discard(incoming: &web_sys::Request, headers: &HeaderMap) {
             None => body::read_off(worker::Body::new(stream)).await,
         }
     };
-    clock::within(body::MAX_BODY_TIME, read).await;
-}
-
-/// The body's length as the client declared it.
-pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    clock::timeout(body::MAX_BODY_TIME, read).await;
 }
 
 /// Sends a response out: a [`RawBody`] as it is, any other body whole, with its length.

@@ -1,7 +1,7 @@
 //! The `Idempotency-Key` header: a request that carries one can be repeated without being done twice
 //! (draft-ietf-httpapi-idempotency-key-header). What a key stands for is kept in the database.
 
-use crate::problem::ApiError;
+use super::problem::ApiError;
 use axum::http::HeaderMap;
 use keepsake_shared::ErrorCode;
 use serde_json::Value;

@@ -5,6 +5,7 @@
 //! also takes care of whatever an unmatched route or the framework itself answered. So no failure
 //! leaves in another shape.
 
+use crate::log::Failure;
 use axum::{
     body::Body,
     http::{
@@ -80,6 +81,11 @@ impl ApiError {
         )
     }
 
+    /// No route, or none in this deployment.
+    pub(crate) fn no_path() -> Self {
+        Self::new(ErrorCode::NotFound, "There is nothing at this path.")
+    }
+
     /// A request whose fields are wrong, with everything that is.
     pub(crate) fn of_errors(errors: Vec<FieldError>) -> Self {
         let problem = Problem::of_errors(errors);
@@ -116,11 +122,6 @@ impl ApiError {
         self
     }
 
-    /// The stable code.
-    pub(crate) fn code(&self) -> ErrorCode {
-        self.0.code
-    }
-
     fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -133,15 +134,6 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self);
         response
     }
-}
-
-/// What a failure leaves for the log line of its request.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    /// The stable code.
-    pub(crate) code: ErrorCode,
-    /// What really happened, if that is not for the client.
-    pub(crate) cause: Option<String>,
 }
 
 /// Writes the problem document of a failed response; leaves every other response as it is.
@@ -189,9 +181,7 @@ pub(crate) fn render(
 /// A failure that came from the router and not from a handler.
 fn unexplained(status: StatusCode) -> ApiError {
     match status {
-        StatusCode::NOT_FOUND => {
-            ApiError::new(ErrorCode::NotFound, "There is nothing at this path.")
-        }
+        StatusCode::NOT_FOUND => ApiError::no_path(),
         StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             ErrorCode::MethodNotAllowed,
             "This path does not take this method: the Allow header lists those it takes.",

@@ -1,6 +1,6 @@
 //! Query strings: every parameter known, at most once, and of the right form.
 
-use crate::problem::{ApiError, told};
+use super::problem::{ApiError, told};
 use keepsake_shared::{ErrorCode, FieldError};
 use std::str::FromStr;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};

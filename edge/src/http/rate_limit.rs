@@ -3,7 +3,8 @@
 //! counts for each location, loosely and without a round trip; the limit itself stands in
 //! `wrangler.toml`.
 
-use crate::{log, problem::ApiError};
+use super::ApiError;
+use crate::log;
 use axum::http::{HeaderMap, HeaderValue};
 use keepsake_shared::{ErrorCode, ObjectKey};
 use serde_json::json;

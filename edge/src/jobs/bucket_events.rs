@@ -1,14 +1,12 @@
-//! What R2 tells of its objects, by a queue
-//! (<https://developers.cloudflare.com/r2/buckets/event-notifications/>): an upload is completed also when
-//! its client has gone. A message may come more than once, late or not at all; nothing depends on it.
+//! Events of the bucket's objects, through a queue
+//! (<https://developers.cloudflare.com/r2/buckets/event-notifications/>): an upload is completed even when its client has
+//! gone. A message may arrive more than once, late or never; nothing depends on it.
 
 use crate::{
-    completion::{OpenUpload, Outcome},
-    config::Config,
     db::{Database, SystemFunction},
     log::{self, Level},
-    problem::ApiError,
     storage::Storage,
+    upload::{OpenUpload, Outcome, UploadError},
 };
 use keepsake_shared::ObjectKey;
 use serde::Deserialize;
@@ -31,28 +29,28 @@ struct Object {
 }
 
 impl Event {
-    /// The object that was made, if it can be one of ours.
-    fn made(&self) -> Option<ObjectKey> {
-        let makes = ["PutObject", "CopyObject", "CompleteMultipartUpload"];
-        makes
+    /// The object that was created, if it can be one of ours.
+    fn created(&self) -> Option<ObjectKey> {
+        let creating = ["PutObject", "CopyObject", "CompleteMultipartUpload"];
+        creating
             .contains(&self.action.as_str())
             .then(|| ObjectKey::parse(&self.object.key).ok())
             .flatten()
     }
 }
 
-/// Takes the messages of a batch, one after the other.
+/// Handles the messages of a batch, one after the other.
 ///
-/// 1. One that cannot be read is logged and not sent again.
-/// 2. One of anything but a new object of an open upload is done with.
-/// 3. The upload is completed as its client would complete it. While a file is missing, its own message is
-///    waited for; what is wrong is on record with the upload.
-/// 4. When the database or the store has no answer, the message comes again.
+/// 1. One that cannot be read is logged and not retried.
+/// 2. One about anything but a new object of an open upload is skipped.
+/// 3. The upload is completed as its client would complete it. A file that is missing will have a message of its own; what
+///    is wrong is recorded with the upload.
+/// 4. When the database or the store does not answer, the message is retried.
 pub(crate) async fn take(
     batch: &MessageBatch<()>,
-    config: &Config,
     database: &impl Database,
     storage: &impl Storage,
+    max_pixels: u64,
 ) {
     for message in batch.raw_iter() {
         let Some(event) = read(&message) else {
@@ -60,8 +58,8 @@ pub(crate) async fn take(
             message.ack();
             continue;
         };
-        let done = match event.made() {
-            Some(key) => complete(config, database, storage, &key).await,
+        let done = match event.created() {
+            Some(key) => complete(database, storage, max_pixels, &key).await,
             None => Ok(()),
         };
         match done {
@@ -80,13 +78,13 @@ fn read(message: &RawMessage) -> Option<Event> {
 }
 
 /// # Errors
-/// What may be another time.
+/// What may succeed later.
 async fn complete(
-    config: &Config,
     database: &impl Database,
     storage: &impl Storage,
+    max_pixels: u64,
     key: &ObjectKey,
-) -> Result<(), ApiError> {
+) -> Result<(), UploadError> {
     let request = json!({ "object_key": key });
     let found: Option<OpenUpload> = database
         .read_for_system(SystemFunction::FindOpenUpload, request)
@@ -95,7 +93,7 @@ async fn complete(
         return Ok(());
     };
     let id = upload.upload_id;
-    match upload.complete(config, database, storage).await? {
+    match upload.complete(database, storage, max_pixels).await? {
         Outcome::Completed => write(Level::Info, "completed", &json!(id)),
         Outcome::Waiting => {}
         Outcome::Refused(code) => write(Level::Info, code.as_str(), &json!(id)),
@@ -116,14 +114,14 @@ mod tests {
     use super::*;
     use crate::{
         db::DbError,
-        fakes::{MemoryStorage, ScriptedDatabase, config},
+        fakes::{MAX_PIXELS, MemoryStorage, ScriptedDatabase},
     };
     use futures_util::FutureExt;
     use keepsake_shared::ErrorCode;
 
     const KEY: &str = "t/acme/post/1/0198f7d0-1111-7aaa-8bbb-000000000001.png";
 
-    fn made(action: &str, key: &str) -> Option<ObjectKey> {
+    fn created(action: &str, key: &str) -> Option<ObjectKey> {
         let event = json!({
             "account": "0123456789abcdef",
             "action": action,
@@ -132,11 +130,11 @@ mod tests {
             "eventTime": "2026-11-21T12:00:00.000Z",
         });
         let event: Event = serde_json::from_value(event).unwrap();
-        event.made()
+        event.created()
     }
 
     #[test]
-    fn knows_what_makes_an_object() {
+    fn knows_what_creates_an_object() {
         for (action, is_made) in [
             ("PutObject", true),
             ("CopyObject", true),
@@ -145,29 +143,31 @@ mod tests {
             ("LifecycleDeletion", false),
             ("", false),
         ] {
-            assert_eq!(made(action, KEY).is_some(), is_made, "{action}");
+            assert_eq!(created(action, KEY).is_some(), is_made, "{action}");
         }
         for key in ["", "t/acme/../x", "other/file.png"] {
-            assert!(made("PutObject", key).is_none(), "{key}");
+            assert!(created("PutObject", key).is_none(), "{key}");
         }
     }
 
-    fn told(answers: impl IntoIterator<Item = Result<Value, DbError>>) -> Result<(), ErrorCode> {
+    fn completed(
+        answers: impl IntoIterator<Item = Result<Value, DbError>>,
+    ) -> Result<(), ErrorCode> {
         let database = ScriptedDatabase::new(answers);
         let key = ObjectKey::parse(KEY).unwrap();
-        complete(&config(), &database, &MemoryStorage::default(), &key)
+        complete(&database, &MemoryStorage::default(), MAX_PIXELS, &key)
             .now_or_never()
             .unwrap()
             .map_err(|error| error.code())
     }
 
     #[test]
-    fn an_object_of_no_open_upload_is_done_with() {
-        assert_eq!(told([Ok(Value::Null)]), Ok(()));
+    fn an_object_of_no_open_upload_is_skipped() {
+        assert_eq!(completed([Ok(Value::Null)]), Ok(()));
     }
 
     #[test]
-    fn an_answer_that_cannot_be_read_comes_again() {
+    fn an_answer_that_cannot_be_read_is_retried() {
         for other in [
             json!({}),
             json!([]),
@@ -175,13 +175,13 @@ mod tests {
             json!({ "upload_id": "x", "tenant": "acme", "subject": "ada" }),
             json!({ "upload_id": "0198f7d0-1111-7aaa-8bbb-000000000001", "tenant": "acme" }),
         ] {
-            assert_eq!(told([Ok(other)]), Err(ErrorCode::Internal));
+            assert_eq!(completed([Ok(other)]), Err(ErrorCode::Internal));
         }
     }
 
     #[test]
-    fn a_database_that_fails_is_asked_again() {
+    fn a_database_that_fails_is_retried() {
         let down = Err(DbError::Unavailable("down".to_owned()));
-        assert_eq!(told([down]), Err(ErrorCode::DatabaseUnavailable));
+        assert_eq!(completed([down]), Err(ErrorCode::DatabaseUnavailable));
     }
 }

@@ -1,17 +1,17 @@
 //! The scheduled work: sweep, purge, drain, tidy, audit, sample, complete.
 //!
-//! Each step is bounded and independent: one that fails is logged and the next still runs. With
-//! [`ROUNDS`] rounds a run stays within the 50 subrequests of the smallest plan; what is left waits
-//! for the next run. Completing comes last, because it may need more. What became of each step is kept
-//! in the database.
+//! Each step is bounded and independent: one that fails is logged, and the next still runs. With [`ROUNDS`] rounds a run
+//! stays within the 50 subrequests of the smallest plan; what is left waits for the next run. Completing comes last,
+//! because it may need more. The outcome of each step is recorded in the database.
 
+use super::audit;
 use crate::{
-    audit, clock, completion,
-    config::Config,
+    clock,
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
-    multipart, outbox,
+    outbox,
     storage::Storage,
+    upload,
 };
 use serde_json::{Value, json};
 use std::fmt::Debug;
@@ -20,7 +20,7 @@ use std::fmt::Debug;
 const ROUNDS: u32 = 8;
 /// Upload sets swept in one round.
 const SWEEP_LIMIT: u64 = 200;
-/// Keys forgotten, and tenants settled, in one round.
+/// Idempotency keys removed, and tenants whose usage is updated, in one round.
 const TIDY_LIMIT: u64 = 500;
 /// Rows purged in one round.
 const PURGE_LIMIT: u64 = 1000;
@@ -28,24 +28,28 @@ const PURGE_LIMIT: u64 = 1000;
 /// One scheduled run.
 ///
 /// 1. Expired upload sets are closed; their keys go to the outbox.
-/// 2. The store gives up the parts of closed sets.
-/// 3. Rows whose retention has run out are purged; their keys go to the outbox.
+/// 2. Multipart uploads of closed sets are aborted in the store.
+/// 3. Rows whose retention is over are purged; their keys go to the outbox.
 /// 4. The outbox is drained: objects are deleted from the store, in batches.
-/// 5. Idempotency keys that ran out are forgotten, and usage that was given back is settled.
+/// 5. Expired idempotency keys are removed, and the usage counters are updated.
 /// 6. A page of the bucket is compared with the database.
-/// 7. Storage and backlog are counted, for the operator's view over time.
-/// 8. Upload sets whose time is nearly over are completed, if their files are there.
+/// 7. Storage and backlog are sampled, for the operator's history.
+/// 8. Upload sets near their end are completed, if their files are stored.
 /// 9. The outcome of each step is recorded.
-pub(crate) async fn run(config: &Config, database: &impl Database, storage: &impl Storage) {
+pub(crate) async fn run(database: &impl Database, storage: &impl Storage, max_pixels: u64) {
     let steps = [
         step("sweep", sweep(database)).await,
-        step("parts", multipart::give_up(database, storage)).await,
+        step("parts", upload::abort_closed(database, storage)).await,
         step("purge", purge(database)).await,
         step("drain", drain(database, storage)).await,
         step("tidy", tidy(database)).await,
         step("audit", audit::page(database, storage)).await,
         step("sample", sample(database)).await,
-        step("complete", completion::of_ending(config, database, storage)).await,
+        step(
+            "complete",
+            upload::complete_ending(database, storage, max_pixels),
+        )
+        .await,
     ];
     let record = json!({ "steps": steps });
     if let Err(error) = database.for_system(SystemFunction::RecordRun, record).await {
@@ -53,7 +57,7 @@ pub(crate) async fn run(config: &Config, database: &impl Database, storage: &imp
     }
 }
 
-/// Does one step, logs what became of it, and answers with that for the record.
+/// Runs one step, logs its outcome, and returns it for the record.
 async fn step<E: Debug>(name: &'static str, work: impl Future<Output = Result<Value, E>>) -> Value {
     let started = clock::now().unix_timestamp();
     let outcome = work.await.map_err(|error| format!("{error:?}"));
@@ -97,7 +101,7 @@ async fn sweep(database: &impl Database) -> Result<Value, DbError> {
             .await?;
         let count = answer["expired"].as_u64().unwrap_or_default();
         expired += count;
-        // Each round meets the same files again.
+        // Each round counts the same files again.
         failed = answer["failed"].as_u64().unwrap_or_default();
         if count < SWEEP_LIMIT {
             break;
@@ -138,7 +142,7 @@ async fn purge(database: &impl Database) -> Result<Value, DbError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fakes::{MemoryStorage, ScriptedDatabase, config};
+    use crate::fakes::{MAX_PIXELS, MemoryStorage, ScriptedDatabase};
     use SystemFunction::{
         AuditObjects, AuditPlace, LeaseMultiparts, LeaseObjects, LeaseOpenUpload, Purge, RecordRun,
         SweepUploads, TakeSample, Tidy,
@@ -146,7 +150,7 @@ mod tests {
     use futures_util::FutureExt;
 
     fn functions(database: &ScriptedDatabase) -> Vec<SystemFunction> {
-        run(&config(), database, &MemoryStorage::default())
+        run(database, &MemoryStorage::default(), MAX_PIXELS)
             .now_or_never()
             .unwrap();
         database

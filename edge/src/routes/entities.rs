@@ -1,16 +1,18 @@
 //! The things attachments belong to: `/v1/{entity}` and `/v1/{entity}/{id}`.
 
 use super::{
-    Listed, Params, ask,
+    answers::{Listed, ask, id, json, page, read},
     attachments::{self, deleted},
-    id, json, page, read,
+    extractors::{Params, Reader, Writer},
 };
 use crate::{
-    app::App,
-    auth::{Reader, Writer},
-    db::{CallerFunction, Database},
-    problem::ApiError,
-    query::{Query, check_text, invalid},
+    context::RequestContext,
+    db::CallerFunction,
+    db::Database,
+    http::{
+        ApiError,
+        query::{Query, check_text, invalid},
+    },
 };
 use axum::{
     extract::{RawQuery, Request, State},
@@ -28,7 +30,7 @@ use serde_json::{Value, json};
 /// 3. 200 with the live things that the caller may see; no such kind → 404.
 #[worker::send]
 pub(crate) async fn list(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(entity_type): Params<String>,
     RawQuery(query): RawQuery,
@@ -37,7 +39,10 @@ pub(crate) async fn list(
     let query = Query::parse(query.as_deref(), &["q", "limit", "cursor"])?;
     let listing = json!({ "of": "things", "entity_type": entity_type, "q": query.text("q")? });
     let listed = Listed::OfCaller(&caller, CallerFunction::ListEntities);
-    json(StatusCode::OK, &page(&app, listed, &query, listing).await?)
+    json(
+        StatusCode::OK,
+        &page(&context, listed, &query, listing).await?,
+    )
 }
 
 /// `GET /v1/{entity}/{id}`: one thing that is live.
@@ -48,12 +53,12 @@ pub(crate) async fn list(
 /// 4. 200.
 #[worker::send]
 pub(crate) async fn get(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params((entity_type, entity_id)): Params<(String, String)>,
 ) -> Result<Response, ApiError> {
     let request = entity(&entity_type, &entity_id)?;
-    ask(&app, &caller, CallerFunction::GetEntity, request).await
+    ask(&context, &caller, CallerFunction::GetEntity, request).await
 }
 
 /// The body of a rename.
@@ -74,7 +79,7 @@ read_from_object!(Rename);
 /// 4. 200 with the thing.
 #[worker::send]
 pub(crate) async fn rename(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params((entity_type, entity_id)): Params<(String, String)>,
     mut body: Request,
@@ -85,7 +90,7 @@ pub(crate) async fn rename(
         return Err(invalid("label", "must not be blank"));
     }
     request["label"] = check_text("label", &label)?.into();
-    ask(&app, &caller, CallerFunction::RenameEntity, request).await
+    ask(&context, &caller, CallerFunction::RenameEntity, request).await
 }
 
 /// `GET /v1/{entity}/{id}/attachments?limit&cursor`: what is attached to one thing, a page at a
@@ -97,7 +102,7 @@ pub(crate) async fn rename(
 ///    if the application shows it; no such thing → 404.
 #[worker::send]
 pub(crate) async fn attachments(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params((entity_type, entity_id)): Params<(String, String)>,
     RawQuery(query): RawQuery,
@@ -107,7 +112,7 @@ pub(crate) async fn attachments(
     listing["state"] = query
         .choice("state", &attachments::STATES_OF_ENTITY)?
         .into();
-    attachments::page(&app, &caller, &query, listing).await
+    attachments::page(&context, &caller, &query, listing).await
 }
 
 /// `DELETE /v1/{entity}/{id}`: deletes a thing with everything that hangs on it, so that it can be
@@ -120,12 +125,12 @@ pub(crate) async fn attachments(
 ///    deleted.
 #[worker::send]
 pub(crate) async fn delete(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params((entity_type, entity_id)): Params<(String, String)>,
 ) -> Result<Response, ApiError> {
     let request = entity(&entity_type, &entity_id)?;
-    let answer = app
+    let answer = context
         .database()?
         .for_caller(CallerFunction::DeleteEntity, &caller, request)
         .await?;
@@ -141,12 +146,12 @@ pub(crate) async fn delete(
 /// 4. 200 with what was restored; nothing for a thing that is not deleted.
 #[worker::send]
 pub(crate) async fn restore(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params((entity_type, entity_id)): Params<(String, String)>,
 ) -> Result<Response, ApiError> {
     let request = entity(&entity_type, &entity_id)?;
-    ask(&app, &caller, CallerFunction::RestoreEntity, request).await
+    ask(&context, &caller, CallerFunction::RestoreEntity, request).await
 }
 
 fn entity(entity_type: &str, entity_id: &str) -> Result<Value, ApiError> {

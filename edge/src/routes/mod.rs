@@ -1,8 +1,16 @@
 //! Which handler answers what.
+//!
+//! One file a resource; each handler documents its steps and their statuses. `extractors` are its arguments, `answers`
+//! what several handlers do alike, and `errors` the one place that turns other rooms' errors into problems.
+//!
+//! May call every other room. Nothing but the entry points calls this one.
 
+mod answers;
 mod attachments;
 mod deletions;
 mod entities;
+mod errors;
+mod extractors;
 mod health;
 mod limits;
 mod metrics;
@@ -13,45 +21,36 @@ mod page;
 mod parts;
 mod runs;
 mod scans;
-pub(crate) mod uploads;
+mod uploads;
 mod usage;
 
 use crate::{
-    app::App,
-    auth::{Caller, Identity},
-    body, cursor,
-    db::{CallerFunction, Database, DbError, SystemFunction},
-    problem::ApiError,
-    query::{Query, foreign_cursor},
-    rate_limit::Counted,
-    wire::RawBody,
+    auth::Identity,
+    context::RequestContext,
+    http::{ApiError, rate_limit::Counted},
 };
 use axum::{
     Router,
-    body::Body,
-    extract::{FromRequestParts, MatchedPath, Path, Request},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header::CONTENT_TYPE, request::Parts},
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, Method, StatusCode},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use keepsake_shared::{ErrorCode, ObjectKey};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
-use std::{str::FromStr, sync::OnceLock};
+use std::sync::OnceLock;
 use tower_service::Service;
 
 /// Made for the first request of an isolate: it takes a sixth of a millisecond.
-static ROUTER: OnceLock<Router<App>> = OnceLock::new();
+static ROUTER: OnceLock<Router<RequestContext>> = OnceLock::new();
 
 /// Paths whose handlers count the requests that they take; those that they refuse are counted here. Of health a load
 /// balancer may ask as often as it likes, and what was signed names whom it is for.
 const COUNTED_THERE: [&str; 3] = ["/healthz", "/v1/objects/{token}", "/v1/scan-results"];
 
 /// Lets the matching handler answer. Every failure is an [`ApiError`] in the response's extensions.
-pub(crate) async fn answer(mut request: Request, app: App) -> Response {
-    request.extensions_mut().insert(app.clone());
-    let mut router = ROUTER.get_or_init(router).clone().with_state(app);
+pub(crate) async fn answer(mut request: Request, context: RequestContext) -> Response {
+    request.extensions_mut().insert(context.clone());
+    let mut router = ROUTER.get_or_init(router).clone().with_state(context);
     let Ok(response) = router.call(request).await;
     response
 }
@@ -64,7 +63,7 @@ pub(crate) fn matched(response: &Response) -> Option<&str> {
         .map(MatchedPath::as_str)
 }
 
-fn router() -> Router<App> {
+fn router() -> Router<RequestContext> {
     Router::new()
         .route("/", get(page::get))
         .route("/healthz", get(health::check))
@@ -138,9 +137,10 @@ async fn counted(
     request: &mut Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let app = request.extensions_mut().remove::<App>();
-    let app = app.ok_or_else(|| ApiError::internal("a request came without its App"))?;
-    let (limits, headers) = (app.limits(), request.headers().clone());
+    let context = request.extensions_mut().remove::<RequestContext>();
+    let context =
+        context.ok_or_else(|| ApiError::internal("a request came without its context"))?;
+    let (limits, headers) = (context.limits(), request.headers().clone());
     if request.method() == Method::OPTIONS {
         limits.count(Counted::Preflight(&headers)).await?;
     } else if path.is_some_and(|path| COUNTED_THERE.contains(&path)) {
@@ -151,7 +151,7 @@ async fn counted(
         }
         return Ok(response);
     } else {
-        let identity = identify(&app, path, &headers).await?;
+        let identity = identify(&context, path, &headers).await?;
         request.extensions_mut().insert(identity);
     }
     Ok(next.run(std::mem::take(request)).await)
@@ -159,163 +159,34 @@ async fn counted(
 
 /// Says who asks, and counts it. To a Hyperdrive a connection is opened meanwhile.
 async fn identify(
-    app: &App,
+    context: &RequestContext,
     path: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Identity, ApiError> {
-    let identity = Identity::of(headers, &app.config.tokens).await;
+    let identity = Identity::of(headers, &context.config.tokens).await;
     if path.is_some() && identity.may_ask() {
-        app.expect_database();
+        context.expect_database();
     }
     match identity.name() {
-        Some(name) => app.limits().count(Counted::Caller(&name)).await,
-        None => app.limits().count(Counted::Address(headers)).await,
+        Some(name) => context.limits().count(Counted::Caller(&name)).await,
+        None => context.limits().count(Counted::Address(headers)).await,
     }?;
     Ok(identity)
 }
 
-/// The variable parts of the path.
-struct Params<T>(T);
-
-impl<T: DeserializeOwned + Send> FromRequestParts<App> for Params<T> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let Path(values) = Path::from_request_parts(parts, app)
-            .await
-            .map_err(|_| ApiError::new(ErrorCode::InvalidId, "The path is not valid UTF-8."))?;
-        Ok(Self(values))
-    }
-}
-
-/// A JSON answer.
-fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, ApiError> {
-    let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
-    let content_type = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    Ok((status, content_type, Body::from(body)).into_response())
-}
-
-/// What the database answers a caller, as it is.
-async fn ask(
-    app: &App,
-    caller: &Caller,
-    function: CallerFunction,
-    request: Value,
-) -> Result<Response, ApiError> {
-    let answer = app
-        .database()?
-        .for_caller(function, caller, request)
-        .await?;
-    json(StatusCode::OK, &answer)
-}
-
-/// Whose entries a listing has.
-enum Listed<'a> {
-    /// Those that a caller may see.
-    OfCaller(&'a Caller, CallerFunction),
-    /// Those of all tenants.
-    OfAll(SystemFunction),
-}
-
-/// One page of a listing, from `limit` and `cursor`. What is not asked for is `null` in `listing`, and
-/// not there for the database.
-async fn page(
-    app: &App,
-    listed: Listed<'_>,
-    query: &Query,
-    mut listing: Value,
-) -> Result<Value, ApiError> {
-    let keys = &app.config.url_keys;
-    let tenant = match &listed {
-        Listed::OfCaller(caller, _) => caller.tenant.as_str(),
-        Listed::OfAll(_) => "",
-    };
-    if let Some(fields) = listing.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    let after = query
-        .text("cursor")?
-        .map(|text| cursor::verify(keys, tenant, &listing, text).ok_or_else(foreign_cursor))
-        .transpose()?;
-    let mut request = listing.clone();
-    request["limit"] = query.limit()?.into();
-    request["cursor"] = after.into();
-    let database = app.database()?;
-    let mut answer = match listed {
-        Listed::OfCaller(caller, function) => database.for_caller(function, caller, request).await,
-        Listed::OfAll(function) => database.for_system(function, request).await,
-    }?;
-    let next = answer["next_cursor"]
-        .as_str()
-        .map(|last| cursor::sign(keys, tenant, &listing, last));
-    answer
-        .as_object_mut()
-        .ok_or_else(|| misshapen("no object"))?
-        .insert("next_cursor".to_owned(), next.into());
-    Ok(answer)
-}
-
-/// The JSON body of a request; see [`body::read_json`].
-async fn read<T: DeserializeOwned>(request: &mut Request) -> Result<T, ApiError> {
-    let body = RawBody::of(request);
-    let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
-    body::read_json(request.headers(), open).await
-}
-
-/// A value the worker made itself, as a header.
-fn header(value: &str) -> Result<HeaderValue, ApiError> {
-    HeaderValue::from_str(value).map_err(ApiError::internal)
-}
-
-/// An id from the path.
-fn id<T: FromStr>(text: &str) -> Result<T, ApiError>
-where
-    T::Err: std::fmt::Display,
-{
-    text.parse().map_err(|error| {
-        ApiError::new(
-            ErrorCode::InvalidId,
-            format_args!("The path was refused: {error}."),
-        )
-    })
-}
-
-/// An answer of the database, in the form it has promised.
-fn expect<T: DeserializeOwned>(answer: Value) -> Result<T, ApiError> {
-    serde_json::from_value(answer).map_err(|error| misshapen(&error.to_string()))
-}
-
-/// An answer that our SQL functions do not give, so that it is not our database that answers.
-fn misshapen(cause: &str) -> ApiError {
-    DbError::Unavailable(format!("the database's answer has another form: {cause}")).into()
-}
-
-/// The last gate before anything is signed: an object of another tenant never is, whatever the
-/// database said.
-fn own(caller: &Caller, key: ObjectKey) -> Result<ObjectKey, ApiError> {
-    if *key.tenant() == caller.tenant {
-        Ok(key)
-    } else {
-        Err(ApiError::internal(
-            "the database named an object of another tenant",
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use keepsake_shared::EntityType;
+    use keepsake_shared::{EntityType, ErrorCode};
     use serde_json::Value;
     use std::collections::BTreeSet;
 
     fn openapi() -> Value {
-        serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap()
+        serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap()
     }
 
     /// The routes and their methods, read from this file.
     fn routes() -> BTreeSet<String> {
-        let source = include_str!("routes.rs");
+        let source = include_str!("mod.rs");
         let router = source.split("fn router(").nth(1).unwrap();
         let router = router.split(".route_layer(").next().unwrap();
         let mut routes = BTreeSet::new();

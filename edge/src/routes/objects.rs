@@ -1,17 +1,22 @@
 //! The bytes themselves: `/v1/objects/{token}`. The token in the URL is the whole permission, so no
 //! bearer is asked for, and the database is not either.
 
-use super::{Params, header};
+use super::extractors::Params;
 use crate::{
-    app::App,
     clock,
-    db::{Database, SystemFunction},
-    etag,
-    problem::ApiError,
-    range::ByteRange,
-    rate_limit::Counted,
-    storage::{Bucket, CHECKSUM_HEADER, Download, PutError, Storage},
-    wire::{self, RawBody},
+    context::RequestContext,
+    db::Database,
+    db::SystemFunction,
+    http::{
+        ApiError,
+        bridge::RawBody,
+        etag,
+        headers::{content_length, value as header},
+        range::ByteRange,
+        rate_limit::Counted,
+    },
+    storage::Storage,
+    storage::{Bucket, Download, PutError},
 };
 use axum::{
     extract::{Request, State},
@@ -30,6 +35,9 @@ use keepsake_shared::{
 };
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
+
+/// Carries the SHA-256 of an upload in base64, under the name S3 gave it.
+const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
 /// How long an upload that began in time may go on when its URL has run out. A row that is given up
 /// has its object deleted for the last time a minute after that: what is stored later stays for
@@ -58,11 +66,11 @@ struct Permitted {
 /// 5. 201.
 #[worker::send]
 pub(crate) async fn store(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Params(token): Params<String>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let (key, size, media_type, sha256, expires_at) = match open(&app, &token).await? {
+    let (key, size, media_type, sha256, expires_at) = match open(&context, &token).await? {
         ObjectToken::Upload {
             key,
             size,
@@ -70,12 +78,12 @@ pub(crate) async fn store(
             sha256,
             expires_at,
         } => (key, size, media_type, sha256, expires_at),
-        part @ ObjectToken::Part { .. } => return store_part(&app, part, request).await,
+        part @ ObjectToken::Part { .. } => return store_part(&context, part, request).await,
         ObjectToken::Download { .. } => return Err(refused(TokenError::BadSignature)),
     };
     check_headers(request.headers(), size, media_type, &sha256)?;
     let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
-    let bucket = app.bucket()?;
+    let bucket = context.bucket()?;
     let deadline = expires_at.saturating_add(UPLOAD_GRACE);
     let put = bucket.put(&key, body.into_stream(), media_type, &sha256);
     match before(deadline, put).await {
@@ -103,7 +111,7 @@ pub(crate) async fn store(
 /// 3. Keep in the database what the bucket calls the part; the upload closed meanwhile → 409.
 /// 4. 201 with that as `ETag`.
 async fn store_part(
-    app: &App,
+    context: &RequestContext,
     part: ObjectToken,
     mut request: Request,
 ) -> Result<Response, ApiError> {
@@ -121,7 +129,7 @@ async fn store_part(
     check_length(request.headers(), size)?;
     check_fixed(request.headers(), &[(CHECKSUM_HEADER, &sha256.to_base64())])?;
     let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
-    let bucket = app.bucket()?;
+    let bucket = context.bucket()?;
     let put = bucket.put_part(&key, &storage_id, number, body.into_stream(), &sha256);
     let etag = match before(expires_at.saturating_add(UPLOAD_GRACE), put).await {
         Some(Ok(etag)) => etag,
@@ -137,7 +145,7 @@ async fn store_part(
         "etag": etag,
         "size": size,
     });
-    let answer = app
+    let answer = context
         .database()?
         .for_system(SystemFunction::RecordPart, record)
         .await?;
@@ -167,7 +175,7 @@ fn sha256_mismatch() -> ApiError {
 
 /// What `work` comes to, or `None` when it has not by `deadline`.
 async fn before<T>(deadline: OffsetDateTime, work: impl Future<Output = T>) -> Option<T> {
-    clock::within(time_until(deadline, clock::now()), work).await
+    clock::timeout(time_until(deadline, clock::now()), work).await
 }
 
 /// Nothing once `deadline` has come.
@@ -190,12 +198,12 @@ async fn take_back(bucket: &Bucket, key: &ObjectKey) -> Result<(), ApiError> {
 /// 5. 206 with the part, or 200 with the whole, as a stream.
 #[worker::send]
 pub(crate) async fn read(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Params(token): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let permitted = permitted(&app, &token).await?;
-    let bucket = app.bucket()?;
+    let permitted = permitted(&context, &token).await?;
+    let bucket = context.bucket()?;
     let mut range = wanted_range(&headers, permitted.size);
     // Whether these ranges count depends on the object's ETag, so that comes before its bytes.
     if range == ByteRange::Unsatisfiable
@@ -211,7 +219,11 @@ pub(crate) async fn read(
             return Err(unsatisfiable(permitted.size)?);
         }
     }
-    let found = bucket.get(&permitted.key, range).await?.ok_or_else(gone)?;
+    let part = match range {
+        ByteRange::Part { offset, length } => Some(offset..offset + length),
+        ByteRange::Whole | ByteRange::Unsatisfiable => None,
+    };
+    let found = bucket.get(&permitted.key, part).await?.ok_or_else(gone)?;
     respond(&permitted, &headers, range, found)
 }
 
@@ -222,28 +234,33 @@ pub(crate) async fn read(
 /// 3. `If-None-Match` names its ETag → 304, else 200.
 #[worker::send]
 pub(crate) async fn head(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Params(token): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let permitted = permitted(&app, &token).await?;
-    let found = app.bucket()?.head(&permitted.key).await?.ok_or_else(gone)?;
+    let permitted = permitted(&context, &token).await?;
+    let found = context
+        .bucket()?
+        .head(&permitted.key)
+        .await?
+        .ok_or_else(gone)?;
     respond(&permitted, &headers, ByteRange::Whole, found)
 }
 
 /// Reads a token, whose uses are counted together.
-async fn open(app: &App, token: &str) -> Result<ObjectToken, ApiError> {
-    let token = ObjectToken::verify(token, &app.config.url_keys, clock::now()).map_err(refused)?;
+async fn open(context: &RequestContext, token: &str) -> Result<ObjectToken, ApiError> {
+    let token =
+        ObjectToken::verify(token, &context.config.url_keys, clock::now()).map_err(refused)?;
     let (key, part) = match &token {
         ObjectToken::Upload { key, .. } | ObjectToken::Download { key, .. } => (key, 0),
         ObjectToken::Part { key, number, .. } => (key, *number),
     };
-    app.limits().count(Counted::Object(key, part)).await?;
+    context.limits().count(Counted::Object(key, part)).await?;
     Ok(token)
 }
 
-async fn permitted(app: &App, token: &str) -> Result<Permitted, ApiError> {
-    match open(app, token).await? {
+async fn permitted(context: &RequestContext, token: &str) -> Result<Permitted, ApiError> {
+    match open(context, token).await? {
         ObjectToken::Download {
             key,
             media_type,
@@ -303,7 +320,7 @@ fn check_headers(
 }
 
 fn check_length(headers: &HeaderMap, size: u64) -> Result<(), ApiError> {
-    if wire::content_length(headers) == Some(size) {
+    if content_length(headers) == Some(size) {
         Ok(())
     } else {
         Err(length_mismatch(size))

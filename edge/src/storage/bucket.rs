@@ -4,13 +4,10 @@ use super::{
     Listing, Storage, StorageError, StoredObject,
     digest::{self, Sha256Hasher, WINDOW_BYTES},
 };
-use crate::{
-    inspection::DeclaredFile,
-    multipart::{Multipart, StoredPart},
-    range::ByteRange,
-};
+use crate::model::{DeclaredFile, Multipart, StoredPart};
 use futures_util::future::join;
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
+use std::ops;
 use worker::{
     Conditional, Data, HttpMetadata, MultipartUpload, Object, Range, ResponseBody, UploadedPart,
     wasm_bindgen::JsCast, web_sys::ReadableStream,
@@ -119,7 +116,7 @@ impl Storage for Bucket {
         let mut offset = 0;
         while offset < size {
             let length = WINDOW_BYTES.min(size - offset);
-            let found = self.get(key, ByteRange::Part { offset, length }).await?;
+            let found = self.get(key, Some(offset..offset + length)).await?;
             let Some(stream) = found.and_then(|part| part.body) else {
                 return Ok(None);
             };
@@ -285,14 +282,15 @@ impl Bucket {
     pub(crate) async fn get(
         &self,
         key: &ObjectKey,
-        range: ByteRange,
+        part: Option<ops::Range<u64>>,
     ) -> Result<Option<Download>, StorageError> {
         let request = self.0.get(key.as_str());
-        let request = match range {
-            ByteRange::Part { offset, length } => {
-                request.range(Range::OffsetWithLength { offset, length })
-            }
-            ByteRange::Whole | ByteRange::Unsatisfiable => request,
+        let request = match part {
+            Some(ops::Range { start, end }) => request.range(Range::OffsetWithLength {
+                offset: start,
+                length: end - start,
+            }),
+            None => request,
         };
         let Some(object) = request.execute().await.map_err(failed("get"))? else {
             return Ok(None);

@@ -1,29 +1,7 @@
-//! Where the bytes are.
-//!
-//! [`Storage`] is what the rest of the worker asks of any store; [`Store`] is the one that the
-//! settings name. The bucket binding ([`Bucket`]) also moves the bytes itself, for the upload and
-//! download URLs that the worker signs and serves; an [`S3`] store is sent to by URLs that only it
-//! answers.
+//! What the worker asks of any object store.
 
-mod bucket;
-mod digest;
-mod s3;
-mod signer;
-
-pub(crate) use bucket::{Bucket, Download, PutError};
-pub(crate) use s3::{S3, S3Settings, push_escaped};
-pub(crate) use signer::{PartSubject, Signer};
-
-use crate::{
-    inspection::DeclaredFile,
-    multipart::{Multipart, StoredPart},
-    problem::ApiError,
-};
-use axum::http::HeaderName;
-use keepsake_shared::{ErrorCode, ObjectKey, Sha256Digest};
-
-/// Carries the SHA-256 of an upload in base64, under the name S3 gave it.
-pub(crate) const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
+use crate::model::{DeclaredFile, Multipart, StoredPart};
+use keepsake_shared::{ObjectKey, Sha256Digest};
 
 /// Most keys of one [`Storage::delete_many`], R2's and S3's own bound.
 pub(crate) const MAX_DELETE: u32 = 1000;
@@ -102,107 +80,6 @@ pub(crate) struct Listing {
     pub(crate) more: bool,
 }
 
-/// The store that the settings name.
-#[derive(Debug)]
-pub(crate) enum Store {
-    /// An R2 bucket through its binding.
-    R2(Bucket),
-    /// A store that speaks S3.
-    S3(S3),
-}
-
-impl Storage for Store {
-    async fn observe(
-        &self,
-        key: &ObjectKey,
-        head: usize,
-    ) -> Result<Option<StoredObject>, StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.observe(key, head).await,
-            Self::S3(s3) => s3.observe(key, head).await,
-        }
-    }
-
-    async fn read(
-        &self,
-        key: &ObjectKey,
-        offset: u64,
-        length: usize,
-    ) -> Result<Vec<u8>, StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.read(key, offset, length).await,
-            Self::S3(s3) => s3.read(key, offset, length).await,
-        }
-    }
-
-    async fn digest(
-        &self,
-        key: &ObjectKey,
-        size: u64,
-    ) -> Result<Option<Sha256Digest>, StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.digest(key, size).await,
-            Self::S3(s3) => s3.digest(key, size).await,
-        }
-    }
-
-    async fn delete_many(&self, keys: &[String]) -> Result<(), StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.delete_many(keys).await,
-            Self::S3(s3) => s3.delete_many(keys).await,
-        }
-    }
-
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Listing, StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.list(prefix, after, limit).await,
-            Self::S3(s3) => s3.list(prefix, after, limit).await,
-        }
-    }
-
-    async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.begin_multipart(file).await,
-            Self::S3(s3) => s3.begin_multipart(file).await,
-        }
-    }
-
-    async fn list_parts(
-        &self,
-        key: &ObjectKey,
-        multipart: &Multipart,
-    ) -> Result<Option<Vec<StoredPart>>, StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.list_parts(key, multipart).await,
-            Self::S3(s3) => s3.list_parts(key, multipart).await,
-        }
-    }
-
-    async fn complete_multipart(
-        &self,
-        key: &ObjectKey,
-        storage_id: &str,
-        parts: &[StoredPart],
-    ) -> Result<(), StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.complete_multipart(key, storage_id, parts).await,
-            Self::S3(s3) => s3.complete_multipart(key, storage_id, parts).await,
-        }
-    }
-
-    async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError> {
-        match self {
-            Self::R2(bucket) => bucket.abort_multipart(key, storage_id).await,
-            Self::S3(s3) => s3.abort_multipart(key, storage_id).await,
-        }
-    }
-}
-
 /// An object as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredObject {
@@ -220,13 +97,3 @@ pub(crate) struct StoredObject {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct StorageError(pub(crate) String);
-
-impl From<StorageError> for ApiError {
-    fn from(error: StorageError) -> Self {
-        Self::new(
-            ErrorCode::StorageUnavailable,
-            "The file store cannot be reached just now. Nothing was lost: try again in a moment.",
-        )
-        .with_cause(error)
-    }
-}

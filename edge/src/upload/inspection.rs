@@ -2,39 +2,17 @@
 //! objects are looked at.
 
 use crate::{
-    multipart::Multipart,
+    model::DeclaredFile,
     storage::{Storage, StorageError, StoredObject},
 };
 use futures_util::future::try_join_all;
 use keepsake_shared::{
-    AttachmentId, ErrorCode, FieldError, FileName, MediaType, ObjectKey, Sha256Digest,
+    AttachmentId, ErrorCode, FieldError, Sha256Digest,
     image::{self, Look},
     sniff::SNIFF_BYTES,
     upload::{Declared, ObjectProblem, Observed, verify_object},
 };
 use serde::{Deserialize, Serialize};
-
-/// One file of an upload set, as the database has it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct DeclaredFile {
-    /// The attachment it will be.
-    pub(crate) attachment_id: AttachmentId,
-    /// The name its uploader gave it.
-    pub(crate) name: FileName,
-    /// The type its extension stands for.
-    pub(crate) media_type: MediaType,
-    /// Its size in bytes.
-    pub(crate) size: u64,
-    /// Its digest.
-    pub(crate) sha256: Sha256Digest,
-    /// Where its bytes go.
-    pub(crate) object_key: ObjectKey,
-    /// Where it stands.
-    pub(crate) state: Option<String>,
-    /// Its upload in parts, once one has begun.
-    #[serde(default)]
-    pub(crate) multipart: Option<Multipart>,
-}
 
 /// A declared file beside what the store has.
 #[derive(Debug)]

@@ -1,20 +1,16 @@
-//! Completing uploads whose client does not say that it is done: when the store tells of an object (`events`),
-//! and by the schedule, before their time is over. Both act for the one who declared the upload, and do what
-//! its own request would.
+//! Completing uploads whose client does not: when the store reports an object, and by the schedule, before their time is
+//! over. Both act for whoever declared the upload, and do what that client's own request would.
 //!
-//! The schedule looks at an upload only towards its end: until then its client may still be at work. It never
-//! completes one after its end, when its client is told that it has expired. An upload in parts is treated as
-//! any other: with all its parts there it lacks nothing but the word, and joining them takes nothing from a
-//! client that comes back.
+//! The schedule looks at an upload only near its end: before that, its client may still be at work. It never completes
+//! one after its end, when the client is told that it has expired. A multipart upload is treated as any other: it has all
+//! its parts, and completing it takes nothing from a client that returns.
 
+use super::{Completion, UploadError};
 use crate::{
-    auth::Caller,
     clock,
-    config::Config,
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
-    problem::ApiError,
-    routes::uploads,
+    model::Caller,
     storage::Storage,
 };
 use keepsake_shared::{ErrorCode, TenantId, UploadId};
@@ -58,10 +54,10 @@ impl OpenUpload {
     /// What may be another time: database or store had no answer.
     pub(crate) async fn complete(
         self,
-        config: &Config,
         database: &impl Database,
         storage: &impl Storage,
-    ) -> Result<Outcome, ApiError> {
+        max_pixels: u64,
+    ) -> Result<Outcome, UploadError> {
         let Self {
             upload_id,
             tenant,
@@ -71,9 +67,17 @@ impl OpenUpload {
             claims: json!({ "sub": subject, "tenant": tenant }).to_string(),
             tenant,
         };
-        match uploads::finish(config, database, storage, &caller, upload_id, None).await {
+        let completion = Completion {
+            database,
+            storage,
+            caller: &caller,
+            upload: upload_id,
+            max_pixels,
+            key: None,
+        };
+        match completion.finish().await {
             Ok(_) => Ok(Outcome::Completed),
-            Err(error) if error.code() == ErrorCode::NotUploaded => Ok(Outcome::Waiting),
+            Err(UploadError::NotUploaded { .. }) => Ok(Outcome::Waiting),
             Err(error) if error.code().status() < 500 => Ok(Outcome::Refused(error.code())),
             Err(error) => Err(error),
         }
@@ -84,10 +88,10 @@ impl OpenUpload {
 ///
 /// # Errors
 /// The database's. An upload whose look broke off is looked at again when its lease runs out.
-pub(crate) async fn of_ending(
-    config: &Config,
+pub(crate) async fn complete_ending(
     database: &impl Database,
     storage: &impl Storage,
+    max_pixels: u64,
 ) -> Result<Value, DbError> {
     let started = clock::now().unix_timestamp();
     let (mut completed, mut waiting, mut refused, mut failed) = (0, 0, 0, 0);
@@ -99,7 +103,7 @@ pub(crate) async fn of_ending(
             break;
         };
         let id = upload.upload_id;
-        match upload.complete(config, database, storage).await {
+        match upload.complete(database, storage, max_pixels).await {
             Ok(Outcome::Completed) => completed += 1,
             Ok(Outcome::Waiting) => waiting += 1,
             Ok(Outcome::Refused(_)) => refused += 1,
@@ -124,7 +128,7 @@ async fn lease(database: &impl Database) -> Result<Option<OpenUpload>, DbError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fakes::{MemoryStorage, ScriptedDatabase, config};
+    use crate::fakes::{MAX_PIXELS, MemoryStorage, ScriptedDatabase};
     use crate::storage::StoredObject;
     use futures_util::FutureExt;
     use keepsake_shared::Sha256Digest;
@@ -180,7 +184,7 @@ mod tests {
     }
 
     fn run(database: &ScriptedDatabase, storage: &MemoryStorage) -> Answer {
-        of_ending(&config(), database, storage)
+        complete_ending(database, storage, MAX_PIXELS)
             .now_or_never()
             .unwrap()
     }

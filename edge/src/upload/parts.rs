@@ -1,11 +1,11 @@
-//! Files that are uploaded in parts: joining those that are whole, giving up those of closed sets.
+//! Multipart uploads: completing those that have all their parts, aborting those of closed sets.
 //!
-//! Who an upload in parts belongs to, its part size and what the store calls it are the database's;
-//! which parts there are is the store's, or the database's too where the worker took them in.
+//! The database knows whose a multipart upload is, its part size and its id in the store. The store knows its parts; where
+//! the worker stored them itself, the database does.
 
 use crate::{
     db::{Database, DbError, SystemFunction},
-    inspection::DeclaredFile,
+    model::{DeclaredFile, StoredPart},
     storage::{Storage, StorageError},
 };
 use futures_util::future::join_all;
@@ -13,38 +13,13 @@ use keepsake_shared::{AttachmentId, ObjectKey, upload::PartPlan};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Uploads given up in one run: each costs a request to the store.
-const GIVE_UP_LIMIT: u32 = 20;
-/// Seconds a run has for them before another may take over.
+/// Most multipart uploads aborted in one run: each costs a request to the store.
+const ABORT_LIMIT: u32 = 20;
+/// Seconds that a run has for them before another run may lease them.
 const LEASE_SECONDS: u32 = 300;
 
-/// An upload in parts, as the database has it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Multipart {
-    /// What the store calls it.
-    pub(crate) storage_id: String,
-    /// The bytes of every part but the last.
-    pub(crate) part_size: u64,
-    /// The parts that the worker took in itself.
-    pub(crate) parts: Vec<StoredPart>,
-}
-
-/// A part that the store holds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(crate) struct StoredPart {
-    /// Its number, from 1.
-    pub(crate) number: u16,
-    /// What the store calls its content.
-    pub(crate) etag: String,
-    /// Its length in bytes.
-    pub(crate) size: u64,
-    /// Its checksum, in base64, if the store tells one: the joining has to repeat it.
-    #[serde(default)]
-    pub(crate) checksum: Option<String>,
-}
-
-/// Joins the parts of each file that has them all, so that its object is there to be looked at. One
-/// that was joined before, or lacks a part, is left as it is.
+/// Completes the multipart upload of each file that has all its parts, so that its object can be inspected. One that was
+/// completed before, or lacks a part, stays as it is.
 ///
 /// # Errors
 /// The store's.
@@ -68,7 +43,7 @@ pub(crate) async fn join(
     Ok(())
 }
 
-/// Whether these are all parts of a file, in order and each of its length.
+/// Whether these are all parts of a file, in order, each of the planned length.
 pub(crate) fn is_whole(file_bytes: u64, part_bytes: u64, parts: &[StoredPart]) -> bool {
     PartPlan::of(file_bytes, part_bytes).is_some_and(|plan| {
         plan.count() == parts.len() as u64
@@ -90,15 +65,15 @@ struct Lease {
     storage_id: String,
 }
 
-/// Has the store give up the parts of closed sets.
+/// Aborts the multipart uploads of closed sets.
 ///
 /// # Errors
-/// The database's. What was leased by then is taken up again when the lease runs out.
-pub(crate) async fn give_up(
+/// The database's. What was leased by then is leased again when the lease ends.
+pub(crate) async fn abort_closed(
     database: &impl Database,
     storage: &impl Storage,
 ) -> Result<Value, DbError> {
-    let request = json!({ "limit": GIVE_UP_LIMIT, "lease_seconds": LEASE_SECONDS });
+    let request = json!({ "limit": ABORT_LIMIT, "lease_seconds": LEASE_SECONDS });
     let Leases { multiparts } = database
         .read_for_system(SystemFunction::LeaseMultiparts, request)
         .await?;
@@ -162,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_did_not_give_up_is_told() {
+    fn reports_what_the_store_did_not_abort() {
         let id = "0198f7d0-1111-7aaa-8bbb-000000000001";
         let leased = json!({ "multiparts": [{
             "attachment_id": id, "object_key": format!("t/acme/post/1/{id}.mp4"), "storage_id": "s",
@@ -173,7 +148,7 @@ mod tests {
                 broken,
                 ..MemoryStorage::default()
             };
-            let done = give_up(&database, &storage).now_or_never().unwrap();
+            let done = abort_closed(&database, &storage).now_or_never().unwrap();
             let want = json!({ "given_up": given_up, "failed": 1 - given_up });
             assert_eq!(done, Ok(want));
             let settled = &database.calls()[1].1;
@@ -182,10 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_give_up_asks_nobody() {
+    fn asks_nobody_when_nothing_is_leased() {
         let database = ScriptedDatabase::new([Ok(json!({ "multiparts": [] }))]);
         let storage = MemoryStorage::default();
-        let done = give_up(&database, &storage);
+        let done = abort_closed(&database, &storage);
         assert!(done.now_or_never().unwrap().is_ok());
         assert_eq!(database.calls().len(), 1);
     }

@@ -1,18 +1,18 @@
-//! The upload sets that this isolate declared lately: one that is completed where it was declared need not be looked
-//! up first. What is kept never changes once it is declared. Whether the set may still be completed, and by whom, is
-//! for the database to say, as ever.
+//! The upload sets that this isolate declared: one that is completed where it was declared need not be looked up first.
+//! What is kept never changes once it is declared. Whether the set may still be completed, and by whom, the database
+//! decides.
 
-use crate::inspection::DeclaredFile;
+use crate::model::DeclaredFile;
 use keepsake_shared::{TenantId, UploadId};
 use std::{cell::RefCell, collections::BTreeMap};
 use time::OffsetDateTime;
 
-/// Most files that are kept, of all sets together; some two megabytes. The oldest sets go first.
+/// Most files kept, of all sets together: about two megabytes. The oldest sets are dropped first.
 const MAX_FILES: usize = 4096;
 
-/// A set without files in parts.
+/// A set none of whose files is uploaded in parts.
 #[derive(Debug, Clone)]
-pub(crate) struct DeclaredSet {
+pub(crate) struct RecentSet {
     /// Its files, in order.
     pub(crate) files: Vec<DeclaredFile>,
     /// When its time is over.
@@ -20,39 +20,39 @@ pub(crate) struct DeclaredSet {
 }
 
 #[derive(Default)]
-struct Declared {
-    /// Ids are in the order of their time (RFC 9562 §5.7).
-    sets: BTreeMap<UploadId, (TenantId, DeclaredSet)>,
+struct Recent {
+    /// In the order of their ids, which is that of time (RFC 9562 §5.7).
+    sets: BTreeMap<UploadId, (TenantId, RecentSet)>,
     files: usize,
 }
 
 thread_local! {
-    static DECLARED: RefCell<Declared> = RefCell::default();
+    static RECENT: RefCell<Recent> = RefCell::default();
 }
 
 /// Keeps a set.
-pub(crate) fn remember(tenant: &TenantId, upload: UploadId, set: DeclaredSet) {
-    DECLARED.with_borrow_mut(|declared| {
-        declared.files += set.files.len();
-        let before = declared.sets.insert(upload, (tenant.clone(), set));
-        declared.files -= before.map_or(0, |(_, set)| set.files.len());
-        while declared.files > MAX_FILES
-            && let Some((_, (_, oldest))) = declared.sets.pop_first()
+pub(crate) fn remember(tenant: &TenantId, upload: UploadId, set: RecentSet) {
+    RECENT.with_borrow_mut(|recent| {
+        recent.files += set.files.len();
+        let before = recent.sets.insert(upload, (tenant.clone(), set));
+        recent.files -= before.map_or(0, |(_, set)| set.files.len());
+        while recent.files > MAX_FILES
+            && let Some((_, (_, oldest))) = recent.sets.pop_first()
         {
-            declared.files -= oldest.files.len();
+            recent.files -= oldest.files.len();
         }
     });
 }
 
-/// The tenant's set of this id, once.
-pub(crate) fn take(tenant: &TenantId, upload: UploadId) -> Option<DeclaredSet> {
-    DECLARED.with_borrow_mut(|declared| {
-        let (owner, _) = declared.sets.get(&upload)?;
+/// Takes the tenant's set of this id out.
+pub(crate) fn take(tenant: &TenantId, upload: UploadId) -> Option<RecentSet> {
+    RECENT.with_borrow_mut(|recent| {
+        let (owner, _) = recent.sets.get(&upload)?;
         if owner != tenant {
             return None;
         }
-        let (_, set) = declared.sets.remove(&upload)?;
-        declared.files -= set.files.len();
+        let (_, set) = recent.sets.remove(&upload)?;
+        recent.files -= set.files.len();
         Some(set)
     })
 }
@@ -73,7 +73,7 @@ mod tests {
         UploadId(Uuid::from_u128(n as u128))
     }
 
-    fn set(files: usize) -> DeclaredSet {
+    fn set(files: usize) -> RecentSet {
         let file = json!({
             "attachment_id": ATTACHMENT,
             "name": "a.txt",
@@ -82,7 +82,7 @@ mod tests {
             "sha256": "0".repeat(64),
             "object_key": format!("t/acme/post/1/{ATTACHMENT}.txt"),
         });
-        DeclaredSet {
+        RecentSet {
             files: vec![serde_json::from_value(file).unwrap(); files],
             expires_at: OffsetDateTime::UNIX_EPOCH,
         }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn keeps_so_many_files_and_forgets_the_oldest() {
-        // Declared again, by the same key.
+        // Declared again, with the same key.
         remember(&tenant("acme"), id(0), set(100));
         for n in 0..=MAX_FILES / 100 {
             remember(&tenant("acme"), id(n), set(100));
@@ -108,8 +108,8 @@ mod tests {
         for n in 1..=MAX_FILES / 100 {
             assert!(take(&tenant("acme"), id(n)).is_some(), "{n}");
         }
-        DECLARED.with_borrow(|declared| {
-            assert_eq!((declared.sets.len(), declared.files), (0, 0));
+        RECENT.with_borrow(|recent| {
+            assert_eq!((recent.sets.len(), recent.files), (0, 0));
         });
     }
 }

@@ -6,7 +6,10 @@ use super::{
     call::{Answer, Call, trouble},
     xml::{self, Element},
 };
-use crate::{inspection::DeclaredFile, multipart::StoredPart, storage::StorageError};
+use crate::{
+    model::{DeclaredFile, StoredPart},
+    storage::StorageError,
+};
 use keepsake_shared::{ObjectKey, capabilities::ChecksumKind, content_disposition};
 
 /// Joining thousands of parts takes a store its time.
