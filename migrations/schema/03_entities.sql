@@ -105,10 +105,10 @@ BEGIN
     ELSIF label_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = label_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
         RAISE EXCEPTION '% has no column %', known.relation, label_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that says what people call a thing, or NULL for none.';
+            USING ERRCODE = 'undefined_column', HINT = 'Name the column with the entity's label, or NULL for none.';
     ELSIF label_column IN (known.key_column, known.tenant_column) THEN
-        RAISE EXCEPTION '% of % is no label', label_column, known.relation
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'A label can be changed by who may change the thing; its key and its tenant cannot.';
+        RAISE EXCEPTION 'column % of % cannot be a label', label_column, known.relation
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Whoever may change the entity may change its label, so that the label cannot be its key or its tenant.';
     END IF;
     UPDATE attachments.entity_type e SET label_column = show_label.label_column WHERE e.name = entity;
     IF label_column IS NOT NULL THEN

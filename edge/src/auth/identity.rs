@@ -118,7 +118,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
     }
     let text = value
         .to_str()
-        .map_err(|_| AuthError::Invalid("the Authorization header is not plain text"))?;
+        .map_err(|_| AuthError::Invalid("the Authorization header is not ASCII text"))?;
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(token.trim()),
         _ => Err(AuthError::Missing),
@@ -128,7 +128,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
 /// Checks the signature (RFC 7515 §5.2): HS256 by the ring, the others by the JWKS, and neither ever
 /// by a key of the other.
 async fn is_genuine(token: &Token<'_>, settings: &TokenSettings) -> Result<bool, AuthError> {
-    let not_accepted = AuthError::Invalid("its alg is not accepted here");
+    let not_accepted = AuthError::Invalid("its alg is not accepted");
     let (signed, signature) = (token.signed.as_bytes(), token.signature.as_slice());
     match token.algorithm {
         Algorithm::Hs256 => settings
@@ -137,13 +137,13 @@ async fn is_genuine(token: &Token<'_>, settings: &TokenSettings) -> Result<bool,
             .ok_or(not_accepted)?
             .key(&token.kid)
             .map(|key| key.verify(&[signed], signature))
-            .ok_or(AuthError::Invalid("its kid is not known here")),
+            .ok_or(AuthError::Invalid("its kid is unknown")),
         Algorithm::Rs256 | Algorithm::Es256 => {
             let jwks = settings.jwks.as_ref().ok_or(not_accepted)?;
             let key = key_cache::find(token, jwks).await?;
             webcrypto::verify(&key, signed, signature)
                 .await
-                .map_err(|_| AuthError::Invalid("the key of its kid is not usable"))
+                .map_err(|_| AuthError::Invalid("the key with its kid is unusable"))
         }
     }
 }
@@ -165,7 +165,7 @@ impl Verified {
         Ok(Caller {
             tenant: tenant
                 .parse()
-                .map_err(|_| AuthError::Invalid("its tenant is not well formed"))?,
+                .map_err(|_| AuthError::Invalid("its tenant claim is malformed"))?,
             claims: self.text,
         })
     }
@@ -297,7 +297,7 @@ mod tests {
         let token = format!("{signed}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
         assert_eq!(
             check(&token, &settings).unwrap_err(),
-            AuthError::Invalid("its header names no kid")
+            AuthError::Invalid("its header has no kid")
         );
     }
 

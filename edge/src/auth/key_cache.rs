@@ -35,7 +35,7 @@ const MAX_BYTES: usize = 64 << 10;
 /// How long keys go on answering when no newer set can be had: a day in which to mend it.
 const MAX_STALE_SECONDS: i64 = 86_400;
 
-const UNKNOWN: AuthError = AuthError::Invalid("its kid is not known here");
+const UNKNOWN: AuthError = AuthError::Invalid("its kid is unknown");
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();

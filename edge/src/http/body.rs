@@ -70,7 +70,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
     } else {
         Err(ApiError::new(
             ErrorCode::UnsupportedContentType,
-            "The body has to be JSON: send it with Content-Type: application/json.",
+            "The body must be JSON. Send it with Content-Type: application/json.",
         ))
     }
 }
@@ -137,7 +137,7 @@ fn too_slow() -> ApiError {
     ApiError::new(
         ErrorCode::BodyTooSlow,
         format_args!(
-            "The body did not arrive within {} seconds. Nothing has changed: send it again.",
+            "The body did not arrive within {} seconds. Nothing was changed. Send the request again.",
             MAX_BODY_TIME.as_secs()
         ),
     )
@@ -146,7 +146,7 @@ fn too_slow() -> ApiError {
 fn too_large() -> ApiError {
     ApiError::new(
         ErrorCode::BodyTooLarge,
-        format_args!("The body may hold at most {MAX_JSON_BYTES} bytes."),
+        format_args!("The body must not be larger than {MAX_JSON_BYTES} bytes."),
     )
 }
 
@@ -170,7 +170,7 @@ fn explain(pointer: &str, error: &serde_json::Error) -> ApiError {
         return ApiError::new(
             ErrorCode::MalformedJson,
             format_args!(
-                "The body is not JSON: it cannot be read at line {}, column {}.",
+                "The body is not valid JSON: the error is at line {}, column {}.",
                 error.line(),
                 error.column()
             ),
@@ -187,7 +187,7 @@ fn explain(pointer: &str, error: &serde_json::Error) -> ApiError {
         text.rsplit_once(" at line ")
             .map_or(&text, |(reason, _)| reason),
     );
-    ApiError::new(code, format_args!("The body was refused: {reason}."))
+    ApiError::new(code, format_args!("The body is invalid: {reason}."))
         .with_errors(vec![FieldError::new(pointer, code, reason)])
 }
 

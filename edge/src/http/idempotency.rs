@@ -35,7 +35,7 @@ pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
             ApiError::new(
                 ErrorCode::InvalidField,
                 format_args!(
-                    "The header Idempotency-Key has to be one key of 1 to {MAX_CHARS} visible ASCII characters."
+                    "Idempotency-Key must be one key of 1 to {MAX_CHARS} visible ASCII characters."
                 ),
             )
         })

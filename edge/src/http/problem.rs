@@ -68,7 +68,7 @@ impl ApiError {
     pub(crate) fn internal(cause: impl Display) -> Self {
         Self::new(
             ErrorCode::Internal,
-            "Something went wrong on our side. It has been logged under this request id.",
+            "The worker failed. The cause is in its log, under this request id.",
         )
         .with_cause(cause)
     }
@@ -184,7 +184,7 @@ fn unexplained(status: StatusCode) -> ApiError {
         StatusCode::NOT_FOUND => ApiError::no_path(),
         StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             ErrorCode::MethodNotAllowed,
-            "This path does not take this method: the Allow header lists those it takes.",
+            "This path does not support this method. The Allow header lists those it supports.",
         ),
         other => ApiError::internal(format_args!("the router answered {other}")),
     }

@@ -30,9 +30,9 @@ impl Query {
         {
             if !known.contains(&name.as_ref()) {
                 let detail = match known {
-                    [] => "This path takes no query parameters.".to_owned(),
+                    [] => "This path has no query parameters.".to_owned(),
                     names => format!(
-                        "This path knows these query parameters alone: {}.",
+                        "This path has only these query parameters: {}.",
                         names.join(", ")
                     ),
                 };
@@ -105,7 +105,7 @@ impl Query {
             .map(|value| {
                 value
                     .parse()
-                    .map_err(|error: T::Err| invalid(name, &format!("was refused: {error}")))
+                    .map_err(|error: T::Err| invalid(name, &format!("is invalid: {error}")))
             })
             .transpose()
     }
@@ -125,7 +125,7 @@ impl Query {
                 in_utc(text).ok_or_else(|| {
                     invalid(
                         name,
-                        "must be a moment such as 2026-01-31T12:00:00Z (RFC 3339)",
+                        "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)",
                     )
                 })
             })
@@ -137,7 +137,7 @@ impl Query {
 pub(crate) fn foreign_cursor() -> ApiError {
     invalid(
         "cursor",
-        "must be the next_cursor of the page before, in the same listing",
+        "must be the next_cursor of the previous page of the same listing",
     )
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn check_text<'a>(name: &str, text: &'a str) -> Result<&'a str, ApiEr
     }
     Err(invalid(
         name,
-        &format!("must be 1 to {MAX_TEXT_CHARS} characters, none of them a control character"),
+        &format!("must be 1 to {MAX_TEXT_CHARS} characters, without control characters"),
     ))
 }
 

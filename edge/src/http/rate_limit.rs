@@ -87,12 +87,12 @@ impl RateLimits<'_> {
             Ok(true) => Ok(()),
             Ok(false) => Err(ApiError::new(
                 ErrorCode::TooManyRequests,
-                "There were too many requests in a short time: wait a minute and go on more slowly.",
+                "Too many requests. Wait a minute, then send them more slowly.",
             )
             .with_header("retry-after", RETRY_AFTER)),
             // A counter that is out of order must not stop those who may.
             Err(_) => {
-                let fields = json!({ "cause": "the binding does not count" });
+                let fields = json!({ "cause": "the rate limiter did not answer; the request was not limited" });
                 log::write(log::Level::Error, "rate_limit", fields);
                 Ok(())
             }

@@ -108,7 +108,7 @@ where
     text.parse().map_err(|error| {
         ApiError::new(
             ErrorCode::InvalidId,
-            format_args!("The path was refused: {error}."),
+            format_args!("The path is invalid: {error}."),
         )
     })
 }

@@ -58,7 +58,7 @@ const FILTERS: [&str; 10] = [
 
 /// The states that a listing can be asked for, the usual one first.
 const STATES: [&str; 4] = ["available", "deleted", "scanning", "quarantined"];
-/// Besides those, of one thing: whatever is not deleted, shut or not.
+/// For one entity also `live`: whatever is not deleted, available or not.
 pub(super) const STATES_OF_ENTITY: [&str; 5] =
     ["available", "deleted", "scanning", "quarantined", "live"];
 
@@ -66,7 +66,7 @@ pub(super) const STATES_OF_ENTITY: [&str; 5] =
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the query; malformed, or a cursor of another listing → 400.
-/// 3. Look the attachments up; asked for those of a thing that is not there → 404.
+/// 3. Look the attachments up; those of an entity that does not exist → 404.
 /// 4. 200 with the attachments: `available` ones, unless those of another state are asked for.
 #[worker::send]
 pub(crate) async fn list(
@@ -80,7 +80,7 @@ pub(crate) async fn list(
     if entity_type.is_some() != entity_id.is_some() {
         return Err(ApiError::new(
             ErrorCode::InvalidField,
-            "entity_type and entity_id go together: give both or none.",
+            "entity_type and entity_id must be given together.",
         ));
     }
     let listing = json!({
@@ -196,7 +196,7 @@ pub(crate) async fn rename(
     let Rename { name } = read(&mut body).await?;
     let name = FileName::parse(&name).map_err(|error| {
         let (code, why) = (ErrorCode::FileNameInvalid, error.to_string());
-        ApiError::new(code, format_args!("The name was refused: {why}."))
+        ApiError::new(code, format_args!("The name is not allowed: {why}."))
             .with_errors(vec![FieldError::new("/name", code, why)])
     })?;
     request["name"] = json!(name);

@@ -23,34 +23,34 @@ impl From<AuthError> for ApiError {
         match error {
             AuthError::Missing => refused(
                 ErrorCode::MissingToken,
-                "This needs a token: send it as `Authorization: Bearer <token>`.",
+                "This request requires a token. Send it as `Authorization: Bearer <token>`.",
                 "",
             ),
             AuthError::Invalid(reason) => refused(
                 ErrorCode::InvalidToken,
-                &format!("The token was refused: {reason}."),
+                &format!("The token is invalid: {reason}."),
                 ", error=\"invalid_token\"",
             ),
             AuthError::Expired => refused(
                 ErrorCode::TokenExpired,
-                "The token has expired: get a new one and try again.",
+                "The token has expired. Get a new one and retry.",
                 ", error=\"invalid_token\"",
             ),
             AuthError::NoTenant => Self::new(
                 ErrorCode::MissingTenant,
-                "The token names no tenant: its issuer has to put one into the `tenant` claim.",
+                "The token names no tenant. Its issuer must set the `tenant` claim.",
             ),
             AuthError::Scope(scope) => refused(
                 ErrorCode::InsufficientScope,
                 &format!(
-                    "The token does not allow this: it needs the scope {}.",
+                    "The token does not have the required scope {}.",
                     scope.name()
                 ),
                 &format!(", error=\"insufficient_scope\", scope=\"{}\"", scope.name()),
             ),
             AuthError::NoKeys => Self::new(
                 ErrorCode::KeysUnavailable,
-                "The keys that verify the token cannot be had just now: try again in a moment.",
+                "The keys that verify the token cannot be fetched. Retry in a moment.",
             ),
         }
     }
@@ -69,13 +69,13 @@ impl From<DbError> for ApiError {
                     ErrorCode::SchemaOutdated,
                     format_args!(
                         "The database {found}, but this worker needs version {REQUIRED_SCHEMA} or later. Nothing was \
-                         changed. Run `keepsake migrate` on the database, then try again."
+                         changed. Run `keepsake migrate` on the database, then retry."
                     ),
                 )
             }
             DbError::Unavailable(cause) => Self::new(
                 ErrorCode::DatabaseUnavailable,
-                "The database did not answer. Nothing was lost. Try again in a moment.",
+                "The database did not answer. Nothing was lost. Retry in a moment.",
             )
             .with_cause(cause),
             DbError::Unexpected(cause) => Self::internal(cause),
@@ -98,7 +98,7 @@ impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
         Self::new(
             ErrorCode::StorageUnavailable,
-            "The object store did not answer. Nothing was lost. Try again in a moment.",
+            "The object store did not answer. Nothing was lost. Retry in a moment.",
         )
         .with_cause(error)
     }
@@ -116,7 +116,7 @@ impl From<UploadError> for ApiError {
             UploadError::NotUploaded { missing, of } => Self::new(
                 ErrorCode::NotUploaded,
                 format_args!(
-                    "{} of {of} files have not been uploaded. Nothing was changed. Upload them, then try again.",
+                    "{} of {of} files have not been uploaded. Nothing was changed. Upload them, then retry.",
                     missing.len()
                 ),
             )

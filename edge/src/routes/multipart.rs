@@ -53,7 +53,7 @@ pub(crate) async fn change(
         ))),
         Some(begun) if begun != attachment => Err(ApiError::new(
             ErrorCode::InvalidField,
-            "uploadId is not the one that this file was given.",
+            "uploadId is not that of this file.",
         )),
         Some(_) => {
             let part_bytes = plan(&context, &file).map_or(0, |plan| plan.part_bytes());
@@ -61,7 +61,7 @@ pub(crate) async fn change(
             if parts.is_some_and(|parts| !is_whole(file.size, part_bytes, &parts)) {
                 return Err(ApiError::new(
                     ErrorCode::NotUploaded,
-                    "A part has not been uploaded yet. Nothing has changed: upload it and try again.",
+                    "A part has not been uploaded. Nothing was changed. Upload it, then retry.",
                 ));
             }
             Ok(xml(&format!(

@@ -95,7 +95,7 @@ pub(crate) async fn store(
         None => Err(refused(TokenError::Expired)),
         Some(Err(PutError::Exists)) => Err(ApiError::new(
             ErrorCode::ObjectExists,
-            "This file has been uploaded already; what is stored was left as it is.",
+            "This file is already uploaded. The stored file was not changed.",
         )),
         Some(Err(PutError::Sha256Mismatch)) => Err(sha256_mismatch()),
         Some(Err(PutError::Closed)) => Err(closed()),
@@ -162,14 +162,14 @@ async fn store_part(
 fn closed() -> ApiError {
     ApiError::new(
         ErrorCode::UploadClosed,
-        "The upload is complete or was given up, and takes no more parts.",
+        "The upload was completed or aborted, and accepts no more parts.",
     )
 }
 
 fn sha256_mismatch() -> ApiError {
     ApiError::new(
         ErrorCode::Sha256Mismatch,
-        "The bytes that arrived do not have the declared SHA-256. Nothing was stored: try again.",
+        "The received bytes do not have the declared SHA-256. Nothing was stored. Send the file again.",
     )
 }
 
@@ -284,9 +284,9 @@ async fn permitted(context: &RequestContext, token: &str) -> Result<Permitted, A
 
 fn refused(error: TokenError) -> ApiError {
     let detail = match error {
-        TokenError::Expired => "This URL has expired: ask for a new one.",
+        TokenError::Expired => "This URL has expired. Request a new one.",
         TokenError::Malformed | TokenError::UnknownKey | TokenError::BadSignature => {
-            "This URL is not valid for this request: use it exactly as it was given, or ask for a new one."
+            "This URL is not valid for this request. Use it exactly as given, or request a new one."
         }
     };
     ApiError::new(error.code(), detail)
@@ -299,7 +299,7 @@ fn gone() -> ApiError {
 fn length_mismatch(size: u64) -> ApiError {
     ApiError::new(
         ErrorCode::LengthMismatch,
-        format_args!("This URL takes exactly {size} bytes, declared in Content-Length."),
+        format_args!("This URL accepts exactly {size} bytes, declared in Content-Length."),
     )
 }
 
@@ -339,7 +339,7 @@ fn check_fixed(headers: &HeaderMap, fixed: &[(HeaderName, &str)]) -> Result<(), 
             FieldError::new(
                 format!("/headers/{name}"),
                 ErrorCode::HeaderMismatch,
-                format!("The header {name} has to be exactly {value}."),
+                format!("The header {name} must be exactly {value}."),
             )
         })
         .collect();
@@ -348,7 +348,7 @@ fn check_fixed(headers: &HeaderMap, fixed: &[(HeaderName, &str)]) -> Result<(), 
     } else {
         Err(ApiError::new(
             ErrorCode::HeaderMismatch,
-            "This URL fixes the headers it is used with, and at least one is missing or different.",
+            "This URL requires certain headers, and at least one is missing or different. Send them exactly as given.",
         )
         .with_errors(errors))
     }
@@ -364,7 +364,7 @@ fn wanted_range(headers: &HeaderMap, size: u64) -> ByteRange {
 fn unsatisfiable(size: u64) -> Result<ApiError, ApiError> {
     Ok(ApiError::new(
         ErrorCode::RangeNotSatisfiable,
-        format_args!("The file has {size} bytes, and the range lies outside of them."),
+        format_args!("The file has {size} bytes, and the range is outside them."),
     )
     .with_header("content-range", header(&format!("bytes */{size}"))?))
 }

@@ -105,11 +105,11 @@ pub(crate) async fn retry(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What can be held.
+/// What a hold can cover.
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Held {
-    Thing,
+    Entity,
     Attachment,
     Deletion,
     Tenant,
@@ -127,10 +127,10 @@ struct Hold {
 
 read_from_object!(Hold);
 
-/// `POST /v1/operator/holds`: holds a thing, an attachment, a deletion or a tenant.
+/// `POST /v1/operator/holds`: holds an entity, an attachment, a deletion or a tenant.
 ///
 /// 1. A caller with the scope `operator`; else 401 or 403.
-/// 2. Read the body; malformed, or a kind of thing with anything but a thing → 400.
+/// 2. Read the body; malformed, or an entity type without an entity → 400.
 /// 3. Hold it; not there → 404, purged → 410.
 /// 4. 200 with the hold; the one that there was, if it was held before.
 #[worker::send]
@@ -140,10 +140,10 @@ pub(crate) async fn hold(
     mut body: Request,
 ) -> Result<Response, ApiError> {
     let hold: Hold = read(&mut body).await?;
-    if (hold.kind == Held::Thing) != hold.entity_type.is_some() {
+    if (hold.kind == Held::Entity) != hold.entity_type.is_some() {
         return Err(invalid(
             "entity_type",
-            "goes with a thing, and with nothing else",
+            "is required for an entity, and not allowed otherwise",
         ));
     }
     let request = json!({
@@ -199,7 +199,7 @@ fn number(text: &str) -> Result<i64, ApiError> {
     text.parse().ok().filter(|id| *id > 0).ok_or_else(|| {
         ApiError::new(
             ErrorCode::InvalidId,
-            "The path was refused: the id is a whole number above 0.",
+            "The path is invalid: the id must be a positive whole number.",
         )
     })
 }

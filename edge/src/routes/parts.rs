@@ -132,7 +132,12 @@ pub(crate) async fn list(
     let upload: UploadId = id(&upload)?;
     let attachment = Query::parse(query.as_deref(), &["attachment_id"])?
         .parsed("attachment_id")?
-        .ok_or_else(|| ApiError::new(ErrorCode::InvalidField, "Name the file by attachment_id."))?;
+        .ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::InvalidField,
+                "The query parameter attachment_id is required.",
+            )
+        })?;
     let Found { file, .. } = find(&context, &caller, upload, attachment).await?;
     let plan = plan(&context, &file).ok_or_else(not_in_parts)?;
     let stored = match &file.multipart {
@@ -195,7 +200,7 @@ pub(super) fn plan(context: &RequestContext, file: &DeclaredFile) -> Option<Part
 pub(super) fn not_in_parts() -> ApiError {
     ApiError::new(
         ErrorCode::NotInParts,
-        "This file is uploaded whole, by the URL that was signed for it.",
+        "This file is not uploaded in parts. Upload it whole, with its signed URL.",
     )
 }
 
@@ -206,7 +211,7 @@ fn check(
     wanted: &[WantedPart],
 ) -> Result<Vec<(u16, u64, Option<String>)>, ApiError> {
     if wanted.is_empty() || wanted.len() > MAX_SIGNED {
-        let detail = format!("Name 1 to {MAX_SIGNED} parts.");
+        let detail = format!("Request 1 to {MAX_SIGNED} parts.");
         let error = FieldError::new("/parts", ErrorCode::PartInvalid, detail);
         return Err(ApiError::of_errors(vec![error]));
     }
@@ -220,7 +225,7 @@ fn check(
         if size.is_none() {
             refuse(
                 "number",
-                format!("The parts are numbered 1 to {}.", plan.count()),
+                format!("The part number must be from 1 to {}.", plan.count()),
             );
         }
         let checksum = match kind {
@@ -231,7 +236,7 @@ fn check(
             refuse(
                 "checksum",
                 format!(
-                    "The store wants the part's {} in base64.",
+                    "The part's {} is required, in base64.",
                     kind.map_or("", ChecksumKind::as_str)
                 ),
             );

@@ -77,7 +77,7 @@ pub(crate) async fn record(
     let Some(mac) = verified(keys, request.headers(), &bytes, now) else {
         return Err(ApiError::new(
             ErrorCode::SignatureInvalid,
-            "The message was refused: it has to be signed by a scanner's key, over its timestamp and its body, at this moment.",
+            "The message's signature is invalid. Sign the timestamp and the body with a scanner's key, and use the current time.",
         ));
     };
     let ScanResult {

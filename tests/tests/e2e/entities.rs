@@ -1,4 +1,4 @@
-//! Things by what they are called: listed, looked at and renamed.
+//! Entities by their labels: listed, looked up and renamed.
 
 use anyhow::Result;
 use keepsake_tests::api::text;
@@ -39,7 +39,7 @@ async fn labels(tenant: &Tenant<'_>, base: &str) -> Result<(Vec<String>, usize)>
 }
 
 #[tokio::test]
-async fn things_are_listed_by_their_labels_newest_first() -> Result<()> {
+async fn entities_are_listed_by_their_labels_newest_first() -> Result<()> {
     let tenant = tenant().await?;
     add_posts(&tenant, &["beach", "Mountain", "LÄRCHE"]).await?;
     tenant.upload(&[PNG, TEXT]).await?;
@@ -60,7 +60,7 @@ async fn things_are_listed_by_their_labels_newest_first() -> Result<()> {
     }
 
     let post = tenant.api.get(&tenant.post_path()).await?.json_if(200)?;
-    let parent = json!({ "kind": "thing", "entity_type": "thread", "id": tenant.thread, "label": "a thread" });
+    let parent = json!({ "kind": "entity", "entity_type": "thread", "id": tenant.thread, "label": "a thread" });
     assert_eq!(post["label"], "a-post");
     assert_eq!(post["parent"], parent);
     let bytes = PNG.bytes.len() + TEXT.bytes.len();
@@ -76,7 +76,7 @@ async fn things_are_listed_by_their_labels_newest_first() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_cursor_of_things_goes_on_with_them_alone() -> Result<()> {
+async fn a_cursor_of_entities_continues_only_their_listing() -> Result<()> {
     let (one, other) = (tenant().await?, tenant().await?);
     for tenant in [&one, &other] {
         add_posts(tenant, &["x", "y"]).await?;
@@ -111,7 +111,7 @@ async fn a_cursor_of_things_goes_on_with_them_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_thing_is_renamed_live_and_deleted() -> Result<()> {
+async fn an_entity_is_renamed_live_and_deleted() -> Result<()> {
     let tenant = tenant().await?;
     add_posts(&tenant, &["beach"]).await?;
     let path = tenant.post_path();
@@ -120,7 +120,7 @@ async fn a_thing_is_renamed_live_and_deleted() -> Result<()> {
     let renamed = rename("Küste").await?.json_if(200)?;
     assert_eq!(
         renamed,
-        json!({ "kind": "thing", "entity_type": "post", "id": tenant.post, "label": "Küste" })
+        json!({ "kind": "entity", "entity_type": "post", "id": tenant.post, "label": "Küste" })
     );
     rename("beach").await?.expect_problem(409, "name_taken")?;
     for wrong in [

@@ -7,7 +7,7 @@ import { expect, type Tenant } from "./world";
 /** A new post, looked at. */
 export async function open(page: Page, tenant: Tenant, slug = "beach"): Promise<string> {
   const id = await tenant.post(slug);
-  await tenant.visit(page, `/thing/post/${id}`);
+  await tenant.visit(page, `/entity/post/${id}`);
   await expect(page.getByRole("heading", { name: slug })).toBeVisible();
   await ready(page);
   return id;

@@ -1,8 +1,8 @@
-// One thing of the application with its files: to look at, to add to, to delete.
+// One entity of the application with its files: to look at, to add to, to delete.
 
 import type { Attachment, LegacyItem } from "keepsake-client";
 import { useCallback, useRef } from "preact/hooks";
-import { called, kindOf, thingAddress } from "../items";
+import { called, entityAddress, kindOf } from "../items";
 import { useKeepsake, useMayWrite } from "../keepsake";
 import { AttachmentRow } from "../parts/attachment-row";
 import { DownloadButton } from "../parts/download-button";
@@ -14,10 +14,10 @@ import { useVerdicts } from "../scanning";
 import { useDelete } from "../undo";
 import { UploadPanel } from "../upload/panel";
 
-export function Thing({ params: [type = "", id = ""] }: { params: readonly string[] }) {
+export function EntityView({ params: [type = "", id = ""] }: { params: readonly string[] }) {
   const keepsake = useKeepsake();
   const mayWrite = useMayWrite();
-  const thing = useResource(
+  const entity = useResource(
     (signal) => keepsake.entities.get({ type, id }, { signal }),
     [keepsake, type, id],
   );
@@ -31,18 +31,18 @@ export function Thing({ params: [type = "", id = ""] }: { params: readonly strin
   const { reload } = files;
   const onUploaded = useCallback(() => void reload(), [reload]);
 
-  if (thing.state === "loading") return <Loading what={`the ${type}`} />;
-  if (thing.state === "failed") return <Failure level={1} error={thing.error} onRetry={thing.reload} />;
-  const name = called(thing.value);
-  const deleteThing = () =>
+  if (entity.state === "loading") return <Loading what={`the ${type}`} />;
+  if (entity.state === "failed") return <Failure level={1} error={entity.error} onRetry={entity.reload} />;
+  const name = called(entity.value);
+  const deleteEntity = () =>
     deleteIt({
-      what: `${name}, with all that hangs on it,`,
+      what: `${name}, with everything that belongs to it,`,
       act: () => keepsake.entities.delete({ type, id }),
       onDeleted: () => {
-        location.hash = `#/things/${type}`;
+        location.hash = `#/entities/${type}`;
       },
       onRestored: () => {
-        location.hash = thingAddress(type, id);
+        location.hash = entityAddress(type, id);
       },
     });
   const deleteFile = (file: Attachment) =>
@@ -62,11 +62,11 @@ export function Thing({ params: [type = "", id = ""] }: { params: readonly strin
         <div>
           <p class="quiet crumbs">
             {kindOf(type)}
-            {thing.value.parent && (
+            {entity.value.parent && (
               <>
                 {" in "}
-                <a href={thingAddress(thing.value.parent.entity_type, thing.value.parent.id)}>
-                  <bdi dir="auto">{called(thing.value.parent)}</bdi>
+                <a href={entityAddress(entity.value.parent.entity_type, entity.value.parent.id)}>
+                  <bdi dir="auto">{called(entity.value.parent)}</bdi>
                 </a>
               </>
             )}
@@ -76,7 +76,7 @@ export function Thing({ params: [type = "", id = ""] }: { params: readonly strin
           </h1>
         </div>
         {mayWrite && (
-          <button type="button" class="plain risky" onClick={deleteThing}>
+          <button type="button" class="plain risky" onClick={deleteEntity}>
             <BinIcon />
             Delete {type}
           </button>
@@ -90,7 +90,7 @@ export function Thing({ params: [type = "", id = ""] }: { params: readonly strin
         {files.state === "failed" && <Failure error={files.error} onRetry={files.reload} />}
         {files.state === "there" && files.items.length === 0 && (
           <Empty title="No files yet" level={3}>
-            <p>{mayWrite ? "Add the first below." : "Your token lets you look, but not add any."}</p>
+            <p>{mayWrite ? "Add the first below." : "Your token allows reading only."}</p>
           </Empty>
         )}
         {files.state === "there" && files.items.length > 0 && (

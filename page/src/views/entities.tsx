@@ -1,15 +1,15 @@
-// The application's own things of one kind, each with how much hangs on it.
+// The application's entities of one type, each with the size of its attachments.
 
 import { useState } from "preact/hooks";
 import { counted, size } from "../format";
-import { called, kindOf, thingAddress } from "../items";
+import { called, entityAddress, kindOf } from "../items";
 import { useKeepsake } from "../keepsake";
 import { MoreButton, useListing } from "../parts/listing";
 import { SearchField } from "../parts/search-field";
 import { Empty, Failure, Loading } from "../parts/states";
 import { StoryFold } from "../parts/story";
 
-export function Things({ params: [type = "post"] }: { params: readonly string[] }) {
+export function Entities({ params: [type = "post"] }: { params: readonly string[] }) {
   const keepsake = useKeepsake();
   const [wanted, setWanted] = useState("");
   const listing = useListing(
@@ -31,23 +31,23 @@ export function Things({ params: [type = "post"] }: { params: readonly string[] 
       {listing.state === "there" && listing.items.length === 0 && <None type={type} wanted={wanted} />}
       {listing.state === "there" && listing.items.length > 0 && (
         <ul class="rows">
-          {listing.items.map((thing) => (
-            <li key={thing.id}>
-              <a class="row" href={thingAddress(thing.entity_type, thing.id)}>
+          {listing.items.map((entity) => (
+            <li key={entity.id}>
+              <a class="row" href={entityAddress(entity.entity_type, entity.id)}>
                 <span class="row-text">
                   <bdi dir="auto" class="row-name">
-                    {called(thing)}
+                    {called(entity)}
                   </bdi>
-                  {thing.parent && (
+                  {entity.parent && (
                     <span class="quiet">
-                      in <bdi dir="auto">{called(thing.parent)}</bdi>
+                      in <bdi dir="auto">{called(entity.parent)}</bdi>
                     </span>
                   )}
                 </span>
                 <span class="quiet row-facts">
-                  {thing.attachments.count === 0
+                  {entity.attachments.count === 0
                     ? "No files"
-                    : `${counted(thing.attachments.count, "file")}, ${size(thing.attachments.bytes)}`}
+                    : `${counted(entity.attachments.count, "file")}, ${size(entity.attachments.bytes)}`}
                 </span>
               </a>
             </li>
@@ -64,7 +64,7 @@ function None({ type, wanted }: { type: string; wanted: string }) {
     return (
       <Empty title={`No ${type} of that name`}>
         <p>
-          Nothing that is live matches <q dir="auto">{wanted}</q>.
+          Nothing live matches <q dir="auto">{wanted}</q>.
         </p>
       </Empty>
     );
@@ -72,8 +72,7 @@ function None({ type, wanted }: { type: string; wanted: string }) {
   return (
     <Empty title={`No ${type}s yet`}>
       <p>
-        Whatever your application stores as a {type} shows up here. What was deleted is in the{" "}
-        <a href="#/bin">bin</a>.
+        Every {type} of your application appears here. Deleted ones are in the <a href="#/bin">bin</a>.
       </p>
     </Empty>
   );
