@@ -105,7 +105,7 @@ BEGIN
     ELSIF label_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = label_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
         RAISE EXCEPTION '% has no column %', known.relation, label_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column with the entity's label, or NULL for none.';
+            USING ERRCODE = 'undefined_column', HINT = 'Name the column that holds the label of an entity, or NULL for none.';
     ELSIF label_column IN (known.key_column, known.tenant_column) THEN
         RAISE EXCEPTION 'column % of % cannot be a label', label_column, known.relation
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Whoever may change the entity may change its label, so that the label cannot be its key or its tenant.';

@@ -640,7 +640,12 @@ mod tests {
         for (words, trouble) in [
             (vec![], Trouble::Lost),
             (vec![error("40001")], Trouble::Retry),
+            // In the body of a function, and in the statement itself.
             (vec![error("42883")], Trouble::Unexpected),
+            (
+                vec![message(b'E', b"SERROR\0C42883\0Mno\0P8\0\0")],
+                Trouble::SchemaOutdated,
+            ),
             // No row, a row of NULL, one that is not UTF-8, an answer out of order.
             (vec![begun(), done(), ready(b'I')], Trouble::Unavailable),
             (

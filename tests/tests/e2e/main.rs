@@ -44,6 +44,7 @@ mod s3_faults;
 mod s3_forms;
 mod s3_puts;
 mod scans;
+mod schema_version;
 mod secrets_in_logs;
 mod slow_bodies;
 mod store_events;
