@@ -49,6 +49,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) tsc --project examples/tests
 	@echo "==> The tests that the guarantees name are there"
 	@scripts/check-guarantees
+	@echo "==> The worker's settings are those of the documentation"
+	@scripts/check-settings
+	@echo "==> Imports go one way"
+	@scripts/check-imports edge/src
 	@echo "==> The migrations give what migrations/schema has"
 	@$(env) cargo run --locked --quiet --package keepsake-schema -- check
 	@echo "==> Formatting"
