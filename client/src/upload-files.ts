@@ -34,7 +34,7 @@ const SIDE_BY_SIDE = 3;
 
 /**
  * Checks, declares, sends and completes a set of files; what it answers with is visible to
- * everybody. When it fails or is given up, nothing is: what was sent is dropped.
+ * everybody. When it fails or is aborted, none is, and what was sent is removed.
  *
  * Names are cleaned first, as the server's own `sanitize_filename` cleans them.
  */

@@ -6,7 +6,7 @@
 
 use super::{
     Address, Call, Database, DbError, Login,
-    conversation::{Conversation, Question, ask_for_tls, say_goodbye},
+    conversation::{Conversation, Question, ask_for_tls, terminate},
     envelope::open,
     error::{Failure, Trouble, unavailable},
 };
@@ -20,8 +20,8 @@ use worker::{Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_lo
 /// Longest wait for one call, connecting and repeating included.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Longest wait for the end of a connection that nobody needs any more.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Longest wait for the end of an unused connection.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a call is made that loses to another transaction.
 const ATTEMPTS: u32 = 3;
@@ -63,7 +63,7 @@ impl Database for Postgres {
         open(&answer.unwrap_or_else(|| {
             let seconds = TIMEOUT.as_secs();
             Err(unavailable(&format!(
-                "no answer from the database within {seconds} s"
+                "the database did not answer within {seconds} s"
             )))
         })?)
     }
@@ -137,14 +137,14 @@ impl Postgres {
     }
 }
 
-/// A socket that is closed, with a goodbye, however it is let go.
+/// A socket that is terminated and closed when it is dropped.
 type Line = ScopeGuard<Socket, fn(Socket)>;
 
 fn line(socket: Socket) -> Line {
     guard(socket, |mut socket| {
         spawn_local(async move {
             // A connection that broke needs none.
-            let _ = clock::timeout(FAREWELL, say_goodbye(&mut socket)).await;
+            let _ = clock::timeout(TERMINATE_TIMEOUT, terminate(&mut socket)).await;
         });
     })
 }
@@ -167,7 +167,7 @@ async fn dial(address: &Address) -> Result<Line, Failure> {
     let socket = Socket::builder()
         .secure_transport(transport)
         .connect(address.host.as_str(), address.port)
-        .map_err(|error| unavailable(&format!("no socket to the database: {error}")))?;
+        .map_err(|error| unavailable(&format!("cannot connect to the database: {error}")))?;
     let mut socket = line(socket);
     if address.tls {
         ask_for_tls(&mut *socket).await?;

@@ -158,7 +158,7 @@ fn too_large() -> ApiError {
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer = problem::told(&pointer(error.path()));
+        let pointer = problem::excerpt(&pointer(error.path()));
         explain(&pointer, error.inner())
     })?;
     json.end().map_err(|error| explain("", &error))?;
@@ -183,7 +183,7 @@ fn explain(pointer: &str, error: &serde_json::Error) -> ApiError {
     } else {
         ErrorCode::InvalidField
     };
-    let reason = problem::told(
+    let reason = problem::excerpt(
         text.rsplit_once(" at line ")
             .map_or(&text, |(reason, _)| reason),
     );

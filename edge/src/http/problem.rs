@@ -24,12 +24,12 @@ use std::fmt::Display;
 /// Seconds after which a client may try again when a part behind the worker is down.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// Most characters of what a client sent that it is told again.
-const MAX_TOLD_CHARS: usize = 300;
+/// Most characters of what a client sent that a response repeats.
+const MAX_EXCERPT_CHARS: usize = 300;
 
-/// What a client sent, or a text that quotes it, cut short: an answer is not many times its request.
-pub(crate) fn told(text: &str) -> String {
-    match text.char_indices().nth(MAX_TOLD_CHARS) {
+/// What a client sent, or a text that quotes it, cut short: a response is not many times its request.
+pub(crate) fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(MAX_EXCERPT_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -215,9 +215,9 @@ mod tests {
 
     #[test]
     fn tells_long_texts_cut_short() {
-        let longest = "ü".repeat(MAX_TOLD_CHARS);
-        assert_eq!(told(&longest), longest);
-        assert_eq!(told(&format!("{longest}ü")), format!("{longest}…"));
+        let longest = "ü".repeat(MAX_EXCERPT_CHARS);
+        assert_eq!(excerpt(&longest), longest);
+        assert_eq!(excerpt(&format!("{longest}ü")), format!("{longest}…"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Query strings: every parameter known, at most once, and of the right form.
 
-use super::problem::{ApiError, told};
+use super::problem::{ApiError, excerpt};
 use keepsake_shared::{ErrorCode, FieldError};
 use std::str::FromStr;
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
@@ -166,7 +166,7 @@ pub(crate) fn invalid(name: &str, problem: &str) -> ApiError {
 }
 
 fn refused(code: ErrorCode, name: &str, detail: &str) -> ApiError {
-    let (pointer, detail) = (format!("/{}", told(name)), told(detail));
+    let (pointer, detail) = (format!("/{}", excerpt(name)), excerpt(detail));
     ApiError::new(code, &detail).with_errors(vec![FieldError::new(pointer, code, detail)])
 }
 

@@ -39,9 +39,9 @@ use time::{Duration, OffsetDateTime};
 /// Carries the SHA-256 of an upload in base64, under the name S3 gave it.
 const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 
-/// How long an upload that began in time may go on when its URL has run out. A row that is given up
-/// has its object deleted for the last time a minute after that: what is stored later stays for
-/// ever. The rest of the minute is for the bucket to finish what it has begun.
+/// How long an upload that began in time may continue after its URL has expired. The object of an aborted
+/// row is deleted for the last time a minute after that, and what is stored later stays forever. The rest
+/// of the minute is for the bucket to finish what it has begun.
 const UPLOAD_GRACE: Duration = Duration::seconds(30);
 
 /// What a download token allows.

@@ -155,13 +155,13 @@ pub(crate) async fn get(
     json(StatusCode::OK, &answer)
 }
 
-/// `DELETE /v1/uploads/{id}`: gives a set up.
+/// `DELETE /v1/uploads/{id}`: aborts a set.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id; malformed → 400.
 /// 3. Close the set and drop its rows; nothing there, or another tenant's → 404, completed → 409.
 /// 4. Drain the outbox in the background, so that what was uploaded goes soon.
-/// 5. 204; the same again for a set given up before.
+/// 5. 204; the same again for a set aborted before.
 #[worker::send]
 pub(crate) async fn abort(
     State(context): State<RequestContext>,
@@ -182,7 +182,7 @@ pub(crate) async fn abort(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// When a set made now is given up: sets with a file in parts have longer.
+/// When a set that is declared now expires: sets with a file in parts have longer.
 fn set_expiry(context: &RequestContext, checked: &CheckedUpload) -> OffsetDateTime {
     let in_parts = |size| context.config.parts_of(size).is_some();
     if checked.files.iter().any(|file| in_parts(file.size)) {

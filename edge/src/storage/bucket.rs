@@ -34,7 +34,7 @@ pub(crate) enum PutError {
     Exists,
     /// The bytes do not have the declared SHA-256; nothing was stored.
     Sha256Mismatch,
-    /// The upload in parts was joined or given up.
+    /// The multipart upload was completed or aborted.
     Closed,
     /// The store failed, or the client stopped half way; nothing was stored.
     Failed(StorageError),
@@ -185,12 +185,12 @@ impl Storage for Bucket {
             .iter()
             .map(|part| UploadedPart::new(part.number, part.etag.clone()));
         let joined = self.multipart(key, storage_id)?.complete(parts).await;
-        unless_gone(joined.map(|_| ()).map_err(failed("join")))
+        unless_gone(joined.map(|_| ()).map_err(failed("complete")))
     }
 
     async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError> {
-        let given_up = self.multipart(key, storage_id)?.abort().await;
-        unless_gone(given_up.map_err(failed("give up")))
+        let aborted = self.multipart(key, storage_id)?.abort().await;
+        unless_gone(aborted.map_err(failed("abort")))
     }
 }
 

@@ -9,10 +9,10 @@ pub(crate) const MAX_DELETE: u32 = 1000;
 /// Most keys of one [`Storage::list`], R2's and S3's own bound.
 pub(crate) const MAX_LIST: u32 = 1000;
 
-/// What every store can do.
+/// The operations of every store.
 pub(crate) trait Storage {
-    /// Looks at an object as it is stored: its size, its checksum, and its first bytes, so many of
-    /// them. `None` when it is not there.
+    /// Inspects a stored object: its size, its checksum, and its first `head` bytes. `None` when it does not
+    /// exist.
     async fn observe(
         &self,
         key: &ObjectKey,
@@ -48,18 +48,18 @@ pub(crate) trait Storage {
         limit: u32,
     ) -> Result<Listing, StorageError>;
 
-    /// Begins an upload in parts, and gives what the store calls it.
+    /// Begins a multipart upload, and returns the store's id of it.
     async fn begin_multipart(&self, file: &DeclaredFile) -> Result<String, StorageError>;
 
-    /// The parts there are, in order; `None` when there is no such upload any more.
+    /// The stored parts, in order; `None` when the upload no longer exists.
     async fn list_parts(
         &self,
         key: &ObjectKey,
         multipart: &Multipart,
     ) -> Result<Option<Vec<StoredPart>>, StorageError>;
 
-    /// Joins all parts into the object. One that was joined or given up before is left as it is:
-    /// the object tells.
+    /// Completes a multipart upload. One that was completed or aborted before stays as it is: the object
+    /// tells which.
     async fn complete_multipart(
         &self,
         key: &ObjectKey,
@@ -67,7 +67,7 @@ pub(crate) trait Storage {
         parts: &[StoredPart],
     ) -> Result<(), StorageError>;
 
-    /// Gives an upload in parts up. One that is not there counts as given up.
+    /// Aborts a multipart upload. One that does not exist counts as aborted.
     async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError>;
 }
 

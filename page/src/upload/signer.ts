@@ -56,7 +56,7 @@ export class Signer {
       case "POST":
         return { url: `${asS3}?${request.uploadId ? `uploadId=${request.uploadId}` : "uploads"}`, headers };
       case "DELETE":
-        // A file of a set is given up with the set.
+        // A file is aborted with its set.
         return { url: upload, headers };
     }
   };

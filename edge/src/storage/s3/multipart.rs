@@ -83,8 +83,8 @@ impl S3 {
         Ok(Some(parts))
     }
 
-    /// Joins all parts into the object. An upload that is not there any more was joined or given up
-    /// before: whoever asked looks at the object next. So is one whose object is there already.
+    /// Completes a multipart upload. One that no longer exists was completed or aborted before: the caller
+    /// inspects the object next. The same for one whose object exists already.
     pub(super) async fn complete(
         &self,
         key: &ObjectKey,
@@ -125,7 +125,7 @@ impl S3 {
         }
     }
 
-    /// Gives an upload up; one that is not there any more counts as given up.
+    /// Aborts an upload; one that no longer exists counts as aborted.
     pub(super) async fn abort(
         &self,
         key: &ObjectKey,
