@@ -131,7 +131,12 @@ async fn health_with_and_without_what_stands_behind() -> Result<()> {
     let deep = api.get("/healthz?deep=1").await?.json_if(200)?;
     assert_eq!(
         deep,
-        json!({ "status": "ok", "database": "ok", "storage": "ok" })
+        json!({
+            "status": "ok",
+            "database": "ok",
+            "storage": "ok",
+            "schema": { "version": 1, "required": 1 },
+        })
     );
     Ok(())
 }
