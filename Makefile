@@ -57,6 +57,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) scripts/check-rooms
 	@echo "==> Links in the documentation resolve"
 	@scripts/check-links
+	@echo "==> The documentation lists the worker's settings"
+	@scripts/check-settings
+	@echo "==> The modules of the worker use each other in one direction"
+	@scripts/check-imports edge/src
 	@echo "==> The migrations match migrations/schema"
 	@$(env) cargo run --locked --quiet --package keepsake-schema -- check
 	@echo "==> Formatting"
