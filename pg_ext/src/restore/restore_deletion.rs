@@ -16,7 +16,7 @@ use crate::model::table::Table;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::registry::deletion::{self, Deletion, State};
 use crate::restore::find_conflicts::{self, Parents};
-use crate::restore::handed_over::Held;
+use crate::restore::handed_over::HandedOver;
 use crate::restore::set_null_undo;
 use crate::restore::skip_conflicts::{self, Skipped};
 use crate::restore::survey::{Lock, Survey, live_references, survey};
@@ -40,22 +40,22 @@ fn restore(
     deletion: Option<Uuid>,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<Option<JsonB>, ErrorReport> {
-    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let Some(deletion) = deletion else {
         return Ok(None);
     };
-    let report = with_session(|session| run(session, deletion, policy))?;
+    let report = with_session(|session| run(session, deletion, on_conflict))?;
     Ok(Some(JsonB(report)))
 }
 
 /// What becomes of rows that cannot come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Policy {
+enum OnConflict {
     Fail,
     Skip,
 }
 
-impl Policy {
+impl OnConflict {
     fn named(name: &str) -> Outcome<Self> {
         match name {
             "fail" => Ok(Self::Fail),
@@ -119,32 +119,38 @@ fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
     }
     let tables = deletion::holding(session, &graph, &[id])?;
     let surveyed = survey(session, &graph, &tables, id, Lock::Nothing)?;
-    let held = find_held(session, &graph, &tables, &deletion, surveyed.parents)?;
-    let found =
-        find_conflicts::find_all(session, &graph, &tables, id, &held.rows(), surveyed.parents)?;
+    let handed_over = find_handed_over(session, &graph, &tables, &deletion, surveyed.parents)?;
+    let found = find_conflicts::find_all(
+        session,
+        &graph,
+        &tables,
+        id,
+        &handed_over.rows(),
+        surveyed.parents,
+    )?;
     find_conflicts::shown(session, &graph, found)
 }
 
 /// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
 const ATTEMPTS: usize = 3;
 
-fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+fn run(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outcome<Value> {
     let graph = cache::current(session)?;
     let deletion = Deletion::authorised(session, &graph, id, true)?;
     if !still_deleted(&deletion)? {
-        return Ok(Report::default().into_json(&deletion, policy, Vec::new()));
+        return Ok(Report::default().into_json(&deletion, on_conflict, Vec::new()));
     }
     let tables = deletion::holding(session, &graph, &[id])?;
     let mut raced = None;
     // A lock costs a WAL record for each row, and what it guards against is rare. A row that moves to
     // another partition passes the guard.
     let moves = tables.iter().flatten().any(|table| table.partitioned);
-    let lock = policy == Policy::Skip || moves;
+    let lock = on_conflict == OnConflict::Skip || moves;
     for _ in 0..ATTEMPTS {
         // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
         // undone, and the next look says who.
         let tried = attempt_unless(passes, || {
-            bring_back(session, &graph, &tables, &deletion, policy, lock)
+            bring_back(session, &graph, &tables, &deletion, on_conflict, lock)
         });
         match tried {
             Ok(answer) => return Ok(answer),
@@ -187,7 +193,7 @@ fn bring_back(
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
-    policy: Policy,
+    on_conflict: OnConflict,
     lock: bool,
 ) -> Outcome<Value> {
     let id = deletion.id;
@@ -195,13 +201,13 @@ fn bring_back(
     if surveyed.parents.deleted && !lock {
         surveyed = survey(session, graph, tables, id, Lock::RowsAndParents)?;
     }
-    let held = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
-    let held_rows = held.rows();
+    let handed_over = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
+    let staying = handed_over.rows();
     let parents = surveyed.parents;
-    let skipped = match policy {
-        Policy::Skip => skip_conflicts::find(session, graph, tables, id, &held_rows, parents)?,
-        Policy::Fail => {
-            let found = find_conflicts::find_all(session, graph, tables, id, &held_rows, parents)?;
+    let skipped = match on_conflict {
+        OnConflict::Skip => skip_conflicts::find(session, graph, tables, id, &staying, parents)?,
+        OnConflict::Fail => {
+            let found = find_conflicts::find_all(session, graph, tables, id, &staying, parents)?;
             if !found.is_empty() {
                 let conflicts = find_conflicts::shown(session, graph, found)?;
                 return Err(Failure::RestoreConflicts { conflicts });
@@ -212,24 +218,24 @@ fn bring_back(
     let conflicts = find_conflicts::shown(session, graph, skipped.conflicts)?;
     if skips_root(session, graph, deletion, &skipped.rows)? {
         let report = Report::nothing(&surveyed);
-        return Ok(report.into_json(deletion, policy, conflicts));
+        return Ok(report.into_json(deletion, on_conflict, conflicts));
     }
-    refuse_unseen_parents(session, graph, tables, id, &[&held_rows, &skipped.rows])?;
+    refuse_unseen_parents(session, graph, tables, id, &[&staying, &skipped.rows])?;
     let mut report = Report::default();
     for table in tables.iter().flatten() {
-        let passed = pass_on(session, table, id, &held)?;
+        let passed = hand_over(session, table, id, &handed_over)?;
         let left = skipped.rows.count(table.oid);
         let due = surveyed.rows_of(table) - passed.iter().map(|(_, rows)| rows).sum::<i64>() - left;
         revive(session, table, id, &skipped.rows, due)?;
         report.note(table, due, passed, left);
     }
     set_null_undo::put_back(session, graph, id)?;
-    settle(session, tables, id, &skipped.rows)?;
-    Ok(report.into_json(deletion, policy, conflicts))
+    resolve(session, tables, id, &skipped.rows)?;
+    Ok(report.into_json(deletion, on_conflict, conflicts))
 }
 
 /// Writes down what became of the deletion: restored, or what is left of it.
-fn settle(
+fn resolve(
     session: &mut Session<'_, '_>,
     tables: &[Vec<&Table>],
     deletion: Uuid,
@@ -284,11 +290,16 @@ impl Report {
         }));
     }
 
-    fn into_json(self, deletion: &Deletion, policy: Policy, conflicts: Vec<Conflict>) -> Value {
+    fn into_json(
+        self,
+        deletion: &Deletion,
+        on_conflict: OnConflict,
+        conflicts: Vec<Conflict>,
+    ) -> Value {
         let mut answer = json!({
             "deletion_id": deletion.id.to_string(), "restored": self.restored, "passed": self.passed,
         });
-        if policy == Policy::Skip {
+        if on_conflict == OnConflict::Skip {
             answer["skipped"] = self.skipped.into();
             answer["conflicts"] = Conflict::to_json(&conflicts);
         }
@@ -310,7 +321,7 @@ fn still_deleted(deletion: &Deletion) -> Outcome<bool> {
     }
 }
 
-/// Finds the held rows and locks the deletions they would pass to, so that none of those is
+/// Finds the rows to hand over and locks the deletions they would pass to, so that none of those is
 /// restored or purged between this look and the passing; looks again until the two agree.
 fn lock_holders(
     session: &mut Session<'_, '_>,
@@ -318,42 +329,42 @@ fn lock_holders(
     tables: &[Vec<&Table>],
     deletion: &Deletion,
     parents: Parents,
-) -> Outcome<Held> {
-    let mut held = find_held(session, graph, tables, deletion, parents)?;
+) -> Outcome<HandedOver> {
+    let mut handed_over = find_handed_over(session, graph, tables, deletion, parents)?;
     loop {
-        let holders = held.deletions();
+        let holders = handed_over.deletions();
         if holders.is_empty() {
-            return Ok(held);
+            return Ok(handed_over);
         }
         session.registry(
             "SELECT 1 FROM keepsake.deletion WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
             &[holders.clone().into()],
         )?;
-        held = find_held(session, graph, tables, deletion, parents)?;
-        if held
+        handed_over = find_handed_over(session, graph, tables, deletion, parents)?;
+        if handed_over
             .deletions()
             .iter()
             .all(|holder| holders.contains(holder))
         {
-            return Ok(held);
+            return Ok(handed_over);
         }
     }
 }
 
-fn find_held(
+fn find_handed_over(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
     parents: Parents,
-) -> Outcome<Held> {
+) -> Outcome<HandedOver> {
     if !parents.deleted {
-        return Ok(Held::default());
+        return Ok(HandedOver::default());
     }
     let root = graph.managed(session, deletion.root_table)?;
     let is_root = deletion.is_root(root);
     let root = is_root.as_deref().map(|condition| (root, condition));
-    Held::find(session, graph, tables, root, deletion.id)
+    HandedOver::find(session, graph, tables, root, deletion.id)
 }
 
 /// Whether the root is among the rows to skip, or every root, where there are several.
@@ -400,12 +411,12 @@ fn refuse_unseen_parents(
         for (reference, parent) in live_references(graph, child)? {
             let sql = format!(
                 "SELECT 1 FROM {child} AS c JOIN {parent} AS p ON {joins}
-                 WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{held}{skipped}
+                 WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{handed_over}{skipped}
                    AND p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1 LIMIT 1",
                 child = child.rows(),
                 parent = parent.rows(),
                 joins = reference.joins("c", "p"),
-                held = staying[0].excluding(child.oid, "c"),
+                handed_over = staying[0].excluding(child.oid, "c"),
                 skipped = staying[1].excluding(child.oid, "c"),
             );
             if session.exists_now((child.oid, child.owner), &sql, &[deletion.into()])? {
@@ -418,17 +429,17 @@ fn refuse_unseen_parents(
     Ok(())
 }
 
-/// Passes the held rows of `table` to the deletions that hold them, with their time, so that they
+/// Hands the rows of `table` over to the deletions that hold them, with their time, so that they
 /// expire together.
-fn pass_on(
+fn hand_over(
     session: &mut Session<'_, '_>,
     table: &Table,
     deletion: Uuid,
-    held: &Held,
+    handed_over: &HandedOver,
 ) -> Outcome<Vec<(Uuid, i64)>> {
     let mut passed = Vec::new();
-    for (holder, held) in held.passed(table.oid) {
-        let rows = i64::try_from(held.len()).unwrap_or(i64::MAX);
+    for (holder, rows) in handed_over.by_deletion(table.oid) {
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let since: Option<TimestampWithTimeZone> = session
             .registry(
                 "SELECT deleted_at FROM keepsake.deletion WHERE id = $1",
@@ -440,20 +451,20 @@ fn pass_on(
             "UPDATE {} AS t SET deletion_id = $2, deleted_at = coalesce($3, t.deleted_at)
              WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
             table.rows(),
-            is_among(&held, "t")
+            is_among(&rows, "t")
         );
         let args = [deletion.into(), holder.into(), since.into()];
         let changed = session.write(table, &sql, &args)?.len();
-        all_changed(table, changed, rows)?;
+        all_changed(table, changed, count)?;
         session.registry(
             "WITH given AS (
                  UPDATE keepsake.deletion_table SET row_count = row_count - $4
                  WHERE deletion_id = $1 AND relation = $3)
              INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ($2, $3, $4)
              ON CONFLICT (deletion_id, relation) DO UPDATE SET row_count = deletion_table.row_count + $4",
-            &[deletion.into(), holder.into(), table.oid.into(), rows.into()],
+            &[deletion.into(), holder.into(), table.oid.into(), count.into()],
         )?;
-        passed.push((holder, rows));
+        passed.push((holder, count));
     }
     Ok(passed)
 }
