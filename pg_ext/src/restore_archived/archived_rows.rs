@@ -500,7 +500,7 @@ pub fn plain_table(
         owner,
         managed: false,
         marks: None,
-        policy: None,
+        on_plain_delete: None,
         partitions: Vec::new(),
         partitioned,
         may_prevent_update: false,

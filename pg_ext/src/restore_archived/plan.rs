@@ -7,7 +7,7 @@ use pgrx::{Uuid, pg_sys};
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome};
 use crate::model::found_conflict::{Found, losers};
-use crate::model::on_conflict::Policy;
+use crate::model::on_conflict::OnConflict;
 use crate::model::reference::OnDelete;
 use crate::model::row_id::RowId;
 use crate::registry::deletion::{Deletion, State};
@@ -55,17 +55,21 @@ impl Plan {
     }
 
     /// Looks at every row.
-    pub fn make(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outcome<Self> {
+    pub fn make(
+        session: &mut Session<'_, '_>,
+        work: Work,
+        on_conflict: OnConflict,
+    ) -> Outcome<Self> {
         let mut plan = Self::unseen(work);
         plan.leave_unreadable(session)?;
         plan.drop_superseded(session)?;
-        if policy == Policy::Parents {
+        if on_conflict == OnConflict::Parents {
             plan.take_parents(session)?;
         }
         plan.hold(session)?;
-        match policy {
-            Policy::Skip => plan.skip(session)?,
-            Policy::Fail | Policy::Parents => {
+        match on_conflict {
+            OnConflict::Skip => plan.skip(session)?,
+            OnConflict::Fail | OnConflict::Parents => {
                 let found = plan.all_conflicts(session)?;
                 plan.found.extend(found);
             }
