@@ -3,7 +3,7 @@ CREATE FUNCTION keepsake.doctor()
 RETURNS TABLE (severity text, check_name text, object text, finding text, fix text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 WITH managed AS (
-    SELECT m.relation, m.on_delete, m.retention, c.relkind FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation),
+    SELECT m.relation, m.on_delete, m.retention, c.relkind FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation),
 -- Each managed table and its partitions.
 part AS (
     SELECT m.relation AS root, m.on_delete, coalesce(tree.relid::oid, m.relation) AS relation
@@ -276,7 +276,9 @@ SELECT 'warning', 'deletion_lost', d.root_table::text,
        format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.root_table = %L::regclass AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count);', d.root_table)
 FROM keepsake.deletion d
 WHERE d.state IN ('deleted', 'purging') AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)
-  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN managed m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
+  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
+  -- The archive of a dropped table stays.
+  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.archive_table a ON a.former = t.relation::oid WHERE t.deletion_id = d.id AND t.purged < t.row_count)
 GROUP BY d.root_table
 UNION ALL
 SELECT 'info', 'purge_put_off', array_to_string(put_off.tables, ', '),

@@ -29,6 +29,8 @@ mod access;
 
 mod registry;
 
+mod archive;
+
 mod hold;
 
 mod delete;
@@ -59,12 +61,14 @@ extern "C-unwind" fn _PG_init() {
     intercept::executor_hooks::install();
     intercept::planner::install();
     intercept::statement_deletion::install();
+    registry::deletion_group::install();
+    archive::capture::install();
 }
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(
-    "../sql/retention.sql",
-    name = "retention",
+    "../sql/archive.sql",
+    name = "archive",
     requires = ["registry"]
 );
 extension_sql_file!("../sql/hide.sql", name = "hide", requires = ["registry"]);

@@ -7,8 +7,8 @@
 use std::ffi::CStr;
 
 use crate::call::trigger_call::{
-    AfterChange, AfterInsertedRows, AfterOldRows, AfterUpdate, AfterUpdatedRows, BeforeChange,
-    BeforeDelete, BeforeInsert, BeforeTruncate, BeforeUpdate, Firing, Kind,
+    AfterChange, AfterDelete, AfterInsertedRows, AfterOldRows, AfterUpdate, AfterUpdatedRows,
+    BeforeChange, BeforeDelete, BeforeInsert, BeforeTruncate, BeforeUpdate, Firing, Kind,
 };
 use crate::model::on_plain_delete::OnPlainDelete;
 
@@ -27,6 +27,10 @@ pub enum Carrier {
     ReferringPartitioned,
     /// Every table that is bound to the bucket.
     Bound,
+    /// Every managed table with an archive.
+    Archived,
+    /// Every managed table with an archive that does not allow TRUNCATE.
+    ArchivedWatched,
 }
 
 impl Carrier {
@@ -39,6 +43,8 @@ impl Carrier {
             Self::Referring => "referring",
             Self::ReferringPartitioned => "referring partitioned",
             Self::Bound => "bound",
+            Self::Archived => "archived",
+            Self::ArchivedWatched => "archived watched",
         }
     }
 }
@@ -155,6 +161,10 @@ own_triggers! {
         "Keeps the object key of a deleted row."
     AfterUpdate exchange_object on Carrier::Bound, ColumnsChange, Never:
         "Enters the old object of a row in the outbox, and takes the new one out."
+    AfterDelete archive_row on Carrier::Archived, Always, Never:
+        "Archives a deleted row."
+    BeforeTruncate archive_truncate on Carrier::ArchivedWatched, Always, Never:
+        "Refuses TRUNCATE, or archives the rows."
 }
 
 /// Those that these tables have.

@@ -27,6 +27,7 @@ pub struct Call<'call, K: Kind> {
     pub relation: pg_sys::Oid,
     /// The rows that the kind brings.
     pub rows: K::Rows<'call>,
+    opened: &'call pg_sys::RelationData,
     data: &'call pg_sys::TriggerData,
 }
 
@@ -75,6 +76,8 @@ kinds! {
     BeforeUpdate: TRIGGER_EVENT_BEFORE ROW [TRIGGER_EVENT_UPDATE] brings Updated<'call>;
     /// `BEFORE DELETE FOR EACH ROW`
     BeforeDelete: TRIGGER_EVENT_BEFORE ROW [TRIGGER_EVENT_DELETE] brings Deleted<'call>;
+    /// `AFTER DELETE FOR EACH ROW`
+    AfterDelete: TRIGGER_EVENT_AFTER ROW [TRIGGER_EVENT_DELETE] brings Deleted<'call>;
     /// `AFTER UPDATE FOR EACH ROW`
     AfterUpdate: TRIGGER_EVENT_AFTER ROW [TRIGGER_EVENT_UPDATE] brings Updated<'call>;
     /// `AFTER INSERT`, once a statement, with its new rows
@@ -283,8 +286,14 @@ impl<'call, K: Kind> Call<'call, K> {
         Ok(Self {
             relation: relation.rd_id,
             rows,
+            opened: relation,
             data,
         })
+    }
+
+    /// That table, open for as long as the call lasts.
+    pub fn opened(&self) -> &'call pg_sys::RelationData {
+        self.opened
     }
 
     /// The name of that table.

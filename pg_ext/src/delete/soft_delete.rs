@@ -7,10 +7,11 @@ use pgrx::{AnyElement, Uuid};
 use crate::access::target_row::{self, Key, TargetRow, key_from_any};
 use crate::call::arguments::Regclass;
 use crate::delete::cascade;
-use crate::delete::record::{new_deletion, record, roots_of};
+use crate::delete::record::{record, roots_of};
 use crate::graph::cache;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::table::Table;
+use crate::registry::deletion_group::new_deletion;
 use crate::spi::session::{Session, with_session};
 
 /// Soft-deletes the row of `table` with this key and every row that refers to it by a cascading

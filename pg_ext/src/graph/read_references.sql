@@ -1,4 +1,4 @@
--- Foreign keys that touch a managed table, then the declared references.
+-- Foreign keys that touch a table kept in place, then the declared references.
 WITH known AS (
     SELECT con.conname::text AS name,
            con.conrelid AS child,
@@ -46,8 +46,8 @@ WITH known AS (
         FROM keepsake.reference_override o WHERE o.child = con.conrelid AND o.reference = con.conname
     ) override ON true
     WHERE con.contype = 'f' AND con.conparentid = 0
-      AND (con.confrelid IN (SELECT relation FROM keepsake.managed_table)
-           OR con.conrelid IN (SELECT relation FROM keepsake.managed_table))
+      AND (con.confrelid IN (SELECT relation FROM keepsake.kept_in_place)
+           OR con.conrelid IN (SELECT relation FROM keepsake.kept_in_place))
     UNION ALL
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
            d.child, d.parent, 'c', '{}',
@@ -70,6 +70,7 @@ WITH known AS (
                         AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
     LEFT JOIN pg_operator op ON op.oid = am.amopopr
     LEFT JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+    WHERE d.child IN (SELECT relation FROM keepsake.kept_in_place) AND d.parent IN (SELECT relation FROM keepsake.kept_in_place)
 )
 SELECT known.*,
        known.child::regclass::text AS shown,

@@ -18,7 +18,7 @@ use crate::call::trigger_call::{
 };
 use crate::call::trigger_row::Row;
 use crate::delete::cascade;
-use crate::delete::record::{new_deletion, record, roots_of};
+use crate::delete::record::{record, roots_of};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
@@ -28,6 +28,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
 use crate::postgres::statement_stack::{self, Writes};
+use crate::registry::deletion_group::new_deletion;
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
 use crate::spi::session::{Session, with_reading_session, with_session};

@@ -16,7 +16,7 @@ const NEEDLESS: &str = "
       AND NOT EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.child = c.oid)
       AND NOT EXISTS (SELECT FROM pg_constraint con
                       WHERE con.contype = 'f' AND con.conrelid = c.oid
-                        AND con.confrelid IN (SELECT relation FROM keepsake.managed_table))";
+                        AND con.confrelid IN (SELECT relation FROM keepsake.kept_in_place))";
 
 /// Drops the guards that nothing needs any more, as far as the caller may: on a table of another
 /// owner they stay, and find nothing to refuse.

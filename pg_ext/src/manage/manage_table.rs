@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::manage::archived_table::{self, Keep, Options};
 use crate::manage::drop_guards;
 use crate::manage::hide;
 use crate::manage::triggers;
@@ -22,29 +23,61 @@ use crate::spi::session::{Session, with_session};
 /// `allow` it to remove live rows for good. A second call mends what is missing and changes what is
 /// given. Only the table's owner may call it.
 ///
+/// With `keep => 'archive'`, PostgreSQL deletes the rows itself, and they are kept in an archive: the
+/// table gets triggers and nothing else. `on_truncate` says what TRUNCATE does there: `reject` (the
+/// default), `archive`, or `allow`; `after_triggers` whether a restore fires the table's AFTER
+/// INSERT triggers (`fire`, the default) or not (`skip`). `cascade` takes along the tables whose rows
+/// a DELETE would remove or change.
+///
 /// # Errors
-/// 0A000 with the fix in the HINT when the table cannot be managed; 42501 for anyone but the owner.
+/// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
 #[pg_extern]
 fn manage(
     relation: Option<Regclass>,
     retention: default!(Option<Interval>, "NULL"),
     on_delete: default!(Option<&str>, "NULL"),
+    keep: default!(Option<&str>, "NULL"),
+    on_truncate: default!(Option<&str>, "NULL"),
+    after_triggers: default!(Option<&str>, "NULL"),
+    cascade: default!(bool, "false"),
 ) -> Result<(), ErrorReport> {
     let oid = required(relation, "relation")?.oid();
     let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
+    let keep = keep.map(Keep::parse).transpose()?;
+    let options = Options {
+        retention,
+        on_truncate,
+        after_triggers,
+        cascade,
+    };
     Ok(with_session(|session| {
-        manage_table(session, oid, retention, on_delete)
+        let now = Keep::of(session, oid)?;
+        match keep.or(now).unwrap_or(Keep::InPlace) {
+            Keep::Archive if on_delete.is_none() => archived_table::take_on(session, oid, options),
+            Keep::Archive => Err(Failure::BadArgument {
+                what: "on_delete is of tables that are kept in place".into(),
+                fix: "Leave it out: a DELETE of archived rows is PostgreSQL's own.".into(),
+            }),
+            Keep::InPlace => {
+                archived_table::check_in_place(session, oid, now, options)?;
+                manage_table(session, oid, retention, on_delete)
+            }
+        }
     })?)
 }
 
-/// Takes `table` back from Keepsake: triggers, index and the two columns go.
+/// Takes `table` back from Keepsake: triggers, index and the two columns go; of an archived table the
+/// triggers and the archive. `drop_archive` gives up the rows that the archive still holds, for who may
+/// run `purge_deletion`.
 ///
 /// # Errors
 /// 55000 while it still holds soft-deleted rows; 42501 for anyone but the owner.
 #[pg_extern]
-fn unmanage(relation: Regclass) -> Result<(), ErrorReport> {
-    Ok(with_session(|session| {
-        unmanage_table(session, relation.oid())
+fn unmanage(relation: Regclass, drop_archive: default!(bool, "false")) -> Result<(), ErrorReport> {
+    let oid = relation.oid();
+    Ok(with_session(|session| match Keep::of(session, oid)? {
+        Some(Keep::Archive) => archived_table::hand_back(session, oid, drop_archive),
+        _ => unmanage_table(session, oid),
     })?)
 }
 

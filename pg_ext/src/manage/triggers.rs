@@ -42,7 +42,7 @@ fn own_triggers() -> TableIterator<
 }
 
 /// The triggers of one table that are Keepsake's and not a copy of the partitioned table's.
-const OWN_TRIGGERS: &str = "
+pub const OWN_TRIGGERS: &str = "
     SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = $1 AND t.tgparentid = 0 AND p.pronamespace = 'keepsake'::regnamespace";
 
@@ -110,7 +110,8 @@ pub fn create(
     Ok(())
 }
 
-fn create_on(
+/// Creates or replaces one of them on a table.
+pub fn create_on(
     session: &mut Session<'_, '_>,
     table: &Qualified,
     trigger: &OwnTrigger,

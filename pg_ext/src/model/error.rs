@@ -26,6 +26,12 @@ pub enum Failure {
     NotOwner { table: String },
     /// The table still holds soft-deleted rows.
     HoldsDeletedRows { table: String },
+    /// The archive of the table still holds rows.
+    HoldsArchivedRows { table: String, archive: String },
+    /// What an archive holds would be given up by someone who may not purge it.
+    MayNotErase,
+    /// A `TRUNCATE` on an archived table.
+    TruncateArchived { table: String },
     /// The caller lacks the DELETE privilege.
     MayNotDelete { table: String },
     /// No such row, or none the caller may see.
@@ -154,6 +160,24 @@ impl Failure {
                 format!("table {table} still holds deleted rows"),
                 Some("Without deleted_at and deletion_id these rows would become live again.".into()),
                 Some("Restore or purge them first.".into()),
+            ),
+            Self::HoldsArchivedRows { table, archive } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{archive} still holds deleted rows of {table}"),
+                Some("They could not be restored any more.".into()),
+                Some(format!("Restore or purge them first, or give them up: SELECT keepsake.unmanage('{table}', drop_archive => true).")),
+            ),
+            Self::MayNotErase => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "permission denied to give up deleted rows".into(),
+                Some("That comes to the same as purging them.".into()),
+                Some("Be granted EXECUTE on keepsake.purge_deletion(uuid).".into()),
+            ),
+            Self::TruncateArchived { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} cannot be truncated"),
+                Some("The table is managed by keepsake, and its on_truncate is 'reject'.".into()),
+                Some("Use DELETE; or let TRUNCATE archive the rows, or remove them for good, by keepsake.manage() of the table with on_truncate => 'archive' or 'allow'.".into()),
             ),
             Self::MayNotDelete { table } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

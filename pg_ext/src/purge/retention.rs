@@ -58,6 +58,7 @@ pub fn register(
     )?;
     if retention.is_some() {
         move_open(session, table)?;
+        cache::invalidate(table);
     }
     Ok(())
 }

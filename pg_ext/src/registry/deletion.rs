@@ -9,6 +9,7 @@ use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Literal, join};
 use crate::model::table::Table;
+use crate::registry::archived;
 use crate::spi::session::{Session, first_column};
 
 /// What became of a deletion.
@@ -38,13 +39,16 @@ pub struct Deletion {
     pub state: State,
     /// Whether it was made under the claims of the caller's tenant.
     pub same_tenant: bool,
+    /// The tenant under whose claims it was made.
+    tenant: Option<String>,
 }
 
 /// Not the one that is being made: what it holds is not counted yet, and a trigger that it fires must
 /// not settle it.
 const READ: &str = "
     SELECT root_table::oid, root_key, state,
-           tenant IS NOT DISTINCT FROM nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant'
+           tenant IS NOT DISTINCT FROM nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant',
+           tenant
     FROM keepsake.deletion AS d
     WHERE id = $1 AND (state <> 'deleted' OR EXISTS (
         SELECT FROM keepsake.deletion_table AS t WHERE t.deletion_id = d.id))";
@@ -62,6 +66,11 @@ impl Deletion {
             deletion: id.to_string(),
         };
         let deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
+        if let Some(may) =
+            archived::may_act(session, deletion.root_table, deletion.tenant.as_deref())?
+        {
+            return if may { Ok(deletion) } else { Err(not_found()) };
+        }
         // What is managed no longer, or not there, holds no deleted rows.
         let root = graph
             .table(deletion.root_table)
@@ -96,6 +105,7 @@ impl Deletion {
             root_key: row.get::<JsonB>(2)?.map(|key| key.0),
             state,
             same_tenant: row.get(4)?.unwrap_or(false),
+            tenant: row.get(5)?,
         }))
     }
 

@@ -157,7 +157,8 @@ impl Description {
                 "It has columns with the names that Keepsake needs but with other types: {}.",
                 self.state_columns.join(", ")
             ),
-            "Rename them, or change them to deleted_at timestamptz and deletion_id uuid.".to_owned(),
+            "Rename them, or change them to deleted_at timestamptz and deletion_id uuid."
+                .to_owned(),
         ))
     }
 
