@@ -31,6 +31,8 @@ pub struct Archived {
     pub archive_name: Qualified,
     /// Whether its own AFTER INSERT triggers fire when rows come back.
     pub fires: bool,
+    /// Whether a unique or exclusion constraint may be put off to the commit: the insert does not say what breaks it.
+    pub defers: bool,
     /// Its columns.
     pub columns: Vec<Column>,
     /// Where the archive keeps the columns of each layout.
@@ -477,6 +479,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Archived> {
             name: Ident(field(row, "archive_name")?),
         },
         fires: field(row, "fires")?,
+        defers: field(row, "defers")?,
         columns: Vec::new(),
         layouts: BTreeMap::new(),
     })

@@ -156,8 +156,8 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, on_conflict: OnConflict)
     let mut plan = Plan::unseen(work);
     let mut raced = Vec::new();
     // What has no conversion is read as NULL, which nothing refuses.
-    let converts = |one: &Archived| one.inconvertible().is_empty();
-    let mut looked = !plan.work.tables.iter().all(converts);
+    let says_all = |one: &Archived| !one.defers && one.inconvertible().is_empty();
+    let mut looked = !plan.work.tables.iter().all(says_all);
     for _ in 0..ATTEMPTS {
         if looked {
             plan = Plan::make(session, plan.work, on_conflict)?;
