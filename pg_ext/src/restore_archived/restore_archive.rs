@@ -12,8 +12,8 @@ use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::OnConflict;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::restore_archived::archived_rows::Archived;
-use crate::restore_archived::conflicts;
 use crate::restore_archived::plan::Plan;
+use crate::restore_archived::unreadable;
 use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row};
 use crate::restore_archived::write;
 use crate::spi::session::{Session, with_session};
@@ -202,7 +202,7 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, on_conflict: OnConflict)
 
 /// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
 fn passes(raised: Raised, looked: bool) -> bool {
-    !(!looked && conflicts::is_data_exception(raised.code))
+    !(!looked && unreadable::is_data_exception(raised.code))
         && !matches!(
             raised.code,
             PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION

@@ -8,11 +8,11 @@ use crate::model::row_id::RowId;
 use crate::model::sql::join;
 use crate::registry::deletion::{Deletion, State};
 use crate::restore_archived::archived_rows::Archived;
-use crate::restore_archived::conflicts;
 use crate::restore_archived::foreign_keys::{self, ForeignKey};
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::{self, Set};
 use crate::restore_archived::undo;
+use crate::restore_archived::unreadable;
 use crate::spi::session::{Session, first_column};
 use crate::spi::shown_names;
 
@@ -271,7 +271,7 @@ fn roots_of(
     };
     let of_table = Set::of(std::slice::from_ref(root), whole);
     let Some(condition) = deletion.is_root(&root.table) else {
-        let there = conflicts::has_rows(session, root, &of_table.rows(root.table.oid))?;
+        let there = unreadable::has_rows(session, root, &of_table.rows(root.table.oid))?;
         return Ok(if there {
             of_table
         } else {
