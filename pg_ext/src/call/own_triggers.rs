@@ -29,6 +29,8 @@ pub enum Carrier {
     Bound,
     /// Every managed table with an archive.
     Archived,
+    /// Every managed table with an archive that has foreign keys.
+    ArchivedReferring,
     /// Every managed table with an archive that does not allow TRUNCATE.
     ArchivedWatched,
 }
@@ -44,6 +46,7 @@ impl Carrier {
             Self::ReferringPartitioned => "referring partitioned",
             Self::Bound => "bound",
             Self::Archived => "archived",
+            Self::ArchivedReferring => "archived referring",
             Self::ArchivedWatched => "archived watched",
         }
     }
@@ -71,6 +74,8 @@ pub enum Skipped {
     Never,
     /// The engine's own DELETE.
     InEnginesDelete,
+    /// An UPDATE that changes no column of a foreign key.
+    ReferencesUnchanged,
     /// An UPDATE that changes no column of its condition.
     Unchanged,
     /// The same; the engine's own UPDATE; and a converted DELETE that sets all columns of the condition.
@@ -163,6 +168,8 @@ own_triggers! {
         "Enters the old object of a row in the outbox, and takes the new one out."
     AfterDelete archive_row on Carrier::Archived, Always, Never:
         "Archives a deleted row."
+    AfterUpdate archive_reference on Carrier::ArchivedReferring, Always, ReferencesUnchanged:
+        "Remembers what a row referred to when the reference is set to NULL or to a default."
     BeforeTruncate archive_truncate on Carrier::ArchivedWatched, Always, Never:
         "Refuses TRUNCATE, or archives the rows."
 }

@@ -13,7 +13,7 @@ use pgrx::pg_sys;
 
 use crate::call::own_triggers::{self, Skipped};
 use crate::graph::cache;
-use crate::postgres::pg_list::integers;
+use crate::postgres::pg_list::{integers, pointers};
 use crate::postgres::query_plan::{modifications, plan, result_table};
 use crate::postgres::statement_stack::write;
 use crate::postgres::table_triggers::{name, triggers};
@@ -63,6 +63,7 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                     let update = Update {
                         changed,
                         alone: only_ours_change_rows(relation),
+                        relation,
                         is_engine,
                         passes_guard,
                         converts: writes.converts,
@@ -77,8 +78,9 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
 }
 
 /// An UPDATE that has just been started.
-struct Update {
+struct Update<'a> {
     changed: *mut pg_sys::Bitmapset,
+    relation: &'a pg_sys::RelationData,
     /// Whether no other trigger may change any column before ours look.
     alone: bool,
     is_engine: bool,
@@ -86,14 +88,35 @@ struct Update {
     converts: bool,
 }
 
-impl Update {
+impl Update<'_> {
     fn has_changed(&self, column: i32) -> bool {
         // SAFETY: the set is one of the executor's, or NULL, which is empty; a number that is not in it is
         // no member.
         unsafe { pg_sys::bms_is_member(column, self.changed) }
     }
 
+    /// Whether it changes a column of a foreign key.
+    fn changes_references(&self) -> bool {
+        let relation = std::ptr::from_ref(self.relation).cast_mut();
+        // SAFETY: the relation is open; its foreign keys are a list of such entries, each with that many columns.
+        let mut keys = unsafe {
+            pointers::<pg_sys::ForeignKeyCacheInfo>(pg_sys::RelationGetFKeyList(relation))
+        };
+        keys.any(|key| {
+            // SAFETY: see above.
+            let (count, columns) = unsafe { ((*key).nkeys, (*key).conkey) };
+            let columns = columns.iter().take(usize::try_from(count).unwrap_or(0));
+            let first = pg_sys::FirstLowInvalidHeapAttributeNumber;
+            columns
+                .into_iter()
+                .any(|column| self.has_changed(i32::from(*column) - first))
+        })
+    }
+
     fn is_idle(&self, trigger: &pg_sys::Trigger) -> bool {
+        if skipped(trigger) == Skipped::ReferencesUnchanged {
+            return is_ours(trigger) && !self.changes_references();
+        }
         let Some(columns) = columns(trigger) else {
             return false;
         };
@@ -101,7 +124,7 @@ impl Update {
         let all = columns.iter().all(|column| self.has_changed(*column));
         let unchanged = self.alone && !any;
         match skipped(trigger) {
-            Skipped::Never | Skipped::InEnginesDelete => false,
+            Skipped::Never | Skipped::InEnginesDelete | Skipped::ReferencesUnchanged => false,
             Skipped::Unchanged => unchanged,
             Skipped::UnchangedOrSetByEngine => {
                 unchanged || self.is_engine || self.alone && self.converts && all

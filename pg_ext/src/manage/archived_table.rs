@@ -216,7 +216,12 @@ fn dependents(
         let action = action.get(2..).unwrap_or_default();
         let keep: Option<String> = row.get_by_name("keep")?;
         match keep.as_deref() {
-            Some("archive") => {}
+            Some("archive") => {
+                // What it lets go of is remembered from now on.
+                if let Some(child) = row.get_by_name::<pg_sys::Oid, _>("child")? {
+                    cache::invalidate(child);
+                }
+            }
             Some(_) => {
                 return Err(Failure::CannotManage {
                     table: found.shown.clone(),
@@ -252,10 +257,20 @@ fn dependents(
     Ok(along)
 }
 
+const REFERS: &str = "SELECT 1 FROM pg_constraint WHERE contype = 'f' AND conrelid = $1";
+
 /// The triggers of an archived table. Row triggers are PostgreSQL's to carry to partitions.
 fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualified) -> Outcome<()> {
     for trigger in own_triggers::on(Carrier::Archived) {
         triggers::create_on(session, name, trigger, &[])?;
+    }
+    let refers = !session.catalog(REFERS, &[oid.into()])?.is_empty();
+    for trigger in own_triggers::on(Carrier::ArchivedReferring) {
+        if refers {
+            triggers::create_on(session, name, trigger, &[])?;
+        } else {
+            drop_trigger(session, oid, name, trigger.name())?;
+        }
     }
     let allows = !session
         .registry(
@@ -341,7 +356,11 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
         }
         session.registry(&format!("DROP TABLE {archive_name}"), &[])?;
     }
-    let carriers = [Carrier::Archived, Carrier::ArchivedWatched];
+    let carriers = [
+        Carrier::Archived,
+        Carrier::ArchivedReferring,
+        Carrier::ArchivedWatched,
+    ];
     for (part, part_name) in parts(session, oid)? {
         for trigger in carriers.into_iter().flat_map(own_triggers::on) {
             drop_trigger(session, part, &part_name, trigger.name())?;
