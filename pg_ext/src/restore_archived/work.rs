@@ -77,7 +77,7 @@ pub fn begin(
         Scope::Deletion | Scope::Preview => locked.split_at(1),
     };
     if scope != Scope::Preview {
-        undo::into_archive(session, &tables, whole, &locked)?;
+        undo::into_archive(session, &tables, &keys, whole, &locked)?;
     }
     let mut set = Set::of(&tables, whole);
     let mut roots = Set::default();

@@ -96,6 +96,7 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
     }
     check_parents(session, plan)?;
     check_rights(session, plan)?;
+    undo::put_back(session, &whole(plan), (&plan.work.tables, &plan.set))?;
     let mut taken = Taken::new();
     for group in &groups {
         for (table, written) in &group.written {
@@ -121,7 +122,6 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
     }
     report.superseded = lines(plan, &plan.superseded);
     pass_on(session, plan, &mut taken, &mut report)?;
-    undo::put_back(session, &whole(plan))?;
     settle(session, &taken)?;
     // Last opened, first closed: levels of the trigger queue are a stack.
     while let Some(group) = groups.pop() {
