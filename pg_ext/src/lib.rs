@@ -105,6 +105,12 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/doctor.sql",
     name = "doctor",
-    requires = ["registry", "outbox", "hide", "hold"]
+    requires = [
+        "registry",
+        "outbox",
+        "hide",
+        "hold",
+        manage::triggers::own_triggers
+    ]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

@@ -131,7 +131,7 @@ fn date(type_oid: pg_sys::Oid, value: pg_sys::Datum) -> CString {
 }
 
 /// A value as its type prints it.
-fn printed(type_oid: pg_sys::Oid, value: pg_sys::Datum) -> CString {
+pub fn printed(type_oid: pg_sys::Oid, value: pg_sys::Datum) -> CString {
     let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
     // SAFETY: the value is one of the type; what is printed is a string in the current memory.
     unsafe {

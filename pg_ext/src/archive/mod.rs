@@ -4,7 +4,9 @@
 //! - `capture` is the row trigger, `truncate` that of TRUNCATE: a managed table has these two and nothing else.
 //! - `removal` collects what one client's statement removes, and makes a deletion of it when it has ended; `key` is the key of
 //!   its root, `record` what the registry learns.
+//! - `let_go` remembers references that were set to NULL or to a default.
 //! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
+//! - `setting` switches all of it off.
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
 //!
 //! It uses `model`, `postgres`, `call`, `spi` and `registry`.
@@ -12,9 +14,11 @@
 pub mod capture;
 pub mod key;
 pub mod layout;
+pub mod let_go;
 pub mod memory;
 pub mod record;
 pub mod removal;
+pub mod setting;
 pub mod source;
 pub mod table;
 pub mod truncate;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use pgrx::{Uuid, pg_sys};
 
 use crate::archive::key::Key;
+use crate::archive::let_go;
 use crate::archive::memory::Memory;
 use crate::archive::record::{self, Caller};
 use crate::archive::source::{Source, Stored};
@@ -485,6 +486,8 @@ fn enter(removal: &Removal) -> Outcome<()> {
     })?;
     let counts = removal.counts.iter().map(|count| (count.table, count.rows));
     record::write_counts(removal.id, counts);
+    let tables: Vec<pg_sys::Oid> = removal.counts.iter().map(|count| count.table).collect();
+    let_go::enter(removal.id, group_of(removal.id), &tables);
     Ok(())
 }
 
@@ -504,6 +507,7 @@ unsafe extern "C-unwind" fn transaction_ends(
         | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             PENDING.set(false);
             drop(STATE.take());
+            let_go::forget();
         }
         _ => {}
     }
@@ -524,6 +528,7 @@ unsafe extern "C-unwind" fn subtransaction_ends(
 }
 
 fn forget_since(aborted: pg_sys::SubTransactionId) {
+    let_go::forget_since(aborted);
     STATE.with_borrow_mut(|state| {
         // A statement that began within it has failed with it.
         if state
@@ -544,6 +549,7 @@ fn forget_since(aborted: pg_sys::SubTransactionId) {
 }
 
 fn hand_over(committed: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+    let_go::hand_over(committed, parent);
     STATE.with_borrow_mut(|state| {
         for removal in state.open.iter_mut().chain(&mut state.waiting) {
             if removal.subtransaction >= committed {

@@ -33,7 +33,31 @@ pub struct Source {
     pub width: usize,
     /// The primary key.
     pub key: Vec<KeyColumn>,
+    /// The references to tables with an archive.
+    pub references: Vec<Reference>,
     shape: Shape,
+}
+
+/// A reference to a table with an archive.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    /// The referenced table.
+    pub parent: pg_sys::Oid,
+    /// Whether a removal sets the columns to their defaults.
+    pub sets_default: bool,
+    /// The referring columns.
+    pub columns: Vec<ReferenceColumn>,
+}
+
+/// A referring column.
+#[derive(Clone, Copy, Debug)]
+pub struct ReferenceColumn {
+    /// Its number in the managed table.
+    pub number: i16,
+    /// Its place among the columns of the table or partition, counted from 0.
+    pub place: usize,
+    /// Its type; of a domain what that is over.
+    pub type_oid: pg_sys::Oid,
 }
 
 /// A column as it is stored.
@@ -254,6 +278,7 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
             name,
         })
     });
+    let references = references(session, root, &kept, &leaf)?;
     Ok(Some(Source {
         table: root,
         archive,
@@ -262,8 +287,49 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
         columns,
         width,
         key: places.collect(),
+        references,
         shape,
     }))
+}
+
+const REFERENCES: &str = "
+    SELECT con.conkey, coalesce(pg_partition_root(con.confrelid)::oid, con.confrelid) AS parent, con.confdeltype = 'd' AS sets_default
+    FROM pg_constraint con
+    JOIN keepsake.managed_table m ON m.relation = coalesce(pg_partition_root(con.confrelid)::oid, con.confrelid) AND m.keep = 'archive'
+    WHERE con.contype = 'f' AND con.conrelid = $1 AND con.conparentid = 0";
+
+fn references(
+    session: &Session<'_, '_>,
+    root: pg_sys::Oid,
+    kept: &[Kept],
+    leaf: &PgTupleDesc<'_>,
+) -> Outcome<Vec<Reference>> {
+    let mut found = Vec::new();
+    for row in session.registry_now(REFERENCES, &[root.into()])? {
+        let numbers: Vec<i16> = row.get_by_name("conkey")?.unwrap_or_default();
+        let column = |number: &i16| {
+            let column = &kept
+                .iter()
+                .find(|kept| kept.column.number == *number)?
+                .column;
+            let is_it = |attribute: &pg_sys::FormData_pg_attribute| {
+                !attribute.attisdropped && column_name(attribute) == column.name
+            };
+            Some(ReferenceColumn {
+                number: *number,
+                place: leaf.iter().position(is_it)?,
+                type_oid: column.type_oid,
+            })
+        };
+        if let Some(columns) = numbers.iter().map(column).collect() {
+            found.push(Reference {
+                parent: row.get_by_name("parent")?.unwrap_or(pg_sys::InvalidOid),
+                sets_default: row.get_by_name("sets_default")?.unwrap_or(false),
+                columns,
+            });
+        }
+    }
+    Ok(found)
 }
 
 fn column_name(attribute: &pg_sys::FormData_pg_attribute) -> &str {

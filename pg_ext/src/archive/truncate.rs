@@ -4,8 +4,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::archive::capture;
 use crate::archive::removal;
+use crate::archive::setting;
 use crate::archive::source;
 use crate::call::trigger_call::{Answer, BeforeTruncate, Call};
 use crate::call::trigger_row::Row;
@@ -19,7 +19,7 @@ fn archive_truncate(call: Call<'_, BeforeTruncate>) -> Result<Answer<'_>, ErrorR
 }
 
 fn truncate(call: &Call<'_, BeforeTruncate>) -> Outcome<()> {
-    if !capture::is_on() {
+    if !setting::is_on() {
         return Ok(());
     }
     let Some(source) = source::of(call.opened())? else {

@@ -8,8 +8,9 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::source;
 use crate::archive::table::{self, Source};
+use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
-use crate::manage::triggers::{self, OWN_TRIGGERS, Trigger};
+use crate::manage::triggers::{self, OWN_TRIGGERS};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
 use crate::purge::retention;
@@ -215,7 +216,12 @@ fn dependents(
         let action = action.get(2..).unwrap_or_default();
         let keep: Option<String> = row.get_by_name("keep")?;
         match keep.as_deref() {
-            Some("archive") => {}
+            Some("archive") => {
+                // What it lets go of is remembered from now on.
+                if let Some(child) = row.get_by_name::<pg_sys::Oid, _>("child")? {
+                    cache::invalidate(child);
+                }
+            }
             Some(_) => {
                 return Err(Failure::CannotManage {
                     table: found.shown.clone(),
@@ -251,15 +257,21 @@ fn dependents(
     Ok(along)
 }
 
-/// The triggers of an archived table.
+const REFERS: &str = "SELECT 1 FROM pg_constraint WHERE contype = 'f' AND conrelid = $1";
+
+/// The triggers of an archived table. Row triggers are PostgreSQL's to carry to partitions.
 fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualified) -> Outcome<()> {
-    let row = Trigger {
-        name: "keepsake_archive_row",
-        event: "AFTER DELETE",
-        clause: "FOR EACH ROW",
-        function: "archive_row",
-    };
-    triggers::add(session, name, row)?;
+    for trigger in own_triggers::on(Carrier::Archived) {
+        triggers::create_on(session, name, trigger, &[])?;
+    }
+    let refers = !session.catalog(REFERS, &[oid.into()])?.is_empty();
+    for trigger in own_triggers::on(Carrier::ArchivedReferring) {
+        if refers {
+            triggers::create_on(session, name, trigger, &[])?;
+        } else {
+            drop_trigger(session, oid, name, trigger.name())?;
+        }
+    }
     let allows = !session
         .registry(
             "SELECT 1 FROM keepsake.managed_table WHERE relation = $1 AND on_truncate = 'allow'",
@@ -267,16 +279,12 @@ fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualifie
         )?
         .is_empty();
     for (part, part_name) in parts(session, oid)? {
-        let truncate = Trigger {
-            name: "keepsake_archive_truncate",
-            event: "BEFORE TRUNCATE",
-            clause: "FOR EACH STATEMENT",
-            function: "archive_truncate",
-        };
-        if allows {
-            drop_trigger(session, part, &part_name, truncate.name)?;
-        } else {
-            triggers::add(session, &part_name, truncate)?;
+        for trigger in own_triggers::on(Carrier::ArchivedWatched) {
+            if allows {
+                drop_trigger(session, part, &part_name, trigger.name())?;
+            } else {
+                triggers::create_on(session, &part_name, trigger, &[])?;
+            }
         }
     }
     Ok(())
@@ -348,13 +356,14 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
         }
         session.registry(&format!("DROP TABLE {archive_name}"), &[])?;
     }
+    let carriers = [
+        Carrier::Archived,
+        Carrier::ArchivedReferring,
+        Carrier::ArchivedWatched,
+    ];
     for (part, part_name) in parts(session, oid)? {
-        let own: Vec<String> = first_column(session.catalog(OWN_TRIGGERS, &[part.into()])?)?;
-        for trigger in own
-            .iter()
-            .filter(|name| name.starts_with("keepsake_archive_"))
-        {
-            drop_trigger(session, part, &part_name, trigger)?;
+        for trigger in carriers.into_iter().flat_map(own_triggers::on) {
+            drop_trigger(session, part, &part_name, trigger.name())?;
         }
     }
     for forget in [

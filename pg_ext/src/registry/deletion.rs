@@ -217,7 +217,7 @@ pub fn holding<'graph>(
 
 /// Notes that rows of these deletions could not be purged: held, or still referred to. They are
 /// passed over for ten minutes, or until something happens that may have freed them.
-pub fn put_off(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
+pub fn postpone(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
     if !deletions.is_empty() {
         session.registry_kept(
             "UPDATE keepsake.deletion SET put_off_at = now() WHERE id = ANY ($1)",
@@ -227,8 +227,8 @@ pub fn put_off(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<(
     Ok(())
 }
 
-/// Takes up again what was put off.
-pub fn take_up_again(session: &mut Session<'_, '_>) -> Outcome<()> {
+/// Retries what was postponed.
+pub fn retry_postponed(session: &mut Session<'_, '_>) -> Outcome<()> {
     session.registry_kept(
         "UPDATE keepsake.deletion SET put_off_at = NULL WHERE id IN (
              SELECT id FROM keepsake.deletion WHERE put_off_at IS NOT NULL FOR UPDATE SKIP LOCKED)",

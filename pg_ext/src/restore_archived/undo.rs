@@ -1,12 +1,15 @@
 //! References that the transaction of a deletion let go of, by SET NULL or SET DEFAULT or by a statement of its own: a
 //! restore puts back what the columns held, where they still hold what was left.
 
+use std::collections::BTreeSet;
+
 use pgrx::{Uuid, pg_sys};
 
 use crate::model::error::Outcome;
 use crate::model::sql::{Literal, join};
 use crate::restore_archived::archived_rows::{Archived, Column, one_of};
 use crate::restore_archived::foreign_keys::{self, ForeignKey};
+use crate::restore_archived::row_choice::Set;
 use crate::spi::session::Session;
 
 /// What some rows of one table held, in some of its columns.
@@ -57,13 +60,20 @@ fn read(
 pub fn into_archive(
     session: &mut Session<'_, '_>,
     tables: &[Archived],
+    keys: &[ForeignKey],
     deletions: &[Uuid],
     group: &[Uuid],
 ) -> Outcome<()> {
     let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
-    for part in read(session, READ, &[deletions.to_vec().into(), oids.into()])? {
-        let one = tables.iter().find(|one| one.table.oid == part.relation);
-        let Some(sql) = one.and_then(|one| archive_update(one, &part.columns, group)) else {
+    let parts = read(session, READ, &[deletions.to_vec().into(), oids.into()])?;
+    let set = Set::of(tables, deletions);
+    for part in parts {
+        let Some(one) = tables.iter().find(|one| one.table.oid == part.relation) else {
+            continue;
+        };
+        let part = released(session, one, keys, (tables, &set), part)?;
+        let Some(sql) = archive_update(one, &part.columns, group).filter(|_| !part.keys.is_empty())
+        else {
             continue;
         };
         session.write_archive(&sql, &[part.keys.into(), part.old.into(), part.new.into()])?;
@@ -118,8 +128,12 @@ fn element(array: &str, n: usize) -> String {
     format!("({array}::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {n})")
 }
 
-/// Puts back what live rows held.
-pub fn put_back(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<()> {
+/// Puts back what live rows held. `restored` are the rows that have come back, which are still in the archive as well.
+pub fn put_back(
+    session: &mut Session<'_, '_>,
+    deletions: &[Uuid],
+    restored: (&[Archived], &Set),
+) -> Outcome<()> {
     loop {
         let parts = read(session, TAKE, &[deletions.to_vec().into(), WINDOW.into()])?;
         if parts.is_empty() {
@@ -131,17 +145,82 @@ pub fn put_back(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<()
                 continue;
             };
             let keys = foreign_keys::read(session, &tables)?;
-            put_back_part(session, one, &keys, part)?;
+            let part = released(session, one, &keys, restored, part)?;
+            put_back_part(session, one, part)?;
         }
     }
 }
 
-fn put_back_part(
+/// Those of the rows that referred to a restored row. Others were let go of for reasons of their own, or their parent stays
+/// deleted.
+fn released(
     session: &mut Session<'_, '_>,
     one: &Archived,
     keys: &[ForeignKey],
-    mut part: Part,
-) -> Outcome<()> {
+    (tables, set): (&[Archived], &Set),
+    part: Part,
+) -> Outcome<Part> {
+    let mut places = BTreeSet::new();
+    for key in keys
+        .iter()
+        .filter(|key| key.reference.child == one.table.oid)
+    {
+        let parent = tables
+            .iter()
+            .find(|parent| parent.table.oid == key.parent.oid);
+        let rows = set.rows(key.parent.oid);
+        let (Some(parent), false) = (parent, rows.is_empty()) else {
+            continue;
+        };
+        let Some(sql) = referred_to(one, key, &part.columns, &parent.source(&rows)) else {
+            continue;
+        };
+        for row in session.over_archives(&key.parent, &sql, &[part.old.clone().into()])? {
+            places.extend(row.get::<i64>(1)?.and_then(|n| usize::try_from(n - 1).ok()));
+        }
+    }
+    let pick = |texts: &[String]| {
+        places
+            .iter()
+            .filter_map(|place| texts.get(*place).cloned())
+            .collect()
+    };
+    Ok(Part {
+        keys: pick(&part.keys),
+        old: pick(&part.old),
+        new: pick(&part.new),
+        ..part
+    })
+}
+
+/// A query for the places, from 1, of old values that refer to one of `parents` by a key; `None` where the columns are not
+/// all those of the key.
+fn referred_to(one: &Archived, key: &ForeignKey, columns: &[i16], parents: &str) -> Option<String> {
+    let referring = key.reference.child_columns().into_iter().map(|name| {
+        let column = one.columns.iter().find(|column| column.name == *name)?;
+        let place = columns.iter().position(|number| *number == column.number)?;
+        Some(format!(
+            "{} AS {name}",
+            column.read(&element("u.old", place))
+        ))
+    });
+    let referring = referring.collect::<Option<Vec<String>>>()?;
+    let parent_columns = key
+        .reference
+        .pairs
+        .iter()
+        .map(|pair| format!("s.{}", pair.parent));
+    Some(format!(
+        "WITH keepsake_parents AS NOT MATERIALIZED (SELECT {parent_columns} FROM ({parents}) AS s)
+         SELECT u.n FROM pg_catalog.unnest($1) WITH ORDINALITY AS u (old, n), LATERAL (SELECT {referring}) AS c
+         WHERE EXISTS (SELECT FROM keepsake_parents AS p WHERE {joins})",
+        parent_columns = join(parent_columns, ", "),
+        referring = referring.join(", "),
+        joins = key.reference.joins("c", "p"),
+    ))
+}
+
+fn put_back_part(session: &mut Session<'_, '_>, one: &Archived, part: Part) -> Outcome<()> {
     let columns = part
         .columns
         .iter()
@@ -150,9 +229,6 @@ fn put_back_part(
     let Some(columns) = columns.collect::<Option<Vec<&Column>>>() else {
         return Ok(());
     };
-    for key in keys {
-        leave_out(session, key, &columns, &mut part)?;
-    }
     if part.keys.is_empty() {
         return Ok(());
     }
@@ -190,44 +266,5 @@ fn put_back_part(
         &sql,
         &[part.keys.into(), part.old.into(), part.new.into()],
     )?;
-    Ok(())
-}
-
-/// Leaves out rows that would refer to a parent that is not there: it stays deleted.
-fn leave_out(
-    session: &mut Session<'_, '_>,
-    key: &ForeignKey,
-    columns: &[&Column],
-    part: &mut Part,
-) -> Outcome<()> {
-    let referring = key.reference.child_columns().into_iter().map(|name| {
-        let place = columns.iter().position(|column| column.name == *name)?;
-        let column = columns.get(place)?;
-        Some(format!(
-            "{} AS {name}",
-            column.read(&element("u.old", place))
-        ))
-    });
-    let Some(referring) = referring.collect::<Option<Vec<String>>>() else {
-        return Ok(());
-    };
-    let sql = format!(
-        "SELECT u.n FROM pg_catalog.unnest($1) WITH ORDINALITY AS u (old, n), LATERAL (SELECT {referring}) AS c
-         WHERE {is_set} AND NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins} AND {live})
-         ORDER BY u.n DESC",
-        referring = referring.join(", "),
-        is_set = key.reference.is_set("c"),
-        parents = key.parent.rows(),
-        joins = key.reference.joins("c", "p"),
-        live = key.is_live("p"),
-    );
-    for row in session.as_owner(&key.parent, &sql, &[part.old.clone().into()])? {
-        let place = row.get::<i64>(1)?.and_then(|n| usize::try_from(n - 1).ok());
-        if let Some(place) = place.filter(|place| *place < part.keys.len()) {
-            part.keys.swap_remove(place);
-            part.old.swap_remove(place);
-            part.new.swap_remove(place);
-        }
-    }
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::restore_archived::foreign_keys::{self, ForeignKey};
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::{self, Set};
 use crate::restore_archived::undo;
+use crate::restore_archived::unreadable;
 use crate::spi::session::{Session, first_column};
 use crate::spi::shown_names;
 
@@ -76,13 +77,21 @@ pub fn begin(
         Scope::Deletion | Scope::Preview => locked.split_at(1),
     };
     if scope != Scope::Preview {
-        undo::into_archive(session, &tables, whole, &locked)?;
+        undo::into_archive(session, &tables, &keys, whole, &locked)?;
     }
     let mut set = Set::of(&tables, whole);
-    let roots = match root {
-        Root::Archived => roots_of(session, &tables, &deletion, whole)?,
-        Root::InPlace => Set::default(),
-    };
+    let mut roots = Set::default();
+    if root == Root::Archived {
+        for id in whole {
+            let of_one = if *id == deletion.id {
+                roots_of(session, &tables, &deletion)?
+            } else {
+                let other = Deletion::read(session, *id, false)?.ok_or_else(|| not_found(*id))?;
+                roots_of(session, &tables, &other)?
+            };
+            roots.extend(of_one);
+        }
+    }
     refuse_unless_may(session, &tables, &roots)?;
     row_choice::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
@@ -252,17 +261,22 @@ fn roots_of(
     session: &mut Session<'_, '_>,
     tables: &[Archived],
     deletion: &Deletion,
-    whole: &[Uuid],
 ) -> Outcome<Set> {
+    let whole = &[deletion.id];
     let root = tables
         .iter()
         .find(|one| one.table.oid == deletion.root_table);
-    let Some(root) = root.filter(|_| whole.len() == 1) else {
+    let Some(root) = root else {
         return Ok(Set::of(tables, whole));
     };
     let of_table = Set::of(std::slice::from_ref(root), whole);
     let Some(condition) = deletion.is_root(&root.table) else {
-        return Ok(of_table);
+        let there = unreadable::has_rows(session, root, &of_table.rows(root.table.oid))?;
+        return Ok(if there {
+            of_table
+        } else {
+            Set::of(tables, whole)
+        });
     };
     let sql = format!(
         "SELECT t.keepsake_relation, t.keepsake_ctid FROM ({}) AS t WHERE {condition}",

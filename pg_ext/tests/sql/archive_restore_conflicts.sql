@@ -25,6 +25,16 @@ SELECT id AS d FROM keepsake.deletion WHERE root_table = 'room'::regclass ORDER 
 SELECT keepsake.restore(:'d', 'skip') - 'deletion_id' - 'conflicts';
 SELECT id FROM room ORDER BY 1;
 
+\echo == A constraint that is checked at the commit.
+CREATE TABLE late (id int PRIMARY KEY, name text UNIQUE DEFERRABLE INITIALLY DEFERRED);
+SELECT keepsake.manage('late', keep => 'archive');
+INSERT INTO late VALUES (1, 'a');
+DELETE FROM late;
+INSERT INTO late VALUES (2, 'a');
+SELECT keepsake.restore(last('late'));
+DELETE FROM late;
+SELECT keepsake.restore(last('late')) -> 'restored', keepsake.restore(last('late'), 'skip') -> 'skipped';
+
 \echo == NOT NULL and CHECK that came since, of the table and of a domain.
 CREATE DOMAIN small AS int CHECK (VALUE < 100);
 CREATE TABLE item (id int PRIMARY KEY, n small, note text);
