@@ -215,4 +215,6 @@ SELECT keepsake.restore(last('a')) -> 'restored';
 SELECT what, count(*) FROM log GROUP BY 1 ORDER BY 1;
 
 DROP SCHEMA kept CASCADE;
+DROP SCHEMA kept_deleted CASCADE;
+DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
 RESET search_path;

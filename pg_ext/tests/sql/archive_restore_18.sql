@@ -43,3 +43,5 @@ DELETE FROM pay;
 DELETE FROM emp WHERE at @> '2021-05-01'::date;
 SELECT keepsake.restore(last('pay'));
 DROP SCHEMA kept CASCADE;
+DROP SCHEMA kept_deleted CASCADE;
+DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);

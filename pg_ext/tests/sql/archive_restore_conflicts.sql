@@ -64,4 +64,6 @@ SELECT count(*) FROM item;
 SELECT count(*) FROM kept_deleted.item;
 
 DROP SCHEMA kept CASCADE;
+DROP SCHEMA kept_deleted CASCADE;
+DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
 RESET search_path;

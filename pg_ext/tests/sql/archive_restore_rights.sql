@@ -156,5 +156,6 @@ DELETE FROM kept_deleted.note;
 RESET ROLE;
 DROP SCHEMA kept CASCADE;
 DROP SCHEMA kept_deleted CASCADE;
+DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
 DROP ROLE kept_owner, kept_ann, kept_bob;
 RESET search_path;
