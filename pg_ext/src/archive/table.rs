@@ -339,10 +339,15 @@ pub fn show_anew(
     for reader in readers {
         session.registry(&format!("REVOKE ALL ON {name} FROM {reader} CASCADE"), &[])?;
     }
-    session.registry(
-        &format!("DROP POLICY IF EXISTS keepsake_source_owner ON {name}"),
-        &[],
-    )?;
+    let closed = !session
+        .registry(
+            "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polname = 'keepsake_source_owner'",
+            &[archive.into()],
+        )?
+        .is_empty();
+    if closed {
+        session.registry(&format!("DROP POLICY keepsake_source_owner ON {name}"), &[])?;
+    }
     show(session, &name, source)
 }
 
