@@ -80,7 +80,7 @@ DROP FUNCTION attachments.holder_table;
 DROP FUNCTION attachments_api.rename_entity;
 DROP FUNCTION attachments_api.get_entity;
 DROP FUNCTION attachments_api.list_entities;
-DROP FUNCTION attachments.things_sql;
+DROP FUNCTION attachments.entities_sql;
 DROP FUNCTION attachments.describe_thing;
 DROP FUNCTION attachments.in_words;
 DROP FUNCTION attachments.show_entity;

@@ -109,7 +109,7 @@ BEGIN
     IF held.bytes > quota.max_bytes OR held.files > quota.max_files THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'quota exceeded',
             DETAIL = attachments.fail('quota_exceeded',
-                format('The quota of %s is used up. Files count until they are purged, and given-up uploads until their URL has run out.',
+                format('The quota of %s is exceeded. Files count until they are purged, aborted uploads until their URL expires.',
                        CASE WHEN held.subject = '' THEN 'the tenant' ELSE 'the user' END),
                 jsonb_build_object('quota', jsonb_build_object(
                     'scope', quota.scope, 'max_bytes', quota.max_bytes, 'max_files', quota.max_files,
@@ -134,7 +134,7 @@ BEGIN
     IF pending + files > quota.max_pending THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'too many pending',
             DETAIL = attachments.fail('too_many_pending',
-                format('%s files wait for their bytes, and %s may. Complete those uploads, or wait until they expire.',
+                format('%s files have not been uploaded yet; at most %s may be pending. Complete those uploads, or wait until they expire.',
                        pending, quota.max_pending),
                 jsonb_build_object('retry_after', attachments.next_room(tenant, who), 'quota', jsonb_build_object(
                     'scope', 'user', 'max_pending', quota.max_pending, 'pending', pending, 'wanted_files', files)));

@@ -95,7 +95,7 @@ DECLARE
     since timestamptz := coalesce((request ->> 'from')::timestamptz, upto - interval '7 days');
 BEGIN
     IF since >= upto THEN
-        RETURN attachments.fail('invalid_field', 'The field from must be a moment before to.');
+        RETURN attachments.fail('invalid_field', 'The field from must be a time before to.');
     END IF;
     RETURN attachments.ok(jsonb_build_object('from', since, 'to', upto, 'items', (
         SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.taken_at), '[]')

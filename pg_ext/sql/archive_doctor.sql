@@ -17,10 +17,9 @@ archive AS (
 -- Rows that are deleted for good.
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.manage(%L);', part.root::regclass)
-FROM part CROSS JOIN LATERAL (
-    VALUES ('keepsake_archive_row'), (CASE WHEN part.on_truncate <> 'allow' THEN 'keepsake_archive_truncate' END)) AS wanted (name)
-WHERE wanted.name IS NOT NULL
-  AND NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
+FROM part JOIN keepsake.own_triggers() AS wanted
+    ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
+WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
                   WHERE t.tgrelid = part.relation AND t.tgname = wanted.name)
 UNION ALL
 SELECT 'error', 'archive_missing', m.relation::text, 'The table has no archive, so its rows are deleted for good.', format('SELECT keepsake.manage(%L);', m.relation)

@@ -8,6 +8,8 @@ WITH managed AS (
 part AS (
     SELECT m.relation AS root, m.on_delete, coalesce(tree.relid::oid, m.relation) AS relation
     FROM managed m LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON m.relkind = 'p'),
+-- The triggers that there are to be, and those that there are.
+wanted AS (SELECT * FROM keepsake.own_triggers()),
 own_trigger AS (
     SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE p.pronamespace = 'keepsake'::regnamespace AND NOT t.tgisinternal),
@@ -31,19 +33,27 @@ live_unique AS (
       AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid)),
 -- Tables that refer to managed ones, and their partitions.
 referring AS (
-    SELECT r.conrelid AS root, r.confrelid, coalesce(tree.relid::oid, r.conrelid) AS relation, c.relkind = 'p' AS partitioned
-    FROM reference r JOIN pg_class c ON c.oid = r.conrelid LEFT JOIN LATERAL pg_partition_tree(r.conrelid) AS tree ON c.relkind = 'p')
+    SELECT r.child AS root, r.parent, coalesce(tree.relid::oid, r.child) AS relation, c.relkind = 'p' AS partitioned
+    FROM (SELECT conrelid::oid AS child, confrelid::oid AS parent FROM reference
+          UNION SELECT d.child::oid, d.parent::oid FROM keepsake.declared_reference d
+          WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS r
+    JOIN pg_class c ON c.oid = r.child LEFT JOIN LATERAL pg_partition_tree(r.child) AS tree ON c.relkind = 'p'),
+-- Tables that are bound to the bucket, by a column that can name objects.
+bound AS (
+    SELECT b.relation, b.key_column, b.writable_until FROM keepsake.bound_storage b
+    JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column AND a.atttypid = 'text'::regtype AND NOT a.attisdropped)
 
 -- Triggers that are gone.
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.manage(%L);', part.root::text)
-FROM part JOIN pg_class c ON c.oid = part.root CROSS JOIN LATERAL (
-    VALUES (CASE part.on_delete WHEN 'convert' THEN 'keepsake_convert_delete' WHEN 'reject' THEN 'keepsake_refuse_delete'
-                                ELSE 'keepsake_allow_delete' END),
-           ('keepsake_insert_live'), ('keepsake_protect_state'), ('keepsake_keep_row_key'), ('keepsake_refuse_truncate'),
-           ('keepsake_finish_delete'), ('keepsake_finish_update'),
-           (CASE c.relkind WHEN 'p' THEN 'keepsake_begin_update' END)) AS wanted (name)
-WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name)
+FROM part JOIN pg_class c ON c.oid = part.root
+JOIN wanted ON wanted.carried_by IN ('managed', part.on_delete) OR wanted.carried_by = 'managed partitioned' AND c.relkind = 'p'
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name AND t.function = wanted.function)
+UNION ALL
+SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
+       format('SELECT keepsake.bind_storage(%L, %L%s);', bound.relation, bound.key_column, ', ' || quote_literal(bound.writable_until))
+FROM bound JOIN part ON part.root = bound.relation JOIN wanted ON wanted.carried_by = 'bound'
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
 -- Triggers that do not fire.
 SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigger %s is disabled.', t.name),
@@ -52,11 +62,10 @@ FROM own_trigger t WHERE t.tgenabled NOT IN ('O', 'A')
 UNION ALL
 -- Referring tables that nobody guards.
 SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
-       format('Guard triggers are missing: rows can refer to deleted rows of %s.', r.confrelid::regclass),
+       format('Guard triggers are missing: rows can refer to deleted rows of %s.', r.parent::regclass),
        format('SELECT keepsake.guard_references(%L);', r.root::regclass)
-FROM referring r CROSS JOIN LATERAL (
-    VALUES ('keepsake_guard_insert'), ('keepsake_guard_update'), (CASE WHEN r.partitioned THEN 'keepsake_guard_moved' END)) AS wanted (name)
-WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name)
+FROM referring r JOIN wanted ON wanted.carried_by = 'referring' OR wanted.carried_by = 'referring partitioned' AND r.partitioned
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
@@ -241,9 +250,10 @@ SELECT 'error', 'declared_reference_lost', d.child::text, format('The columns %I
 FROM keepsake.declared_reference d
 WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) < 2
 UNION ALL
-SELECT 'error', 'bound_column_lost', b.relation::text, format('The column %I, which names the objects, no longer exists.', b.key_column), ''
-FROM keepsake.bound_storage b
-WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = b.relation AND a.attname = b.key_column AND NOT a.attisdropped)
+SELECT 'error', 'bound_column_lost', b.relation::text, format('The column %I, which names the objects, %s.', b.key_column,
+       CASE WHEN a.attname IS NULL THEN 'no longer exists' ELSE 'no longer has the type text, so no object that its rows named is deleted from the bucket' END), ''
+FROM keepsake.bound_storage b LEFT JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column AND NOT a.attisdropped
+WHERE a.atttypid IS DISTINCT FROM 'text'::regtype
 UNION ALL
 SELECT 'warning', 'override_lost', o.child::text, format('An action is set for the foreign key %I, which no longer exists.', o.reference),
        format('DELETE FROM keepsake.reference_override WHERE child = %L::regclass AND reference = %L;', o.child, o.reference)
@@ -255,8 +265,9 @@ SELECT 'warning', 'partition_detached', t.tgrelid::regclass::text,
        'This table was detached from its partitioned table. Its deleted rows cannot be restored or purged unless it is attached again. Without the triggers it is an ordinary table, and deleted_at and deletion_id are ordinary columns.',
        string_agg(format('DROP TRIGGER %I ON %s;', t.name, t.tgrelid::regclass), ' ' ORDER BY t.name)
 FROM own_trigger t
-WHERE t.name NOT LIKE 'keepsake\_guard\_%' AND t.tgrelid NOT IN (SELECT relation FROM part)
-  AND EXISTS (SELECT FROM own_trigger f WHERE f.tgrelid = t.tgrelid AND f.function = 'finish_statement')
+LEFT JOIN wanted ON wanted.name = t.name
+WHERE (wanted.carried_by ~ '^referring') IS NOT TRUE AND t.tgrelid NOT IN (SELECT relation FROM part)
+  AND EXISTS (SELECT FROM own_trigger f JOIN wanted USING (name, function) WHERE f.tgrelid = t.tgrelid AND wanted.carried_by = 'managed')
 GROUP BY t.tgrelid
 UNION ALL
 -- Deletions whose rows are gone with their tables or partitions.

@@ -112,7 +112,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/archive_doctor.sql",
     name = "archive_doctor",
-    requires = ["archive_ddl"]
+    requires = ["archive_ddl", manage::triggers::own_triggers]
 );
 extension_sql_file!(
     "../sql/metrics.sql",
@@ -122,6 +122,13 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/doctor.sql",
     name = "doctor",
-    requires = ["registry", "outbox", "hide", "hold", "archive_doctor"]
+    requires = [
+        "registry",
+        "outbox",
+        "hide",
+        "hold",
+        "archive_doctor",
+        manage::triggers::own_triggers
+    ]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

@@ -127,7 +127,7 @@ fn key_values<'conn>(
 }
 
 /// What the caller sees of the root row.
-pub struct RootRow<'conn> {
+pub struct TargetRow<'conn> {
     /// Its key, as JSON.
     pub key: JsonB,
     /// The deletion that removed it, if any.
@@ -137,7 +137,7 @@ pub struct RootRow<'conn> {
     connection: PhantomData<&'conn ()>,
 }
 
-impl<'conn> RootRow<'conn> {
+impl<'conn> TargetRow<'conn> {
     /// The condition that row `t` is this row; its arguments are numbered from 1.
     pub fn condition(&self, table: &Table) -> String {
         is_row(table)
@@ -160,7 +160,7 @@ pub fn find<'conn>(
     session: &mut Session<'_, 'conn>,
     table: &Table,
     key: Key<'_>,
-) -> Outcome<Option<RootRow<'conn>>> {
+) -> Outcome<Option<TargetRow<'conn>>> {
     let privileges = Privileges::of(session, table)?;
     privileges.refuse_unless_deletes(table)?;
     table.check_marks()?;
@@ -194,7 +194,7 @@ fn read<'conn>(
     session: &mut Session<'_, 'conn>,
     row: &SpiTupleTable<'conn>,
     table: &Table,
-) -> Outcome<RootRow<'conn>> {
+) -> Outcome<TargetRow<'conn>> {
     let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
     };
@@ -203,7 +203,7 @@ fn read<'conn>(
         let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
         values.push((datum, row.column_type_oid(ordinal)?.value()));
     }
-    let mut found = RootRow {
+    let mut found = TargetRow {
         key: JsonB(serde_json::Value::Null),
         deletion: row.get(1)?,
         values,
@@ -232,7 +232,7 @@ pub fn authorise<'conn>(
     table: &Table,
     key: JsonB,
     deletion: Uuid,
-) -> Outcome<Option<RootRow<'conn>>> {
+) -> Outcome<Option<TargetRow<'conn>>> {
     let _formats = LocalSettings::exact_output();
     let row = find(session, table, Key::Columns(key.into()))?;
     Ok(row.filter(|row| row.deletion == Some(deletion)))

@@ -1,13 +1,12 @@
 //! Archives follow their sources when the schema changes; `sql/archive_ddl.sql` has the event triggers.
 
-use std::ffi::CStr;
-
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::archive::{source, table};
 use crate::call::arguments::Regclass;
+use crate::call::own_triggers::{self, Carrier};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
 use crate::postgres::pg_list::pointers;
@@ -143,19 +142,20 @@ const IN_THE_WAY: &str = "
       AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgparentid = 0 AND t.tgname = $3::text::name)";
 
 fn make_way(session: &mut Session<'_, '_>, whole: pg_sys::Oid, part: pg_sys::Oid) -> Outcome<()> {
-    let trigger = ROW_TRIGGER.to_str().unwrap_or_default();
-    let rows = session.catalog_now(IN_THE_WAY, &[whole.into(), part.into(), trigger.into()])?;
-    let Some(row) = rows.first() else {
-        return Ok(());
-    };
-    let text =
-        |name: &str| -> Outcome<Ident> { Ok(Ident(row.get_by_name(name)?.unwrap_or_default())) };
-    let name = Qualified {
-        schema: text("schema")?,
-        name: text("name")?,
-    };
-    session.ddl(&format!("DROP TRIGGER {trigger} ON {name}"))
+    for trigger in own_triggers::on(Carrier::Archived) {
+        let trigger = trigger.name();
+        let rows = session.catalog_now(IN_THE_WAY, &[whole.into(), part.into(), trigger.into()])?;
+        let Some(row) = rows.first() else {
+            continue;
+        };
+        let text = |name: &str| -> Outcome<Ident> {
+            Ok(Ident(row.get_by_name(name)?.unwrap_or_default()))
+        };
+        let name = Qualified {
+            schema: text("schema")?,
+            name: text("name")?,
+        };
+        session.ddl(&format!("DROP TRIGGER {trigger} ON {name}"))?;
+    }
+    Ok(())
 }
-
-/// The name of the row trigger of archived tables.
-const ROW_TRIGGER: &CStr = c"keepsake_archive_row";

@@ -61,7 +61,7 @@ fn follow(
     for group in graph.parents_first() {
         cascade_into(session, graph, &group, deletion, removed)?;
     }
-    set_null::detach(session, graph, removed.keys().copied(), deletion)?;
+    set_null::apply(session, graph, removed.keys().copied(), deletion)?;
     let root = graph.managed(session, root)?;
     refuse_if_referred(session, graph, root, removed, deletion)
 }
@@ -241,7 +241,7 @@ fn refuse_if_referred(
     let mut referrers = Vec::new();
     for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
         for (reference, child) in graph.references_to(parent.oid) {
-            let follows = reference.on_delete.detaches()
+            let follows = reference.on_delete.sets_columns()
                 || reference.on_delete == OnDelete::Cascade && child.managed;
             if follows && !session.keeps_its_snapshot() {
                 continue;

@@ -4,7 +4,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};
 
-use crate::access::target_row::{self, Key, RootRow, key_from_any};
+use crate::access::target_row::{self, Key, TargetRow, key_from_any};
 use crate::call::arguments::Regclass;
 use crate::delete::cascade;
 use crate::delete::record::{record, roots_of};
@@ -83,7 +83,7 @@ fn run(
 fn lock_root(
     session: &mut Session<'_, '_>,
     root: &Table,
-    row: &RootRow<'_>,
+    row: &TargetRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let sql = format!(
         "SELECT t.deletion_id FROM {} AS t WHERE {} FOR UPDATE",
@@ -101,7 +101,7 @@ fn mark_root(
     session: &mut Session<'_, '_>,
     root: &Table,
     deletion: Uuid,
-    row: &RootRow<'_>,
+    row: &TargetRow<'_>,
 ) -> Outcome<()> {
     let mut args = row.args();
     args.push(deletion.into());

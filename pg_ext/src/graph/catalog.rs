@@ -69,8 +69,8 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         marks: row
             .get_by_name::<String, _>("mark_columns")?
             .and_then(|numbers| marks(&numbers)),
-        policy: row
-            .get_by_name::<String, _>("policy")?
+        on_plain_delete: row
+            .get_by_name::<String, _>("on_plain_delete")?
             .map(|name| OnPlainDelete::parse(&name))
             .transpose()?,
         partitions: partitions(row)?,
@@ -156,7 +156,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         parent: field(row, "parent")?,
         pairs,
         on_delete,
-        detached_columns: field::<Vec<String>>(row, "detached_columns")?
+        set_columns: field::<Vec<String>>(row, "set_columns")?
             .into_iter()
             .map(Ident)
             .collect(),

@@ -7,7 +7,7 @@ WITH known AS (
            CASE WHEN columns.hold_json THEN replace(replace(coalesce(override.on_delete, con.confdeltype::text), 'n', 'r'), 'd', 'r')
                 ELSE coalesce(override.on_delete, con.confdeltype::text) END AS on_delete,
            -- SET NULL (columns) is known from PostgreSQL 15 on.
-           coalesce(listed.columns, columns.child) AS detached_columns,
+           coalesce(listed.columns, columns.child) AS set_columns,
            columns.child AS child_columns,
            columns.parent AS parent_columns,
            columns.operators,

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, Uuid};
 
 use crate::access::caller::Caller;
-use crate::access::target_row::{self, Key, RootRow, key_from_any};
+use crate::access::target_row::{self, Key, TargetRow, key_from_any};
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
 use crate::hold::in_force::lock_tenants;
@@ -82,7 +82,7 @@ fn hold_tenant(tenant: Option<&str>, reason: Option<&str>) -> Result<i64, ErrorR
 #[pg_extern]
 fn release(hold: Option<i64>) -> Result<bool, ErrorReport> {
     let hold = required(hold, "hold")?;
-    Ok(with_session(|session| let_go(session, hold))?)
+    Ok(with_session(|session| end(session, hold))?)
 }
 
 /// What a hold is on.
@@ -122,7 +122,7 @@ fn hold_row(
 fn deletion_of(
     session: &mut Session<'_, '_>,
     table: &Table,
-    row: &RootRow<'_>,
+    row: &TargetRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let lock = if row.deletion.is_none() {
         " FOR NO KEY UPDATE"
@@ -194,7 +194,7 @@ fn record(session: &mut Session<'_, '_>, target: Target<'_>, reason: Option<&str
     }
 }
 
-fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
+fn end(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
     let caller = Caller::of(session)?;
     let released = session.registry(
         "UPDATE keepsake.hold SET released_at = now(),
@@ -205,7 +205,7 @@ fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
         &[hold.into(), caller.role.into(), caller.session_role.into()],
     )?;
     if !released.is_empty() {
-        deletion::take_up_again(session)?;
+        deletion::retry_postponed(session)?;
         return Ok(true);
     }
     let known = session.registry("SELECT 1 FROM keepsake.hold WHERE id = $1", &[hold.into()])?;

@@ -3,13 +3,14 @@
 //! It is done to the rewritten query, when views, rules and row-level policies have been worked
 //! into it as those of a DELETE, and again whenever a prepared statement or a function's statement
 //! is planned. The rights that the executor checks stay those of a DELETE. The triggers that fire
-//! are those of an UPDATE, and the one on `deleted_at` makes a deletion of it (see `marking`).
+//! are those of an UPDATE, and the one on `deleted_at` makes a deletion of it (see `statement_deletion`).
 
 use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
+use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::intercept::skip_triggers;
 use crate::model::error::raise_unless_ok;
@@ -79,7 +80,7 @@ unsafe fn applies(text: *const c_char) -> bool {
     }
 }
 
-/// Turns the query, if it deletes from a table whose policy is to convert, into the UPDATE. Whether
+/// Turns the query, if it deletes from a table that converts it, into the UPDATE. Whether
 /// nothing else in the statement writes to tables.
 unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
     if query.commandType != pg_sys::CmdType::CMD_DELETE {
@@ -108,7 +109,7 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
             && converts(&*relation)
             && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
         {
-            mark(query, entry, relation, deleted_at, alone);
+            turn_into_update(query, entry, relation, deleted_at, alone);
         }
         pg_sys::RelationClose(relation);
     }
@@ -124,10 +125,13 @@ fn is_watched(relation: &pg_sys::RelationData, key: *mut pg_sys::Bitmapset) -> b
     })
 }
 
-/// Whether the table has the trigger of that policy, and it fires.
+/// Tables whose DELETE is converted.
+const CONVERTS: Carrier = Carrier::OnPlainDelete(OnPlainDelete::Convert);
+
+/// Whether the table has the trigger that says so, and it fires.
 fn converts(relation: &pg_sys::RelationData) -> bool {
     let fires = |trigger: &pg_sys::Trigger| {
-        name(trigger).to_bytes() == OnPlainDelete::Convert.trigger().as_bytes()
+        own_triggers::on(CONVERTS).any(|own| own.name == name(trigger))
             && matches!(trigger.tgenabled as u8, b'O' | b'A')
     };
     triggers(relation).iter().any(fires)
@@ -145,7 +149,7 @@ unsafe fn column(relation: pg_sys::Relation, name: &CStr, of_type: pg_sys::Oid) 
 }
 
 /// `DELETE … WHERE …` → `UPDATE … SET deleted_at = now() WHERE … AND deleted_at IS NULL`.
-unsafe fn mark(
+unsafe fn turn_into_update(
     query: &mut pg_sys::Query,
     entry: *mut pg_sys::RangeTblEntry,
     relation: pg_sys::Relation,
@@ -178,7 +182,7 @@ unsafe fn mark(
             std::ptr::null_mut(),
         );
         set(query, entry, (deleted_at, c"deleted_at"), now);
-        match deletion_id(relation).filter(|_| alone && may_mark(&*relation)) {
+        match deletion_id(relation).filter(|_| alone && may_set_marks(&*relation)) {
             Some((column, function)) => {
                 let table = pg_sys::makeConst(
                     pg_sys::OIDOID,
@@ -250,7 +254,7 @@ unsafe fn lock_like_delete(
 /// Whether the plan may set both marks by itself, so that no trigger is needed: nobody can come to
 /// refer to the rows meanwhile, so they need no stronger lock than an UPDATE's, and no other trigger
 /// changes them.
-fn may_mark(relation: &pg_sys::RelationData) -> bool {
+fn may_set_marks(relation: &pg_sys::RelationData) -> bool {
     let oid = relation.rd_id;
     let foreign_key = |trigger: &pg_sys::Trigger| {
         // SAFETY: compares the function's OID with those of `ri_triggers.c`.

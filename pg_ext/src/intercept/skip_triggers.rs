@@ -11,22 +11,13 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
+use crate::call::own_triggers::{self, Skipped};
 use crate::graph::cache;
-use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::integers;
 use crate::postgres::query_plan::{modifications, plan, result_table};
 use crate::postgres::statement_stack::write;
 use crate::postgres::table_triggers::{name, triggers};
 use crate::run_as::engine_write::EngineWrite;
-
-/// Guards `deleted_at` and `deletion_id`: the engine sets them itself, and so does a converted DELETE
-/// that sets both (see `planner`).
-const STATE: &CStr = c"keepsake_protect_state";
-/// Those that only look at columns: of the key, and of references.
-const OTHERS: [&CStr; 2] = [c"keepsake_keep_row_key", GUARD];
-/// Guards references: what the engine itself makes a row refer to, it has looked at, unless a column is
-/// shared (see `guard`).
-const GUARD: &CStr = c"keepsake_guard_update";
 
 /// What is known of a trigger, as long as it is defined so.
 struct Known {
@@ -108,17 +99,20 @@ impl Update {
         };
         let any = columns.iter().any(|column| self.has_changed(*column));
         let all = columns.iter().all(|column| self.has_changed(*column));
-        let name = name(trigger);
-        if name == STATE {
-            self.is_engine || self.alone && (!any || self.converts && all)
-        } else {
-            self.passes_guard && name == GUARD || self.alone && !any
+        let unchanged = self.alone && !any;
+        match skipped(trigger) {
+            Skipped::Never | Skipped::InEnginesDelete => false,
+            Skipped::Unchanged => unchanged,
+            Skipped::UnchangedOrSetByEngine => {
+                unchanged || self.is_engine || self.alone && self.converts && all
+            }
+            Skipped::UnchangedOrCheckedByEngine => unchanged || self.passes_guard,
         }
     }
 
     fn leave_out(&self, description: &mut pg_sys::TriggerDesc) {
         let own = triggers_of(description);
-        if !own.iter().any(is_named_as_ours) {
+        if !own.iter().any(may_be_idle) {
             return;
         }
         for trigger in own.iter_mut() {
@@ -146,16 +140,11 @@ fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
     })
 }
 
-/// The engine's own DELETE passes the trigger that stands for the table's policy.
+/// The engine's own DELETE passes the trigger that answers a plain one.
 fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
     let own = triggers_of(description);
     for trigger in own.iter_mut() {
-        let name = name(trigger).to_bytes();
-        if OnPlainDelete::ALL
-            .iter()
-            .any(|policy| policy.trigger().as_bytes() == name)
-            && is_ours(trigger)
-        {
+        if skipped(trigger) == Skipped::InEnginesDelete && is_ours(trigger) {
             trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
         }
     }
@@ -178,9 +167,14 @@ fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] 
     unsafe { std::slice::from_raw_parts_mut(description.triggers, count) }
 }
 
-fn is_named_as_ours(trigger: &pg_sys::Trigger) -> bool {
-    let name = name(trigger);
-    name == STATE || OTHERS.contains(&name)
+/// Which statements go without the trigger, if it is the one that its name says.
+fn skipped(trigger: &pg_sys::Trigger) -> Skipped {
+    own_triggers::named(name(trigger)).map_or(Skipped::Never, |own| own.skipped)
+}
+
+/// Whether an UPDATE may go without it, by its name.
+fn may_be_idle(trigger: &pg_sys::Trigger) -> bool {
+    !matches!(skipped(trigger), Skipped::Never | Skipped::InEnginesDelete)
 }
 
 /// Whether it fires for each row, before or after such a statement.
@@ -214,7 +208,7 @@ pub fn only_ours_change_rows(relation: &pg_sys::RelationData) -> bool {
 /// The columns that one of Keepsake's triggers looks at, counted as the executor counts them in its
 /// sets; `None` for any other trigger.
 fn columns(trigger: &pg_sys::Trigger) -> Option<Vec<i32>> {
-    if !is_named_as_ours(trigger) || trigger.tgqual.is_null() {
+    if !may_be_idle(trigger) || trigger.tgqual.is_null() {
         return None;
     }
     // SAFETY: a trigger's condition is a string, if it is not NULL.

@@ -152,7 +152,7 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
     }
     // Where the statement updates the table as well, whose row this is cannot be told.
     let checked = writes_to(graph, table).is_some_and(|writes| writes.converts && !writes.updates);
-    if !checked && table.policy == Some(OnPlainDelete::Reject) {
+    if !checked && table.on_plain_delete == Some(OnPlainDelete::Reject) {
         return Err(written_by_hand(table));
     }
     Ok(STATEMENTS.with_borrow_mut(|statements| {
@@ -236,7 +236,7 @@ impl Statement {
     }
 }
 
-/// BEFORE DELETE where the policy is to convert, and the planner did not (the library was not
+/// BEFORE DELETE where the table's answer is to convert, and the planner did not (the library was not
 /// loaded yet, or the DELETE is part of a MERGE): keeps the row, to be marked at the end.
 #[pg_extern]
 fn convert_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
@@ -248,7 +248,7 @@ fn convert_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorRepor
     })
 }
 
-/// BEFORE DELETE where the policy is to refuse.
+/// BEFORE DELETE where the table's answer is to refuse.
 #[pg_extern]
 fn refuse_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
     decide(&call, |table, row| {
@@ -261,7 +261,7 @@ fn refuse_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport
     })
 }
 
-/// BEFORE DELETE where the policy is to allow: live rows go for good, deleted ones wait for purge.
+/// BEFORE DELETE where the table's answer is to allow: live rows go for good, deleted ones wait for purge.
 #[pg_extern]
 fn allow_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
     decide(&call, |table, row| {
@@ -277,13 +277,13 @@ fn allow_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport>
 }
 
 /// Lets the engine's own deletes pass, and rows that an UPDATE moves to another partition; asks
-/// `policy` whether the others go. A foreign key's action that the policy would keep from a row is
+/// `answer` whether the others go. A foreign key's action that this would keep from a row is
 /// refused: swallowing it would corrupt that key.
 fn decide<'call>(
     call: &Call<'call, BeforeDelete>,
-    policy: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
+    answer: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
 ) -> Result<Answer<'call>, ErrorReport> {
-    Ok(if goes(call, policy)? {
+    Ok(if goes(call, answer)? {
         Answer::row(call.rows.old)
     } else {
         Answer::nothing()
@@ -292,7 +292,7 @@ fn decide<'call>(
 
 fn goes<'call>(
     call: &Call<'call, BeforeDelete>,
-    policy: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
+    answer: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
 ) -> Outcome<bool> {
     if EngineWrite::is_to(call.relation) {
         return Ok(true);
@@ -306,15 +306,17 @@ fn goes<'call>(
     }
     table.check_marks()?;
     let row = call.rows.old;
-    if table.policy == Some(OnPlainDelete::Convert) && is_reached_by_inheritance(&graph, table) {
+    if table.on_plain_delete == Some(OnPlainDelete::Convert)
+        && is_reached_by_inheritance(&graph, table)
+    {
         return Err(plain_delete(table));
     }
     let is_action = role::in_foreign_key_action(statement_stack::reads_like_a_foreign_key_action());
     let is_deleted = row.deletion().is_some();
-    if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
+    if is_action && (table.on_plain_delete != Some(OnPlainDelete::Allow) || is_deleted) {
         return Err(plain_delete(table));
     }
-    policy(table, row)
+    answer(table, row)
 }
 
 fn plain_delete(table: &Table) -> Failure {
@@ -352,7 +354,7 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
     };
     let writes = writes_to(graph, table).or_else(begun).unwrap_or_default();
     let moves = writes.updates || writes.converts;
-    if moves && writes.deletes && table.policy == Some(OnPlainDelete::Convert) {
+    if moves && writes.deletes && table.on_plain_delete == Some(OnPlainDelete::Convert) {
         return Err(Failure::MovesAndDeletes {
             table: table.shown.clone(),
         });
@@ -362,7 +364,7 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
 
 /// BEFORE UPDATE or DELETE of a partitioned table, once a statement.
 #[pg_extern]
-fn begin_update(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
+fn begin_statement(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
     if statement_stack::depth() == 0 {
         begin(&call)?;
     }

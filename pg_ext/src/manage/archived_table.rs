@@ -8,8 +8,9 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::source;
 use crate::archive::table::{self, Source};
+use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
-use crate::manage::triggers::{self, OWN_TRIGGERS, Trigger};
+use crate::manage::triggers::{self, OWN_TRIGGERS};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
 use crate::purge::retention;
@@ -255,15 +256,11 @@ fn dependents(
     Ok(along)
 }
 
-/// The triggers of an archived table.
+/// The triggers of an archived table. Row triggers are PostgreSQL's to carry to partitions.
 fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualified) -> Outcome<()> {
-    let row = Trigger {
-        name: "keepsake_archive_row",
-        event: "AFTER DELETE",
-        clause: "FOR EACH ROW",
-        function: "archive_row",
-    };
-    triggers::add(session, name, row)?;
+    for trigger in own_triggers::on(Carrier::Archived) {
+        triggers::create_on(session, name, trigger, &[])?;
+    }
     let allows = !session
         .registry(
             "SELECT 1 FROM keepsake.managed_table WHERE relation = $1 AND on_truncate = 'allow'",
@@ -271,16 +268,12 @@ fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualifie
         )?
         .is_empty();
     for (part, part_name) in parts(session, oid)? {
-        let truncate = Trigger {
-            name: "keepsake_archive_truncate",
-            event: "BEFORE TRUNCATE",
-            clause: "FOR EACH STATEMENT",
-            function: "archive_truncate",
-        };
-        if allows {
-            drop_trigger(session, part, &part_name, truncate.name)?;
-        } else {
-            triggers::add(session, &part_name, truncate)?;
+        for trigger in own_triggers::on(Carrier::ArchivedWatched) {
+            if allows {
+                drop_trigger(session, part, &part_name, trigger.name())?;
+            } else {
+                triggers::create_on(session, &part_name, trigger, &[])?;
+            }
         }
     }
     Ok(())
@@ -352,13 +345,10 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
         }
         session.registry(&format!("DROP TABLE {archive_name}"), &[])?;
     }
+    let carriers = [Carrier::Archived, Carrier::ArchivedWatched];
     for (part, part_name) in parts(session, oid)? {
-        let own: Vec<String> = first_column(session.catalog(OWN_TRIGGERS, &[part.into()])?)?;
-        for trigger in own
-            .iter()
-            .filter(|name| name.starts_with("keepsake_archive_"))
-        {
-            drop_trigger(session, part, &part_name, trigger)?;
+        for trigger in carriers.into_iter().flat_map(own_triggers::on) {
+            drop_trigger(session, part, &part_name, trigger.name())?;
         }
     }
     for forget in [

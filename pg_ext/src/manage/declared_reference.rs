@@ -54,8 +54,8 @@ fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
         let Some(table) = graph.table(oid) else {
             return Ok(());
         };
-        if let Some(policy) = table.policy.filter(|_| table.partitioned) {
-            triggers::guard_state(session, table, policy)?;
+        if let Some(on_delete) = table.on_plain_delete.filter(|_| table.partitioned) {
+            triggers::guard_state(session, table, on_delete)?;
         }
         triggers::guard_references(session, &graph, table)?;
         crate::intercept::guard::check_existing(session, oid)

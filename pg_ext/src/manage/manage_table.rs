@@ -43,7 +43,7 @@ fn manage(
     cascade: default!(bool, "false"),
 ) -> Result<(), ErrorReport> {
     let oid = required(relation, "relation")?.oid();
-    let policy = on_delete.map(OnPlainDelete::parse).transpose()?;
+    let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
     let keep = keep.map(Keep::parse).transpose()?;
     let options = Options {
         retention,
@@ -54,14 +54,14 @@ fn manage(
     Ok(with_session(|session| {
         let now = Keep::of(session, oid)?;
         match keep.or(now).unwrap_or(Keep::InPlace) {
-            Keep::Archive if policy.is_none() => archived_table::take_on(session, oid, options),
+            Keep::Archive if on_delete.is_none() => archived_table::take_on(session, oid, options),
             Keep::Archive => Err(Failure::BadArgument {
                 what: "on_delete is of tables that are kept in place".into(),
                 fix: "Leave it out: a DELETE of archived rows is PostgreSQL's own.".into(),
             }),
             Keep::InPlace => {
                 archived_table::check_in_place(session, oid, now, options)?;
-                take_on(session, oid, retention, policy)
+                manage_table(session, oid, retention, on_delete)
             }
         }
     })?)
@@ -82,20 +82,20 @@ fn unmanage(relation: Regclass, drop_archive: default!(bool, "false")) -> Result
         managed_schema::except(session, oid)?;
         match keep {
             Some(Keep::Archive) => archived_table::hand_back(session, oid, drop_archive),
-            _ => hand_back(session, oid),
+            _ => unmanage_table(session, oid),
         }
     })?)
 }
 
-fn take_on(
+fn manage_table(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
     retention: Option<Interval>,
-    policy: Option<OnPlainDelete>,
+    on_delete: Option<OnPlainDelete>,
 ) -> Outcome<()> {
     describe(session, oid)?.check_safe()?;
     retention::register(session, oid, retention)?;
-    let policy = set_policy(session, oid, policy)?;
+    let on_delete = set_on_delete(session, oid, on_delete)?;
     cache::invalidate(oid);
     // Another call may have come first, and registering has waited for it.
     let found = describe(session, oid)?;
@@ -113,7 +113,7 @@ fn take_on(
     let table = graph.managed(session, oid)?;
     refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
-    triggers::guard_state(session, table, policy)?;
+    triggers::guard_state(session, table, on_delete)?;
     triggers::guard_references(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
         triggers::guard_references(session, &graph, child)?;
@@ -122,7 +122,7 @@ fn take_on(
     Ok(())
 }
 
-fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+fn unmanage_table(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let found = describe(session, oid)?;
     found.check_owned()?;
     if !found.managed {
@@ -169,16 +169,16 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
 }
 
 /// Registers what a plain DELETE does, when given, and answers with what it does now.
-fn set_policy(
+fn set_on_delete(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
-    policy: Option<OnPlainDelete>,
+    on_delete: Option<OnPlainDelete>,
 ) -> Outcome<OnPlainDelete> {
     let name = session
         .registry(
             "UPDATE keepsake.managed_table SET on_delete = coalesce($2, on_delete) WHERE relation = $1
              RETURNING on_delete",
-            &[oid.into(), policy.map(OnPlainDelete::name).into()],
+            &[oid.into(), on_delete.map(OnPlainDelete::name).into()],
         )?
         .first()
         .get_one::<String>()?;

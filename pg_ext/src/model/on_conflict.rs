@@ -4,7 +4,7 @@ use crate::model::error::{Failure, Outcome};
 
 /// What becomes of rows that cannot come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
+pub enum OnConflict {
     /// Then nothing comes back.
     Fail,
     /// They stay, and what refers to them.
@@ -13,7 +13,7 @@ pub enum Policy {
     Parents,
 }
 
-impl Policy {
+impl OnConflict {
     /// By its name.
     pub fn named(name: &str) -> Outcome<Self> {
         match name {

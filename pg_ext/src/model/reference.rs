@@ -22,8 +22,8 @@ pub enum OnDelete {
 }
 
 impl OnDelete {
-    /// Whether referring rows stay, but let go of the deleted row.
-    pub fn detaches(self) -> bool {
+    /// Whether referring rows stay, with other values in the referring columns: SET NULL and SET DEFAULT.
+    pub fn sets_columns(self) -> bool {
         matches!(self, Self::SetNull | Self::SetDefault)
     }
 }
@@ -102,7 +102,7 @@ pub struct Reference {
     /// What a deletion does.
     pub on_delete: OnDelete,
     /// The referring columns that SET NULL or SET DEFAULT changes.
-    pub detached_columns: Vec<Ident>,
+    pub set_columns: Vec<Ident>,
     /// Foreign key or declared.
     pub kind: Kind,
     /// Whether its check may be put off to the commit, after ours.
@@ -126,9 +126,9 @@ impl Reference {
             let is_json = |key: &KeyColumn| key.type_oid == pg_sys::JSONBOID;
             !child.key.is_empty()
                 && !child.key.iter().any(is_json)
-                && !self.detached_columns.iter().any(in_key)
+                && !self.set_columns.iter().any(in_key)
         });
-        if self.on_delete.detaches() && !found_again {
+        if self.on_delete.sets_columns() && !found_again {
             self.on_delete = OnDelete::Restrict;
         }
         self

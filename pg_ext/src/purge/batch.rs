@@ -62,7 +62,7 @@ fn purge_batch(
     Ok(JsonB(with_purging_session(|session| {
         let (report, last) = batch(session, max_rows, as_of, after)?;
         if !report.is_full() && report.rows > 0 {
-            deletion::take_up_again(session)?;
+            deletion::retry_postponed(session)?;
         }
         if report.rows + report.failed > 0 {
             let caller = Caller::of(session)?;
@@ -124,7 +124,7 @@ fn purge_step(
             &[run.into(), report.rows.into(), report.failed.into(), last.into()],
         )?;
         if !report.is_full() && (again || report.rows > 0) {
-            deletion::take_up_again(session)?;
+            deletion::retry_postponed(session)?;
         }
         Ok::<_, Failure>(report.into_json(last))
     })?))
@@ -227,7 +227,7 @@ fn length(found: &[Candidate]) -> i64 {
 /// Those of the deletions that no hold covers; those that a held row keeps are put off.
 fn unheld(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) -> Outcome<Vec<Uuid>> {
     let holds = in_force::locked(session, graph, deletions)?;
-    deletion::put_off(session, holds.by_row.clone())?;
+    deletion::postpone(session, holds.by_row.clone())?;
     let free = deletions.iter().filter(|id| !holds.contain(**id));
     Ok(free.copied().collect())
 }
@@ -310,7 +310,7 @@ fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
             }
             rows::purge(session, &graph, &[id], &mut report)?;
             if report.rows > 0 {
-                deletion::take_up_again(session)?;
+                deletion::retry_postponed(session)?;
             }
         }
     }

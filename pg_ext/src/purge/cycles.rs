@@ -1,4 +1,4 @@
-//! The purge of rows that refer to each other in a ring: none of them can go first, so all go in
+//! The purge of rows that refer to each other in a cycle: none of them can go first, so all go in
 //! one statement, however many they are.
 
 use std::collections::{HashMap, HashSet};
@@ -66,7 +66,7 @@ fn staying(
     let mut front = Vec::new();
     for (parent, rows) in group.iter().zip(rows) {
         for (reference, child) in graph.references_to(parent.oid) {
-            if reference.on_delete.detaches() || rows.is_empty() {
+            if reference.on_delete.sets_columns() || rows.is_empty() {
                 continue;
             }
             reference.check_readable(child, parent)?;

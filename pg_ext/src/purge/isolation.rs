@@ -167,7 +167,7 @@ impl Isolation {
                 }
             };
             if self.take(owner, began) || stalled {
-                return put_off_owner(session, owner);
+                return postpone_owner(session, owner);
             }
             if self.is_over() {
                 return Ok(());
@@ -268,7 +268,7 @@ fn record(session: &mut Session<'_, '_>, deletions: &[Uuid], error: &str) -> Out
 }
 
 /// Puts off, for an hour, what else has expired in tables of this owner.
-fn put_off_owner(session: &mut Session<'_, '_>, owner: pg_sys::Oid) -> Outcome<()> {
+fn postpone_owner(session: &mut Session<'_, '_>, owner: pg_sys::Oid) -> Outcome<()> {
     session.registry(
         "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = 'put off: another deletion in tables of the same owner took too long'
          WHERE id IN (

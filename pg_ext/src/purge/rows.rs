@@ -46,7 +46,9 @@ pub fn purge(
             if again && freed {
                 continue;
             }
-            if again && blocked && purge_ring(session, graph, &group, deletions, report, &mut gone)?
+            if again
+                && blocked
+                && purge_cycle(session, graph, &group, deletions, report, &mut gone)?
             {
                 continue;
             }
@@ -73,11 +75,11 @@ pub fn purge(
         stuck.extend(untouched.filter(|id| !touched.contains(id)));
     }
     enter(session, gone)?;
-    deletion::put_off(session, stuck.into_iter().map(Uuid::from_bytes).collect())
+    deletion::postpone(session, stuck.into_iter().map(Uuid::from_bytes).collect())
 }
 
 /// Purges rows that only refer to each other; whether there were any.
-fn purge_ring(
+fn purge_cycle(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     group: &[&Table],
@@ -85,14 +87,14 @@ fn purge_ring(
     report: &mut Report,
     gone: &mut Gone,
 ) -> Outcome<bool> {
-    let ring = cycles::purge(session, graph, group, deletions)?;
-    for ((deletion, oid), rows) in &ring {
+    let cycle = cycles::purge(session, graph, group, deletions)?;
+    for ((deletion, oid), rows) in &cycle {
         *gone.entry((*deletion, *oid)).or_insert(0) += rows;
         if let Some(table) = graph.table(*oid) {
             report.note_purged(&table.shown, *rows);
         }
     }
-    Ok(!ring.is_empty())
+    Ok(!cycle.is_empty())
 }
 
 /// One pass over the rows of one table.
@@ -123,7 +125,7 @@ fn purge_table(
     gone: &mut Gone,
 ) -> Outcome<Pass> {
     let mut references = graph.references_to(table.oid);
-    let is_leaf = references.all(|(reference, _)| reference.on_delete.detaches());
+    let is_leaf = references.all(|(reference, _)| reference.on_delete.sets_columns());
     if is_leaf && !table.partitioned {
         let mut pass = Pass::default();
         let purged = delete_leaf(session, table, deletions, report.left())?;
@@ -264,7 +266,7 @@ fn delete_sql(graph: &Graph, table: &Table, within: bool) -> Outcome<String> {
     let (mut outside, mut parents) = (Vec::new(), Vec::new());
     let rows = table.rows();
     for (reference, child) in graph.references_to(table.oid) {
-        if reference.on_delete.detaches() {
+        if reference.on_delete.sets_columns() {
             continue;
         }
         reference.check_readable(child, table)?;

@@ -138,6 +138,11 @@ impl Deletion {
         if session.exists(root, &roots, self.id)? {
             return Ok(false);
         }
+        self.may_delete_rows(session, graph)
+    }
+
+    /// Whether rows that are kept in place belong to it, and the caller sees each and may delete it.
+    pub fn may_delete_rows(&self, session: &mut Session<'_, '_>, graph: &Graph) -> Outcome<bool> {
         let rest = holding(session, graph, &[self.id])?;
         for table in rest.iter().flatten() {
             if !target_row::may_delete_all(session, table, self.id)? {
@@ -212,7 +217,7 @@ pub fn holding<'graph>(
 
 /// Notes that rows of these deletions could not be purged: held, or still referred to. They are
 /// passed over for ten minutes, or until something happens that may have freed them.
-pub fn put_off(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
+pub fn postpone(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
     if !deletions.is_empty() {
         session.registry_kept(
             "UPDATE keepsake.deletion SET put_off_at = now() WHERE id = ANY ($1)",
@@ -222,8 +227,8 @@ pub fn put_off(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<(
     Ok(())
 }
 
-/// Takes up again what was put off.
-pub fn take_up_again(session: &mut Session<'_, '_>) -> Outcome<()> {
+/// Retries what was postponed.
+pub fn retry_postponed(session: &mut Session<'_, '_>) -> Outcome<()> {
     session.registry_kept(
         "UPDATE keepsake.deletion SET put_off_at = NULL WHERE id IN (
              SELECT id FROM keepsake.deletion WHERE put_off_at IS NOT NULL FOR UPDATE SKIP LOCKED)",

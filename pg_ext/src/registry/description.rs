@@ -98,57 +98,10 @@ impl Description {
     /// Refuses anyone but the owner, and a table whose rows could not be undeleted.
     pub fn check_safe(&self) -> Outcome<()> {
         self.check_owned()?;
-        let expected = ["deleted_at timestamp with time zone", "deletion_id uuid"];
-        let refusal = if self.persistence == "t" {
-            Some((
-                "It is a temporary table.".to_owned(),
-                "Manage a permanent table.".to_owned(),
-            ))
-        } else if self.is_system {
-            Some((
-                "It belongs to PostgreSQL or to Keepsake.".to_owned(),
-                "Manage a table of your application.".to_owned(),
-            ))
-        } else if self.is_partition {
-            Some((
-                "It is a partition.".to_owned(),
-                "Manage its partitioned table instead.".to_owned(),
-            ))
-        } else if !matches!(self.kind.as_str(), "r" | "p") || self.inherits {
-            Some((
-                "It is not a table, or takes part in inheritance: triggers, keys and foreign keys of a parent table do not apply to rows of the tables that inherit from it.".to_owned(),
-                "Manage an ordinary or a partitioned table.".to_owned(),
-            ))
-        } else if let Some(trouble) = &self.partition_trouble {
-            Some((
-                trouble.clone(),
-                "Move what is defined on one partition to the partitioned table.".to_owned(),
-            ))
-        } else if !self.has_key {
-            Some((
-                "It has no primary key, so a deleted row could not be identified.".to_owned(),
-                format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
-            ))
-        } else if !self.state_columns.is_empty() && self.state_columns != expected {
-            Some((
-                format!(
-                    "It has columns with the names that Keepsake needs but with other types: {}.",
-                    self.state_columns.join(", ")
-                ),
-                "Rename them, or change them to deleted_at timestamptz and deletion_id uuid."
-                    .to_owned(),
-            ))
-        } else {
-            self.cascading_parent.as_ref().map(|parent| {
-                (
-                    format!("A DELETE in {parent} would cascade to it, and those rows could not be restored."),
-                    format!(
-                        "Manage the parent table first: SELECT keepsake.manage('{}');",
-                        parent.split(' ').next().unwrap_or(parent)
-                    ),
-                )
-            })
-        };
+        let refusal = self
+            .refusal_of_kind()
+            .or_else(|| self.refusal_of_columns())
+            .or_else(|| self.refusal_of_parent());
         match refusal {
             None => Ok(()),
             Some((why, fix)) => Err(Failure::CannotManage {
@@ -157,5 +110,69 @@ impl Description {
                 fix,
             }),
         }
+    }
+
+    /// Why no table of this kind can be managed, and what can.
+    fn refusal_of_kind(&self) -> Option<(String, String)> {
+        let (why, fix) = if self.persistence == "t" {
+            ("It is a temporary table.", "Manage a permanent table.")
+        } else if self.is_system {
+            (
+                "It belongs to PostgreSQL or to Keepsake.",
+                "Manage a table of your application.",
+            )
+        } else if self.is_partition {
+            (
+                "It is a partition.",
+                "Manage its partitioned table instead.",
+            )
+        } else if !matches!(self.kind.as_str(), "r" | "p") || self.inherits {
+            (
+                "It is not a table, or takes part in inheritance: triggers, keys and foreign keys of a parent table do not apply to rows of the tables that inherit from it.",
+                "Manage an ordinary or a partitioned table.",
+            )
+        } else {
+            (
+                self.partition_trouble.as_deref()?,
+                "Move what is defined on one partition to the partitioned table.",
+            )
+        };
+        Some((why.to_owned(), fix.to_owned()))
+    }
+
+    /// Which columns it lacks, or has of other types.
+    fn refusal_of_columns(&self) -> Option<(String, String)> {
+        let marks = ["deleted_at timestamp with time zone", "deletion_id uuid"];
+        if !self.has_key {
+            return Some((
+                "It has no primary key, so a deleted row could not be identified.".to_owned(),
+                format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
+            ));
+        }
+        if self.state_columns.is_empty() || self.state_columns == marks {
+            return None;
+        }
+        Some((
+            format!(
+                "It has columns with the names that Keepsake needs but with other types: {}.",
+                self.state_columns.join(", ")
+            ),
+            "Rename them, or change them to deleted_at timestamptz and deletion_id uuid."
+                .to_owned(),
+        ))
+    }
+
+    /// Which parent is to be managed first.
+    fn refusal_of_parent(&self) -> Option<(String, String)> {
+        let parent = self.cascading_parent.as_ref()?;
+        Some((
+            format!(
+                "A DELETE in {parent} would cascade to it, and those rows could not be restored."
+            ),
+            format!(
+                "Manage the parent table first: SELECT keepsake.manage('{}');",
+                parent.split(' ').next().unwrap_or(parent)
+            ),
+        ))
     }
 }

@@ -16,7 +16,7 @@ use crate::spi::session::{Session, with_session};
 
 /// The object of what a remembered row `d` was given.
 fn given(reference: &Reference) -> String {
-    let nulls = reference.detached_columns.iter();
+    let nulls = reference.set_columns.iter();
     let nulls: serde_json::Map<_, _> = nulls
         .map(|column| (column.0.clone(), serde_json::Value::Null))
         .collect();
@@ -77,7 +77,7 @@ fn sharing<'a>(graph: &'a Graph, reference: &Reference) -> Vec<(&'a Reference, &
         let columns = other.child_columns();
         other.name != reference.name
             && reference
-                .detached_columns
+                .set_columns
                 .iter()
                 .any(|column| columns.contains(&column))
     };
@@ -173,7 +173,7 @@ impl PutBack {
         session.as_owner(parent, &self.lock, &[old()])?;
         session.write(child, &self.live, &[keys(), old(), part.new.clone().into()])?;
         let waiting = session.as_owner(child, &self.waiting, &[keys(), old()])?;
-        settle(session, part.id, waiting)
+        resolve(session, part.id, waiting)
     }
 }
 
@@ -201,7 +201,7 @@ fn put_back_sql(
     others: &[(&Reference, &Table)],
 ) -> String {
     let set = reference
-        .detached_columns
+        .set_columns
         .iter()
         .map(|column| format!("{column} = o.{column}"));
     let is_whole = others.iter().map(|(other, their)| {
@@ -241,7 +241,7 @@ fn put_back_sql(
 /// The columns of another reference as they will be in row `c` once `o` is put back.
 fn as_again(reference: &Reference, other: &Reference) -> String {
     let columns = other.child_columns().into_iter().map(|column| {
-        let from = if reference.detached_columns.contains(column) {
+        let from = if reference.set_columns.contains(column) {
             "o"
         } else {
             "c"
@@ -330,7 +330,7 @@ const SPLIT: &str = "
 
 /// Forgets what has been put back, and lets the rest wait with the deletions that still hold what
 /// they point to.
-fn settle(session: &mut Session<'_, '_>, part: i64, waiting: SpiTupleTable<'_>) -> Outcome<()> {
+fn resolve(session: &mut Session<'_, '_>, part: i64, waiting: SpiTupleTable<'_>) -> Outcome<()> {
     let (mut rows, mut holders) = (Vec::new(), Vec::new());
     for row in waiting {
         rows.push(row.get::<i64>(1)?);

@@ -21,17 +21,17 @@ pub struct Skipped {
     pub conflicts: Vec<Found>,
 }
 
-/// Finds them. `held` rows stay deleted anyway.
+/// Finds them. `staying` rows stay deleted anyway.
 pub fn find(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: Uuid,
-    held: &RowSet,
+    staying: &RowSet,
     parents: Parents,
 ) -> Outcome<Skipped> {
     let mut skipped = Skipped::default();
-    let mut stays = held.clone();
+    let mut stays = staying.clone();
     loop {
         let found = find_conflicts::find_all(session, graph, tables, deletion, &stays, parents)?;
         let losing = losers(found);
@@ -68,7 +68,7 @@ fn add_dependents(
     let mut grew = false;
     for child in group {
         for (reference, parent) in graph.references_of(child.oid) {
-            if reference.on_delete.detaches() || skipped.count(parent.oid) == 0 {
+            if reference.on_delete.sets_columns() || skipped.count(parent.oid) == 0 {
                 continue;
             }
             for row in dependents(session, reference, child, parent, deletion, skipped)? {

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CStr;
 
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{FromDatum, IntoDatum, Uuid, pg_sys};
+use pgrx::{FromDatum, IntoDatum, JsonB, Uuid, pg_sys};
+use serde_json::Value;
 
 use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::{RowId, is_among};
@@ -31,6 +32,8 @@ pub struct Archived {
     pub archive_name: Qualified,
     /// Whether its own AFTER INSERT triggers fire when rows come back.
     pub fires: bool,
+    /// Whether a unique or exclusion constraint may be put off to the commit: the insert does not say what breaks it.
+    pub defers: bool,
     /// Its columns.
     pub columns: Vec<Column>,
     /// Where the archive keeps the columns of each layout.
@@ -147,7 +150,7 @@ pub fn one_of(deletions: &[Uuid]) -> String {
 }
 
 /// A column's value in rows of one layout.
-enum Value {
+enum Source {
     Sql(String),
     /// There is no conversion of this column of the archive.
     Inconvertible(Ident),
@@ -243,8 +246,8 @@ impl Archived {
             .layouts
             .keys()
             .map(|layout| match self.value_in(column, *layout) {
-                Value::Sql(sql) => (*layout, sql),
-                Value::Inconvertible(_) => (*layout, null(column)),
+                Source::Sql(sql) => (*layout, sql),
+                Source::Inconvertible(_) => (*layout, null(column)),
             })
             .collect();
         let Some((_, newest)) = values.last() else {
@@ -283,18 +286,18 @@ impl Archived {
             .filter(|column| column.computed.is_none())
     }
 
-    fn value_in(&self, column: &Column, layout: i32) -> Value {
+    fn value_in(&self, column: &Column, layout: i32) -> Source {
         let kept = self
             .layouts
             .get(&layout)
             .and_then(|columns| columns.get(&column.number));
         if let Some(kept) = kept {
             let Some(name) = &kept.name else {
-                return Value::Sql(null(column));
+                return Source::Sql(null(column));
             };
             let value = format!("a.{name}");
             if kept.fits(column) {
-                return Value::Sql(match &column.collate_sql {
+                return Source::Sql(match &column.collate_sql {
                     Some(collate) if kept.collation != column.collation => {
                         format!("{value}{collate}")
                     }
@@ -302,8 +305,8 @@ impl Archived {
                 });
             }
             return match convert(&value, kept.type_oid, kept.typmod, column) {
-                Some(sql) => Value::Sql(sql),
-                None => Value::Inconvertible(name.clone()),
+                Some(sql) => Source::Sql(sql),
+                None => Source::Inconvertible(name.clone()),
             };
         }
         let later = self
@@ -312,16 +315,16 @@ impl Archived {
             .find_map(|(_, columns)| columns.get(&column.number));
         let Some(later) = later else {
             let missing = column.missing.as_deref();
-            return Value::Sql(missing.map_or_else(
+            return Source::Sql(missing.map_or_else(
                 || null(column),
                 |text| column.read(&Literal(text).to_string()),
             ));
         };
         let Some(missing) = &later.missing else {
-            return Value::Sql(null(column));
+            return Source::Sql(null(column));
         };
         let value = format!("CAST({} AS {})", Literal(&missing.text), missing.type_sql);
-        Value::Sql(
+        Source::Sql(
             convert(&value, missing.type_oid, missing.typmod, column)
                 .unwrap_or_else(|| null(column)),
         )
@@ -337,7 +340,7 @@ impl Archived {
             .filter(|column| column.computed.is_none())
         {
             for layout in self.layouts.keys() {
-                if let Value::Inconvertible(name) = self.value_in(column, *layout) {
+                if let Source::Inconvertible(name) = self.value_in(column, *layout) {
                     found.push((
                         column,
                         format!("a.keepsake_layout OPERATOR(pg_catalog.=) {layout} AND a.{name} IS NOT NULL"),
@@ -477,6 +480,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Archived> {
             name: Ident(field(row, "archive_name")?),
         },
         fires: field(row, "fires")?,
+        defers: field(row, "defers")?,
         columns: Vec::new(),
         layouts: BTreeMap::new(),
     })
@@ -500,7 +504,7 @@ pub fn plain_table(
         owner,
         managed: false,
         marks: None,
-        policy: None,
+        on_plain_delete: None,
         partitions: Vec::new(),
         partitioned,
         may_prevent_update: false,
@@ -551,4 +555,10 @@ pub fn field<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, name: &str) -
     row.get_by_name(name)?.ok_or_else(|| Failure::ColumnGone {
         column: name.to_owned(),
     })
+}
+
+/// A column of JSON; null where it is NULL.
+pub fn read_json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
+    let value = row.get::<JsonB>(ordinal)?;
+    Ok(value.map_or(Value::Null, |value| value.0))
 }

@@ -3,40 +3,25 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{JsonB, PgSqlErrorCode, Uuid, pg_sys};
 use serde_json::{Value, json};
 
 use crate::access::privileges;
 use crate::model::conflict::Conflict;
 use crate::model::error::Outcome;
-use crate::model::found_conflict::{Found, later_of_each};
+use crate::model::found_conflict::Found;
 use crate::model::row_id::RowId;
-use crate::model::sql::{Literal, join};
-use crate::postgres::subtransaction::{Caught, attempt_unless};
-use crate::restore_archived::archived_rows::{Archived, Rows, field};
-use crate::restore_archived::foreign_keys::{ForeignKey, Keep};
+use crate::model::sql::{Ident, Literal, join};
+use crate::restore_archived::archived_rows::{Archived, Rows, field, read_json};
+use crate::restore_archived::foreign_keys::ForeignKey;
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::Set;
+use crate::restore_archived::unique_keys::Place;
 use crate::spi::session::Session;
 
 const UNIQUE: &str = include_str!("read_unique.sql");
 const CHECKS: &str = include_str!("read_checks.sql");
-
-/// A row of the set whose parent is not live, nor in the set.
-#[derive(Debug)]
-pub struct Orphan {
-    /// Its table and its place in the archive.
-    pub row: (pg_sys::Oid, RowId),
-    /// Which foreign key says so, by its place among the keys.
-    pub key: usize,
-    /// The deletion that has the parent, if any has.
-    pub holder: Option<Uuid>,
-    /// The parent's place in its archive, where it is in one.
-    pub parent: Option<(pg_sys::Oid, RowId)>,
-    /// The parent's key.
-    pub parent_key: Value,
-}
 
 /// Rows of which the set has a later version.
 pub fn superseded(
@@ -57,142 +42,6 @@ pub fn superseded(
         source = one.source(rows),
     );
     RowId::read_all(session.over_archives(&one.table, &sql, &[])?)
-}
-
-/// The rows of a table that lack a parent by one foreign key.
-pub fn orphans(
-    session: &mut Session<'_, '_>,
-    tables: &[Archived],
-    parents: &[Archived],
-    (number, key): (usize, &ForeignKey),
-    set: &Set,
-) -> Outcome<Vec<Orphan>> {
-    let Some(child) = tables
-        .iter()
-        .find(|one| one.table.oid == key.reference.child)
-    else {
-        return Ok(Vec::new());
-    };
-    let rows = set.rows(child.table.oid);
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let archived = parents.iter().find(|one| one.table.oid == key.parent.oid);
-    let inside = archived.map(|one| one.source(&set.rows(one.table.oid)));
-    let columns: Vec<String> = key
-        .reference
-        .child_columns()
-        .iter()
-        .map(|column| format!("s.{column}"))
-        .collect();
-    let not_inside = if inside.is_some() {
-        format!(
-            " AND NOT EXISTS (SELECT FROM keepsake_inside AS p WHERE {})",
-            key.reference.joins("c", "p")
-        )
-    } else {
-        String::new()
-    };
-    let parent_columns = |alias: &str| {
-        join(
-            key.reference
-                .pairs
-                .iter()
-                .map(|pair| format!("{alias}.{}", pair.parent)),
-            ", ",
-        )
-    };
-    let mut with = format!(
-        "WITH keepsake_rows AS MATERIALIZED (
-             SELECT s.keepsake_relation, s.keepsake_ctid, {columns} FROM ({source}) AS s WHERE {set})",
-        columns = columns.join(", "),
-        source = child.source(&rows),
-        set = key.reference.is_set("s"),
-    );
-    if let Some(inside) = inside {
-        with.push_str(&format!(
-            ", keepsake_inside AS NOT MATERIALIZED (SELECT {} FROM ({inside}) AS s)",
-            parent_columns("s")
-        ));
-    }
-    with.push_str(&format!(
-        ", keepsake_orphans AS MATERIALIZED (
-             SELECT c.* FROM keepsake_rows AS c
-             WHERE NOT EXISTS (SELECT FROM {live} AS p WHERE {joins} AND {is_live}){not_inside})",
-        live = key.parent.rows(),
-        joins = key.reference.joins("c", "p"),
-        is_live = key.is_live("p"),
-    ));
-    let holder = match (key.keep, archived) {
-        (Keep::Archive, Some(one)) => {
-            with.push_str(&format!(
-                ", keepsake_elsewhere AS NOT MATERIALIZED (
-                     SELECT s.keepsake_relation, s.keepsake_ctid, s.keepsake_deletion, s.keepsake_seq, {key} AS keepsake_key, {columns} FROM ({source}) AS s)",
-                key = one.key_json("s"),
-                columns = parent_columns("s"),
-                source = one.source_of_all(),
-            ));
-            format!(
-                "LEFT JOIN LATERAL (
-                     SELECT p.keepsake_deletion, p.keepsake_relation, p.keepsake_ctid, p.keepsake_key FROM keepsake_elsewhere AS p
-                     WHERE {} ORDER BY p.keepsake_deletion DESC, p.keepsake_seq DESC LIMIT 1) AS h ON true",
-                key.reference.joins("c", "p")
-            )
-        }
-        (Keep::InPlace, _) => format!(
-            "LEFT JOIN LATERAL (
-                 SELECT p.deletion_id AS keepsake_deletion, NULL::pg_catalog.oid AS keepsake_relation, NULL::pg_catalog.tid AS keepsake_ctid,
-                        NULL::pg_catalog.jsonb AS keepsake_key
-                 FROM {} AS p WHERE {} LIMIT 1) AS h ON true",
-            key.parent.rows(),
-            key.reference.joins("c", "p")
-        ),
-        _ => "CROSS JOIN (SELECT NULL::pg_catalog.uuid AS keepsake_deletion, NULL::pg_catalog.oid AS keepsake_relation,
-                                 NULL::pg_catalog.tid AS keepsake_ctid, NULL::pg_catalog.jsonb AS keepsake_key) AS h"
-            .to_owned(),
-    };
-    let sql = format!(
-        "{with} SELECT c.keepsake_relation, c.keepsake_ctid, h.keepsake_deletion, h.keepsake_relation, h.keepsake_ctid, h.keepsake_key
-         FROM keepsake_orphans AS c {holder}"
-    );
-    let mut found = Vec::new();
-    for row in session.over_archives(&key.parent, &sql, &[])? {
-        let Some(place) = RowId::read(&row, 1)? else {
-            continue;
-        };
-        found.push(Orphan {
-            row: (child.table.oid, place),
-            key: number,
-            holder: row.get(3)?,
-            parent: RowId::read(&row, 4)?.map(|parent| (key.parent.oid, parent)),
-            parent_key: read_json(&row, 6)?,
-        });
-    }
-    Ok(found)
-}
-
-/// The conflict that an orphan is.
-pub fn of_orphan(orphan: &Orphan, keys: &[ForeignKey], tables: &[Archived]) -> Option<Found> {
-    let key = keys.get(orphan.key)?;
-    let child = tables.iter().find(|one| one.table.oid == orphan.row.0)?;
-    Some(Found {
-        conflict: Conflict {
-            kind: if orphan.holder.is_some() {
-                "parent_deleted"
-            } else {
-                "parent_missing"
-            },
-            table: child.table.shown.clone(),
-            key: Value::Null,
-            constraint: Some(key.reference.name.clone()),
-            values: Value::Null,
-            holder: orphan.parent_key.clone(),
-            deletion_id: orphan.holder.map(|id| id.to_string()),
-        },
-        row: orphan.row,
-        holder: orphan.parent,
-        among_restored: false,
-    })
 }
 
 /// Every other conflict of the rows of these tables.
@@ -221,185 +70,6 @@ pub fn find(session: &mut Session<'_, '_>, tables: &[Archived], set: &Set) -> Ou
     Ok(found)
 }
 
-/// A unique index or an exclusion constraint: a place that one row can hold.
-struct Place {
-    name: String,
-    exclusion: bool,
-    predicate: String,
-    nulls_equal: bool,
-    expressions: Vec<String>,
-    operators: Vec<String>,
-    collations: Vec<String>,
-}
-
-impl Place {
-    fn read(row: &SpiHeapTupleData<'_>) -> Outcome<Self> {
-        let predicate: String = field(row, "predicate")?;
-        Ok(Self {
-            name: field(row, "name")?,
-            exclusion: field(row, "exclusion")?,
-            predicate: if predicate.is_empty() {
-                "true".into()
-            } else {
-                predicate
-            },
-            nulls_equal: field(row, "nulls_equal")?,
-            expressions: field(row, "expressions")?,
-            operators: field(row, "operators")?,
-            collations: field(row, "collations")?,
-        })
-    }
-
-    fn search(
-        &self,
-        session: &mut Session<'_, '_>,
-        one: &Archived,
-        rows: &Rows,
-        found: &mut Vec<Found>,
-    ) -> Outcome<()> {
-        let others = format!("{} {}", self.restored(one, rows), self.against_live(one));
-        let others = self.look(session, one, &others)?;
-        found.extend(others.into_iter().map(|mut pair| {
-            pair.among_restored = false;
-            pair
-        }));
-        let among = format!("{} {}", self.restored(one, rows), self.among_restored(one));
-        let among = self.look(session, one, &among)?;
-        found.extend(later_of_each(among));
-        Ok(())
-    }
-
-    /// The rows that would have an entry in the index, with its columns computed.
-    fn restored(&self, one: &Archived, rows: &Rows) -> String {
-        let key = one.table.key.iter().zip(1..);
-        let key = key.map(|(column, n)| format!(", {} AS keepsake_o{n}", column.name));
-        let parts = self.expressions.iter().zip(1..);
-        let parts = parts.map(|(expression, n)| format!(", ({expression}) AS keepsake_k{n}"));
-        format!(
-            "WITH keepsake_restored AS MATERIALIZED (
-                 SELECT keepsake_relation, keepsake_ctid{key}{parts} FROM {whole} WHERE {predicate})",
-            key = join(key, ""),
-            parts = join(parts, ""),
-            whole = one.whole(rows),
-            predicate = self.predicate,
-        )
-    }
-
-    fn clash(&self, left: impl Fn(usize, &str) -> String) -> String {
-        let terms = self
-            .expressions
-            .iter()
-            .zip(&self.operators)
-            .zip(&self.collations)
-            .zip(1..);
-        let terms = terms.map(|(((expression, operator), collation), n)| {
-            let left = left(n, expression);
-            let equal = format!("{left}{collation} {operator} keepsake_r.keepsake_k{n}");
-            if self.nulls_equal {
-                format!("({equal} OR ({left} IS NULL AND keepsake_r.keepsake_k{n} IS NULL))")
-            } else {
-                equal
-            }
-        });
-        join(terms, " AND ")
-    }
-
-    fn found(&self, one: &Archived, holder: &str) -> String {
-        let values = self.expressions.iter().zip(1..);
-        let values = values
-            .map(|(expression, n)| format!("{}, keepsake_r.keepsake_k{n}", Literal(expression)));
-        format!(
-            "SELECT keepsake_r.keepsake_relation, keepsake_r.keepsake_ctid, {key}, pg_catalog.jsonb_build_object({values}),
-                    {holder} AS keepsake_holder, keepsake_l.keepsake_relation, keepsake_l.keepsake_ctid",
-            key = computed_key(one, "keepsake_r"),
-            values = join(values, ", "),
-        )
-    }
-
-    fn against_live(&self, one: &Archived) -> String {
-        let alias = &one.table.name.name;
-        format!(
-            "{found} FROM keepsake_restored AS keepsake_r
-             JOIN LATERAL (SELECT {key} AS keepsake_key, {alias}.tableoid AS keepsake_relation, {alias}.ctid AS keepsake_ctid
-                           FROM {rows} AS {alias} WHERE ({predicate}) AND {clash}) AS keepsake_l ON true
-             ORDER BY 3, keepsake_holder",
-            found = self.found(one, "keepsake_l.keepsake_key"),
-            key = one.key_json(&alias.to_string()),
-            rows = one.table.rows(),
-            predicate = self.predicate,
-            clash = self.clash(|_, expression| format!("({expression})")),
-        )
-    }
-
-    /// Pairs of restored rows, each from either side. Of a unique index only keys that come twice are looked at.
-    fn among_restored(&self, one: &Archived) -> String {
-        let candidates = if self.exclusion {
-            "keepsake_restored".to_owned()
-        } else {
-            let parts = || self.collations.iter().zip(1..);
-            let key = parts().map(|(collation, n)| format!("a.keepsake_k{n}{collation}"));
-            let set = parts().map(|(_, n)| format!("a.keepsake_k{n} IS NOT NULL"));
-            format!(
-                "(SELECT n.* FROM (SELECT a.*, pg_catalog.count(*) OVER (PARTITION BY {key}) AS keepsake_n
-                                   FROM keepsake_restored AS a WHERE {set}) AS n WHERE n.keepsake_n OPERATOR(pg_catalog.>) 1)",
-                key = join(key, ", "),
-                set = if self.nulls_equal { "true".into() } else { join(set, " AND ") },
-            )
-        };
-        format!(
-            "{found} FROM {candidates} AS keepsake_r JOIN {candidates} AS keepsake_l
-               ON {clash} AND (keepsake_l.keepsake_ctid OPERATOR(pg_catalog.<>) keepsake_r.keepsake_ctid
-                               OR keepsake_l.keepsake_relation OPERATOR(pg_catalog.<>) keepsake_r.keepsake_relation)
-             ORDER BY 3, keepsake_holder",
-            found = self.found(one, &computed_key(one, "keepsake_l")),
-            clash = self.clash(|n, _| format!("keepsake_l.keepsake_k{n}")),
-        )
-    }
-
-    fn look(
-        &self,
-        session: &mut Session<'_, '_>,
-        one: &Archived,
-        sql: &str,
-    ) -> Outcome<Vec<Found>> {
-        let mut found = Vec::new();
-        for row in session.over_archives(&one.table, sql, &[])? {
-            let Some(place) = RowId::read(&row, 1)? else {
-                continue;
-            };
-            found.push(Found {
-                conflict: Conflict {
-                    kind: if self.exclusion {
-                        "exclusion"
-                    } else {
-                        "unique"
-                    },
-                    table: one.table.shown.clone(),
-                    key: read_json(&row, 3)?,
-                    constraint: Some(self.name.clone()),
-                    values: read_json(&row, 4)?,
-                    holder: read_json(&row, 5)?,
-                    deletion_id: None,
-                },
-                row: (one.table.oid, place),
-                holder: RowId::read(&row, 6)?.map(|holder| (one.table.oid, holder)),
-                among_restored: true,
-            });
-        }
-        Ok(found)
-    }
-}
-
-/// The key of a row whose key columns are `keepsake_o1` and so on.
-fn computed_key(one: &Archived, alias: &str) -> String {
-    if one.table.key.is_empty() {
-        return "NULL::pg_catalog.jsonb".into();
-    }
-    let key = one.table.key.iter().zip(1..);
-    let key = key.map(|(column, n)| format!("{}, {alias}.keepsake_o{n}", Literal(&column.name.0)));
-    format!("pg_catalog.jsonb_build_object({})", join(key, ", "))
-}
-
 /// Rows that a CHECK constraint refuses, of the table or of a column's domain, or that no partition takes.
 fn fails(
     session: &mut Session<'_, '_>,
@@ -417,7 +87,7 @@ fn fails(
     let column: Option<String> = check.get_by_name("column_name")?;
     let refused = match &column {
         Some(column) => {
-            let column = crate::model::sql::Ident(column.clone());
+            let column = Ident(column.clone());
             format!(
                 "(SELECT ({condition}) FROM (SELECT {column} AS value) AS keepsake_value) IS FALSE"
             )
@@ -455,115 +125,6 @@ fn lacks_values(
         )?;
     }
     Ok(())
-}
-
-/// Rows with a value that cannot be made one of its column's type, or does not fit it: nothing else can be asked about them.
-pub fn unreadable(
-    session: &mut Session<'_, '_>,
-    one: &Archived,
-    rows: &Rows,
-) -> Outcome<Vec<Found>> {
-    let mut found = Vec::new();
-    let mut rows = rows.clone();
-    for (column, condition) in one.inconvertible() {
-        for place in places(session, one, &rows, &condition)? {
-            rows.remove(place);
-            found.push(no_conversion(
-                one,
-                place,
-                json!({ "column": column.name.0.as_str() }),
-            ));
-        }
-    }
-    if one.converts() && probe(session, one, &rows)?.is_some() {
-        let all = places(session, one, &rows, "true")?;
-        bisect(session, one, &all, &mut found)?;
-    }
-    Ok(found)
-}
-
-fn no_conversion(one: &Archived, place: RowId, values: Value) -> Found {
-    Found {
-        conflict: Conflict {
-            kind: "no_conversion",
-            table: one.table.shown.clone(),
-            key: Value::Null,
-            constraint: None,
-            values,
-            holder: Value::Null,
-            deletion_id: None,
-        },
-        row: (one.table.oid, place),
-        holder: None,
-        among_restored: false,
-    }
-}
-
-/// The rows among these for which a condition on row `a` of the archive holds.
-fn places(
-    session: &mut Session<'_, '_>,
-    one: &Archived,
-    rows: &Rows,
-    condition: &str,
-) -> Outcome<Vec<RowId>> {
-    let selects = rows.conditions("a").into_iter().map(|among| {
-        format!(
-            "SELECT a.tableoid, a.ctid FROM {} AS a WHERE {among} AND {condition}",
-            one.archive_name
-        )
-    });
-    let sql = join(selects, " UNION ALL ");
-    RowId::read_all(session.write_archive(&sql, &[])?)
-}
-
-/// Finds the rows that cannot be converted, by halves.
-fn bisect(
-    session: &mut Session<'_, '_>,
-    one: &Archived,
-    places: &[RowId],
-    found: &mut Vec<Found>,
-) -> Outcome<()> {
-    let rows = Rows {
-        also: places.iter().copied().collect(),
-        ..Rows::default()
-    };
-    let Some(error) = probe(session, one, &rows)? else {
-        return Ok(());
-    };
-    if let [place] = places {
-        found.push(no_conversion(one, *place, json!({ "error": error })));
-        return Ok(());
-    }
-    let (left, right) = places.split_at(places.len() / 2);
-    bisect(session, one, left, found)?;
-    bisect(session, one, right, found)
-}
-
-/// Converts all columns of the rows; answers with the error that this meets.
-fn probe(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -> Outcome<Option<String>> {
-    let columns = one
-        .stored_columns()
-        .map(|column| format!("s.{}", column.name));
-    let sql = format!(
-        "SELECT pg_catalog.count(ROW({})) FROM ({}) AS s",
-        join(columns, ", "),
-        one.source(rows)
-    );
-    let probed = attempt_unless(
-        |raised| !is_data_exception(raised.code),
-        || Ok(session.over_archives(&one.table, &sql, &[])?.len()),
-    );
-    match probed {
-        Ok(_) => Ok(None),
-        Err(Caught::Failure(failure)) => Err(failure),
-        Err(Caught::Error { message, .. }) => Ok(Some(message)),
-    }
-}
-
-/// Whether an error is one of class 22: a value is not as it should be.
-pub fn is_data_exception(code: PgSqlErrorCode) -> bool {
-    // Five characters of six bits each, the first lowest (MAKE_SQLSTATE in elog.h).
-    (code as i32) & 0xFFF == 2 | 2 << 6
 }
 
 fn refused_rows(
@@ -734,38 +295,4 @@ fn describe(
         }
     }
     Ok(described)
-}
-
-/// The rows of the set that refer to one of `rows`: they have no place without it.
-pub fn dependents(
-    session: &mut Session<'_, '_>,
-    key: &ForeignKey,
-    (child, parent): (&Archived, &Archived),
-    set: &Set,
-    rows: &BTreeSet<RowId>,
-) -> Outcome<Vec<RowId>> {
-    let staying = Rows {
-        also: rows.clone(),
-        ..Rows::default()
-    };
-    let columns = key
-        .reference
-        .pairs
-        .iter()
-        .map(|pair| format!("s.{}", pair.parent));
-    let sql = format!(
-        "WITH keepsake_parents AS NOT MATERIALIZED (SELECT {columns} FROM ({parents}) AS s)
-         SELECT c.keepsake_relation, c.keepsake_ctid FROM ({children}) AS c
-         WHERE EXISTS (SELECT FROM keepsake_parents AS p WHERE {joins})",
-        columns = join(columns, ", "),
-        parents = parent.source(&staying),
-        children = child.source(&set.rows(child.table.oid)),
-        joins = key.reference.joins("c", "p"),
-    );
-    RowId::read_all(session.over_archives(&child.table, &sql, &[])?)
-}
-
-fn read_json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
-    let value = row.get::<JsonB>(ordinal)?;
-    Ok(value.map_or(Value::Null, |value| value.0))
 }

@@ -79,7 +79,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
             } else {
                 OnDelete::Restrict
             },
-            detached_columns: Vec::new(),
+            set_columns: Vec::new(),
             kind: Kind::ForeignKey,
             deferrable: false,
             readable: true,

@@ -2,8 +2,8 @@
 //!
 //! - `restore_archive` has the SQL functions. `work` is what is asked for: which rows of which deletions, by whose right.
 //! - `row_choice` decides that on the archive alone; `archived_rows` shows archived rows in the shape that their table has now.
-//! - `plan` decides what becomes of each row, by what `conflicts` and `foreign_keys` find in its way. It is left out as long
-//!   as nothing is: the indexes, and one check of each foreign key after the insert, say so.
+//! - `plan` decides what becomes of each row, by what stands in its way: `conflicts` with `unique_keys`, `orphans` without a
+//!   parent, `unreadable` rows. It is left out as long as nothing does: the indexes and the check of `foreign_keys` say so.
 //! - `write` carries it out: `insert` writes as COPY does, `rights` asks for the caller's, `undo` puts back what SET NULL had
 //!   released. `restoring` is what triggers can read meanwhile.
 //!
@@ -13,11 +13,14 @@ pub mod archived_rows;
 pub mod conflicts;
 pub mod foreign_keys;
 pub mod insert;
+pub mod orphans;
 pub mod plan;
 pub mod restore_archive;
 pub mod restoring;
 pub mod rights;
 pub mod row_choice;
 pub mod undo;
+pub mod unique_keys;
+pub mod unreadable;
 pub mod work;
 pub mod write;

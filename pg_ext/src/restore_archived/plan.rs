@@ -7,15 +7,17 @@ use pgrx::{Uuid, pg_sys};
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome};
 use crate::model::found_conflict::{Found, losers};
-use crate::model::on_conflict::Policy;
+use crate::model::on_conflict::OnConflict;
 use crate::model::reference::OnDelete;
 use crate::model::row_id::RowId;
 use crate::registry::deletion::{Deletion, State};
-use crate::restore_archived::archived_rows::{Archived, Rows};
-use crate::restore_archived::conflicts::{self, Orphan};
+use crate::restore_archived::archived_rows::Archived;
+use crate::restore_archived::conflicts;
 use crate::restore_archived::foreign_keys;
+use crate::restore_archived::orphans::{self, Orphan};
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::{self, Set};
+use crate::restore_archived::unreadable;
 use crate::restore_archived::work::{Scope, Work, open};
 use crate::spi::session::Session;
 
@@ -55,17 +57,21 @@ impl Plan {
     }
 
     /// Looks at every row.
-    pub fn make(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outcome<Self> {
+    pub fn make(
+        session: &mut Session<'_, '_>,
+        work: Work,
+        on_conflict: OnConflict,
+    ) -> Outcome<Self> {
         let mut plan = Self::unseen(work);
         plan.leave_unreadable(session)?;
         plan.drop_superseded(session)?;
-        if policy == Policy::Parents {
+        if on_conflict == OnConflict::Parents {
             plan.take_parents(session)?;
         }
         plan.hold(session)?;
-        match policy {
-            Policy::Skip => plan.skip(session)?,
-            Policy::Fail | Policy::Parents => {
+        match on_conflict {
+            OnConflict::Skip => plan.skip(session)?,
+            OnConflict::Fail | OnConflict::Parents => {
                 let found = plan.all_conflicts(session)?;
                 plan.found.extend(found);
             }
@@ -105,7 +111,7 @@ impl Plan {
             if among.is_empty() {
                 continue;
             }
-            for found in conflicts::unreadable(session, one, &among)? {
+            for found in unreadable::unreadable(session, one, &among)? {
                 let (table, row) = found.row;
                 self.set.remove(table, row);
                 rows.entry(table).or_default().insert(row);
@@ -147,7 +153,7 @@ impl Plan {
         let mut found = Vec::new();
         for key in self.work.keys.iter().enumerate() {
             let tables = &self.work.tables;
-            found.extend(conflicts::orphans(
+            found.extend(orphans::orphans(
                 session, tables, &archives, key, &self.set,
             )?);
         }
@@ -253,7 +259,7 @@ impl Plan {
     }
 
     fn is_single_root(&self, table: pg_sys::Oid, row: RowId) -> bool {
-        self.work.deletion.root_key.is_some() && self.work.roots.rows(table).also.contains(&row)
+        self.work.single_root && self.work.roots.rows(table).also.contains(&row)
     }
 
     /// Takes rows out of the set that refer to rows which do not come back, and those that refer to these.
@@ -278,7 +284,7 @@ impl Plan {
                     continue;
                 };
                 let table = both.0.table.oid;
-                for row in conflicts::dependents(session, key, both, &self.set, staying)? {
+                for row in orphans::dependents(session, key, both, &self.set, staying)? {
                     if self.set.remove(table, row) {
                         next.entry(table).or_default().insert(row);
                     }
@@ -300,7 +306,7 @@ impl Plan {
         let (tables, keys) = (&self.work.tables, &self.work.keys);
         let mut found = conflicts::find(session, tables, &self.set)?;
         for orphan in self.orphans(session)? {
-            found.extend(conflicts::of_orphan(&orphan, keys, tables));
+            found.extend(orphans::of_orphan(&orphan, keys, tables));
         }
         Ok(found)
     }
@@ -323,24 +329,20 @@ impl Plan {
             }
             self.let_go(session, rows, None, false)?;
         }
-        self.nothing = self.skips_every_root();
+        self.nothing = !self.skipped.is_empty() && self.skips_every_root(session)?;
         Ok(())
     }
 
-    fn skips_every_root(&self) -> bool {
-        let mut roots = self
-            .work
-            .tables
-            .iter()
-            .map(|one| (one.table.oid, self.work.roots.rows(one.table.oid)))
-            .filter(|(_, roots)| !roots.is_empty());
-        let skipped = |(table, roots): (pg_sys::Oid, Rows)| {
-            let Some(skipped) = self.skipped.get(&table) else {
-                return false;
-            };
-            // Of roots that are not named one by one some may come back.
-            roots.deletions.is_empty() && roots.also.is_subset(skipped)
-        };
-        self.work.deletion.root_key.is_some() && roots.all(skipped)
+    fn skips_every_root(&self, session: &mut Session<'_, '_>) -> Outcome<bool> {
+        for one in &self.work.tables {
+            let mut roots = self.work.roots.rows(one.table.oid);
+            for row in self.skipped.get(&one.table.oid).into_iter().flatten() {
+                roots.remove(*row);
+            }
+            if !roots.is_empty() && unreadable::has_rows(session, one, &roots)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -10,7 +10,7 @@ SELECT a.attrelid AS relation,
        base.typmod,
        a.attcollation AS "collation",
        CASE WHEN l.oid IS NOT NULL THEN format(' COLLATE %I.%I', ln.nspname, l.collname) END AS collate_sql,
-       a.attnotnull AS not_null,
+       a.attnotnull OR t.typnotnull AS not_null,
        -- What rows show that were there before the column; gone once the table is rewritten.
        (a.attmissingval::text::text[])[1] AS missing,
        CASE WHEN a.attgenerated <> '' THEN pg_get_expr(d.adbin, d.adrelid) END AS expression

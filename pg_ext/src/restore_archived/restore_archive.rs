@@ -9,12 +9,12 @@ use crate::access::target_row::{Key, key_from_any};
 use crate::call::arguments::Regclass;
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome, required};
-use crate::model::on_conflict::Policy;
+use crate::model::on_conflict::OnConflict;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::restore_archived::archived_rows::Archived;
-use crate::restore_archived::conflicts;
 use crate::restore_archived::plan::Plan;
-use crate::restore_archived::work::{Scope, Work, begin, begin_row};
+use crate::restore_archived::unreadable;
+use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row};
 use crate::restore_archived::write;
 use crate::spi::session::{Session, with_session};
 
@@ -23,26 +23,42 @@ pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> 
     let found = session.registry_kept(
         "SELECT 1 FROM keepsake.deletion AS d JOIN keepsake.archive_table AS a ON a.relation = d.root_table WHERE d.id = $1
          UNION ALL
-         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation WHERE t.deletion_id = $1
+         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged
          LIMIT 1",
         &[deletion.into()],
     )?;
     Ok(!found.is_empty())
 }
 
+/// Whether archived rows belong to the deletion.
+pub fn holds_rows(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
+    let found = session.registry_kept(
+        "SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged LIMIT 1",
+        &[deletion.into()],
+    )?;
+    Ok(!found.is_empty())
+}
+
 /// Restores a deletion, and what the same transaction had removed beneath it before.
-pub fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
-    match begin(session, id, Scope::Deletion)? {
-        Some(work) => carry_out(session, work, policy),
-        None => Ok(write::Report::default().into_json(id, policy, &[])),
+pub fn run(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    on_conflict: OnConflict,
+    root: Root,
+) -> Outcome<Value> {
+    match begin(session, id, Scope::Deletion, root)? {
+        Some(work) => carry_out(session, work, on_conflict),
+        None => Ok(write::Report::default().into_json(id, on_conflict, &[])),
     }
 }
 
 /// Restores all deletions of the transaction that made this one.
-fn run_group(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
-    match begin(session, id, Scope::Group)? {
-        Some(work) => carry_out(session, work, policy),
-        None => Ok(write::Report::default().into_json(id, policy, &[])),
+fn run_group(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outcome<Value> {
+    match begin(session, id, Scope::Group, Root::Archived)? {
+        Some(work) => carry_out(session, work, on_conflict),
+        None => Ok(write::Report::default().into_json(id, on_conflict, &[])),
     }
 }
 
@@ -59,9 +75,9 @@ fn restore_row(
     key: AnyElement,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<JsonB, ErrorReport> {
-    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let oid = relation.oid();
-    let report = with_session(|session| run_row(session, oid, key_from_any(&key), policy));
+    let report = with_session(|session| run_row(session, oid, key_from_any(&key), on_conflict));
     Ok(JsonB(report?))
 }
 
@@ -72,9 +88,9 @@ fn restore_row_text(
     key: &str,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<JsonB, ErrorReport> {
-    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let oid = relation.oid();
-    let report = with_session(|session| run_row(session, oid, Key::Text(key), policy));
+    let report = with_session(|session| run_row(session, oid, Key::Text(key), on_conflict));
     Ok(JsonB(report?))
 }
 
@@ -82,7 +98,7 @@ fn run_row(
     session: &mut Session<'_, '_>,
     relation: pg_sys::Oid,
     key: Key<'_>,
-    policy: Policy,
+    on_conflict: OnConflict,
 ) -> Outcome<Value> {
     let work = begin_row(session, relation, key)?;
     let of_table = |one: &&Archived| one.table.oid == relation;
@@ -91,7 +107,7 @@ fn run_row(
         .iter()
         .find(of_table)
         .map_or_else(String::new, |one| one.table.shown.clone());
-    carry_out(session, work, policy).map_err(|failure| match failure {
+    carry_out(session, work, on_conflict).map_err(|failure| match failure {
         // Whose the row is, the caller does not learn.
         Failure::DeletionNotFound { .. } => Failure::RowNotFound { table },
         failure => failure,
@@ -108,10 +124,10 @@ fn restore_group(
     deletion: Uuid,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<JsonB, ErrorReport> {
-    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let report = with_session(|session| {
         if concerns(session, deletion)? {
-            run_group(session, deletion, policy)
+            run_group(session, deletion, on_conflict)
         } else {
             Err(Failure::DeletionNotFound {
                 deletion: deletion.to_string(),
@@ -122,11 +138,11 @@ fn restore_group(
 }
 
 /// Every conflict that `run` would meet now.
-pub fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
-    let Some(work) = begin(session, id, Scope::Preview)? else {
+pub fn preview(session: &mut Session<'_, '_>, id: Uuid, root: Root) -> Outcome<Vec<Conflict>> {
+    let Some(work) = begin(session, id, Scope::Preview, root)? else {
         return Ok(Vec::new());
     };
-    let plan = Plan::make(session, work, Policy::Fail)?;
+    let plan = Plan::make(session, work, OnConflict::Fail)?;
     plan.refuse_strangers(session)?;
     plan.shown(session)
 }
@@ -135,18 +151,18 @@ pub fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>
 const ATTEMPTS: usize = 3;
 
 /// Writes the rows; looks for what stands in their way only when something does.
-fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outcome<Value> {
+fn carry_out(session: &mut Session<'_, '_>, work: Work, on_conflict: OnConflict) -> Outcome<Value> {
     let id = work.deletion.id;
     let mut plan = Plan::unseen(work);
     let mut raced = Vec::new();
     // What has no conversion is read as NULL, which nothing refuses.
-    let converts = |one: &Archived| one.inconvertible().is_empty();
-    let mut looked = !plan.work.tables.iter().all(converts);
+    let says_all = |one: &Archived| !one.defers && one.inconvertible().is_empty();
+    let mut looked = !plan.work.tables.iter().all(says_all);
     for _ in 0..ATTEMPTS {
         if looked {
-            plan = Plan::make(session, plan.work, policy)?;
+            plan = Plan::make(session, plan.work, on_conflict)?;
             plan.refuse_strangers(session)?;
-            if policy == Policy::Fail || policy == Policy::Parents {
+            if on_conflict == OnConflict::Fail || on_conflict == OnConflict::Parents {
                 let conflicts = plan.shown(session)?;
                 if !conflicts.is_empty() {
                     return Err(Failure::RestoreConflicts { conflicts });
@@ -159,7 +175,7 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
         ) {
             Ok(report) => {
                 let conflicts = plan.shown(session)?;
-                return Ok(report.into_json(id, policy, &conflicts));
+                return Ok(report.into_json(id, on_conflict, &conflicts));
             }
             Err(Caught::Failure(Failure::RestoreConflicts { conflicts })) => raced = conflicts,
             Err(Caught::Failure(failure)) => return Err(failure),
@@ -186,7 +202,7 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, policy: Policy) -> Outco
 
 /// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
 fn passes(raised: Raised, looked: bool) -> bool {
-    !(!looked && conflicts::is_data_exception(raised.code))
+    !(!looked && unreadable::is_data_exception(raised.code))
         && !matches!(
             raised.code,
             PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION

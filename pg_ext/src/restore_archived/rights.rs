@@ -37,7 +37,7 @@ pub fn refuse_unless_may(session: &mut Session<'_, '_>, table: &Table) -> Outcom
     Privileges::of(session, table)?.refuse_unless_deletes(table)?;
     let may = session
         .catalog_kept(
-            "SELECT pg_catalog.has_table_privilege($1, 'INSERT') OR pg_catalog.has_any_column_privilege($1, 'INSERT')",
+            "SELECT pg_catalog.has_table_privilege($1, 'INSERT')",
             &[table.oid.into()],
         )?
         .first()

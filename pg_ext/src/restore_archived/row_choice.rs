@@ -37,6 +37,16 @@ impl Set {
         self.tables.values().all(Rows::is_empty)
     }
 
+    /// Adds the rows of another set, which has none of these.
+    pub fn extend(&mut self, other: Self) {
+        for (table, rows) in other.tables {
+            let kept = self.tables.entry(table).or_default();
+            kept.deletions.extend(rows.deletions);
+            kept.also.extend(rows.also);
+            kept.without.extend(rows.without);
+        }
+    }
+
     /// The rows of one table.
     pub fn rows(&self, table: pg_sys::Oid) -> Rows {
         self.tables.get(&table).cloned().unwrap_or_default()

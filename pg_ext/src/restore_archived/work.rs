@@ -12,6 +12,7 @@ use crate::restore_archived::foreign_keys::{self, ForeignKey};
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::{self, Set};
 use crate::restore_archived::undo;
+use crate::restore_archived::unreadable;
 use crate::spi::session::{Session, first_column};
 use crate::spi::shown_names;
 
@@ -28,6 +29,8 @@ pub struct Work {
     pub set: Set,
     /// Those whose restore the caller must have a right to.
     pub roots: Set,
+    /// Whether it is one row that was asked for.
+    pub single_root: bool,
     /// The deletions that are locked.
     pub locked: Vec<Uuid>,
 }
@@ -43,14 +46,31 @@ pub enum Scope {
     Preview,
 }
 
+/// Where the root of a deletion is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// In an archive.
+    Archived,
+    /// In its table: the caller's right to it has been looked at.
+    InPlace,
+}
+
 /// Locks the deletion and gathers its rows; `None` when they are live already.
-pub fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<Option<Work>> {
+pub fn begin(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    scope: Scope,
+    root: Root,
+) -> Outcome<Option<Work>> {
     let Some((deletion, locked)) = lock(session, id, scope)? else {
         return Ok(None);
     };
     let (tables, keys) = open_all(session, &locked, scope)?;
     if tables.is_empty() {
-        return Err(not_found(id));
+        return match root {
+            Root::Archived => Err(not_found(id)),
+            Root::InPlace => Ok(None),
+        };
     }
     let (whole, others) = match scope {
         Scope::Group => (locked.as_slice(), [].as_slice()),
@@ -60,10 +80,22 @@ pub fn begin(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<O
         undo::into_archive(session, &tables, whole, &locked)?;
     }
     let mut set = Set::of(&tables, whole);
-    let roots = roots_of(session, &tables, &deletion, whole)?;
+    let mut roots = Set::default();
+    if root == Root::Archived {
+        for id in whole {
+            let of_one = if *id == deletion.id {
+                roots_of(session, &tables, &deletion)?
+            } else {
+                let other = Deletion::read(session, *id, false)?.ok_or_else(|| not_found(*id))?;
+                roots_of(session, &tables, &other)?
+            };
+            roots.extend(of_one);
+        }
+    }
     refuse_unless_may(session, &tables, &roots)?;
     row_choice::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
+        single_root: deletion.root_key.is_some() && scope != Scope::Group,
         deletion,
         tables,
         keys,
@@ -100,6 +132,7 @@ pub fn begin_row(
     let roots = set.clone();
     row_choice::close(session, &tables, &keys, &mut set, &locked)?;
     Ok(Work {
+        single_root: true,
         deletion,
         tables,
         keys,
@@ -228,17 +261,22 @@ fn roots_of(
     session: &mut Session<'_, '_>,
     tables: &[Archived],
     deletion: &Deletion,
-    whole: &[Uuid],
 ) -> Outcome<Set> {
+    let whole = &[deletion.id];
     let root = tables
         .iter()
         .find(|one| one.table.oid == deletion.root_table);
-    let Some(root) = root.filter(|_| whole.len() == 1) else {
+    let Some(root) = root else {
         return Ok(Set::of(tables, whole));
     };
     let of_table = Set::of(std::slice::from_ref(root), whole);
     let Some(condition) = deletion.is_root(&root.table) else {
-        return Ok(of_table);
+        let there = unreadable::has_rows(session, root, &of_table.rows(root.table.oid))?;
+        return Ok(if there {
+            of_table
+        } else {
+            Set::of(tables, whole)
+        });
     };
     let sql = format!(
         "SELECT t.keepsake_relation, t.keepsake_ctid FROM ({}) AS t WHERE {condition}",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::access::caller::Caller;
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome};
-use crate::model::on_conflict::Policy;
+use crate::model::on_conflict::OnConflict;
 use crate::model::row_id::{RowId, is_among};
 use crate::model::table::Table;
 use crate::restore_archived::archived_rows::{Archived, Rows, one_of};
@@ -31,14 +31,19 @@ pub struct Report {
 
 impl Report {
     /// As the caller gets it.
-    pub fn into_json(self, deletion: Uuid, policy: Policy, conflicts: &[Conflict]) -> Value {
+    pub fn into_json(
+        self,
+        deletion: Uuid,
+        on_conflict: OnConflict,
+        conflicts: &[Conflict],
+    ) -> Value {
         let mut answer = json!({
             "deletion_id": deletion.to_string(), "restored": self.restored, "passed": self.passed,
         });
         if !self.superseded.is_empty() {
             answer["superseded"] = self.superseded.into();
         }
-        if policy == Policy::Skip {
+        if on_conflict == OnConflict::Skip {
             answer["skipped"] = self.skipped.into();
             answer["conflicts"] = Conflict::to_json(conflicts);
         }

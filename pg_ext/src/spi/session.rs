@@ -151,8 +151,9 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self.owner_of(table, SearchPath::pinned()).enter();
-        self.execute(sql, args)
+        self.with_owner(table, SearchPath::pinned(), |session| {
+            session.execute(sql, args)
+        })
     }
 
     /// The same, for a statement that reads what the caller wrote, under the settings that he wrote it with.
@@ -162,10 +163,8 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self
-            .owner_of(table, SearchPath::pinned().in_callers_formats())
-            .enter();
-        self.execute(sql, args)
+        let path = SearchPath::pinned().in_callers_formats();
+        self.with_owner(table, path, |session| session.execute(sql, args))
     }
 
     /// As [`Self::as_owner`], for a statement with expressions of the table's indexes: their functions find what
@@ -176,10 +175,8 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self
-            .owner_of(table, SearchPath::of(&table.name.schema))
-            .enter();
-        self.execute(sql, args)
+        let path = SearchPath::of(&table.name.schema);
+        self.with_owner(table, path, |session| session.execute(sql, args))
     }
 
     /// Runs a statement that compares archived rows with those of `table`, as its owner.
@@ -235,7 +232,7 @@ impl<'conn> Session<'_, 'conn> {
         table: Option<&Table>,
         work: impl FnOnce(&mut Self) -> Outcome<R>,
     ) -> Outcome<R> {
-        let owner = table.map(|table| self.owner_of(table, SearchPath::of(&table.name.schema)));
+        let owner = table.map(|table| self.owner(table.owner, SearchPath::of(&table.name.schema)));
         let _owner = owner.as_ref().map(Role::enter);
         work(self)
     }
@@ -263,7 +260,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Cursor<'conn>> {
-        let owner = self.owner_of(table, SearchPath::pinned());
+        let owner = self.owner(table.owner, SearchPath::pinned());
         self.open_cursor(owner, sql, args)
     }
 
@@ -295,12 +292,12 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self
-            .owner_of(table, SearchPath::of(&table.name.schema))
-            .enter();
-        let statement = self.kept(sql, args)?;
-        let _open = EngineWrite::to(table.oid);
-        Ok(self.client.update(statement, None, args)?)
+        let path = SearchPath::of(&table.name.schema);
+        self.with_owner(table, path, |session| {
+            let statement = session.kept(sql, args)?;
+            let _open = EngineWrite::to(table.oid);
+            session.execute(statement, args)
+        })
     }
 
     /// The prepared form of a statement whose text the graph alone decides, so that there are few.
@@ -348,11 +345,11 @@ impl<'conn> Session<'_, 'conn> {
         let Some(first) = tables.first() else {
             return self.execute(sql, args);
         };
-        let _owner = self
-            .owner_of(first, SearchPath::of(&first.name.schema))
-            .enter();
-        let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
-        self.execute(sql, args)
+        let path = SearchPath::of(&first.name.schema);
+        self.with_owner(first, path, |session| {
+            let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
+            session.execute(sql, args)
+        })
     }
 
     /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows on in
@@ -365,7 +362,7 @@ impl<'conn> Session<'_, 'conn> {
         window: i64,
         mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let owner = self.owner_of(table, SearchPath::of(&table.name.schema));
+        let owner = self.owner(table.owner, SearchPath::of(&table.name.schema));
         let mut cursor = {
             let _as = owner.enter();
             let _open = EngineWrite::to(table.oid);
@@ -397,12 +394,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
-        let _owner = Role::Owner {
-            owner,
-            restricted: self.restricted,
-            path: SearchPath::pinned(),
-        }
-        .enter();
+        let _owner = self.owner(owner, SearchPath::pinned()).enter();
         let source = Source {
             table: child,
             magnitude: self.magnitude,
@@ -492,10 +484,21 @@ impl<'conn> Session<'_, 'conn> {
         Ok(self.client.update(query, None, args)?)
     }
 
+    /// Does `work` as the owner of `table`, with names found by `path`.
+    fn with_owner<R>(
+        &mut self,
+        table: &Table,
+        path: SearchPath,
+        work: impl FnOnce(&mut Self) -> Outcome<R>,
+    ) -> Outcome<R> {
+        let _owner = self.owner(table.owner, path).enter();
+        work(self)
+    }
+
     /// The owner of a table, as whom a statement on it runs.
-    fn owner_of(&self, table: &Table, path: SearchPath) -> Role {
+    fn owner(&self, owner: pg_sys::Oid, path: SearchPath) -> Role {
         Role::Owner {
-            owner: table.owner,
+            owner,
             restricted: self.restricted,
             path,
         }

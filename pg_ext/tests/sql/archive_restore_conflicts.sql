@@ -4,7 +4,6 @@
 CREATE SCHEMA kept;
 SET search_path = kept, public;
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS btree_gist SCHEMA public;
 CREATE FUNCTION last(of regclass) RETURNS uuid LANGUAGE sql AS
     $$ SELECT id FROM keepsake.deletion WHERE root_table = of AND state = 'deleted' ORDER BY id DESC LIMIT 1 $$;
 
@@ -25,6 +24,16 @@ DELETE FROM room WHERE id IN (1, 12);
 SELECT id AS d FROM keepsake.deletion WHERE root_table = 'room'::regclass ORDER BY id LIMIT 1 \gset
 SELECT keepsake.restore(:'d', 'skip') - 'deletion_id' - 'conflicts';
 SELECT id FROM room ORDER BY 1;
+
+\echo == A constraint that is checked at the commit.
+CREATE TABLE late (id int PRIMARY KEY, name text UNIQUE DEFERRABLE INITIALLY DEFERRED);
+SELECT keepsake.manage('late', keep => 'archive');
+INSERT INTO late VALUES (1, 'a');
+DELETE FROM late;
+INSERT INTO late VALUES (2, 'a');
+SELECT keepsake.restore(last('late'));
+DELETE FROM late;
+SELECT keepsake.restore(last('late')) -> 'restored', keepsake.restore(last('late'), 'skip') -> 'skipped';
 
 \echo == NOT NULL and CHECK that came since, of the table and of a domain.
 CREATE DOMAIN small AS int CHECK (VALUE < 100);
