@@ -8,10 +8,12 @@
 //! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
 //! - `setting` switches all of it off.
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
+//! - `follow_ddl` brings an archive up to date when the schema has changed.
 //!
 //! It uses `model`, `postgres`, `call`, `spi` and `registry`.
 
 pub mod capture;
+pub mod follow_ddl;
 pub mod key;
 pub mod layout;
 pub mod let_go;
