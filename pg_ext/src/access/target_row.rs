@@ -166,7 +166,13 @@ pub fn find<'conn>(
     table.check_marks()?;
     let values = key.values(session, table)?;
     let select = format!(
-        "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition}",
+        "SELECT {deletion}, {columns} FROM {rows} AS t WHERE {condition}",
+        // A row of an archived table is live.
+        deletion = if table.managed {
+            "t.deletion_id"
+        } else {
+            "NULL::pg_catalog.uuid"
+        },
         columns = table.key_columns("t"),
         rows = table.rows(),
         condition = is_row(table),
@@ -178,6 +184,34 @@ pub fn find<'conn>(
         return Ok(None);
     }
     read(session, &found, table).map(Some)
+}
+
+/// The key as the registry has it, whether there is such a row or not.
+pub fn read_key(session: &mut Session<'_, '_>, table: &Table, key: Key<'_>) -> Outcome<JsonB> {
+    let values = key.values(session, table)?;
+    print(session, table, &values)
+}
+
+/// Prints a key under our settings, and as the owner, since a type may bring a cast to json of its own.
+fn print(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    values: &[DatumWithOid<'_>],
+) -> Outcome<JsonB> {
+    let columns = table
+        .key
+        .iter()
+        .zip(1..)
+        .map(|(column, n)| format!("${n} AS {}", column.name));
+    let sql = format!(
+        "SELECT {} FROM (SELECT {}) AS t",
+        table.key_json("t"),
+        join(columns, ", ")
+    );
+    let printed = session.as_owner(table, &sql, values)?.first();
+    printed.get_one()?.ok_or_else(|| Failure::RowNotFound {
+        table: table.shown.clone(),
+    })
 }
 
 /// The condition that row `t` has the key whose values are the arguments, numbered from 1.
@@ -209,20 +243,8 @@ fn read<'conn>(
         values,
         connection: PhantomData,
     };
-    // The caller's key was read under the caller's settings; the registry's is printed under ours, and as the owner,
-    // since a type may bring a cast to json of its own.
-    let columns = table
-        .key
-        .iter()
-        .zip(1..)
-        .map(|(column, n)| format!("${n} AS {}", column.name));
-    let print = format!(
-        "SELECT {} FROM (SELECT {}) AS t",
-        table.key_json("t"),
-        join(columns, ", ")
-    );
-    let printed = session.as_owner(table, &print, &found.args())?.first();
-    found.key = printed.get_one()?.ok_or_else(not_found)?;
+    // The caller's key was read under the caller's settings.
+    found.key = print(session, table, &found.args())?;
     Ok(found)
 }
 

@@ -102,6 +102,8 @@ pub struct Deletion<'a> {
     pub key: Option<&'a Key>,
     /// Who made it.
     pub caller: &'a Caller,
+    /// Why.
+    pub reason: Option<&'a str>,
 }
 
 /// Enters a deletion. Takes memory in the current context.
@@ -133,6 +135,7 @@ pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
         b"actor" => actor.as_deref().or(role).and_then(text),
         b"role" => names[0].datum(),
         b"session_role" => names[1].datum(),
+        b"reason" => deletion.reason.and_then(IntoDatum::into_datum),
         b"tenant" => tenant.as_deref().and_then(text),
         b"deleted_at" => Some(pg_sys::Datum::from(now)),
         b"expires_at" => Some(pg_sys::Datum::from(expiry::expires(now, retention))),

@@ -42,6 +42,7 @@ struct Removal {
     statement: Statement,
     subtransaction: pg_sys::SubTransactionId,
     caller: Caller,
+    reason: Option<String>,
     seq: i64,
     counts: Vec<Count>,
     root: Option<Root>,
@@ -180,6 +181,22 @@ pub fn begin_truncate() -> Outcome<()> {
     Ok(())
 }
 
+/// Makes a deletion of its own, with this reason, of what `work` removes; its id, or `None` if it removes nothing.
+pub fn alone(reason: Option<&str>, work: impl FnOnce() -> Outcome<()>) -> Outcome<Option<Uuid>> {
+    write_all()?;
+    work()?;
+    let made = STATE.with_borrow_mut(|state| {
+        let open = state.open.as_mut()?;
+        open.reason = reason.map(str::to_owned);
+        if let Some(root) = &mut open.root {
+            root.is_only = true;
+        }
+        Some(open.id)
+    });
+    write_all()?;
+    Ok(made)
+}
+
 /// Adds a row that was removed.
 pub fn add(source: &Rc<Source>, row: Row<'_>) -> Outcome<()> {
     let is_full = STATE.with_borrow_mut(|state| {
@@ -209,6 +226,7 @@ impl Removal {
             statement,
             subtransaction: current_subtransaction(),
             caller: Caller::now(role),
+            reason: None,
             seq: 0,
             counts: Vec::new(),
             root: None,
@@ -483,6 +501,7 @@ fn enter(removal: &Removal) -> Outcome<()> {
         root,
         key,
         caller: &removal.caller,
+        reason: removal.reason.as_deref(),
     })?;
     let counts = removal.counts.iter().map(|count| (count.table, count.rows));
     record::write_counts(removal.id, counts);

@@ -11,6 +11,7 @@ use crate::model::sql::{Ident, Qualified};
 use crate::model::table::{KeyColumn, Partition, Table};
 use crate::spi::session::Session;
 
+const CONCERNED: &str = include_str!("concerned_tables.sql");
 const TABLES: &str = include_str!("read_tables.sql");
 const REFERENCES: &str = include_str!("read_references.sql");
 
@@ -21,10 +22,17 @@ pub fn read(session: &Session<'_, '_>) -> Outcome<Graph> {
 
 fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
     session
-        .registry_now(TABLES, &[])?
+        .registry_now(&format!("{CONCERNED}{TABLES}"), &[])?
         .iter()
         .map(read_table)
         .collect()
+}
+
+/// One table, whether it is in the graph or not. As the graph knows it, it is managed if it is kept in place.
+pub fn table(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Option<Table>> {
+    let sql = format!("WITH concerned AS (SELECT $1::oid AS oid) {TABLES}");
+    let rows = session.registry_now(&sql, &[oid.into()])?;
+    rows.first().map(read_table).transpose()
 }
 
 fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 
+use crate::archive::find_rows;
 use crate::call::trigger_row::Row;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
@@ -77,8 +78,14 @@ pub fn find(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) ->
     }
     let mut by_row = Vec::new();
     for (relation, keys) in keys {
-        if let Some(table) = graph.table(relation) {
-            by_row.extend(with_held_row(session, table, keys, deletions)?);
+        match graph.table(relation).filter(|table| table.managed) {
+            Some(table) => by_row.extend(with_held_row(session, table, keys, deletions)?),
+            None => by_row.extend(find_rows::with_key(
+                session,
+                relation,
+                keys,
+                Some(deletions),
+            )?),
         }
     }
     let held = whole

@@ -11,11 +11,15 @@ use pgrx::{AnyElement, JsonB, Uuid};
 
 use crate::access::caller::Caller;
 use crate::access::target_row::{self, Key, TargetRow, key_from_any};
+use crate::archive::find_rows;
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::graph::catalog;
 use crate::hold::in_force::lock_tenants;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::table::Table;
+use crate::postgres::settings::LocalSettings;
+use crate::registry::archived;
 use crate::registry::deletion::{self, Deletion, State};
 use crate::registry::locks::Mode;
 use crate::spi::session::{Session, first_cell, with_session};
@@ -98,6 +102,9 @@ fn hold_row(
     key: Key<'_>,
     reason: Option<&str>,
 ) -> Outcome<i64> {
+    if archived::has_archive(session, oid)? {
+        return hold_archived(session, oid, key, reason);
+    }
     let graph = cache::current(session)?;
     let table = graph.managed(session, oid)?;
     let not_found = || Failure::RowNotFound {
@@ -115,6 +122,51 @@ fn hold_row(
         return Err(Failure::RegistryMoved);
     }
     record(session, Target::Row(table, row.key), reason)
+}
+
+/// Holds a row of a table with an archive, live or archived. One that is archived has no policies to be asked, so it is for whom none bind.
+fn hold_archived(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    key: Key<'_>,
+    reason: Option<&str>,
+) -> Outcome<i64> {
+    let missing = || Failure::RowNotFound {
+        table: "pg_class".into(),
+    };
+    let table = catalog::table(session, oid)?.ok_or_else(missing)?;
+    let not_found = || Failure::RowNotFound {
+        table: table.shown.clone(),
+    };
+    let wanted = target_row::read_key(session, &table, key)?;
+    let given = {
+        let _formats = LocalSettings::exact_output();
+        let key = JsonB(wanted.0.clone());
+        target_row::find(session, &table, Key::Columns(key.into()))?
+    };
+    if let Some(row) = given {
+        let sql = format!(
+            "SELECT 1 FROM {} AS t WHERE {} FOR NO KEY UPDATE",
+            table.rows(),
+            row.condition(&table)
+        );
+        if !session.as_owner(&table, &sql, &row.args())?.is_empty() {
+            return record(session, Target::Row(&table, row.key), reason);
+        }
+    }
+    if archived::may_act(session, oid, None)? != Some(true) {
+        return Err(not_found());
+    }
+    let keys = vec![JsonB(wanted.0.clone())];
+    let within = find_rows::with_key(session, oid, keys, None)?;
+    if within.is_empty() {
+        return Err(not_found());
+    }
+    session.registry(
+        "SELECT 1 FROM keepsake.deletion WHERE id = ANY ($1) FOR SHARE",
+        &[within.into()],
+    )?;
+    record(session, Target::Row(&table, wanted), reason)
 }
 
 /// Locks the row, if it is live, against being deleted, and reads which deletion it is in now.

@@ -24,3 +24,12 @@ pub fn may_act(
         None => Ok(None),
     }
 }
+
+/// Whether a table has an archive.
+pub fn has_archive(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<bool> {
+    let found = session.catalog_now(
+        "SELECT 1 FROM keepsake.managed_table m WHERE m.relation = $1 AND m.keep = 'archive'",
+        &[table.into()],
+    )?;
+    Ok(!found.is_empty())
+}

@@ -11,7 +11,7 @@ CREATE VIEW left_over AS SELECT (SELECT count(*) FROM past_deleted.post) AS post
 CREATE VIEW states AS SELECT d.root_key, d.state, (SELECT string_agg(format('%s %s/%s', t.relation, t.purged, t.row_count), ', ' ORDER BY t.relation::text) FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AS purged
     FROM keepsake.deletion d WHERE d.root_table IN ('past.post'::regclass, 'past.comment'::regclass) ORDER BY d.id;
 DELETE FROM post WHERE id = 1; DELETE FROM post WHERE id = 2; DELETE FROM post WHERE id = 3; DELETE FROM comment WHERE id = 31;
-CREATE TRIGGER spy AFTER DELETE ON post FOR EACH ROW EXECUTE FUNCTION spy();
+CREATE TRIGGER spy AFTER DELETE ON past.post FOR EACH ROW EXECUTE FUNCTION spy();
 
 -- In batches: a deletion that was begun cannot be restored any more.
 SELECT keepsake.purge_batch(15) - 'last';
@@ -25,13 +25,23 @@ UPDATE keepsake.deletion SET put_off_at = NULL;
 CALL keepsake.purge();
 SELECT * FROM states; SELECT * FROM left_over;
 
+-- A row is held, live or archived, by its key; the deletion that it is in is not purged.
+INSERT INTO post VALUES (11, 'k'), (12, 'l'), (13, 'm');
+DROP TRIGGER spy ON post; SELECT keepsake.hold('post', 11, 'a live row') IS NOT NULL AS live; DELETE FROM post WHERE id IN (11, 12);
+DELETE FROM post WHERE id = 13; SELECT keepsake.hold('post', '13', 'an archived row') IS NOT NULL AS archived;
+SELECT keepsake.hold('post', 99, 'none');
+SELECT keepsake.purge_batch();
+SELECT * FROM states OFFSET 4; SELECT * FROM left_over;
+SELECT keepsake.release(id) FROM keepsake.hold WHERE reason ~ ' row$' AND released_at IS NULL;
+UPDATE keepsake.deletion SET put_off_at = NULL;
+SELECT keepsake.purge_batch();
+
 -- Retention of its own; one deletion at once, whatever its retention.
-DROP TRIGGER spy ON post;
 SELECT keepsake.set_retention('post', '30 days');
 DELETE FROM post WHERE id = 4; DELETE FROM post WHERE id = 5;
 SELECT keepsake.purge_batch();
 SELECT keepsake.purge_deletion(id) FROM keepsake.deletion WHERE root_table = 'post'::regclass AND root_key = '{"id": 4}';
-SELECT * FROM states OFFSET 4; SELECT * FROM left_over;
+SELECT * FROM states OFFSET 6; SELECT * FROM left_over;
 SELECT keepsake.set_retention('post', '0');
 SELECT keepsake.purge_batch();
 
