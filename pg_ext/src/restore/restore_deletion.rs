@@ -33,7 +33,8 @@ use crate::spi::session::{Session, with_reading_session, with_session};
 /// `on_conflict` says what becomes of rows that would break a constraint or come back under a
 /// deleted parent: `fail` restores nothing; `skip` leaves them, and the rows that refer to them,
 /// in the deletion, and adds `"skipped": [{"table", "rows"}]` and `"conflicts"` to the answer. The
-/// deletion then stays open, and a later call restores the rest.
+/// deletion then stays open, and a later call restores the rest. `parents` is `fail`, but archived
+/// rows that the restored ones refer to come back with them, where the caller may restore those.
 ///
 /// # Errors
 /// 23000 with every conflict in DETAIL as a JSON array; P0002 when there is no such deletion; 55000
