@@ -94,7 +94,12 @@ impl Search {
         }
         let time = Duration::from_secs(minutes.map_or(seconds, |minutes| minutes * 60));
         let file = checkout().join("tests/tests/fuzz/seeds");
-        let mut seeds = Seeds::new(file, "fuzz", wanted.unwrap_or(first), time)?;
+        let kept = if first == FIRST_ARCHIVE {
+            "archive"
+        } else {
+            "fuzz"
+        };
+        let mut seeds = Seeds::new(file, kept, wanted.unwrap_or(first), time)?;
         while let Some(seed) = seeds.next() {
             self.try_seed(seed, Some(&seeds), minutes.is_some()).await?;
         }
