@@ -90,6 +90,22 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- An archive without rows goes with its table: tools that create and drop tables leave nothing behind.
+CREATE FUNCTION keepsake.drop_if_empty(archive regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    holds_rows boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', archive) INTO holds_rows;
+    IF NOT holds_rows THEN
+        EXECUTE format('DROP TABLE %s', archive);
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    -- It stays, and doctor() tells of it.
+    NULL;
+END
+$$;
+
 -- The tables that hang on an archived one by one of these: by a foreign key that removes or changes their rows, or by
 -- inheritance.
 CREATE FUNCTION keepsake.hanging_on_archived(named oid[])
@@ -133,9 +149,14 @@ BEGIN
                        WHERE e.classid = 'pg_class'::regclass);
     END IF;
     -- What was managed before it became a partition is managed with the whole. Its archive waits for it to be detached again.
-    DELETE FROM keepsake.managed_table m USING pg_class c, keepsake.managed_table r
-    WHERE c.oid = m.relation AND c.relispartition AND m.keep = 'archive'
-      AND r.relation = pg_partition_root(m.relation) AND r.keep = 'archive' AND r.relation = ANY (named);
+    FOR each IN
+        DELETE FROM keepsake.managed_table m USING pg_class c, keepsake.managed_table r
+        WHERE c.oid = m.relation AND c.relispartition AND m.keep = 'archive'
+          AND r.relation = pg_partition_root(m.relation) AND r.keep = 'archive' AND r.relation = ANY (named)
+        RETURNING (SELECT a.archive FROM keepsake.archive_table a WHERE a.relation = m.relation)
+    LOOP
+        PERFORM keepsake.drop_if_empty(each.archive);
+    END LOOP;
     FOR each IN SELECT a.relation FROM keepsake.archive_table a WHERE a.relation = ANY (named) ORDER BY a.relation LOOP
         PERFORM keepsake.try_to_follow(each.relation);
     END LOOP;
@@ -218,6 +239,13 @@ BEGIN
     WHERE o.classid = 'pg_namespace'::regclass AND o.objid = s.schema;
     DELETE FROM keepsake.schema_exception e USING pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0 AND o.objid = e.relation;
+    FOR each IN
+        SELECT a.archive FROM pg_event_trigger_dropped_objects() o JOIN keepsake.archive_table a ON a.relation = o.objid
+        JOIN pg_class c ON c.oid = a.archive
+        WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0
+    LOOP
+        PERFORM keepsake.drop_if_empty(each.archive);
+    END LOOP;
     DELETE FROM keepsake.archive_column k USING pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_class'::regclass AND o.objid = k.archive AND o.objsubid = k.archive_attnum;
     FOR each IN
@@ -277,7 +305,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION keepsake.try_to_manage, keepsake.try_to_follow, keepsake.hanging_on_archived, keepsake.follow_archives,
+REVOKE ALL ON FUNCTION keepsake.try_to_manage, keepsake.drop_if_empty, keepsake.try_to_follow, keepsake.hanging_on_archived, keepsake.follow_archives,
     keepsake.follow_rewrite, keepsake.follow_drops, keepsake.number_columns_anew, keepsake.release_types, keepsake.follow_archive,
     keepsake.before_attach FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION keepsake.try_to_manage TO PUBLIC;
