@@ -98,23 +98,6 @@ extension_sql_file!(
     requires = ["registry", manage::declared_reference::guard_references]
 );
 extension_sql_file!(
-    "../sql/archive_ddl.sql",
-    name = "archive_ddl",
-    requires = [
-        "archive",
-        archive::follow_ddl::follow_archive,
-        archive::follow_ddl::before_attach,
-        manage::manage_table::manage,
-        manage::managed_schema::register_schema,
-        manage::managed_schema::forget_schema
-    ]
-);
-extension_sql_file!(
-    "../sql/archive_doctor.sql",
-    name = "archive_doctor",
-    requires = ["archive_ddl", manage::triggers::own_triggers]
-);
-extension_sql_file!(
     "../sql/metrics.sql",
     name = "metrics",
     requires = ["hold", "purge_run", "outbox"]
@@ -127,7 +110,6 @@ extension_sql_file!(
         "outbox",
         "hide",
         "hold",
-        "archive_doctor",
         manage::triggers::own_triggers
     ]
 );

@@ -6,7 +6,7 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::archive::layout::{self, Change, Column, Kept};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified, join};
-use crate::spi::session::{Session, first_column};
+use crate::spi::session::Session;
 
 /// The role that owns every archive.
 const OWNER: &str = "keepsake_archive";
@@ -77,7 +77,6 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
         &[],
     )?;
     session.registry(&format!("ALTER TABLE {name} OWNER TO {OWNER}"), &[])?;
-    release_types(session, archive)?;
     show(session, &name, source)?;
     session.registry(
         "INSERT INTO keepsake.archive_table (archive, relation, source_schema, source_name) VALUES ($1, $2, $3::text::name, $4::text::name)",
@@ -164,7 +163,6 @@ fn append(
         )?;
     }
     store_alike(session, name, added.iter().copied().zip(&names))?;
-    release_types(session, archive)?;
     let now = columns_of(session, archive)?;
     let mut kept = change.kept;
     for (wanted, column) in added.iter().zip(&names) {
@@ -282,73 +280,6 @@ fn store_alike<'a>(
         session.registry(&format!("ALTER TABLE {name} {}", join(actions, ", ")), &[])?;
     }
     Ok(())
-}
-
-/// Lets types and collations go that an archive has columns of.
-fn release_types(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
-    session.registry("SELECT keepsake.release_types($1)", &[archive.into()])?;
-    Ok(())
-}
-
-/// Names an archive as its source is named now, and moves it to the archives of that schema.
-pub fn rename_like(
-    session: &mut Session<'_, '_>,
-    archive: pg_sys::Oid,
-    source: &Source,
-) -> Outcome<()> {
-    let name = name_of(session, archive)?;
-    let schema = schema_for(session, &source.name.schema)?;
-    // By way of a name that is free in both schemas.
-    let passing = Qualified {
-        schema: name.schema.clone(),
-        name: Ident(format!("keepsake_moving_{archive}")),
-    };
-    session.registry(
-        &format!("ALTER TABLE {name} RENAME TO {}", passing.name),
-        &[],
-    )?;
-    if schema != passing.schema {
-        session.registry(&format!("ALTER TABLE {passing} SET SCHEMA {schema}"), &[])?;
-    }
-    let passing = Qualified { schema, ..passing };
-    let wanted = free_name(session, &passing.schema, &source.name.name)?;
-    session.registry(&format!("ALTER TABLE {passing} RENAME TO {wanted}"), &[])?;
-    session.registry(
-        "UPDATE keepsake.archive_table SET source_schema = $2::text::name, source_name = $3::text::name WHERE archive = $1",
-        &[
-            archive.into(),
-            source.name.schema.0.as_str().into(),
-            source.name.name.0.as_str().into(),
-        ],
-    )?;
-    Ok(())
-}
-
-/// Shows an archive to the owner that its source has now, and to nobody else any more.
-pub fn show_anew(
-    session: &mut Session<'_, '_>,
-    archive: pg_sys::Oid,
-    source: &Source,
-) -> Outcome<()> {
-    let name = name_of(session, archive)?;
-    let readers: Vec<String> = first_column(session.registry(
-        "SELECT DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END
-         FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS x WHERE c.oid = $1 AND x.grantee <> c.relowner",
-        &[archive.into()],
-    )?)?;
-    for reader in readers {
-        session.registry(&format!("REVOKE ALL ON {name} FROM {reader} CASCADE"), &[])?;
-    }
-    let closed = !session
-        .registry(
-            "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polname = 'keepsake_source_owner'",
-            &[archive.into()],
-        )?
-        .is_empty();
-    if closed {
-        session.registry(&format!("DROP POLICY keepsake_source_owner ON {name}"), &[])?;
-    }
-    show(session, &name, source)
 }
 
 /// Who may read an archive: the owner of its source, and whom he lets. Under row-level security of the source, he alone.
