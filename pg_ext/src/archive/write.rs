@@ -120,13 +120,16 @@ impl Target {
         // SAFETY: the relation is open; the slots have its shape and hold the caller's tuples, which a slot does not free;
         // all of it outlives the calls that take it.
         unsafe {
+            // A copy of the shape is not counted: the resource owner would look through all counts for each slot.
+            let shape = match rows {
+                [_] => self.shape(),
+                _ => pg_sys::CreateTupleDescCopy(self.shape()),
+            };
             let mut slots: Vec<*mut pg_sys::TupleTableSlot> = rows
                 .iter()
                 .map(|row| {
-                    let slot = pg_sys::MakeSingleTupleTableSlot(
-                        self.shape(),
-                        &raw const pg_sys::TTSOpsHeapTuple,
-                    );
+                    let slot =
+                        pg_sys::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsHeapTuple);
                     pg_sys::ExecStoreHeapTuple(*row, slot, false);
                     slot
                 })
