@@ -112,7 +112,7 @@ impl Target {
         }
     }
 
-    /// Writes the rows, which are of this shape or of one with fewer columns. Takes memory in the current context.
+    /// Writes the rows, which are of this shape or of one with fewer columns, and have the same value in the first. Takes memory in the current context.
     ///
     /// # Safety
     /// The tuples are valid, and stay so during the call.
@@ -120,13 +120,16 @@ impl Target {
         // SAFETY: the relation is open; the slots have its shape and hold the caller's tuples, which a slot does not free;
         // all of it outlives the calls that take it.
         unsafe {
+            // A copy of the shape is not counted: the resource owner would look through all counts for each slot.
+            let shape = match rows {
+                [_] => self.shape(),
+                _ => pg_sys::CreateTupleDescCopy(self.shape()),
+            };
             let mut slots: Vec<*mut pg_sys::TupleTableSlot> = rows
                 .iter()
                 .map(|row| {
-                    let slot = pg_sys::MakeSingleTupleTableSlot(
-                        self.shape(),
-                        &raw const pg_sys::TTSOpsHeapTuple,
-                    );
+                    let slot =
+                        pg_sys::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsHeapTuple);
                     pg_sys::ExecStoreHeapTuple(*row, slot, false);
                     slot
                 })
@@ -170,7 +173,19 @@ impl Target {
                     None => pg_sys::BuildIndexInfo(opened),
                 };
                 if (*info).ii_ReadyForInserts {
+                    // A BRIN index knows blocks, and these rows do not differ in the first column.
+                    let by_block = (*info).ii_Am == pg_sys::BRIN_AM_OID
+                        && (*info).ii_NumIndexAttrs == 1
+                        && (*info).ii_IndexAttrNumbers[0] == 1
+                        && index.predicate.is_null();
+                    let mut before = None;
                     for slot in slots {
+                        let place = (**slot).tts_tid.ip_blkid;
+                        let block = Some((place.bi_hi, place.bi_lo));
+                        if by_block && block == before {
+                            continue;
+                        }
+                        before = block;
                         self.insert_into_index(index, &prepared, (opened, info), *slot);
                     }
                     if index.info.is_none() {
