@@ -79,7 +79,8 @@ impl Target {
         // SAFETY: locks and opens the relation; an error closes it with the transaction's resources.
         let relation =
             unsafe { pg_sys::try_table_open(table, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE) };
-        (!relation.is_null()).then_some(Self { relation })
+        // Not `then_some`: what it is given is dropped, and so closed, also where there is none.
+        (!relation.is_null()).then(|| Self { relation })
     }
 
     /// The shape of its rows.
