@@ -75,10 +75,12 @@ const rules: Rules = {
     return problem === undefined ? undefined : new KeepsakeError(JSON.parse(problem) as Problem);
   },
   async checkContent(file, limits) {
-    const head = await bytes(file.slice(0, wasm.firstBytes(file.name)));
-    const piece = wasm.furtherBytes(file.name, head);
-    const further = piece && (await bytes(file.slice(piece.offset, piece.offset + piece.length)));
-    const problems = wasm.checkContent(file.name, head, further, limits.max_image_pixels);
+    const content = new wasm.Content(file.name, file.size);
+    for (let piece = content.next(); piece !== undefined; piece = content.next()) {
+      content.add(await bytes(file.slice(piece.offset, piece.offset + piece.length)));
+    }
+    const problems = content.problems(limits.max_image_pixels);
+    content.free();
     return JSON.parse(problems) as FileProblem[];
   },
   sanitizeFileName: wasm.sanitizeFileName,

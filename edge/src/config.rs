@@ -215,7 +215,7 @@ impl Config {
             max_image_pixels: number(
                 "MAX_IMAGE_PIXELS",
                 text("MAX_IMAGE_PIXELS")?,
-                100_000_000,
+                268_435_456,
                 1..=u64::MAX,
             )?,
             upload_ttl: number(

@@ -8,8 +8,7 @@ use crate::{
 use futures_util::future::try_join_all;
 use keepsake_shared::{
     AttachmentId, ErrorCode, FieldError, FileName, MediaType, ObjectKey, Sha256Digest,
-    image::{self, Look},
-    sniff::SNIFF_BYTES,
+    content::{Finding, Inspection, Next, first_piece},
     upload::{Declared, ObjectProblem, Observed, verify_object},
 };
 use serde::{Deserialize, Serialize};
@@ -48,7 +47,11 @@ pub(crate) struct Inspected<'a> {
 }
 
 impl<'a> Inspected<'a> {
-    fn new(file: &'a DeclaredFile, max_pixels: u64, seen: Option<(StoredObject, Look)>) -> Self {
+    fn new(
+        file: &'a DeclaredFile,
+        max_pixels: u64,
+        seen: Option<(StoredObject, Option<Finding>)>,
+    ) -> Self {
         let declared = Declared {
             size: file.size,
             media_type: file.media_type,
@@ -56,12 +59,10 @@ impl<'a> Inspected<'a> {
             max_pixels,
         };
         let observed = match &seen {
-            Some((object, picture)) => Observed::Stored {
+            Some((object, finding)) => Observed::Stored {
                 size: object.size,
                 sha256: object.sha256,
-                first_bytes: &object.first_bytes,
-                picture: *picture,
-                encoded: object.encoded,
+                finding: *finding,
             },
             None => Observed::Missing,
         };
@@ -129,27 +130,31 @@ pub(crate) async fn inspect<'a>(
     .await
 }
 
-/// A file's object, and how large a picture it is.
+/// A file's object, and what its bytes show: nothing of an encoded one.
 async fn observe(
     storage: &impl Storage,
     file: &DeclaredFile,
-) -> Result<Option<(StoredObject, Look)>, StorageError> {
+) -> Result<Option<(StoredObject, Option<Finding>)>, StorageError> {
     let key = &file.object_key;
-    let head = match image::look(file.media_type, &[]) {
-        Look::NoPicture => SNIFF_BYTES,
-        _ => image::HEAD_BYTES,
-    };
-    let Some(object) = storage.observe(key, head).await? else {
+    let first = first_piece(file.media_type);
+    let Some(object) = storage.observe(key, first.length).await? else {
         return Ok(None);
     };
-    let picture = match image::look(file.media_type, &object.first_bytes) {
-        Look::Further(offset) => {
-            let directory = storage.read(key, offset, image::DIRECTORY_BYTES).await?;
-            image::pixels_at(&object.first_bytes, &directory).map_or(Look::Unreadable, Look::Pixels)
+    if object.encoded {
+        return Ok(Some((object, None)));
+    }
+    let mut inspection = Inspection::new(file.media_type, object.size);
+    inspection.add(first, object.first_bytes.clone());
+    let finding = loop {
+        match inspection.next() {
+            Next::Found(finding) => break finding,
+            Next::Read(piece) => {
+                let bytes = storage.read(key, piece.offset, piece.length).await?;
+                inspection.add(piece, bytes);
+            }
         }
-        told => told,
     };
-    Ok(Some((object, picture)))
+    Ok(Some((object, Some(finding))))
 }
 
 /// Finds out the digests that the store does not tell, by reading those objects once, one after the

@@ -111,7 +111,7 @@ fn media_type(name: &str) -> Option<&'static str> {
 /// The media type that the first bytes of a file show; NULL when they show none.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn sniff(first_bytes: &[u8]) -> Option<&'static str> {
-    keepsake_shared::sniff::sniff(first_bytes)
+    keepsake_shared::content::sniff(first_bytes)
 }
 
 /// The Content-Disposition header of a download (RFC 6266).

@@ -11,11 +11,11 @@
 extern crate alloc;
 
 pub mod capabilities;
+pub mod content;
 pub mod content_disposition;
 pub mod error;
 pub mod file_name;
 pub mod id;
-pub mod image;
 pub mod key_ring;
 mod keyed_hash;
 pub mod limits;
@@ -27,12 +27,10 @@ mod percent;
 mod sentence;
 pub mod sha256;
 pub mod sigv4;
-pub mod sniff;
 mod text_serde;
 pub mod token;
 pub mod upload;
 pub mod whole_number;
-mod zip_head;
 
 pub use content_disposition::content_disposition;
 pub use error::{ErrorCode, FieldError, Problem};

@@ -47,7 +47,8 @@ pub fn media_type(name: &str) -> Option<String> {
 #[must_use]
 pub fn accept() -> String {
     let mut list = String::new();
-    for extension in MediaType::all().flat_map(MediaType::extensions) {
+    let usual = MediaType::all().filter(|media_type| media_type.is_usual());
+    for extension in usual.flat_map(MediaType::extensions) {
         if !list.is_empty() {
             list.push(',');
         }
@@ -61,7 +62,7 @@ pub fn accept() -> String {
 #[wasm_bindgen]
 #[must_use]
 pub fn sniff(first_bytes: &[u8]) -> Option<String> {
-    keepsake_shared::sniff::sniff(first_bytes).map(Into::into)
+    keepsake_shared::content::sniff(first_bytes).map(Into::into)
 }
 
 /// The bytes of part `number`, counted from 1, of a file of `file_bytes` that is cut into parts of

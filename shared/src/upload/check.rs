@@ -168,7 +168,11 @@ fn check_media_type(
     declared: Option<&str>,
     errors: &mut Vec<FieldError>,
 ) -> Option<MediaType> {
-    let Some(media_type) = name.extension().and_then(MediaType::from_extension) else {
+    let media_type = name
+        .extension()
+        .and_then(MediaType::from_extension)
+        .filter(|media_type| media_type.is_usual());
+    let Some(media_type) = media_type else {
         let detail = name.extension().map_or_else(
             || String::from("A file without an extension cannot be uploaded."),
             |extension| format!("Files of the kind \".{extension}\" cannot be uploaded."),

@@ -6,11 +6,11 @@
 )]
 
 mod capabilities;
+mod content;
 mod content_disposition;
 mod error;
 mod file_name;
 mod id;
-mod image;
 mod key_ring;
 mod media_type;
 mod object_key;

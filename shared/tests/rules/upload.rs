@@ -242,7 +242,8 @@ mod stored {
     use super::{
         Declared, ErrorCode, MediaType, ObjectProblem, Observed, Sha256Digest, verify_object,
     };
-    use keepsake_shared::image::{Look, look};
+    use crate::content::look;
+    use keepsake_shared::content::{Finding, Picture};
 
     const PNG: &[u8] = include_bytes!("../heads/sample.png");
 
@@ -255,13 +256,11 @@ mod stored {
         }
     }
 
-    fn stored(bytes: &[u8]) -> Observed<'_> {
+    fn stored(bytes: &[u8]) -> Observed {
         Observed::Stored {
             size: bytes.len() as u64,
             sha256: Some(Sha256Digest::of(bytes)),
-            first_bytes: bytes,
-            picture: look(MediaType::from_extension("png").unwrap(), bytes),
-            encoded: false,
+            finding: Some(look("png", bytes)),
         }
     }
 
@@ -311,9 +310,11 @@ mod stored {
         let unknown = Observed::Stored {
             size: PNG.len() as u64,
             sha256: None,
-            first_bytes: PNG,
-            picture: Look::Pixels(6),
-            encoded: false,
+            finding: Some(Finding {
+                kind: Some("image/png"),
+                picture: Picture::Pixels(6),
+                is_plain: true,
+            }),
         };
         let problems = verify_object(&declared(), &unknown);
         assert_eq!(
