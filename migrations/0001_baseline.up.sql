@@ -40,7 +40,7 @@ BEGIN
     FOR called IN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY (ARRAY[
-            'is_filename', 'filename_comparison_key', 'media_type', 'object_key', 'parse_object_key', 'uuid_v7',
+            'is_filename', 'filename_comparison_key', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
             'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted'])
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO keepsake_api', called);
@@ -509,12 +509,14 @@ CREATE TABLE attachments.attachment (
     entity_type    text NOT NULL REFERENCES attachments.entity_type (name),
     entity_id      text NOT NULL,
     file_name      text NOT NULL CHECK (keepsake.is_filename(file_name)),
-    media_type     text NOT NULL CHECK (media_type = keepsake.media_type(file_name)),
+    media_type     text NOT NULL CHECK (media_type = coalesce(keepsake.media_type(file_name), 'application/octet-stream')),
     byte_size      bigint NOT NULL CHECK (byte_size > 0),
     sha256         bytea NOT NULL CHECK (octet_length(sha256) = 32),
     object_key     text NOT NULL UNIQUE,
     state          text NOT NULL DEFAULT 'pending'
                    CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined')),
+    -- Whether it is, or may be, something else than its type as well: found when it was completed, and never shown in place.
+    download_only  boolean NOT NULL DEFAULT false,
     -- Until then a signed URL may still store the object.
     writable_until timestamptz NOT NULL,
     uploaded_by    text NOT NULL,
@@ -560,7 +562,7 @@ ALTER TABLE attachments.attachment ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON attachments.attachment
     USING (tenant_id = attachments.tenant()) WITH CHECK (tenant_id = attachments.tenant());
 -- DELETE is what a soft delete asks for; the extension refuses a plain DELETE.
-GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, file_name) ON attachments.attachment TO keepsake_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, download_only, file_name) ON attachments.attachment TO keepsake_api;
 
 -- Changes of state -------------------------------------------------------------------------------
 
@@ -696,7 +698,8 @@ BEGIN
                         attachments.fail('not_found', 'There is no such attachment.'));
     END IF;
     RETURN attachments.ok(jsonb_build_object(
-        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size));
+        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size,
+        'download_only', file.download_only));
 END
 $$;
 
@@ -716,7 +719,7 @@ BEGIN
     IF file.id IS NULL THEN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
                         attachments.fail('not_found', 'There is no such attachment.'));
-    ELSIF keepsake.media_type(new_name) IS DISTINCT FROM file.media_type
+    ELSIF coalesce(keepsake.media_type(new_name), 'application/octet-stream') IS DISTINCT FROM file.media_type
        OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id, file.id, new_name) <> file.object_key THEN
         problem := jsonb_build_object('pointer', '/name', 'code', 'media_type_mismatch', 'detail',
             format('The name has to end in .%s, as it does now: that says what the file is.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
@@ -783,6 +786,37 @@ $$;
 REVOKE ALL ON FUNCTION attachments.taken_names FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.taken_names TO keepsake_api;
 
+-- Which types of file may be uploaded. The row that fits best counts whole: that of the tenant and the entity type, of the tenant, of
+-- the entity type, of everyone; without any, what the worker is set to. The operator writes this table; nothing else does.
+CREATE TABLE attachments.file_type_rule (
+    tenant_id   text,
+    entity_type text REFERENCES attachments.entity_type (name),
+    file_types  text NOT NULL CHECK (keepsake.is_file_types(file_types))
+);
+CREATE UNIQUE INDEX file_type_rule_of ON attachments.file_type_rule (coalesce(tenant_id, ''), coalesce(entity_type, ''));
+COMMENT ON TABLE attachments.file_type_rule IS
+    'Which types of file a tenant may attach to entities of a type: tenant_id NULL is every tenant, entity_type NULL every type.';
+COMMENT ON COLUMN attachments.file_type_rule.file_types IS
+    'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
+GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
+
+-- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
+CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    chosen text := (
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1);
+BEGIN
+    RETURN keepsake.check_file_types(
+        ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
+        coalesce(chosen, request ->> 'file_types', ''));
+END
+$$;
+
 -- Makes the rows of a set, or none.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -792,8 +826,13 @@ DECLARE
     entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
+    refused jsonb := attachments.refused_types(request);
     taken jsonb;
 BEGIN
+    IF refused <> '[]' THEN
+        RETURN attachments.fail('media_type_not_allowed', 'Files of some kinds cannot be uploaded.',
+            jsonb_build_object('errors', refused));
+    END IF;
     IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
@@ -912,7 +951,8 @@ BEGIN
                 jsonb_build_object('errors', taken));
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET state = 'available', available_at = now()
+        UPDATE attachments.attachment SET state = 'available', available_at = now(),
+            download_only = coalesce(request -> 'download_only' ? id::text, false)
         WHERE upload_set_id = upload.id AND deleted_at IS NULL;
         GET DIAGNOSTICS completed = ROW_COUNT;
         IF completed <> upload.file_count THEN
@@ -1564,10 +1604,11 @@ CREATE POLICY own_keys ON attachments.idempotency
     USING (tenant_id = attachments.tenant() AND subject = attachments.claim('sub'));
 GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
 
--- The moment at which a URL ends is the worker's to choose, and no part of what was asked for.
+-- The moment at which a URL ends is the worker's to choose, as is what it is set to allow and what it found, and no part of what was
+-- asked for.
 CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at')::text, 'UTF8'))
+    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'))
 $$;
 
 -- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.

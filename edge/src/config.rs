@@ -7,7 +7,7 @@
 use crate::{db::Address, storage::S3Settings};
 use axum::http::Uri;
 use keepsake_shared::{
-    KeyRing, Limits,
+    FileTypes, KeyRing, Limits,
     capabilities::{Capabilities, StoreKind},
     sigv4,
     upload::PartPlan,
@@ -211,6 +211,8 @@ impl Config {
                     defaults.max_set_bytes,
                     1..=100 * MAX_OBJECT_BYTES,
                 )?,
+                file_types: file_types(text("FILE_TYPES")?)?,
+                number_duplicates: number_duplicates(text("DUPLICATE_NAMES")?.as_deref())?,
             },
             max_image_pixels: number(
                 "MAX_IMAGE_PIXELS",
@@ -379,6 +381,27 @@ where
                 ),
             )
         })
+}
+
+fn file_types(value: Option<String>) -> Result<FileTypes, ConfigError> {
+    value.map_or_else(
+        || Ok(FileTypes::default()),
+        |text| {
+            text.parse()
+                .map_err(|error| ConfigError::new("FILE_TYPES", error))
+        },
+    )
+}
+
+fn number_duplicates(value: Option<&str>) -> Result<bool, ConfigError> {
+    match value {
+        None | Some("refuse") => Ok(false),
+        Some("number") => Ok(true),
+        Some(_) => Err(ConfigError::new(
+            "DUPLICATE_NAMES",
+            "must be refuse or number",
+        )),
+    }
 }
 
 fn keys(name: &'static str, value: Option<String>) -> Result<Option<KeyRing>, ConfigError> {

@@ -158,8 +158,9 @@ pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
     /// What happened, why, and what to do.
     pub(crate) detail: String,
+    /// What is wrong, by field.
     #[serde(default)]
-    errors: Vec<FieldError>,
+    pub(crate) errors: Vec<FieldError>,
     #[serde(default)]
     conflicts: Vec<Value>,
     quota: Option<Value>,

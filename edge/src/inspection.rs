@@ -42,6 +42,8 @@ pub(crate) struct Inspected<'a> {
     pub(crate) file: &'a DeclaredFile,
     /// What is stored, if anything is.
     pub(crate) seen: Option<StoredObject>,
+    /// Whether it may be shown in place, as far as its bytes tell.
+    is_plain: bool,
     /// Everything that differs; empty when all is well as far as the store tells.
     pub(crate) problems: Vec<ObjectProblem>,
 }
@@ -69,8 +71,13 @@ impl<'a> Inspected<'a> {
         let mut problems = verify_object(&declared, &observed);
         // A digest that the store does not tell is to be made: see `prove`.
         problems.retain(|problem| !matches!(problem, ObjectProblem::Sha256 { seen: None, .. }));
+        let is_plain = seen
+            .as_ref()
+            .and_then(|(_, finding)| *finding)
+            .is_some_and(|finding| finding.is_plain);
         Self {
             file,
+            is_plain,
             seen: seen.map(|(object, _)| object),
             problems,
         }
@@ -185,6 +192,16 @@ pub(crate) fn verdict(inspected: &[Inspected<'_>]) -> Verdict {
     } else {
         Verdict::Unproven
     }
+}
+
+/// The files of a type that browsers show, which are not to be shown all the same: they are, or may be,
+/// something else as well.
+pub(crate) fn download_only(inspected: &[Inspected<'_>]) -> Vec<AttachmentId> {
+    inspected
+        .iter()
+        .filter(|one| one.file.media_type.is_inline_safe() && !one.is_plain)
+        .map(|one| one.file.attachment_id)
+        .collect()
 }
 
 /// What was found wrong with one file, as it is kept for a rejected set.

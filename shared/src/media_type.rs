@@ -11,7 +11,7 @@
 
 use core::{fmt, str::FromStr};
 
-use crate::{content, text_serde::serde_as_text};
+use crate::{FileName, content, text_serde::serde_as_text};
 
 /// A media type that may be uploaded: a row of the table.
 #[derive(Clone, Copy)]
@@ -327,6 +327,15 @@ impl MediaType {
     #[must_use]
     pub const fn unknown() -> Self {
         Self(&TABLE[TABLE.len() - 1])
+    }
+
+    /// The type of a file of this name, by its extension; [`unknown`](Self::unknown) for one that has no
+    /// row in the table.
+    #[must_use]
+    pub fn of_name(name: &FileName) -> Self {
+        name.extension()
+            .and_then(Self::from_extension)
+            .unwrap_or_else(Self::unknown)
     }
 
     /// The type's place in the table.

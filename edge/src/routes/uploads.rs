@@ -15,8 +15,8 @@ use crate::{
     declared::{self, DeclaredSet},
     idempotency,
     inspection::{
-        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, prove,
-        recorded, report, verdict,
+        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, download_only, field_errors,
+        inspect, prove, recorded, report, verdict,
     },
     log::{self, Level},
     multipart, outbox,
@@ -30,7 +30,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
-    ErrorCode, UploadId,
+    AttachmentId, ErrorCode, FileTypes, Limits, UploadId,
     upload::{CheckedUpload, UploadRequest, check_upload},
 };
 use serde::{Deserialize, Deserializer};
@@ -74,7 +74,8 @@ const BATCHES_AT_ONCE: u32 = 2;
 ///    JSON, unknown or wrong fields → 400, too large → 413, another type → 415.
 /// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that
 ///    kind.
-/// 4. Write the set and its pending attachments in the database; a name that is taken → 409, over
+/// 4. Write the set and its pending attachments in the database, which may allow other types of file
+///    than the settings do, by tenant and entity type → 415; a name that is taken → 409, over
 ///    the quota → 403, too many pending files → 429. A key that made a set before answers with that
 ///    set; used for another request → 422, still at work → 409.
 /// 5. Sign one URL per file, each locking length, type, SHA-256 and no-overwrite.
@@ -89,17 +90,24 @@ pub(crate) async fn create(
     let body = RawBody::of(&mut request);
     let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
     let wanted: UploadRequest = body::read_json(request.headers(), open).await?;
-    let checked = check_upload(&wanted, &app.config.limits).map_err(ApiError::of_errors)?;
+    let limits = &app.config.limits;
+    let checked = check(&wanted, limits)?;
     let expires_at = set_expiry(&app, &checked);
-    let declaration = idempotency::with_key(declaration(&checked, expires_at)?, key);
+    let declaration = declaration(&checked, limits.file_types, expires_at)?;
     let answer = app
         .database()?
-        .for_caller(CallerFunction::CreateUpload, &caller, declaration)
-        .await?;
+        .for_caller(
+            CallerFunction::CreateUpload,
+            &caller,
+            idempotency::with_key(declaration, key),
+        )
+        .await
+        .map_err(of_types)?;
     let set: UploadSet = expect(answer)?;
     let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
     remember(&app, &caller, &set);
-    let signed = signed(&app, &caller, set)?;
+    let mut signed = signed(&app, &caller, set)?;
+    signed["notes"] = json!(checked.notes);
     Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
 }
 
@@ -144,6 +152,33 @@ pub(crate) async fn complete(
     json(StatusCode::OK, &answer)
 }
 
+/// Checks a declaration. Where nothing but types of file are wrong with it by the settings, they are left
+/// to the database, which may allow more.
+fn check(wanted: &UploadRequest, limits: &Limits) -> Result<CheckedUpload, ApiError> {
+    let checked = check_upload(wanted, limits).or_else(|errors| {
+        let is_type = |code| code == ErrorCode::MediaTypeNotAllowed;
+        if !errors.iter().all(|error| is_type(error.code)) {
+            return Err(errors);
+        }
+        let every = Limits {
+            file_types: FileTypes::every(),
+            ..*limits
+        };
+        check_upload(wanted, &every)
+    });
+    checked.map_err(ApiError::of_errors)
+}
+
+/// Says of a refused type in the database what the rules say of it here.
+fn of_types(error: DbError) -> ApiError {
+    match error {
+        DbError::Refused(refusal) if refusal.code == ErrorCode::MediaTypeNotAllowed => {
+            ApiError::of_errors(refusal.errors)
+        }
+        other => other.into(),
+    }
+}
+
 /// Keeps what [`finish_declared`] needs, unless parts have to be joined first.
 fn remember(app: &App, caller: &Caller, set: &UploadSet) {
     if set.files.iter().all(|file| plan(app, file).is_none()) {
@@ -176,7 +211,8 @@ async fn finish_declared(
     if verdict(&inspected) != Verdict::Complete || set.expires_at <= clock::now() {
         return Ok(None);
     }
-    match make_available(database, caller, upload, key).await {
+    let shut = download_only(&inspected);
+    match make_available(database, caller, upload, &shut, key).await {
         Err(DbError::Refused(refusal)) if refusal.code == ErrorCode::UploadRejected => Ok(None),
         completed => Ok(Some(completed?)),
     }
@@ -195,6 +231,7 @@ pub(crate) async fn finish(
     key: Option<String>,
 ) -> Result<Value, ApiError> {
     let set = look_up(database, caller, upload).await?;
+    let mut shut = Vec::new();
     if set.state == PENDING {
         // Later the sweep may have deleted what this would make, and would not look again.
         if clock::now() < set.expires_at {
@@ -215,8 +252,9 @@ pub(crate) async fn finish(
                 return Err(reject(database, storage, caller, &set, &report).await?);
             }
         }
+        shut = download_only(&inspected);
     }
-    make_available(database, caller, upload, key)
+    make_available(database, caller, upload, &shut, key)
         .await
         .map_err(|error| with_record(error, &set))
 }
@@ -225,9 +263,11 @@ async fn make_available(
     database: &impl Database,
     caller: &Caller,
     upload: UploadId,
+    download_only: &[AttachmentId],
     key: Option<String>,
 ) -> Result<Value, DbError> {
-    let request = idempotency::with_key(json!({ "upload_id": upload }), key);
+    let request = json!({ "upload_id": upload, "download_only": download_only });
+    let request = idempotency::with_key(request, key);
     database
         .for_caller(CallerFunction::CompleteUpload, caller, request)
         .await
@@ -316,7 +356,11 @@ fn set_expiry(app: &App, checked: &CheckedUpload) -> OffsetDateTime {
     }
 }
 
-fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Value, ApiError> {
+fn declaration(
+    checked: &CheckedUpload,
+    file_types: FileTypes,
+    expires_at: OffsetDateTime,
+) -> Result<Value, ApiError> {
     let files: Vec<Value> = checked
         .files
         .iter()
@@ -333,6 +377,7 @@ fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Va
         "entity_type": checked.entity_type,
         "entity_id": checked.entity_id,
         "expires_at": rfc3339(expires_at)?,
+        "file_types": file_types,
         "files": files,
     }))
 }

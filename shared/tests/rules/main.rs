@@ -10,6 +10,7 @@ mod content;
 mod content_disposition;
 mod error;
 mod file_name;
+mod file_types;
 mod id;
 mod key_ring;
 mod media_type;
