@@ -16,6 +16,7 @@ mod deletion;
 mod downloads;
 mod every_route;
 mod expired_urls;
+mod file_types;
 mod hostile_database;
 mod idempotency;
 mod issuer;
