@@ -81,7 +81,7 @@ const rules: Rules = {
   },
   async checkContent(file, limits) {
     const content = new wasm.Content(file.name, file.size);
-    for (let piece = content.next(); piece !== undefined; piece = content.next()) {
+    for (let piece = content.step(); piece !== undefined; piece = content.step()) {
       content.add(await bytes(file.slice(piece.offset, piece.offset + piece.length)));
     }
     const problems = content.problems(limits.max_image_pixels);

@@ -153,7 +153,7 @@ async fn observe(
     let mut inspection = Inspection::new(file.media_type, object.size);
     inspection.add(first, object.first_bytes.clone());
     let finding = loop {
-        match inspection.next() {
+        match inspection.step() {
             Next::Found(finding) => break finding,
             Next::Read(piece) => {
                 let bytes = storage.read(key, piece.offset, piece.length).await?;

@@ -45,7 +45,7 @@ fn inspect(media_type: MediaType, path: &Path) -> Result<Finding> {
     let mut file = File::open(path)?;
     let mut inspection = Inspection::new(media_type, file.metadata()?.len());
     loop {
-        match inspection.next() {
+        match inspection.step() {
             Next::Found(finding) => return Ok(finding),
             Next::Read(piece) => inspection.add(piece, read(&mut file, piece)?),
         }

@@ -55,8 +55,8 @@ impl Content {
     }
 
     /// The piece that has to be seen next; nothing when all is seen that tells.
-    pub fn next(&mut self) -> Option<Piece> {
-        match self.inspection.as_mut()?.next() {
+    pub fn step(&mut self) -> Option<Piece> {
+        match self.inspection.as_mut()?.step() {
             Next::Found(finding) => {
                 self.finding = Some(finding);
                 None
@@ -72,14 +72,14 @@ impl Content {
         }
     }
 
-    /// Takes the bytes of the piece that [`next`](Self::next) named.
+    /// Takes the bytes of the piece that [`step`](Self::step) named.
     pub fn add(&mut self, bytes: Vec<u8>) {
         if let (Some(inspection), Some(piece)) = (&mut self.inspection, self.asked.take()) {
             inspection.add(piece, bytes);
         }
     }
 
-    /// How the content differs from the name, once [`next`](Self::next) gives nothing: a JSON array of
+    /// How the content differs from the name, once [`step`](Self::step) gives nothing: a JSON array of
     /// `{"code", "detail"}`.
     ///
     /// # Errors

@@ -83,7 +83,7 @@ impl Inspection {
         }
     }
 
-    /// Adds what was read of a piece for which [`next`](Self::next) asked. Where that is less, the file
+    /// Adds what was read of a piece for which [`step`](Self::step) asked. Where that is less, the file
     /// is taken to end there.
     pub fn add(&mut self, piece: Piece, bytes: Vec<u8>) {
         self.pieces_left = self.pieces_left.saturating_sub(1);
@@ -91,7 +91,7 @@ impl Inspection {
     }
 
     /// The piece that has to be seen next, or what was found.
-    pub fn next(&mut self) -> Next {
+    pub fn step(&mut self) -> Next {
         match self.look() {
             Ok(finding) => Next::Found(finding),
             Err(piece) => Next::Read(piece),

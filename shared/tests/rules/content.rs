@@ -58,7 +58,7 @@ fn inspect(media_type: MediaType, file: &Sparse) -> (Finding, Vec<Piece>) {
     let mut inspection = Inspection::new(media_type, file.size);
     let mut read = Vec::new();
     loop {
-        match inspection.next() {
+        match inspection.step() {
             Next::Found(finding) => return (finding, read),
             Next::Read(piece) => {
                 assert!(read.len() < MAX_PIECES as usize);
@@ -850,7 +850,7 @@ proptest! {
         let expected = inspect(of(own), &file).0;
         let mut inspection = Inspection::new(of(own), file.size);
         let found = loop {
-            match inspection.next() {
+            match inspection.step() {
                 Next::Found(finding) => break finding,
                 Next::Read(piece) => {
                     let read = Piece { length: piece.length + more, ..piece };
