@@ -49,22 +49,6 @@ test("a large file comes in parts and goes on after a reload", async ({ page, te
   await expect(files(page)).toHaveCount(2);
 });
 
-test("a file can be renamed before it is sent", async ({ page, tenant }) => {
-  await open(page, tenant);
-  await choose(page, [note("image.txt")]);
-  const rename = async (name: string) => {
-    await page.getByRole("button", { name: /^Edit file/ }).click();
-    await page.getByRole("textbox", { name: "Name" }).fill(name);
-    await page.getByRole("button", { name: "Save changes" }).click();
-  };
-  await rename("virus.exe");
-  await expect(trouble(page)).toContainText("image.txt keeps its name");
-  await rename(" ../holiday.txt");
-  await start(page, 1);
-  await expect(page.getByRole("status").getByText("holiday.txt is added.")).toBeVisible();
-  await expect(files(page)).toHaveCount(1);
-});
-
 test("what the rules refuse is refused before anything is sent", async ({ page, tenant }) => {
   await open(page, tenant);
   const sent: string[] = [];

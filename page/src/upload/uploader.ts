@@ -106,7 +106,6 @@ class Uploader {
     this.#uppy.on("upload-error", this.#settle);
     this.#uppy.on("cancel-all", this.#abort);
     this.#uppy.on("restored", () => void this.#reconcile());
-    this.#uppy.on("dashboard:file-edit-complete", (file) => file && this.#rename(file.id));
     this.#lists = mendLists(options.target);
     addEventListener("online", this.#goOn);
     document.addEventListener("paste", this.#paste);
@@ -126,7 +125,6 @@ class Uploader {
         proudlyDisplayPoweredByUppy: false,
         // What it would say is said beside it, and stays there.
         disableInformer: true,
-        metaFields: [{ id: "name", name: "Name" }],
         note: `Up to ${counted(max_files, "file")} at once, ${size(max_file_bytes)} each, ${size(max_set_bytes)} in all.`,
         locale: { strings: { dashboardTitle: "Files to add", removeFile: "Remove %{file}" } },
       })
@@ -162,22 +160,6 @@ class Uploader {
       refusal && { summary: `${file.name} was not taken.`, files: problemsOf(refusal, [named]) },
     );
     return refusal ? false : named;
-  }
-
-  /** Takes the name that a person gave a file before it is sent, or says why it cannot be. */
-  #rename(id: string): void {
-    const file = this.#uppy.getFile(id);
-    const name = this.#rules.sanitizeFileName(String(file.meta.name ?? ""));
-    const refusal = this.#rules.checkUpload(draft(this.#options.entity, [{ ...file, name }]), this.#limits);
-    this.#options.onTrouble(
-      refusal && {
-        summary: `${file.name} keeps its name.`,
-        files: problemsOf(refusal, [{ ...file, name }]),
-      },
-    );
-    const kept = refusal ? (file.name ?? "") : name;
-    this.#uppy.setFileState(id, { name: kept, error: null });
-    this.#uppy.setFileMeta(id, { name: kept });
   }
 
   /** Before anything is sent: the rules, the digests, and one declaration for all. */
