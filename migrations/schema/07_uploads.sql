@@ -27,7 +27,7 @@ BEGIN
     RETURN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'pointer', format('/files/%s/name', mine.position), 'code', 'name_taken',
-            'detail', format('A file named %s is there already. Delete it or choose another name.', mine.file_name))
+            'detail', format('A file named %s already exists. Delete it, or choose another name.', mine.file_name))
             ORDER BY mine.position), '[]')
         FROM attachments.attachment mine
         WHERE mine.upload_set_id = upload AND EXISTS (
@@ -114,7 +114,7 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', attachments.files_of(upload)));
 EXCEPTION
     WHEN SQLSTATE 'KS001' THEN
-        RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+        RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', taken));
     WHEN foreign_key_violation THEN
         -- The entity was deleted between the look and the writing.
@@ -190,21 +190,21 @@ BEGIN
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'rejected' THEN
-        RETURN attachments.fail('upload_rejected', 'The upload was rejected; its files are gone. Declare them again.');
+        RETURN attachments.fail('upload_rejected', 'The upload was rejected and its files were removed. Declare the files again.');
     ELSIF upload.state = 'expired' THEN
-        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+        RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
     ELSIF upload.state = 'aborted' THEN
-        RETURN attachments.fail('upload_closed', 'The upload was given up. Declare the files again.');
+        RETURN attachments.fail('upload_closed', 'The upload was aborted. Declare the files again.');
     END IF;
     IF upload.state = 'pending' THEN
         -- The worker deletes what is stored more than 30 seconds after the URL's expiry: a set is not completed so
         -- late that it could name such an object.
         IF upload.expires_at < now() - interval '15 seconds' THEN
-            RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+            RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
         END IF;
         taken := attachments.taken_names(upload.id);
         IF taken <> '[]' THEN
-            RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+            RETURN attachments.fail('name_taken', 'A file of that name already exists.',
                 jsonb_build_object('errors', taken));
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
@@ -230,11 +230,11 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'completed', 'attachments', visible));
 EXCEPTION
     WHEN SQLSTATE 'KS003' THEN
-        RETURN attachments.fail('upload_closed', format('%s %s was deleted meanwhile. Restore it first, or give the upload up.',
+        RETURN attachments.fail('upload_closed', format('%s %s was deleted in the meantime. Restore it first, or abort the upload.',
             upload.entity_type, upload.entity_id));
     WHEN unique_violation THEN
         -- Another set with the same name was completed at the same moment.
-        RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+        RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', attachments.taken_names(upload.id)));
 END
 $$;
@@ -303,7 +303,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'completed' THEN
-        RETURN attachments.fail('upload_closed', 'The upload is complete already. Delete its attachments instead.');
+        RETURN attachments.fail('upload_closed', 'The upload is already complete. Delete its attachments instead.');
     ELSIF upload.state = 'pending' THEN
         UPDATE attachments.upload_set s
         SET state = outcome, settled_at = now(), report = close_upload.report,
@@ -340,7 +340,7 @@ BEGIN
     IF refusal IS NOT NULL THEN
         RETURN refusal;
     ELSIF EXISTS (SELECT FROM attachments.upload_set s WHERE s.id = upload.id AND s.state = 'scanning') THEN
-        RETURN attachments.fail('upload_closed', 'The upload is complete already, and is being scanned. Delete its attachments afterwards.');
+        RETURN attachments.fail('upload_closed', 'The upload is already complete, and is being scanned. Delete its attachments after the scan.');
     END IF;
     RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'aborted', NULL);
 END

@@ -1,8 +1,8 @@
 //! The PostgreSQL extension `keepsake`: undoable deletion that keeps the promises of foreign keys.
 //!
 //! The engine reads the graph of references from the catalog ([`graph`]) and walks it: parents
-//! first to delete ([`soft_delete`]), whole deletions to restore ([`restore`]), children first to
-//! purge ([`purge`]). The triggers of [`guard`] keep everybody else from breaking what it keeps.
+//! first to delete ([`delete`]), whole deletions to restore ([`restore`]), children first to
+//! purge ([`purge`]). The triggers of [`intercept`] keep everybody else from breaking what it keeps.
 //! What the functions mean to their callers stands in `docs/sql-reference.md`.
 
 // `ErrorReport` is large, and it is what pgrx lets a function return to keep its SQLSTATE.
@@ -10,68 +10,44 @@
 
 use pgrx::prelude::*;
 
-mod access;
-mod arguments;
-mod at_once;
-mod cascade;
-mod catalog;
-mod conflict;
-mod cursor;
-mod deadline;
-mod deletion;
-mod detached;
-mod engine_query;
-mod engine_write;
-mod error;
-mod executor;
-mod graph;
-mod guard;
-mod held;
-mod hide;
-mod hold;
-mod idle_triggers;
-mod isolation;
-mod latest_snapshot;
-mod live_constraint;
-mod locks;
-mod manage;
-mod marking;
-mod nodes;
-mod object_rows;
-mod panic_hook;
-mod plan;
-mod planner;
-mod policy;
-mod presign;
-mod purge;
-mod purge_plan;
-mod purge_rings;
-mod purge_rows;
-mod raised_error;
-mod reference;
-mod reference_override;
-mod restore;
-mod restricted_utility;
-mod retention;
-mod root_row;
-mod row_id;
-mod row_set;
-mod rules;
+// The rooms. Each may use those before it in this list, and no other; `scripts/check-rooms` makes sure. The empty lines
+// keep rustfmt from sorting them.
+
+mod model;
+
+mod postgres;
+
+mod call;
+
 mod run_as;
-mod selection;
-mod session;
-mod settings;
-mod shielded_cursors;
-mod skip;
-mod soft_delete;
-mod sql;
-mod storage;
-mod subtransaction;
-mod trigger_call;
-mod trigger_row;
-mod triggers;
-mod unguard;
-mod visible;
+
+mod spi;
+
+mod graph;
+
+mod access;
+
+mod registry;
+
+mod archive;
+
+mod hold;
+
+mod delete;
+
+mod restore_archived;
+
+mod restore;
+
+mod purge;
+
+mod intercept;
+
+mod manage;
+
+mod outbox;
+
+mod shared_rules;
 
 pgrx::pg_module_magic!();
 
@@ -79,20 +55,24 @@ pgrx::pg_module_magic!();
 /// Keepsake's, or at its start where `session_preload_libraries` names the library.
 #[pg_guard]
 extern "C-unwind" fn _PG_init() {
-    panic_hook::install();
-    hide::install();
-    isolation::install();
-    run_as::install();
-    restricted_utility::install();
-    executor::install();
-    planner::install();
-    marking::install();
+    postgres::panic_hook::install();
+    spi::including_deleted::install();
+    purge::isolation::install();
+    run_as::role::install();
+    run_as::archive_reading::install();
+    restore_archived::restoring::install();
+    run_as::restricted_utility::install();
+    intercept::executor_hooks::install();
+    intercept::planner::install();
+    intercept::statement_deletion::install();
+    registry::deletion_group::install();
+    archive::capture::install();
 }
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(
-    "../sql/retention.sql",
-    name = "retention",
+    "../sql/archive.sql",
+    name = "archive",
     requires = ["registry"]
 );
 extension_sql_file!("../sql/hide.sql", name = "hide", requires = ["registry"]);
@@ -110,12 +90,29 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/purge.sql",
     name = "purge",
-    requires = [purge::purge_step, "purge_run"]
+    requires = [purge::batch::purge_step, "purge_run"]
 );
 extension_sql_file!(
     "../sql/follow_ddl.sql",
     name = "follow_ddl",
-    requires = ["registry", reference::guard_references]
+    requires = ["registry", manage::declared_reference::guard_references]
+);
+extension_sql_file!(
+    "../sql/archive_ddl.sql",
+    name = "archive_ddl",
+    requires = [
+        "archive",
+        archive::follow_ddl::follow_archive,
+        archive::follow_ddl::before_attach,
+        manage::manage_table::manage,
+        manage::managed_schema::register_schema,
+        manage::managed_schema::forget_schema
+    ]
+);
+extension_sql_file!(
+    "../sql/archive_doctor.sql",
+    name = "archive_doctor",
+    requires = ["archive_ddl", manage::triggers::own_triggers]
 );
 extension_sql_file!(
     "../sql/metrics.sql",
@@ -125,6 +122,13 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/doctor.sql",
     name = "doctor",
-    requires = ["registry", "outbox", "hide", "hold"]
+    requires = [
+        "registry",
+        "outbox",
+        "hide",
+        "hold",
+        "archive_doctor",
+        manage::triggers::own_triggers
+    ]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

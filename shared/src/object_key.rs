@@ -132,13 +132,13 @@ impl ObjectKey {
         &self.tenant
     }
 
-    /// The kind of thing the attachment belongs to.
+    /// The type of the entity the attachment belongs to.
     #[must_use]
     pub const fn entity_type(&self) -> &EntityType {
         &self.entity_type
     }
 
-    /// The id of the thing the attachment belongs to.
+    /// The id of the entity the attachment belongs to.
     #[must_use]
     pub const fn entity_id(&self) -> &EntityId {
         &self.entity_id

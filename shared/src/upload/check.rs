@@ -11,9 +11,9 @@ use crate::{
 /// An upload set that may be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedUpload {
-    /// The kind of thing the files belong to.
+    /// The type of the entity the files belong to.
     pub entity_type: EntityType,
-    /// The id of the thing the files belong to.
+    /// The id of the entity the files belong to.
     pub entity_id: EntityId,
     /// The files, in the order they were declared.
     pub files: Vec<CheckedFile>,
@@ -103,12 +103,12 @@ fn check_set(files: &[FileDeclaration], limits: &Limits, errors: &mut Vec<FieldE
         errors.push(FieldError::new(
             "/files",
             ErrorCode::NoFiles,
-            "Name at least one file.",
+            "The upload must contain at least one file.",
         ));
     }
     if count > u64::from(limits.max_files) {
         let detail = format!(
-            "The upload names {count} files; at most {} may be uploaded together.",
+            "The upload has {count} files; at most {} are allowed.",
             limits.max_files
         );
         errors.push(FieldError::new("/files", ErrorCode::TooManyFiles, detail));
@@ -119,7 +119,7 @@ fn check_set(files: &[FileDeclaration], limits: &Limits, errors: &mut Vec<FieldE
         .fold(0, u64::saturating_add);
     if total > limits.max_set_bytes {
         let detail = format!(
-            "The files have {total} bytes together; at most {} may be uploaded together.",
+            "The files have {total} bytes together; at most {} are allowed.",
             limits.max_set_bytes
         );
         errors.push(FieldError::new("/files", ErrorCode::SetTooLarge, detail));
@@ -211,7 +211,7 @@ fn allowed_type(
     file_types.of_name(name).ok_or_else(|| {
         let detail = name.extension().map_or_else(
             || String::from("A file without an extension cannot be uploaded."),
-            |extension| format!("Files of the kind \".{extension}\" cannot be uploaded."),
+            |extension| format!("Files with the extension \".{extension}\" are not allowed."),
         );
         FieldError::new(at(index, "name"), ErrorCode::MediaTypeNotAllowed, detail)
     })
@@ -226,8 +226,9 @@ fn contradiction(
 ) -> Option<FieldError> {
     let declared = declared.filter(|declared| !declared.is_empty())?;
     (!media_type.goes_by(declared)).then(|| {
-        let detail =
-            format!("By its name the file is {media_type}; the declared media type is another.");
+        let detail = format!(
+            "The file name's extension means {media_type}, but the declared media type is different."
+        );
         FieldError::new(
             at(index, "media_type"),
             ErrorCode::MediaTypeMismatch,

@@ -43,7 +43,7 @@ pub enum Observed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectProblem {
     /// It has not been uploaded. The only problem that more time can cure.
-    #[error("the file has not been uploaded yet")]
+    #[error("the file has not been uploaded")]
     Missing,
     /// It has another length.
     #[error("the file has {seen} bytes, not {declared}")]
@@ -65,7 +65,7 @@ pub enum ObjectProblem {
     #[error(transparent)]
     MediaType(#[from] MediaTypeMismatch),
     /// It is a picture of more pixels than allowed.
-    #[error("the picture has {pixels} pixels; at most {max} are allowed")]
+    #[error("the image has {pixels} pixels; at most {max} are allowed")]
     ImageTooLarge {
         /// How many it has.
         pixels: u64,
@@ -73,10 +73,10 @@ pub enum ObjectProblem {
         max: u64,
     },
     /// It is a picture whose size cannot be found in its header.
-    #[error("the picture's size cannot be read from its header")]
+    #[error("the image's size cannot be read from its header")]
     ImageUnreadable,
     /// It is stored with a `Content-Encoding`.
-    #[error("the file is stored with a Content-Encoding, which was not declared")]
+    #[error("the file is stored with an undeclared Content-Encoding")]
     Encoded,
 }
 

@@ -375,7 +375,7 @@ mod stored {
         assert_eq!(problems[0].code(), ErrorCode::ImageTooLarge);
         assert_eq!(
             problems[0].to_string(),
-            "the picture has 6 pixels; at most 5 are allowed"
+            "the image has 6 pixels; at most 5 are allowed"
         );
         let cut = stored(&PNG[..20]);
         let codes: Vec<ErrorCode> = verify_object(&declared(), &cut)

@@ -1,0 +1,142 @@
+//! What the caller may do with a table, by privileges and row-level policies.
+
+use std::collections::HashSet;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::SpiTupleTable;
+
+use crate::model::error::{Failure, Outcome};
+use crate::model::row_id::{RowId, is_among};
+use crate::model::sql::join;
+use crate::model::table::Table;
+use crate::spi::including_deleted::including_deleted;
+use crate::spi::session::Session;
+
+/// What the caller may do with a table by his privileges, and whether its policies bind him.
+#[derive(Clone, Copy, Debug)]
+pub struct Privileges {
+    deletes: bool,
+    selects: bool,
+    is_bound: bool,
+}
+
+const PRIVILEGES: &str = "
+    SELECT has_table_privilege($1, 'DELETE'),
+           has_table_privilege($1, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'),
+           row_security_active($1)
+    FROM pg_class c WHERE c.oid = $1";
+
+impl Privileges {
+    /// The caller's to `table`.
+    pub fn of(session: &Session<'_, '_>, table: &Table) -> Outcome<Self> {
+        let rows = session.catalog_kept(PRIVILEGES, &[table.oid.into()])?;
+        if rows.is_empty() {
+            return Err(Failure::RowNotFound {
+                table: table.shown.clone(),
+            });
+        }
+        let row = rows.first();
+        let may = |ordinal| -> Outcome<bool> { Ok(row.get(ordinal)?.unwrap_or(false)) };
+        Ok(Self {
+            deletes: may(1)?,
+            selects: may(2)?,
+            is_bound: may(3)?,
+        })
+    }
+
+    /// Whether he may read the table, and no policy keeps a row from him.
+    pub fn sees_all(self) -> bool {
+        self.selects && !self.is_bound
+    }
+
+    /// Whether he may read the table, as far as its policies let him.
+    pub fn selects(self) -> bool {
+        self.selects
+    }
+
+    /// Refuses a caller without the DELETE privilege.
+    pub fn refuse_unless_deletes(self, table: &Table) -> Outcome<()> {
+        if self.deletes {
+            return Ok(());
+        }
+        Err(Failure::MayNotDelete {
+            table: table.shown.clone(),
+        })
+    }
+
+    /// Runs `select`, whose WHERE clause is its last, over the rows `t` that the caller sees and may delete. Whom no
+    /// policy binds sees what the owner sees: then it runs as the owner, so that not even what the planner computes of
+    /// an index expression runs with the rights of a superuser who calls.
+    pub fn read_deletable<'conn>(
+        self,
+        session: &mut Session<'_, 'conn>,
+        table: &Table,
+        select: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        if self.selects && !self.is_bound {
+            return session.as_owner(table, select, args);
+        }
+        let _hidden = including_deleted();
+        let policies = if self.is_bound {
+            delete_policies(session, table)?
+        } else {
+            "true".into()
+        };
+        let sql = format!("{select} AND {policies}");
+        session.as_caller_under_policies(&sql, args)
+    }
+}
+
+const POLICIES: &str = include_str!("delete_policies.sql");
+
+/// The table's DELETE policies that bind the caller, as one condition on row `t`. PostgreSQL
+/// applies them to a `DELETE` only, and a soft delete is none.
+/// <https://www.postgresql.org/docs/current/ddl-rowsecurity.html>
+fn delete_policies(session: &Session<'_, '_>, table: &Table) -> Outcome<String> {
+    let rows = session
+        .catalog_in_callers_path(POLICIES, &[table.oid.into()])?
+        .first();
+    let permissive: Option<String> = rows.get_by_name("permissive")?;
+    let restrictive: Option<String> = rows.get_by_name("restrictive")?;
+    // The expressions name columns without their table, so they are read inside a row of their own.
+    let condition = format!(
+        "({}) AND ({})",
+        permissive.unwrap_or_else(|| "false".into()),
+        restrictive.unwrap_or_else(|| "true".into())
+    );
+    let columns = join(
+        table
+            .columns
+            .iter()
+            .map(|column| format!("t.{column} AS {column}")),
+        ", ",
+    );
+    Ok(format!(
+        "EXISTS (SELECT FROM (SELECT {columns}) AS {name} WHERE {condition})",
+        name = table.name.name
+    ))
+}
+
+/// Those of the rows that the caller could read himself, all columns of them: privileges and policies decide.
+pub fn readable(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    rows: HashSet<RowId>,
+) -> Outcome<HashSet<RowId>> {
+    let privileges = Privileges::of(session, table)?;
+    if !privileges.selects || rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    if !privileges.is_bound {
+        return Ok(rows);
+    }
+    let sql = format!(
+        "SELECT t.tableoid, t.ctid FROM {} AS t WHERE {}",
+        table.rows(),
+        is_among(&rows, "t")
+    );
+    let _hidden = including_deleted();
+    let found = session.as_caller_under_policies(&sql, &[])?;
+    Ok(RowId::read_all(found)?.into_iter().collect())
+}

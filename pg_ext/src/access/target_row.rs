@@ -1,0 +1,269 @@
+//! The row at the root of an operation: found by its key as far as the caller may see it.
+//!
+//! What the caller gave is cast here alone, as the table's owner: a key's type may bring an input function or a cast
+//! that runs code of its owner's. Every later statement uses the key's own values, in its own types.
+
+use std::marker::PhantomData;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::SpiTupleTable;
+use pgrx::{JsonB, Uuid, pg_sys};
+
+use crate::access::privileges::Privileges;
+use crate::model::error::{Failure, Outcome};
+use crate::model::sql::{Literal, join};
+use crate::model::table::{KeyColumn, Table};
+use crate::postgres::settings::LocalSettings;
+use crate::spi::session::Session;
+use crate::spi::shown_names;
+
+/// A key as the caller gave it.
+pub enum Key<'a> {
+    /// A value of the key's type, or of another type of whole numbers.
+    Value(DatumWithOid<'a>),
+    /// Text in the form that the key's type reads.
+    Text(&'a str),
+    /// An object with one member for each key column.
+    Columns(DatumWithOid<'a>),
+}
+
+/// Makes a `Key` of an argument of any type.
+pub fn key_from_any(value: &pgrx::AnyElement) -> Key<'_> {
+    // SAFETY: datum and type come from the same function argument, which the key does not outlive.
+    let datum = unsafe { DatumWithOid::new(value.datum(), value.oid()) };
+    if value.oid() == pg_sys::JSONBOID {
+        Key::Columns(datum)
+    } else {
+        Key::Value(datum)
+    }
+}
+
+const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sys::INT8OID];
+
+impl<'a> Key<'a> {
+    /// The values of the key's columns, each of its column's type. A cast that could turn one key into another's, such
+    /// as a rounding one, is not made.
+    pub fn values<'conn, 'v>(
+        self,
+        session: &mut Session<'_, 'conn>,
+        table: &Table,
+    ) -> Outcome<Vec<DatumWithOid<'v>>>
+    where
+        'a: 'v,
+        'conn: 'v,
+    {
+        let (argument, texts) = match (self, table.key.as_slice()) {
+            (Key::Value(value), [column]) => {
+                if [column.type_oid, column.declared_type].contains(&value.oid()) {
+                    return Ok(vec![value]);
+                }
+                refuse_other_type(session, table, column, value.oid())?;
+                (value, vec!["$1".to_owned()])
+            }
+            (Key::Text(text), [_]) => (text.into(), vec!["$1::pg_catalog.text".to_owned()]),
+            (Key::Columns(object), columns) => {
+                let member = |column: &KeyColumn| {
+                    format!("($1 OPERATOR(pg_catalog.->>) {})", Literal(&column.name.0))
+                };
+                (object, columns.iter().map(member).collect())
+            }
+            (_, columns) => {
+                return Err(Failure::BadArgument {
+                    what: format!("the key of table {} has {} columns", table.shown, columns.len()),
+                    fix: "Pass the key as jsonb with a member for each column: '{\"a\": 1, \"b\": 2}'::jsonb."
+                        .into(),
+                });
+            }
+        };
+        let cast = |(column, text): (&KeyColumn, String)| format!("{text}::{}", column.type_sql);
+        let sql = format!(
+            "SELECT {}",
+            join(table.key.iter().zip(texts).map(cast), ", ")
+        );
+        let read = session
+            .as_owner_in_callers_formats(table, &sql, &[argument])?
+            .first();
+        key_values(&read, table)
+    }
+}
+
+/// Refuses a value of another type than the key's, but for one of whole numbers where the key is one.
+fn refuse_other_type(
+    session: &Session<'_, '_>,
+    table: &Table,
+    column: &KeyColumn,
+    given: pg_sys::Oid,
+) -> Outcome<()> {
+    if [given, column.type_oid]
+        .iter()
+        .all(|oid| WHOLE_NUMBERS.contains(oid))
+    {
+        return Ok(());
+    }
+    Err(Failure::BadArgument {
+        what: format!(
+            "the key of table {} has type {}",
+            table.shown,
+            shown_names::type_name(session, column.declared_type)?
+        ),
+        fix: "Pass a value of that type, or text that the type can read.".into(),
+    })
+}
+
+/// The values of the key's columns, which are those of a row, in order.
+fn key_values<'conn>(
+    row: &SpiTupleTable<'conn>,
+    table: &Table,
+) -> Outcome<Vec<DatumWithOid<'conn>>> {
+    let value = |ordinal| {
+        let type_oid = row.column_type_oid(ordinal)?.value();
+        Ok(match row.get_datum_by_ordinal(ordinal)? {
+            // SAFETY: type and value are those of the same column, in the memory of the SPI connection.
+            Some(datum) => unsafe { DatumWithOid::new(datum, type_oid) },
+            None => DatumWithOid::null_oid(type_oid),
+        })
+    };
+    (1..=table.key.len()).map(value).collect()
+}
+
+/// What the caller sees of the root row.
+pub struct TargetRow<'conn> {
+    /// Its key, as JSON.
+    pub key: JsonB,
+    /// The deletion that removed it, if any.
+    pub deletion: Option<Uuid>,
+    /// The values of the key and their types, in the memory of the SPI connection.
+    values: Vec<(pg_sys::Datum, pg_sys::Oid)>,
+    connection: PhantomData<&'conn ()>,
+}
+
+impl<'conn> TargetRow<'conn> {
+    /// The condition that row `t` is this row; its arguments are numbered from 1.
+    pub fn condition(&self, table: &Table) -> String {
+        is_row(table)
+    }
+
+    /// The arguments of the condition.
+    pub fn args(&self) -> Vec<DatumWithOid<'conn>> {
+        self.values
+            .iter()
+            // SAFETY: datum and type were read from the same column of a result that is in the memory of
+            // the SPI connection, which the argument does not outlive.
+            .map(|(datum, oid)| unsafe { DatumWithOid::new(*datum, *oid) })
+            .collect()
+    }
+}
+
+/// Finds the row as far as the caller may: with the DELETE privilege on the table, and under the row's own
+/// SELECT and DELETE policies. Hidden and missing rows answer alike.
+pub fn find<'conn>(
+    session: &mut Session<'_, 'conn>,
+    table: &Table,
+    key: Key<'_>,
+) -> Outcome<Option<TargetRow<'conn>>> {
+    let privileges = Privileges::of(session, table)?;
+    privileges.refuse_unless_deletes(table)?;
+    table.check_marks()?;
+    let values = key.values(session, table)?;
+    let select = format!(
+        "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition}",
+        columns = table.key_columns("t"),
+        rows = table.rows(),
+        condition = is_row(table),
+    );
+    let found = privileges
+        .read_deletable(session, table, &select, &values)?
+        .first();
+    if found.is_empty() {
+        return Ok(None);
+    }
+    read(session, &found, table).map(Some)
+}
+
+/// The condition that row `t` has the key whose values are the arguments, numbered from 1.
+fn is_row(table: &Table) -> String {
+    let terms = table
+        .key
+        .iter()
+        .zip(1..)
+        .map(|(column, n)| format!("t.{} {} ${n}", column.name, column.equals));
+    join(terms, " AND ")
+}
+
+fn read<'conn>(
+    session: &mut Session<'_, 'conn>,
+    row: &SpiTupleTable<'conn>,
+    table: &Table,
+) -> Outcome<TargetRow<'conn>> {
+    let not_found = || Failure::RowNotFound {
+        table: table.shown.clone(),
+    };
+    let mut values = Vec::with_capacity(table.key.len());
+    for ordinal in (2..).take(table.key.len()) {
+        let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
+        values.push((datum, row.column_type_oid(ordinal)?.value()));
+    }
+    let mut found = TargetRow {
+        key: JsonB(serde_json::Value::Null),
+        deletion: row.get(1)?,
+        values,
+        connection: PhantomData,
+    };
+    // The caller's key was read under the caller's settings; the registry's is printed under ours, and as the owner,
+    // since a type may bring a cast to json of its own.
+    let columns = table
+        .key
+        .iter()
+        .zip(1..)
+        .map(|(column, n)| format!("${n} AS {}", column.name));
+    let print = format!(
+        "SELECT {} FROM (SELECT {}) AS t",
+        table.key_json("t"),
+        join(columns, ", ")
+    );
+    let printed = session.as_owner(table, &print, &found.args())?.first();
+    found.key = printed.get_one()?.ok_or_else(not_found)?;
+    Ok(found)
+}
+
+/// Finds the root row of a deletion for a caller who may act on it: who sees it, and may delete it.
+pub fn authorise<'conn>(
+    session: &mut Session<'_, 'conn>,
+    table: &Table,
+    key: JsonB,
+    deletion: Uuid,
+) -> Outcome<Option<TargetRow<'conn>>> {
+    let _formats = LocalSettings::exact_output();
+    let row = find(session, table, Key::Columns(key.into()))?;
+    Ok(row.filter(|row| row.deletion == Some(deletion)))
+}
+
+/// Whether the deletion has rows in `table` and the caller sees each of them and may delete it.
+///
+/// # Errors
+/// 42501 without the DELETE privilege on the table.
+pub fn may_delete_all(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+) -> Outcome<bool> {
+    let privileges = Privileges::of(session, table)?;
+    privileges.refuse_unless_deletes(table)?;
+    table.check_marks()?;
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
+        table.rows()
+    );
+    let there: Option<i64> = session
+        .as_owner(table, &sql, &[deletion.into()])?
+        .first()
+        .get_one()?;
+    if there == Some(0) {
+        return Ok(false);
+    }
+    let seen: Option<i64> = privileges
+        .read_deletable(session, table, &sql, &[deletion.into()])?
+        .first()
+        .get_one()?;
+    Ok(seen == there)
+}

@@ -1,0 +1,341 @@
+//! The way of a deletion down the graph: what cascades is marked, what detaches lets go, and what
+//! restricts refuses.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{Uuid, pg_sys};
+
+use crate::access::visible_keys::visible_keys;
+use crate::delete::set_null;
+use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
+use crate::model::error::{Failure, Outcome};
+use crate::model::reference::{OnDelete, Reference};
+use crate::model::row_id::{RowId, as_arguments};
+use crate::model::table::Table;
+use crate::spi::session::Session;
+
+/// How many rows of each table a deletion removed.
+type Removed = HashMap<pg_sys::Oid, usize>;
+
+/// How often a deletion begins again because the schema has changed: triggers that it fires may do that each time.
+const MOST_ROUNDS: usize = 16;
+
+/// Carries out a deletion whose `roots` rows of the table `root` are marked: everything that follows
+/// from them, and the count of it in the registry.
+///
+/// # Errors
+/// 23503 when live rows restrict it; 40001 when an old snapshot hides a row or a key beneath it, or the schema does not
+/// come to rest.
+pub fn carry_out(
+    session: &mut Session<'_, '_>,
+    mut graph: Rc<Graph>,
+    root: pg_sys::Oid,
+    roots: usize,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let mut removed = Removed::from([(root, roots)]);
+    for _ in 0..MOST_ROUNDS {
+        let followed = follow(session, &graph, root, &mut removed, deletion);
+        // A foreign key may have been made, or a table managed, while we waited for a lock; now that we
+        // hold it none can be. Or nothing has changed but statistics, which is not told apart.
+        let now = cache::current(session)?;
+        if Rc::ptr_eq(&now, &graph) {
+            followed?;
+            return count_rows(session, &removed, deletion);
+        }
+        graph = now;
+    }
+    Err(Failure::SchemaMoves)
+}
+
+fn follow(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    root: pg_sys::Oid,
+    removed: &mut Removed,
+    deletion: Uuid,
+) -> Outcome<()> {
+    for group in graph.parents_first() {
+        cascade_into(session, graph, &group, deletion, removed)?;
+    }
+    set_null::apply(session, graph, removed.keys().copied(), deletion)?;
+    let root = graph.managed(session, root)?;
+    refuse_if_referred(session, graph, root, removed, deletion)
+}
+
+/// The deleted rows that a step starts from.
+enum Parents<'rows> {
+    /// All that the deletion has removed so far.
+    All,
+    /// Those that the step before has removed.
+    New(&'rows [RowId]),
+}
+
+impl Parents<'_> {
+    /// The parents in a FROM clause, as `p`; `$1` is the deletion.
+    fn source(&self, parent: &Table) -> String {
+        let parents = parent.rows();
+        match self {
+            Self::All => format!("{parents} AS p"),
+            Self::New(_) => format!(
+                "ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS f (relation, row)
+                 JOIN {parents} AS p ON p.ctid OPERATOR(pg_catalog.=) f.row AND p.tableoid OPERATOR(pg_catalog.=) f.relation"
+            ),
+        }
+    }
+
+    fn arguments(&self, deletion: Uuid) -> Vec<DatumWithOid<'static>> {
+        match self {
+            Self::All => vec![deletion.into()],
+            Self::New(rows) => {
+                let [relations, rows] = as_arguments(rows);
+                vec![deletion.into(), relations, rows]
+            }
+        }
+    }
+}
+
+/// Carries the deletion into a group of tables. In a group that refers to itself each step starts
+/// from the rows that the last one found, so that a long chain costs its length.
+fn cascade_into(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    group: &[&Table],
+    deletion: Uuid,
+    removed: &mut Removed,
+) -> Outcome<()> {
+    let repeats = graph.is_cycle(group);
+    let mut found: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
+    for (reference, child, parent) in cascades_within(graph, group) {
+        if removed.contains_key(&parent.oid) {
+            let step = Step {
+                graph,
+                reference,
+                child,
+                parent,
+                deletion,
+            };
+            let rows = step.take(session, &Parents::All, repeats, removed)?;
+            found.entry(child.oid).or_default().extend(rows);
+        }
+    }
+    while found.values().any(|rows| !rows.is_empty()) {
+        let mut next: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
+        for (reference, child, parent) in cascades_within(graph, group) {
+            let Some(rows) = found.get(&parent.oid).filter(|rows| !rows.is_empty()) else {
+                continue;
+            };
+            let step = Step {
+                graph,
+                reference,
+                child,
+                parent,
+                deletion,
+            };
+            let rows = step.take(session, &Parents::New(rows), true, removed)?;
+            next.entry(child.oid).or_default().extend(rows);
+        }
+        found = next;
+    }
+    Ok(())
+}
+
+/// The cascading references into the managed tables of a group.
+fn cascades_within<'graph>(
+    graph: &'graph Graph,
+    group: &[&'graph Table],
+) -> Vec<(&'graph Reference, &'graph Table, &'graph Table)> {
+    let managed = group.iter().filter(|table| table.managed);
+    managed
+        .flat_map(|child| {
+            graph
+                .references_of(child.oid)
+                .filter(|(reference, _)| reference.on_delete == OnDelete::Cascade)
+                .map(move |(reference, parent)| (reference, *child, parent))
+        })
+        .collect()
+}
+
+/// One reference that a deletion follows.
+struct Step<'graph> {
+    graph: &'graph Graph,
+    reference: &'graph Reference,
+    child: &'graph Table,
+    parent: &'graph Table,
+    deletion: Uuid,
+}
+
+impl Step<'_> {
+    /// Locks the live children, then marks them. Two statements, because one that had waited for a
+    /// lock would still not see the rows committed while it waited. Answers with the rows, when
+    /// asked to.
+    fn take(
+        &self,
+        session: &mut Session<'_, '_>,
+        parents: &Parents<'_>,
+        returning: bool,
+        removed: &mut Removed,
+    ) -> Outcome<Vec<RowId>> {
+        let (reference, child) = (self.reference, self.child);
+        reference.check_readable(child, self.parent)?;
+        child.check_marks()?;
+        let children = child.rows();
+        let source = parents.source(self.parent);
+        let arguments = parents.arguments(self.deletion);
+        let condition = format!(
+            "p.deletion_id OPERATOR(pg_catalog.=) $1 AND {} AND c.deleted_at IS NULL",
+            reference.joins("c", "p")
+        );
+        let found = format!("SELECT 1 FROM {source} JOIN {children} AS c ON {condition}");
+        if self.graph.references_to(child.oid).next().is_some() {
+            let lock = format!(
+                "SELECT count(*) FROM ({found} ORDER BY {key} FOR UPDATE OF c) AS locked",
+                key = child.key_columns("c"),
+            );
+            session.as_owner(child, &lock, &arguments)?;
+        }
+        let mark = format!(
+            "UPDATE {children} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
+             FROM {source} WHERE {condition}{}",
+            if returning {
+                " RETURNING c.tableoid, c.ctid"
+            } else {
+                ""
+            }
+        );
+        let marked = session.write(child, &mark, &arguments)?;
+        let count = marked.len();
+        let rows = if returning {
+            RowId::read_all(marked)?
+        } else {
+            Vec::new()
+        };
+        if child.may_prevent_update
+            && !session
+                .as_owner(child, &format!("{found} LIMIT 1"), &arguments)?
+                .is_empty()
+        {
+            return Err(Failure::Prevented {
+                table: child.shown.clone(),
+            });
+        }
+        if count > 0 {
+            *removed.entry(child.oid).or_default() += count;
+        }
+        Ok(rows)
+    }
+}
+
+/// After the cascade nothing live may refer to what was removed. What does is a row that restricts
+/// the deletion, or, under an old snapshot, a child that the cascade could not see.
+fn refuse_if_referred(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    root: &Table,
+    removed: &Removed,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let mut referrers = Vec::new();
+    for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
+        for (reference, child) in graph.references_to(parent.oid) {
+            let follows = reference.on_delete.sets_columns()
+                || reference.on_delete == OnDelete::Cascade && child.managed;
+            if follows && !session.keeps_its_snapshot() {
+                continue;
+            }
+            reference.check_readable(child, parent)?;
+            if !is_referred(session, reference, child, parent, deletion)? {
+                continue;
+            }
+            if follows {
+                return Err(Failure::ConcurrentChild {
+                    table: root.shown.clone(),
+                });
+            }
+            referrers.push(describe_referrers(
+                session, reference, child, parent, deletion,
+            )?);
+        }
+    }
+    if referrers.is_empty() {
+        Ok(())
+    } else {
+        referrers.sort();
+        Err(Failure::Blocked {
+            table: root.shown.clone(),
+            referrers,
+        })
+    }
+}
+
+/// The live rows of `child` that refer to a row of the deletion.
+fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -> String {
+    format!(
+        "SELECT {what} FROM {parent} AS p JOIN {child} AS c ON {joins}
+         WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {live}",
+        parent = parent.rows(),
+        joins = reference.joins("c", "p"),
+        live = if child.managed {
+            "c.deleted_at IS NULL"
+        } else {
+            "true"
+        },
+        child = child.rows(),
+    )
+}
+
+fn is_referred(
+    session: &mut Session<'_, '_>,
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    deletion: Uuid,
+) -> Outcome<bool> {
+    let sql = format!("{} LIMIT 1", referring("1", reference, child, parent));
+    session.exists_now((child.oid, child.owner), &sql, &[deletion.into()])
+}
+
+/// How many referring rows an error names.
+const NAMED: usize = 3;
+
+/// Names the table, the reference and some of the rows, as far as the caller may see them.
+fn describe_referrers(
+    session: &mut Session<'_, '_>,
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    deletion: Uuid,
+) -> Outcome<String> {
+    let sql = format!(
+        "{} LIMIT {}",
+        referring("c.tableoid, c.ctid", reference, child, parent),
+        NAMED + 1
+    );
+    let rows = RowId::read_all(session.as_owner(child, &sql, &[deletion.into()])?)?;
+    let keys = visible_keys(session, child, &rows)?;
+    let mut named: Vec<String> = keys.iter().take(NAMED).map(ToString::to_string).collect();
+    if rows.len() > named.len() && !named.is_empty() {
+        named.push("…".into());
+    }
+    let described = format!("{} (constraint \"{}\")", child.shown, reference.name);
+    if named.is_empty() {
+        Ok(described)
+    } else {
+        Ok(format!("{described}: {}", named.join(", ")))
+    }
+}
+
+/// Writes down how many rows of each table the deletion holds.
+fn count_rows(session: &mut Session<'_, '_>, removed: &Removed, deletion: Uuid) -> Outcome<()> {
+    for (table, rows) in removed {
+        let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+        session.registry(
+            "INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ($1, $2, $3)",
+            &[deletion.into(), (*table).into(), rows.into()],
+        )?;
+    }
+    Ok(())
+}

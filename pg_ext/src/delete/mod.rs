@@ -1,0 +1,15 @@
+//! Soft deletion: one deletion, from its root down the graph.
+//!
+//! - `soft_delete` has the SQL function; `record` enters the deletion in the registry and finds its roots.
+//! - `cascade` marks what cascades, and refuses while live rows restrict.
+//! - `set_null` releases what SET NULL and SET DEFAULT release, and remembers what it was.
+//! - `preview` says what a soft delete would do.
+//!
+//! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access` and `registry`. Deletions by a plain DELETE begin in
+//! `intercept`.
+
+pub mod cascade;
+pub mod preview;
+pub mod record;
+pub mod set_null;
+pub mod soft_delete;

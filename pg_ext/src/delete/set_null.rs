@@ -1,0 +1,268 @@
+//! `ON DELETE SET NULL` and `SET DEFAULT`: references that let go of a deleted row at once, as PostgreSQL's would.
+//!
+//! What rows referred to is kept in `keepsake.detached`, many rows in one of its own: columns of every
+//! type there is, as objects of printed values ([`crate::model::printed_values`]). A restore puts them back.
+
+use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
+use pgrx::{Uuid, pg_sys};
+use serde_json::json;
+
+use crate::graph::reference_graph::Graph;
+use crate::model::error::{Failure, Outcome};
+use crate::model::printed_values::{populated, printed};
+use crate::model::reference::{OnDelete, Reference};
+use crate::model::sql::{Ident, join};
+use crate::model::table::Table;
+use crate::postgres::settings::LocalSettings;
+use crate::spi::session::Session;
+
+/// Rows that are remembered in one go.
+const WINDOW: i64 = 1000;
+
+/// Makes every row, live or deleted, let go of what the deletion removed, where its reference says
+/// SET NULL or SET DEFAULT.
+pub fn apply(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    removed: impl IntoIterator<Item = pg_sys::Oid>,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let _exact = LocalSettings::exact_output();
+    for parent in removed.into_iter().filter_map(|oid| graph.table(oid)) {
+        for (reference, child) in graph.references_to(parent.oid) {
+            if reference.on_delete.sets_columns() {
+                reference.check_readable(child, parent)?;
+                apply_along(session, reference, child, parent, deletion)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply_along(
+    session: &mut Session<'_, '_>,
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let way = Way {
+        reference,
+        child,
+        parent,
+        deletion,
+    };
+    let from = if reference.prints_alike {
+        way.beside_parents()
+    } else if way.lock(session)? {
+        way.beside_themselves()
+    } else {
+        return Ok(());
+    };
+    let change = format!(
+        "UPDATE {children} AS c SET {set} FROM {from} RETURNING {printed}",
+        children = child.rows(),
+        set = way.set(),
+        printed = way.printed(),
+    );
+    let arguments = [deletion.into()];
+    session.write_in_windows(child, (&change, &arguments), WINDOW, |session, rows| {
+        way.remember(session, rows)
+    })
+}
+
+/// A reference along which rows of `child` let go of rows of `parent`.
+struct Way<'a> {
+    reference: &'a Reference,
+    child: &'a Table,
+    parent: &'a Table,
+    deletion: Uuid,
+}
+
+impl Way<'_> {
+    /// What the child held is read from the parent's key, as `o`: PostgreSQL goes on with a row that it has
+    /// waited for, as for its own SET NULL.
+    fn beside_parents(&self) -> String {
+        let names = self.reference.pairs.iter();
+        let named = names.map(|pair| format!("p.{} AS {}", pair.parent, pair.child));
+        format!(
+            "{parents} AS p CROSS JOIN LATERAL (SELECT {named}) AS o
+             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            parents = self.parent.rows(),
+            named = join(named, ", "),
+            joins = self.reference.joins("c", "p"),
+        )
+    }
+
+    /// Locks the referring rows, if there are any. Then they are changed by another statement, as the
+    /// cascade does it: one that had waited for a lock would not find the row by its old address.
+    fn lock(&self, session: &mut Session<'_, '_>) -> Outcome<bool> {
+        let lock = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM {referring} ORDER BY {key} FOR UPDATE OF c) AS locked",
+            referring = self.referring(),
+            key = self.child.key_columns("c"),
+        );
+        let locked = session.as_owner(self.child, &lock, &[self.deletion.into()])?;
+        Ok(locked.first().get_one::<i64>()? != Some(0))
+    }
+
+    /// What the child held is read from the row as it was, as `o`.
+    fn beside_themselves(&self) -> String {
+        let columns = self.columns().into_iter();
+        format!(
+            "(SELECT c.tableoid AS keepsake_relation, c.ctid AS keepsake_row, {columns} FROM {referring}) AS o
+             WHERE c.ctid OPERATOR(pg_catalog.=) o.keepsake_row AND c.tableoid OPERATOR(pg_catalog.=) o.keepsake_relation",
+            columns = join(columns.map(|column| format!("c.{column}")), ", "),
+            referring = self.referring(),
+        )
+    }
+
+    fn referring(&self) -> String {
+        format!(
+            "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            parents = self.parent.rows(),
+            children = self.child.rows(),
+            joins = self.reference.joins("c", "p"),
+        )
+    }
+
+    fn set(&self) -> String {
+        let value = match self.reference.on_delete {
+            OnDelete::SetDefault => "DEFAULT",
+            _ => "NULL",
+        };
+        let columns = self.reference.set_columns.iter();
+        join(columns.map(|column| format!("{column} = {value}")), ", ")
+    }
+
+    fn key(&self) -> Vec<&Ident> {
+        self.child.key.iter().map(|column| &column.name).collect()
+    }
+
+    fn columns(&self) -> Vec<&Ident> {
+        self.reference.child_columns()
+    }
+
+    /// What is remembered of a row: its key and what it held; and what it was given, where that is not NULL.
+    fn printed(&self) -> String {
+        let of = |row: &str, columns: Vec<&Ident>| -> Vec<String> {
+            let columns = columns.into_iter();
+            columns.map(|column| printed(row, column)).collect()
+        };
+        let mut values = of("c", self.key());
+        values.extend(of("o", self.columns()));
+        if self.sets_default() {
+            values.extend(of("c", self.columns()));
+        }
+        values.join(", ")
+    }
+
+    fn sets_default(&self) -> bool {
+        self.reference.on_delete == OnDelete::SetDefault
+    }
+
+    /// Enters rows of such values into the registry.
+    fn remember(&self, session: &mut Session<'_, '_>, rows: SpiTupleTable<'_>) -> Outcome<()> {
+        let mut keys = Objects::of(self.key(), 1);
+        let mut old = Objects::of(self.columns(), keys.end());
+        let mut new = self
+            .sets_default()
+            .then(|| Objects::of(self.columns(), old.end()));
+        for row in rows {
+            keys.push(&row)?;
+            old.push(&row)?;
+            if let Some(new) = &mut new {
+                new.push(&row)?;
+            }
+        }
+        let new = new.map(|new| new.texts);
+        if let Some(new) = &new {
+            refuse_dead_default(
+                session,
+                self.reference,
+                self.child,
+                self.parent,
+                new.clone(),
+            )?;
+        }
+        session.registry_kept(
+            "INSERT INTO keepsake.detached (deletion_id, relation, reference, row_keys, old_values, new_values)
+             VALUES ($1, $2, $3::text::name, $4, $5, $6)",
+            &[
+                self.deletion.into(),
+                self.child.oid.into(),
+                self.reference.name.as_str().into(),
+                keys.texts.into(),
+                old.texts.into(),
+                new.into(),
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+/// Columns of many rows, each row an object of what its types print, as text.
+struct Objects {
+    /// Where each column is in a row that is read, and its name as JSON.
+    members: Vec<(usize, String)>,
+    first: usize,
+    texts: Vec<String>,
+}
+
+impl Objects {
+    fn of(columns: Vec<&Ident>, first: usize) -> Self {
+        let members = (first..).zip(columns);
+        Self {
+            members: members
+                .map(|(ordinal, column)| (ordinal, json!(column.0).to_string()))
+                .collect(),
+            first,
+            texts: Vec::new(),
+        }
+    }
+
+    fn end(&self) -> usize {
+        self.first + self.members.len()
+    }
+
+    fn push(&mut self, row: &SpiHeapTupleData<'_>) -> Outcome<()> {
+        let mut text = String::new();
+        for (ordinal, name) in &self.members {
+            text.push(if text.is_empty() { '{' } else { ',' });
+            text.push_str(name);
+            text.push(':');
+            text.push_str(&json!(row.get::<String>(*ordinal)?).to_string());
+        }
+        text.push('}');
+        self.texts.push(text);
+        Ok(())
+    }
+}
+
+/// The default must not refer to a deleted row either; that it refers to a row at all is what the
+/// foreign key checks.
+fn refuse_dead_default(
+    session: &mut Session<'_, '_>,
+    reference: &Reference,
+    child: &Table,
+    parent: &Table,
+    new: Vec<String>,
+) -> Outcome<()> {
+    let sql = format!(
+        "SELECT 1 FROM pg_catalog.unnest($1) AS d (new),
+                       LATERAL {populated} AS n,
+                       {parents} AS p
+         WHERE {joins} AND p.deletion_id IS NOT NULL LIMIT 1",
+        populated = populated(child, "d.new"),
+        parents = parent.rows(),
+        joins = reference.joins("n", "p"),
+    );
+    if session.as_owner(child, &sql, &[new.into()])?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::DeadParent {
+        child: child.shown.clone(),
+        parent: parent.shown.clone(),
+        reference: reference.name.clone(),
+    })
+}

@@ -1,0 +1,93 @@
+//! The reference graph, kept in the backend until something in it changes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+
+use crate::graph::catalog;
+use crate::graph::reference_graph::Graph;
+use crate::model::error::Outcome;
+use crate::spi::session::{Session, with_session};
+
+thread_local! {
+    static CACHE: RefCell<Option<(Rc<Graph>, HashSet<pg_sys::Oid>)>> = const { RefCell::new(None) };
+    /// How often something has been forgotten, to notice what changes during a reading.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+    static REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The graph as the catalog has it now; kept for the backend until something in it changes.
+pub fn current(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
+    if let Some(graph) = kept() {
+        return Ok(graph);
+    }
+    register_invalidation();
+    let before = CHANGES.get();
+    let graph = Rc::new(catalog::read(session)?);
+    // What changed while it was read is good for this call alone.
+    if CHANGES.get() == before {
+        CACHE.set(Some((Rc::clone(&graph), graph.oids())));
+    }
+    Ok(graph)
+}
+
+/// The same, for a row's trigger: opens a session only when nothing is kept.
+pub fn known() -> Outcome<Rc<Graph>> {
+    kept().map_or_else(|| with_session(|session| current(session)), Ok)
+}
+
+/// The graph, where it is in the cache.
+pub fn kept() -> Option<Rc<Graph>> {
+    CACHE.with_borrow(|cache| cache.as_ref().map(|(graph, _)| Rc::clone(graph)))
+}
+
+/// Tells every backend that what is known of `table` has changed, once the transaction commits.
+pub fn invalidate(table: pg_sys::Oid) {
+    CACHE.set(None);
+    // SAFETY: looks the relation up in the system's caches, which refuse an OID that is none, and queues a
+    // message.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
+}
+
+fn register_invalidation() {
+    if REGISTERED.replace(true) {
+        return;
+    }
+    let nothing = pg_sys::Datum::from(0_usize);
+    // SAFETY: called once in a backend's life, with functions that live as long as it. Renaming a
+    // schema, and changing what a role may see, tell no relation of it.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(forget), nothing);
+        for cache in [
+            pg_sys::SysCacheIdentifier::NAMESPACEOID,
+            pg_sys::SysCacheIdentifier::AUTHOID,
+        ] {
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), nothing);
+        }
+    }
+}
+
+/// A schema or role changed.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+    CACHE.set(None);
+}
+
+/// A relation changed. One outside the graph matters only when it begins to refer into it, and
+/// then the referred table changes as well (a foreign key adds triggers to both sides).
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
+    // A nested borrow is impossible: no catalog access happens while the cache is borrowed.
+    let concerned = CACHE.with_borrow(|cache| {
+        cache
+            .as_ref()
+            .is_some_and(|(_, known)| relation == pg_sys::InvalidOid || known.contains(&relation))
+    });
+    if concerned {
+        CACHE.set(None);
+    }
+}

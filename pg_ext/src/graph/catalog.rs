@@ -1,0 +1,180 @@
+//! Reads the reference graph from PostgreSQL's catalog and the registry.
+
+use pgrx::pg_sys;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::graph::reference_graph::Graph;
+use crate::model::error::{Failure, Outcome};
+use crate::model::on_plain_delete::OnPlainDelete;
+use crate::model::reference::{Kind, OnDelete, Pair, Reference};
+use crate::model::sql::{Ident, Qualified};
+use crate::model::table::{KeyColumn, Partition, Table};
+use crate::spi::session::Session;
+
+const TABLES: &str = include_str!("read_tables.sql");
+const REFERENCES: &str = include_str!("read_references.sql");
+
+/// The graph as it is committed now.
+pub fn read(session: &Session<'_, '_>) -> Outcome<Graph> {
+    Ok(Graph::new(tables(session)?, references(session)?))
+}
+
+fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
+    session
+        .registry_now(TABLES, &[])?
+        .iter()
+        .map(read_table)
+        .collect()
+}
+
+fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
+    session
+        .registry_now(REFERENCES, &[])?
+        .iter()
+        .map(read_reference)
+        .collect()
+}
+
+fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
+    let names: Vec<String> = field(row, "key_names")?;
+    let types: Vec<String> = field(row, "key_types")?;
+    let type_oids: Vec<pg_sys::Oid> = field(row, "key_type_oids")?;
+    let declared: Vec<pg_sys::Oid> = field(row, "key_declared_types")?;
+    let operators: Vec<String> = field(row, "key_operators")?;
+    let key = names
+        .into_iter()
+        .zip(types)
+        .zip(type_oids)
+        .zip(declared)
+        .zip(operators)
+        .map(
+            |((((name, type_sql), type_oid), declared_type), equals)| KeyColumn {
+                name: Ident(name),
+                type_sql,
+                type_oid,
+                declared_type,
+                equals,
+            },
+        )
+        .collect();
+    Ok(Table {
+        oid: field(row, "oid")?,
+        shown: field(row, "shown")?,
+        name: Qualified {
+            schema: Ident(field(row, "schema")?),
+            name: Ident(field(row, "name")?),
+        },
+        owner: field(row, "owner")?,
+        managed: field(row, "managed")?,
+        marks: row
+            .get_by_name::<String, _>("mark_columns")?
+            .and_then(|numbers| marks(&numbers)),
+        on_plain_delete: row
+            .get_by_name::<String, _>("on_plain_delete")?
+            .map(|name| OnPlainDelete::parse(&name))
+            .transpose()?,
+        partitions: partitions(row)?,
+        partitioned: field(row, "partitioned")?,
+        may_prevent_update: field(row, "may_prevent_update")?,
+        key_is_watched: field(row, "key_is_watched")?,
+        columns: field::<Vec<String>>(row, "columns")?
+            .into_iter()
+            .map(Ident)
+            .collect(),
+        key,
+    })
+}
+
+fn partitions(row: &SpiHeapTupleData<'_>) -> Outcome<Vec<Partition>> {
+    let oids: Vec<pg_sys::Oid> = field(row, "partition_oids")?;
+    let schemas: Vec<String> = field(row, "partition_schemas")?;
+    let names: Vec<String> = field(row, "partition_names")?;
+    let numbers: Vec<Option<String>> = field(row, "partition_mark_columns")?;
+    let named = oids.into_iter().zip(schemas).zip(names).zip(numbers);
+    Ok(named
+        .map(|(((oid, schema), name), numbers)| Partition {
+            oid,
+            marks: numbers.as_deref().and_then(marks),
+            name: Qualified {
+                schema: Ident(schema),
+                name: Ident(name),
+            },
+        })
+        .collect())
+}
+
+/// Two column numbers, in the order of the columns' names.
+fn marks(numbers: &str) -> Option<[i16; 2]> {
+    let (deleted_at, deletion_id) = numbers.split_once(' ')?;
+    Some([deleted_at.parse().ok()?, deletion_id.parse().ok()?])
+}
+
+fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
+    let lost = row.get_by_name::<bool, _>("is_lost")? == Some(true);
+    // What is left of one that is lost names no columns.
+    let names = |name: &str| {
+        if lost {
+            Ok(Vec::new())
+        } else {
+            field(row, name)
+        }
+    };
+    let children: Vec<String> = names("child_columns")?;
+    let parents: Vec<String> = names("parent_columns")?;
+    let operators: Vec<String> = names("operators")?;
+    let parent_type: Option<String> = row.get_by_name("parent_type")?;
+    let kind = match (
+        row.get_by_name::<String, _>("type_column")?,
+        row.get_by_name::<String, _>("type_value")?,
+    ) {
+        (Some(type_column), Some(type_value)) => Kind::Declared {
+            type_column: Ident(type_column),
+            type_value,
+        },
+        _ => Kind::ForeignKey,
+    };
+    let on_delete = match field::<String>(row, "on_delete")?.as_str() {
+        "c" => OnDelete::Cascade,
+        "n" => OnDelete::SetNull,
+        "d" => OnDelete::SetDefault,
+        _ => OnDelete::Restrict,
+    };
+    let pairs = children
+        .into_iter()
+        .zip(parents)
+        .zip(operators)
+        .map(|((child, parent), equals)| Pair {
+            child: Ident(child),
+            parent: Ident(parent),
+            equals,
+            parent_type: parent_type.clone(),
+        })
+        .collect();
+    Ok(Reference {
+        name: field(row, "name")?,
+        child: field(row, "child")?,
+        parent: field(row, "parent")?,
+        pairs,
+        on_delete,
+        set_columns: field::<Vec<String>>(row, "set_columns")?
+            .into_iter()
+            .map(Ident)
+            .collect(),
+        kind,
+        deferrable: field(row, "deferrable")?,
+        readable: field(row, "readable")?,
+        prints_alike: row.get_by_name("print_alike")?.unwrap_or(false),
+        lost,
+    })
+}
+
+fn field<T: pgrx::IntoDatum + pgrx::FromDatum>(
+    row: &SpiHeapTupleData<'_>,
+    name: &str,
+) -> Outcome<T> {
+    row.get_by_name(name)?.ok_or_else(|| Failure::BadArgument {
+        what: format!("the catalog query returned no {name}"),
+        fix: "Run CREATE EXTENSION keepsake again; its catalog queries do not fit this version of PostgreSQL."
+            .into(),
+    })
+}

@@ -1,0 +1,86 @@
+-- Tables kept in place, and every table that refers to one or is referred to by one.
+WITH concerned AS (
+    SELECT relation::oid AS oid FROM keepsake.kept_in_place
+    UNION
+    SELECT con.conrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM keepsake.kept_in_place)
+    UNION
+    SELECT con.confrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid IN (SELECT relation FROM keepsake.kept_in_place)
+    UNION
+    SELECT child FROM keepsake.declared_reference WHERE parent IN (SELECT relation FROM keepsake.kept_in_place)
+)
+SELECT c.oid,
+       c.oid::regclass::text AS shown,
+       n.nspname::text AS schema,
+       c.relname::text AS name,
+       c.relowner AS owner,
+       EXISTS (SELECT FROM keepsake.kept_in_place m WHERE m.relation = c.oid) AS managed,
+       (SELECT m.on_delete FROM keepsake.kept_in_place m WHERE m.relation = c.oid) AS on_plain_delete,
+       c.relkind = 'p' AS partitioned,
+       marks.columns AS mark_columns,
+       parts.oids AS partition_oids,
+       parts.mark_columns AS partition_mark_columns,
+       parts.schemas AS partition_schemas,
+       parts.names AS partition_names,
+       -- tgtype: 1 for each row, 2 before, 16 update (src/include/catalog/pg_trigger.h).
+       EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+               WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND NOT t.tgisinternal
+                 AND p.pronamespace <> 'keepsake'::regnamespace) AS may_prevent_update,
+       EXISTS (SELECT FROM pg_trigger t JOIN pg_index i ON i.indrelid = t.tgrelid AND i.indisprimary
+               WHERE t.tgrelid = c.oid AND t.tgattr::int2[] && i.indkey::int2[]) AS key_is_watched,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
+       coalesce(k.names, '{}') AS key_names,
+       coalesce(k.types, '{}') AS key_types,
+       coalesce(k.type_oids, '{}') AS key_type_oids,
+       coalesce(k.declared_types, '{}') AS key_declared_types,
+       coalesce(k.operators, '{}') AS key_operators
+FROM concerned
+JOIN pg_class c ON c.oid = concerned.oid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+    SELECT array_agg(a.attname::text ORDER BY part.n) AS names,
+           array_agg(format('%I.%I', base.schema, base.name) ORDER BY part.n) AS types,
+           array_agg(base.oid ORDER BY part.n) AS type_oids,
+           array_agg(a.atttypid ORDER BY part.n) AS declared_types,
+           array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY part.n) AS operators
+    FROM pg_index i
+    CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) WITH ORDINALITY AS part (attnum, opclass, n)
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = part.attnum
+    -- The type itself, or what a domain is over.
+    JOIN LATERAL (
+        WITH RECURSIVE over (oid, name, namespace, kind, base) AS (
+            SELECT t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype FROM pg_type t WHERE t.oid = a.atttypid
+            UNION ALL
+            SELECT t.oid, t.typname, t.typnamespace, t.typtype, t.typbasetype
+            FROM over JOIN pg_type t ON t.oid = over.base WHERE over.kind = 'd')
+        SELECT over.oid, over.name, tn.nspname AS schema
+        FROM over JOIN pg_namespace tn ON tn.oid = over.namespace WHERE over.kind <> 'd'
+    ) base ON true
+    JOIN pg_opclass oc ON oc.oid = part.opclass
+    JOIN pg_amop am ON am.amopfamily = oc.opcfamily AND am.amopstrategy = 3
+                   AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
+    JOIN pg_operator op ON op.oid = am.amopopr
+    JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+    WHERE i.indrelid = c.oid AND i.indisprimary AND part.n <= i.indnkeyatts
+) k ON true
+CROSS JOIN LATERAL (
+    SELECT string_agg(a.attnum::text, ' ' ORDER BY a.attname) AS columns FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype))
+      AND a.attgenerated = '' AND NOT a.attisdropped
+) marks
+CROSS JOIN LATERAL (
+    SELECT coalesce(array_agg(leaf.oid ORDER BY leaf.oid), '{}') AS oids,
+           coalesce(array_agg(ln.nspname::text ORDER BY leaf.oid), '{}') AS schemas,
+           coalesce(array_agg(leaf.relname::text ORDER BY leaf.oid), '{}') AS names,
+           coalesce(array_agg((
+               SELECT string_agg(a.attnum::text, ' ' ORDER BY a.attname) FROM pg_attribute a
+               WHERE a.attrelid = leaf.oid AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype))
+                 AND a.attgenerated = '' AND NOT a.attisdropped) ORDER BY leaf.oid), '{}') AS mark_columns
+    FROM pg_partition_tree(c.oid) AS tree
+    JOIN pg_class leaf ON leaf.oid = tree.relid
+    JOIN pg_namespace ln ON ln.oid = leaf.relnamespace
+    WHERE c.relkind = 'p' AND tree.level > 0
+) parts
+ORDER BY n.nspname, c.relname

@@ -1,0 +1,115 @@
+//! Hooks of PostgreSQL's executor: they keep the stack of running statements, and see to the triggers of each
+//! statement that starts.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+
+use crate::archive::removal;
+use crate::intercept::skip_triggers;
+use crate::postgres::query_plan::{modifications, plan};
+use crate::postgres::statement_stack::{depth, while_running, write};
+use crate::run_as::at_once;
+
+static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
+static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
+static mut NEXT_FINISH: pg_sys::ExecutorFinish_hook_type = None;
+
+/// Hooks the executor; once in a backend's life.
+pub fn install() {
+    // SAFETY: called from `_PG_init`, before any other code of this library, in a process of one
+    // thread; whatever was hooked before is called in turn.
+    unsafe {
+        NEXT_START = pg_sys::ExecutorStart_hook;
+        NEXT_RUN = pg_sys::ExecutorRun_hook;
+        NEXT_FINISH = pg_sys::ExecutorFinish_hook;
+        pg_sys::ExecutorStart_hook = Some(start);
+        pg_sys::ExecutorRun_hook = Some(run);
+        pg_sys::ExecutorFinish_hook = Some(finish);
+    }
+}
+
+/// A converted DELETE is a DELETE to whoever sent it: what the executor reports when it has run is
+/// this operation (`ProcessQuery` in pquery.c).
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
+    // SAFETY: passes on what the executor gave; the query and its plan outlive the call.
+    unsafe {
+        match NEXT_START {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, flags)),
+            None => pg_sys::standard_ExecutorStart(query, flags),
+        }
+        if plan(&*query).is_some_and(is_converted) {
+            (*query).operation = pg_sys::CmdType::CMD_DELETE;
+        }
+        skip_triggers::leave_out(&*query);
+        at_once::defer_nothing(&*query);
+    }
+}
+
+/// Whether the statement itself, not one of its WITH queries, is a converted DELETE.
+fn is_converted(plan: &pg_sys::PlannedStmt) -> bool {
+    let top = plan.planTree.cast_const().cast();
+    plan.commandType == pg_sys::CmdType::CMD_UPDATE
+        && modifications(plan)
+            .filter(|modify| std::ptr::eq(*modify, top))
+            .filter_map(|modify| write(plan, modify))
+            .any(|(_, writes)| writes.converts)
+}
+
+#[cfg(not(feature = "pg18"))]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+    once: bool,
+) {
+    begin(query);
+    // SAFETY: passes on what the executor gave.
+    while_running(query, || unsafe {
+        match NEXT_RUN {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, direction, count, once)),
+            None => pg_sys::standard_ExecutorRun(query, direction, count, once),
+        }
+    });
+}
+
+#[cfg(feature = "pg18")]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn run(
+    query: *mut pg_sys::QueryDesc,
+    direction: pg_sys::ScanDirection::Type,
+    count: u64,
+) {
+    begin(query);
+    // SAFETY: passes on what the executor gave.
+    while_running(query, || unsafe {
+        match NEXT_RUN {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, direction, count)),
+            None => pg_sys::standard_ExecutorRun(query, direction, count),
+        }
+    });
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
+    begin(query);
+    // SAFETY: passes on what the executor gave.
+    while_running(query, || unsafe {
+        match NEXT_FINISH {
+            Some(next) => pg_guard_ffi_boundary(|| next(query)),
+            None => pg_sys::standard_ExecutorFinish(query),
+        }
+    });
+    if depth() == 0 {
+        // SAFETY: the query has not ended yet.
+        removal::statement_ended(unsafe { &*query });
+    }
+}
+
+/// What an outermost statement removes makes one deletion.
+fn begin(query: *mut pg_sys::QueryDesc) {
+    if depth() == 0 {
+        removal::statement_begins(query);
+    }
+}

@@ -1,0 +1,309 @@
+//! The triggers of managed tables and of tables that refer to them.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
+
+use crate::call::trigger_call::{
+    AfterInsertedRows, AfterUpdate, AfterUpdatedRows, Answer, BeforeInsert, BeforeTruncate,
+    BeforeUpdate, Call, NewRows, Updated,
+};
+use crate::call::trigger_row::Row;
+use crate::graph::cache;
+use crate::hold::in_force;
+use crate::model::error::{Failure, Outcome};
+use crate::model::reference::{Kind, Reference};
+use crate::model::sql::join;
+use crate::model::table::Table;
+use crate::run_as::engine_write::EngineWrite;
+use crate::spi::session::{Session, with_session};
+
+/// BEFORE TRUNCATE: refused, whoever asks.
+#[pg_extern]
+fn refuse_truncate(call: Call<'_, BeforeTruncate>) -> Result<Answer<'_>, ErrorReport> {
+    Err(Failure::Truncate {
+        table: call.table(),
+    }
+    .into())
+}
+
+/// BEFORE INSERT of a row that is marked already.
+#[pg_extern]
+fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport> {
+    only_the_engine(call.relation)?;
+    Ok(Answer::row(call.rows.new))
+}
+
+/// BEFORE UPDATE of a row's key, by which its deletion and its holds know it: refused while it is
+/// deleted or held.
+#[pg_extern]
+fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    let Updated { old, new } = call.rows;
+    with_session(|session| -> Outcome<()> {
+        let graph = cache::current(session)?;
+        let Some(table) = graph.managed_or_root(call.relation) else {
+            return Ok(());
+        };
+        table.check_marks()?;
+        if old.deletion().is_some() {
+            only_the_engine(call.relation)?;
+        }
+        in_force::refuse_if_held(session, table, old)
+    })?;
+    Ok(Answer::row(new))
+}
+
+/// AFTER INSERT, once a statement: no new row may refer to a deleted one. Runs after the foreign
+/// key's own check, which has waited for whoever was deleting the parent.
+#[pg_extern]
+fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorReport> {
+    guard_new_rows(call.relation, &call.rows)?;
+    Ok(Answer::nothing())
+}
+
+/// AFTER UPDATE of a partitioned table, once a statement: the same for its new rows, some of which may have moved to
+/// another partition. Such a row fires no UPDATE trigger of its own.
+#[pg_extern]
+fn guard_moved(call: Call<'_, AfterUpdatedRows>) -> Result<Answer<'_>, ErrorReport> {
+    guard_new_rows(call.relation, &call.rows)?;
+    Ok(Answer::nothing())
+}
+
+fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>) -> Outcome<()> {
+    with_session(|session| {
+        let graph = cache::current(session)?;
+        // The engine looks at the rows that it writes, or moves to another partition, itself.
+        if graph
+            .table_or_root(child)
+            .is_some_and(|table| EngineWrite::is_to(table.oid))
+        {
+            return Ok(());
+        }
+        session.register_transition_table(rows)?;
+        check_references(session, child, NewRows::NAME, &[], |_| true)
+    })
+}
+
+/// AFTER UPDATE of a referring column: the row may not have moved under a deleted parent; and a deleted
+/// row not while it is restored, when its parents have been looked at already.
+#[pg_extern]
+fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    with_session(|session| guard_updated(session, &call))?;
+    Ok(Answer::nothing())
+}
+
+fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) -> Outcome<()> {
+    let child = call.relation;
+    let Updated { old, new } = call.rows;
+    let graph = cache::current(session)?;
+    let Some(table) = graph.table_or_root(child) else {
+        return Ok(());
+    };
+    // What the engine itself makes a row refer to, it has looked at; not at what else a column
+    // of several references makes it refer to. What it has not changed yet, it may be about to.
+    let by_engine = EngineWrite::is_to(table.oid);
+    if by_engine && !graph.shares_columns(table) {
+        return Ok(());
+    }
+    if table.managed
+        && !by_engine
+        && let Some(deletion) = old.deletion()
+    {
+        return keep_unresolved(session, table, deletion);
+    }
+    let (source, values) = as_source(new, table)?;
+    let is_moved = |reference: &Reference| {
+        let columns = reference.child_columns();
+        columns
+            .into_iter()
+            .any(|column| !old.has_same(new, &column.0))
+    };
+    check_references(session, child, &source, &values, |reference| {
+        !by_engine || is_moved(reference)
+    })
+}
+
+/// Keeps a deletion as it is until the transaction ends: a restore or purge of it waits. One that is
+/// under way would wait for our row, so it is not waited for.
+fn keep_unresolved(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
+    let settling: Option<bool> = session
+        .registry_kept(
+            "SELECT EXISTS (SELECT FROM keepsake.deletion WHERE id = $1) AND NOT EXISTS (
+                 SELECT FROM keepsake.deletion WHERE id = $1 FOR KEY SHARE SKIP LOCKED)",
+            &[deletion.into()],
+        )?
+        .first()
+        .get_one()?;
+    if settling == Some(true) {
+        return Err(Failure::Settling {
+            table: table.shown.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Refuses when rows already in `child` would have failed the guard.
+pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
+    let source = cache::current(session)?.table(child).map(Table::rows);
+    source.map_or(Ok(()), |source| {
+        check_references(session, child, &source, &[], |_| true)
+    })
+}
+
+/// Refuses to let the row of a BEFORE DELETE trigger go for good while another row, live or deleted,
+/// refers to it by a declared reference, as a foreign key that restricts would. Whoever makes a row
+/// refer to it locks it first, as the DELETE did before it fired the trigger.
+pub fn refuse_if_declared(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    row: Row<'_>,
+) -> Outcome<()> {
+    let graph = cache::current(session)?;
+    let declared = graph
+        .references_to(table.oid)
+        .filter(|(reference, _)| reference.is_declared());
+    for (reference, child) in declared {
+        reference.check_readable(child, table)?;
+        let mut values = Vec::with_capacity(table.key.len());
+        let (mut columns, mut same) = (Vec::new(), Vec::new());
+        for key in &table.key {
+            let (name, equals) = (&key.name, &key.equals);
+            values.push(row.argument(&name.0)?);
+            columns.push(format!("${} AS {name}", values.len()));
+            same.push(format!("c.{name} {equals} p.{name}"));
+        }
+        let another = if child.oid == table.oid {
+            format!(" AND NOT ({})", join(same, " AND "))
+        } else {
+            String::new()
+        };
+        let sql = format!(
+            "SELECT 1 FROM (SELECT {columns}) AS p JOIN {children} AS c ON {joins}{another} LIMIT 1",
+            columns = join(columns, ", "),
+            children = child.rows(),
+            joins = reference.joins("c", "p"),
+        );
+        if session.exists_now((child.oid, child.owner), &sql, &values)? {
+            return Err(Failure::DeclaredReferrer {
+                table: table.shown.clone(),
+                child: child.shown.clone(),
+                reference: reference.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn only_the_engine(relation: pg_sys::Oid) -> Outcome<()> {
+    let graph = cache::known()?;
+    let table = graph.table_or_root(relation);
+    match table.filter(|table| !EngineWrite::is_to(table.oid)) {
+        None => Ok(()),
+        Some(table) => Err(Failure::StateWrittenByHand {
+            table: table.shown.clone(),
+        }),
+    }
+}
+
+/// A row as a source for a query: its columns as arguments, typed as they are, so that only the
+/// parent's table is read.
+fn as_source<'call>(row: Row<'call>, table: &Table) -> Outcome<(String, Vec<DatumWithOid<'call>>)> {
+    let mut values = Vec::with_capacity(table.columns.len());
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for column in &table.columns {
+        values.push(row.argument(&column.0)?);
+        columns.push(format!("${} AS {column}", values.len()));
+    }
+    Ok((format!("(SELECT {})", join(columns, ", ")), values))
+}
+
+/// Refuses when a live row of `source` refers to a deleted row of a managed table by a reference that
+/// is `concerned`; a declared reference must also find its row at all.
+fn check_references(
+    session: &mut Session<'_, '_>,
+    child: pg_sys::Oid,
+    source: &str,
+    values: &[DatumWithOid<'_>],
+    concerned: impl Fn(&Reference) -> bool,
+) -> Outcome<()> {
+    let graph = cache::current(session)?;
+    let relation = child;
+    let Some(child) = graph.table_or_root(relation) else {
+        return Ok(());
+    };
+    let references = graph.references_of(child.oid);
+    for (reference, parent) in references.filter(|(reference, _)| concerned(reference)) {
+        reference.check_there(child)?;
+        // A table of attachments has a reference for each type of thing; most statements mean one of them.
+        let at = (relation, parent.owner);
+        let declared = reference.is_declared();
+        if declared && !session.exists_now(at, &meant(source, reference), values)? {
+            continue;
+        }
+        if reference.deferrable || declared {
+            lock_parents(session, child, source, reference, parent, values)?;
+        }
+        let orphans = orphans(child, source, reference, parent);
+        if session.exists_now(at, &orphans, values)? {
+            return Err(Failure::DeadParent {
+                child: child.shown.clone(),
+                parent: parent.shown.clone(),
+                reference: reference.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Rows of `source` that mean a row of the parent's table.
+fn meant(source: &str, reference: &Reference) -> String {
+    let set = reference.is_set("c");
+    format!("SELECT 1 FROM {source} AS c WHERE {set} LIMIT 1")
+}
+
+/// Live rows of `source` whose parent is deleted or, for a declared reference, not there.
+fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -> String {
+    let live = live(child);
+    let joins = reference.joins_by_parent_key("c", "p");
+    let parent_name = parent.rows();
+    match reference.kind {
+        Kind::ForeignKey => format!(
+            "SELECT 1 FROM {source} AS c JOIN {parent_name} AS p ON {joins} WHERE {live} AND p.deleted_at IS NOT NULL LIMIT 1"
+        ),
+        Kind::Declared { .. } => format!(
+            "SELECT 1 FROM {source} AS c WHERE {live} AND {set}
+             AND NOT EXISTS (SELECT FROM {parent_name} AS p WHERE {joins} AND p.deleted_at IS NULL) LIMIT 1",
+            set = reference.is_set("c"),
+        ),
+    }
+}
+
+fn live(child: &Table) -> &'static str {
+    if child.managed {
+        "c.deleted_at IS NULL"
+    } else {
+        "true"
+    }
+}
+
+/// Takes the lock that a foreign key's check would take, or has not taken yet, so that a deletion of the parent waits
+/// for this transaction, or this one for it.
+fn lock_parents(
+    session: &mut Session<'_, '_>,
+    child: &Table,
+    source: &str,
+    reference: &Reference,
+    parent: &Table,
+    values: &[DatumWithOid<'_>],
+) -> Outcome<()> {
+    let sql = format!(
+        "SELECT 1 FROM {parent_name} AS p WHERE EXISTS (SELECT FROM {source} AS c WHERE {live} AND {joins}) ORDER BY {key} FOR KEY SHARE OF p",
+        parent_name = parent.rows(),
+        live = live(child),
+        joins = reference.joins_by_parent_key("c", "p"),
+        key = parent.key_columns("p"),
+    );
+    session.as_owner(parent, &sql, values)?;
+    Ok(())
+}

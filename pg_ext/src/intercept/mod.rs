@@ -1,0 +1,15 @@
+//! What happens to plain SQL on managed tables: hooks of planner and executor, and trigger functions.
+//!
+//! - `planner` turns a DELETE into the UPDATE that marks its rows. `statement_deletion` makes one deletion of the rows
+//!   that a statement marked. `shows_deleted` lets that statement see them.
+//! - `guard` has the trigger functions that keep live rows from referring to deleted ones.
+//! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do.
+//!
+//! It uses `delete`, `hold`, and the rooms before them.
+
+pub mod executor_hooks;
+pub mod guard;
+pub mod planner;
+pub mod shows_deleted;
+pub mod skip_triggers;
+pub mod statement_deletion;

@@ -1,0 +1,329 @@
+//! A plain `DELETE` on a managed table, planned as the UPDATE that marks its rows.
+//!
+//! It is done to the rewritten query, when views, rules and row-level policies have been worked
+//! into it as those of a DELETE, and again whenever a prepared statement or a function's statement
+//! is planned. The rights that the executor checks stay those of a DELETE. The triggers that fire
+//! are those of an UPDATE, and the one on `deleted_at` makes a deletion of it (see `statement_deletion`).
+
+use std::ffi::{CStr, c_char};
+
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use pgrx::{IntoDatum, direct_function_call, pg_sys};
+
+use crate::call::own_triggers::{self, Carrier};
+use crate::graph::cache;
+use crate::intercept::skip_triggers;
+use crate::model::error::raise_unless_ok;
+use crate::model::on_plain_delete::OnPlainDelete;
+use crate::postgres::pg_list::pointers;
+use crate::postgres::statement_stack;
+use crate::postgres::table_triggers::{limited_to, name, triggers};
+use crate::run_as::archive_reading;
+use crate::run_as::engine_query;
+use crate::run_as::engine_write::EngineWrite;
+use crate::run_as::role;
+use crate::spi::session::with_reading_session;
+
+static mut NEXT: pg_sys::planner_hook_type = None;
+
+/// Hooks the planner; once in a backend's life.
+pub fn install() {
+    // SAFETY: called from `_PG_init`, in a process of one thread; whatever was hooked before is
+    // called in turn.
+    unsafe {
+        NEXT = pg_sys::planner_hook;
+        pg_sys::planner_hook = Some(plan);
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: i32,
+    parameters: pg_sys::ParamListInfo,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
+    // (`pg_plan_query` in postgres.c); everything else is passed on.
+    unsafe {
+        archive_reading::close();
+        if !query.is_null() && role::is_engines_own() {
+            raise_unless_ok(engine_query::check(query));
+        }
+        if !query.is_null() && applies(text) {
+            let alone = !(*query).hasModifyingCTE;
+            convert(&mut *query, alone);
+            for with in pointers::<pg_sys::CommonTableExpr>((*query).cteList) {
+                let inner = (*with).ctequery;
+                if !inner.is_null() && pgrx::is_a(inner, pg_sys::NodeTag::T_Query) {
+                    convert(&mut *inner.cast(), false);
+                }
+            }
+        }
+        match NEXT {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
+            None => pg_sys::standard_planner(query, text, options, parameters),
+        }
+    }
+}
+
+/// Not where triggers do not fire either, and not for what a foreign key carries out: that DELETE
+/// must never be swallowed.
+unsafe fn applies(text: *const c_char) -> bool {
+    // SAFETY: a backend-local variable; the text, if any, is a string that outlives the call.
+    unsafe {
+        let replica = pg_sys::SessionReplicationRole
+            == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as std::ffi::c_int;
+        let action =
+            !text.is_null() && statement_stack::is_foreign_key_action(CStr::from_ptr(text));
+        !replica && !role::in_foreign_key_action(action)
+    }
+}
+
+/// Turns the query, if it deletes from a table that converts it, into the UPDATE. Whether
+/// nothing else in the statement writes to tables.
+unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
+    if query.commandType != pg_sys::CmdType::CMD_DELETE {
+        return;
+    }
+    // SAFETY: the result relation of a DELETE is an entry of the query's range table, and the
+    // parser or the plan cache has locked its table.
+    unsafe {
+        let Ok(index) = u32::try_from(query.resultRelation) else {
+            return;
+        };
+        let entry = pg_sys::rt_fetch(index, query.rtable);
+        if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION || EngineWrite::is_next((*entry).relid)
+        {
+            return;
+        }
+        let relation = pg_sys::RelationIdGetRelation((*entry).relid);
+        if relation.is_null() {
+            return;
+        }
+        // Tables that inherit from it have neither its triggers nor its keys.
+        let inherited = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION
+            && (*entry).inh
+            && pg_sys::has_subclass((*entry).relid);
+        if !inherited
+            && converts(&*relation)
+            && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
+        {
+            turn_into_update(query, entry, relation, deleted_at, alone);
+        }
+        pg_sys::RelationClose(relation);
+    }
+}
+
+/// Whether a trigger fires on updates of a key column: it must not for a key that stays as it is.
+fn is_watched(relation: &pg_sys::RelationData, key: *mut pg_sys::Bitmapset) -> bool {
+    let watched = triggers(relation).iter().flat_map(limited_to);
+    watched.into_iter().any(|column| {
+        let member = i32::from(*column) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+        // SAFETY: the set is one of the relation's, or NULL, which is empty.
+        unsafe { pg_sys::bms_is_member(member, key) }
+    })
+}
+
+/// Tables whose DELETE is converted.
+const CONVERTS: Carrier = Carrier::OnPlainDelete(OnPlainDelete::Convert);
+
+/// Whether the table has the trigger that says so, and it fires.
+fn converts(relation: &pg_sys::RelationData) -> bool {
+    let fires = |trigger: &pg_sys::Trigger| {
+        own_triggers::on(CONVERTS).any(|own| own.name == name(trigger))
+            && matches!(trigger.tgenabled as u8, b'O' | b'A')
+    };
+    triggers(relation).iter().any(fires)
+}
+
+/// The number of a column that has the type.
+unsafe fn column(relation: pg_sys::Relation, name: &CStr, of_type: pg_sys::Oid) -> Option<i16> {
+    // SAFETY: the relation is open, and its descriptor valid while it is.
+    unsafe {
+        let descriptor = (*relation).rd_att;
+        let number = pg_sys::SPI_fnumber(descriptor, name.as_ptr());
+        let fits = number > 0 && pg_sys::SPI_gettypeid(descriptor, number) == of_type;
+        fits.then(|| i16::try_from(number).ok()).flatten()
+    }
+}
+
+/// `DELETE … WHERE …` → `UPDATE … SET deleted_at = now() WHERE … AND deleted_at IS NULL`.
+unsafe fn turn_into_update(
+    query: &mut pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+    relation: pg_sys::Relation,
+    deleted_at: i16,
+    alone: bool,
+) {
+    // SAFETY: builds nodes in the memory that the query lives in, with the node constructors of
+    // PostgreSQL itself.
+    unsafe {
+        query.commandType = pg_sys::CmdType::CMD_UPDATE;
+        query.targetList = std::ptr::null_mut();
+        let mut live = pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
+        live.arg = pg_sys::makeVar(
+            query.resultRelation as _,
+            deleted_at,
+            pg_sys::TIMESTAMPTZOID,
+            -1,
+            pg_sys::InvalidOid,
+            0,
+        )
+        .cast();
+        live.nulltesttype = pg_sys::NullTestType::IS_NULL;
+        live.location = -1;
+        let from = query.jointree;
+        (*from).quals = pg_sys::make_and_qual((*from).quals, live.into_pg().cast());
+
+        let now = call(
+            pg_sys::Oid::from(pg_sys::F_NOW),
+            pg_sys::TIMESTAMPTZOID,
+            std::ptr::null_mut(),
+        );
+        set(query, entry, (deleted_at, c"deleted_at"), now);
+        match deletion_id(relation).filter(|_| alone && may_set_marks(&*relation)) {
+            Some((column, function)) => {
+                let table = pg_sys::makeConst(
+                    pg_sys::OIDOID,
+                    -1,
+                    pg_sys::InvalidOid,
+                    size_of::<pg_sys::Oid>() as i32,
+                    pg_sys::Datum::from((*entry).relid),
+                    false,
+                    true,
+                );
+                let table = pg_sys::lappend(std::ptr::null_mut(), table.cast());
+                let deletion = call(function, pg_sys::UUIDOID, table);
+                set(query, entry, (column, c"deletion_id"), deletion);
+            }
+            None => lock_like_delete(query, entry, relation),
+        }
+    }
+}
+
+unsafe fn call(
+    function: pg_sys::Oid,
+    result: pg_sys::Oid,
+    arguments: *mut pg_sys::List,
+) -> *mut pg_sys::Expr {
+    // SAFETY: builds a node; the caller's function has that result and those arguments.
+    unsafe {
+        let explicit = pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
+        let none = pg_sys::InvalidOid;
+        pg_sys::makeFuncExpr(function, result, arguments, none, none, explicit).cast()
+    }
+}
+
+/// Lets the UPDATE set a column.
+unsafe fn set(
+    query: &mut pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+    (column, name): (i16, &CStr),
+    value: *mut pg_sys::Expr,
+) {
+    // SAFETY: appends to a list of the query's, in the memory that it lives in.
+    unsafe {
+        let target = pg_sys::makeTargetEntry(value, column, pg_sys::pstrdup(name.as_ptr()), false);
+        query.targetList = pg_sys::lappend(query.targetList, target.cast());
+        let updated = updated_columns(query, entry);
+        let member = i32::from(column) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+        *updated = pg_sys::bms_add_member(*updated, member);
+    }
+}
+
+/// With a key column among what it changes, the UPDATE locks its rows as a DELETE would
+/// (`ExecUpdateLockMode`): against whoever is about to refer to them. Where a trigger watches the
+/// key, the rows are locked so when the statement ends.
+unsafe fn lock_like_delete(
+    query: &pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+    relation: pg_sys::Relation,
+) {
+    // SAFETY: the relation is open; the set is one of the query's.
+    unsafe {
+        let primary = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
+        let key = pg_sys::RelationGetIndexAttrBitmap(relation, primary);
+        if !is_watched(&*relation, key) {
+            let updated = updated_columns(query, entry);
+            *updated = pg_sys::bms_add_members(*updated, key);
+        }
+    }
+}
+
+/// Whether the plan may set both marks by itself, so that no trigger is needed: nobody can come to
+/// refer to the rows meanwhile, so they need no stronger lock than an UPDATE's, and no other trigger
+/// changes them.
+fn may_set_marks(relation: &pg_sys::RelationData) -> bool {
+    let oid = relation.rd_id;
+    let foreign_key = |trigger: &pg_sys::Trigger| {
+        // SAFETY: compares the function's OID with those of `ri_triggers.c`.
+        let kind = unsafe { pg_sys::RI_FKey_trigger_type(trigger.tgfoid) };
+        kind == pg_sys::RI_TRIGGER_PK as i32
+    };
+    // SAFETY: an open relation has an entry of pg_class.
+    let is_table = unsafe { (*relation.rd_rel).relkind } as u8 == pg_sys::RELKIND_RELATION;
+    let is_plain = skip_triggers::only_ours_change_rows(relation);
+    let is_referred_to = triggers(relation).iter().any(foreign_key);
+    let is_declared = || {
+        let graph = cache::kept().map_or_else(
+            || with_reading_session(|session| cache::current(session)),
+            Ok,
+        );
+        raise_unless_ok(graph).references_to(oid).next().is_some()
+    };
+    is_table && is_plain && !is_referred_to && !is_declared()
+}
+
+/// The column of that name, and the function that says what is to be in it.
+unsafe fn deletion_id(relation: pg_sys::Relation) -> Option<(i16, pg_sys::Oid)> {
+    // SAFETY: the relation is open.
+    let column = unsafe { column(relation, c"deletion_id", pg_sys::UUIDOID) }?;
+    Some((column, deletion_of_statement()?))
+}
+
+/// The function that a plan may call to mark its rows. Whoever runs the statement need not find it by its name, so no right in
+/// the schema is asked for; where EXECUTE was revoked, the triggers mark the rows.
+fn deletion_of_statement() -> Option<pg_sys::Oid> {
+    // SAFETY: looks into the system's caches, within a transaction; the keys outlive the calls and are of the types that
+    // the cache has: a name, a vector of types, a schema.
+    let function = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
+        let arguments = pg_sys::buildoidvector([pg_sys::OIDOID].as_ptr(), 1);
+        pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as _,
+            pg_sys::Anum_pg_proc_oid as _,
+            pg_sys::Datum::from(c"deletion_of_statement".as_ptr()),
+            pg_sys::Datum::from(arguments),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::from(0_usize),
+        )
+    };
+    // SAFETY: PostgreSQL's own function, which takes a function and the name of a right, and answers NULL when there is
+    // no such function.
+    let may = unsafe {
+        direct_function_call::<bool>(
+            pg_sys::has_function_privilege_id,
+            &[function.into_datum(), "EXECUTE".into_datum()],
+        )
+    };
+    may.unwrap_or(false).then_some(function)
+}
+
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+unsafe fn updated_columns(
+    _query: &pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> *mut *mut pg_sys::Bitmapset {
+    // SAFETY: the caller gives an entry of the query's range table.
+    unsafe { &raw mut (*entry).updatedCols }
+}
+
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+unsafe fn updated_columns(
+    query: &pg_sys::Query,
+    entry: *mut pg_sys::RangeTblEntry,
+) -> *mut *mut pg_sys::Bitmapset {
+    // SAFETY: the entry is that of the result relation, which always has a permission entry.
+    unsafe { &raw mut (*pg_sys::getRTEPermissionInfo(query.rteperminfos, entry)).updatedCols }
+}

@@ -1,0 +1,221 @@
+//! `manage` and `unmanage`: what a table gets when it is given to Keepsake.
+
+use pgrx::datum::Interval;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::call::arguments::Regclass;
+use crate::graph::cache;
+use crate::manage::archived_table::{self, Keep, Options};
+use crate::manage::drop_guards;
+use crate::manage::hide;
+use crate::manage::managed_schema;
+use crate::manage::triggers;
+use crate::model::error::{Failure, Outcome, required};
+use crate::model::on_plain_delete::OnPlainDelete;
+use crate::model::table::Table;
+use crate::purge::retention;
+use crate::registry::description::describe;
+use crate::spi::session::{Session, with_session};
+
+/// Gives `table` to Keepsake: adds `deleted_at` and `deletion_id`, the index and triggers that
+/// soft deletion needs, and registers how long its deleted rows are kept (30 days, unless given)
+/// and what a plain DELETE does: `convert` it to a soft delete (the default), `reject` it, or
+/// `allow` it to remove live rows for good. A second call mends what is missing and changes what is
+/// given. Only the table's owner may call it.
+///
+/// With `keep => 'archive'`, PostgreSQL deletes the rows itself, and they are kept in an archive: the
+/// table gets triggers and nothing else. `on_truncate` says what TRUNCATE does there: `reject` (the
+/// default), `archive`, or `allow`; `after_triggers` whether a restore fires the table's AFTER
+/// INSERT triggers (`fire`, the default) or not (`skip`). `cascade` takes along the tables whose rows
+/// a DELETE would remove or change.
+///
+/// # Errors
+/// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
+#[pg_extern]
+fn manage(
+    relation: Option<Regclass>,
+    retention: default!(Option<Interval>, "NULL"),
+    on_delete: default!(Option<&str>, "NULL"),
+    keep: default!(Option<&str>, "NULL"),
+    on_truncate: default!(Option<&str>, "NULL"),
+    after_triggers: default!(Option<&str>, "NULL"),
+    cascade: default!(bool, "false"),
+) -> Result<(), ErrorReport> {
+    let oid = required(relation, "relation")?.oid();
+    let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
+    let keep = keep.map(Keep::parse).transpose()?;
+    let options = Options {
+        retention,
+        on_truncate,
+        after_triggers,
+        cascade,
+    };
+    Ok(with_session(|session| {
+        let now = Keep::of(session, oid)?;
+        match keep.or(now).unwrap_or(Keep::InPlace) {
+            Keep::Archive if on_delete.is_none() => archived_table::take_on(session, oid, options),
+            Keep::Archive => Err(Failure::BadArgument {
+                what: "on_delete is of tables that are kept in place".into(),
+                fix: "Leave it out: a DELETE of archived rows is PostgreSQL's own.".into(),
+            }),
+            Keep::InPlace => {
+                archived_table::check_in_place(session, oid, now, options)?;
+                manage_table(session, oid, retention, on_delete)
+            }
+        }
+    })?)
+}
+
+/// Takes `table` back from Keepsake: triggers, index and the two columns go; of an archived table the
+/// triggers and the archive. `drop_archive` gives up the rows that the archive still holds, for who may
+/// run `purge_deletion`.
+///
+/// # Errors
+/// 55000 while it still holds soft-deleted rows; 42501 for anyone but the owner.
+#[pg_extern]
+fn unmanage(relation: Regclass, drop_archive: default!(bool, "false")) -> Result<(), ErrorReport> {
+    let oid = relation.oid();
+    Ok(with_session(|session| {
+        let keep = Keep::of(session, oid)?;
+        describe(session, oid)?.check_owned()?;
+        managed_schema::except(session, oid)?;
+        match keep {
+            Some(Keep::Archive) => archived_table::hand_back(session, oid, drop_archive),
+            _ => unmanage_table(session, oid),
+        }
+    })?)
+}
+
+fn manage_table(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    retention: Option<Interval>,
+    on_delete: Option<OnPlainDelete>,
+) -> Outcome<()> {
+    describe(session, oid)?.check_safe()?;
+    retention::register(session, oid, retention)?;
+    let on_delete = set_on_delete(session, oid, on_delete)?;
+    cache::invalidate(oid);
+    // Another call may have come first, and registering has waited for it.
+    let found = describe(session, oid)?;
+    if found.state_columns.is_empty() {
+        let name = cache::current(session)?
+            .managed(session, oid)?
+            .name
+            .to_string();
+        session.ddl(
+            &format!("ALTER TABLE {name} ADD COLUMN deleted_at pg_catalog.timestamptz, ADD COLUMN deletion_id pg_catalog.uuid"),
+        )?;
+        cache::invalidate(oid);
+    }
+    let graph = cache::current(session)?;
+    let table = graph.managed(session, oid)?;
+    refuse_foreign_marks(session, table)?;
+    add_index(session, table)?;
+    triggers::guard_state(session, table, on_delete)?;
+    triggers::guard_references(session, &graph, table)?;
+    for (_, child) in graph.references_to(oid) {
+        triggers::guard_references(session, &graph, child)?;
+    }
+    cache::invalidate(oid);
+    Ok(())
+}
+
+fn unmanage_table(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+    let found = describe(session, oid)?;
+    found.check_owned()?;
+    if !found.managed {
+        return Ok(());
+    }
+    let graph = cache::current(session)?;
+    let table = graph.managed(session, oid)?;
+    let name = &table.name;
+    session.ddl(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
+    // As the owner: policies that hide deleted rows bind whoever else asks.
+    let deleted = format!(
+        "SELECT 1 FROM {} AS t WHERE t.deleted_at IS NOT NULL LIMIT 1",
+        table.rows()
+    );
+    let held = session.as_owner(table, &deleted, &[])?;
+    if !held.is_empty() {
+        return Err(Failure::HoldsDeletedRows { table: found.shown });
+    }
+    hide::undo(session, table)?;
+    triggers::drop_all(session, table)?;
+    session.registry(
+        "DELETE FROM keepsake.bound_storage WHERE relation = $1",
+        &[oid.into()],
+    )?;
+    session.registry(
+        "DELETE FROM keepsake.declared_reference WHERE $1 IN (child, parent)",
+        &[oid.into()],
+    )?;
+    session.registry(
+        "DELETE FROM keepsake.reference_override WHERE child = $1",
+        &[oid.into()],
+    )?;
+    session.registry(
+        "DELETE FROM keepsake.managed_table WHERE relation = $1",
+        &[oid.into()],
+    )?;
+    // No longer managed before its columns go: the event trigger then guards the references that it
+    // may still have to managed tables.
+    cache::invalidate(oid);
+    session.ddl(&format!(
+        "ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"
+    ))?;
+    drop_guards::drop_needless_guards(session)
+}
+
+/// Registers what a plain DELETE does, when given, and answers with what it does now.
+fn set_on_delete(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    on_delete: Option<OnPlainDelete>,
+) -> Outcome<OnPlainDelete> {
+    let name = session
+        .registry(
+            "UPDATE keepsake.managed_table SET on_delete = coalesce($2, on_delete) WHERE relation = $1
+             RETURNING on_delete",
+            &[oid.into(), on_delete.map(OnPlainDelete::name).into()],
+        )?
+        .first()
+        .get_one::<String>()?;
+    OnPlainDelete::parse(name.as_deref().unwrap_or_default())
+}
+
+/// Rows that something else has marked as deleted belong to no deletion, and could never come back.
+fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let sql = format!(
+        "SELECT 1 FROM {} AS t
+         WHERE (t.deleted_at IS NULL) OPERATOR(pg_catalog.<>) (t.deletion_id IS NULL) LIMIT 1",
+        table.rows()
+    );
+    if session.as_owner(table, &sql, &[])?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::CannotManage {
+        table: table.shown.clone(),
+        why: "It holds rows that have only one of deleted_at and deletion_id.".into(),
+        fix: "Remove these rows, or set both columns to NULL and delete the rows with keepsake.soft_delete()."
+            .into(),
+    })
+}
+
+const HAS_INDEX: &str = "
+    SELECT 1 FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = $1 AND a.attname = 'deletion_id' AND i.indisvalid";
+
+/// The index that finds the rows of a deletion; over deleted rows alone, so that live ones pay
+/// nothing for it.
+fn add_index(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
+    if session.catalog(HAS_INDEX, &[table.oid.into()])?.is_empty() {
+        let sql = format!(
+            "CREATE INDEX ON {} (deletion_id) WHERE deletion_id IS NOT NULL",
+            table.name
+        );
+        session.ddl(&sql)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! What a table gets when it is given to Keepsake, and loses when it is taken back.
+//!
+//! - `manage_table` has `manage` and `unmanage`; `triggers` creates and drops triggers, `drop_guards` those of other tables.
+//! - `archived_table` does the same for tables with an archive; `managed_schema` registers schemas whose tables all get one.
+//! - `declared_reference` and `reference_override` add to the references that the catalog knows.
+//! - `hide` hides deleted rows from ordinary reads.
+//!
+//! It uses `intercept` (to check existing rows), `purge` (to register a retention), and the rooms before them.
+
+pub mod archived_table;
+pub mod declared_reference;
+pub mod drop_guards;
+pub mod hide;
+pub mod manage_table;
+pub mod managed_schema;
+pub mod reference_override;
+pub mod triggers;

@@ -1,0 +1,190 @@
+//! Creates and drops the triggers of [`crate::call::own_triggers`] on tables.
+//!
+//! Row triggers of a partitioned table are PostgreSQL's to carry to its partitions; a statement's
+//! fire only for the table that the statement names, so each partition gets them as well.
+
+use pgrx::prelude::*;
+
+use crate::call::own_triggers::{self, Carrier, Condition, OwnTrigger};
+use crate::graph::reference_graph::Graph;
+use crate::model::error::Outcome;
+use crate::model::on_plain_delete::OnPlainDelete;
+use crate::model::reference::Reference;
+use crate::model::sql::{Ident, Qualified, join};
+use crate::model::table::Table;
+use crate::spi::session::{Session, first_column};
+
+/// The triggers that Keepsake has on tables: `carried_by` says on which, `definition` when they fire.
+#[pg_extern(immutable, parallel_safe)]
+fn own_triggers() -> TableIterator<
+    'static,
+    (
+        name!(name, String),
+        name!(timing, String),
+        name!(events, String),
+        name!(level, String),
+        name!(function, String),
+        name!(carried_by, String),
+        name!(purpose, String),
+    ),
+> {
+    TableIterator::new(own_triggers::ALL.iter().map(|trigger| {
+        (
+            trigger.name().to_owned(),
+            trigger.firing.timing().to_owned(),
+            trigger.firing.events(),
+            trigger.firing.level().to_owned(),
+            trigger.function.to_owned(),
+            trigger.carrier.name().to_owned(),
+            trigger.purpose.to_owned(),
+        )
+    }))
+}
+
+/// The triggers of one table that are Keepsake's and not a copy of the partitioned table's.
+pub const OWN_TRIGGERS: &str = "
+    SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = $1 AND t.tgparentid = 0 AND p.pronamespace = 'keepsake'::regnamespace";
+
+/// Creates or replaces the triggers that keep `deleted_at` and `deletion_id`, and answer a plain DELETE so.
+pub fn guard_state(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    on_delete: OnPlainDelete,
+) -> Outcome<()> {
+    for other in OnPlainDelete::ALL
+        .iter()
+        .filter(|other| **other != on_delete)
+    {
+        for trigger in own_triggers::on(Carrier::OnPlainDelete(*other)) {
+            drop_trigger(session, table, trigger)?;
+        }
+    }
+    // By its key a row is known to its deletion and to holds.
+    let key: Vec<&Ident> = table.key.iter().map(|column| &column.name).collect();
+    create(session, table, Carrier::OnPlainDelete(on_delete), &key)?;
+    create(session, table, Carrier::Managed, &key)?;
+    if table.partitioned {
+        create(session, table, Carrier::ManagedPartitioned, &key)?;
+    }
+    Ok(())
+}
+
+/// Creates or replaces the triggers that keep live rows from referring to deleted ones; on any table that refers to a
+/// managed one, managed itself or not. Their condition changes with the table's references.
+pub fn guard_references(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    child: &Table,
+) -> Outcome<()> {
+    let there = |(reference, _): &(&Reference, &Table)| !reference.lost;
+    let mut references = graph.references_of(child.oid).filter(there).peekable();
+    if references.peek().is_none() {
+        return Ok(());
+    }
+    let columns: Vec<&Ident> = references
+        .flat_map(|(reference, _)| reference.child_columns())
+        .collect();
+    create(session, child, Carrier::Referring, &columns)?;
+    if child.partitioned {
+        create(session, child, Carrier::ReferringPartitioned, &columns)?;
+    }
+    Ok(())
+}
+
+/// Creates or replaces the triggers that such a table has. `columns` are those of their conditions.
+pub fn create(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    carrier: Carrier,
+    columns: &[&Ident],
+) -> Outcome<()> {
+    for trigger in own_triggers::on(carrier) {
+        create_on(session, &table.name, trigger, columns)?;
+        if !trigger.firing.is_for_each_row() {
+            for partition in &table.partitions {
+                create_on(session, &partition.name, trigger, columns)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Creates or replaces one of them on a table.
+pub fn create_on(
+    session: &mut Session<'_, '_>,
+    table: &Qualified,
+    trigger: &OwnTrigger,
+    columns: &[&Ident],
+) -> Outcome<()> {
+    let firing = trigger.firing;
+    session.ddl(&format!(
+        "CREATE OR REPLACE TRIGGER {name} {timing} {events} ON {table} {transition}{level}{condition}
+         EXECUTE FUNCTION keepsake.{function}()",
+        name = trigger.name(),
+        timing = firing.timing(),
+        events = firing.events(),
+        transition = firing.transition(),
+        level = firing.level(),
+        condition = when(trigger.condition, columns),
+        function = trigger.function,
+    ))
+}
+
+/// The condition of a trigger in SQL.
+fn when(condition: Condition, columns: &[&Ident]) -> String {
+    let condition = match condition {
+        Condition::Always => return String::new(),
+        Condition::HasMarks => "NEW.deleted_at IS NOT NULL OR NEW.deletion_id IS NOT NULL".into(),
+        Condition::MarksChange => {
+            let marks = ["deleted_at", "deletion_id"].map(|name| Ident(name.into()));
+            any_differs(&marks)
+        }
+        Condition::ColumnsChange => any_differs(columns.iter().copied()),
+        Condition::ColumnsOfDeletedChange => {
+            let changes = any_differs(columns.iter().copied());
+            format!("OLD.deleted_at IS NOT NULL AND ({changes})")
+        }
+    };
+    format!(" WHEN ({condition})")
+}
+
+/// The condition, for a row trigger of an UPDATE, that one of the columns changes, by so much as a bit: rows are
+/// compared as they are stored, by a function of PostgreSQL's own, so that no operator of a type, which may be anybody's, is
+/// stored with the trigger.
+fn any_differs<'a>(columns: impl IntoIterator<Item = &'a Ident>) -> String {
+    let columns: Vec<_> = columns.into_iter().collect();
+    let row = |name| {
+        join(
+            columns.iter().map(|column| format!("{name}.{column}")),
+            ", ",
+        )
+    };
+    format!(
+        "pg_catalog.record_image_ne(ROW({}), ROW({}))",
+        row("OLD"),
+        row("NEW")
+    )
+}
+
+fn drop_trigger(session: &mut Session<'_, '_>, table: &Table, trigger: &OwnTrigger) -> Outcome<()> {
+    let name = trigger.name();
+    let of_that_name = "SELECT 1 FROM pg_trigger WHERE tgrelid = $1 AND tgname = $2";
+    let found = session.catalog(of_that_name, &[table.oid.into(), name.into()])?;
+    if !found.is_empty() {
+        session.ddl(&format!("DROP TRIGGER {name} ON {}", table.name))?;
+    }
+    Ok(())
+}
+
+/// Drops every trigger of Keepsake's from a table and its partitions.
+pub fn drop_all(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let parts = table.partitions.iter().map(|part| (part.oid, &part.name));
+    for (oid, name) in std::iter::once((table.oid, &table.name)).chain(parts) {
+        let triggers: Vec<String> = first_column(session.catalog(OWN_TRIGGERS, &[oid.into()])?)?;
+        for trigger in triggers {
+            session.ddl(&format!("DROP TRIGGER {} ON {name}", Ident(trigger)))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! A table of the reference graph, and the SQL that names its rows and keys.
+
+use pgrx::pg_sys;
+
+use crate::model::error::{Failure, Outcome};
+use crate::model::on_plain_delete::OnPlainDelete;
+use crate::model::sql::{Ident, Literal, Qualified, join};
+
+/// A table of the graph.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its OID.
+    pub oid: pg_sys::Oid,
+    /// Its qualified name.
+    pub name: Qualified,
+    /// Its name as a person would write it, for messages.
+    pub shown: String,
+    /// The role that owns it.
+    pub owner: pg_sys::Oid,
+    /// Whether it was given to `keepsake.manage()`; then it has `deleted_at` and `deletion_id`.
+    pub managed: bool,
+    /// The numbers of its columns `deleted_at` and `deletion_id`, where it has them, of their types.
+    pub marks: Option<[i16; 2]>,
+    /// What a plain DELETE does, where it is managed.
+    pub on_plain_delete: Option<OnPlainDelete>,
+    /// Its partitions, at every level; empty for a plain table.
+    pub partitions: Vec<Partition>,
+    /// Whether it is partitioned: then a row's address (ctid) is one partition's alone, and only
+    /// `(tableoid, ctid)` names a row.
+    pub partitioned: bool,
+    /// Whether it has row triggers of its own that run before an UPDATE, and so may prevent it.
+    pub may_prevent_update: bool,
+    /// Whether a trigger of its own fires `BEFORE UPDATE OF` a column of the primary key, or AFTER.
+    pub key_is_watched: bool,
+    /// All its columns, in order.
+    pub columns: Vec<Ident>,
+    /// The primary key.
+    pub key: Vec<KeyColumn>,
+}
+
+/// A partition of a table of the graph.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Its OID.
+    pub oid: pg_sys::Oid,
+    /// Its qualified name.
+    pub name: Qualified,
+    /// The numbers of its columns `deleted_at` and `deletion_id`.
+    pub marks: Option<[i16; 2]>,
+}
+
+/// One column of a primary key.
+#[derive(Clone, Debug)]
+pub struct KeyColumn {
+    /// Its name.
+    pub name: Ident,
+    /// Its type, qualified, without length or precision: a cast to `varchar(3)` would cut a longer key down to another
+    /// row's. Of a domain what it is over, so that a cast runs no check of the domain's.
+    pub type_sql: String,
+    /// The OID of that type.
+    pub type_oid: pg_sys::Oid,
+    /// The OID of the type that the column was declared with: a domain, or the same.
+    pub declared_type: pg_sys::Oid,
+    /// The qualified equality operator of the key's index.
+    pub equals: String,
+}
+
+impl Table {
+    /// The table in a FROM clause or as the target of a statement: its own rows and those of its
+    /// partitions, not those of tables that inherit from it, whose keys may be the same.
+    pub fn rows(&self) -> String {
+        if self.partitioned {
+            self.name.to_string()
+        } else {
+            format!("ONLY {}", self.name)
+        }
+    }
+
+    /// Refuses what would mark or unmark rows while the columns that it takes are gone or exchanged,
+    /// here or in a partition.
+    pub fn check_marks(&self) -> Outcome<()> {
+        let of_parts = self.partitions.iter().map(|part| part.marks);
+        let fit = of_parts.chain([self.marks]).all(|marks| marks.is_some());
+        if fit || !self.managed {
+            Ok(())
+        } else {
+            Err(self.lost_marks())
+        }
+    }
+
+    /// The failure that says so.
+    pub fn lost_marks(&self) -> Failure {
+        Failure::StateColumns {
+            table: self.shown.clone(),
+        }
+    }
+
+    /// The key of the row `alias` as a JSON object.
+    pub fn key_json(&self, alias: &str) -> String {
+        let pairs = self
+            .key
+            .iter()
+            .map(|column| format!("{}, {alias}.{}", Literal(&column.name.0), column.name));
+        format!("pg_catalog.jsonb_build_object({})", join(pairs, ", "))
+    }
+
+    /// The key columns of the row `alias`, for an ORDER BY.
+    pub fn key_columns(&self, alias: &str) -> String {
+        join(
+            self.key
+                .iter()
+                .map(|column| format!("{alias}.{}", column.name)),
+            ", ",
+        )
+    }
+}

@@ -1,0 +1,19 @@
+//! PostgreSQL's own structures and services, behind safe functions. They know nothing of deletions.
+//!
+//! - `pg_list`, `query_plan` and `table_triggers` read what the planner and the executor hand around.
+//! - `statement_stack` knows which statements run in this backend and what each writes to.
+//! - `settings` holds settings for a while; `deadline` cancels what runs too long.
+//! - `subtransaction` runs work that may fail; `raised_error` is what it failed with.
+//! - `panic_hook` keeps backtraces away from clients.
+//!
+//! It uses `model`, for failures.
+
+pub mod deadline;
+pub mod panic_hook;
+pub mod pg_list;
+pub mod query_plan;
+pub mod raised_error;
+pub mod settings;
+pub mod statement_stack;
+pub mod subtransaction;
+pub mod table_triggers;

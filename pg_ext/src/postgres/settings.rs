@@ -1,0 +1,112 @@
+//! Settings that hold until they are dropped, as those of a function's SET clause.
+
+use std::ffi::{CStr, c_int};
+
+use pgrx::pg_sys;
+
+/// A level of settings, which ends when it is dropped.
+#[derive(Debug)]
+pub struct LocalSettings {
+    nest_level: c_int,
+    keeps_others: bool,
+}
+
+impl LocalSettings {
+    /// Opens a level with these settings. What else is set within it, as by a trigger that calls `set_config`, stays
+    /// set when it ends.
+    pub fn open(settings: &[(&CStr, &CStr)]) -> Self {
+        // SAFETY: counts a backend-local variable up; an abort unwinds the level by itself.
+        let nest_level = unsafe { pg_sys::NewGUCNestLevel() };
+        let level = Self {
+            nest_level,
+            keeps_others: true,
+        };
+        for (name, value) in settings {
+            level.set(name, value);
+        }
+        level
+    }
+
+    /// Opens a level that leaves nothing behind: whatever is set within it is undone when it ends.
+    pub fn leaving_nothing(settings: &[(&CStr, &CStr)]) -> Self {
+        let mut level = Self::open(settings);
+        level.keeps_others = false;
+        level
+    }
+
+    /// Opens a level with a setting that only the engine sets.
+    pub fn internal(name: &CStr, value: &CStr) -> Self {
+        let level = Self::open(&[]);
+        level.set_as(pg_sys::GucContext::PGC_INTERNAL, name, value);
+        level
+    }
+
+    /// Values that are printed and read exactly, whatever the caller has set: a key that went into jsonb must be
+    /// found again by a session with other settings.
+    pub fn exact_output() -> Self {
+        let level = Self::open(&[]);
+        level.pin_output();
+        level
+    }
+
+    /// Pins the same three settings as `postgres_fdw` (`set_transmission_modes`). The order of day and month stays the
+    /// caller's.
+    pub fn pin_output(&self) {
+        // SAFETY: reads plain integers of this backend.
+        let (date, interval, digits) = unsafe {
+            (
+                pg_sys::DateStyle,
+                pg_sys::IntervalStyle,
+                pg_sys::extra_float_digits,
+            )
+        };
+        if date != pg_sys::USE_ISO_DATES as c_int {
+            self.set(c"datestyle", c"ISO");
+        }
+        if interval != pg_sys::INTSTYLE_POSTGRES as c_int {
+            self.set(c"intervalstyle", c"postgres");
+        }
+        if digits < 1 {
+            self.set(c"extra_float_digits", c"1");
+        }
+    }
+
+    fn set(&self, name: &CStr, value: &CStr) {
+        self.set_as(pg_sys::GucContext::PGC_USERSET, name, value);
+    }
+
+    fn set_as(&self, context: pg_sys::GucContext::Type, name: &CStr, value: &CStr) {
+        // SAFETY: both texts end with a NUL and are copied. The level that the value belongs to is open: `self` closes
+        // it. As `fmgr_security_definer` does for a SET clause.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                context,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+}
+
+impl Drop for LocalSettings {
+    fn drop(&mut self) {
+        // SAFETY: closes the level that `open` opened; levels opened later were closed before it, since guards are
+        // dropped in reverse order.
+        unsafe { pg_sys::AtEOXact_GUC(self.keeps_others, self.nest_level) }
+    }
+}
+
+/// Plans statements without scans of whole tables, until dropped: a batch that takes the first rows of many would read,
+/// each time, past those that earlier batches removed.
+pub fn indexes_only() -> LocalSettings {
+    LocalSettings::open(&[
+        (c"enable_seqscan", c"off"),
+        (c"enable_bitmapscan", c"off"),
+        (c"enable_sort", c"off"),
+    ])
+}

@@ -1,0 +1,172 @@
+//! Which statements are running in this backend, innermost last, and what each writes to.
+//!
+//! A trigger cannot know by itself whether an UPDATE is a converted DELETE, whether a row is deleted
+//! because an UPDATE moves it to another partition, and whether a write is the engine's own or that
+//! of a trigger that the engine's write has fired. The executor's hooks keep the stack.
+
+use std::cell::RefCell;
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+#[cfg(not(feature = "pg14"))]
+use crate::postgres::pg_list::pointers;
+use crate::postgres::query_plan::{modifications, plan, range_table_entry, required_rights};
+
+/// What a statement does to the rows of a table.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Writes {
+    /// Updates them, as a plain UPDATE does, or a MERGE, or ON CONFLICT.
+    pub updates: bool,
+    /// Updates them in place of a DELETE, whose rights and policies have been checked.
+    pub converts: bool,
+    /// Deletes them.
+    pub deletes: bool,
+}
+
+impl Writes {
+    fn and(self, other: Self) -> Self {
+        Self {
+            updates: self.updates || other.updates,
+            converts: self.converts || other.converts,
+            deletes: self.deletes || other.deletes,
+        }
+    }
+}
+
+struct Statement {
+    writes: Vec<(pg_sys::Oid, Writes)>,
+    foreign_key_action: bool,
+}
+
+impl Statement {
+    /// Nothing is known of a query without a plan, as other libraries may make one.
+    fn of(query: &pg_sys::QueryDesc) -> Self {
+        let Some(plan) = plan(query) else {
+            return Self {
+                writes: Vec::new(),
+                foreign_key_action: false,
+            };
+        };
+        let deletes = plan.commandType == pg_sys::CmdType::CMD_DELETE;
+        Self {
+            writes: writes(plan),
+            foreign_key_action: deletes && text(query).is_some_and(is_foreign_key_action),
+        }
+    }
+}
+
+/// The text of a query; that of a worker, or one made in C, may be missing.
+fn text(query: &pg_sys::QueryDesc) -> Option<&CStr> {
+    // SAFETY: NULL, or a string that outlives the query.
+    (!query.sourceText.is_null()).then(|| unsafe { CStr::from_ptr(query.sourceText) })
+}
+
+thread_local! {
+    static RUNNING: RefCell<Vec<Statement>> = const { RefCell::new(Vec::new()) };
+}
+
+/// How many statements are running, one within the other.
+pub fn depth() -> usize {
+    RUNNING.with_borrow(Vec::len)
+}
+
+/// All that the innermost statement does to the relations for which `concerned` says yes: its WITH
+/// queries may write to the table that it writes to.
+pub fn current_writes(concerned: impl Fn(pg_sys::Oid) -> bool) -> Option<Writes> {
+    RUNNING.with_borrow(|running| {
+        let writes = &running.last()?.writes;
+        let found = writes.iter().filter(|(relation, _)| concerned(*relation));
+        found.map(|(_, writes)| *writes).reduce(Writes::and)
+    })
+}
+
+/// Whether the innermost statement reads like one that carries out a foreign key's action.
+pub fn reads_like_a_foreign_key_action() -> bool {
+    RUNNING.with_borrow(|running| running.last().is_some_and(|last| last.foreign_key_action))
+}
+
+/// Whether a statement's text is of the form that `ri_triggers.c` gives a cascaded DELETE: `DELETE
+/// FROM … WHERE $1 OPERATOR(…) …`, with a cast of `$1` where the operator is one of another type.
+pub fn is_foreign_key_action(text: &CStr) -> bool {
+    let text = text.to_bytes();
+    let contains = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+    text.starts_with(b"DELETE FROM ")
+        && (contains(b" WHERE $1 OPERATOR(") || contains(b" WHERE $1::") && contains(b" OPERATOR("))
+}
+
+/// The plan's writes: at the top of it, and of the WITH queries beside it.
+fn writes(plan: &pg_sys::PlannedStmt) -> Vec<(pg_sys::Oid, Writes)> {
+    if plan.commandType == pg_sys::CmdType::CMD_SELECT && !plan.hasModifyingCTE {
+        return Vec::new();
+    }
+    modifications(plan)
+        .filter_map(|modify| write(plan, modify))
+        .collect()
+}
+
+/// The table that the statement names there, and what it does to its rows; `None` where it names none.
+pub fn write(
+    plan: &pg_sys::PlannedStmt,
+    modify: &pg_sys::ModifyTable,
+) -> Option<(pg_sys::Oid, Writes)> {
+    let entry = range_table_entry(plan, modify.nominalRelation)?;
+    let rights = required_rights(plan, entry);
+    let may = |right: u32| rights & u64::from(right) != 0;
+    let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
+    let mut writes = match modify.operation {
+        pg_sys::CmdType::CMD_UPDATE => Writes {
+            updates: !converts,
+            converts,
+            deletes: false,
+        },
+        pg_sys::CmdType::CMD_DELETE => Writes {
+            deletes: true,
+            ..Writes::default()
+        },
+        _ => merged(modify),
+    };
+    writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    Some((entry.relid, writes))
+}
+
+/// What the actions of a MERGE do.
+#[cfg(feature = "pg14")]
+fn merged(_modify: &pg_sys::ModifyTable) -> Writes {
+    Writes::default()
+}
+
+/// What the actions of a MERGE do.
+#[cfg(not(feature = "pg14"))]
+fn merged(modify: &pg_sys::ModifyTable) -> Writes {
+    // SAFETY: a ModifyTable has a list of actions for each table that it writes to, or none (NULL).
+    let actions = unsafe {
+        pointers::<pg_sys::List>(modify.mergeActionLists)
+            .flat_map(|actions| pointers::<pg_sys::MergeAction>(actions))
+            .map(|action| (*action).commandType)
+    };
+    actions.fold(Writes::default(), |writes, action| {
+        writes.and(Writes {
+            updates: action == pg_sys::CmdType::CMD_UPDATE,
+            converts: false,
+            deletes: action == pg_sys::CmdType::CMD_DELETE,
+        })
+    })
+}
+
+/// Runs `work` with the statement on the stack, however it ends.
+pub fn while_running<R>(query: *mut pg_sys::QueryDesc, work: impl FnOnce() -> R) -> R {
+    struct Pop(usize);
+    impl Drop for Pop {
+        fn drop(&mut self) {
+            RUNNING.with_borrow_mut(|running| running.truncate(self.0));
+        }
+    }
+    // SAFETY: the executor calls its hooks with a query, which outlives the call.
+    let statement = Statement::of(unsafe { &*query });
+    let _pop = RUNNING.with_borrow_mut(|running| {
+        running.push(statement);
+        Pop(running.len() - 1)
+    });
+    work()
+}

@@ -1,0 +1,238 @@
+//! The registry's record of a deletion.
+
+use std::collections::HashSet;
+
+use pgrx::{JsonB, Uuid, pg_sys};
+
+use crate::access::target_row;
+use crate::graph::reference_graph::Graph;
+use crate::model::error::{Failure, Outcome};
+use crate::model::sql::{Literal, join};
+use crate::model::table::Table;
+use crate::registry::archived;
+use crate::spi::session::{Session, first_column};
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its rows can be restored.
+    Deleted,
+    /// Its rows are live again, or passed to other deletions.
+    Restored,
+    /// Purge has begun: nothing can be restored.
+    Purging,
+    /// Its rows are gone.
+    Purged,
+}
+
+/// One soft-delete operation.
+#[derive(Debug)]
+pub struct Deletion {
+    /// Its id.
+    pub id: Uuid,
+    /// The table of its root row.
+    pub root_table: pg_sys::Oid,
+    /// The key of its root row, as JSON. `None`: every row of the root's table that it removed is a
+    /// root.
+    pub root_key: Option<serde_json::Value>,
+    /// What became of it.
+    pub state: State,
+    /// Whether it was made under the claims of the caller's tenant.
+    pub same_tenant: bool,
+    /// The tenant under whose claims it was made.
+    tenant: Option<String>,
+}
+
+/// Not the one that is being made: what it holds is not counted yet, and a trigger that it fires must
+/// not settle it.
+const READ: &str = "
+    SELECT root_table::oid, root_key, state,
+           tenant IS NOT DISTINCT FROM nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant',
+           tenant
+    FROM keepsake.deletion AS d
+    WHERE id = $1 AND (state <> 'deleted' OR EXISTS (
+        SELECT FROM keepsake.deletion_table AS t WHERE t.deletion_id = d.id))";
+
+impl Deletion {
+    /// Reads it for a caller who may act on it: who may delete its root row, or every one of its
+    /// roots. To anyone else it does not exist. Locks it first when `lock` says so, against restore, purge and passing.
+    pub fn authorised(
+        session: &mut Session<'_, '_>,
+        graph: &Graph,
+        id: Uuid,
+        lock: bool,
+    ) -> Outcome<Self> {
+        let not_found = || Failure::DeletionNotFound {
+            deletion: id.to_string(),
+        };
+        let deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
+        if let Some(may) =
+            archived::may_act(session, deletion.root_table, deletion.tenant.as_deref())?
+        {
+            return if may { Ok(deletion) } else { Err(not_found()) };
+        }
+        // What is managed no longer, or not there, holds no deleted rows.
+        let root = graph
+            .table(deletion.root_table)
+            .filter(|table| table.managed)
+            .ok_or_else(not_found)?;
+        // Of a purged or restored deletion no root row is left to ask; its tenant is.
+        let may = match deletion.state {
+            State::Deleted | State::Purging => {
+                deletion.may_delete_roots(session, root)?
+                    || deletion.may_delete_the_rest(session, graph, root)?
+            }
+            State::Restored | State::Purged => deletion.same_tenant,
+        };
+        if may { Ok(deletion) } else { Err(not_found()) }
+    }
+
+    /// Reads it, whoever asks. Locks it first when `lock` says so.
+    pub fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
+        let sql = format!("{READ}{}", if lock { " FOR UPDATE OF d" } else { "" });
+        let mut rows = session.registry(&sql, &[id.into()])?;
+        let Some(row) = rows.next() else {
+            return Ok(None);
+        };
+        let state = match row.get::<&str>(3)? {
+            Some("restored") => State::Restored,
+            Some("purging") => State::Purging,
+            Some("purged") => State::Purged,
+            _ => State::Deleted,
+        };
+        Ok(Some(Self {
+            id,
+            root_table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
+            root_key: row.get::<JsonB>(2)?.map(|key| key.0),
+            state,
+            same_tenant: row.get(4)?.unwrap_or(false),
+            tenant: row.get(5)?,
+        }))
+    }
+
+    fn may_delete_roots(&self, session: &mut Session<'_, '_>, root: &Table) -> Outcome<bool> {
+        match &self.root_key {
+            Some(key) => match under_todays_names(key, root) {
+                Some(key) => {
+                    Ok(target_row::authorise(session, root, JsonB(key), self.id)?.is_some())
+                }
+                None => Ok(false),
+            },
+            None => target_row::may_delete_all(session, root, self.id),
+        }
+    }
+
+    /// When a restore has brought the roots back and skipped other rows, these stand in for them:
+    /// the caller must be one who sees and may delete each.
+    fn may_delete_the_rest(
+        &self,
+        session: &mut Session<'_, '_>,
+        graph: &Graph,
+        root: &Table,
+    ) -> Outcome<bool> {
+        let roots = format!(
+            "SELECT 1 FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
+            root.rows(),
+            self.is_root(root).unwrap_or_else(|| "true".into())
+        );
+        if session.exists(root, &roots, self.id)? {
+            return Ok(false);
+        }
+        self.may_delete_rows(session, graph)
+    }
+
+    /// Whether rows that are kept in place belong to it, and the caller sees each and may delete it.
+    pub fn may_delete_rows(&self, session: &mut Session<'_, '_>, graph: &Graph) -> Outcome<bool> {
+        let rest = holding(session, graph, &[self.id])?;
+        for table in rest.iter().flatten() {
+            if !target_row::may_delete_all(session, table, self.id)? {
+                return Ok(false);
+            }
+        }
+        Ok(!rest.is_empty())
+    }
+
+    /// The condition that row `t` of `root` is this deletion's root, where it has a single one; the
+    /// key is written in as a constant.
+    pub fn is_root(&self, root: &Table) -> Option<String> {
+        let key = self.root_key.as_ref()?;
+        let Some(key) = under_todays_names(key, root) else {
+            return Some("false".into());
+        };
+        let terms = root.key.iter().map(|column| {
+            let value = match &key[&column.name.0] {
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let (name, equals) = (&column.name, &column.equals);
+            format!("t.{name} {equals} {}::{}", Literal(&value), column.type_sql)
+        });
+        Some(join(terms, " AND "))
+    }
+}
+
+/// A key as the registry has it, with the names that the key's columns have now. One of several
+/// columns, some of which were renamed, cannot be told apart.
+fn under_todays_names(key: &serde_json::Value, root: &Table) -> Option<serde_json::Value> {
+    let members = key.as_object()?;
+    if root
+        .key
+        .iter()
+        .all(|column| members.contains_key(&column.name.0))
+    {
+        return Some(key.clone());
+    }
+    match (root.key.as_slice(), members.values().next()) {
+        ([column], Some(value)) if members.len() == 1 => {
+            Some(serde_json::json!({ column.name.0.as_str(): value }))
+        }
+        _ => None,
+    }
+}
+
+/// The tables that hold rows of these deletions, in groups, referring tables first. Nothing is done
+/// to any other table: its triggers are none of a stranger's business.
+pub fn holding<'graph>(
+    session: &mut Session<'_, '_>,
+    graph: &'graph Graph,
+    deletions: &[Uuid],
+) -> Outcome<Vec<Vec<&'graph Table>>> {
+    let held: HashSet<pg_sys::Oid> = first_column(session.registry_kept(
+        "SELECT DISTINCT relation::oid FROM keepsake.deletion_table
+         WHERE deletion_id = ANY ($1) AND purged < row_count",
+        &[deletions.to_vec().into()],
+    )?)?;
+    let of_them = |table: &&Table| table.managed && held.contains(&table.oid);
+    let holding: Vec<Vec<&Table>> = graph
+        .groups_children_first()
+        .map(|group| group.into_iter().filter(of_them).collect::<Vec<_>>())
+        .filter(|group| !group.is_empty())
+        .collect();
+    holding
+        .iter()
+        .flatten()
+        .try_for_each(|table| table.check_marks())?;
+    Ok(holding)
+}
+
+/// Notes that rows of these deletions could not be purged: held, or still referred to. They are
+/// passed over for ten minutes, or until something happens that may have freed them.
+pub fn postpone(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
+    if !deletions.is_empty() {
+        session.registry_kept(
+            "UPDATE keepsake.deletion SET put_off_at = now() WHERE id = ANY ($1)",
+            &[deletions.into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// Retries what was postponed.
+pub fn retry_postponed(session: &mut Session<'_, '_>) -> Outcome<()> {
+    session.registry_kept(
+        "UPDATE keepsake.deletion SET put_off_at = NULL WHERE id IN (
+             SELECT id FROM keepsake.deletion WHERE put_off_at IS NOT NULL FOR UPDATE SKIP LOCKED)",
+        &[],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! What the catalog says of a table before it is in the graph, and whether its owner may do with it what he asks.
+
+use pgrx::pg_sys;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::model::error::{Failure, Outcome};
+use crate::spi::session::Session;
+
+const DESCRIBE: &str = include_str!("describe_table.sql");
+
+/// What the catalog says of a table, before it is in the graph.
+pub struct Description {
+    /// The name as the caller would write it.
+    pub shown: String,
+    /// Whether it is managed already.
+    pub managed: bool,
+    kind: String,
+    persistence: String,
+    is_partition: bool,
+    inherits: bool,
+    owned: bool,
+    has_key: bool,
+    is_system: bool,
+    /// Those of its columns that have the names of the marks, with their types.
+    pub state_columns: Vec<String>,
+    cascading_parent: Option<String>,
+    partition_trouble: Option<String>,
+    refers_to_partition: Option<String>,
+}
+
+/// Describes `table`.
+pub fn describe(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Description> {
+    let rows = session.catalog_now(DESCRIBE, &[table.into()])?;
+    let row = rows.first().ok_or_else(|| Failure::RowNotFound {
+        table: "pg_class".into(),
+    })?;
+    let flag = |name: &str| -> Outcome<bool> { Ok(row.get_by_name(name)?.unwrap_or(false)) };
+    Ok(Description {
+        shown: text(row, "shown")?.unwrap_or_default(),
+        managed: flag("managed")?,
+        kind: text(row, "kind")?.unwrap_or_default(),
+        persistence: text(row, "persistence")?.unwrap_or_default(),
+        is_partition: flag("is_partition")?,
+        inherits: flag("inherits")?,
+        owned: flag("owned")?,
+        has_key: flag("has_key")?,
+        is_system: flag("is_system")?,
+        state_columns: row.get_by_name("state_columns")?.unwrap_or_default(),
+        cascading_parent: text(row, "cascading_parent")?,
+        partition_trouble: text(row, "partition_trouble")?,
+        refers_to_partition: text(row, "refers_to_partition")?,
+    })
+}
+
+fn text(row: &SpiHeapTupleData<'_>, name: &str) -> Outcome<Option<String>> {
+    Ok(row.get_by_name(name)?)
+}
+
+/// Describes `table` for its owner, who has given it to Keepsake; refuses anyone else.
+pub fn describe_managed(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Description> {
+    let found = describe(session, table)?;
+    found.check_owned()?;
+    if found.managed {
+        Ok(found)
+    } else {
+        Err(Failure::NotManaged { table: found.shown })
+    }
+}
+
+impl Description {
+    /// Refuses anyone but the owner.
+    pub fn check_owned(&self) -> Outcome<()> {
+        if self.owned {
+            Ok(())
+        } else {
+            Err(Failure::NotOwner {
+                table: self.shown.clone(),
+            })
+        }
+    }
+
+    /// Refuses foreign keys of or into one partition, which the engine could not follow.
+    pub fn check_references(&self) -> Outcome<()> {
+        let trouble = match (&self.partition_trouble, &self.refers_to_partition) {
+            (Some(trouble), _) if self.managed => trouble.clone(),
+            (_, Some(partition)) => {
+                format!("It refers to {partition}, which is a partition of a managed table.")
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::CannotManage {
+            table: self.shown.clone(),
+            why: trouble,
+            fix: "Create the foreign key between the partitioned tables themselves.".into(),
+        })
+    }
+
+    /// Refuses anyone but the owner, and a table whose rows could not be undeleted.
+    pub fn check_safe(&self) -> Outcome<()> {
+        self.check_owned()?;
+        let refusal = self
+            .refusal_of_kind()
+            .or_else(|| self.refusal_of_columns())
+            .or_else(|| self.refusal_of_parent());
+        match refusal {
+            None => Ok(()),
+            Some((why, fix)) => Err(Failure::CannotManage {
+                table: self.shown.clone(),
+                why,
+                fix,
+            }),
+        }
+    }
+
+    /// Why no table of this kind can be managed, and what can.
+    fn refusal_of_kind(&self) -> Option<(String, String)> {
+        let (why, fix) = if self.persistence == "t" {
+            ("It is a temporary table.", "Manage a permanent table.")
+        } else if self.is_system {
+            (
+                "It belongs to PostgreSQL or to Keepsake.",
+                "Manage a table of your application.",
+            )
+        } else if self.is_partition {
+            (
+                "It is a partition.",
+                "Manage its partitioned table instead.",
+            )
+        } else if !matches!(self.kind.as_str(), "r" | "p") || self.inherits {
+            (
+                "It is not a table, or takes part in inheritance: triggers, keys and foreign keys of a parent table do not apply to rows of the tables that inherit from it.",
+                "Manage an ordinary or a partitioned table.",
+            )
+        } else {
+            (
+                self.partition_trouble.as_deref()?,
+                "Move what is defined on one partition to the partitioned table.",
+            )
+        };
+        Some((why.to_owned(), fix.to_owned()))
+    }
+
+    /// Which columns it lacks, or has of other types.
+    fn refusal_of_columns(&self) -> Option<(String, String)> {
+        let marks = ["deleted_at timestamp with time zone", "deletion_id uuid"];
+        if !self.has_key {
+            return Some((
+                "It has no primary key, so a deleted row could not be identified.".to_owned(),
+                format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
+            ));
+        }
+        if self.state_columns.is_empty() || self.state_columns == marks {
+            return None;
+        }
+        Some((
+            format!(
+                "It has columns with the names that Keepsake needs but with other types: {}.",
+                self.state_columns.join(", ")
+            ),
+            "Rename them, or change them to deleted_at timestamptz and deletion_id uuid."
+                .to_owned(),
+        ))
+    }
+
+    /// Which parent is to be managed first.
+    fn refusal_of_parent(&self) -> Option<(String, String)> {
+        let parent = self.cascading_parent.as_ref()?;
+        Some((
+            format!(
+                "A DELETE in {parent} would cascade to it, and those rows could not be restored."
+            ),
+            format!(
+                "Manage the parent table first: SELECT keepsake.manage('{}');",
+                parent.split(' ').next().unwrap_or(parent)
+            ),
+        ))
+    }
+}

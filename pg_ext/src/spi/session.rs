@@ -1,0 +1,530 @@
+//! One SPI connection, with the few ways in which the engine runs a statement.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CString, c_int};
+
+use pgrx::datum::DatumWithOid;
+use pgrx::spi::{OwnedPreparedStatement, Query, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
+use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
+
+use crate::call::trigger_call::Transition;
+use crate::model::error::{Failure, Outcome};
+use crate::model::table::Table;
+use crate::postgres::settings::indexes_only;
+use crate::run_as::archive_reading::{self, Reading};
+use crate::run_as::engine_write::EngineWrite;
+use crate::run_as::role::{Restricted, Role, RunAs};
+use crate::run_as::search_path::SearchPath;
+use crate::spi::cursor::Cursor;
+use crate::spi::latest_snapshot::{self, Source};
+
+/// A connection to PostgreSQL's SPI for the length of one call.
+pub struct Session<'a, 'conn> {
+    client: &'a mut SpiClient<'conn>,
+    /// That of the transition tables that are registered; see [`Source`].
+    magnitude: u32,
+    /// Whose code runs restricted.
+    restricted: Restricted,
+}
+
+/// Transition tables whose sizes are within this power of two share a plan: one serves 1 to 7 rows, one 8 to 63, and so on.
+const OF_A_KIND: u32 = 3;
+
+/// The text of a statement and its arguments' types.
+type StatementKey = (String, Vec<pg_sys::Oid>);
+
+thread_local! {
+    static STATEMENTS: RefCell<HashMap<StatementKey, &'static OwnedPreparedStatement>> = RefCell::default();
+}
+
+/// The first column of every row, NULLs left out.
+pub fn first_column<T, C>(rows: SpiTupleTable<'_>) -> Outcome<C>
+where
+    T: FromDatum + IntoDatum,
+    C: FromIterator<T>,
+{
+    rows.filter_map(|row| row.get::<T>(1).map_err(Failure::from).transpose())
+        .collect()
+}
+
+/// The first column of the first row; `None` where it is NULL, or there is no row.
+pub fn first_cell<T: FromDatum + IntoDatum>(mut rows: SpiTupleTable<'_>) -> Outcome<Option<T>> {
+    match rows.next() {
+        Some(row) => Ok(row.get(1)?),
+        None => Ok(None),
+    }
+}
+
+/// Runs `work`, which writes or locks rows, in a session of its own. Refused on a standby (25006).
+pub fn with_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
+    // SAFETY: raises an error or does nothing; the text is a constant that C can read.
+    unsafe { pg_sys::PreventCommandDuringRecovery(c"a keepsake function that writes".as_ptr()) };
+    with_reading_session(work)
+}
+
+/// Runs `work`, which purges or is to tell what a purge would do, in a session of its own. Whoever owns a table, his code
+/// leaves nothing to the commit: what fails there fails for all.
+pub fn with_purging_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
+    with_session(|session| {
+        session.restricted = Restricted::Everybodys;
+        work(session)
+    })
+}
+
+/// Runs `work`, which only reads, in a session of its own; on a standby, too.
+pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> R {
+    Spi::connect_mut(|client| {
+        work(&mut Session {
+            client,
+            magnitude: 0,
+            restricted: Restricted::Others,
+        })
+    })
+}
+
+fn is_standby() -> bool {
+    // SAFETY: reads shared memory, or a backend-local copy of what it once said.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+impl<'conn> Session<'_, 'conn> {
+    /// Reads the catalog or the registry, as whoever calls.
+    pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
+        let _path = SearchPath::pinned().pin();
+        Ok(self.client.select(sql, None, args)?)
+    }
+
+    /// The same, with a plan that is kept: for what takes longer to plan than to read.
+    pub fn catalog_kept(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _path = SearchPath::pinned().pin();
+        let statement = self.kept(sql, args)?;
+        Ok(self.client.select(statement, None, args)?)
+    }
+
+    /// Reads or writes the registry, as the extension's owner.
+    pub fn registry(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
+        self.execute(sql, args)
+    }
+
+    /// Changes the schema with the caller's own rights: a statement of ours that runs no code of a table's owner. The
+    /// names in it are resolved in `pg_catalog` alone, so that nothing in the caller's `search_path` is stored in what it
+    /// makes.
+    pub fn ddl(&mut self, sql: &str) -> Outcome<()> {
+        let _path = SearchPath::pinned().pin();
+        self.execute(sql, &[])?;
+        Ok(())
+    }
+
+    /// Reads the catalog with the caller's own `search_path`, under which policies are printed and read again.
+    pub fn catalog_in_callers_path(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        Ok(self.client.select(sql, None, args)?)
+    }
+
+    /// Reads rows of a table with the caller's own rights, under its policies.
+    pub fn as_caller_under_policies(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _restricted = RunAs::restricted_caller();
+        self.execute(sql, args)
+    }
+
+    /// Runs a statement that reads or locks rows of `table`, as its owner.
+    pub fn as_owner(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        self.with_owner(table, SearchPath::pinned(), |session| {
+            session.execute(sql, args)
+        })
+    }
+
+    /// The same, for a statement that reads what the caller wrote, under the settings that he wrote it with.
+    pub fn as_owner_in_callers_formats(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let path = SearchPath::pinned().in_callers_formats();
+        self.with_owner(table, path, |session| session.execute(sql, args))
+    }
+
+    /// As [`Self::as_owner`], for a statement with expressions of the table's indexes: their functions find what
+    /// they find when the table is written to.
+    pub fn as_owner_in_schema(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let path = SearchPath::of(&table.name.schema);
+        self.with_owner(table, path, |session| session.execute(sql, args))
+    }
+
+    /// Runs a statement that compares archived rows with those of `table`, as its owner.
+    pub fn over_archives(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::by(sql);
+        self.as_owner_in_schema(table, sql, args)
+    }
+
+    /// The same with the caller's own rights, under the policies of the tables that it reads.
+    pub fn over_archives_as_caller(&mut self, sql: &str) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::by(sql);
+        self.as_caller_under_policies(sql, &[])
+    }
+
+    /// Sends the rows of a query over archives to a receiver, with the rights that are in force.
+    ///
+    /// # Safety
+    /// The receiver is valid until this returns.
+    pub unsafe fn send_archived(
+        &mut self,
+        sql: &str,
+        receiver: *mut pg_sys::DestReceiver,
+    ) -> Outcome<()> {
+        let _reading = Reading::by(sql);
+        let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
+            what: "a name holds a NUL".into(),
+            fix: "Rename it.".into(),
+        })?;
+        // SAFETY: we are connected to SPI; the caller promises the rest.
+        unsafe {
+            let plan = pg_sys::SPI_prepare(sql.as_ptr(), 0, std::ptr::null_mut());
+            if plan.is_null() {
+                Spi::check_status(pg_sys::SPI_result)?;
+            }
+            let options = pg_sys::SPIExecuteOptions {
+                dest: receiver,
+                ..Default::default()
+            };
+            Spi::check_status(pg_sys::SPI_execute_plan_extended(plan, &raw const options))?;
+            pg_sys::SPI_freeplan(plan);
+        }
+        Ok(())
+    }
+
+    /// Does work that runs what the owner of a table wrote, as him; as the caller where no table is given.
+    pub fn while_owner<R>(
+        &mut self,
+        table: Option<&Table>,
+        work: impl FnOnce(&mut Self) -> Outcome<R>,
+    ) -> Outcome<R> {
+        let owner = table.map(|table| self.owner(table.owner, SearchPath::of(&table.name.schema)));
+        let _owner = owner.as_ref().map(Role::enter);
+        work(self)
+    }
+
+    /// Writes to an archive, as the role that owns it.
+    pub fn write_archive(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _owner = Role::ExtensionOwner(archive_reading::owner()).enter();
+        self.execute(sql, args)
+    }
+
+    /// Whether `sql`, whose one argument is a deletion, finds a row. Runs as the owner of `table`.
+    pub fn exists(&mut self, table: &Table, sql: &str, deletion: Uuid) -> Outcome<bool> {
+        let found = self.as_owner(table, &format!("{sql} LIMIT 1"), &[deletion.into()])?;
+        Ok(!found.is_empty())
+    }
+
+    /// Opens a cursor over rows of `table`, as its owner. Its plan uses indexes alone, and is kept.
+    pub fn cursor(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Cursor<'conn>> {
+        let owner = self.owner(table.owner, SearchPath::pinned());
+        self.open_cursor(owner, sql, args)
+    }
+
+    /// Opens a cursor over the registry, as the extension's owner; its plan as that of `cursor`.
+    pub fn registry_cursor(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Cursor<'conn>> {
+        let owner = Role::ExtensionOwner(self.extension_owner()?);
+        self.open_cursor(owner, sql, args)
+    }
+
+    /// As `registry`, with a plan that is kept: for what a batch does again and again.
+    pub fn registry_kept(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
+        let statement = self.kept(sql, args)?;
+        self.execute(statement, args)
+    }
+
+    /// As `write`, with a plan that is kept.
+    pub fn write_kept(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let path = SearchPath::of(&table.name.schema);
+        self.with_owner(table, path, |session| {
+            let statement = session.kept(sql, args)?;
+            let _open = EngineWrite::to(table.oid);
+            session.execute(statement, args)
+        })
+    }
+
+    /// The prepared form of a statement whose text the graph alone decides, so that there are few.
+    fn kept(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<&'static OwnedPreparedStatement> {
+        let types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
+        let key = (sql.to_owned(), types);
+        if let Some(statement) = STATEMENTS.with_borrow(|known| known.get(&key).copied()) {
+            return Ok(statement);
+        }
+        let types: Vec<PgOid> = key.1.iter().map(|oid| PgOid::from(*oid)).collect();
+        // Kept as long as the backend: PostgreSQL plans it anew when what it reads has changed.
+        // On a standby, where pgrx could get no transaction id, they only read.
+        let prepared = if is_standby() {
+            self.client.prepare(sql, &types)?
+        } else {
+            self.client.prepare_mut(sql, &types)?
+        };
+        let statement: &'static OwnedPreparedStatement = Box::leak(Box::new(prepared.keep()));
+        STATEMENTS.with_borrow_mut(|known| known.insert(key, statement));
+        Ok(statement)
+    }
+
+    /// Writes to `table` as its owner, past the triggers that refuse anybody else. The table's own
+    /// triggers find `pg_catalog` and the table's schema, not what the caller put in their way.
+    pub fn write(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        self.write_to_all(&[table], sql, args)
+    }
+
+    /// Writes to several tables in one statement, as the owner of the first.
+    pub fn write_to_all(
+        &mut self,
+        tables: &[&Table],
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let Some(first) = tables.first() else {
+            return self.execute(sql, args);
+        };
+        let path = SearchPath::of(&first.name.schema);
+        self.with_owner(first, path, |session| {
+            let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
+            session.execute(sql, args)
+        })
+    }
+
+    /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows on in
+    /// windows. However many there are, they are not in memory at once, nor is what `each` makes of them:
+    /// it has a session of its own.
+    pub fn write_in_windows(
+        &mut self,
+        table: &Table,
+        (sql, args): (&str, &[DatumWithOid<'_>]),
+        window: i64,
+        mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let owner = self.owner(table.owner, SearchPath::of(&table.name.schema));
+        let mut cursor = {
+            let _as = owner.enter();
+            let _open = EngineWrite::to(table.oid);
+            let opened = self.client.try_open_cursor_mut(sql, args)?;
+            Cursor::pin(self.client, opened, owner.clone())?
+        };
+        loop {
+            let rows = {
+                // The first fetch runs the statement to its end.
+                let _open = EngineWrite::to(table.oid);
+                cursor.fetch(window)?
+            };
+            if rows.is_empty() {
+                return Ok(());
+            }
+            with_session(|session| {
+                session.restricted = self.restricted;
+                each(session, rows)
+            })?;
+        }
+    }
+
+    /// Whether `sql` finds a row when it looks at what is committed *now*, not at what the
+    /// transaction's snapshot shows: the same latest snapshot that `ri_triggers.c` gives to
+    /// foreign-key checks under REPEATABLE READ and SERIALIZABLE. Runs as `owner`.
+    pub fn exists_now(
+        &mut self,
+        (child, owner): (pg_sys::Oid, pg_sys::Oid),
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<bool> {
+        let _owner = self.owner(owner, SearchPath::pinned()).enter();
+        let source = Source {
+            table: child,
+            magnitude: self.magnitude,
+        };
+        Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
+    }
+
+    /// Reads the catalog as it is committed *now*, as whoever calls: what triggers and
+    /// foreign keys do is decided by it, too, whatever the transaction's snapshot shows.
+    pub fn catalog_now(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+        let _path = SearchPath::pinned().pin();
+        let source = Source {
+            table: pg_sys::InvalidOid,
+            magnitude: 0,
+        };
+        let rows = latest_snapshot::execute(source, sql, args, 0)?;
+        // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
+        // the memory of the SPI connection.
+        unsafe {
+            let table = &*pg_sys::SPI_tuptable;
+            let row = |n: usize| SpiHeapTupleData::new(table.tupdesc, *table.vals.add(n));
+            let found = (0..rows).filter_map(|n| row(n).transpose());
+            Ok(found.collect::<Result<_, _>>()?)
+        }
+    }
+
+    /// The same for the registry, as the extension's owner: whoever writes to a managed table needs no right in
+    /// the schema `keepsake`.
+    pub fn registry_now(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
+        self.catalog_now(sql, args)
+    }
+
+    /// Whether the registry, as it is committed *now*, has a row.
+    pub fn registry_exists_now(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<bool> {
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
+        let source = Source {
+            table: pg_sys::InvalidOid,
+            magnitude: self.magnitude,
+        };
+        Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
+    }
+
+    /// Whether the transaction reads all its statements from one snapshot (REPEATABLE READ and
+    /// SERIALIZABLE), so that it cannot see what others commit meanwhile.
+    pub fn keeps_its_snapshot(&self) -> bool {
+        // SAFETY: reads a backend-local variable that only this backend writes.
+        unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as c_int }
+    }
+
+    /// Makes the rows that a trigger's statement wrote visible to this session's statements, which ends
+    /// within the trigger's call.
+    pub fn register_transition_table(&mut self, table: &impl Transition) -> Outcome<()> {
+        let data: *const pg_sys::TriggerData = table.data();
+        // SAFETY: the data of a trigger's call, which this session ends within.
+        Spi::check_status(unsafe { pg_sys::SPI_register_trigger_data(data.cast_mut()) })?;
+        // SAFETY: where the trigger has a transition table, it is a tuplestore that lives as long as its call.
+        let rows = unsafe {
+            [(*data).tg_oldtable, (*data).tg_newtable]
+                .into_iter()
+                .filter(|table| !table.is_null())
+                .map(|table| pg_sys::tuplestore_tuple_count(table))
+                .max()
+        };
+        self.magnitude = rows.and_then(i64::checked_ilog2).unwrap_or(0) / OF_A_KIND;
+        Ok(())
+    }
+
+    /// Runs a statement that may write; on a standby, where only reading sessions are, one that does not:
+    /// pgrx would ask for a transaction id.
+    fn execute<Q: Query<'conn>>(
+        &mut self,
+        query: Q,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        if is_standby() {
+            return Ok(self.client.select(query, None, args)?);
+        }
+        Ok(self.client.update(query, None, args)?)
+    }
+
+    /// Does `work` as the owner of `table`, with names found by `path`.
+    fn with_owner<R>(
+        &mut self,
+        table: &Table,
+        path: SearchPath,
+        work: impl FnOnce(&mut Self) -> Outcome<R>,
+    ) -> Outcome<R> {
+        let _owner = self.owner(table.owner, path).enter();
+        work(self)
+    }
+
+    /// The owner of a table, as whom a statement on it runs.
+    fn owner(&self, owner: pg_sys::Oid, path: SearchPath) -> Role {
+        Role::Owner {
+            owner,
+            restricted: self.restricted,
+            path,
+        }
+    }
+
+    /// Opens a cursor with a plan that uses indexes alone, and is kept.
+    fn open_cursor(
+        &mut self,
+        role: Role,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Cursor<'conn>> {
+        let _as = role.enter();
+        let _plan = indexes_only();
+        let statement = self.kept(sql, args)?;
+        let opened = self.client.try_open_cursor_mut(statement, args)?;
+        Cursor::pin(self.client, opened, role.clone())
+    }
+
+    fn extension_owner(&self) -> Outcome<pg_sys::Oid> {
+        let _path = SearchPath::pinned().pin();
+        let statement = self.kept(
+            "SELECT extowner FROM pg_extension WHERE extname = 'keepsake'",
+            &[],
+        )?;
+        let rows = self.client.select(statement, Some(1), &[])?;
+        Ok(rows.first().get_one()?.unwrap_or(pg_sys::InvalidOid))
+    }
+}
