@@ -166,6 +166,8 @@ DROP FUNCTION attachments.mark_completed;
 DROP FUNCTION attachments_api.get_upload;
 DROP FUNCTION attachments_api.create_upload;
 DROP FUNCTION attachments.declare_upload;
+DROP FUNCTION attachments.refused_types;
+DROP TABLE attachments.file_type_rule;
 DROP FUNCTION attachments.taken_names;
 DROP FUNCTION attachments.files_of;
 

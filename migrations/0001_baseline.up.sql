@@ -40,7 +40,7 @@ BEGIN
     FOR called IN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY (ARRAY[
-            'is_filename', 'filename_comparison_key', 'media_type', 'object_key', 'parse_object_key', 'uuid_v7',
+            'is_filename', 'filename_comparison_key', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
             'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted'])
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO keepsake_api', called);
@@ -114,7 +114,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant; NULL without claims, and then nothing is visible.';
+COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant. NULL without claims; then nothing is visible.';
 
 -- Sets the claims of a caller who asks for deleted rows: they are visible to this call, also where a policy of the extension hides
 -- them from ordinary reads.
@@ -166,7 +166,7 @@ CREATE TABLE attachments.entity_type (
 COMMENT ON TABLE attachments.entity_type IS
     'Tables that can have attachments: attachments.register_entity() adds one.';
 COMMENT ON COLUMN attachments.entity_type.label_column IS
-    'The column that says what people call an entity, such as its title; NULL: entities are shown by their id alone.';
+    'The column with the name that people see, such as a title. NULL: entities are shown by their id.';
 GRANT SELECT ON attachments.entity_type TO keepsake_api;
 
 -- What the API finds of an entity: whether it is there in the caller's tenant, and the deletion that removed it, if any.
@@ -190,15 +190,15 @@ BEGIN
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
     IF NOT FOUND THEN
-        RAISE EXCEPTION '% cannot have attachments: its primary key is not one column', relation
+        RAISE EXCEPTION 'cannot register table %: its primary key has more than one column', relation
             USING ERRCODE = 'feature_not_supported',
-                  HINT = 'Attachments name their entity by one id. Give the table a single-column key.';
+                  HINT = 'An attachment identifies its entity by one id. Give the table a primary key of one column.';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute a
                    WHERE a.attrelid = relation AND a.attname = tenant_column AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, tenant_column
+        RAISE EXCEPTION 'table % has no column %', relation, tenant_column
             USING ERRCODE = 'undefined_column',
-                  HINT = 'Name the column that says which tenant a row belongs to.';
+                  HINT = 'Pass the name of the column that holds the tenant of a row.';
     END IF;
     PERFORM keepsake.manage(relation);
     INSERT INTO attachments.entity_type AS e (name, relation, key_column, key_type, tenant_column)
@@ -215,7 +215,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.register_entity IS
-    'Gives the rows of a table attachments: manages it, declares the reference, lets the API find its rows under the table''s own policies, by the label that a column holds.';
+    'Lets the rows of a table have attachments: manages the table, declares the reference, and lets the API find rows under the policies of the table. label_column holds the name that people see.';
 REVOKE ALL ON FUNCTION attachments.register_entity FROM PUBLIC;
 
 -- A row lock needs the right to update any one column.
@@ -253,15 +253,15 @@ DECLARE
 BEGIN
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF label_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = label_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', known.relation, label_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that holds the label of an entity, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', known.relation, label_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the name that people see, or NULL for none.';
     ELSIF label_column IN (known.key_column, known.tenant_column) THEN
-        RAISE EXCEPTION 'column % of % cannot be a label', label_column, known.relation
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Whoever may change the entity may change its label, so that the label cannot be its key or its tenant.';
+        RAISE EXCEPTION 'column % of table % cannot be a label', label_column, known.relation
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Users who may update an entity can change its label, so the key and the tenant column cannot be labels.';
     END IF;
     UPDATE attachments.entity_type e SET label_column = show_label.label_column WHERE e.name = entity;
     IF label_column IS NOT NULL THEN
@@ -271,7 +271,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.show_label IS
-    'Shows the entities of a type by this column, and lets them be renamed through it under the table''s own policies; NULL stops it.';
+    'Shows the entities of a type by this column and lets users rename them under the policies of the table. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_label FROM PUBLIC;
 
 -- A URL that the application kept before it had attachments.
@@ -281,19 +281,19 @@ DECLARE
     relation regclass := (SELECT e.relation FROM attachments.entity_type e WHERE e.name = entity);
 BEGIN
     IF relation IS NULL THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF url_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = url_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, url_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that holds the URL, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', relation, url_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the URL, or NULL for none.';
     END IF;
     UPDATE attachments.entity_type e SET legacy_url_column = url_column WHERE e.name = entity;
 END
 $$;
 
 COMMENT ON FUNCTION attachments.show_legacy_url IS
-    'Lists the http(s) URL that a column of an entity holds behind its attachments, to be read only; NULL stops it.';
+    'Lists the http(s) URL in this column after the attachments of an entity, read-only. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_legacy_url FROM PUBLIC;
 
 -- Finding --------------------------------------------------------------------------------------
@@ -472,7 +472,7 @@ CREATE TABLE attachments.upload_set (
 );
 CREATE INDEX upload_set_pending ON attachments.upload_set (expires_at) WHERE state = 'pending';
 COMMENT ON COLUMN attachments.upload_set.next_look_at IS
-    'When the schedule looks again whether the files of an open upload are there; NULL: it has not looked yet.';
+    'When the schedule checks again whether the files of an open upload have arrived. NULL: not checked yet.';
 
 -- Upload sets are under the policies of the entity's table, as attachments are: who may not see the entity neither sees,
 -- completes nor gives up what is being attached to it.
@@ -509,12 +509,14 @@ CREATE TABLE attachments.attachment (
     entity_type    text NOT NULL REFERENCES attachments.entity_type (name),
     entity_id      text NOT NULL,
     file_name      text NOT NULL CHECK (keepsake.is_filename(file_name)),
-    media_type     text NOT NULL CHECK (media_type = keepsake.media_type(file_name)),
+    media_type     text NOT NULL CHECK (media_type = coalesce(keepsake.media_type(file_name), 'application/octet-stream')),
     byte_size      bigint NOT NULL CHECK (byte_size > 0),
     sha256         bytea NOT NULL CHECK (octet_length(sha256) = 32),
     object_key     text NOT NULL UNIQUE,
     state          text NOT NULL DEFAULT 'pending'
                    CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined')),
+    -- Whether it is, or may be, something else than its type as well: found when it was completed, and never shown in place.
+    download_only  boolean NOT NULL DEFAULT false,
     -- Until then a signed URL may still store the object.
     writable_until timestamptz NOT NULL,
     uploaded_by    text NOT NULL,
@@ -560,7 +562,7 @@ ALTER TABLE attachments.attachment ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON attachments.attachment
     USING (tenant_id = attachments.tenant()) WITH CHECK (tenant_id = attachments.tenant());
 -- DELETE is what a soft delete asks for; the extension refuses a plain DELETE.
-GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, file_name) ON attachments.attachment TO keepsake_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, download_only, file_name) ON attachments.attachment TO keepsake_api;
 
 -- Changes of state -------------------------------------------------------------------------------
 
@@ -573,10 +575,10 @@ BEGIN
         ('uploaded', 'available'), ('uploaded', 'rejected'), ('uploaded', 'quarantined'),
         ('scanning', 'available'), ('scanning', 'rejected'), ('scanning', 'quarantined'),
         ('available', 'quarantined')) THEN
-        RAISE EXCEPTION 'an attachment cannot go from % to %', OLD.state, NEW.state
+        RAISE EXCEPTION 'cannot change the state of an attachment from % to %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
                   DETAIL = format('Attachment %s.', OLD.id),
-                  HINT = 'pending → (uploaded →) (scanning →) available | rejected | quarantined.';
+                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined.';
     END IF;
     RETURN NEW;
 END
@@ -696,7 +698,8 @@ BEGIN
                         attachments.fail('not_found', 'There is no such attachment.'));
     END IF;
     RETURN attachments.ok(jsonb_build_object(
-        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size));
+        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size,
+        'download_only', file.download_only));
 END
 $$;
 
@@ -716,7 +719,7 @@ BEGIN
     IF file.id IS NULL THEN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
                         attachments.fail('not_found', 'There is no such attachment.'));
-    ELSIF keepsake.media_type(new_name) IS DISTINCT FROM file.media_type
+    ELSIF coalesce(keepsake.media_type(new_name), 'application/octet-stream') IS DISTINCT FROM file.media_type
        OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id, file.id, new_name) <> file.object_key THEN
         problem := jsonb_build_object('pointer', '/name', 'code', 'media_type_mismatch', 'detail',
             format('The name must keep its extension .%s, which defines the media type.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
@@ -783,6 +786,37 @@ $$;
 REVOKE ALL ON FUNCTION attachments.taken_names FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.taken_names TO keepsake_api;
 
+-- Which types of file may be uploaded. The row that fits best counts whole: that of the tenant and the entity type, of the tenant, of
+-- the entity type, of everyone; without any, what the worker is set to. The operator writes this table; nothing else does.
+CREATE TABLE attachments.file_type_rule (
+    tenant_id   text,
+    entity_type text REFERENCES attachments.entity_type (name),
+    file_types  text NOT NULL CHECK (keepsake.is_file_types(file_types))
+);
+CREATE UNIQUE INDEX file_type_rule_of ON attachments.file_type_rule (coalesce(tenant_id, ''), coalesce(entity_type, ''));
+COMMENT ON TABLE attachments.file_type_rule IS
+    'Which types of file a tenant may attach to entities of a type: tenant_id NULL is every tenant, entity_type NULL every type.';
+COMMENT ON COLUMN attachments.file_type_rule.file_types IS
+    'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
+GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
+
+-- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
+CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    chosen text := (
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1);
+BEGIN
+    RETURN keepsake.check_file_types(
+        ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
+        coalesce(chosen, request ->> 'file_types', ''));
+END
+$$;
+
 -- Makes the rows of a set, or none.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -792,8 +826,13 @@ DECLARE
     entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
+    refused jsonb := attachments.refused_types(request);
     taken jsonb;
 BEGIN
+    IF refused <> '[]' THEN
+        RETURN attachments.fail('media_type_not_allowed', 'Files of some kinds cannot be uploaded.',
+            jsonb_build_object('errors', refused));
+    END IF;
     IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
@@ -912,7 +951,8 @@ BEGIN
                 jsonb_build_object('errors', taken));
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET state = 'available', available_at = now()
+        UPDATE attachments.attachment SET state = 'available', available_at = now(),
+            download_only = coalesce(request -> 'download_only' ? id::text, false)
         WHERE upload_set_id = upload.id AND deleted_at IS NULL;
         GET DIAGNOSTICS completed = ROW_COUNT;
         IF completed <> upload.file_count THEN
@@ -1148,7 +1188,7 @@ CREATE TABLE attachments.multipart (
 );
 CREATE INDEX multipart_of_set ON attachments.multipart (upload_set_id);
 COMMENT ON TABLE attachments.multipart IS
-    'Uploads in parts that the store knows of. Rows of completed sets are gone; those of closed sets wait to be given up.';
+    'Multipart uploads that are open in the store. Rows of completed sets are removed; rows of closed sets wait to be aborted.';
 
 -- Parts that the worker took in itself: a bucket's binding cannot list them.
 CREATE TABLE attachments.multipart_part (
@@ -1330,9 +1370,9 @@ CREATE TABLE attachments.quota (
 );
 CREATE UNIQUE INDEX quota_of ON attachments.quota (scope, coalesce(tenant_id, ''), coalesce(subject, ''));
 COMMENT ON TABLE attachments.quota IS
-    'Most bytes and files of a tenant (scope tenant) or of a user (scope user): tenant_id NULL is every tenant, subject NULL every user.';
+    'Largest number of bytes and files of a tenant (scope tenant) or of a user (scope user). tenant_id NULL applies to every tenant, subject NULL to every user.';
 COMMENT ON COLUMN attachments.quota.max_pending IS
-    'Most files of a user whose upload URL is still open, those given up included.';
+    'Largest number of files of a user whose upload URLs are still valid, including abandoned ones.';
 GRANT SELECT ON attachments.quota TO keepsake_api;
 INSERT INTO attachments.quota (scope, max_pending) VALUES ('tenant', NULL), ('user', 1000);
 
@@ -1564,10 +1604,11 @@ CREATE POLICY own_keys ON attachments.idempotency
     USING (tenant_id = attachments.tenant() AND subject = attachments.claim('sub'));
 GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
 
--- The moment at which a URL ends is the worker's to choose, and no part of what was asked for.
+-- The moment at which a URL ends is the worker's to choose, as is what it is set to allow and what it found, and no part of what was
+-- asked for.
 CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at')::text, 'UTF8'))
+    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'))
 $$;
 
 -- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.
@@ -1657,7 +1698,7 @@ CREATE TABLE attachments.scan_policy (
 );
 CREATE UNIQUE INDEX scan_policy_of ON attachments.scan_policy (coalesce(tenant_id, ''));
 COMMENT ON TABLE attachments.scan_policy IS
-    'Whether files are shut until a scanner has called them clean: of one tenant, or (tenant_id NULL) of every other.';
+    'Whether files of a tenant stay locked until a scanner reports them clean. tenant_id NULL applies to all other tenants.';
 INSERT INTO attachments.scan_policy VALUES (NULL, false);
 
 -- Messages that were taken, by their MAC, for as long as their time would be: the same again does nothing.
@@ -1672,7 +1713,7 @@ CREATE VIEW attachments.scan_queue AS
     SELECT a.object_key, a.media_type, a.byte_size, encode(a.sha256, 'hex') AS sha256, a.created_at, a.scan_verdict, a.scanned_at
     FROM attachments.attachment a WHERE a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean'
     ORDER BY a.created_at;
-COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has called clean yet, oldest first.';
+COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has reported clean yet, oldest first.';
 
 -- BEFORE UPDATE, after check_state_change (triggers fire by name): whatever makes a file available, it stops here first.
 CREATE FUNCTION attachments.stop_for_scan() RETURNS trigger
@@ -2769,7 +2810,7 @@ CREATE TABLE attachments.run (
 );
 CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
-COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, for 30 days. A run that broke off is not here.';
+COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
 
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -2875,7 +2916,7 @@ CREATE TABLE attachments.audit (
     grace            interval DEFAULT '7 days' CHECK (grace >= '1 hour')
 );
 COMMENT ON COLUMN attachments.audit.grace IS
-    'How long an orphan must have been known before it is deleted; NULL: orphans are reported and never deleted.';
+    'How long an orphan must be known before it is deleted. NULL: orphans are only reported.';
 INSERT INTO attachments.audit DEFAULT VALUES;
 
 CREATE TABLE attachments.audit_finding (
@@ -2888,7 +2929,7 @@ CREATE TABLE attachments.audit_finding (
     times      integer NOT NULL DEFAULT 1
 );
 COMMENT ON TABLE attachments.audit_finding IS
-    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). What is fixed goes when the audit comes by again.';
+    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). The next audit removes findings that are fixed.';
 
 -- Keys of a page that no row names and the outbox does not know: it deletes its own. Rows are there before their objects, and a key is
 -- never used again.
@@ -3012,7 +3053,7 @@ UNION ALL
 SELECT 'keepsake_uploads_pending', '{}', pending::double precision FROM uploads
 UNION ALL
 SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads;
-COMMENT ON VIEW attachments.metrics IS 'Attachments and their bytes by state, and open uploads, one number a line, as a Prometheus page has them.';
+COMMENT ON VIEW attachments.metrics IS 'Metrics of attachments and their bytes by state, and of open uploads, one value per row, as in a Prometheus exposition.';
 
 CREATE TABLE attachments.sample (
     taken_at          timestamptz PRIMARY KEY DEFAULT now(),
@@ -3028,7 +3069,7 @@ CREATE TABLE attachments.sample (
     uploads_pending   bigint NOT NULL
 );
 COMMENT ON TABLE attachments.sample IS
-    'What scheduled runs found: all for two days, one an hour for 30 days, one a day for two years. Some 2000 rows in all.';
+    'Metrics that scheduled runs recorded: all of the last two days, one per hour for 30 days, one per day for two years; about 2000 rows in all.';
 
 CREATE FUNCTION attachments_api.metrics() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -3344,5 +3385,5 @@ FROM worker w, LATERAL (VALUES ('SUPERUSER', w.rolsuper), ('CREATEROLE', w.rolcr
 WHERE yes
 $$;
 COMMENT ON FUNCTION attachments.worker_rights IS
-    'What keepsake_worker may do beyond executing the functions of attachments_api; no row when nothing.';
+    'Rights of keepsake_worker beyond executing the functions of attachments_api. No row: it has no others.';
 REVOKE ALL ON FUNCTION attachments.worker_rights FROM PUBLIC;

@@ -653,6 +653,13 @@ export interface components {
             /** Format: date-time */
             expires_at: string;
             files: (components["schemas"]["UploadFile"] | components["schemas"]["UploadFileInParts"])[];
+            /** @description What the client should know and need not change: a declared media type that the file's name contradicts. The name counts. */
+            notes: {
+                /** @description Where, as a JSON pointer (RFC 6901). */
+                pointer: string;
+                code: components["schemas"]["Code"];
+                detail: string;
+            }[];
         };
         UploadFile: {
             /** Format: uuid */
@@ -850,6 +857,10 @@ export interface components {
             max_file_bytes: number;
             /** @description Bytes of all files of one upload. */
             max_set_bytes: number;
+            /** @description How the types that may be uploaded differ from the usual ones, as words: `+zip`, `-mov`, `+unknown`. The database may hold another choice for a tenant or an entity type. */
+            file_types: string;
+            /** @description Whether a file whose name an earlier one of the upload has is numbered, `image (2).jpg`, and not refused. */
+            number_duplicates: boolean;
             /** @description Pixels of an image. */
             max_image_pixels: number;
             /** @description Files of more bytes are uploaded in parts. */

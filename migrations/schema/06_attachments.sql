@@ -23,12 +23,14 @@ CREATE TABLE attachments.attachment (
     entity_type    text NOT NULL REFERENCES attachments.entity_type (name),
     entity_id      text NOT NULL,
     file_name      text NOT NULL CHECK (keepsake.is_filename(file_name)),
-    media_type     text NOT NULL CHECK (media_type = keepsake.media_type(file_name)),
+    media_type     text NOT NULL CHECK (media_type = coalesce(keepsake.media_type(file_name), 'application/octet-stream')),
     byte_size      bigint NOT NULL CHECK (byte_size > 0),
     sha256         bytea NOT NULL CHECK (octet_length(sha256) = 32),
     object_key     text NOT NULL UNIQUE,
     state          text NOT NULL DEFAULT 'pending'
                    CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined')),
+    -- Whether it is, or may be, something else than its type as well: found when it was completed, and never shown in place.
+    download_only  boolean NOT NULL DEFAULT false,
     -- Until then a signed URL may still store the object.
     writable_until timestamptz NOT NULL,
     uploaded_by    text NOT NULL,
@@ -74,7 +76,7 @@ ALTER TABLE attachments.attachment ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON attachments.attachment
     USING (tenant_id = attachments.tenant()) WITH CHECK (tenant_id = attachments.tenant());
 -- DELETE is what a soft delete asks for; the extension refuses a plain DELETE.
-GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, file_name) ON attachments.attachment TO keepsake_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, download_only, file_name) ON attachments.attachment TO keepsake_api;
 
 -- Changes of state -------------------------------------------------------------------------------
 
@@ -210,7 +212,8 @@ BEGIN
                         attachments.fail('not_found', 'There is no such attachment.'));
     END IF;
     RETURN attachments.ok(jsonb_build_object(
-        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size));
+        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size,
+        'download_only', file.download_only));
 END
 $$;
 
@@ -230,7 +233,7 @@ BEGIN
     IF file.id IS NULL THEN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
                         attachments.fail('not_found', 'There is no such attachment.'));
-    ELSIF keepsake.media_type(new_name) IS DISTINCT FROM file.media_type
+    ELSIF coalesce(keepsake.media_type(new_name), 'application/octet-stream') IS DISTINCT FROM file.media_type
        OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id, file.id, new_name) <> file.object_key THEN
         problem := jsonb_build_object('pointer', '/name', 'code', 'media_type_mismatch', 'detail',
             format('The name must keep its extension .%s, which defines the media type.', keepsake.parse_object_key(file.object_key) ->> 'extension'));

@@ -43,6 +43,37 @@ $$;
 REVOKE ALL ON FUNCTION attachments.taken_names FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.taken_names TO keepsake_api;
 
+-- Which types of file may be uploaded. The row that fits best counts whole: that of the tenant and the entity type, of the tenant, of
+-- the entity type, of everyone; without any, what the worker is set to. The operator writes this table; nothing else does.
+CREATE TABLE attachments.file_type_rule (
+    tenant_id   text,
+    entity_type text REFERENCES attachments.entity_type (name),
+    file_types  text NOT NULL CHECK (keepsake.is_file_types(file_types))
+);
+CREATE UNIQUE INDEX file_type_rule_of ON attachments.file_type_rule (coalesce(tenant_id, ''), coalesce(entity_type, ''));
+COMMENT ON TABLE attachments.file_type_rule IS
+    'Which types of file a tenant may attach to entities of a type: tenant_id NULL is every tenant, entity_type NULL every type.';
+COMMENT ON COLUMN attachments.file_type_rule.file_types IS
+    'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
+GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
+
+-- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
+CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    chosen text := (
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1);
+BEGIN
+    RETURN keepsake.check_file_types(
+        ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
+        coalesce(chosen, request ->> 'file_types', ''));
+END
+$$;
+
 -- Makes the rows of a set, or none.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -52,8 +83,13 @@ DECLARE
     entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
+    refused jsonb := attachments.refused_types(request);
     taken jsonb;
 BEGIN
+    IF refused <> '[]' THEN
+        RETURN attachments.fail('media_type_not_allowed', 'Files of some kinds cannot be uploaded.',
+            jsonb_build_object('errors', refused));
+    END IF;
     IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
@@ -172,7 +208,8 @@ BEGIN
                 jsonb_build_object('errors', taken));
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET state = 'available', available_at = now()
+        UPDATE attachments.attachment SET state = 'available', available_at = now(),
+            download_only = coalesce(request -> 'download_only' ? id::text, false)
         WHERE upload_set_id = upload.id AND deleted_at IS NULL;
         GET DIAGNOSTICS completed = ROW_COUNT;
         IF completed <> upload.file_count THEN

@@ -16,10 +16,11 @@ CREATE POLICY own_keys ON attachments.idempotency
     USING (tenant_id = attachments.tenant() AND subject = attachments.claim('sub'));
 GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
 
--- The moment at which a URL ends is the worker's to choose, and no part of what was asked for.
+-- The moment at which a URL ends is the worker's to choose, as is what it is set to allow and what it found, and no part of what was
+-- asked for.
 CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at')::text, 'UTF8'))
+    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'))
 $$;
 
 -- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.

@@ -147,6 +147,8 @@ impl Config {
                 max_files: settings.max_files,
                 max_file_bytes: settings.max_file_bytes,
                 max_set_bytes: settings.max_set_bytes,
+                file_types: settings.file_types.unwrap_or_default(),
+                number_duplicates: settings.number_duplicates,
             },
             multipart_threshold: settings.multipart_threshold,
             part_bytes: settings.part_bytes,

@@ -5,7 +5,7 @@ use super::parsers::{
     ConfigError, either, https, keys, kind, number, origin, origins, parsed, text,
 };
 use crate::db::Address;
-use keepsake_shared::{KeyRing, capabilities::StoreKind};
+use keepsake_shared::{FileTypes, KeyRing, capabilities::StoreKind};
 use std::ops::RangeInclusive;
 
 /// Seconds that a signed URL may live, whatever the setting says. SigV4 allows seven days; whoever has the URL may use it,
@@ -63,10 +63,12 @@ settings! {
            "MAX_FILES"                 => max_files: u32                        = "5"        , number(1..=100)                           , "Files in one upload set, at most 100";
            "MAX_FILE_BYTES"            => max_file_bytes: u64                   = "10485760" , number(1..=MAX_OBJECT_BYTES)              , "Bytes of one file";
            "MAX_SET_BYTES"             => max_set_bytes: u64                    = "26214400" , number(1..=100 * MAX_OBJECT_BYTES)        , "Bytes of all files of one upload set";
+           "FILE_TYPES"                => file_types: Option<FileTypes>                      , parsed                                    , "Allowed file types, as changes to the usual ones: `+zip`, `-mov`, `none +pdf +png`; `+unknown` allows any other extension, for download only. See [file types](file-types.md)";
+           "DUPLICATE_NAMES"           => number_duplicates: bool               = "refuse"   , either(["refuse", "number"])              , "`number` stores the second `image.jpg` of an upload set as `image (2).jpg`; `refuse` rejects the set";
            "MULTIPART_THRESHOLD_BYTES" => multipart_threshold: u64              = "67108864" , number(1..=u64::MAX)                      , "Files of more bytes are uploaded in parts";
            "PART_BYTES"                => part_bytes: u64                       = "16777216" , number(1..=u64::MAX)                      , "Bytes of a part, at least 5 MiB; larger where a file would have more than 10,000 parts";
            "MULTIPART_TTL_SECONDS"     => multipart_ttl: u64                    = "86400"    , number(1..=604_800)                       , "Lifetime of an upload set with a file in parts, at most a week; each URL works for `UPLOAD_TTL_SECONDS`";
-           "MAX_IMAGE_PIXELS"          => max_image_pixels: u64                 = "100000000", number(1..=u64::MAX)                      , "Largest image, in pixels, as its header states it";
+           "MAX_IMAGE_PIXELS"          => max_image_pixels: u64                 = "268435456", number(1..=u64::MAX)                      , "Largest image, in pixels, as its header states it; the default is 16384 × 16384, a gibibyte when decoded";
            "UPLOAD_TTL_SECONDS"        => upload_ttl: u64                       = "900"      , number(URL_LIFETIME)                      , "Lifetime of an upload URL, 1 to 3600";
            "DOWNLOAD_TTL_SECONDS"      => download_ttl: u64                     = "300"      , number(URL_LIFETIME)                      , "Lifetime of a download URL, 1 to 3600";
            "DOWNLOAD_WINDOW_SECONDS"   => download_window: u64                  = "0"        , number(0..=3600)                          , "How long all downloads of a file get the same URL, so that caches can reuse it, 0 to 3600";

@@ -35,6 +35,8 @@ struct Content {
     name: FileName,
     media_type: MediaType,
     size: u64,
+    /// Whether it is something else as well, by its bytes.
+    download_only: bool,
 }
 
 #[derive(Deserialize)]
@@ -138,8 +140,8 @@ pub(crate) async fn get(
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the id and the query; malformed → 400.
 /// 3. Look it up; not there, not available, or another tenant's → 404.
-/// 4. 302 to a signed URL. It is shown in place only if `inline` is asked for and the type is safe
-///    to show.
+/// 4. 302 to a signed URL. It is shown in place only if `inline` is asked for, the type is safe
+///    to show, and the file was found to be nothing else as well.
 #[worker::send]
 pub(crate) async fn content(
     State(context): State<RequestContext>,
@@ -159,7 +161,7 @@ pub(crate) async fn content(
         content.name,
         content.media_type,
         content.size,
-        inline,
+        inline && !content.download_only,
     )?;
     let headers = [
         (LOCATION, header(&url)?),

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock,
     context::RequestContext,
-    db::{CallerFunction, Database},
+    db::{CallerFunction, Database, DbError},
     http::{ApiError, headers::value as header, idempotency},
     model::{Caller, DeclaredFile},
     upload::{
@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
-    UploadId,
+    ErrorCode, FileTypes, Limits, UploadId,
     upload::{CheckedUpload, UploadRequest, check_upload},
 };
 use serde_json::{Value, json};
@@ -38,8 +38,8 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 ///    JSON, unknown or wrong fields → 400, too large → 413, another type → 415.
 /// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that
 ///    kind.
-/// 4. Write the set and its pending attachments in the database; a name that is taken → 409, over
-///    the quota → 403, too many pending files → 429. A key that made a set before answers with that
+/// 4. Write the set and its pending attachments in the database, which may allow other file types than
+///    the settings, by tenant and entity type → 415; a name that is taken → 409, over the quota → 403, too many pending files → 429. A key that made a set before answers with that
 ///    set; used for another request → 422, still at work → 409.
 /// 5. Sign one URL per file, each locking length, type, SHA-256 and no-overwrite.
 /// 6. 201 with `Location`.
@@ -51,16 +51,20 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let key = idempotency::key(request.headers())?;
     let wanted: UploadRequest = read(&mut request).await?;
-    let checked = check_upload(&wanted, &context.config.limits).map_err(ApiError::of_errors)?;
+    let limits = &context.config.limits;
+    let checked = check(&wanted, limits)?;
     let expires_at = set_expiry(&context, &checked);
-    let declaration = idempotency::with_key(declaration(&checked, expires_at)?, key);
+    let declaration =
+        idempotency::with_key(declaration(&checked, limits.file_types, expires_at)?, key);
     let set: UploadSet = context
         .database()?
         .read_for_caller(CallerFunction::CreateUpload, &caller, declaration)
-        .await?;
+        .await
+        .map_err(of_types)?;
     let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
     remember(&context, &caller, &set);
-    let signed = signed(&context, &caller, set)?;
+    let mut signed = signed(&context, &caller, set)?;
+    signed["notes"] = json!(checked.notes);
     Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
 }
 
@@ -104,6 +108,32 @@ pub(crate) async fn complete(
         add_content_url(&context, attachment);
     }
     json(StatusCode::OK, &answer)
+}
+
+/// Checks a declaration. If only file types are wrong by the settings, the database decides, which may allow more.
+fn check(wanted: &UploadRequest, limits: &Limits) -> Result<CheckedUpload, ApiError> {
+    let checked = check_upload(wanted, limits).or_else(|errors| {
+        let is_type = |code| code == ErrorCode::MediaTypeNotAllowed;
+        if !errors.iter().all(|error| is_type(error.code)) {
+            return Err(errors);
+        }
+        let every = Limits {
+            file_types: FileTypes::every(),
+            ..*limits
+        };
+        check_upload(wanted, &every)
+    });
+    checked.map_err(ApiError::of_errors)
+}
+
+/// Reports a file type that the database refused as the rules here report it.
+fn of_types(error: DbError) -> ApiError {
+    match error {
+        DbError::Refused(refusal) if refusal.code == ErrorCode::MediaTypeNotAllowed => {
+            ApiError::of_errors(refusal.errors)
+        }
+        other => other.into(),
+    }
 }
 
 /// Keeps the set for its completion, unless a file is uploaded in parts.
@@ -192,7 +222,11 @@ fn set_expiry(context: &RequestContext, checked: &CheckedUpload) -> OffsetDateTi
     }
 }
 
-fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Value, ApiError> {
+fn declaration(
+    checked: &CheckedUpload,
+    file_types: FileTypes,
+    expires_at: OffsetDateTime,
+) -> Result<Value, ApiError> {
     let files: Vec<Value> = checked
         .files
         .iter()
@@ -209,6 +243,7 @@ fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Va
         "entity_type": checked.entity_type,
         "entity_id": checked.entity_id,
         "expires_at": rfc3339(expires_at)?,
+        "file_types": file_types,
         "files": files,
     }))
 }

@@ -2,7 +2,10 @@
 
 use super::{
     State, UploadError, UploadSet,
-    inspection::{FileReport, Inspected, Verdict, field_errors, inspect, prove, report, verdict},
+    inspection::{
+        FileReport, Inspected, Verdict, download_only, field_errors, inspect, prove, report,
+        verdict,
+    },
     look_up, parts, recent_uploads,
 };
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     outbox,
     storage::{Storage, StorageError},
 };
-use keepsake_shared::{ErrorCode, UploadId};
+use keepsake_shared::{AttachmentId, ErrorCode, UploadId};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -63,7 +66,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
         if verdict(&inspected) != Verdict::Complete || set.expires_at <= clock::now() {
             return Ok(None);
         }
-        match self.make_available().await {
+        match self.make_available(&download_only(&inspected)).await {
             Err(DbError::Refused(refusal)) if refusal.code == ErrorCode::UploadRejected => Ok(None),
             completed => Ok(Some(completed?)),
         }
@@ -80,16 +83,18 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
     /// Why it is not complete.
     pub(crate) async fn finish(&self) -> Result<Value, UploadError> {
         let set = look_up(self.database, self.caller, self.upload).await?;
-        if set.state == State::Pending {
-            self.check(&set).await?;
-        }
-        self.make_available()
+        let download_only = if set.state == State::Pending {
+            self.check(&set).await?
+        } else {
+            Vec::new()
+        };
+        self.make_available(&download_only)
             .await
             .map_err(|error| with_record(error, &set))
     }
 
-    /// Steps 2 and 3 of [`finish`](Self::finish).
-    async fn check(&self, set: &UploadSet) -> Result<(), UploadError> {
+    /// Steps 2 and 3 of [`finish`](Self::finish). Returns the files that are for download only.
+    async fn check(&self, set: &UploadSet) -> Result<Vec<AttachmentId>, UploadError> {
         // After its end the sweep may have deleted what this would store, and does not look again.
         if clock::now() < set.expires_at {
             parts::join(self.storage, &set.files).await?;
@@ -99,7 +104,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
             Verdict::Complete if set.expires_at + COMPLETE_GRACE < clock::now() => {
                 Err(UploadError::Expired)
             }
-            Verdict::Complete => Ok(()),
+            Verdict::Complete => Ok(download_only(&inspected)),
             Verdict::Incomplete if set.expires_at <= clock::now() => Err(UploadError::Expired),
             Verdict::Incomplete | Verdict::Unproven => Err(UploadError::NotUploaded {
                 missing: field_errors(&set.files, &report(&inspected)),
@@ -121,8 +126,8 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
         Ok(inspected)
     }
 
-    async fn make_available(&self) -> Result<Value, DbError> {
-        let mut request = json!({ "upload_id": self.upload });
+    async fn make_available(&self, download_only: &[AttachmentId]) -> Result<Value, DbError> {
+        let mut request = json!({ "upload_id": self.upload, "download_only": download_only });
         if let Some(key) = self.key {
             request["idempotency_key"] = key.into();
         }

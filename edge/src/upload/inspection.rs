@@ -8,8 +8,7 @@ use crate::{
 use futures_util::future::try_join_all;
 use keepsake_shared::{
     AttachmentId, ErrorCode, FieldError, Sha256Digest,
-    image::{self, Look},
-    sniff::SNIFF_BYTES,
+    content::{Finding, Inspection, Next, first_piece},
     upload::{Declared, ObjectProblem, Observed, verify_object},
 };
 use serde::{Deserialize, Serialize};
@@ -21,12 +20,18 @@ pub(crate) struct Inspected<'a> {
     pub(crate) file: &'a DeclaredFile,
     /// What is stored, if anything is.
     pub(crate) seen: Option<StoredObject>,
+    /// Whether it may be shown in place, as far as its bytes tell.
+    is_plain: bool,
     /// Everything that differs; empty when all is well as far as the store tells.
     pub(crate) problems: Vec<ObjectProblem>,
 }
 
 impl<'a> Inspected<'a> {
-    fn new(file: &'a DeclaredFile, max_pixels: u64, seen: Option<(StoredObject, Look)>) -> Self {
+    fn new(
+        file: &'a DeclaredFile,
+        max_pixels: u64,
+        seen: Option<(StoredObject, Option<Finding>)>,
+    ) -> Self {
         let declared = Declared {
             size: file.size,
             media_type: file.media_type,
@@ -34,20 +39,23 @@ impl<'a> Inspected<'a> {
             max_pixels,
         };
         let observed = match &seen {
-            Some((object, picture)) => Observed::Stored {
+            Some((object, finding)) => Observed::Stored {
                 size: object.size,
                 sha256: object.sha256,
-                first_bytes: &object.first_bytes,
-                picture: *picture,
-                encoded: object.encoded,
+                finding: *finding,
             },
             None => Observed::Missing,
         };
         let mut problems = verify_object(&declared, &observed);
         // A digest that the store does not tell is to be made: see `prove`.
         problems.retain(|problem| !matches!(problem, ObjectProblem::Sha256 { seen: None, .. }));
+        let is_plain = seen
+            .as_ref()
+            .and_then(|(_, finding)| *finding)
+            .is_some_and(|finding| finding.is_plain);
         Self {
             file,
+            is_plain,
             seen: seen.map(|(object, _)| object),
             problems,
         }
@@ -107,27 +115,31 @@ pub(crate) async fn inspect<'a>(
     .await
 }
 
-/// A file's object, and how large a picture it is.
+/// A file's object, and what its bytes show: nothing of an encoded one.
 async fn observe(
     storage: &impl Storage,
     file: &DeclaredFile,
-) -> Result<Option<(StoredObject, Look)>, StorageError> {
+) -> Result<Option<(StoredObject, Option<Finding>)>, StorageError> {
     let key = &file.object_key;
-    let head = match image::look(file.media_type, &[]) {
-        Look::NoPicture => SNIFF_BYTES,
-        _ => image::HEAD_BYTES,
-    };
-    let Some(object) = storage.observe(key, head).await? else {
+    let first = first_piece(file.media_type);
+    let Some(object) = storage.observe(key, first.length).await? else {
         return Ok(None);
     };
-    let picture = match image::look(file.media_type, &object.first_bytes) {
-        Look::Further(offset) => {
-            let directory = storage.read(key, offset, image::DIRECTORY_BYTES).await?;
-            image::pixels_at(&object.first_bytes, &directory).map_or(Look::Unreadable, Look::Pixels)
+    if object.encoded {
+        return Ok(Some((object, None)));
+    }
+    let mut inspection = Inspection::new(file.media_type, object.size);
+    inspection.add(first, object.first_bytes.clone());
+    let finding = loop {
+        match inspection.step() {
+            Next::Found(finding) => break finding,
+            Next::Read(piece) => {
+                let bytes = storage.read(key, piece.offset, piece.length).await?;
+                inspection.add(piece, bytes);
+            }
         }
-        told => told,
     };
-    Ok(Some((object, picture)))
+    Ok(Some((object, Some(finding))))
 }
 
 /// Finds out the digests that the store does not tell, by reading those objects once, one after the
@@ -158,6 +170,16 @@ pub(crate) fn verdict(inspected: &[Inspected<'_>]) -> Verdict {
     } else {
         Verdict::Unproven
     }
+}
+
+/// The files of a type that browsers show, which are not to be shown all the same: they are, or may be,
+/// something else as well.
+pub(crate) fn download_only(inspected: &[Inspected<'_>]) -> Vec<AttachmentId> {
+    inspected
+        .iter()
+        .filter(|one| one.file.media_type.is_inline_safe() && !one.is_plain)
+        .map(|one| one.file.attachment_id)
+        .collect()
 }
 
 /// What was found wrong with one file, as it is kept for a rejected set.

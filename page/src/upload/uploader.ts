@@ -92,7 +92,8 @@ class Uploader {
     this.#uppy = new Uppy({
       // What is kept over a reload is this person's, for this entity.
       id: [session.tenant, session.user, entity.type, entity.id].map(encodeURIComponent).join("/"),
-      restrictions: { allowedFileTypes: rules.accept().split(",") },
+      // None where files of any kind may be added.
+      restrictions: { allowedFileTypes: rules.accept(limits)?.split(",") ?? null },
       onBeforeFileAdded: (file, files) => this.#admit(file, files),
       logger: QUIET,
     });

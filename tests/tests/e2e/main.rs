@@ -17,6 +17,7 @@ mod downloads;
 mod entities;
 mod every_route;
 mod expired_urls;
+mod file_types;
 mod hostile_database;
 mod idempotency;
 mod issuer;

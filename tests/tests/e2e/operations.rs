@@ -116,7 +116,9 @@ async fn anybody_may_know_what_an_upload_may_hold() -> Result<()> {
             "max_files": 2,
             "max_file_bytes": 1000,
             "max_set_bytes": 26_214_400,
-            "max_image_pixels": 100_000_000,
+            "file_types": "",
+            "number_duplicates": false,
+            "max_image_pixels": 268_435_456,
             "multipart_threshold_bytes": 67_108_864,
         })
     );
