@@ -312,6 +312,8 @@ WHERE d.state IN ('deleted', 'purging') AND d.expires_at < now() - interval '1 d
 UNION ALL
 SELECT 'info', 'no_retention', m.relation::text, 'The retention is 0, so deleted rows can be purged at once.', format('SELECT keepsake.set_retention(%L, ''30 days'');', m.relation)
 FROM managed m WHERE m.retention = interval '0'
+UNION ALL
+SELECT * FROM keepsake.archive_findings()
 ORDER BY 1, 2, 3, 4
 $$;
 COMMENT ON FUNCTION keepsake.doctor IS

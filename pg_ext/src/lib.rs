@@ -103,10 +103,16 @@ extension_sql_file!(
     requires = ["hold", "purge_run", "outbox"]
 );
 extension_sql_file!(
+    "../sql/archive_doctor.sql",
+    name = "archive_doctor",
+    requires = ["archive", manage::triggers::own_triggers]
+);
+extension_sql_file!(
     "../sql/doctor.sql",
     name = "doctor",
     requires = [
         "registry",
+        "archive_doctor",
         "outbox",
         "hide",
         "hold",

@@ -160,6 +160,15 @@ SELECT root_table, root_key FROM keepsake.deletion WHERE root_table IN ('keyed':
 CREATE TABLE plain (id int); CREATE TRIGGER planted AFTER DELETE ON plain FOR EACH ROW EXECUTE FUNCTION keepsake.archive_row(); INSERT INTO plain VALUES (1); DELETE FROM plain;
 CREATE TRIGGER planted_too BEFORE TRUNCATE ON plain FOR EACH STATEMENT EXECUTE FUNCTION keepsake.archive_truncate(); TRUNCATE plain;
 
+-- What is removed in the statement that gives up its archive, or its table, is kept nowhere.
+CREATE TABLE given_up (id int PRIMARY KEY); SELECT keepsake.manage('given_up', keep => 'archive'); INSERT INTO given_up VALUES (1), (2), (3);
+CREATE FUNCTION give_up() RETURNS void LANGUAGE plpgsql AS $$BEGIN DELETE FROM given_up WHERE id = 1; PERFORM keepsake.unmanage('given_up', drop_archive => true); END$$;
+SELECT give_up();
+SELECT keepsake.manage('given_up', keep => 'archive');
+DO $$BEGIN DELETE FROM given_up WHERE id = 2; DROP TABLE box_deleted.given_up; END$$;
+SELECT * FROM given_up;
+DO $$BEGIN DELETE FROM given_up; DROP TABLE given_up; END$$;
+
 RESET search_path;
 SET client_min_messages = warning;
 DROP SCHEMA box CASCADE;

@@ -1,0 +1,119 @@
+-- What doctor() finds of archives: from the catalog and the registry alone.
+CREATE FUNCTION keepsake.archive_findings()
+RETURNS TABLE (severity text, check_name text, object text, finding text, fix text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH archived AS (
+    SELECT m.relation, m.on_truncate, c.relkind, c.relrowsecurity, c.relpersistence, a.archive
+    FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation LEFT JOIN keepsake.archive_table a ON a.relation = m.relation
+    WHERE m.keep = 'archive'),
+part AS (
+    SELECT m.relation AS root, m.on_truncate, coalesce(tree.relid::oid, m.relation) AS relation
+    FROM archived m LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON m.relkind = 'p'),
+-- The archives themselves, also of tables that were dropped.
+archive AS (
+    SELECT a.archive, a.relation, a.source_schema, a.source_name, c.relowner, c.relacl, c.relrowsecurity, c.relpersistence, c.relnamespace
+    FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive)
+
+-- Rows that are deleted for good.
+SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
+       format('SELECT keepsake.manage(%L);', part.root::regclass)
+FROM part JOIN keepsake.own_triggers() AS wanted
+    ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
+WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
+                  WHERE t.tgrelid = part.relation AND t.tgname = wanted.name)
+UNION ALL
+SELECT 'error', 'archive_missing', m.relation::text, 'The table has no archive, so its rows are deleted for good.', format('SELECT keepsake.manage(%L);', m.relation)
+FROM archived m WHERE m.archive IS NULL
+UNION ALL
+SELECT 'error', 'capture_off', coalesce(r.rolname, d.datname, 'all')::text,
+       'The setting keepsake.capture is off, so rows are deleted for good.',
+       CASE WHEN r.oid IS NULL THEN format('ALTER DATABASE %I RESET keepsake.capture;', d.datname)
+            WHEN d.oid IS NULL THEN format('ALTER ROLE %I RESET keepsake.capture;', r.rolname)
+            ELSE format('ALTER ROLE %I IN DATABASE %I RESET keepsake.capture;', r.rolname, d.datname) END
+FROM pg_db_role_setting s
+LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
+CROSS JOIN LATERAL unnest(s.setconfig) AS setting
+WHERE (s.setdatabase = 0 OR d.datname = current_database())
+  AND setting ~* '^keepsake\.capture=' AND setting !~* '=(on|t|tr|tru|true|y|ye|yes|1)$'
+UNION ALL
+-- Rows that a DELETE elsewhere takes along or changes, and nobody keeps.
+SELECT DISTINCT 'error', 'child_unmanaged', con.conrelid::regclass::text,
+       CASE WHEN m.keep = 'in place' THEN format('It refers to %s, which has an archive, but keeps its own deleted rows in place.', con.confrelid::regclass)
+            ELSE format('A DELETE in %s removes or changes rows of this table for good, because it is not managed.', con.confrelid::regclass) END,
+       CASE WHEN m.keep = 'in place' THEN format('SELECT keepsake.unmanage(%L); ', con.conrelid::regclass) ELSE '' END
+       || format('SELECT keepsake.manage(%L, keep => ''archive'', cascade => true);', con.conrelid::regclass)
+FROM pg_constraint con JOIN archived ON archived.relation = con.confrelid LEFT JOIN keepsake.managed_table m ON m.relation = con.conrelid
+WHERE con.contype = 'f' AND con.conparentid = 0 AND (con.confdeltype IN ('c', 'n', 'd') OR m.keep = 'in place') AND m.keep IS DISTINCT FROM 'archive'
+UNION ALL
+-- Who may do what with archives.
+SELECT 'error', 'archive_owner', a.archive::text, format('The archive belongs to %I: whoever owns it can change it, and code of its owner''s would run with his rights.', pg_get_userbyid(a.relowner)),
+       format('ALTER TABLE %s OWNER TO keepsake_archive;', a.archive)
+FROM archive a WHERE pg_get_userbyid(a.relowner) <> 'keepsake_archive'
+UNION ALL
+SELECT 'warning', 'archive_granted', a.archive::text,
+       format('%s may %s in the archive, which only Keepsake writes.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type)),
+       format('REVOKE %s ON %s FROM %s CASCADE;', string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type), a.archive, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
+FROM archive a CROSS JOIN LATERAL aclexplode(a.relacl) AS x
+WHERE x.grantee <> a.relowner AND x.privilege_type <> 'SELECT'
+GROUP BY a.archive, x.grantee
+UNION ALL
+-- What somebody else has put on archives: it would run, or fail, when rows are deleted.
+SELECT 'error', 'archive_trigger', a.archive::text, format('The trigger %I is on the archive. Rows that are archived do not fire it.', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, a.archive)
+FROM archive a JOIN pg_trigger t ON t.tgrelid = a.archive WHERE NOT t.tgisinternal
+UNION ALL
+SELECT 'error', 'archive_index', a.archive::text, format('The index %I is on the archive, so its code runs with each DELETE of the table.', i.relname), format('DROP INDEX %I.%I;', n.nspname, i.relname)
+FROM archive a JOIN pg_index x ON x.indrelid = a.archive JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace JOIN pg_am am ON am.oid = i.relam
+WHERE NOT (am.amname = 'brin' AND x.indkey::text = '1' AND x.indexprs IS NULL AND x.indpred IS NULL)
+  AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = x.indexrelid)
+UNION ALL
+SELECT 'error', 'archive_constraint', a.archive::text, format('The constraint %I is on the archive. Archived rows are not held to it.', con.conname), format('ALTER TABLE %s DROP CONSTRAINT %I;', a.archive, con.conname)
+FROM archive a JOIN pg_constraint con ON con.conrelid = a.archive WHERE con.contype <> 'n'
+UNION ALL
+SELECT 'warning', 'archive_policy', a.archive::text, format('The policy %I is on the archive, which only the table''s owner may read.', p.polname), format('DROP POLICY %I ON %s;', p.polname, a.archive)
+FROM archive a JOIN pg_policy p ON p.polrelid = a.archive WHERE p.polname NOT LIKE 'keepsake\_%'
+UNION ALL
+SELECT 'error', 'archive_statistics', a.archive::text, format('ANALYZE collects statistics of the column %I, and runs code of its type''s owner for that.', at.attname),
+       format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0;', a.archive, at.attname)
+FROM archive a JOIN pg_attribute at ON at.attrelid = a.archive AND at.attnum > 3 AND NOT at.attisdropped
+WHERE coalesce(at.attstattarget, -1) <> 0
+UNION ALL
+SELECT 'error', 'archive_statistics', a.archive::text, format('ANALYZE collects the statistics %I, and runs code of others for that.', s.stxname), format('DROP STATISTICS %s.%I;', s.stxnamespace::regnamespace, s.stxname)
+FROM archive a JOIN pg_statistic_ext s ON s.stxrelid = a.archive
+UNION ALL
+SELECT 'warning', 'archive_unlogged', a.archive::text, format('%s is logged and its archive is not: a crash empties the archive.', a.relation), format('ALTER TABLE %s SET LOGGED;', a.archive)
+FROM archive a JOIN pg_class c ON c.oid = a.relation WHERE c.relpersistence = 'p' AND a.relpersistence = 'u'
+UNION ALL
+SELECT 'error', 'archive_layout_lost', a.archive::text, 'keepsake.archive_column has no columns for the archive, so its rows cannot be restored. Restore keepsake.archive_column from a backup.', ''
+FROM archive a WHERE NOT EXISTS (SELECT FROM keepsake.archive_column k WHERE k.archive = a.archive)
+UNION ALL
+SELECT 'info', 'archive_of_dropped', a.archive::text,
+       format('The table %I.%I was dropped. Its archive stays until its retention is over; then it can be dropped.', a.source_schema, a.source_name), ''
+FROM archive a WHERE a.relation IS NULL
+UNION ALL
+-- What copies archives.
+SELECT 'warning', 'publication_of_archives', p.pubname::text,
+       'The publication includes archives, so subscribers get deleted rows. '
+       || CASE WHEN p.puballtables THEN 'Make it anew for the schemas or tables that are to be published.' ELSE 'Subscribers need them only to restore there.' END,
+       CASE WHEN p.puballtables THEN ''
+            ELSE coalesce((SELECT string_agg(format('ALTER PUBLICATION %I DROP TABLES IN SCHEMA %I;', p.pubname, n.nspname), ' ' ORDER BY n.nspname)
+                           FROM pg_publication_namespace pn JOIN pg_namespace n ON n.oid = pn.pnnspid
+                           WHERE pn.pnpubid = p.oid AND n.oid IN (SELECT relnamespace FROM archive)), '')
+                 || coalesce((SELECT string_agg(format('ALTER PUBLICATION %I DROP TABLE %s;', p.pubname, pr.prrelid::regclass), ' ' ORDER BY pr.prrelid::regclass::text)
+                              FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM archive)), '') END
+FROM pg_publication p
+WHERE p.puballtables AND EXISTS (SELECT FROM archive)
+   OR EXISTS (SELECT FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM archive))
+   OR EXISTS (SELECT FROM pg_publication_namespace pn WHERE pn.pnpubid = p.oid AND pn.pnnspid IN (SELECT relnamespace FROM archive))
+UNION ALL
+SELECT 'warning', 'library_not_preloaded', current_database()::text,
+       'The library is not loaded when a session starts. The first DELETE of a session loads it and is slower. Keep the libraries that the setting names already.',
+       format('ALTER DATABASE %I SET session_preload_libraries = ''keepsake'';', current_database())
+WHERE EXISTS (SELECT FROM archived) AND NOT EXISTS (SELECT FROM keepsake.kept_in_place WHERE on_delete = 'convert')
+  AND concat_ws(',', current_setting('session_preload_libraries'), current_setting('shared_preload_libraries'), (
+          SELECT string_agg(setting, ',') FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
+          WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+            AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y'
+UNION ALL
+SELECT 'info', 'no_retention', m.relation::text, 'The retention is 0, so deleted rows can be purged at once.', format('SELECT keepsake.manage(%L, ''30 days'');', m.relation)
+FROM archived a JOIN keepsake.managed_table m USING (relation) WHERE m.retention = interval '0'
+$$;

@@ -1,0 +1,70 @@
+-- What doctor() finds of archives. Each fix is run, then the finding is gone and the others are as before.
+CREATE SCHEMA ward;
+SET search_path = ward, public;
+\set SHOW_CONTEXT never
+-- Runs the fixes of one check; tells which findings are left of it, and which came or went besides.
+CREATE FUNCTION cure(name text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    before text[] := ARRAY(SELECT d::text FROM keepsake.doctor() d WHERE check_name <> name AND object ~ 'ward');
+    fixes text[] := ARRAY(SELECT d.fix FROM keepsake.doctor() d WHERE check_name = name AND object ~ 'ward|regress');
+    one text;
+BEGIN
+    FOREACH one IN ARRAY fixes LOOP EXECUTE one; END LOOP;
+    RETURN format('%s fixed, %s left, others %s', cardinality(fixes), (SELECT count(*) FROM keepsake.doctor() WHERE check_name = name AND object ~ 'ward|regress'),
+                  CASE WHEN before = ARRAY(SELECT d::text FROM keepsake.doctor() d WHERE check_name <> name AND object ~ 'ward') THEN 'as before' ELSE 'changed' END);
+END
+$$;
+CREATE VIEW findings AS SELECT severity, check_name, object, finding, fix FROM keepsake.doctor() WHERE object ~ 'ward|regress_';
+CREATE TABLE bed (id int PRIMARY KEY, n int);
+CREATE TABLE patient (id int PRIMARY KEY, bed_id int REFERENCES bed ON DELETE CASCADE, name text) PARTITION BY RANGE (id);
+CREATE TABLE patient_1 PARTITION OF patient FOR VALUES FROM (0) TO (10);
+SELECT keepsake.manage('bed', keep => 'archive', cascade => true);
+-- A healthy pair.
+SELECT * FROM findings;
+
+-- The triggers, the setting, the archive itself.
+DROP TRIGGER keepsake_archive_row ON bed; DROP TRIGGER keepsake_archive_truncate ON patient_1;
+SELECT * FROM findings;
+SELECT cure('trigger_missing');
+ALTER TABLE bed DISABLE TRIGGER keepsake_archive_truncate;
+SELECT * FROM findings;
+SELECT cure('trigger_disabled');
+CREATE ROLE regress_ward;
+ALTER ROLE regress_ward SET keepsake.capture = 'no';
+SELECT * FROM findings;
+SELECT cure('capture_off');
+DROP TABLE ward_deleted.bed;
+SELECT * FROM findings;
+SELECT cure('archive_missing');
+
+-- Tables that hang on an archived one.
+CREATE TABLE visitor (id int PRIMARY KEY, bed_id int REFERENCES bed ON DELETE SET NULL);
+CREATE TABLE staying (id int PRIMARY KEY, bed_id int); SELECT keepsake.manage('staying'); ALTER TABLE staying ADD FOREIGN KEY (bed_id) REFERENCES bed;
+SELECT * FROM findings;
+SELECT cure('child_unmanaged');
+
+-- Who may do what with archives, and what others have put there.
+ALTER TABLE ward_deleted.bed OWNER TO CURRENT_USER;
+GRANT INSERT, DELETE ON ward_deleted.patient TO regress_ward; GRANT TRUNCATE ON ward_deleted.patient TO PUBLIC; GRANT SELECT ON ward_deleted.patient TO regress_ward;
+SELECT severity, check_name, object, replace(finding, current_user, 'OWNER') AS finding, fix FROM findings;
+SELECT cure('archive_owner'), cure('archive_granted');
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER "on it" BEFORE INSERT ON ward_deleted.bed FOR EACH ROW EXECUTE FUNCTION nothing();
+CREATE INDEX "by n" ON ward_deleted.bed (n); CREATE STATISTICS ward_deleted."of bed" ON id, n FROM ward_deleted.bed;
+ALTER TABLE ward_deleted.bed ADD CONSTRAINT few CHECK (n < 5); CREATE POLICY all_of_it ON ward_deleted.bed USING (true);
+ALTER TABLE ward_deleted.bed ALTER n SET STATISTICS 100;
+ALTER TABLE ward_deleted.patient SET UNLOGGED;
+SELECT * FROM findings;
+SELECT cure('archive_trigger'), cure('archive_index'), cure('archive_statistics'), cure('archive_constraint'), cure('archive_policy'), cure('archive_unlogged');
+
+-- Layouts, what is left of dropped tables, a retention of nothing.
+BEGIN; DELETE FROM keepsake.archive_column WHERE archive = 'ward_deleted.patient'::regclass; SELECT * FROM findings; ROLLBACK;
+INSERT INTO bed VALUES (1, 1); DELETE FROM bed; DROP TABLE visitor; SELECT keepsake.manage('bed', '0');
+SELECT * FROM findings;
+SELECT cure('no_retention');
+SELECT * FROM findings;
+
+RESET search_path;
+SET client_min_messages = warning;
+DROP SCHEMA ward, ward_deleted CASCADE;
+DROP ROLE regress_ward;
