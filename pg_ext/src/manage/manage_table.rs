@@ -39,7 +39,7 @@ fn manage(
     keep: default!(Option<&str>, "NULL"),
     on_truncate: default!(Option<&str>, "NULL"),
     after_triggers: default!(Option<&str>, "NULL"),
-    cascade: default!(bool, "false"),
+    cascade: default!(Option<bool>, "false"),
 ) -> Result<(), ErrorReport> {
     let oid = required(relation, "relation")?.oid();
     let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
@@ -48,7 +48,7 @@ fn manage(
         retention,
         on_truncate,
         after_triggers,
-        cascade,
+        cascade: required(cascade, "cascade")?,
     };
     Ok(with_session(|session| {
         let now = Keep::of(session, oid)?;

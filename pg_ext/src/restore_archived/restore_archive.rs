@@ -71,12 +71,13 @@ fn run_group(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -
 /// or the purge of the row's deletion has begun; 23000, 42501 and 40001 as `restore`.
 #[pg_extern]
 fn restore_row(
-    relation: Regclass,
-    key: AnyElement,
+    relation: Option<Regclass>,
+    key: Option<AnyElement>,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<JsonB, ErrorReport> {
     let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
-    let oid = relation.oid();
+    let oid = required(relation, "relation")?.oid();
+    let key = required(key, "key")?;
     let report = with_session(|session| run_row(session, oid, key_from_any(&key), on_conflict));
     Ok(JsonB(report?))
 }
@@ -84,13 +85,14 @@ fn restore_row(
 /// The same, with the key as text in the form that the key's type reads.
 #[pg_extern(name = "restore_row")]
 fn restore_row_text(
-    relation: Regclass,
-    key: &str,
+    relation: Option<Regclass>,
+    key: Option<&str>,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<JsonB, ErrorReport> {
     let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
-    let oid = relation.oid();
-    let report = with_session(|session| run_row(session, oid, Key::Text(key), on_conflict));
+    let oid = required(relation, "relation")?.oid();
+    let key = Key::Text(required(key, "key")?);
+    let report = with_session(|session| run_row(session, oid, key, on_conflict));
     Ok(JsonB(report?))
 }
 
@@ -121,10 +123,11 @@ fn run_row(
 /// As `restore`.
 #[pg_extern]
 fn restore_group(
-    deletion: Uuid,
+    deletion: Option<Uuid>,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<JsonB, ErrorReport> {
     let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
+    let deletion = required(deletion, "deletion")?;
     let report = with_session(|session| {
         if concerns(session, deletion)? {
             run_group(session, deletion, on_conflict)

@@ -24,6 +24,9 @@ ROLLBACK;
 
 -- NULLs are told, not guessed at.
 SELECT keepsake.soft_delete(NULL, 1);
+SELECT keepsake.restore_group(NULL);
+SELECT keepsake.restore_row(NULL, 1);
+SELECT keepsake.manage('pg_class', cascade => NULL);
 SELECT keepsake.soft_delete('thread', NULL::int);
 SELECT keepsake.soft_delete('thread', NULL);
 SELECT keepsake.manage(NULL);
