@@ -116,7 +116,7 @@ impl fmt::Display for FileTypes {
             let is_in = self.contains(media_type);
             if is_in != media_type.is_usual() {
                 let sign = if is_in { '+' } else { '-' };
-                let extension = media_type.extensions().first().unwrap_or(&UNKNOWN);
+                let extension = media_type.extensions().next().unwrap_or(UNKNOWN);
                 write!(f, "{space}{sign}{extension}")?;
                 space = " ";
             }

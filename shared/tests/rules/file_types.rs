@@ -69,7 +69,7 @@ proptest! {
     ) {
         let mut text = String::from(if none { "none" } else { "" });
         for (is_in, index) in words {
-            let extension = MediaType::all().nth(index).unwrap().extensions().first().copied().unwrap_or("unknown");
+            let extension = MediaType::all().nth(index).unwrap().extensions().next().unwrap_or("unknown");
             text += &format!(" {}{extension}", if is_in { '+' } else { '-' });
         }
         let chosen = types(&text);
