@@ -60,7 +60,7 @@ WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'DDL is not followed.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_follow_ddl', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index over deletion_id: every restore and purge reads the whole table.',
@@ -249,6 +249,24 @@ SELECT 'warning', 'override_lost', o.child::text, format('There is no foreign ke
        format('DELETE FROM keepsake.reference_override WHERE child = %L::regclass AND reference = %L;', o.child, o.reference)
 FROM keepsake.reference_override o
 WHERE NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.child AND con.conname = o.reference)
+UNION ALL
+-- Rows that the registry cannot find again.
+SELECT 'error', 'hold_key_lost', h.relation::text,
+       format('Hold %s (%s) no longer says which row it is on: its key was dropped or changed its type. It holds every deleted row of the table.', h.id, h.reason),
+       format('SELECT keepsake.hold(%L, key, %L); SELECT keepsake.release(%s);', h.relation, h.reason, h.id)
+FROM keepsake.lost_holds() AS lost (id) JOIN keepsake.hold h USING (id)
+UNION ALL
+SELECT 'error', 'set_null_lost', d.relation::text,
+       format('What reference %I set NULL or to its default can no longer be put back by a restore, in this many rows: %s. The reference, or a column of it or of the table''s key, was dropped.',
+              d.reference, sum(cardinality(d.row_keys))), ''
+FROM keepsake.detached d JOIN keepsake.deletion open ON open.id = d.deletion_id AND open.state = 'deleted'
+WHERE NOT EXISTS (
+        SELECT FROM pg_constraint con
+        WHERE con.contype = 'f' AND con.conrelid = d.relation AND con.confrelid IN (SELECT relation FROM managed)
+          AND d.columns = (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(con.conkey) WITH ORDINALITY AS k (attnum, n)
+                           JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum))
+   OR cardinality(d.key_columns) <> (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attname = ANY (d.key_columns) AND NOT a.attisdropped)
+GROUP BY d.relation, d.reference
 UNION ALL
 -- What a detached partition leaves behind: its triggers do nothing there.
 SELECT 'warning', 'partition_detached', t.tgrelid::regclass::text,

@@ -90,6 +90,11 @@ extension_sql_file!(
     requires = ["registry", manage::declared_reference::guard_references]
 );
 extension_sql_file!(
+    "../sql/follow_renames.sql",
+    name = "follow_renames",
+    requires = ["registry", "hold", manage::follow_renames::follow_renames]
+);
+extension_sql_file!(
     "../sql/metrics.sql",
     name = "metrics",
     requires = ["hold", "purge_run", "outbox"]
@@ -97,6 +102,12 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/doctor.sql",
     name = "doctor",
-    requires = ["registry", "outbox", "hide", "hold"]
+    requires = [
+        "registry",
+        "outbox",
+        "hide",
+        "hold",
+        hold::legal_hold::lost_holds
+    ]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

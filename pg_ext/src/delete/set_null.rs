@@ -1,17 +1,20 @@
 //! `ON DELETE SET NULL` and `SET DEFAULT`: references that let go of a deleted row at once, as PostgreSQL's would.
 //!
 //! What rows referred to is kept in `keepsake.detached`, many rows in one of its own: columns of every
-//! type there is, as objects of printed values ([`crate::model::printed_values`]). A restore puts them back.
+//! type there is, as text ([`crate::model::stored_value`]). A restore puts them back.
+
+use std::ops::Range;
 
 use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
 use pgrx::{Uuid, pg_sys};
 use serde_json::json;
 
 use crate::graph::reference_graph::Graph;
+use crate::graph::stored_columns;
 use crate::model::error::{Failure, Outcome};
-use crate::model::printed_values::{populated, printed};
 use crate::model::reference::{OnDelete, Reference};
 use crate::model::sql::{Ident, join};
+use crate::model::stored_value::{printed, row_of_array};
 use crate::model::table::Table;
 use crate::postgres::settings::LocalSettings;
 use crate::spi::session::Session;
@@ -163,11 +166,11 @@ impl Way<'_> {
 
     /// Enters rows of such values into the registry.
     fn remember(&self, session: &mut Session<'_, '_>, rows: SpiTupleTable<'_>) -> Outcome<()> {
-        let mut keys = Objects::of(self.key(), 1);
-        let mut old = Objects::of(self.columns(), keys.end());
+        let mut keys = Texts::of(&self.key(), 1);
+        let mut old = Texts::of(&self.columns(), keys.end());
         let mut new = self
             .sets_default()
-            .then(|| Objects::of(self.columns(), old.end()));
+            .then(|| Texts::of(&self.columns(), old.end()));
         for row in rows {
             keys.push(&row)?;
             old.push(&row)?;
@@ -186,12 +189,15 @@ impl Way<'_> {
             )?;
         }
         session.registry_kept(
-            "INSERT INTO keepsake.detached (deletion_id, relation, reference, row_keys, old_values, new_values)
-             VALUES ($1, $2, $3::text::name, $4, $5, $6)",
+            "INSERT INTO keepsake.detached (deletion_id, relation, reference, columns, changed, key_columns, row_keys, old_values, new_values)
+             VALUES ($1, $2, $3::text::name, $4::text[]::name[], $5::text[]::name[], $6::text[]::name[], $7, $8, $9)",
             &[
                 self.deletion.into(),
                 self.child.oid.into(),
                 self.reference.name.as_str().into(),
+                names(self.columns()).into(),
+                names(&self.reference.detached_columns).into(),
+                names(self.key()).into(),
                 keys.texts.into(),
                 old.texts.into(),
                 new.into(),
@@ -201,40 +207,36 @@ impl Way<'_> {
     }
 }
 
-/// Columns of many rows, each row an object of what its types print, as text.
-struct Objects {
-    /// Where each column is in a row that is read, and its name as JSON.
-    members: Vec<(usize, String)>,
-    first: usize,
+fn names<'a>(columns: impl IntoIterator<Item = &'a Ident>) -> Vec<String> {
+    columns.into_iter().map(|column| column.0.clone()).collect()
+}
+
+/// Columns of many rows, each row a JSON array of what its types print, as text.
+struct Texts {
+    /// Where the columns are in a row that is read.
+    ordinals: Range<usize>,
     texts: Vec<String>,
 }
 
-impl Objects {
-    fn of(columns: Vec<&Ident>, first: usize) -> Self {
-        let members = (first..).zip(columns);
+impl Texts {
+    fn of(columns: &[&Ident], first: usize) -> Self {
         Self {
-            members: members
-                .map(|(ordinal, column)| (ordinal, json!(column.0).to_string()))
-                .collect(),
-            first,
+            ordinals: first..first + columns.len(),
             texts: Vec::new(),
         }
     }
 
-    fn end(&self) -> usize {
-        self.first + self.members.len()
+    const fn end(&self) -> usize {
+        self.ordinals.end
     }
 
     fn push(&mut self, row: &SpiHeapTupleData<'_>) -> Outcome<()> {
-        let mut text = String::new();
-        for (ordinal, name) in &self.members {
-            text.push(if text.is_empty() { '{' } else { ',' });
-            text.push_str(name);
-            text.push(':');
-            text.push_str(&json!(row.get::<String>(*ordinal)?).to_string());
-        }
-        text.push('}');
-        self.texts.push(text);
+        let values = self
+            .ordinals
+            .clone()
+            .map(|ordinal| row.get::<String>(ordinal));
+        let values: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
+        self.texts.push(json!(values).to_string());
         Ok(())
     }
 }
@@ -248,12 +250,15 @@ fn refuse_dead_default(
     parent: &Table,
     new: Vec<String>,
 ) -> Outcome<()> {
+    let columns = reference.child_columns();
+    let columns = columns.into_iter().map(|column| column.0.as_str());
+    let columns = stored_columns::find(session, child, columns)?.unwrap_or_default();
     let sql = format!(
         "SELECT 1 FROM pg_catalog.unnest($1) AS d (new),
-                       LATERAL {populated} AS n,
+                       LATERAL {row} AS n,
                        {parents} AS p
          WHERE {joins} AND p.deletion_id IS NOT NULL LIMIT 1",
-        populated = populated(child, "d.new"),
+        row = row_of_array(&columns, "d.new"),
         parents = parent.rows(),
         joins = reference.joins("n", "p"),
     );

@@ -3,9 +3,7 @@ WITH known AS (
     SELECT con.conname::text AS name,
            con.conrelid AS child,
            con.confrelid AS parent,
-           -- A text of JSON comes back as a string of it: what cannot be undone is not done.
-           CASE WHEN columns.hold_json THEN replace(replace(coalesce(override.on_delete, con.confdeltype::text), 'n', 'r'), 'd', 'r')
-                ELSE coalesce(override.on_delete, con.confdeltype::text) END AS on_delete,
+           coalesce(override.on_delete, con.confdeltype::text) AS on_delete,
            -- SET NULL (columns) is known from PostgreSQL 15 on.
            coalesce(listed.columns, columns.child) AS detached_columns,
            columns.child AS child_columns,
@@ -22,7 +20,6 @@ WITH known AS (
         SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
                array_agg(pa.attname::text ORDER BY k.n) AS parent,
                array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
-               bool_or(pt.oid = 'jsonb'::regtype OR pt.typbasetype = 'jsonb'::regtype) AS hold_json,
                -- Not so 1.0 and 1.00, or two that differ in blanks or case.
                bool_and(ca.atttypid = pa.atttypid AND ca.attcollation = pa.attcollation
                         AND (ca.atttypid = ANY ('{int2,int4,int8,oid,uuid,date,timestamp,timestamptz}'::regtype[])
@@ -31,7 +28,6 @@ WITH known AS (
         FROM unnest(con.conkey, con.confkey, con.conpfeqop) WITH ORDINALITY AS k (child, parent, operator, n)
         JOIN pg_attribute ca ON ca.attrelid = con.conrelid AND ca.attnum = k.child
         JOIN pg_attribute pa ON pa.attrelid = con.confrelid AND pa.attnum = k.parent
-        JOIN pg_type pt ON pt.oid = ca.atttypid
         JOIN pg_operator op ON op.oid = k.operator
         JOIN pg_namespace opn ON opn.oid = op.oprnamespace
     ) columns

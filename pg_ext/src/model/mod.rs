@@ -4,6 +4,7 @@
 //! - `table` and `reference` describe the reference graph's parts and write the conditions over them.
 //! - `row_id` is the address of a row version, `row_set` remembers rows of several tables.
 //! - `on_plain_delete` says what a plain DELETE does to a managed table.
+//! - `stored_value` reads values that the registry keeps as text.
 //! - `sql` quotes identifiers and literals. All SQL text gets its names through it.
 //!
 //! It uses no other room. Every other room uses it.
@@ -11,9 +12,9 @@
 pub mod conflict;
 pub mod error;
 pub mod on_plain_delete;
-pub mod printed_values;
 pub mod reference;
 pub mod row_id;
 pub mod row_set;
 pub mod sql;
+pub mod stored_value;
 pub mod table;

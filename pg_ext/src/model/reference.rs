@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Literal};
-use crate::model::table::{KeyColumn, Table};
+use crate::model::table::Table;
 
 /// What PostgreSQL would do with the referring rows of a deleted row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,11 +122,7 @@ impl Reference {
     pub fn or_restricting(mut self, tables: &HashMap<pg_sys::Oid, Table>) -> Self {
         let found_again = tables.get(&self.child).is_some_and(|child| {
             let in_key = |column: &Ident| child.key.iter().any(|key| key.name == *column);
-            // A text of JSON comes back as a string of it.
-            let is_json = |key: &KeyColumn| key.type_oid == pg_sys::JSONBOID;
-            !child.key.is_empty()
-                && !child.key.iter().any(is_json)
-                && !self.detached_columns.iter().any(in_key)
+            !child.key.is_empty() && !self.detached_columns.iter().any(in_key)
         });
         if self.on_delete.detaches() && !found_again {
             self.on_delete = OnDelete::Restrict;

@@ -351,7 +351,7 @@ fn find_held(
         return Ok(Held::default());
     }
     let root = graph.managed(session, deletion.root_table)?;
-    let is_root = deletion.is_root(root);
+    let is_root = deletion.is_root();
     let root = is_root.as_deref().map(|condition| (root, condition));
     Held::find(session, graph, tables, root, deletion.id)
 }
@@ -370,7 +370,7 @@ fn skips_root(
     let sql = format!(
         "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id = $1 AND {}",
         root.rows(),
-        deletion.is_root(root).unwrap_or_else(|| "true".into()),
+        deletion.is_root().unwrap_or_else(|| "true".into()),
     );
     let mut found = false;
     for row in session.as_owner(root, &sql, &[deletion.id.into()])? {
