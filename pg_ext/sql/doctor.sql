@@ -60,7 +60,7 @@ WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'DDL is not followed.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index over deletion_id: every restore and purge reads the whole table.',

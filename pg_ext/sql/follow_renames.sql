@@ -89,3 +89,6 @@ REVOKE ALL ON FUNCTION keepsake.follow_column(oid, text, text), keepsake.follow_
 CREATE EVENT TRIGGER keepsake_follow_renames ON ddl_command_end
     WHEN TAG IN ('ALTER TABLE', 'ALTER TYPE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
     EXECUTE FUNCTION keepsake.follow_renames();
+
+CREATE EVENT TRIGGER keepsake_attach_partition ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+    EXECUTE FUNCTION keepsake.attach_partition();

@@ -92,7 +92,12 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/follow_renames.sql",
     name = "follow_renames",
-    requires = ["registry", "hold", manage::follow_renames::follow_renames]
+    requires = [
+        "registry",
+        "hold",
+        manage::follow_renames::follow_renames,
+        manage::attach_partition::attach_partition
+    ]
 );
 extension_sql_file!(
     "../sql/metrics.sql",

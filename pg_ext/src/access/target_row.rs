@@ -77,12 +77,16 @@ impl<'a> Key<'a> {
                 (text.into(), read(&object, Source::Text))
             }
             (Key::Columns(object), [column]) if column.type_oid == pg_sys::JSONBOID => {
-                let name = Literal(&column.name.0);
+                // Its value, or an object with it as a member; where both are rows, the value.
+                let (name, member) = (&column.name, Literal(&column.name.0));
                 let sql = format!(
                     "SELECT CASE WHEN pg_catalog.jsonb_typeof($1) OPERATOR(pg_catalog.=) 'object'
-                                  AND ($1 OPERATOR(pg_catalog.-) {name}) OPERATOR(pg_catalog.=) '{{}}'::pg_catalog.jsonb
-                                  AND $1 OPERATOR(pg_catalog.<>) '{{}}'::pg_catalog.jsonb
-                             THEN $1 OPERATOR(pg_catalog.->) {name} ELSE $1 END"
+                                  AND $1 OPERATOR(pg_catalog.?) {member}
+                                  AND ($1 OPERATOR(pg_catalog.-) {member}) OPERATOR(pg_catalog.=) '{{}}'::pg_catalog.jsonb
+                                  AND NOT EXISTS (SELECT FROM {rows} AS t WHERE t.{name} {equals} $1)
+                             THEN $1 OPERATOR(pg_catalog.->) {member} ELSE $1 END",
+                    rows = table.rows(),
+                    equals = column.equals,
                 );
                 (object, sql)
             }

@@ -11,6 +11,7 @@ use crate::call::trigger_call::{
 };
 use crate::call::trigger_row::Row;
 use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{Kind, Reference};
@@ -40,11 +41,13 @@ fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport
 #[pg_extern]
 fn keep_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     let Updated { old, new } = call.rows;
+    let graph = cache::known()?;
+    let table = graph.managed_or_root(call.relation);
+    let moved = |table: &&Table| table.key.iter().any(|key| !old.has_same(new, &key.name.0));
+    let Some(table) = table.filter(moved) else {
+        return Ok(Answer::row(new));
+    };
     with_session(|session| -> Outcome<()> {
-        let graph = cache::current(session)?;
-        let Some(table) = graph.managed_or_root(call.relation) else {
-            return Ok(());
-        };
         table.check_marks()?;
         if old.deletion().is_some() {
             only_the_engine(call.relation)?;
@@ -78,17 +81,33 @@ fn guard_insert(call: Call<'_, AfterNewRows>) -> Result<Answer<'_>, ErrorReport>
 /// row not while it is restored, when its parents have been looked at already.
 #[pg_extern]
 fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
-    with_session(|session| guard_updated(session, &call))?;
+    let graph = cache::known()?;
+    if let Some(table) = graph.table_or_root(call.relation)
+        && graph
+            .references_of(table.oid)
+            .any(|(reference, _)| is_moved(&call.rows, reference))
+    {
+        with_session(|session| guard_updated(session, &call, &graph, table))?;
+    }
     Ok(Answer::nothing())
 }
 
-fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) -> Outcome<()> {
+/// Whether a column of the reference has changed, by so much as a bit.
+fn is_moved(rows: &Updated<'_>, reference: &Reference) -> bool {
+    let columns = reference.child_columns();
+    columns
+        .into_iter()
+        .any(|column| !rows.old.has_same(rows.new, &column.0))
+}
+
+fn guard_updated(
+    session: &mut Session<'_, '_>,
+    call: &Call<'_, AfterUpdate>,
+    graph: &Graph,
+    table: &Table,
+) -> Outcome<()> {
     let child = call.relation;
     let Updated { old, new } = call.rows;
-    let graph = cache::current(session)?;
-    let Some(table) = graph.table_or_root(child) else {
-        return Ok(());
-    };
     // What the engine itself makes a row refer to, it has looked at; not at what else a column
     // of several references makes it refer to. What it has not changed yet, it may be about to.
     let by_engine = EngineWrite::is_to(table.oid);
@@ -102,14 +121,8 @@ fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) ->
         return keep_from_settling(session, table, deletion);
     }
     let (source, values) = as_source(new, table)?;
-    let is_moved = |reference: &Reference| {
-        let columns = reference.child_columns();
-        columns
-            .into_iter()
-            .any(|column| !old.has_same(new, &column.0))
-    };
     check_references(session, child, &source, &values, |reference| {
-        !by_engine || is_moved(reference)
+        !by_engine || is_moved(&call.rows, reference)
     })
 }
 

@@ -1,6 +1,6 @@
 //! Leaves out of a statement those of Keepsake's row triggers that have nothing to do in it.
 //!
-//! Those on UPDATE have a condition that some columns change. PostgreSQL evaluates it for every row,
+//! Those on UPDATE only look at some columns. PostgreSQL calls them for every row,
 //! and where there is a BEFORE trigger locks each row first, with a WAL record of its own. A
 //! statement that changes none of those columns, or that is the engine's own, need not pay for that.
 //! What is changed is the executor's copy of the triggers (`CopyTriggerDesc`), this statement's own.
@@ -12,6 +12,7 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 
 use crate::graph::cache;
+use crate::model::error::raise_unless_ok;
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::integers;
 use crate::postgres::query_plan::{modifications, plan, result_table};
@@ -22,18 +23,19 @@ use crate::run_as::engine_write::EngineWrite;
 /// Guards `deleted_at` and `deletion_id`: the engine sets them itself, and so does a converted DELETE
 /// that sets both (see `planner`).
 const STATE: &CStr = c"keepsake_protect_state";
-/// Those that only look at columns: of the key, and of references.
-const OTHERS: [&CStr; 2] = [c"keepsake_keep_row_key", GUARD];
+/// Guards the key.
+const KEY: &CStr = c"keepsake_keep_row_key";
+/// Those that only look at columns.
+const ALL: [&CStr; 3] = [STATE, KEY, GUARD];
 /// Guards references: what the engine itself makes a row refer to, it has looked at, unless a column is
 /// shared (see `guard`).
 const GUARD: &CStr = c"keepsake_guard_update";
 
-/// What is known of a trigger, as long as it is defined so.
+/// What is known of a trigger, as long as it calls the same function.
+#[derive(Clone, Copy)]
 struct Known {
     function: pg_sys::Oid,
-    condition: CString,
-    /// The columns in its condition; `None` where it is not Keepsake's after all.
-    columns: Option<Vec<i32>>,
+    is_ours: bool,
 }
 
 thread_local! {
@@ -69,8 +71,12 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                         let changed = pg_sys::ExecGetUpdatedCols(table, query.estate);
                         (changed, &*(*table).ri_RelationDesc)
                     };
+                    if !triggers(relation).iter().any(is_one_of_ours) {
+                        continue;
+                    }
                     let update = Update {
                         changed,
+                        columns: Columns::of(relation),
                         alone: only_ours_change_rows(relation),
                         is_engine,
                         passes_guard,
@@ -88,6 +94,7 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
 /// An UPDATE that has just been started.
 struct Update {
     changed: *mut pg_sys::Bitmapset,
+    columns: Columns,
     /// Whether no other trigger may change any column before ours look.
     alone: bool,
     is_engine: bool,
@@ -103,12 +110,13 @@ impl Update {
     }
 
     fn is_idle(&self, trigger: &pg_sys::Trigger) -> bool {
-        let Some(columns) = columns(trigger) else {
+        if !is_one_of_ours(trigger) {
             return false;
-        };
+        }
+        let name = name(trigger);
+        let columns = self.columns.looked_at_by(name);
         let any = columns.iter().any(|column| self.has_changed(*column));
         let all = columns.iter().all(|column| self.has_changed(*column));
-        let name = name(trigger);
         if name == STATE {
             self.is_engine || self.alone && (!any || self.converts && all)
         } else {
@@ -118,9 +126,6 @@ impl Update {
 
     fn leave_out(&self, description: &mut pg_sys::TriggerDesc) {
         let own = triggers_of(description);
-        if !own.iter().any(is_named_as_ours) {
-            return;
-        }
         for trigger in own.iter_mut() {
             if self.is_idle(trigger) {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
@@ -137,6 +142,61 @@ impl Update {
         description.trig_update_before_row = before;
         description.trig_update_after_row = after;
     }
+}
+
+/// The columns of a table that each of the triggers looks at, counted as the executor counts them in its sets.
+struct Columns {
+    marks: Vec<i32>,
+    key: Vec<i32>,
+    referring: Vec<i32>,
+}
+
+impl Columns {
+    fn of(relation: &pg_sys::RelationData) -> Self {
+        let graph = raise_unless_ok(cache::known());
+        let table = graph.table_or_root(relation.rd_id);
+        let numbers = |names: Vec<&str>| -> Vec<i32> {
+            names
+                .into_iter()
+                .filter_map(|name| number(relation, name))
+                .collect()
+        };
+        Self {
+            marks: numbers(vec!["deleted_at", "deletion_id"]),
+            key: numbers(table.map_or_else(Vec::new, |table| {
+                table
+                    .key
+                    .iter()
+                    .map(|column| column.name.0.as_str())
+                    .collect()
+            })),
+            referring: numbers(table.map_or_else(Vec::new, |table| {
+                graph
+                    .references_of(table.oid)
+                    .flat_map(|(reference, _)| reference.child_columns())
+                    .map(|column| column.0.as_str())
+                    .collect()
+            })),
+        }
+    }
+
+    fn looked_at_by(&self, trigger: &CStr) -> &[i32] {
+        if trigger == STATE {
+            &self.marks
+        } else if trigger == KEY {
+            &self.key
+        } else {
+            &self.referring
+        }
+    }
+}
+
+/// The number of a column, counted so.
+fn number(relation: &pg_sys::RelationData, column: &str) -> Option<i32> {
+    let name = CString::new(column).ok()?;
+    // SAFETY: looks through the descriptor of an open relation.
+    let number = unsafe { pg_sys::SPI_fnumber(relation.rd_att, name.as_ptr()) };
+    (number > 0).then(|| number - pg_sys::FirstLowInvalidHeapAttributeNumber)
 }
 
 fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
@@ -178,9 +238,21 @@ fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] 
     unsafe { std::slice::from_raw_parts_mut(description.triggers, count) }
 }
 
-fn is_named_as_ours(trigger: &pg_sys::Trigger) -> bool {
-    let name = name(trigger);
-    name == STATE || OTHERS.contains(&name)
+/// Whether it is one of Keepsake's that only look at columns.
+fn is_one_of_ours(trigger: &pg_sys::Trigger) -> bool {
+    if !ALL.contains(&name(trigger)) {
+        return false;
+    }
+    let known = KNOWN.with_borrow(|known| known.get(&trigger.tgoid).copied());
+    if let Some(known) = known.filter(|known| known.function == trigger.tgfoid) {
+        return known.is_ours;
+    }
+    let known = Known {
+        function: trigger.tgfoid,
+        is_ours: is_ours(trigger),
+    };
+    KNOWN.with_borrow_mut(|all| all.insert(trigger.tgoid, known));
+    known.is_ours
 }
 
 /// Whether it fires for each row, before or after such a statement.
@@ -199,7 +271,7 @@ fn is_foreign(trigger: &pg_sys::Trigger) -> bool {
         trigger,
         pg_sys::TRIGGER_TYPE_BEFORE,
         pg_sys::TRIGGER_TYPE_UPDATE,
-    ) && columns(trigger).is_none()
+    ) && !is_one_of_ours(trigger)
 }
 
 /// Whether an UPDATE writes rows of the table as it says itself, but for Keepsake's triggers: no
@@ -211,54 +283,10 @@ pub fn only_ours_change_rows(relation: &pg_sys::RelationData) -> bool {
     !computes && !triggers(relation).iter().any(is_foreign)
 }
 
-/// The columns that one of Keepsake's triggers looks at, counted as the executor counts them in its
-/// sets; `None` for any other trigger.
-fn columns(trigger: &pg_sys::Trigger) -> Option<Vec<i32>> {
-    if !is_named_as_ours(trigger) || trigger.tgqual.is_null() {
-        return None;
-    }
-    // SAFETY: a trigger's condition is a string, if it is not NULL.
-    let condition = unsafe { CStr::from_ptr(trigger.tgqual) };
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(known) = known.get(&trigger.tgoid)
-            && known.function == trigger.tgfoid
-            && known.condition.as_c_str() == condition
-        {
-            return known.columns.clone();
-        }
-        let columns = is_ours(trigger).then(|| columns_in(condition));
-        let entry = Known {
-            function: trigger.tgfoid,
-            condition: condition.to_owned(),
-            columns: columns.clone(),
-        };
-        known.insert(trigger.tgoid, entry);
-        columns
-    })
-}
-
 fn is_ours(trigger: &pg_sys::Trigger) -> bool {
     // SAFETY: looks into the system's caches, within a transaction.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
         schema != pg_sys::InvalidOid && pg_sys::get_func_namespace(trigger.tgfoid) == schema
     }
-}
-
-fn columns_in(condition: &CStr) -> Vec<i32> {
-    let mut found = Vec::new();
-    // SAFETY: the condition is a node as PostgreSQL stored it; OLD and NEW are its two variables.
-    unsafe {
-        let node = pg_sys::stringToNode(condition.as_ptr());
-        let mut columns = std::ptr::null_mut();
-        for row in [pg_sys::PRS2_OLD_VARNO, pg_sys::PRS2_NEW_VARNO] {
-            pg_sys::pull_varattnos(node.cast(), row as _, &raw mut columns);
-        }
-        let mut column = pg_sys::bms_next_member(columns, -1);
-        while column >= 0 {
-            found.push(column);
-            column = pg_sys::bms_next_member(columns, column);
-        }
-    }
-    found
 }

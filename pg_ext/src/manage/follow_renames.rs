@@ -7,7 +7,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::graph::cache;
-use crate::model::error::{Failure, Outcome};
+use crate::manage::ddl_command::command;
+use crate::model::error::Outcome;
 use crate::spi::session::{Session, with_session};
 
 /// On `ddl_command_end` of ALTER TABLE and ALTER TYPE.
@@ -39,22 +40,12 @@ struct Rename {
 }
 
 unsafe fn rename(call: pg_sys::FunctionCallInfo) -> Outcome<Option<Rename>> {
-    // SAFETY: the caller gives a call; its context is NULL or a node.
-    let command = unsafe {
-        let context = (*call).context;
-        if context.is_null() || !pgrx::is_a(context, pg_sys::NodeTag::T_EventTriggerData) {
-            return Err(Failure::TriggerProtocol {
-                function: "keepsake.follow_renames".into(),
-                serves: "ON ddl_command_end".into(),
-                called: "It was not called by an event trigger.".into(),
-            });
-        }
-        (*context.cast::<pg_sys::EventTriggerData>()).parsetree
-    };
+    // SAFETY: the caller gives a call.
+    let command = unsafe { command(call, "keepsake.follow_renames", "ON ddl_command_end") }?;
     if command.is_null() {
         return Ok(None);
     }
-    // SAFETY: each node is read as what its tag says it is.
+    // SAFETY: each node is read as what its tag says it is; names are strings of the command's, or NULL.
     unsafe {
         if pgrx::is_a(command, pg_sys::NodeTag::T_RenameStmt) {
             let rename = &*command.cast::<pg_sys::RenameStmt>();
@@ -63,7 +54,6 @@ unsafe fn rename(call: pg_sys::FunctionCallInfo) -> Outcome<Option<Rename>> {
                 pg_sys::ObjectType::OBJECT_TABCONSTRAINT => Renamed::Constraint,
                 _ => return Ok(None),
             };
-            // Both names are strings of the command's.
             return Ok(Rename::of(what, rename.subname, rename.newname));
         }
         if pgrx::is_a(command, pg_sys::NodeTag::T_AlterEnumStmt) {
@@ -81,15 +71,11 @@ impl Rename {
             return None;
         }
         // SAFETY: both are strings of the command's.
-        let text = |name| {
-            unsafe { CStr::from_ptr(name) }
-                .to_string_lossy()
-                .into_owned()
-        };
+        let (was, becomes) = unsafe { (CStr::from_ptr(was), CStr::from_ptr(becomes)) };
         Some(Self {
             what,
-            was: text(was),
-            becomes: text(becomes),
+            was: was.to_string_lossy().into_owned(),
+            becomes: becomes.to_string_lossy().into_owned(),
         })
     }
 

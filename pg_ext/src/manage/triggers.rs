@@ -39,8 +39,6 @@ pub fn guard_state(
     table: &Table,
     policy: OnPlainDelete,
 ) -> Outcome<()> {
-    // By its key a row is known to its deletion and to holds.
-    let key_moved = any_differs(table.key.iter().map(|column| &column.name));
     let marks_moved = any_differs(&["deleted_at", "deletion_id"].map(|name| Ident(name.into())));
     for other in OnPlainDelete::ALL.iter().filter(|other| **other != policy) {
         drop_trigger(session, table, other.trigger())?;
@@ -65,9 +63,11 @@ pub fn guard_state(
             function: "protect_state",
         },
         Trigger {
+            // By its key a row is known to its deletion and to holds. A condition would name the key's columns, which
+            // then could not be dropped or change their type.
             name: "keepsake_keep_row_key",
             event: "BEFORE UPDATE",
-            clause: &format!("FOR EACH ROW WHEN ({key_moved})"),
+            clause: EACH_ROW,
             function: "keep_key",
         },
     ];
@@ -121,7 +121,6 @@ pub fn guard_references(
     if references.peek().is_none() {
         return Ok(());
     }
-    let moved = any_differs(references.flat_map(|(reference, _)| reference.child_columns()));
     let new_rows = Trigger {
         name: "keepsake_guard_insert",
         event: "AFTER INSERT",
@@ -132,7 +131,7 @@ pub fn guard_references(
     let moved_rows = Trigger {
         name: "keepsake_guard_update",
         event: "AFTER UPDATE",
-        clause: &format!("FOR EACH ROW WHEN ({moved})"),
+        clause: EACH_ROW,
         function: "guard_update",
     };
     add(session, &child.name, moved_rows)?;

@@ -23,6 +23,7 @@ pub struct Description {
     is_system: bool,
     /// Those of its columns that have the names of the marks, with their types.
     pub state_columns: Vec<String>,
+    generated_key: Option<String>,
     cascading_parent: Option<String>,
     partition_trouble: Option<String>,
     refers_to_partition: Option<String>,
@@ -46,6 +47,7 @@ pub fn describe(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Descri
         has_key: flag("has_key")?,
         is_system: flag("is_system")?,
         state_columns: row.get_by_name("state_columns")?.unwrap_or_default(),
+        generated_key: text(row, "generated_key")?,
         cascading_parent: text(row, "cascading_parent")?,
         partition_trouble: text(row, "partition_trouble")?,
         refers_to_partition: text(row, "refers_to_partition")?,
@@ -129,13 +131,21 @@ impl Description {
                 "It has no primary key, so a deleted row could not be named.".to_owned(),
                 format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
             ))
+        } else if let Some(column) = &self.generated_key {
+            Some((
+                format!(
+                    "The column {column} of its primary key is generated, so that no trigger could keep it while a row is deleted or held."
+                ),
+                "Give the table a primary key of ordinary columns.".to_owned(),
+            ))
         } else if !self.state_columns.is_empty() && self.state_columns != expected {
             Some((
                 format!(
-                    "It has columns of the names that Keepsake needs, of other types: {}.",
+                    "Keepsake adds the columns deleted_at timestamptz and deletion_id uuid; the table already has {}.",
                     self.state_columns.join(", ")
                 ),
-                "Rename them, or make them deleted_at timestamptz and deletion_id uuid.".to_owned(),
+                "Rename the table's own column, or give the table both columns with these types."
+                    .to_owned(),
             ))
         } else {
             self.cascading_parent.as_ref().map(|parent| {
