@@ -204,7 +204,7 @@ UNION ALL
 -- Hidden reads that show again.
 SELECT 'warning', 'hiding_lost', h.relation::text, 'Deleted rows are no longer hidden by policy.', format('SELECT keepsake.hide_deleted(%L, ''policy'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class c ON c.oid = h.relation
-WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname = 'keepsake_hide_deleted'))
+WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR 2 > (SELECT count(*) FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname IN ('keepsake_hide_deleted', 'keepsake_keep_deleted')))
 UNION ALL
 SELECT 'warning', 'view_outdated', h.view::text, format('It does not show %s as the table is now.', h.relation), format('SELECT keepsake.hide_deleted(%L, ''view'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class v ON v.oid = h.view

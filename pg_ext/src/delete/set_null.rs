@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
-use pgrx::{Uuid, pg_sys};
+use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 use serde_json::json;
 
 use crate::graph::reference_graph::Graph;
@@ -17,6 +17,7 @@ use crate::model::sql::{Ident, join};
 use crate::model::stored_value::{printed, row_of_array};
 use crate::model::table::Table;
 use crate::postgres::settings::LocalSettings;
+use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::spi::session::Session;
 
 /// Rows that are remembered in one go.
@@ -49,29 +50,49 @@ fn detach_along(
     parent: &Table,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let way = Way {
+    let way = |rows| Way {
         reference,
         child,
         parent,
         deletion,
+        rows,
     };
-    let from = if reference.prints_alike {
-        way.beside_parents()
-    } else if way.lock(session)? {
-        way.beside_themselves()
-    } else {
-        return Ok(());
-    };
-    let change = format!(
-        "UPDATE {children} AS c SET {set} FROM {from} RETURNING {printed}",
-        children = child.rows(),
-        set = way.set(),
-        printed = way.printed(),
-    );
-    let arguments = [deletion.into()];
-    session.write_in_windows(child, (&change, &arguments), WINDOW, |session, rows| {
-        way.remember(session, rows)
-    })
+    if !reference.clings_to(child) {
+        return way(Rows::All).detach(session);
+    }
+    way(Rows::Live).detach(session)?;
+    // A row that is deleted already cannot keep its parent from being deleted. Where it cannot let go, it goes on referring; the restore and
+    // the purge mind that.
+    let deleted = way(Rows::Deleted);
+    let referring = format!("SELECT 1 FROM {}", deleted.referring());
+    if session.exists(child, &referring, deletion)? {
+        let tried = attempt_unless(|raised| !refuses_value(raised), || deleted.detach(session));
+        if let Err(Caught::Failure(failure)) = tried
+            && !matches!(failure, Failure::DeadParent { .. })
+        {
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a constraint of the table refuses what a row would be given.
+fn refuses_value(raised: Raised) -> bool {
+    matches!(
+        raised.code,
+        PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+            | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+    )
+}
+
+/// Which of the referring rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    All,
+    Live,
+    /// By another deletion.
+    Deleted,
 }
 
 /// A reference along which rows of `child` let go of rows of `parent`.
@@ -80,9 +101,42 @@ struct Way<'a> {
     child: &'a Table,
     parent: &'a Table,
     deletion: Uuid,
+    rows: Rows,
 }
 
 impl Way<'_> {
+    fn detach(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        let from = if self.reference.prints_alike {
+            self.beside_parents()
+        } else if self.lock(session)? {
+            self.beside_themselves()
+        } else {
+            return Ok(());
+        };
+        let change = format!(
+            "UPDATE {children} AS c SET {set} FROM {from} RETURNING {printed}",
+            children = self.child.rows(),
+            set = self.set(),
+            printed = self.printed(),
+        );
+        let arguments = [self.deletion.into()];
+        session.write_in_windows(
+            self.child,
+            (&change, &arguments),
+            WINDOW,
+            |session, rows| self.remember(session, rows),
+        )
+    }
+
+    /// The condition that row `c` is one of those, to follow another.
+    const fn among(&self) -> &'static str {
+        match self.rows {
+            Rows::All => "",
+            Rows::Live => " AND c.deletion_id IS NULL",
+            Rows::Deleted => " AND c.deletion_id OPERATOR(pg_catalog.<>) $1",
+        }
+    }
+
     /// What the child held is read from the parent's key, as `o`: PostgreSQL goes on with a row that it has
     /// waited for, as for its own SET NULL.
     fn beside_parents(&self) -> String {
@@ -90,7 +144,8 @@ impl Way<'_> {
         let named = names.map(|pair| format!("p.{} AS {}", pair.parent, pair.child));
         format!(
             "{parents} AS p CROSS JOIN LATERAL (SELECT {named}) AS o
-             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}{among}",
+            among = self.among(),
             parents = self.parent.rows(),
             named = join(named, ", "),
             joins = self.reference.joins("c", "p"),
@@ -122,7 +177,8 @@ impl Way<'_> {
 
     fn referring(&self) -> String {
         format!(
-            "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}{among}",
+            among = self.among(),
             parents = self.parent.rows(),
             children = self.child.rows(),
             joins = self.reference.joins("c", "p"),

@@ -160,6 +160,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
             .into_iter()
             .map(Ident)
             .collect(),
+        refuses_null: row.get_by_name("refuses_null")?.unwrap_or(false),
         kind,
         deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,

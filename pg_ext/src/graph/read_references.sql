@@ -6,6 +6,8 @@ WITH known AS (
            coalesce(override.on_delete, con.confdeltype::text) AS on_delete,
            -- SET NULL (columns) is known from PostgreSQL 15 on.
            coalesce(listed.columns, columns.child) AS detached_columns,
+           con.confmatchtype = 'f' OR columns.not_null
+               OR EXISTS (SELECT FROM pg_constraint held WHERE held.conrelid = con.conrelid AND held.contype = 'c' AND held.conkey && con.conkey) AS refuses_null,
            columns.child AS child_columns,
            columns.parent AS parent_columns,
            columns.operators,
@@ -19,6 +21,7 @@ WITH known AS (
     CROSS JOIN LATERAL (
         SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
                array_agg(pa.attname::text ORDER BY k.n) AS parent,
+               bool_or(ca.attnotnull) AS not_null,
                array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
                -- Not so 1.0 and 1.00, or two that differ in blanks or case.
                bool_and(ca.atttypid = pa.atttypid AND ca.attcollation = pa.attcollation
@@ -46,7 +49,7 @@ WITH known AS (
            OR con.conrelid IN (SELECT relation FROM keepsake.managed_table))
     UNION ALL
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
-           d.child, d.parent, 'c', '{}',
+           d.child, d.parent, 'c', '{}', false,
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
            ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END],
            false,

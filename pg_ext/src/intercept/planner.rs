@@ -12,6 +12,7 @@ use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use crate::graph::cache;
 use crate::intercept::skip_triggers;
+use crate::intercept::upsert::{self, Target};
 use crate::model::error::raise_unless_ok;
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::pointers;
@@ -77,13 +78,20 @@ unsafe fn applies(text: *const c_char) -> bool {
     }
 }
 
-/// Turns the query, if it deletes from a table whose policy is to convert, into the UPDATE. Whether
-/// nothing else in the statement writes to tables.
+/// Turns the query, if it deletes from a table whose policy is to convert, into the UPDATE; has an INSERT or MERGE treat deleted rows as
+/// `upsert` says. `alone`: whether nothing else in the statement writes to tables.
 unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
-    if query.commandType != pg_sys::CmdType::CMD_DELETE {
+    let concerned = match query.commandType {
+        pg_sys::CmdType::CMD_DELETE => true,
+        pg_sys::CmdType::CMD_INSERT => !query.onConflict.is_null(),
+        #[cfg(not(feature = "pg14"))]
+        pg_sys::CmdType::CMD_MERGE => true,
+        _ => false,
+    };
+    if !concerned {
         return;
     }
-    // SAFETY: the result relation of a DELETE is an entry of the query's range table, and the
+    // SAFETY: the result relation of such a statement is an entry of the query's range table, and the
     // parser or the plan cache has locked its table.
     unsafe {
         let Ok(index) = u32::try_from(query.resultRelation) else {
@@ -103,10 +111,26 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
             && (*entry).inh
             && pg_sys::has_subclass((*entry).relid);
         if !inherited
-            && converts(&*relation)
+            && is_managed(&*relation)
             && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
         {
-            mark(query, entry, relation, deleted_at, alone);
+            let target = Target {
+                number: query.resultRelation,
+                entry,
+                relation,
+                deleted_at,
+            };
+            match query.commandType {
+                pg_sys::CmdType::CMD_DELETE if converts(&*relation) => {
+                    mark(query, entry, relation, deleted_at, alone);
+                }
+                pg_sys::CmdType::CMD_DELETE => {}
+                pg_sys::CmdType::CMD_INSERT => {
+                    let refuse = own_function(c"refuse_deleted_conflict");
+                    upsert::mind_conflicts(query, &target, refuse);
+                }
+                _ => upsert::hide_from_merge(query, &target),
+            }
         }
         pg_sys::RelationClose(relation);
     }
@@ -119,6 +143,16 @@ fn is_watched(relation: &pg_sys::RelationData, key: *mut pg_sys::Bitmapset) -> b
         let member = i32::from(*column) - pg_sys::FirstLowInvalidHeapAttributeNumber;
         // SAFETY: the set is one of the relation's, or NULL, which is empty.
         unsafe { pg_sys::bms_is_member(member, key) }
+    })
+}
+
+/// Whether the table is managed: it has a trigger that stands for its policy.
+fn is_managed(relation: &pg_sys::RelationData) -> bool {
+    triggers(relation).iter().any(|trigger| {
+        let name = name(trigger).to_bytes();
+        OnPlainDelete::ALL
+            .iter()
+            .any(|policy| policy.trigger().as_bytes() == name)
     })
 }
 
@@ -273,12 +307,12 @@ fn may_mark(relation: &pg_sys::RelationData) -> bool {
 unsafe fn deletion_id(relation: pg_sys::Relation) -> Option<(i16, pg_sys::Oid)> {
     // SAFETY: the relation is open.
     let column = unsafe { column(relation, c"deletion_id", pg_sys::UUIDOID) }?;
-    Some((column, deletion_of_statement()?))
+    Some((column, own_function(c"deletion_of_statement")?))
 }
 
-/// The function that a plan may call to mark its rows. Whoever runs the statement need not find it by its name, so no right in
-/// the schema is asked for; where EXECUTE was revoked, the triggers mark the rows.
-fn deletion_of_statement() -> Option<pg_sys::Oid> {
+/// A function of Keepsake's that takes an OID and that a plan may call. Whoever runs the statement need not find it by its name, so no right in
+/// the schema is asked for. `None` where EXECUTE was revoked.
+fn own_function(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: looks into the system's caches, within a transaction; the keys outlive the calls and are of the types that
     // the cache has: a name, a vector of types, a schema.
     let function = unsafe {
@@ -287,7 +321,7 @@ fn deletion_of_statement() -> Option<pg_sys::Oid> {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as _,
             pg_sys::Anum_pg_proc_oid as _,
-            pg_sys::Datum::from(c"deletion_of_statement".as_ptr()),
+            pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(arguments),
             pg_sys::Datum::from(schema),
             pg_sys::Datum::from(0_usize),

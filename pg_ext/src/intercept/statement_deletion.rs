@@ -202,11 +202,14 @@ fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
     Err(written_by_hand(table))
 }
 
-/// Whether a statement that still runs is making this deletion.
+/// Whether the innermost statement is the one that makes this deletion. Those that its triggers run do not see its rows.
 pub fn is_making(id: Uuid) -> bool {
+    let depth = statement_stack::depth();
     STATEMENTS.with_borrow(|statements| {
-        let made =
-            |one: &Statement| matches!(one.rows, Rows::Marked { deletion, .. } if deletion == id);
+        let made = |one: &Statement| {
+            one.depth == depth
+                && matches!(one.rows, Rows::Marked { deletion, .. } if deletion == id)
+        };
         statements.iter().any(made)
     })
 }

@@ -71,6 +71,8 @@ pub enum Failure {
     MovesAndDeletes { table: String },
     /// A `TRUNCATE` on a managed table.
     Truncate { table: String },
+    /// An `INSERT … ON CONFLICT DO UPDATE` that meets a deleted row.
+    DeletedHolder { table: String },
     /// `deleted_at` or `deletion_id` written by hand.
     StateWrittenByHand { table: String },
     /// A row that refers to a deleted or missing parent.
@@ -270,6 +272,12 @@ impl Failure {
                 format!("{table} cannot be truncated"),
                 Some("The table is managed by keepsake; TRUNCATE could not be undone.".into()),
                 Some("Soft-delete its rows and let purge remove them.".into()),
+            ),
+            Self::DeletedHolder { table } => (
+                Code::ERRCODE_UNIQUE_VIOLATION,
+                format!("a deleted row of {table} has this key"),
+                Some("ON CONFLICT DO UPDATE would have changed the deleted row. Its unique index covers deleted rows as well.".into()),
+                Some(format!("Restore the row first, or run SELECT keepsake.live_unique('{table}'), so that the index covers live rows only.")),
             ),
             Self::StateWrittenByHand { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -103,6 +103,8 @@ pub struct Reference {
     pub on_delete: OnDelete,
     /// The referring columns that SET NULL or SET DEFAULT changes.
     pub detached_columns: Vec<Ident>,
+    /// Whether a constraint of the child's may keep SET NULL from a row.
+    pub refuses_null: bool,
     /// Foreign key or declared.
     pub kind: Kind,
     /// Whether its check may be put off to the commit, after ours.
@@ -128,6 +130,17 @@ impl Reference {
             self.on_delete = OnDelete::Restrict;
         }
         self
+    }
+
+    /// Whether a deleted row of `child` may go on referring to a deleted one, although the reference lets go: the default may be deleted as well,
+    /// or a constraint refuse the NULL.
+    pub fn clings_to(&self, child: &Table) -> bool {
+        child.managed && (self.refuses_null || self.on_delete == OnDelete::SetDefault)
+    }
+
+    /// Whether no row of `child` refers to a deleted one for long: it lets go of it.
+    pub fn lets_go(&self, child: &Table) -> bool {
+        self.on_delete.detaches() && !self.clings_to(child)
     }
 
     /// Whether it was declared, and is no foreign key.
