@@ -40,6 +40,8 @@ COMMENT ON TABLE keepsake.bound_storage IS
 
 CREATE TABLE keepsake.deletion (
     id         uuid PRIMARY KEY,
+    -- The first deletion of its transaction, which may be itself.
+    group_id   uuid NOT NULL,
     root_table regclass NOT NULL,
     -- NULL when one statement deleted several rows: every row of root_table in it is a root.
     root_key   jsonb,
@@ -69,6 +71,8 @@ CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state I
 CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
 -- The bin of a tenant, newest first: ids are made in the order of time.
 CREATE INDEX deletion_bin ON keepsake.deletion (tenant, id) WHERE state = 'deleted';
+-- The further deletions of a transaction; its first is found by its id.
+CREATE INDEX deletion_group ON keepsake.deletion (group_id) WHERE group_id <> id;
 CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
 COMMENT ON TABLE keepsake.deletion IS
     'One row for each soft-delete operation: its root, who, why, when, and what became of it.';

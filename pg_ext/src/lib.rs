@@ -56,9 +56,11 @@ extern "C-unwind" fn _PG_init() {
     purge::isolation::install();
     run_as::role::install();
     run_as::restricted_utility::install();
+    run_as::trigger_policies::install();
     intercept::executor_hooks::install();
     intercept::planner::install();
     intercept::statement_deletion::install();
+    registry::transaction_deletions::install();
 }
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);

@@ -8,13 +8,14 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::visible_keys::visible_keys;
-use crate::delete::set_null;
+use crate::delete::{absorb, set_null};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
+use crate::registry::transaction_deletions;
 use crate::spi::session::Session;
 
 /// How many rows of each table a deletion removed.
@@ -44,7 +45,12 @@ pub fn carry_out(
         let now = cache::current(session)?;
         if Rc::ptr_eq(&now, &graph) {
             followed?;
-            return count_rows(session, &removed, deletion);
+            count_rows(session, &removed, deletion)?;
+            for table in removed.keys().filter_map(|oid| graph.table(*oid)) {
+                absorb::settle(session, table, deletion)?;
+            }
+            transaction_deletions::carried_out(deletion, removed.keys().copied());
+            return Ok(());
         }
         graph = now;
     }
@@ -109,7 +115,7 @@ fn cascade_into(
 ) -> Outcome<()> {
     let repeats = graph.is_cycle(group);
     let mut found: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
-    for (reference, child, parent) in cascades_within(graph, group) {
+    for (reference, child, parent) in cascades_within(graph, group, deletion) {
         if removed.contains_key(&parent.oid) {
             let step = Step {
                 graph,
@@ -124,7 +130,7 @@ fn cascade_into(
     }
     while found.values().any(|rows| !rows.is_empty()) {
         let mut next: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
-        for (reference, child, parent) in cascades_within(graph, group) {
+        for (reference, child, parent) in cascades_within(graph, group, deletion) {
             let Some(rows) = found.get(&parent.oid).filter(|rows| !rows.is_empty()) else {
                 continue;
             };
@@ -143,17 +149,23 @@ fn cascade_into(
     Ok(())
 }
 
-/// The cascading references into the managed tables of a group.
+/// The references from the managed tables of a group along which rows go with their parents: the cascading ones, and those along which
+/// this transaction may have removed them before.
 fn cascades_within<'graph>(
     graph: &'graph Graph,
     group: &[&'graph Table],
+    deletion: Uuid,
 ) -> Vec<(&'graph Reference, &'graph Table, &'graph Table)> {
     let managed = group.iter().filter(|table| table.managed);
     managed
         .flat_map(|child| {
             graph
                 .references_of(child.oid)
-                .filter(|(reference, _)| reference.on_delete == OnDelete::Cascade)
+                .filter(move |(reference, _)| {
+                    reference.on_delete == OnDelete::Cascade
+                        || !reference.on_delete.detaches()
+                            && !transaction_deletions::others_of(deletion, child.oid).is_empty()
+                })
                 .map(move |(reference, parent)| (reference, *child, parent))
         })
         .collect()
@@ -182,6 +194,10 @@ impl Step<'_> {
         let (reference, child) = (self.reference, self.child);
         reference.check_readable(child, self.parent)?;
         child.check_marks()?;
+        let mut rows = self.absorb(session, parents, removed)?;
+        if reference.on_delete != OnDelete::Cascade {
+            return Ok(rows);
+        }
         let children = child.rows();
         let source = parents.source(self.parent);
         let arguments = parents.arguments(self.deletion);
@@ -208,11 +224,9 @@ impl Step<'_> {
         );
         let marked = session.write(child, &mark, &arguments)?;
         let count = marked.len();
-        let rows = if returning {
-            RowId::read_all(marked)?
-        } else {
-            Vec::new()
-        };
+        if returning {
+            rows.extend(RowId::read_all(marked)?);
+        }
         if child.may_prevent_update
             && !session
                 .as_owner(child, &format!("{found} LIMIT 1"), &arguments)?
@@ -224,6 +238,38 @@ impl Step<'_> {
         }
         if count > 0 {
             *removed.entry(child.oid).or_default() += count;
+        }
+        Ok(rows)
+    }
+}
+
+impl Step<'_> {
+    /// Takes over the children that this transaction has removed before: by a statement of its own, as an application does that deletes
+    /// children itself, or by a trigger.
+    fn absorb(
+        &self,
+        session: &mut Session<'_, '_>,
+        parents: &Parents<'_>,
+        removed: &mut Removed,
+    ) -> Outcome<Vec<RowId>> {
+        let others = transaction_deletions::others_of(self.deletion, self.child.oid);
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut arguments = parents.arguments(self.deletion);
+        arguments.push(others.into());
+        let take = format!(
+            "UPDATE {children} AS c SET deletion_id = $1 FROM {source}
+             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins} AND c.deletion_id OPERATOR(pg_catalog.=) ANY (${n})
+             RETURNING c.tableoid, c.ctid",
+            children = self.child.rows(),
+            source = parents.source(self.parent),
+            joins = self.reference.joins("c", "p"),
+            n = arguments.len(),
+        );
+        let rows = RowId::read_all(session.write(self.child, &take, &arguments)?)?;
+        if !rows.is_empty() {
+            *removed.entry(self.child.oid).or_default() += rows.len();
         }
         Ok(rows)
     }

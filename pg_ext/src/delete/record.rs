@@ -6,6 +6,7 @@ use crate::access::caller::Caller;
 use crate::model::error::Outcome;
 use crate::model::table::Table;
 use crate::registry::locks::{Lock, Mode};
+use crate::registry::transaction_deletions;
 use crate::spi::session::Session;
 
 const RECORD: &str = include_str!("record_deletion.sql");
@@ -35,6 +36,7 @@ pub fn record(
             reason.into(),
             caller.role.into(),
             caller.session_role.into(),
+            transaction_deletions::group_of(deletion).into(),
         ],
     )?;
     Ok(())

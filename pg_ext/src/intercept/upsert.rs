@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use crate::graph::cache;
 use crate::model::error::{Failure, Outcome};
 use crate::postgres::pg_list::pointers;
+use crate::run_as::trigger_policies::HIDING;
 use crate::spi::including_deleted;
 use crate::spi::session::with_reading_session;
 use crate::spi::shown_names;
@@ -86,9 +87,6 @@ pub unsafe fn hide_from_merge(query: &pg_sys::Query, target: &Target) {
         }
     }
 }
-
-/// The policy of `hide_deleted()`.
-const HIDING: &CStr = c"keepsake_hide_deleted";
 
 unsafe fn is_live(target: &Target) -> *mut pg_sys::NullTest {
     // SAFETY: builds a node.

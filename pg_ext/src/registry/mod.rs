@@ -2,6 +2,7 @@
 //!
 //! - `deletion` reads the record of a deletion, for a caller who may act on it, and postpones or retries its purge.
 //! - `stored_key` reads the keys of rows that deletions and holds keep.
+//! - `transaction_deletions` knows which deletions this transaction has made.
 //! - `description` tells whether a table can be managed, and whether the caller owns it.
 //! - `locks` are the extension's own in PostgreSQL's lock manager.
 //!
@@ -11,3 +12,4 @@ pub mod deletion;
 pub mod description;
 pub mod locks;
 pub mod stored_key;
+pub mod transaction_deletions;
