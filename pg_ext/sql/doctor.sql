@@ -21,7 +21,8 @@ reference AS (
            coalesce(o.on_delete, CASE con.confdeltype WHEN 'c' THEN 'cascade' WHEN 'n' THEN 'set null' WHEN 'd' THEN 'set default' ELSE 'restrict' END) AS action
     FROM pg_constraint con
     LEFT JOIN keepsake.reference_override o ON o.child = con.conrelid AND o.reference = con.conname
-    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM managed)),
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM managed)
+      AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)),
 live_unique AS (
     SELECT i.indexrelid, i.indrelid, con.conname,
            EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
@@ -57,6 +58,13 @@ SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
 FROM referring r CROSS JOIN LATERAL (
     VALUES ('keepsake_guard_insert'), ('keepsake_guard_update'), (CASE WHEN r.partitioned THEN 'keepsake_guard_moved' END)) AS wanted (name)
 WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name)
+UNION ALL
+-- Triggers of the application's on DELETE, which a soft delete does not fire.
+SELECT 'warning', 'delete_trigger_silent', t.tgrelid::regclass::text,
+       format('The trigger %I does not fire for a soft delete, which is an UPDATE of deleted_at; only a purge fires it.', t.tgname),
+       ''
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN managed m ON m.relation = t.tgrelid
+WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.pronamespace <> 'keepsake'::regnamespace AND m.on_delete = 'convert'
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'DDL is not followed.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)

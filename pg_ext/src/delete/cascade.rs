@@ -301,20 +301,28 @@ fn refuse_if_referred(
                     table: root.shown.clone(),
                 });
             }
-            referrers.push(describe_referrers(
-                session, reference, child, parent, deletion,
-            )?);
+            let described = describe_referrers(session, reference, child, parent, deletion)?;
+            referrers.push((described, reference, child));
         }
     }
-    if referrers.is_empty() {
-        Ok(())
-    } else {
-        referrers.sort();
-        Err(Failure::Blocked {
-            table: root.shown.clone(),
-            referrers,
-        })
-    }
+    // The error names one foreign key: PostgreSQL asks RESTRICT first.
+    referrers.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    let first = referrers
+        .iter()
+        .find(|(_, reference, _)| reference.restricts)
+        .or(referrers.first());
+    let Some((_, reference, child)) = first else {
+        return Ok(());
+    };
+    Err(Failure::Blocked {
+        table: root.shown.clone(),
+        constraint: reference.constraint_of(child),
+        restricts: reference.restricts,
+        referrers: referrers
+            .into_iter()
+            .map(|(described, ..)| described)
+            .collect(),
+    })
 }
 
 /// The live rows of `child` that refer to a row of the deletion.

@@ -325,5 +325,6 @@ fn refuse_dead_default(
         child: child.shown.clone(),
         parent: parent.shown.clone(),
         reference: reference.name.clone(),
+        constraint: reference.constraint_of(child),
     })
 }

@@ -11,6 +11,8 @@ WITH known AS (
            columns.child AS child_columns,
            columns.parent AS parent_columns,
            columns.operators,
+           columns.collations,
+           con.confdeltype = 'r' AND override.on_delete IS NULL AS restricts,
            columns.print_alike,
            NULL::text AS type_column,
            NULL::text AS type_value,
@@ -22,6 +24,10 @@ WITH known AS (
         SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
                array_agg(pa.attname::text ORDER BY k.n) AS parent,
                bool_or(ca.attnotnull) AS not_null,
+               array_agg(CASE WHEN ca.attcollation <> pa.attcollation THEN (
+                   SELECT format('%I.%I', ln.nspname, l.collname) FROM pg_collation l JOIN pg_namespace ln ON ln.oid = l.collnamespace
+                   WHERE l.oid = CASE WHEN (SELECT bool_and(d.collisdeterministic) FROM pg_collation d WHERE d.oid IN (ca.attcollation, pa.attcollation))
+                                      THEN ca.attcollation ELSE pa.attcollation END) END ORDER BY k.n) AS collations,
                array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
                -- Not so 1.0 and 1.00, or two that differ in blanks or case.
                bool_and(ca.atttypid = pa.atttypid AND ca.attcollation = pa.attcollation
@@ -45,13 +51,15 @@ WITH known AS (
         FROM keepsake.reference_override o WHERE o.child = con.conrelid AND o.reference = con.conname
     ) override ON true
     WHERE con.contype = 'f' AND con.conparentid = 0
+      -- What is not enforced does nothing (PostgreSQL 18).
+      AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
       AND (con.confrelid IN (SELECT relation FROM keepsake.managed_table)
            OR con.conrelid IN (SELECT relation FROM keepsake.managed_table))
     UNION ALL
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
            d.child, d.parent, 'c', '{}', false,
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
-           ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END],
+           ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END], '{}', false,
            false,
            d.type_column::text, d.type_value,
            CASE WHEN id.atttypid <> k.oid THEN format('%I.%I', kn.nspname, k.typname) END,

@@ -252,6 +252,7 @@ fn check_references(
                 child: child.shown.clone(),
                 parent: parent.shown.clone(),
                 reference: reference.name.clone(),
+                constraint: reference.constraint_of(child),
             });
         }
     }

@@ -14,7 +14,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::table::Table;
 use crate::purge::retention;
 use crate::registry::description::describe;
-use crate::spi::session::{Session, with_session};
+use crate::spi::session::{Session, first_column, with_session};
 
 /// Gives `table` to Keepsake: adds `deleted_at` and `deletion_id`, the index and triggers that
 /// soft deletion needs, and registers how long its deleted rows are kept (30 days, unless given)
@@ -78,6 +78,32 @@ fn take_on(
         triggers::guard_references(session, &graph, child)?;
     }
     cache::invalidate(oid);
+    if policy == OnPlainDelete::Convert {
+        tell_silent_triggers(session, table)?;
+    }
+    Ok(())
+}
+
+const SILENT_TRIGGERS: &str = "
+    SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = $1 AND t.tgtype & 8 = 8 AND NOT t.tgisinternal AND p.pronamespace <> 'keepsake'::regnamespace
+    ORDER BY 1";
+
+/// Says which triggers of the table's own a DELETE no longer fires: a veto among them no longer holds.
+fn tell_silent_triggers(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let triggers: Vec<String> =
+        first_column(session.catalog(SILENT_TRIGGERS, &[table.oid.into()])?)?;
+    for trigger in triggers {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!(
+                "trigger \"{trigger}\" of {} does not fire for a soft delete",
+                table.shown
+            ),
+            "A DELETE marks rows by an UPDATE of deleted_at; only a purge deletes them. Let the trigger fire AFTER UPDATE OF deleted_at as well."
+        );
+    }
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! Every condition the extension reports: SQLSTATE, message, DETAIL and HINT in one table.
 
+use std::ffi::{CString, c_char, c_int};
+
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use pgrx::{PgSqlErrorCode, function_name, spi};
+use pgrx::{PgSqlErrorCode, function_name, pg_sys, spi};
 
 use crate::model::conflict::Conflict;
+use crate::model::sql::Qualified;
 
 /// What went wrong, in the words of the domain.
 #[derive(Debug)]
@@ -36,6 +39,9 @@ pub enum Failure {
     Blocked {
         table: String,
         referrers: Vec<String>,
+        constraint: ConstraintName,
+        /// Whether by ON DELETE RESTRICT.
+        restricts: bool,
     },
     /// A row would go for good to which another refers by a declared reference.
     DeclaredReferrer {
@@ -80,6 +86,7 @@ pub enum Failure {
         child: String,
         parent: String,
         reference: String,
+        constraint: ConstraintName,
     },
     /// A reference whose two tables' owners do not see all of each other's rows.
     Unreadable {
@@ -175,8 +182,8 @@ impl Failure {
                 Some("The id names no deletion, or none whose root row you may see and delete, or the table of its root was dropped or is no longer managed.".into()),
                 None,
             ),
-            Self::Blocked { table, referrers } => (
-                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+            Self::Blocked { table, referrers, restricts, .. } => (
+                blocked(restricts),
                 format!("cannot delete from {table}: live rows still refer to what it would remove"),
                 Some(format!("Still referring: {}.", referrers.join(", "))),
                 Some("Delete those rows first, or let their reference cascade; a table that is not managed must be given to keepsake.manage().".into()),
@@ -285,7 +292,7 @@ impl Failure {
                 Some("A row deleted or restored by hand would leave its children behind.".into()),
                 Some("Use keepsake.soft_delete() and keepsake.restore().".into()),
             ),
-            Self::DeadParent { child, parent, reference } => (
+            Self::DeadParent { child, parent, reference, .. } => (
                 Code::ERRCODE_FOREIGN_KEY_VIOLATION,
                 format!("{child} refers to a row of {parent} that is deleted or missing"),
                 Some(format!("Reference \"{reference}\" must point to a live row.")),
@@ -363,10 +370,29 @@ impl Failure {
     }
 }
 
-impl From<Failure> for ErrorReport {
-    fn from(failure: Failure) -> Self {
-        let (code, message, detail, hint) = failure.parts();
-        let mut report = Self::new(code, message, function_name!());
+/// The foreign key that an error is about: clients read the fields of the error that name it.
+#[derive(Clone, Debug)]
+pub struct ConstraintName {
+    /// The referring table.
+    pub table: Qualified,
+    /// The constraint.
+    pub name: String,
+}
+
+/// The SQLSTATE of a deletion that live rows refuse, as the release has it for a foreign key.
+fn blocked(restricts: bool) -> PgSqlErrorCode {
+    if cfg!(feature = "pg18") && restricts {
+        PgSqlErrorCode::ERRCODE_RESTRICT_VIOLATION
+    } else {
+        PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+    }
+}
+
+impl Failure {
+    /// As an error of pgrx's, which has no fields for a table and a constraint.
+    pub fn into_report(self) -> ErrorReport {
+        let (code, message, detail, hint) = self.parts();
+        let mut report = ErrorReport::new(code, message, function_name!());
         if let Some(detail) = detail {
             report = report.set_detail(detail);
         }
@@ -375,6 +401,57 @@ impl From<Failure> for ErrorReport {
         }
         report
     }
+
+    fn constraint(&self) -> Option<ConstraintName> {
+        match self {
+            Self::Blocked { constraint, .. } | Self::DeadParent { constraint, .. } => {
+                Some(constraint.clone())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for ErrorReport {
+    fn from(failure: Failure) -> Self {
+        if let Some(constraint) = failure.constraint() {
+            raise(failure.parts(), &constraint);
+        }
+        failure.into_report()
+    }
+}
+
+/// Raises an error that names a table and a constraint.
+#[allow(
+    unreachable_code,
+    reason = "the bindings of some releases know that the call never returns"
+)]
+fn raise((code, message, detail, hint): Parts, constraint: &ConstraintName) -> ! {
+    let kept = |text: &str| -> *mut c_char {
+        let text = CString::new(text.replace('\0', "")).unwrap_or_default();
+        // SAFETY: copies a string into PostgreSQL's memory.
+        unsafe { pg_sys::pstrdup(text.as_ptr()) }
+    };
+    let optional = |text: Option<String>| text.map_or(std::ptr::null_mut(), |text| kept(&text));
+    let mut error = pg_sys::ErrorData {
+        elevel: pg_sys::PGERROR as c_int,
+        sqlerrcode: code as c_int,
+        message: kept(&message),
+        detail: optional(detail),
+        hint: optional(hint),
+        schema_name: kept(&constraint.table.schema.0),
+        table_name: kept(&constraint.table.name.0),
+        constraint_name: kept(&constraint.name),
+        filename: c"error.rs".as_ptr(),
+        funcname: c"keepsake".as_ptr(),
+        ..Default::default()
+    };
+    // SAFETY: a whole error, whose texts PostgreSQL copies; the call raises it.
+    unsafe {
+        error.assoc_context = pg_sys::CurrentMemoryContext;
+        pg_sys::ThrowErrorData(&raw mut error);
+    }
+    unreachable!("PostgreSQL has raised the error")
 }
 
 /// An argument that must not be NULL.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
-use crate::model::error::{Failure, Outcome};
+use crate::model::error::{ConstraintName, Failure, Outcome};
 use crate::model::sql::{Ident, Literal};
 use crate::model::table::Table;
 
@@ -51,6 +51,8 @@ pub struct Pair {
     pub parent: Ident,
     /// The qualified operator, parent on the left.
     pub equals: String,
+    /// The collation by which they are compared, where they have different ones.
+    pub collation: Option<String>,
     /// For a declared reference whose id is text: the type of the parent's key.
     pub parent_type: Option<String>,
 }
@@ -107,6 +109,8 @@ pub struct Reference {
     pub refuses_null: bool,
     /// Foreign key or declared.
     pub kind: Kind,
+    /// Whether its ON DELETE is RESTRICT, and not NO ACTION.
+    pub restricts: bool,
     /// Whether its check may be put off to the commit, after ours.
     pub deferrable: bool,
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
@@ -141,6 +145,14 @@ impl Reference {
     /// Whether no row of `child` refers to a deleted one for long: it lets go of it.
     pub fn lets_go(&self, child: &Table) -> bool {
         self.on_delete.detaches() && !self.clings_to(child)
+    }
+
+    /// Its name, for the fields of an error.
+    pub fn constraint_of(&self, child: &Table) -> ConstraintName {
+        ConstraintName {
+            table: child.name.clone(),
+            name: self.name.clone(),
+        }
     }
 
     /// Whether it was declared, and is no foreign key.
@@ -182,7 +194,15 @@ impl Reference {
                     pair.child, pair.parent
                 )
             }
-            None => format!("{p}.{} {} {c}.{}", pair.parent, pair.equals, pair.child),
+            None => format!(
+                "{p}.{} {} {c}.{}{}",
+                pair.parent,
+                pair.equals,
+                pair.child,
+                pair.collation
+                    .as_ref()
+                    .map_or_else(String::new, |name| format!(" COLLATE {name}"))
+            ),
         }));
         terms.join(" AND ")
     }
