@@ -14,6 +14,7 @@ use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, as_arguments};
+use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::registry::transaction_deletions;
 use crate::spi::session::Session;
@@ -206,12 +207,14 @@ impl Step<'_> {
             reference.joins("c", "p")
         );
         let found = format!("SELECT 1 FROM {source} JOIN {children} AS c ON {condition}");
+        let mut locked = None;
         if self.graph.references_to(child.oid).next().is_some() {
             let lock = format!(
                 "SELECT count(*) FROM ({found} ORDER BY {key} FOR UPDATE OF c) AS locked",
                 key = child.key_columns("c"),
             );
-            session.as_owner(child, &lock, &arguments)?;
+            let count = session.as_owner(child, &lock, &arguments)?.first();
+            locked = count.get_one::<i64>()?;
         }
         let mark = format!(
             "UPDATE {children} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
@@ -227,11 +230,15 @@ impl Step<'_> {
         if returning {
             rows.extend(RowId::read_all(marked)?);
         }
-        if child.may_prevent_update
-            && !session
-                .as_owner(child, &format!("{found} LIMIT 1"), &arguments)?
-                .is_empty()
-        {
+        // In a table that refers to itself, the rows just marked have children of their own, which are live still.
+        let is_prevented = match locked {
+            Some(locked) => i64::try_from(count).unwrap_or(i64::MAX) < locked,
+            None => {
+                let left = format!("{found} LIMIT 1");
+                child.may_prevent_update && !session.as_owner(child, &left, &arguments)?.is_empty()
+            }
+        };
+        if is_prevented {
             return Err(Failure::Prevented {
                 table: child.shown.clone(),
             });
@@ -289,7 +296,7 @@ fn refuse_if_referred(
         for (reference, child) in graph.references_to(parent.oid) {
             let follows = reference.on_delete.detaches()
                 || reference.on_delete == OnDelete::Cascade && child.managed;
-            if follows && !session.keeps_its_snapshot() {
+            if follows && !session.keeps_its_snapshot() || reference.checked_at_commit {
                 continue;
             }
             reference.check_readable(child, parent)?;
@@ -305,6 +312,13 @@ fn refuse_if_referred(
             referrers.push((described, reference, child));
         }
     }
+    refuse(root, referrers)
+}
+
+/// What an error says of live rows that refer to removed ones; the reference and its table.
+type Referrers<'graph> = (String, &'graph Reference, &'graph Table);
+
+fn refuse(root: &Table, mut referrers: Vec<Referrers<'_>>) -> Outcome<()> {
     // The error names one foreign key: PostgreSQL asks RESTRICT first.
     referrers.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     let first = referrers
@@ -325,6 +339,50 @@ fn refuse_if_referred(
     })
 }
 
+/// Refuses at the commit the deletion of a row of `table`, whose key these values are, when live rows refer to it by references that are only
+/// checked then, and it is deleted still.
+pub fn refuse_at_commit(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    key: &[DatumWithOid<'_>],
+) -> Outcome<()> {
+    let is_row = table.key.iter().zip(1..);
+    let is_row = is_row.map(|(column, n)| format!("p.{} {} ${n}", column.name, column.equals));
+    let is_row = join(is_row, " AND ");
+    let mut referrers = Vec::new();
+    for (reference, child) in graph.references_to(table.oid) {
+        if !reference.checked_at_commit {
+            continue;
+        }
+        reference.check_readable(child, table)?;
+        let sql = format!(
+            "SELECT 1 FROM {parent} AS p JOIN {children} AS c ON {joins}
+             WHERE {is_row} AND p.deletion_id IS NOT NULL AND {live} LIMIT 1",
+            parent = table.rows(),
+            children = child.rows(),
+            joins = reference.joins("c", "p"),
+            live = live(child),
+        );
+        if session.exists_now((child.oid, child.owner), &sql, key)? {
+            referrers.push((described(reference, child), reference, child));
+        }
+    }
+    refuse(table, referrers)
+}
+
+fn described(reference: &Reference, child: &Table) -> String {
+    format!("{} (constraint \"{}\")", child.shown, reference.name)
+}
+
+fn live(child: &Table) -> &'static str {
+    if child.managed {
+        "c.deleted_at IS NULL"
+    } else {
+        "true"
+    }
+}
+
 /// The live rows of `child` that refer to a row of the deletion.
 fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -> String {
     format!(
@@ -332,11 +390,7 @@ fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -
          WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {live}",
         parent = parent.rows(),
         joins = reference.joins("c", "p"),
-        live = if child.managed {
-            "c.deleted_at IS NULL"
-        } else {
-            "true"
-        },
+        live = live(child),
         child = child.rows(),
     )
 }
@@ -374,7 +428,7 @@ fn describe_referrers(
     if rows.len() > named.len() && !named.is_empty() {
         named.push("…".into());
     }
-    let described = format!("{} (constraint \"{}\")", child.shown, reference.name);
+    let described = described(reference, child);
     if named.is_empty() {
         Ok(described)
     } else {

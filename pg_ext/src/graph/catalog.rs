@@ -165,6 +165,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
             .collect(),
         refuses_null: row.get_by_name("refuses_null")?.unwrap_or(false),
         kind,
+        checked_at_commit: row.get_by_name("checked_at_commit")?.unwrap_or(false),
         restricts: row.get_by_name("restricts")?.unwrap_or(false),
         deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,

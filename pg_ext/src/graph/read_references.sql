@@ -13,6 +13,9 @@ WITH known AS (
            columns.operators,
            columns.collations,
            con.confdeltype = 'r' AND override.on_delete IS NULL AS restricts,
+           con.confdeltype = 'a' AND override.on_delete IS NULL AND con.condeferrable AND con.condeferred
+               AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = con.confrelid AND t.tgname = 'keepsake_check_deferred' AND t.tgenabled IN ('O', 'A')
+                           AND t.tgfoid = 'keepsake.check_deferred()'::regprocedure) AS checked_at_commit,
            columns.print_alike,
            NULL::text AS type_column,
            NULL::text AS type_value,
@@ -59,7 +62,7 @@ WITH known AS (
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
            d.child, d.parent, 'c', '{}', false,
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
-           ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END], '{}', false,
+           ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END], '{}', false, false,
            false,
            d.type_column::text, d.type_value,
            CASE WHEN id.atttypid <> k.oid THEN format('%I.%I', kn.nspname, k.typname) END,

@@ -10,6 +10,7 @@ use crate::call::trigger_call::{
     Updated,
 };
 use crate::call::trigger_row::Row;
+use crate::delete::cascade;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
@@ -88,6 +89,22 @@ fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> 
             .any(|(reference, _)| is_moved(&call.rows, reference))
     {
         with_session(|session| guard_updated(session, &call, &graph, table))?;
+    }
+    Ok(Answer::nothing())
+}
+
+/// AFTER UPDATE that marks a row, as a constraint trigger that is deferred: whether NO ACTION of a deferred foreign key allows it.
+#[pg_extern]
+fn check_deferred(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    let graph = cache::known()?;
+    if let Some(table) = graph.managed_or_root(call.relation) {
+        let row = call.rows.new;
+        let key: Vec<_> = table
+            .key
+            .iter()
+            .map(|column| row.argument(&column.name.0))
+            .collect::<Result<_, _>>()?;
+        with_session(|session| cascade::refuse_at_commit(session, &graph, table, &key))?;
     }
     Ok(Answer::nothing())
 }

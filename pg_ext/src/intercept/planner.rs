@@ -11,6 +11,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use crate::graph::cache;
+use crate::intercept::returning;
 use crate::intercept::skip_triggers;
 use crate::intercept::upsert::{self, Target};
 use crate::model::error::raise_unless_ok;
@@ -189,6 +190,9 @@ unsafe fn mark(
     unsafe {
         query.commandType = pg_sys::CmdType::CMD_UPDATE;
         query.targetList = std::ptr::null_mut();
+        if let Some(deletion_id) = column(relation, c"deletion_id", pg_sys::UUIDOID) {
+            returning::show_as_before(query, relation, [deleted_at, deletion_id]);
+        }
         let mut live = pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
         live.arg = pg_sys::makeVar(
             query.resultRelation as _,

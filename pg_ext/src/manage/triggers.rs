@@ -3,6 +3,9 @@
 //! Row triggers of a partitioned table are PostgreSQL's to carry to its partitions; a statement's
 //! fire only for the table that the statement names, so each partition gets them as well.
 
+use pgrx::pg_sys;
+
+use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
 use crate::model::on_plain_delete::OnPlainDelete;
@@ -128,6 +131,7 @@ pub fn guard_references(
         function: "guard_insert",
     };
     add_everywhere(session, child, new_rows)?;
+    defer_no_action(session, graph, child)?;
     let moved_rows = Trigger {
         name: "keepsake_guard_update",
         event: "AFTER UPDATE",
@@ -143,6 +147,29 @@ pub fn guard_references(
             ..new_rows
         };
         add_everywhere(session, child, across_partitions)?;
+    }
+    Ok(())
+}
+
+const DEFERRED_PARENTS: &str = "
+    SELECT DISTINCT con.confrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.conrelid = $1 AND con.conparentid = 0 AND con.condeferrable AND con.condeferred AND con.confdeltype = 'a'
+      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = con.confrelid AND t.tgname = 'keepsake_check_deferred')";
+
+/// Lets a deferred NO ACTION of the table's be checked at the commit, by a trigger on the parent.
+fn defer_no_action(session: &mut Session<'_, '_>, graph: &Graph, child: &Table) -> Outcome<()> {
+    let parents: Vec<pg_sys::Oid> =
+        first_column(session.catalog(DEFERRED_PARENTS, &[child.oid.into()])?)?;
+    for parent in parents.into_iter().filter_map(|oid| graph.table(oid)) {
+        if parent.managed {
+            let create = format!(
+                "CREATE CONSTRAINT TRIGGER keepsake_check_deferred AFTER UPDATE ON {} DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL) EXECUTE FUNCTION keepsake.check_deferred()",
+                parent.name
+            );
+            session.as_owner(parent, &create, &[])?;
+            cache::invalidate(parent.oid);
+        }
     }
     Ok(())
 }

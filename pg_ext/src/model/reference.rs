@@ -111,6 +111,8 @@ pub struct Reference {
     pub kind: Kind,
     /// Whether its ON DELETE is RESTRICT, and not NO ACTION.
     pub restricts: bool,
+    /// Whether it is NO ACTION and looked at when the transaction commits, by a trigger on the parent.
+    pub checked_at_commit: bool,
     /// Whether its check may be put off to the commit, after ours.
     pub deferrable: bool,
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and

@@ -67,7 +67,7 @@ CREATE TABLE top (id int PRIMARY KEY);
 ALTER TABLE b ADD COLUMN top int REFERENCES top ON DELETE CASCADE;
 SELECT keepsake.manage('top'), keepsake.hide_deleted('top', 'policy');
 INSERT INTO top VALUES (1);
-INSERT INTO b VALUES (5, 1, 1), (6, 1, 1), (7, 2, 1);
+INSERT INTO b (id, a, top) VALUES (5, 1, 1), (6, 1, 1), (7, 2, 1);
 DELETE FROM top;
 SELECT id, n, m FROM a ORDER BY id;
 SELECT keepsake.restore(id) IS NOT NULL AS restored FROM keepsake.deletion WHERE root_table = 'top'::regclass AND state = 'deleted';

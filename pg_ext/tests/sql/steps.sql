@@ -21,8 +21,8 @@ CREATE VIEW made AS SELECT d.root_table, d.root_key, t.relation, t.row_count, d.
     FROM keepsake.deletion d JOIN keepsake.deletion_table t ON t.deletion_id = d.id
     WHERE d.state = 'deleted' AND d.root_table::text LIKE 'steps.%' OR d.state = 'deleted' AND d.root_table IN ('author'::regclass, 'book', 'page', 'mark') ORDER BY d.id, t.relation::text;
 INSERT INTO author VALUES (1, 'a'), (2, 'b');
-INSERT INTO book VALUES (1, 1), (2, 1, 1), (3, 2);
-INSERT INTO page VALUES (1, 1), (2, 2), (3, 2), (4, 3);
+INSERT INTO book VALUES (1, 1, NULL), (2, 1, 1), (3, 2, NULL);
+INSERT INTO page (id, book_id) VALUES (1, 1), (2, 2), (3, 2), (4, 3);
 INSERT INTO mark VALUES (1, 1), (2, 3), (3, 4);
 -- As an object-relational mapper does it: children first.
 BEGIN;
