@@ -162,6 +162,16 @@ fn keep_from_settling(session: &mut Session<'_, '_>, table: &Table, deletion: Uu
     Ok(())
 }
 
+/// Refuses when the row refers to a deleted one.
+pub fn refuse_dead_parent(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    row: Row<'_>,
+) -> Outcome<()> {
+    let (source, values) = as_source(row, table)?;
+    check_references(session, table.oid, &source, &values, |_| true)
+}
+
 /// Refuses when rows already in `child` would have failed the guard.
 pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
     let source = cache::current(session)?.table(child).map(Table::rows);

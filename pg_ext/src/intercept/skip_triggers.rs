@@ -31,6 +31,9 @@ const ALL: [&CStr; 3] = [STATE, KEY, GUARD];
 /// shared (see `guard`).
 const GUARD: &CStr = c"keepsake_guard_update";
 
+/// Makes a deleted row live again (see `insert_again`).
+const AGAIN: &CStr = c"keepsake_insert_again";
+
 /// What is known of a trigger, as long as it calls the same function.
 #[derive(Clone, Copy)]
 struct Known {
@@ -85,6 +88,9 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                     update.leave_out(description);
                 }
                 pg_sys::CmdType::CMD_DELETE if is_engine => leave_out_of_delete(description),
+                pg_sys::CmdType::CMD_INSERT if !writes.ignores_conflicts => {
+                    leave_out_of_insert(description);
+                }
                 _ => {}
             }
         }
@@ -227,6 +233,24 @@ fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
         )
     };
     description.trig_delete_before_row = own.iter().any(before);
+}
+
+/// An INSERT that passes over no conflict has nothing to do with deleted rows of its keys.
+fn leave_out_of_insert(description: &mut pg_sys::TriggerDesc) {
+    let own = triggers_of(description);
+    for trigger in own.iter_mut() {
+        if name(trigger) == AGAIN && is_ours(trigger) {
+            trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
+        }
+    }
+    let before = |trigger| {
+        is_for(
+            trigger,
+            pg_sys::TRIGGER_TYPE_BEFORE,
+            pg_sys::TRIGGER_TYPE_INSERT,
+        )
+    };
+    description.trig_insert_before_row = own.iter().any(before);
 }
 
 fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] {

@@ -60,6 +60,12 @@ pub fn guard_state(
             function: "refuse_marked",
         },
         Trigger {
+            name: "keepsake_insert_again",
+            event: "BEFORE INSERT",
+            clause: EACH_ROW,
+            function: "insert_again",
+        },
+        Trigger {
             name: "keepsake_protect_state",
             event: "BEFORE UPDATE",
             clause: &format!("FOR EACH ROW WHEN ({marks_moved})"),

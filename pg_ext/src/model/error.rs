@@ -77,7 +77,7 @@ pub enum Failure {
     MovesAndDeletes { table: String },
     /// A `TRUNCATE` on a managed table.
     Truncate { table: String },
-    /// An `INSERT … ON CONFLICT DO UPDATE` that meets a deleted row.
+    /// An `INSERT … ON CONFLICT` that meets a deleted row.
     DeletedHolder { table: String },
     /// `deleted_at` or `deletion_id` written by hand.
     StateWrittenByHand { table: String },
@@ -283,7 +283,7 @@ impl Failure {
             Self::DeletedHolder { table } => (
                 Code::ERRCODE_UNIQUE_VIOLATION,
                 format!("a deleted row of {table} has this key"),
-                Some("ON CONFLICT DO UPDATE would have changed the deleted row. Its unique index covers deleted rows as well.".into()),
+                Some("ON CONFLICT would have taken the deleted row for a live one. Its unique index covers deleted rows as well.".into()),
                 Some(format!("Restore the row first, or run SELECT keepsake.live_unique('{table}'), so that the index covers live rows only.")),
             ),
             Self::StateWrittenByHand { table } => (

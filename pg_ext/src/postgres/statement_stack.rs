@@ -22,6 +22,8 @@ pub struct Writes {
     pub converts: bool,
     /// Deletes them.
     pub deletes: bool,
+    /// Inserts rows, and passes over those whose key another has.
+    pub ignores_conflicts: bool,
 }
 
 impl Writes {
@@ -30,6 +32,7 @@ impl Writes {
             updates: self.updates || other.updates,
             converts: self.converts || other.converts,
             deletes: self.deletes || other.deletes,
+            ignores_conflicts: self.ignores_conflicts || other.ignores_conflicts,
         }
     }
 }
@@ -118,7 +121,7 @@ pub fn write(
         pg_sys::CmdType::CMD_UPDATE => Writes {
             updates: !converts,
             converts,
-            deletes: false,
+            ..Writes::default()
         },
         pg_sys::CmdType::CMD_DELETE => Writes {
             deletes: true,
@@ -127,6 +130,8 @@ pub fn write(
         _ => merged(modify),
     };
     writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    writes.ignores_conflicts =
+        modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING;
     Some((entry.relid, writes))
 }
 
@@ -148,8 +153,8 @@ fn merged(modify: &pg_sys::ModifyTable) -> Writes {
     actions.fold(Writes::default(), |writes, action| {
         writes.and(Writes {
             updates: action == pg_sys::CmdType::CMD_UPDATE,
-            converts: false,
             deletes: action == pg_sys::CmdType::CMD_DELETE,
+            ..Writes::default()
         })
     })
 }

@@ -126,6 +126,25 @@ SET LOCAL keepsake.include_deleted = on;
 INSERT INTO u VALUES (1, 'b', 2) ON CONFLICT (id) DO UPDATE SET v = 5 RETURNING id, v;
 ROLLBACK;
 SELECT id, email, v, deleted_at IS NULL AS live FROM u ORDER BY id;
+-- DO NOTHING stores nothing only where a live row has the key.
+INSERT INTO u VALUES (1, 'b', 2) ON CONFLICT DO NOTHING;
+INSERT INTO u VALUES (1, 'b', 2) ON CONFLICT (id) DO NOTHING;
+CREATE TABLE tag (id int PRIMARY KEY);
+CREATE TABLE u_tag (u int REFERENCES u ON DELETE CASCADE, tag int REFERENCES tag ON DELETE CASCADE, PRIMARY KEY (u, tag));
+SELECT keepsake.manage('tag'), keepsake.manage('u_tag'), keepsake.hide_deleted('u_tag', 'policy');
+INSERT INTO tag VALUES (1), (2);
+INSERT INTO u_tag VALUES (2, 1), (2, 2) ON CONFLICT DO NOTHING;
+DELETE FROM u_tag WHERE tag = 1;
+DELETE FROM u_tag;
+INSERT INTO u_tag VALUES (2, 1), (2, 2) ON CONFLICT DO NOTHING;
+SELECT * FROM (SELECT u, tag FROM u_tag) AS t ORDER BY tag;
+SELECT count(*) FROM keepsake.deletion WHERE root_table = 'u_tag'::regclass AND state = 'deleted';
+DELETE FROM tag WHERE id = 1;
+INSERT INTO u_tag VALUES (2, 1) ON CONFLICT DO NOTHING;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'tag'::regclass AND state = 'deleted';
+INSERT INTO u_tag VALUES (2, 1);
+DELETE FROM u_tag WHERE tag = 1;
+INSERT INTO u_tag VALUES (2, 1);
 
 RESET ROLE;
 RESET search_path;
