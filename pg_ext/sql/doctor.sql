@@ -41,7 +41,7 @@ SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The tr
 FROM part JOIN pg_class c ON c.oid = part.root CROSS JOIN LATERAL (
     VALUES (CASE part.on_delete WHEN 'convert' THEN 'keepsake_convert_delete' WHEN 'reject' THEN 'keepsake_refuse_delete'
                                 ELSE 'keepsake_allow_delete' END),
-           ('keepsake_insert_live'), ('keepsake_protect_state'), ('keepsake_keep_row_key'), ('keepsake_refuse_truncate'),
+           ('keepsake_insert_again'), ('keepsake_insert_live'), ('keepsake_protect_state'), ('keepsake_keep_row_key'), ('keepsake_refuse_truncate'),
            ('keepsake_finish_delete'), ('keepsake_finish_update'),
            (CASE c.relkind WHEN 'p' THEN 'keepsake_begin_update' END)) AS wanted (name)
 WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name)
@@ -81,6 +81,26 @@ UNION ALL
 SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is gone, or another has its name: rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
 FROM managed m CROSS JOIN (VALUES ('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)) AS wanted (name, type)
 WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND a.attgenerated = '' AND NOT a.attisdropped)
+UNION ALL
+-- A key that is gone, by which rows are known.
+SELECT 'error', 'key_missing', m.relation::text, 'It has no primary key any more: rows that are deleted from now on could not be told apart.', ''
+FROM managed m WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.relation AND i.indisprimary)
+UNION ALL
+-- Tables with the columns and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind.
+SELECT 'error', 'table_unregistered', c.oid::regclass::text,
+       'It has the columns deleted_at and deletion_id and is not managed: its rows are deleted for good, and marks in it are plain values.',
+       format('SELECT keepsake.manage(%L);', c.oid::regclass)
+FROM pg_class c
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'keepsake'::regnamespace AND c.oid NOT IN (SELECT relation FROM managed)
+  AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+           AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)))
+UNION ALL
+-- Tables that join two others.
+SELECT 'info', 'join_table_key', m.relation::text,
+       'A link that is deleted keeps its place in the primary key: added again, it comes back to life by ON CONFLICT DO NOTHING where it is the same, and is refused by a plain INSERT until the purge.', ''
+FROM managed m JOIN pg_index i ON i.indrelid = m.relation AND i.indisprimary AND i.indnkeyatts > 1
+WHERE NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) AS k (attnum) WHERE NOT EXISTS (
+    SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = m.relation AND k.attnum = ANY (f.conkey)))
 UNION ALL
 -- State columns that mark new rows, or must.
 SELECT 'error', 'state_column_default', m.relation::regclass::text, format('%I has a default: every INSERT is refused, since a new row is live.', m.attname),
@@ -160,15 +180,9 @@ UNION ALL
 -- Unique over deleted rows as well.
 SELECT CASE WHEN u.with_mark THEN 'warning' ELSE 'info' END,
        CASE WHEN u.with_mark THEN 'unique_with_deleted_at' ELSE 'unique_holds_for_deleted' END, u.indrelid::regclass::text,
-       CASE WHEN u.with_mark THEN format('%s does not keep live rows apart, since two NULLs differ, and makes each deletion lock like a change of key.', u.indexrelid::regclass)
+       CASE WHEN u.with_mark THEN format('%s does not keep live rows apart, since two NULLs differ, and makes each deletion lock like a change of key: make one without deleted_at instead, WHERE deleted_at IS NULL.', u.indexrelid::regclass)
             ELSE format('%s holds for deleted rows too: they keep their place until the purge.', u.indexrelid::regclass) END,
-       CASE WHEN u.conname IS NOT NULL THEN format('ALTER TABLE %s DROP CONSTRAINT %I;', u.indrelid::regclass, u.conname)
-            ELSE format('DROP INDEX %s;', u.indexrelid::regclass) END
-       || format(' CREATE UNIQUE INDEX ON %s (%s) WHERE deleted_at IS NULL;', u.indrelid::regclass,
-                 (SELECT string_agg(pg_get_indexdef(u.indexrelid, k.n::int, false), ', ' ORDER BY k.n)
-                  FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
-                  LEFT JOIN LATERAL (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = u.indrelid AND a.attnum = k.attnum) AS col ON true
-                  WHERE i.indexrelid = u.indexrelid AND k.n <= i.indnkeyatts AND col.attname IS DISTINCT FROM 'deleted_at'))
+       CASE WHEN u.with_mark THEN '' ELSE format('SELECT * FROM keepsake.live_unique(%L);', u.indrelid::regclass) END
 FROM live_unique u
 UNION ALL
 -- Parents that would take managed rows along for good.
@@ -203,8 +217,8 @@ FROM reference r WHERE NOT r.convalidated
 UNION ALL
 -- Policies that refuse the UPDATE which marks a row.
 SELECT 'warning', 'policy_hides_deleted', p.polrelid::regclass::text,
-       format('The policy %I makes an UPDATE of deleted_at fail.', p.polname),
-       format('DROP POLICY %I ON %s; SELECT keepsake.hide_deleted(%L, ''policy'');', p.polname, p.polrelid::regclass, p.polrelid::regclass)
+       format('The policy %I makes an UPDATE of deleted_at fail. Take deleted_at out of its condition, leave the rest of it as it is, and hide deleted rows by keepsake.hide_deleted().', p.polname),
+       ''
 FROM pg_policy p
 WHERE p.polrelid IN (SELECT relation FROM managed) AND p.polcmd IN ('r', '*') AND p.polname NOT LIKE 'keepsake\_%'
   AND pg_get_expr(p.polqual, p.polrelid) ~ 'deleted_at IS NULL'
@@ -229,10 +243,11 @@ SELECT 'warning', 'library_not_preloaded', current_database()::text,
        'The first DELETE of a session reports no rows: the library is not loaded when it begins. Mind what the setting names already.',
        format('ALTER DATABASE %I SET session_preload_libraries = ''keepsake'';', current_database())
 WHERE EXISTS (SELECT FROM managed WHERE on_delete = 'convert')
-  AND concat_ws(',', current_setting('session_preload_libraries'), current_setting('shared_preload_libraries'), (
+  -- Nobody else may read these settings.
+  AND CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN concat_ws(',', current_setting('session_preload_libraries'), current_setting('shared_preload_libraries'), (
           SELECT string_agg(setting, ',') FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
           WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-            AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y'
+            AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y' END
 UNION ALL
 -- Publications that lose deletions or purges.
 SELECT 'warning', 'publication_incomplete', p.pubname::text, format('It publishes %s, but not every UPDATE (deletions, restores) and DELETE (purges).', t.relation::text),

@@ -102,6 +102,11 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+    "../sql/live_unique.sql",
+    name = "live_unique",
+    requires = ["registry"]
+);
+extension_sql_file!(
     "../sql/metrics.sql",
     name = "metrics",
     requires = ["hold", "purge_run", "outbox"]

@@ -81,6 +81,30 @@ fn take_on(
     if policy == OnPlainDelete::Convert {
         tell_silent_triggers(session, table)?;
     }
+    tell_unique(session, table)
+}
+
+const UNIQUE: &str = "
+    SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE i.indrelid = $1 AND i.indisunique AND NOT i.indisprimary AND i.indpred IS NULL ORDER BY 1";
+
+/// Says which unique keys hold for deleted rows as well.
+fn tell_unique(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let keys: Vec<String> = first_column(session.catalog(UNIQUE, &[table.oid.into()])?)?;
+    for key in keys {
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!(
+                "\"{key}\" of {} is unique among deleted rows as well",
+                table.shown
+            ),
+            format!(
+                "They keep their place until the purge, unless you run SELECT keepsake.live_unique('{}').",
+                table.shown
+            )
+        );
+    }
     Ok(())
 }
 
