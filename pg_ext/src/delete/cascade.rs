@@ -219,35 +219,47 @@ impl Step<'_> {
         let mark = format!(
             "UPDATE {children} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
              FROM {source} WHERE {condition}{}",
-            if returning {
-                " RETURNING c.tableoid, c.ctid"
+            if returning || child.may_prevent_update {
+                " RETURNING c.tableoid, c.ctid, c.deletion_id"
             } else {
                 ""
             }
         );
         let marked = session.write(child, &mark, &arguments)?;
         let count = marked.len();
-        if returning {
-            rows.extend(RowId::read_all(marked)?);
+        if returning || child.may_prevent_update {
+            let mut stand = 0;
+            for row in marked {
+                stand += i64::from(row.get::<Uuid>(3)? == Some(self.deletion));
+                if returning {
+                    rows.extend(RowId::read(&row, 1)?);
+                }
+            }
+            // A trigger may have kept rows, or their marks, from the engine.
+            if child.may_prevent_update && stand < locked.unwrap_or(stand).max(as_rows(count)) {
+                return Err(Failure::Prevented {
+                    table: child.shown.clone(),
+                });
+            }
         }
         // In a table that refers to itself, the rows just marked have children of their own, which are live still.
-        let is_prevented = match locked {
-            Some(locked) => i64::try_from(count).unwrap_or(i64::MAX) < locked,
-            None => {
-                let left = format!("{found} LIMIT 1");
-                child.may_prevent_update && !session.as_owner(child, &left, &arguments)?.is_empty()
+        if child.may_prevent_update && locked.is_none() {
+            let left = format!("{found} LIMIT 1");
+            if !session.as_owner(child, &left, &arguments)?.is_empty() {
+                return Err(Failure::Prevented {
+                    table: child.shown.clone(),
+                });
             }
-        };
-        if is_prevented {
-            return Err(Failure::Prevented {
-                table: child.shown.clone(),
-            });
         }
         if count > 0 {
             *removed.entry(child.oid).or_default() += count;
         }
         Ok(rows)
     }
+}
+
+fn as_rows(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Step<'_> {

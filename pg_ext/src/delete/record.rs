@@ -6,7 +6,7 @@ use crate::access::caller::Caller;
 use crate::model::error::Outcome;
 use crate::model::table::Table;
 use crate::registry::locks::{Lock, Mode};
-use crate::registry::transaction_deletions;
+use crate::registry::transaction_deletions::{self, How};
 use crate::spi::session::Session;
 
 const RECORD: &str = include_str!("record_deletion.sql");
@@ -23,6 +23,7 @@ pub fn record(
     deletion: Uuid,
     key: Option<JsonB>,
     reason: Option<&str>,
+    how: How,
 ) -> Outcome<()> {
     // Read before the rights change: the extension's owner is not who deletes.
     let caller = Caller::of(session)?;
@@ -36,7 +37,7 @@ pub fn record(
             reason.into(),
             caller.role.into(),
             caller.session_role.into(),
-            transaction_deletions::group_of(deletion).into(),
+            transaction_deletions::group_of(deletion, how).into(),
         ],
     )?;
     Ok(())

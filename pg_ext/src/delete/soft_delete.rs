@@ -11,6 +11,7 @@ use crate::delete::record::{new_deletion, record, roots_of};
 use crate::graph::cache;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::table::Table;
+use crate::registry::transaction_deletions::How;
 use crate::spi::session::{Session, with_session};
 
 /// Soft-deletes the row of `table` with this key and every row that refers to it by a cascading
@@ -72,7 +73,7 @@ fn run(
             table: root.shown.clone(),
         });
     }
-    record(session, root, deletion, key, reason)?;
+    record(session, root, deletion, key, reason, How::Call)?;
     cascade::carry_out(session, graph, oid, roots, deletion)?;
     Ok(deletion)
 }

@@ -41,8 +41,12 @@ struct Known {
     is_ours: bool,
 }
 
+/// The columns that the condition of a trigger names.
+type Conditions = HashMap<pg_sys::Oid, (CString, Vec<i32>)>;
+
 thread_local! {
     static KNOWN: RefCell<HashMap<pg_sys::Oid, Known>> = RefCell::default();
+    static CONDITIONS: RefCell<Conditions> = RefCell::default();
 }
 
 /// Goes over the tables that the statement updates or deletes from, which the executor has just started.
@@ -120,7 +124,19 @@ impl Update {
             return false;
         }
         let name = name(trigger);
-        let columns = self.columns.looked_at_by(name);
+        // What the condition of the one names are the columns of old, whatever has their names by now.
+        let condition = if name == STATE {
+            in_condition(trigger)
+        } else {
+            Vec::new()
+        };
+        let columns = if name == STATE {
+            &condition
+        } else if name == KEY {
+            &self.columns.key
+        } else {
+            &self.columns.referring
+        };
         let any = columns.iter().any(|column| self.has_changed(*column));
         let all = columns.iter().all(|column| self.has_changed(*column));
         if name == STATE {
@@ -150,9 +166,8 @@ impl Update {
     }
 }
 
-/// The columns of a table that each of the triggers looks at, counted as the executor counts them in its sets.
+/// The columns of a table that the triggers without a condition look at, counted as the executor counts them in its sets.
 struct Columns {
-    marks: Vec<i32>,
     key: Vec<i32>,
     referring: Vec<i32>,
 }
@@ -168,7 +183,6 @@ impl Columns {
                 .collect()
         };
         Self {
-            marks: numbers(vec!["deleted_at", "deletion_id"]),
             key: numbers(table.map_or_else(Vec::new, |table| {
                 table
                     .key
@@ -183,16 +197,6 @@ impl Columns {
                     .map(|column| column.0.as_str())
                     .collect()
             })),
-        }
-    }
-
-    fn looked_at_by(&self, trigger: &CStr) -> &[i32] {
-        if trigger == STATE {
-            &self.marks
-        } else if trigger == KEY {
-            &self.key
-        } else {
-            &self.referring
         }
     }
 }
@@ -313,4 +317,41 @@ fn is_ours(trigger: &pg_sys::Trigger) -> bool {
         let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
         schema != pg_sys::InvalidOid && pg_sys::get_func_namespace(trigger.tgfoid) == schema
     }
+}
+
+/// The columns that the condition of a trigger names, counted so.
+fn in_condition(trigger: &pg_sys::Trigger) -> Vec<i32> {
+    if trigger.tgqual.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: a trigger's condition is a string, if it is not NULL.
+    let condition = unsafe { CStr::from_ptr(trigger.tgqual) };
+    CONDITIONS.with_borrow_mut(|known| {
+        if let Some((same, columns)) = known.get(&trigger.tgoid)
+            && same.as_c_str() == condition
+        {
+            return columns.clone();
+        }
+        let columns = columns_in(condition);
+        known.insert(trigger.tgoid, (condition.to_owned(), columns.clone()));
+        columns
+    })
+}
+
+fn columns_in(condition: &CStr) -> Vec<i32> {
+    let mut found = Vec::new();
+    // SAFETY: the condition is a node as PostgreSQL stored it; OLD and NEW are its two variables.
+    unsafe {
+        let node = pg_sys::stringToNode(condition.as_ptr());
+        let mut columns = std::ptr::null_mut();
+        for row in [pg_sys::PRS2_OLD_VARNO, pg_sys::PRS2_NEW_VARNO] {
+            pg_sys::pull_varattnos(node.cast(), row as _, &raw mut columns);
+        }
+        let mut column = pg_sys::bms_next_member(columns, -1);
+        while column >= 0 {
+            found.push(column);
+            column = pg_sys::bms_next_member(columns, column);
+        }
+    }
+    found
 }

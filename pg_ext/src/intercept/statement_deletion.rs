@@ -28,6 +28,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
 use crate::postgres::statement_stack::{self, Writes};
+use crate::registry::transaction_deletions::How;
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
 use crate::spi::session::{Session, with_reading_session, with_session};
@@ -457,7 +458,7 @@ fn finish(
     if !checked || table.key_is_watched {
         lock(session, table, deletion)?;
     }
-    record(session, table, deletion, key, None)?;
+    record(session, table, deletion, key, None, How::Statement)?;
     cascade::carry_out(session, Rc::clone(graph), table.oid, roots, deletion)
 }
 

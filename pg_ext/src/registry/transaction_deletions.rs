@@ -7,9 +7,19 @@ use pgrx::{Uuid, pg_sys};
 
 struct Made {
     deletion: Uuid,
+    how: How,
     subtransaction: pg_sys::SubTransactionId,
     /// The tables that it has rows of, once it is carried out.
     tables: Vec<pg_sys::Oid>,
+}
+
+/// How a deletion was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// By `keepsake.soft_delete()`: whoever called it knows its id, and it stays a deletion of its own.
+    Call,
+    /// By a plain statement.
+    Statement,
 }
 
 thread_local! {
@@ -46,12 +56,13 @@ unsafe extern "C-unwind" fn forget_undone(
 }
 
 /// The group of a deletion that this transaction makes: the id of its first one.
-pub fn group_of(deletion: Uuid) -> Uuid {
+pub fn group_of(deletion: Uuid, how: How) -> Uuid {
     // SAFETY: reads a backend-local variable.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
     MADE.with_borrow_mut(|made| {
         made.push(Made {
             deletion,
+            how,
             subtransaction,
             tables: Vec::new(),
         });
@@ -68,12 +79,12 @@ pub fn carried_out(deletion: Uuid, tables: impl IntoIterator<Item = pg_sys::Oid>
     });
 }
 
-/// The other deletions of this transaction that are carried out and have rows of `table`.
+/// The other deletions that plain statements of this transaction made, that are carried out and have rows of `table`.
 pub fn others_of(deletion: Uuid, table: pg_sys::Oid) -> Vec<Uuid> {
     MADE.with_borrow(|made| {
-        let others = made
-            .iter()
-            .filter(|one| one.deletion != deletion && one.tables.contains(&table));
+        let others = made.iter().filter(|one| {
+            one.deletion != deletion && one.how == How::Statement && one.tables.contains(&table)
+        });
         others.map(|one| one.deletion).collect()
     })
 }

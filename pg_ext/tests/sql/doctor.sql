@@ -46,9 +46,9 @@ SELECT keepsake.manage('note'), keepsake.declare_reference('note', 'kind', 'ref'
 SELECT keepsake.override_reference('shed', 'shed_house_id_fkey', 'restrict');
 ALTER TABLE shed RENAME CONSTRAINT shed_house_id_fkey TO house;
 INSERT INTO keepsake.outbox (object_key, relation, dead_at) VALUES ('gone', 'note', now());
-INSERT INTO keepsake.deletion (id, root_table, actor, deleted_at, expires_at, purge_error)
-VALUES ('00000000-0000-0000-0000-000000000001', 'area', 'x', now(), now(), 'a trigger said no'),
-       ('00000000-0000-0000-0000-000000000002', 'area', 'x', now(), now() - interval '3 days', NULL);
+INSERT INTO keepsake.deletion (id, group_id, root_table, actor, deleted_at, expires_at, purge_error)
+VALUES ('00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000001', 'area', 'x', now(), now(), 'a trigger said no'),
+       ('00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000002', 'area', 'x', now(), now() - interval '3 days', NULL);
 \x
 SELECT * FROM doctor;
 \x

@@ -76,7 +76,7 @@ SELECT keepsake.restore(:'e') - 'deletion_id' AS report;
 SELECT keepsake.restore(:'e') - 'deletion_id' AS again;
 RESET ROLE;
 -- Without roots of its own there is none: nothing is to be had of a deletion that holds nothing.
-INSERT INTO keepsake.deletion (id, root_table, actor, deleted_at, expires_at) VALUES ('00000000-0000-0000-0000-00000000000a', 'folder', 'x', now(), 'infinity');
+INSERT INTO keepsake.deletion (id, group_id, root_table, actor, deleted_at, expires_at) VALUES ('00000000-0000-0000-0000-00000000000a', '00000000-0000-0000-0000-00000000000a', 'folder', 'x', now(), 'infinity');
 INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ('00000000-0000-0000-0000-00000000000a', 'folder', 1);
 SELECT keepsake.restore('00000000-0000-0000-0000-00000000000a');
 REVOKE DELETE ON folder FROM regress_reader;
