@@ -18,6 +18,8 @@ BEGIN
                coalesce((to_jsonb(x) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
                obj_description(coalesce(con.oid, x.indexrelid), CASE WHEN con.oid IS NULL THEN 'pg_class' ELSE 'pg_constraint' END) AS comment,
                n.nspname, am.amname, t.spcname,
+               EXISTS (SELECT FROM keepsake.bound_storage b JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column
+                       WHERE b.relation = live_unique.relation AND a.attnum = x.indkey[0]) AS names_object,
                (SELECT min(f.conrelid::regclass::text) FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = x.indexrelid) AS referred_by,
                parts.elements, parts.included
         FROM pg_index x
@@ -49,6 +51,7 @@ BEGIN
         name := i.relname;
         outcome := 'left';
         why := CASE WHEN i.referred_by IS NOT NULL THEN format('A foreign key of %s refers to it, which no partial index can serve.', i.referred_by)
+                    WHEN i.names_object THEN 'It finds the rows that name an object of the bucket, deleted ones among them.'
                     WHEN i.indisreplident THEN 'It is the replica identity of the table, which no partial index can be.'
                     WHEN (i.deferrable OR i.period) AND i.nulls_equal THEN 'No exclusion constraint, which a deferrable one would have to be, has NULLS NOT DISTINCT.' END;
         IF why IS NULL THEN

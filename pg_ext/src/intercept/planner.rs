@@ -14,7 +14,7 @@ use crate::graph::cache;
 use crate::intercept::returning;
 use crate::intercept::skip_triggers;
 use crate::intercept::upsert::{self, Target};
-use crate::model::error::raise_unless_ok;
+use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::pointers;
 use crate::postgres::statement_stack;
@@ -23,6 +23,7 @@ use crate::run_as::engine_query;
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
 use crate::spi::session::with_reading_session;
+use crate::spi::shown_names;
 
 static mut NEXT: pg_sys::planner_hook_type = None;
 
@@ -84,6 +85,8 @@ unsafe fn applies(text: *const c_char) -> bool {
 unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
     let concerned = match query.commandType {
         pg_sys::CmdType::CMD_DELETE => true,
+        // SAFETY: the targets of an UPDATE are a list of them.
+        pg_sys::CmdType::CMD_UPDATE => unsafe { sets_deleted_at(query) },
         pg_sys::CmdType::CMD_INSERT => !query.onConflict.is_null(),
         #[cfg(not(feature = "pg14"))]
         pg_sys::CmdType::CMD_MERGE => true,
@@ -111,6 +114,10 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
         let inherited = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION
             && (*entry).inh
             && pg_sys::has_subclass((*entry).relid);
+        if !inherited && !is_managed(&*relation) && query.commandType != pg_sys::CmdType::CMD_INSERT
+        {
+            raise_unless_ok(refuse_unguarded(&*relation));
+        }
         if !inherited
             && is_managed(&*relation)
             && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
@@ -125,7 +132,7 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
                 pg_sys::CmdType::CMD_DELETE if converts(&*relation) => {
                     mark(query, entry, relation, deleted_at, alone);
                 }
-                pg_sys::CmdType::CMD_DELETE => {}
+                pg_sys::CmdType::CMD_DELETE | pg_sys::CmdType::CMD_UPDATE => {}
                 pg_sys::CmdType::CMD_INSERT => {
                     let refuse = own_function(c"refuse_deleted_conflict");
                     upsert::mind_conflicts(query, &target, refuse);
@@ -145,6 +152,46 @@ fn is_watched(relation: &pg_sys::RelationData, key: *mut pg_sys::Bitmapset) -> b
         // SAFETY: the set is one of the relation's, or NULL, which is empty.
         unsafe { pg_sys::bms_is_member(member, key) }
     })
+}
+
+unsafe fn sets_deleted_at(query: &pg_sys::Query) -> bool {
+    // SAFETY: the caller gives an UPDATE, whose targets have names or NULL.
+    unsafe {
+        pointers::<pg_sys::TargetEntry>(query.targetList).any(|target| {
+            let name = (*target).resname;
+            !name.is_null() && CStr::from_ptr(name) == c"deleted_at"
+        })
+    }
+}
+
+/// Refuses to delete or mark rows of a table that has Keepsake's columns, and not the triggers that make of it a deletion: a dump of the schema
+/// alone leaves it so, or a tool that copies schemas.
+fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
+    let open = std::ptr::from_ref(relation).cast_mut();
+    // SAFETY: the relation is open; looks into the system's caches.
+    let is_like_ours = unsafe {
+        column(open, c"deleted_at", pg_sys::TIMESTAMPTZOID).is_some()
+            && column(open, c"deletion_id", pg_sys::UUIDOID).is_some()
+            && pg_sys::get_extension_oid(c"keepsake".as_ptr(), true) != pg_sys::InvalidOid
+    };
+    // What was a partition has lost its row triggers, and is a table like any other.
+    let was_partition = triggers(relation)
+        .iter()
+        .any(|trigger| name(trigger).to_bytes().starts_with(b"keepsake_"));
+    if !is_like_ours {
+        return Ok(());
+    }
+    let graph = cache::known()?;
+    let managed = graph.managed_or_root(relation.rd_id);
+    match managed {
+        None if was_partition => Ok(()),
+        Some(table) => Err(Failure::Unguarded {
+            table: table.shown.clone(),
+        }),
+        None => Err(Failure::Unguarded {
+            table: with_reading_session(|session| shown_names::table(session, relation.rd_id))?,
+        }),
+    }
 }
 
 /// Whether the table is managed: it has a trigger that stands for its policy.

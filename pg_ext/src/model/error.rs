@@ -77,6 +77,8 @@ pub enum Failure {
     MovesAndDeletes { table: String },
     /// A `TRUNCATE` on a managed table.
     Truncate { table: String },
+    /// A table with the columns of a managed one, and without its triggers.
+    Unguarded { table: String },
     /// An `INSERT … ON CONFLICT` that meets a deleted row.
     DeletedHolder { table: String },
     /// `deleted_at` or `deletion_id` written by hand.
@@ -279,6 +281,12 @@ impl Failure {
                 format!("{table} cannot be truncated"),
                 Some("The table is managed by keepsake; TRUNCATE could not be undone.".into()),
                 Some("Soft-delete its rows and let purge remove them.".into()),
+            ),
+            Self::Unguarded { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("{table} has lost what makes a deletion of a DELETE"),
+                Some("It has the columns deleted_at and deletion_id, but not the triggers of a managed table: rows would be deleted for good, or marked without a deletion. A dump of the schema alone leaves a table so.".into()),
+                Some(format!("Run SELECT keepsake.manage('{table}'), or drop the two columns.")),
             ),
             Self::DeletedHolder { table } => (
                 Code::ERRCODE_UNIQUE_VIOLATION,
