@@ -5,6 +5,7 @@
 //! ended, a statement trigger makes one deletion of them all and carries it out.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
@@ -443,7 +444,7 @@ fn finish(
 ) -> Outcome<()> {
     let (deletion, checked) = match rows {
         Rows::Marked { deletion, checked } => (deletion, checked),
-        Rows::Collected(rows) => (mark(session, table, &rows)?, true),
+        Rows::Collected(rows) => (mark(session, table, &once(graph, table, rows)?)?, true),
     };
     let (roots, key) = roots_of(session, table, deletion)?;
     if roots == 0 {
@@ -460,6 +461,16 @@ fn finish(
     }
     record(session, table, deletion, key, None, How::Statement)?;
     cascade::carry_out(session, Rc::clone(graph), table.oid, roots, deletion)
+}
+
+/// The rows, each once. A join may meet a row again, which stays until the end; a MERGE may not.
+fn once(graph: &Graph, table: &Table, rows: Vec<RowId>) -> Outcome<Vec<RowId>> {
+    let count = rows.len();
+    let rows: BTreeSet<RowId> = rows.into_iter().collect();
+    if rows.len() < count && writes_to(graph, table).is_some_and(|writes| writes.merges) {
+        return Err(Failure::MergedTwice);
+    }
+    Ok(rows.into_iter().collect())
 }
 
 /// Marks rows that their DELETE has locked.

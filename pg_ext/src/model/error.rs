@@ -75,6 +75,8 @@ pub enum Failure {
     PlainDelete { table: String },
     /// One statement deletes rows of a partitioned table and updates others, which may move.
     MovesAndDeletes { table: String },
+    /// A MERGE that meets a row twice.
+    MergedTwice,
     /// A `TRUNCATE` on a managed table.
     Truncate { table: String },
     /// A table with the columns of a managed one, and without its triggers.
@@ -275,6 +277,12 @@ impl Failure {
                 format!("one statement both updates and deletes rows of {table}"),
                 Some("In a partitioned table, a row that moves to another partition cannot be told from one that is deleted.".into()),
                 Some("Use one statement to update and another to delete.".into()),
+            ),
+            Self::MergedTwice => (
+                Code::ERRCODE_CARDINALITY_VIOLATION,
+                "MERGE command cannot affect row a second time".into(),
+                None,
+                Some("Ensure that not more than one source row matches any one target row.".into()),
             ),
             Self::Truncate { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -22,6 +22,8 @@ pub struct Writes {
     pub converts: bool,
     /// Deletes them.
     pub deletes: bool,
+    /// Is a MERGE.
+    pub merges: bool,
     /// Inserts rows, and passes over those whose key another has.
     pub ignores_conflicts: bool,
 }
@@ -32,6 +34,7 @@ impl Writes {
             updates: self.updates || other.updates,
             converts: self.converts || other.converts,
             deletes: self.deletes || other.deletes,
+            merges: self.merges || other.merges,
             ignores_conflicts: self.ignores_conflicts || other.ignores_conflicts,
         }
     }
@@ -132,6 +135,10 @@ pub fn write(
     writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
     writes.ignores_conflicts =
         modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING;
+    #[cfg(not(feature = "pg14"))]
+    {
+        writes.merges = modify.operation == pg_sys::CmdType::CMD_MERGE;
+    }
     Some((entry.relid, writes))
 }
 

@@ -22,6 +22,33 @@ EXECUTE p(5);
 DELETE FROM r USING r2 WHERE r.id = 6 RETURNING r.*, r2.id;
 SELECT id FROM r WHERE deleted_at IS NULL ORDER BY id;
 
+-- A row that is met twice.
+CREATE TABLE twice (id int PRIMARY KEY);
+SELECT keepsake.manage('twice');
+INSERT INTO twice VALUES (1), (2);
+\set VERBOSITY sqlstate
+MERGE INTO twice USING (VALUES (1), (1)) AS s (id) ON twice.id = s.id WHEN MATCHED THEN DELETE;
+\set VERBOSITY default
+DELETE FROM twice USING (VALUES (1), (1)) AS s (id) WHERE twice.id = s.id;
+SELECT id FROM twice WHERE deleted_at IS NULL;
+-- A table that lost its triggers keeps its rows.
+SET client_min_messages = error;
+CREATE TABLE bare (id int PRIMARY KEY, deleted_at timestamptz, deletion_id uuid);
+INSERT INTO bare VALUES (1);
+\set VERBOSITY sqlstate
+DELETE FROM bare;
+UPDATE bare SET deleted_at = now();
+UPDATE bare SET id = 2;
+DROP TRIGGER keepsake_convert_delete ON twice;
+DELETE FROM twice;
+\set VERBOSITY default
+SET client_min_messages = warning;
+SELECT check_name, fix FROM keepsake.doctor() WHERE check_name IN ('table_unregistered', 'trigger_missing') AND object LIKE 'detail.%';
+SELECT keepsake.manage('bare'), keepsake.manage('twice');
+DELETE FROM bare;
+DELETE FROM twice;
+SELECT count(*) FROM bare;
+
 -- The error names the foreign key.
 CREATE TABLE p (id int PRIMARY KEY);
 CREATE TABLE c (id int PRIMARY KEY, p int CONSTRAINT cp REFERENCES p);
