@@ -18,6 +18,8 @@ BEGIN
                coalesce((to_jsonb(x) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
                obj_description(coalesce(con.oid, x.indexrelid), CASE WHEN con.oid IS NULL THEN 'pg_class' ELSE 'pg_constraint' END) AS comment,
                n.nspname, am.amname, t.spcname,
+               EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey::int2[])
+                       AND a.attname IN ('deleted_at', 'deletion_id')) AS has_mark,
                EXISTS (SELECT FROM keepsake.bound_storage b JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column
                        WHERE b.relation = live_unique.relation AND a.attnum = x.indkey[0]) AS names_object,
                (SELECT min(f.conrelid::regclass::text) FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = x.indexrelid) AS referred_by,
@@ -51,6 +53,7 @@ BEGIN
         name := i.relname;
         outcome := 'left';
         why := CASE WHEN i.referred_by IS NOT NULL THEN format('A foreign key of %s refers to it, which no partial index can serve.', i.referred_by)
+                    WHEN i.has_mark THEN 'It has deleted_at in its key, where two NULLs differ: make one without it, WHERE deleted_at IS NULL.'
                     WHEN i.names_object THEN 'It finds the rows that name an object of the bucket, deleted ones among them.'
                     WHEN i.indisreplident THEN 'It is the replica identity of the table, which no partial index can be.'
                     WHEN (i.deferrable OR i.period) AND i.nulls_equal THEN 'No exclusion constraint, which a deferrable one would have to be, has NULLS NOT DISTINCT.' END;

@@ -115,7 +115,6 @@ SELECT keepsake.manage('v');
 SELECT severity, object, finding FROM keepsake.doctor() WHERE check_name = 'delete_trigger_silent';
 
 -- DDL goes as on any table.
-CREATE TABLE part (id int, k int, p int REFERENCES kp2, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
 CREATE TABLE kp2 (id int PRIMARY KEY);
 CREATE TABLE part (id int, k int, p int REFERENCES kp2, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
 CREATE TABLE part1 PARTITION OF part FOR VALUES IN (1);
