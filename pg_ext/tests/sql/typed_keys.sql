@@ -2,7 +2,10 @@
 SET client_min_messages = warning;
 CREATE SCHEMA typed;
 SET search_path = typed, public;
-CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE EXTENSION isn; CREATE EXTENSION cube; CREATE EXTENSION seg;
+-- Where they are installed.
+DO $$ DECLARE e name; BEGIN
+    FOR e IN SELECT name FROM pg_available_extensions WHERE name IN ('citext', 'hstore', 'ltree', 'isn', 'cube', 'seg') LOOP EXECUTE format('CREATE EXTENSION %I', e); END LOOP;
+END $$;
 CREATE TYPE pair AS (a int, b text);
 CREATE TYPE nested AS (p pair, m numeric[]);
 CREATE TYPE mood AS ENUM ('good', 'it''s "so"', 'bad,{}');
@@ -10,7 +13,7 @@ CREATE DOMAIN label AS text;
 CREATE DOMAIN money_like AS numeric(38, 10) CHECK (value > 0);
 CREATE DOMAIN doc AS jsonb;
 CREATE DOMAIN moods AS mood[];
-CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+DO $$ BEGIN CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false); EXCEPTION WHEN feature_not_supported THEN NULL; END $$;
 -- Each type with two keys that are alike in print, in part or as numbers of a computer.
 CREATE TABLE sample (n int GENERATED ALWAYS AS IDENTITY, type text, one text, other text);
 INSERT INTO sample (type, one, other) VALUES
@@ -73,7 +76,7 @@ BEGIN
     IF problem IS NOT NULL THEN INSERT INTO typed.outcome VALUES (s.n, problem, s.type); END IF;
 END $$;
 SET timezone = 'UTC';
-DO $$ DECLARE s typed.sample; BEGIN FOR s IN SELECT * FROM typed.sample WHERE to_regtype(regexp_replace(type, ' COLLATE.*| *\(.*', '')) IS NOT NULL LOOP CALL typed.try(s); END LOOP; END $$;
+DO $$ DECLARE s typed.sample; BEGIN FOR s IN SELECT * FROM typed.sample WHERE to_regtype(regexp_replace(type, ' COLLATE.*| *\(.*', '')) IS NOT NULL AND (type !~ 'blind' OR to_regcollation('blind') IS NOT NULL) LOOP CALL typed.try(s); END LOOP; END $$;
 RESET timezone;
 SELECT count(*) > 80 AS many, count(DISTINCT regexp_replace(type, '\(.*| COLLATE.*', '')) >= 55 AS types FROM sample;
 SELECT s.type, s.one, o.step, o.was FROM outcome o JOIN sample s USING (n) ORDER BY s.n, o.step;
