@@ -5,13 +5,13 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-# Every recipe runs with the set-up's programs first on PATH.
+# Every recipe puts the programs of the set-up first on PATH.
 env := . scripts/env.sh;
 
-# The release that the stack runs; the extension is tested on others, too.
+# The PostgreSQL release that `make dev` runs. The extension is tested on others, too.
 stack_postgres := $(shell . scripts/versions.env; echo $$POSTGRES_MAJOR)
 
-# The documentation is for who works on the code, so it shows private items, and may link to them.
+# The API documentation is for people who work on the code: it shows private items and may link to them.
 doc_flags := -D warnings -A rustdoc::private_intra_doc_links
 doc := cargo doc --locked --quiet --no-deps --document-private-items
 
@@ -20,38 +20,48 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 .PHONY: setup
-setup: ## install what is missing (dev, check and test do it first)
-	@scripts/setup
+setup: ## install what is missing to check, test and benchmark (they do it first)
+	@scripts/setup test
+
+.PHONY: setup-dev
+setup-dev: ## install what is missing to run and change Keepsake (`make dev` does it first)
+	@scripts/setup dev
 
 .PHONY: dev
-dev: setup ## run Keepsake here: PostgreSQL, the worker, an example application
+dev: setup-dev ## run Keepsake here: PostgreSQL, the worker, an example application
 	@scripts/install-extension $(stack_postgres)
 	@scripts/build-worker
 	@$(env) cargo build --quiet --package keepsake-tests --bin keepsake-dev
 	@$(env) exec "$${CARGO_TARGET_DIR:-target}/debug/keepsake-dev" run
 
 .PHONY: reset
-reset: setup ## throw away what `make dev` keeps between runs
+reset: setup-dev ## delete the data that `make dev` keeps between runs
 	@$(env) cargo run --quiet --package keepsake-tests --bin keepsake-dev -- reset
 
 .PHONY: check
 check: setup ## formatting, lints, documentation, dependencies, versions
-	@echo "==> Versions in step"
+	@echo "==> Versions agree"
 	@scripts/check-versions
-	@echo "==> HTTP reference up to date"
+	@echo "==> The HTTP reference is up to date"
 	@$(env) scripts/http-reference --check
-	@echo "==> The client: types up to date and right"
+	@echo "==> The client's types are up to date and compile"
 	@scripts/client-types --check
 	@scripts/build-client
 	@$(env) tsc --project client/tests
-	@echo "==> The guide to embedding shows the files that are tested"
+	@echo "==> The embedding guide shows the tested files"
 	@scripts/embedding-guide --check
 	@$(env) tsc --project examples/tests
-	@echo "==> The tests that the guarantees name are there"
+	@echo "==> The tests named in the guarantees exist"
 	@scripts/check-guarantees
 	@echo "==> The rooms of the extension use each other in one direction"
 	@$(env) scripts/check-rooms
-	@echo "==> The migrations give what migrations/schema has"
+	@echo "==> Links in the documentation resolve"
+	@scripts/check-links
+	@echo "==> The documentation lists the worker's settings"
+	@scripts/check-settings
+	@echo "==> The modules of the worker use each other in one direction"
+	@scripts/check-imports edge/src
+	@echo "==> The migrations match migrations/schema"
 	@$(env) cargo run --locked --quiet --package keepsake-schema -- check
 	@echo "==> Formatting"
 	@$(env) cargo fmt --all --check
@@ -67,7 +77,7 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Lints"
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-schema --package keepsake-cli --package keepsake-tests -- -D warnings
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake -- -D warnings
-	@echo "==> The extension for the PostgreSQL releases that it is not tested on"
+	@echo "==> The extension compiles for the releases that it is not tested on"
 	@scripts/check-other-releases
 	@echo "==> Lints, wasm32"
 	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign -- -D warnings
@@ -78,8 +88,15 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 .PHONY: test
 test: check test-shared test-worker test-stack ## everything that CI runs
 
+.PHONY: docs
+docs: ## build the documentation as a site, in target/docs
+	@scripts/setup docs
+	@scripts/check-links
+	@$(env) mdbook build
+	@echo "==> Open target/docs/index.html"
+
 .PHONY: bench
-bench: setup ## what signing, the extension and the worker cost, as ratios side by side
+bench: setup ## measure signing, the extension and the worker against alternatives
 	@scripts/install-extension $(stack_postgres)
 	@scripts/build-worker
 	@echo "==> Benchmarks: signing"
@@ -87,35 +104,45 @@ bench: setup ## what signing, the extension and the worker cost, as ratios side 
 	@echo "==> Benchmarks: the extension"
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench purge
+	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench archive
 	@echo "==> Benchmarks: the worker"
 	@$(env) scripts/build-presign-bench
 	@$(env) KEEPSAKE_WORKER_BUILT=1 wrangler check startup --outfile target/startup.cpuprofile | grep -E "Profile window|Active"
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench edge
 
 .PHONY: test-shared
-test-shared: setup ## the rules: units, published vectors, properties; what makes the migrations
+test-shared: setup ## test the shared rules, the migration generator and the command line
 	@echo "==> Tests of the shared rules"
 	@$(env) cargo test --locked --quiet --package keepsake-shared --package keepsake-schema --package keepsake-cli
 
 .PHONY: test-worker
-test-worker: setup ## the worker's own units
+test-worker: setup ## unit tests of the worker
 	@echo "==> Tests of the worker"
 	@$(env) cargo test --locked --quiet --package keepsake-edge
 
 .PHONY: test-stack
-test-stack: setup ## extension, migrations, the whole path over HTTP: on real parts
+test-stack: setup ## test the extension, the migrations and HTTP against a real stack
 	@scripts/install-extension
 	@scripts/build-worker
 	@scripts/build-examples
-	@echo "==> Tests on real parts"
+	@echo "==> Tests against a real stack"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --tests
 
-# The build for it lies apart, or each would build the other's dependencies anew.
+# It has its own target folder. In a shared one, each build would invalidate the other's dependencies.
 .PHONY: test-asserts
-test-asserts: setup ## the extension on a PostgreSQL that checks its own assumptions (built once, ten minutes)
+test-asserts: setup ## test the extension on a PostgreSQL with assertions (built once, ten minutes)
 	@scripts/setup-asserts
 	@CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-target}/asserts scripts/with-asserts scripts/install-extension $(stack_postgres)
 	@echo "==> Tests on a server with assertions"
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension --test model --test fuzz
-	@echo "==> A golden script on a server that forgets its caches at every turn"
+	@echo "==> A golden script on a server that discards its caches whenever it can"
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension -- --ignored without_caches
+
+.PHONY: test-orms
+test-orms: setup ## statements and the suites of two ORMs where every table has an archive, beside PostgreSQL as it is
+	@scripts/setup-orms
+	@scripts/install-extension
+	@echo "==> Statements with and without archives"
+	@$(env) cargo test --locked --quiet --package keepsake-tests --test differential -- --nocapture
+	@echo "==> The ORMs' own suites"
+	@$(env) cargo test --locked --quiet --package keepsake-tests --test orms -- --ignored --nocapture --test-threads=1

@@ -80,7 +80,7 @@ DROP FUNCTION attachments.holder_table;
 DROP FUNCTION attachments_api.rename_entity;
 DROP FUNCTION attachments_api.get_entity;
 DROP FUNCTION attachments_api.list_entities;
-DROP FUNCTION attachments.things_sql;
+DROP FUNCTION attachments.entities_sql;
 DROP FUNCTION attachments.describe_thing;
 DROP FUNCTION attachments.in_words;
 DROP FUNCTION attachments.show_entity;
@@ -166,6 +166,8 @@ DROP FUNCTION attachments.mark_completed;
 DROP FUNCTION attachments_api.get_upload;
 DROP FUNCTION attachments_api.create_upload;
 DROP FUNCTION attachments.declare_upload;
+DROP FUNCTION attachments.refused_types;
+DROP TABLE attachments.file_type_rule;
 DROP FUNCTION attachments.taken_names;
 DROP FUNCTION attachments.files_of;
 
@@ -236,7 +238,7 @@ BEGIN
         BEGIN
             EXECUTE pg_catalog.format('DROP ROLE %I', role);
         EXCEPTION WHEN dependent_objects_still_exist THEN
-            RAISE NOTICE 'role % is still used by another database and stays', role;
+            RAISE NOTICE 'role % is still used by another database and is kept', role;
         END;
     END LOOP;
 END

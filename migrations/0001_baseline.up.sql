@@ -40,7 +40,7 @@ BEGIN
     FOR called IN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY (ARRAY[
-            'is_filename', 'filename_comparison_key', 'media_type', 'object_key', 'parse_object_key', 'uuid_v7',
+            'is_filename', 'filename_comparison_key', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
             'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted'])
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO keepsake_api', called);
@@ -114,7 +114,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant; NULL without claims, and then nothing is visible.';
+COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant. NULL without claims; then nothing is visible.';
 
 -- Sets the claims of a caller who asks for deleted rows: they are visible to this call, also where a policy of the extension hides
 -- them from ordinary reads.
@@ -166,7 +166,7 @@ CREATE TABLE attachments.entity_type (
 COMMENT ON TABLE attachments.entity_type IS
     'Tables that can have attachments: attachments.register_entity() adds one.';
 COMMENT ON COLUMN attachments.entity_type.label_column IS
-    'The column that says what people call an entity, such as its title; NULL: entities are shown by their id alone.';
+    'The column with the name that people see, such as a title. NULL: entities are shown by their id.';
 GRANT SELECT ON attachments.entity_type TO keepsake_api;
 
 -- What the API finds of an entity: whether it is there in the caller's tenant, and the deletion that removed it, if any.
@@ -190,15 +190,15 @@ BEGIN
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
     IF NOT FOUND THEN
-        RAISE EXCEPTION '% cannot have attachments: its primary key is not one column', relation
+        RAISE EXCEPTION 'cannot register table %: its primary key has more than one column', relation
             USING ERRCODE = 'feature_not_supported',
-                  HINT = 'Attachments name their entity by one id. Give the table a single-column key.';
+                  HINT = 'An attachment identifies its entity by one id. Give the table a primary key of one column.';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute a
                    WHERE a.attrelid = relation AND a.attname = tenant_column AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, tenant_column
+        RAISE EXCEPTION 'table % has no column %', relation, tenant_column
             USING ERRCODE = 'undefined_column',
-                  HINT = 'Name the column that says which tenant a row belongs to.';
+                  HINT = 'Pass the name of the column that holds the tenant of a row.';
     END IF;
     PERFORM keepsake.manage(relation);
     INSERT INTO attachments.entity_type AS e (name, relation, key_column, key_type, tenant_column)
@@ -215,7 +215,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.register_entity IS
-    'Gives the rows of a table attachments: manages it, declares the reference, lets the API find its rows under the table''s own policies, by the label that a column holds.';
+    'Lets the rows of a table have attachments: manages the table, declares the reference, and lets the API find rows under the policies of the table. label_column holds the name that people see.';
 REVOKE ALL ON FUNCTION attachments.register_entity FROM PUBLIC;
 
 -- A row lock needs the right to update any one column.
@@ -253,15 +253,15 @@ DECLARE
 BEGIN
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF label_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = label_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', known.relation, label_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that says what people call a thing, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', known.relation, label_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the name that people see, or NULL for none.';
     ELSIF label_column IN (known.key_column, known.tenant_column) THEN
-        RAISE EXCEPTION '% of % is no label', label_column, known.relation
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'A label can be changed by who may change the thing; its key and its tenant cannot.';
+        RAISE EXCEPTION 'column % of table % cannot be a label', label_column, known.relation
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Users who may update an entity can change its label, so the key and the tenant column cannot be labels.';
     END IF;
     UPDATE attachments.entity_type e SET label_column = show_label.label_column WHERE e.name = entity;
     IF label_column IS NOT NULL THEN
@@ -271,7 +271,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.show_label IS
-    'Shows the entities of a type by this column, and lets them be renamed through it under the table''s own policies; NULL stops it.';
+    'Shows the entities of a type by this column and lets users rename them under the policies of the table. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_label FROM PUBLIC;
 
 -- A URL that the application kept before it had attachments.
@@ -281,19 +281,19 @@ DECLARE
     relation regclass := (SELECT e.relation FROM attachments.entity_type e WHERE e.name = entity);
 BEGIN
     IF relation IS NULL THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF url_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = url_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, url_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that holds the URL, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', relation, url_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the URL, or NULL for none.';
     END IF;
     UPDATE attachments.entity_type e SET legacy_url_column = url_column WHERE e.name = entity;
 END
 $$;
 
 COMMENT ON FUNCTION attachments.show_legacy_url IS
-    'Lists the http(s) URL that a column of an entity holds behind its attachments, to be read only; NULL stops it.';
+    'Lists the http(s) URL in this column after the attachments of an entity, read-only. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_legacy_url FROM PUBLIC;
 
 -- Finding --------------------------------------------------------------------------------------
@@ -472,7 +472,7 @@ CREATE TABLE attachments.upload_set (
 );
 CREATE INDEX upload_set_pending ON attachments.upload_set (expires_at) WHERE state = 'pending';
 COMMENT ON COLUMN attachments.upload_set.next_look_at IS
-    'When the schedule looks again whether the files of an open upload are there; NULL: it has not looked yet.';
+    'When the schedule checks again whether the files of an open upload have arrived. NULL: not checked yet.';
 
 -- Upload sets are under the policies of the entity's table, as attachments are: who may not see the entity neither sees,
 -- completes nor gives up what is being attached to it.
@@ -509,12 +509,14 @@ CREATE TABLE attachments.attachment (
     entity_type    text NOT NULL REFERENCES attachments.entity_type (name),
     entity_id      text NOT NULL,
     file_name      text NOT NULL CHECK (keepsake.is_filename(file_name)),
-    media_type     text NOT NULL CHECK (media_type = keepsake.media_type(file_name)),
+    media_type     text NOT NULL CHECK (media_type = coalesce(keepsake.media_type(file_name), 'application/octet-stream')),
     byte_size      bigint NOT NULL CHECK (byte_size > 0),
     sha256         bytea NOT NULL CHECK (octet_length(sha256) = 32),
     object_key     text NOT NULL UNIQUE,
     state          text NOT NULL DEFAULT 'pending'
                    CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined')),
+    -- Whether it is, or may be, something else than its type as well: found when it was completed, and never shown in place.
+    download_only  boolean NOT NULL DEFAULT false,
     -- Until then a signed URL may still store the object.
     writable_until timestamptz NOT NULL,
     uploaded_by    text NOT NULL,
@@ -560,7 +562,7 @@ ALTER TABLE attachments.attachment ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON attachments.attachment
     USING (tenant_id = attachments.tenant()) WITH CHECK (tenant_id = attachments.tenant());
 -- DELETE is what a soft delete asks for; the extension refuses a plain DELETE.
-GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, file_name) ON attachments.attachment TO keepsake_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, download_only, file_name) ON attachments.attachment TO keepsake_api;
 
 -- Changes of state -------------------------------------------------------------------------------
 
@@ -573,10 +575,10 @@ BEGIN
         ('uploaded', 'available'), ('uploaded', 'rejected'), ('uploaded', 'quarantined'),
         ('scanning', 'available'), ('scanning', 'rejected'), ('scanning', 'quarantined'),
         ('available', 'quarantined')) THEN
-        RAISE EXCEPTION 'an attachment cannot go from % to %', OLD.state, NEW.state
+        RAISE EXCEPTION 'cannot change the state of an attachment from % to %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
                   DETAIL = format('Attachment %s.', OLD.id),
-                  HINT = 'pending → (uploaded →) (scanning →) available | rejected | quarantined.';
+                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined.';
     END IF;
     RETURN NEW;
 END
@@ -638,8 +640,8 @@ $$;
 CREATE FUNCTION attachments.refuse_shut(attachment uuid) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE a.state
-        WHEN 'scanning' THEN attachments.fail('file_scanning', 'The file is being scanned and is shut until it is found clean. Ask again later.')
-        ELSE attachments.fail('file_quarantined', 'Malware was found in the file. It is shut for good.') END
+        WHEN 'scanning' THEN attachments.fail('file_scanning', 'The file is being scanned, and cannot be downloaded until it is found clean. Retry later.')
+        ELSE attachments.fail('file_quarantined', 'Malware was found in the file. It can never be downloaded.') END
     FROM attachments.attachment a
     WHERE a.id = attachment AND a.deleted_at IS NULL AND a.state IN ('scanning', 'quarantined')
       AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there
@@ -696,7 +698,8 @@ BEGIN
                         attachments.fail('not_found', 'There is no such attachment.'));
     END IF;
     RETURN attachments.ok(jsonb_build_object(
-        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size));
+        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size,
+        'download_only', file.download_only));
 END
 $$;
 
@@ -716,10 +719,10 @@ BEGIN
     IF file.id IS NULL THEN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
                         attachments.fail('not_found', 'There is no such attachment.'));
-    ELSIF keepsake.media_type(new_name) IS DISTINCT FROM file.media_type
+    ELSIF coalesce(keepsake.media_type(new_name), 'application/octet-stream') IS DISTINCT FROM file.media_type
        OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id, file.id, new_name) <> file.object_key THEN
         problem := jsonb_build_object('pointer', '/name', 'code', 'media_type_mismatch', 'detail',
-            format('The name has to end in .%s, as it does now: that says what the file is.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
+            format('The name must keep its extension .%s, which defines the media type.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
         RETURN attachments.fail('media_type_mismatch', problem ->> 'detail', jsonb_build_object('errors', jsonb_build_array(problem)));
     END IF;
     UPDATE attachments.attachment a SET file_name = new_name WHERE a.id = file.id RETURNING a.* INTO file;
@@ -729,7 +732,7 @@ BEGIN
     RETURN attachments.ok(attachments.describe_listed(file));
 EXCEPTION WHEN unique_violation THEN
     problem := jsonb_build_object('pointer', '/name', 'code', 'name_taken', 'detail',
-        format('A file named %s is there already. Delete it or choose another name.', new_name));
+        format('A file named %s already exists. Delete it, or choose another name.', new_name));
     RETURN attachments.fail('name_taken', problem ->> 'detail', jsonb_build_object('errors', jsonb_build_array(problem)));
 END
 $$;
@@ -767,7 +770,7 @@ BEGIN
     RETURN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'pointer', format('/files/%s/name', mine.position), 'code', 'name_taken',
-            'detail', format('A file named %s is there already. Delete it or choose another name.', mine.file_name))
+            'detail', format('A file named %s already exists. Delete it, or choose another name.', mine.file_name))
             ORDER BY mine.position), '[]')
         FROM attachments.attachment mine
         WHERE mine.upload_set_id = upload AND EXISTS (
@@ -783,6 +786,37 @@ $$;
 REVOKE ALL ON FUNCTION attachments.taken_names FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.taken_names TO keepsake_api;
 
+-- Which types of file may be uploaded. The row that fits best counts whole: that of the tenant and the entity type, of the tenant, of
+-- the entity type, of everyone; without any, what the worker is set to. The operator writes this table; nothing else does.
+CREATE TABLE attachments.file_type_rule (
+    tenant_id   text,
+    entity_type text REFERENCES attachments.entity_type (name),
+    file_types  text NOT NULL CHECK (keepsake.is_file_types(file_types))
+);
+CREATE UNIQUE INDEX file_type_rule_of ON attachments.file_type_rule (coalesce(tenant_id, ''), coalesce(entity_type, ''));
+COMMENT ON TABLE attachments.file_type_rule IS
+    'Which types of file a tenant may attach to entities of a type: tenant_id NULL is every tenant, entity_type NULL every type.';
+COMMENT ON COLUMN attachments.file_type_rule.file_types IS
+    'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
+GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
+
+-- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
+CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    chosen text := (
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1);
+BEGIN
+    RETURN keepsake.check_file_types(
+        ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
+        coalesce(chosen, request ->> 'file_types', ''));
+END
+$$;
+
 -- Makes the rows of a set, or none.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -792,8 +826,13 @@ DECLARE
     entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
+    refused jsonb := attachments.refused_types(request);
     taken jsonb;
 BEGIN
+    IF refused <> '[]' THEN
+        RETURN attachments.fail('media_type_not_allowed', 'Files of some kinds cannot be uploaded.',
+            jsonb_build_object('errors', refused));
+    END IF;
     IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
@@ -818,7 +857,7 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', attachments.files_of(upload)));
 EXCEPTION
     WHEN SQLSTATE 'KS001' THEN
-        RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+        RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', taken));
     WHEN foreign_key_violation THEN
         -- The entity was deleted between the look and the writing.
@@ -894,25 +933,26 @@ BEGIN
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'rejected' THEN
-        RETURN attachments.fail('upload_rejected', 'The upload was rejected; its files are gone. Declare them again.');
+        RETURN attachments.fail('upload_rejected', 'The upload was rejected and its files were removed. Declare the files again.');
     ELSIF upload.state = 'expired' THEN
-        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+        RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
     ELSIF upload.state = 'aborted' THEN
-        RETURN attachments.fail('upload_closed', 'The upload was given up. Declare the files again.');
+        RETURN attachments.fail('upload_closed', 'The upload was aborted. Declare the files again.');
     END IF;
     IF upload.state = 'pending' THEN
         -- The worker deletes what is stored more than 30 seconds after the URL's expiry: a set is not completed so
         -- late that it could name such an object.
         IF upload.expires_at < now() - interval '15 seconds' THEN
-            RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+            RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
         END IF;
         taken := attachments.taken_names(upload.id);
         IF taken <> '[]' THEN
-            RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+            RETURN attachments.fail('name_taken', 'A file of that name already exists.',
                 jsonb_build_object('errors', taken));
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET state = 'available', available_at = now()
+        UPDATE attachments.attachment SET state = 'available', available_at = now(),
+            download_only = coalesce(request -> 'download_only' ? id::text, false)
         WHERE upload_set_id = upload.id AND deleted_at IS NULL;
         GET DIAGNOSTICS completed = ROW_COUNT;
         IF completed <> upload.file_count THEN
@@ -933,11 +973,11 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'completed', 'attachments', visible));
 EXCEPTION
     WHEN SQLSTATE 'KS003' THEN
-        RETURN attachments.fail('upload_closed', format('%s %s was deleted meanwhile. Restore it first, or give the upload up.',
+        RETURN attachments.fail('upload_closed', format('%s %s was deleted in the meantime. Restore it first, or abort the upload.',
             upload.entity_type, upload.entity_id));
     WHEN unique_violation THEN
         -- Another set with the same name was completed at the same moment.
-        RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+        RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', attachments.taken_names(upload.id)));
 END
 $$;
@@ -1006,7 +1046,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'completed' THEN
-        RETURN attachments.fail('upload_closed', 'The upload is complete already. Delete its attachments instead.');
+        RETURN attachments.fail('upload_closed', 'The upload is already complete. Delete its attachments instead.');
     ELSIF upload.state = 'pending' THEN
         UPDATE attachments.upload_set s
         SET state = outcome, settled_at = now(), report = close_upload.report,
@@ -1043,7 +1083,7 @@ BEGIN
     IF refusal IS NOT NULL THEN
         RETURN refusal;
     ELSIF EXISTS (SELECT FROM attachments.upload_set s WHERE s.id = upload.id AND s.state = 'scanning') THEN
-        RETURN attachments.fail('upload_closed', 'The upload is complete already, and is being scanned. Delete its attachments afterwards.');
+        RETURN attachments.fail('upload_closed', 'The upload is already complete, and is being scanned. Delete its attachments after the scan.');
     END IF;
     RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'aborted', NULL);
 END
@@ -1148,7 +1188,7 @@ CREATE TABLE attachments.multipart (
 );
 CREATE INDEX multipart_of_set ON attachments.multipart (upload_set_id);
 COMMENT ON TABLE attachments.multipart IS
-    'Uploads in parts that the store knows of. Rows of completed sets are gone; those of closed sets wait to be given up.';
+    'Multipart uploads that are open in the store. Rows of completed sets are removed; rows of closed sets wait to be aborted.';
 
 -- Parts that the worker took in itself: a bucket's binding cannot list them.
 CREATE TABLE attachments.multipart_part (
@@ -1196,9 +1236,9 @@ BEGIN
     IF upload.id IS NULL THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'expired' OR (upload.state = 'pending' AND upload.expires_at <= now()) THEN
-        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+        RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
     ELSIF upload.state <> 'pending' THEN
-        RETURN attachments.fail('upload_closed', format('The upload is %s and takes no more parts.', upload.state));
+        RETURN attachments.fail('upload_closed', format('The upload is %s, and accepts no more parts.', upload.state));
     ELSIF file IS NULL THEN
         RETURN attachments.fail('not_found', 'The upload has no such file.');
     END IF;
@@ -1215,7 +1255,7 @@ BEGIN
     PERFORM FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN attachments.fail('upload_closed', 'The upload takes no more parts.');
+        RETURN attachments.fail('upload_closed', 'The upload accepts no more parts.');
     END IF;
     INSERT INTO attachments.multipart (attachment_id, upload_set_id, tenant_id, object_key, storage_id, part_size)
     SELECT a.id, a.upload_set_id, a.tenant_id, a.object_key, request ->> 'storage_id', (request ->> 'part_size')::bigint
@@ -1330,9 +1370,9 @@ CREATE TABLE attachments.quota (
 );
 CREATE UNIQUE INDEX quota_of ON attachments.quota (scope, coalesce(tenant_id, ''), coalesce(subject, ''));
 COMMENT ON TABLE attachments.quota IS
-    'Most bytes and files of a tenant (scope tenant) or of a user (scope user): tenant_id NULL is every tenant, subject NULL every user.';
+    'Largest number of bytes and files of a tenant (scope tenant) or of a user (scope user). tenant_id NULL applies to every tenant, subject NULL to every user.';
 COMMENT ON COLUMN attachments.quota.max_pending IS
-    'Most files of a user whose upload URL is still open, those given up included.';
+    'Largest number of files of a user whose upload URLs are still valid, including abandoned ones.';
 GRANT SELECT ON attachments.quota TO keepsake_api;
 INSERT INTO attachments.quota (scope, max_pending) VALUES ('tenant', NULL), ('user', 1000);
 
@@ -1425,7 +1465,7 @@ BEGIN
     IF held.bytes > quota.max_bytes OR held.files > quota.max_files THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'quota exceeded',
             DETAIL = attachments.fail('quota_exceeded',
-                format('The quota of %s is used up. Files count until they are purged, and given-up uploads until their URL has run out.',
+                format('The quota of %s is exceeded. Files count until they are purged, aborted uploads until their URL expires.',
                        CASE WHEN held.subject = '' THEN 'the tenant' ELSE 'the user' END),
                 jsonb_build_object('quota', jsonb_build_object(
                     'scope', quota.scope, 'max_bytes', quota.max_bytes, 'max_files', quota.max_files,
@@ -1450,7 +1490,7 @@ BEGIN
     IF pending + files > quota.max_pending THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'too many pending',
             DETAIL = attachments.fail('too_many_pending',
-                format('%s files wait for their bytes, and %s may. Complete those uploads, or wait until they expire.',
+                format('%s files have not been uploaded yet; at most %s may be pending. Complete those uploads, or wait until they expire.',
                        pending, quota.max_pending),
                 jsonb_build_object('retry_after', attachments.next_room(tenant, who), 'quota', jsonb_build_object(
                     'scope', 'user', 'max_pending', quota.max_pending, 'pending', pending, 'wanted_files', files)));
@@ -1564,10 +1604,11 @@ CREATE POLICY own_keys ON attachments.idempotency
     USING (tenant_id = attachments.tenant() AND subject = attachments.claim('sub'));
 GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
 
--- The moment at which a URL ends is the worker's to choose, and no part of what was asked for.
+-- The moment at which a URL ends is the worker's to choose, as is what it is set to allow and what it found, and no part of what was
+-- asked for.
 CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at')::text, 'UTF8'))
+    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'))
 $$;
 
 -- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.
@@ -1578,13 +1619,13 @@ DECLARE
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended(jsonb_build_array(
             'keepsake idempotency', attachments.tenant(), attachments.claim('sub'), request ->> 'idempotency_key')::text, 0)) THEN
-        RETURN attachments.fail('idempotency_in_flight', 'The first request with this Idempotency-Key is still at work. Ask again in a moment.');
+        RETURN attachments.fail('idempotency_in_flight', 'The first request with this Idempotency-Key is still in progress. Retry in a moment.');
     END IF;
     SELECT i.fingerprint INTO known FROM attachments.idempotency i
     WHERE i.tenant_id = attachments.tenant() AND i.subject = attachments.claim('sub')
       AND i.key = request ->> 'idempotency_key' AND i.created_at > now() - interval '24 hours';
     IF known <> attachments.fingerprint(operation, request) THEN
-        RETURN attachments.fail('idempotency_mismatch', 'This Idempotency-Key was used for another request. Take a new key for a new request.');
+        RETURN attachments.fail('idempotency_mismatch', 'This Idempotency-Key was already used for a different request. Use a new key for a new request.');
     END IF;
     RETURN NULL;
 END
@@ -1613,9 +1654,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     ELSIF upload.expires_at <= now() OR upload.state = 'expired' THEN
-        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again, under a new key.');
+        RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again, with a new Idempotency-Key.');
     ELSIF upload.state <> 'pending' THEN
-        RETURN attachments.fail('upload_closed', format('This key made the upload %s, which takes no more files.', upload.id));
+        RETURN attachments.fail('upload_closed', format('This Idempotency-Key created the upload %s, which accepts no more files.', upload.id));
     END IF;
     RETURN attachments.ok(jsonb_build_object(
         'id', upload.id, 'expires_at', upload.expires_at, 'files', attachments.files_of(upload.id)));
@@ -1657,7 +1698,7 @@ CREATE TABLE attachments.scan_policy (
 );
 CREATE UNIQUE INDEX scan_policy_of ON attachments.scan_policy (coalesce(tenant_id, ''));
 COMMENT ON TABLE attachments.scan_policy IS
-    'Whether files are shut until a scanner has called them clean: of one tenant, or (tenant_id NULL) of every other.';
+    'Whether files of a tenant stay locked until a scanner reports them clean. tenant_id NULL applies to all other tenants.';
 INSERT INTO attachments.scan_policy VALUES (NULL, false);
 
 -- Messages that were taken, by their MAC, for as long as their time would be: the same again does nothing.
@@ -1672,7 +1713,7 @@ CREATE VIEW attachments.scan_queue AS
     SELECT a.object_key, a.media_type, a.byte_size, encode(a.sha256, 'hex') AS sha256, a.created_at, a.scan_verdict, a.scanned_at
     FROM attachments.attachment a WHERE a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean'
     ORDER BY a.created_at;
-COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has called clean yet, oldest first.';
+COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has reported clean yet, oldest first.';
 
 -- BEFORE UPDATE, after check_state_change (triggers fire by name): whatever makes a file available, it stops here first.
 CREATE FUNCTION attachments.stop_for_scan() RETURNS trigger
@@ -1966,7 +2007,7 @@ SELECT attachments.publish(ARRAY['list_attachments']);
 
 -- 13_items.sql ---------------------------------------------
 
--- What entities and attachments are called. An item is {"kind", "entity_type", "id", "label"}; the kind of an entity is `thing`. All of it is
+-- What entities and attachments are called. An item is {"kind", "entity_type", "id", "label"}; the kind of an entity is `entity`. All of it is
 -- read with the rights of the API, under the application's own policies.
 
 -- The entity type of a table; a row of NULLs when it is none.
@@ -2000,7 +2041,7 @@ $$;
 
 CREATE FUNCTION attachments.thing_item(entity_type text, entity_id text, label text) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('kind', 'thing', 'entity_type', entity_type, 'id', entity_id, 'label', label)
+    SELECT jsonb_build_object('kind', 'entity', 'entity_type', entity_type, 'id', entity_id, 'label', label)
 $$;
 
 -- An entity, live or deleted; NULL when it is not there, or the caller may not see it.
@@ -2068,7 +2109,7 @@ $$;
 
 -- The live entities that a condition on row `t` leaves and whose ids a path can name, as SQL: number, id, label and the id of what they
 -- belong to. `$1` is the tenant.
-CREATE FUNCTION attachments.things_sql(entity attachments.entity_type, condition text) RETURNS text
+CREATE FUNCTION attachments.entities_sql(entity attachments.entity_type, condition text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('SELECT row_number() OVER (ORDER BY t.%1$I DESC) AS n, t.%1$I::text AS id, %2$s AS label, %3$s AS parent_id
                    FROM %4$s AS t WHERE t.deleted_at IS NULL AND t.%5$I = $1::%6$s AND t.%5$I::text = $1
@@ -2096,14 +2137,14 @@ BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
     IF NOT FOUND THEN
-        RETURN attachments.fail('not_found', format('There are no things of the kind %s.', request ->> 'entity_type'));
+        RETURN attachments.fail('not_found', format('There is no entity type %s.', request ->> 'entity_type'));
     END IF;
     parent_type := (SELECT p.parent_type FROM attachments.parent_kinds(known) AS p LIMIT 1);
     EXECUTE format(
         'SELECT array_agg(ARRAY[id, label, parent_id] ORDER BY n) FILTER (WHERE $2 IS NULL OR position(lower(normalize($2, NFKC)) IN lower(normalize(label, NFKC))) > 0),
                 count(*), (array_agg(id ORDER BY n DESC))[1]
-         FROM (%s ORDER BY t.%I DESC LIMIT %s) AS things',
-        attachments.things_sql(known, CASE WHEN request ->> 'cursor' IS NULL THEN 'true'
+         FROM (%s ORDER BY t.%I DESC LIMIT %s) AS entities',
+        attachments.entities_sql(known, CASE WHEN request ->> 'cursor' IS NULL THEN 'true'
             ELSE format('t.%I < %L::%s', known.key_column, request ->> 'cursor', known.key_type) END),
         known.key_column, at_most)
     INTO page, looked_at, last USING attachments.tenant(), request ->> 'q';
@@ -2124,7 +2165,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
     entity attachments.found_entity;
-    thing record;
+    found_row record;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
@@ -2132,10 +2173,10 @@ BEGIN
         RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
-    EXECUTE attachments.things_sql(known, format('t.%I = $2::%s', known.key_column, known.key_type))
-    INTO thing USING attachments.tenant(), request ->> 'entity_id';
+    EXECUTE attachments.entities_sql(known, format('t.%I = $2::%s', known.key_column, known.key_type))
+    INTO found_row USING attachments.tenant(), request ->> 'entity_id';
     RETURN attachments.ok(attachments.describe_thing(
-        known.name, thing.id, thing.label, (SELECT p.parent_type FROM attachments.parent_kinds(known) AS p LIMIT 1), thing.parent_id));
+        known.name, found_row.id, found_row.label, (SELECT p.parent_type FROM attachments.parent_kinds(known) AS p LIMIT 1), found_row.parent_id));
 END
 $$;
 
@@ -2152,7 +2193,7 @@ BEGIN
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
     IF attachments.label_sql(known) = 'NULL::text' THEN
-        RETURN attachments.fail('invalid_field', format('Things of the kind %s have no label that could be changed.', known.name));
+        RETURN attachments.fail('invalid_field', format('Entities of type %s have no label that can be changed.', known.name));
     END IF;
     EXECUTE format('UPDATE %s AS t SET %I = $1::%s WHERE t.%I = $2::%s AND t.%I::text = attachments.tenant()',
                    known.relation, known.label_column,
@@ -2171,7 +2212,7 @@ EXCEPTION
         RETURN attachments.fail('name_taken', format(
             'Another %s is called “%s” already. Choose another name, or rename that one first.', known.name, request ->> 'label'));
     WHEN integrity_constraint_violation OR data_exception OR raise_exception OR generated_always OR object_not_in_prerequisite_state THEN
-        RETURN attachments.fail('invalid_field', format('A rule of the application refuses this label for a %s. Choose another.', known.name));
+        RETURN attachments.fail('invalid_field', format('The application does not allow this label for a %s. Choose another.', known.name));
 END
 $$;
 
@@ -2237,7 +2278,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         SELECT FROM keepsake.deletion d
         WHERE d.root_table = relation AND d.root_key = key AND d.tenant = attachments.tenant()
           AND d.state IN ('purging', 'purged') AND d.reason IS DISTINCT FROM 'upload not completed')
-    THEN attachments.fail('purged', 'Its retention ran out; it is gone for good.')
+    THEN attachments.fail('purged', 'It was permanently deleted when its retention ended.')
     ELSE attachments.fail('not_found', detail) END
 $$;
 
@@ -2265,9 +2306,9 @@ BEGIN
         'already', target.deletion_id IS NOT NULL));
 EXCEPTION
     WHEN foreign_key_violation THEN
-        RETURN attachments.fail('delete_blocked', 'Something that cannot be deleted with it still refers to it.');
+        RETURN attachments.fail('delete_blocked', 'Other rows that are not deleted with it still refer to it.');
     WHEN no_data_found THEN
-        RETURN attachments.fail('not_found', 'It is not there any more.');
+        RETURN attachments.fail('not_found', 'It no longer exists.');
 END
 $$;
 
@@ -2299,10 +2340,10 @@ EXCEPTION
             'Bringing it back would clash with what is there now. Each conflict is listed; nothing was changed.',
             jsonb_build_object('conflicts', attachments.explain_conflicts(conflicts::jsonb)));
     WHEN insufficient_privilege THEN
-        RETURN attachments.fail('restore_conflict', 'An operator alone can bring back what is left of it; nothing was changed.',
+        RETURN attachments.fail('restore_conflict', 'Only an operator can restore the rest of it. Nothing was changed.',
             '{"conflicts": []}');
     WHEN object_not_in_prerequisite_state THEN
-        RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
+        RETURN attachments.fail('purged', 'It was permanently deleted when its retention ended.');
     WHEN no_data_found THEN
         RETURN attachments.fail('not_found', 'There is no such deletion.');
 END
@@ -2323,23 +2364,23 @@ BEGIN
     END IF;
     root := attachments.find_deletion(target.deletion_id);
     IF root.state IN ('purging', 'purged') THEN
-        RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
+        RETURN attachments.fail('purged', 'It was permanently deleted when its retention ended.');
     END IF;
     IF root.id IS NULL THEN
         -- Deleted by somebody who worked without this tenant's claims.
-        RETURN attachments.fail('restore_conflict', 'It was deleted by an operator, who alone can bring it back.',
+        RETURN attachments.fail('restore_conflict', 'An operator deleted it. Only an operator can restore it.',
             '{"conflicts": []}');
     END IF;
     IF root.root_table <> target.relation OR root.root_key <> target.key THEN
         RETURN attachments.fail('restore_conflict',
-            format('It was deleted together with %s; restore that.', root.root_table),
+            format('It was deleted together with %s. Restore that deletion instead.', root.root_table),
             jsonb_build_object('conflicts', attachments.explain_conflicts(jsonb_build_array(jsonb_build_object(
                 'kind', 'parent_deleted', 'table', target.relation::text, 'key', target.key, 'constraint', NULL,
                 'values', '{}'::jsonb, 'holder', root.root_key, 'holder_table', root.root_table::text)))));
     END IF;
     answer := attachments.undo_deletion(target.deletion_id, 'fail');
     IF answer #>> '{error,code}' = 'not_found' THEN
-        RETURN attachments.missing(target.relation, target.key, 'It is not there any more.');
+        RETURN attachments.missing(target.relation, target.key, 'It no longer exists.');
     END IF;
     RETURN answer;
 END
@@ -2484,7 +2525,7 @@ DECLARE
     known attachments.entity_type;
     files record;
     counted bigint;
-    things jsonb := '[]';
+    entities jsonb := '[]';
     files_counted bigint := 0;
     capped boolean := false;
 BEGIN
@@ -2497,7 +2538,7 @@ BEGIN
         INTO counted USING deletion, at_most + 1;
         capped := capped OR counted > at_most;
         IF counted > 0 THEN
-            things := things || jsonb_build_object('entity_type', known.name, 'count', least(counted, at_most));
+            entities := entities || jsonb_build_object('entity_type', known.name, 'count', least(counted, at_most));
         END IF;
     END LOOP;
     FOR files IN
@@ -2513,7 +2554,7 @@ BEGIN
         files_counted := files_counted + counted;
         capped := capped OR files.more;
     END LOOP;
-    RETURN jsonb_build_object('things', things, 'attachments', least(files_counted, at_most), 'capped', capped);
+    RETURN jsonb_build_object('entities', entities, 'attachments', least(files_counted, at_most), 'capped', capped);
 END
 $$;
 
@@ -2675,7 +2716,7 @@ $$;
 CREATE FUNCTION attachments.refuse_deletion(deletion keepsake.deletion, root jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN deletion.state IN ('purging', 'purged') AND deletion.reason IS DISTINCT FROM 'upload not completed'
-                THEN attachments.fail('purged', 'Its retention ran out; it is gone for good.')
+                THEN attachments.fail('purged', 'It was permanently deleted when its retention ended.')
                 WHEN root IS NULL THEN attachments.fail('not_found', 'There is no such deletion.') END
 $$;
 
@@ -2701,7 +2742,7 @@ BEGIN
     RETURN attachments.ok(
         attachments.describe_deletion(one, root)
         || attachments.tree_of_deletion(one.id, CASE root ->> 'kind'
-            WHEN 'thing' THEN concat_ws('/', root ->> 'entity_type', root ->> 'id') ELSE root ->> 'id' END, 500)
+            WHEN 'entity' THEN concat_ws('/', root ->> 'entity_type', root ->> 'id') ELSE root ->> 'id' END, 500)
         || jsonb_build_object(
             'held', one.id = ANY (attachments.held_deletions(ARRAY[one.id])),
             'conflicts_checked', is_small,
@@ -2769,7 +2810,7 @@ CREATE TABLE attachments.run (
 );
 CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
-COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, for 30 days. A run that broke off is not here.';
+COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
 
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -2875,7 +2916,7 @@ CREATE TABLE attachments.audit (
     grace            interval DEFAULT '7 days' CHECK (grace >= '1 hour')
 );
 COMMENT ON COLUMN attachments.audit.grace IS
-    'How long an orphan must have been known before it is deleted; NULL: orphans are reported and never deleted.';
+    'How long an orphan must be known before it is deleted. NULL: orphans are only reported.';
 INSERT INTO attachments.audit DEFAULT VALUES;
 
 CREATE TABLE attachments.audit_finding (
@@ -2888,7 +2929,7 @@ CREATE TABLE attachments.audit_finding (
     times      integer NOT NULL DEFAULT 1
 );
 COMMENT ON TABLE attachments.audit_finding IS
-    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). What is fixed goes when the audit comes by again.';
+    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). The next audit removes findings that are fixed.';
 
 -- Keys of a page that no row names and the outbox does not know: it deletes its own. Rows are there before their objects, and a key is
 -- never used again.
@@ -3012,7 +3053,7 @@ UNION ALL
 SELECT 'keepsake_uploads_pending', '{}', pending::double precision FROM uploads
 UNION ALL
 SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads;
-COMMENT ON VIEW attachments.metrics IS 'Attachments and their bytes by state, and open uploads, one number a line, as a Prometheus page has them.';
+COMMENT ON VIEW attachments.metrics IS 'Metrics of attachments and their bytes by state, and of open uploads, one value per row, as in a Prometheus exposition.';
 
 CREATE TABLE attachments.sample (
     taken_at          timestamptz PRIMARY KEY DEFAULT now(),
@@ -3028,7 +3069,7 @@ CREATE TABLE attachments.sample (
     uploads_pending   bigint NOT NULL
 );
 COMMENT ON TABLE attachments.sample IS
-    'What scheduled runs found: all for two days, one an hour for 30 days, one a day for two years. Some 2000 rows in all.';
+    'Metrics that scheduled runs recorded: all of the last two days, one per hour for 30 days, one per day for two years; about 2000 rows in all.';
 
 CREATE FUNCTION attachments_api.metrics() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -3084,7 +3125,7 @@ DECLARE
     since timestamptz := coalesce((request ->> 'from')::timestamptz, upto - interval '7 days');
 BEGIN
     IF since >= upto THEN
-        RETURN attachments.fail('invalid_field', 'The field from must be a moment before to.');
+        RETURN attachments.fail('invalid_field', 'The field from must be a time before to.');
     END IF;
     RETURN attachments.ok(jsonb_build_object('from', since, 'to', upto, 'items', (
         SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.taken_at), '[]')
@@ -3151,7 +3192,7 @@ CREATE FUNCTION attachments_api.retry_object(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM keepsake.outbox o WHERE o.id = (request ->> 'id')::bigint) THEN
-        RETURN attachments.fail('not_found', 'There is no such object in the outbox. It may have been deleted meanwhile.');
+        RETURN attachments.fail('not_found', 'There is no such object in the outbox. It may have been deleted in the meantime.');
     END IF;
     PERFORM keepsake.retry_objects(ARRAY[(request ->> 'id')::bigint]);
     RETURN attachments.ok('{}');
@@ -3187,7 +3228,7 @@ BEGIN
     RETURN jsonb_build_object(
         'id', h.id,
         'kind', CASE WHEN h.deletion_id IS NOT NULL THEN 'deletion' WHEN h.tenant IS NOT NULL THEN 'tenant'
-                     WHEN is_file THEN 'attachment' WHEN known.name IS NOT NULL THEN 'thing' ELSE 'row' END,
+                     WHEN is_file THEN 'attachment' WHEN known.name IS NOT NULL THEN 'entity' ELSE 'row' END,
         'entity_type', known.name, 'target', target, 'label', label,
         'reason', h.reason, 'actor', h.actor, 'held_at', h.held_at, 'released_at', h.released_at, 'released_by', h.released_by,
         'release_reason', (SELECT r.reason FROM attachments.hold_release r WHERE r.hold_id = h.id));
@@ -3222,7 +3263,7 @@ BEGIN
     CASE request ->> 'kind'
         WHEN 'deletion' THEN
             IF EXISTS (SELECT FROM keepsake.deletion d WHERE d.id = target::uuid AND d.state IN ('purging', 'purged')) THEN
-                RETURN attachments.fail('purged', 'It has been purged: there is nothing left to hold.');
+                RETURN attachments.fail('purged', 'It was purged, so there is nothing left to hold.');
             END IF;
             made := keepsake.hold(target::uuid, why);
         WHEN 'tenant' THEN made := keepsake.hold_tenant(target, why);
@@ -3230,7 +3271,7 @@ BEGIN
         ELSE
             relation := (SELECT e.relation FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type');
             IF relation IS NULL THEN
-                RETURN attachments.fail('not_found', format('There are no things of the kind %s.', request ->> 'entity_type'));
+                RETURN attachments.fail('not_found', format('There is no entity type %s.', request ->> 'entity_type'));
             END IF;
             made := keepsake.hold(relation, target, why);
     END CASE;
@@ -3239,7 +3280,7 @@ EXCEPTION
     WHEN no_data_found OR data_exception THEN
         RETURN attachments.fail('not_found', format('There is no such %s to hold.', request ->> 'kind'));
     WHEN object_not_in_prerequisite_state THEN
-        RETURN attachments.fail('purged', 'It has been purged: there is nothing left to hold.');
+        RETURN attachments.fail('purged', 'It was purged, so there is nothing left to hold.');
 END
 $$;
 
@@ -3344,5 +3385,5 @@ FROM worker w, LATERAL (VALUES ('SUPERUSER', w.rolsuper), ('CREATEROLE', w.rolcr
 WHERE yes
 $$;
 COMMENT ON FUNCTION attachments.worker_rights IS
-    'What keepsake_worker may do beyond executing the functions of attachments_api; no row when nothing.';
+    'Rights of keepsake_worker beyond executing the functions of attachments_api. No row: it has no others.';
 REVOKE ALL ON FUNCTION attachments.worker_rights FROM PUBLIC;

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Where everything is. Sourced by the scripts, never run.
+# Where everything is. The scripts source this file; it is never run.
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/versions.env
 . "$repo/scripts/versions.env"
 
-# Root's home is closed to the `postgres` user, whom root must become to run PostgreSQL.
+# To run PostgreSQL, root has to become the user `postgres`, who cannot read root's home.
 if [ -z "${KEEPSAKE_HOME:-}" ]; then
     if [ "$(id -u)" -eq 0 ]; then
         KEEPSAKE_HOME=/var/lib/keepsake
@@ -16,15 +16,15 @@ fi
 export KEEPSAKE_HOME
 export PGRX_HOME=$KEEPSAKE_HOME/pgrx
 
-# The private copies of PostgreSQL, which hold the extension: one for each release.
+# The private copies of PostgreSQL, one for each release. The extension is installed there.
 pg_root() { printf '%s/pg%s' "$KEEPSAKE_HOME" "$1"; }
 pg_config_of() { printf '%s/usr/lib/postgresql/%s/bin/pg_config' "$(pg_root "$1")" "$1"; }
 
-# Ours first: an older Node or another cargo-pgrx on the machine must not be picked up.
+# Ours come first, before an older Node or another cargo-pgrx of the machine.
 export PATH=$repo/node_modules/.bin:$KEEPSAKE_HOME/tools/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
-# How the worker is compiled. A panic tells its place by a path; where on this machine that is nobody needs to know. The
-# hashes use SIMD, which workerd has.
+# How the worker is compiled. A panic reports a path, so the paths of this machine are removed. The hashes use SIMD, which
+# workerd supports.
 worker_rustflags="-C target-feature=+simd128 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/= --remap-path-prefix=$repo/="
 
 say() { printf '==> %s\n' "$*"; }

@@ -1,16 +1,16 @@
-//! What is typed.
+//! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 /// Installs and updates Keepsake in a PostgreSQL database, and operates it.
 ///
-/// Exit codes: 0 done; 1 findings, conflicts, or something else in the database stands in the way; 2 the call makes no sense;
-/// 3 the database cannot be reached or refused.
+/// Exit codes: 0 done; 1 findings or conflicts, or the state of the database prevents it; 2 wrong arguments; 3 the database
+/// cannot be reached, or refused a statement.
 #[derive(Debug, Parser)]
 #[command(name = "keepsake", version)]
 pub struct Arguments {
-    /// The database: postgres://user@host:5432/database?sslmode=verify-full. PGPASSWORD or ~/.pgpass may hold the password.
+    /// The database: postgres://user@host:5432/database?sslmode=verify-full. Put the password into PGPASSWORD or ~/.pgpass.
     #[arg(
         long,
         global = true,
@@ -19,44 +19,44 @@ pub struct Arguments {
         value_name = "URL"
     )]
     pub database_url: Option<String>,
-    /// Print JSON, for machines.
+    /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Who does it, as deletions and holds record it; without it, the role that is logged in.
+    /// The name that deletions and holds record. [default: the role that is logged in]
     #[arg(long, global = true, value_name = "NAME")]
     pub actor: Option<String>,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What can be done.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install or update the extension and the schema, then look for problems.
+    /// Install or update the extension and the schema, then report problems.
     Migrate(Migrate),
-    /// Look for problems in the database, each with the SQL that fixes it.
+    /// Report problems in the database, each with the SQL that fixes it.
     Doctor,
-    /// Let Keepsake manage a table: its rows are deleted softly from then on.
+    /// Manage a table: deletes on it become soft deletes.
     Manage(Manage),
-    /// List deletions, the newest first.
+    /// List deletions, newest first.
     Deletions(Deletions),
-    /// Bring back what a deletion removed.
+    /// Restore the rows of a deletion.
     Restore(Restore),
-    /// Remove for good what has expired.
+    /// Remove expired rows for good.
     Purge(Purge),
-    /// Keep rows from being purged.
+    /// Place a legal hold, which keeps rows from being purged.
     Hold(Hold),
     /// End a hold.
     Release {
-        /// Its number, as `keepsake hold` printed it.
+        /// The number that `keepsake hold` printed.
         hold: i64,
     },
-    /// Show what deleting a row would take with it. Nothing is changed.
+    /// Show what deleting a row would delete with it. Changes nothing.
     Plan {
         /// The table, such as public.post.
         table: String,
-        /// The row's key; of several columns, as JSON.
+        /// The key of the row; for several columns, a JSON object.
         key: String,
     },
 }
@@ -67,7 +67,7 @@ pub struct Migrate {
     /// Print the SQL instead of running it.
     #[arg(long)]
     pub dry_run: bool,
-    /// The migrations were applied by hand: record those that the schema's version says, and go on from there.
+    /// Record migrations that were applied by hand, up to the version of the schema, and apply the rest.
     #[arg(long, conflicts_with = "dry_run")]
     pub adopt: bool,
 }
@@ -77,18 +77,18 @@ pub struct Migrate {
 pub struct Manage {
     /// The table, such as public.post.
     pub table: String,
-    /// How long its deleted rows can be restored, such as '30 days'.
+    /// How long deleted rows can be restored, such as '30 days'.
     #[arg(long, value_name = "INTERVAL")]
     pub retention: Option<String>,
     /// What a plain DELETE does.
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "POLICY")]
     pub on_delete: Option<OnDelete>,
 }
 
 /// What a plain DELETE does.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OnDelete {
-    /// It deletes softly.
+    /// It is a soft delete.
     Convert,
     /// It is refused.
     Reject,
@@ -99,16 +99,16 @@ pub enum OnDelete {
 /// Arguments of `deletions`.
 #[derive(Args, Debug)]
 pub struct Deletions {
-    /// Only those of this state.
+    /// Only deletions in this state.
     #[arg(long)]
     pub state: Option<State>,
-    /// Only those that began in this table.
+    /// Only deletions that started in this table.
     #[arg(long)]
     pub table: Option<String>,
-    /// Only those of this tenant.
+    /// Only deletions of this tenant.
     #[arg(long)]
     pub tenant: Option<String>,
-    /// How many at most.
+    /// The maximum number to list.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     pub limit: i64,
 }
@@ -131,10 +131,10 @@ pub enum State {
 pub struct Restore {
     /// The deletion's id.
     pub deletion: Uuid,
-    /// Bring back what has a place, and skip the rest.
+    /// Restore what has no conflict, and skip the rest.
     #[arg(long)]
     pub skip: bool,
-    /// List the conflicts instead. Nothing is changed.
+    /// Only list the conflicts. Changes nothing.
     #[arg(long, conflicts_with = "skip")]
     pub dry_run: bool,
 }
@@ -142,13 +142,13 @@ pub struct Restore {
 /// Arguments of `purge`.
 #[derive(Args, Debug)]
 pub struct Purge {
-    /// This deletion, expired or not.
+    /// Purge this deletion, expired or not.
     #[arg(long, value_name = "ID", conflicts_with = "dry_run")]
     pub deletion: Option<Uuid>,
-    /// Rows removed in one transaction.
+    /// Rows to remove in one transaction.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub batch: i32,
-    /// Show what would be removed instead. Nothing is changed.
+    /// Only show what would be removed. Changes nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -157,19 +157,19 @@ pub struct Purge {
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["deletion", "tenant", "table"]))]
 pub struct Hold {
-    /// All rows of a deletion.
+    /// Hold all rows of a deletion.
     #[arg(long, value_name = "ID")]
     pub deletion: Option<Uuid>,
-    /// All deletions of a tenant.
+    /// Hold all deletions of a tenant.
     #[arg(long)]
     pub tenant: Option<String>,
-    /// A row of this table.
+    /// Hold a row of this table.
     #[arg(long, requires = "key")]
     pub table: Option<String>,
-    /// Its key; of several columns, as JSON.
+    /// The key of the row; for several columns, a JSON object.
     #[arg(long, requires = "table")]
     pub key: Option<String>,
-    /// Why.
+    /// The reason to record.
     #[arg(long)]
     pub reason: String,
 }

@@ -1,4 +1,4 @@
-//! What each command asks of the database.
+//! What each command does in the database.
 
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -12,10 +12,10 @@ use crate::failure::{Exit, Failure};
 use crate::migrate::migrate;
 use crate::report::Report;
 
-/// Does what was typed.
+/// Runs a command.
 ///
 /// # Errors
-/// It was not done; see [`Failure`].
+/// The command failed; see [`Failure`].
 pub async fn run(arguments: Arguments) -> Result<Report, Failure> {
     let mut connection = connect(
         arguments.database_url.as_deref(),
@@ -23,8 +23,8 @@ pub async fn run(arguments: Arguments) -> Result<Report, Failure> {
     )
     .await?;
     let report = dispatch(&mut connection, &arguments.command).await?;
-    // What was done is committed; a server that has gone by now changes nothing about it.
-    let _gone = connection.close().await;
+    // Everything is committed, so a failure to close changes nothing.
+    let _ignored = connection.close().await;
     Ok(report)
 }
 
@@ -47,10 +47,10 @@ async fn dispatch(connection: &mut PgConnection, command: &Command) -> Result<Re
 
 async fn check_installed(connection: &mut PgConnection) -> Result<(), Failure> {
     if installed(connection).await?.is_none() {
-        return Err(Failure::InTheWay {
-            what: "nothing was done".to_owned(),
+        return Err(Failure::Prevented {
+            what: "cannot run this command".to_owned(),
             why: "the extension keepsake is not installed in this database".to_owned(),
-            hint: "keepsake migrate installs it".to_owned(),
+            hint: "run keepsake migrate to install it".to_owned(),
         });
     }
     Ok(())
@@ -121,7 +121,7 @@ async fn deletions(
         "deleted_at",
         "expires_at",
     ];
-    Ok(Report::table(found, &columns, "There is no such deletion."))
+    Ok(Report::table(found, &columns, "No deletions found."))
 }
 
 async fn restore(connection: &mut PgConnection, arguments: &Restore) -> Result<Report, Failure> {
@@ -146,7 +146,7 @@ async fn restore(connection: &mut PgConnection, arguments: &Restore) -> Result<R
             "key_values",
             "holder",
         ];
-        return Ok(Report::table(found, &columns, "Nothing stands in its way.").leaving(exit));
+        return Ok(Report::table(found, &columns, "No conflicts.").leaving(exit));
     }
     let on_conflict = if arguments.skip { "skip" } else { "fail" };
     let report: Value = value(
@@ -159,10 +159,10 @@ async fn restore(connection: &mut PgConnection, arguments: &Restore) -> Result<R
         .as_array()
         .is_some_and(|conflicts| !conflicts.is_empty());
     let text = format!(
-        "Restored: {}.{}",
+        "Restored {}.{}",
         counts(&report["restored"]),
         if skipped {
-            " Some rows have no place: --json lists the conflicts."
+            " Some rows conflict and were skipped; --json lists the conflicts."
         } else {
             ""
         }
@@ -171,7 +171,7 @@ async fn restore(connection: &mut PgConnection, arguments: &Restore) -> Result<R
     Ok(Report::text(text, report).leaving(exit))
 }
 
-/// Tables with their numbers of rows, in words.
+/// Tables with their numbers of rows.
 fn counts(tables: &Value) -> String {
     let of = |table: &Value| {
         let name = table["table"]
@@ -204,7 +204,7 @@ async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Repor
         return Ok(Report::table(
             found,
             &["table_name", "outcome", "rows"],
-            "Nothing has expired.",
+            "No expired rows.",
         ));
     }
     if let Some(deletion) = arguments.deletion {
@@ -216,7 +216,7 @@ async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Repor
         )
         .await?;
         return Ok(Report::text(
-            format!("Purged: {} rows.", report["rows"]),
+            format!("Purged {} rows.", report["rows"]),
             report,
         ));
     }
@@ -232,7 +232,7 @@ async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Repor
         let of = |name: &str| done[name].as_i64().unwrap_or(0);
         purged += of("rows");
         failed += of("failed");
-        // A batch that removed nothing would remove nothing the next time.
+        // A batch that removed nothing would remove nothing again.
         if done["more"] != true || of("rows") == 0 {
             break;
         }
@@ -244,9 +244,9 @@ async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Repor
         Exit::Findings
     };
     let text = match failed {
-        0 => format!("Purged: {purged} rows."),
+        0 => format!("Purged {purged} rows."),
         _ => format!(
-            "Purged: {purged} rows. {failed} deletions could not be purged: `keepsake deletions --state purging --json` has why."
+            "Purged {purged} rows. {failed} deletions could not be purged. Run keepsake doctor to see why."
         ),
     };
     Ok(Report::text(text, json!({"rows": purged, "failed": failed})).leaving(exit))
@@ -287,7 +287,7 @@ async fn hold(connection: &mut PgConnection, arguments: &Hold) -> Result<Report,
         }
     };
     Ok(Report::text(
-        format!("Hold {hold} is placed; `keepsake release {hold}` ends it."),
+        format!("Placed hold {hold}. To end it: keepsake release {hold}"),
         json!({"hold": hold}),
     ))
 }
@@ -301,9 +301,9 @@ async fn release(connection: &mut PgConnection, hold: i64) -> Result<Report, Fai
     )
     .await?;
     let text = if released {
-        format!("Hold {hold} is released.")
+        format!("Released hold {hold}.")
     } else {
-        format!("Hold {hold} was released before.")
+        format!("Hold {hold} was already released.")
     };
     Ok(Report::text(
         text,
@@ -321,5 +321,5 @@ async fn plan(connection: &mut PgConnection, table: &str, key: &str) -> Result<R
     let restricted = found.iter().any(|line| line["action"] == "restrict");
     let exit = if restricted { Exit::Findings } else { Exit::Ok };
     let columns = ["action", "table_name", "reference", "row_count"];
-    Ok(Report::table(found, &columns, "Nothing would be deleted.").leaving(exit))
+    Ok(Report::table(found, &columns, "No rows would be deleted.").leaving(exit))
 }

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, P
 
 use crate::failure::Failure;
 
-/// Connects to the database at `url`, as `actor` if there is one.
+/// Connects to the database at `url`, and sets `actor` if there is one.
 pub async fn connect(url: Option<&str>, actor: Option<&str>) -> Result<PgConnection, Failure> {
     let url = url
         .filter(|url| !url.is_empty())
@@ -40,11 +40,11 @@ pub async fn connect(url: Option<&str>, actor: Option<&str>) -> Result<PgConnect
     Ok(connection)
 }
 
-/// What is wrong with an address, without the address.
+/// What is wrong with a URL, without the URL.
 fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Configuration(error) => error.to_string(),
-        _ => "it has not the form of a URL".to_owned(),
+        _ => "it is not a URL".to_owned(),
     }
 }
 
@@ -78,7 +78,7 @@ where
     Ok(query.fetch_one(connection).await?)
 }
 
-/// Runs a statement that answers nothing.
+/// Runs statements that return nothing.
 pub async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), Failure> {
     connection.execute(sqlx::raw_sql(sql)).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Problems in a database, each with what fixes it.
+//! Problems in a database, each with its fix.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -8,22 +8,22 @@ use crate::failure::{Exit, Failure};
 use crate::migrations;
 use crate::report::Report;
 
-/// Everything that is to be fixed.
+/// Reports every problem.
 pub async fn doctor(connection: &mut PgConnection) -> Result<Report, Failure> {
     let findings = findings(connection).await?;
-    let exit = if findings.iter().any(is_to_be_fixed) {
+    let exit = if findings.iter().any(is_problem) {
         Exit::Findings
     } else {
         Exit::Ok
     };
     let text = match findings.as_slice() {
-        [] => "Nothing was found.".to_owned(),
+        [] => "No problems found.".to_owned(),
         some => some.iter().map(in_words).collect::<Vec<_>>().join("\n\n"),
     };
     Ok(Report::text(text, Value::from(findings)).leaving(exit))
 }
 
-/// A finding as a paragraph: what it says and what fixes it are too long for a table.
+/// A finding as a paragraph: its text and its fix are too long for a table.
 fn in_words(finding: &Value) -> String {
     let of = |name: &str| finding[name].as_str().unwrap_or_default();
     let mut text = format!(
@@ -39,8 +39,8 @@ fn in_words(finding: &Value) -> String {
     text
 }
 
-/// What `info` says is as it should be, or cannot be otherwise.
-pub fn is_to_be_fixed(finding: &Value) -> bool {
+/// A finding of severity `info` may be intended.
+pub fn is_problem(finding: &Value) -> bool {
     finding["severity"] != "info"
 }
 
@@ -53,15 +53,15 @@ async fn findings(connection: &mut PgConnection) -> Result<Vec<Value>, Failure> 
     }
     if schema_version(connection).await?.is_some() {
         let of_the_worker = "SELECT 'warning' AS severity, 'worker_may_more' AS check_name, object,
-                format('The role keepsake_worker may %s.', what) AS finding,
-                'Revoke it, from PUBLIC or from the role: it needs nothing but attachments_api.' AS fix
+                format('The role keepsake_worker can %s.', what) AS finding,
+                'Revoke this from PUBLIC or from the role. It needs only the functions of attachments_api.' AS fix
             FROM attachments.worker_rights()";
         found.extend(rows(connection, of_the_worker, &[]).await?);
     }
     Ok(found)
 }
 
-/// Versions that do not belong together.
+/// Versions that do not match.
 async fn versions(connection: &mut PgConnection) -> Result<Vec<Value>, Failure> {
     let finding = |severity: &str, check: &str, object: &str, finding: String, fix: &str| json!({"severity": severity, "check_name": check, "object": object, "finding": finding, "fix": fix});
     let mut found = Vec::new();
@@ -71,15 +71,15 @@ async fn versions(connection: &mut PgConnection) -> Result<Vec<Value>, Failure> 
             "error",
             "extension_missing",
             "keepsake",
-            "The extension is not installed here.".into(),
-            "keepsake migrate",
+            "The extension is not installed in this database.".into(),
+            "Run keepsake migrate.",
         )),
         (Some(installed), Some(available)) if installed != available => found.push(finding(
             "error",
             "extension_outdated",
             "keepsake",
-            format!("The extension has version {installed}, the server's files have {available}."),
-            "keepsake migrate",
+            format!("The extension has version {installed}, but the server has the files of {available}."),
+            "Run keepsake migrate.",
         )),
         _ => {}
     }
@@ -88,18 +88,18 @@ async fn versions(connection: &mut PgConnection) -> Result<Vec<Value>, Failure> 
             "info",
             "schema_missing",
             "attachments",
-            "The schema of the attachments is not installed here.".into(),
-            "keepsake migrate",
+            "The schema attachments is not installed in this database.".into(),
+            "Run keepsake migrate.",
         )),
         Some(version) if version != migrations::newest() => found.push(finding(
             "error",
             "schema_version",
             "attachments",
             format!(
-                "The schema has version {version}, this program is for {}.",
+                "The schema has version {version}, but this program needs {}.",
                 migrations::newest()
             ),
-            "keepsake migrate, of the newest release",
+            "Run keepsake migrate of the newest release.",
         )),
         Some(_) => {}
     }
@@ -116,12 +116,12 @@ pub async fn installed(connection: &mut PgConnection) -> Result<Option<String>, 
     .await
 }
 
-/// The version that the server's files have.
+/// The version of the server's files.
 pub async fn available(connection: &mut PgConnection) -> Result<Option<String>, Failure> {
     value(connection, "SELECT (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'keepsake')", &[]).await
 }
 
-/// The version of the schema in this database. One that does not say has none.
+/// The version of the schema in this database, if it says so.
 pub async fn schema_version(connection: &mut PgConnection) -> Result<Option<i64>, Failure> {
     let says: bool = value(
         connection,

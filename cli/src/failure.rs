@@ -1,4 +1,4 @@
-//! What went wrong: what happened, why, and what to do; and the code that the program leaves with.
+//! Failures: what happened, why, what to do, and the exit code.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-/// How the program leaves. The numbers are part of its interface.
+/// The exit codes. They are part of the program's interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
-    /// Done, and nothing was found.
+    /// Done, without findings.
     Ok = 0,
-    /// Done, with findings; or not done, as something stands in the way.
+    /// Done, with findings; or not done, because the state of the database prevents it.
     Findings = 1,
-    /// The call makes no sense.
+    /// The arguments are wrong.
     Usage = 2,
-    /// The database cannot be reached, or refused.
+    /// The database cannot be reached, or refused a statement.
     Database = 3,
 }
 
@@ -26,17 +26,17 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command was not done.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// There is no address of a database.
+    /// No database is given.
     #[error(
-        "error: no database is named\n  hint: give --database-url, or set DATABASE_URL to postgres://user@host:5432/database"
+        "error: no database is given\n  hint: pass --database-url, or set DATABASE_URL to postgres://user@host:5432/database"
     )]
     NoDatabase,
-    /// The address of the database cannot be read. It is not repeated: it may hold a password.
+    /// The URL of the database is invalid. The error does not repeat it, because it may contain a password.
     #[error(
-        "error: the address of the database cannot be read\n  why: {why}\n  hint: its form is postgres://user@host:5432/database?sslmode=verify-full"
+        "error: the URL of the database is invalid\n  why: {why}\n  hint: use the form postgres://user@host:5432/database?sslmode=verify-full"
     )]
     BadAddress {
         /// What is wrong with it.
@@ -44,18 +44,18 @@ pub enum Failure {
     },
     /// No connection.
     #[error(
-        "error: cannot connect to {place}\n  why: {why}\n  hint: is the server running, are host, port, user and password right, and does it let this machine in?"
+        "error: cannot connect to {place}\n  why: {why}\n  hint: check that the server runs, that host, port, user and password are correct, and that pg_hba.conf admits this machine"
     )]
     Unreachable {
         /// Host, port and database.
         place: String,
-        /// What the driver says.
+        /// The driver's message.
         why: String,
     },
-    /// Something in the database stands in the way, and what to do about it.
+    /// The state of the database prevents it.
     #[error("error: {what}\n  why: {why}\n  hint: {hint}")]
-    InTheWay {
-        /// What was not done.
+    Prevented {
+        /// What failed.
         what: String,
         /// Why.
         why: String,
@@ -65,9 +65,9 @@ pub enum Failure {
     /// The server refused a statement.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// The connection broke.
+    /// The connection was lost.
     #[error(
-        "error: the connection to the database broke\n  why: {0}\n  hint: look at the server's log; what was done in a transaction that did not end is undone"
+        "error: the connection to the database was lost\n  why: {0}\n  hint: read the server's log; the unfinished transaction was rolled back, so the command can be repeated"
     )]
     Broken(String),
 }
@@ -109,7 +109,7 @@ impl Refusal {
         }
     }
 
-    /// Rows stand in the way: what the caller asked for is possible when they do not.
+    /// Other rows prevent it: the same command may succeed later.
     fn is_conflict(&self) -> bool {
         // integrity_constraint_violation and what belongs to it; object_not_in_prerequisite_state: purged, held.
         self.state.starts_with("23") || self.state == "55000"
@@ -117,18 +117,18 @@ impl Refusal {
 }
 
 impl Failure {
-    /// The code that the program leaves with.
+    /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoDatabase | Self::BadAddress { .. } => Exit::Usage,
-            Self::InTheWay { .. } => Exit::Findings,
+            Self::Prevented { .. } => Exit::Findings,
             Self::Refused(refusal) if refusal.is_conflict() => Exit::Findings,
             Self::Refused(_) | Self::Unreachable { .. } | Self::Broken(_) => Exit::Database,
         }
     }
 
-    /// The same for machines.
+    /// The failure as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let Self::Refused(refusal) = self else {
@@ -157,29 +157,31 @@ impl From<sqlx::Error> for Failure {
 
 impl From<MigrateError> for Failure {
     fn from(error: MigrateError) -> Self {
-        let in_the_way = |what: &str, why: String, hint: &str| Self::InTheWay {
+        let prevented = |what: &str, why: String, hint: &str| Self::Prevented {
             what: what.to_owned(),
             why,
             hint: hint.to_owned(),
         };
         match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            MigrateError::VersionMismatch(version) => in_the_way(
-                "the schema was not migrated",
-                format!("migration {version} was applied with another text than this program has"),
-                "use the release of keepsake that the database was migrated with, or restore that migration",
-            ),
-            MigrateError::VersionMissing(version) => in_the_way(
-                "the schema was not migrated",
+            MigrateError::VersionMismatch(version) => prevented(
+                "cannot migrate the schema",
                 format!(
-                    "migration {version} was applied, and this program does not have it: the database is newer"
+                    "migration {version} was applied with a different text than in this program"
                 ),
-                "use the newest release of keepsake that the database was migrated with",
+                "use the release of keepsake that migrated the database",
             ),
-            other => in_the_way(
-                "the schema was not migrated",
+            MigrateError::VersionMissing(version) => prevented(
+                "cannot migrate the schema",
+                format!(
+                    "the database is newer than this program, which does not have its migration {version}"
+                ),
+                "use the newest release of keepsake",
+            ),
+            other => prevented(
+                "cannot migrate the schema",
                 other.to_string(),
-                "see docs/operations.md",
+                "fix the cause and run keepsake migrate again",
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! The program `keepsake`: installs and updates Keepsake in a database, and operates it.
 //!
-//! A call goes one way: [`arguments`] are parsed, [`commands`] ask the database, [`report`] is what came of it, and the
-//! program prints that or a [`failure`].
+//! Data flows one way: [`arguments`] are parsed, [`commands`] query the database, and the program prints a [`report`] or a
+//! [`failure`].
 
 pub mod arguments;
 mod commands;

@@ -1,4 +1,4 @@
-//! See `keepsake --help`, and `docs/operations.md`.
+//! See `keepsake --help`, and `docs/cli.md`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use keepsake_cli::failure::Exit;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    // clap itself leaves with 2 when the arguments are wrong.
+    // If the arguments are wrong, clap itself exits with 2.
     let arguments = Arguments::parse();
     let json = arguments.json;
     let (text, exit) = match keepsake_cli::run(arguments).await {
@@ -23,7 +23,7 @@ async fn main() -> ExitCode {
             (String::new(), failure.exit())
         }
     };
-    // A reader that has gone, such as `head`, is no failure.
+    // A reader that has closed its end, such as `head`, is no failure.
     let printed = std::io::stdout().write_all(text.as_bytes());
     match printed {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Usage.into(),

@@ -1,4 +1,4 @@
-//! Installing and updating: the extension, the schema with its roles, and a look at what came of it.
+//! Installs and updates the extension and the schema with its roles, then reports problems.
 
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -10,14 +10,14 @@ use crate::failure::{Exit, Failure};
 use crate::migrations::{self, Embedded, TABLE};
 use crate::report::Report;
 
-/// Two runs wait for each other. A session's lock, as not everything is one transaction.
+/// Two runs wait for each other. A session-level lock, because a run takes several transactions.
 const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('keepsake migrate', 0))";
 const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('keepsake migrate', 0))";
 
-/// Which PostgreSQL the extension is built for.
+/// The PostgreSQL releases that the extension is built for.
 const SERVERS: std::ops::RangeInclusive<i32> = 14..=18;
 
-/// Brings a database to the versions that this program has.
+/// Brings a database to the versions of this program.
 pub async fn migrate(
     connection: &mut PgConnection,
     arguments: &Migrate,
@@ -29,23 +29,23 @@ pub async fn migrate(
     lock(connection).await?;
     let extension = extension(connection).await?;
     let applied = schema(connection, arguments.adopt).await?;
-    progress("Looking for problems");
+    progress("Checking for problems");
     let findings = doctor::doctor(connection).await?;
     run(connection, "SELECT pg_advisory_unlock_all()").await?;
 
     let found = findings.exit == Exit::Findings;
     let mut text = format!(
-        "The extension has version {extension}, the schema version {}; {} applied.",
+        "The extension has version {extension} and the schema has version {}. {} applied.",
         migrations::newest(),
         match applied.len() {
-            0 => "nothing had to be".to_owned(),
+            0 => "No migration had to be".to_owned(),
             1 => "1 migration was".to_owned(),
             n => format!("{n} migrations were"),
         }
     );
     if found {
         text += &format!(
-            "\n\nTo be looked at (`keepsake doctor`):\n\n{}",
+            "\n\nProblems (keepsake doctor shows them again):\n\n{}",
             findings.render(false).trim_end()
         );
     }
@@ -56,7 +56,7 @@ pub async fn migrate(
     ))
 }
 
-/// What the server must be, and who is logged in.
+/// Checks the server's version and the role.
 async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
     let number: i32 = value(
         connection,
@@ -65,14 +65,14 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
     )
     .await?;
     if !SERVERS.contains(&(number / 10_000)) {
-        return Err(in_the_way(
-            format!("the server is PostgreSQL {}", number / 10_000),
+        return Err(prevented(
+            format!("cannot migrate on PostgreSQL {}", number / 10_000),
             format!(
-                "keepsake runs on PostgreSQL {} to {}",
+                "this release of keepsake supports PostgreSQL {} to {}",
                 SERVERS.start(),
                 SERVERS.end()
             ),
-            "use one of these, or the release of keepsake that is made for yours",
+            "use one of these, or a release of keepsake that supports yours",
         ));
     }
     let role: String = value(connection, "SELECT current_user::text", &[]).await?;
@@ -83,10 +83,10 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
     )
     .await?;
     if !is_superuser {
-        return Err(in_the_way(
+        return Err(prevented(
             format!("{role} may not migrate"),
-            "the extension is a library of the server's, and functions are given to other roles: both need a superuser".to_owned(),
-            "log in as a superuser, or give one what `keepsake migrate --dry-run` prints",
+            "installing a library and giving functions to other roles needs a superuser".to_owned(),
+            "log in as a superuser, or have one apply the SQL of keepsake migrate --dry-run",
         ));
     }
     Ok(())
@@ -94,13 +94,13 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
 
 async fn lock(connection: &mut PgConnection) -> Result<(), Failure> {
     if !value::<bool>(connection, TRY_LOCK, &[]).await? {
-        progress("Waiting for another keepsake migrate to end");
+        progress("Waiting for another keepsake migrate to finish");
         run(connection, LOCK).await?;
     }
     Ok(())
 }
 
-/// Installs or updates the extension; answers with its version.
+/// Installs or updates the extension. Returns its version.
 async fn extension(connection: &mut PgConnection) -> Result<String, Failure> {
     let available = available_version(connection).await?;
     match installed(connection).await? {
@@ -121,15 +121,15 @@ async fn extension(connection: &mut PgConnection) -> Result<String, Failure> {
 
 async fn available_version(connection: &mut PgConnection) -> Result<String, Failure> {
     available(connection).await?.ok_or_else(|| {
-        in_the_way(
-            "the extension cannot be installed".to_owned(),
-            "the server has no files of it".to_owned(),
-            "copy keepsake.control, keepsake--*.sql and keepsake.so into the server's folders: docs/operations.md, Deploy",
+        prevented(
+            "cannot install the extension".to_owned(),
+            "its files are not on the server".to_owned(),
+            "copy keepsake.control, keepsake--*.sql and keepsake.so into the server's directories, as docs/guides/deploy.md describes",
         )
     })
 }
 
-/// Applies what has not been applied; answers with the names.
+/// Applies the missing migrations. Returns their names.
 async fn schema(connection: &mut PgConnection, adopt: bool) -> Result<Vec<&'static str>, Failure> {
     let migrator = migrations::migrator();
     let recorded = recorded(connection).await?;
@@ -137,19 +137,21 @@ async fn schema(connection: &mut PgConnection, adopt: bool) -> Result<Vec<&'stat
         && let Some(version) = schema_version(connection).await?
     {
         if !adopt {
-            return Err(in_the_way(
-                "the schema was not migrated".to_owned(),
-                format!("it is there, in version {version}, and nothing says who applied it"),
-                "if its migrations were applied by hand, as they stand in migrations/: keepsake migrate --adopt",
+            return Err(prevented(
+                "cannot migrate the schema".to_owned(),
+                format!(
+                    "it exists in version {version}, but no record says which migrations were applied"
+                ),
+                "if its migrations were applied by hand from migrations/, run keepsake migrate --adopt",
             ));
         }
         progress(&format!(
-            "Recording what was applied up to version {version}"
+            "Recording the migrations up to version {version} as applied"
         ));
         migrator.skip(&mut *connection, Some(version)).await?;
     }
     let pending = pending(connection).await?;
-    // Also when there is none: it compares the checksums of what was applied.
+    // Even if none is pending: this compares the checksums of the applied ones.
     migrator.run_to(0, &mut *connection).await?;
     for migration in &pending {
         progress(&format!(
@@ -162,7 +164,7 @@ async fn schema(connection: &mut PgConnection, adopt: bool) -> Result<Vec<&'stat
     Ok(pending.iter().map(|migration| migration.name).collect())
 }
 
-/// The versions that are recorded as applied.
+/// The versions recorded as applied.
 async fn recorded(connection: &mut PgConnection) -> Result<Vec<i64>, Failure> {
     let is_there = "SELECT to_regclass('keepsake_migration.applied') IS NOT NULL";
     if !value::<bool>(connection, is_there, &[]).await? {
@@ -188,11 +190,11 @@ async fn pending(connection: &mut PgConnection) -> Result<Vec<&'static Embedded>
         .collect())
 }
 
-/// The SQL that a run would send, for who applies it otherwise. It is recorded as a run would.
+/// The SQL of a run, for someone else to apply. It records what it applies, as a run does.
 async fn dry_run(connection: &mut PgConnection) -> Result<Report, Failure> {
     let available = available_version(connection).await?;
     let mut sql =
-        "-- Made by `keepsake migrate --dry-run`. Apply it as a superuser, with ON_ERROR_STOP.\n"
+        "-- Printed by keepsake migrate --dry-run. Apply it as a superuser, with ON_ERROR_STOP.\n"
             .to_owned();
     match installed(connection).await? {
         None => sql += "\nCREATE EXTENSION keepsake;\n",
@@ -223,7 +225,7 @@ async fn dry_run(connection: &mut PgConnection) -> Result<Report, Failure> {
     ))
 }
 
-/// The record, as the runner makes it.
+/// The record, as the runner creates it.
 const RECORD: &str = "CREATE SCHEMA IF NOT EXISTS keepsake_migration;
 CREATE TABLE IF NOT EXISTS keepsake_migration.applied (
     version BIGINT PRIMARY KEY,
@@ -239,15 +241,15 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn in_the_way(what: String, why: String, hint: &str) -> Failure {
-    Failure::InTheWay {
+fn prevented(what: String, why: String, hint: &str) -> Failure {
+    Failure::Prevented {
         what,
         why,
         hint: hint.to_owned(),
     }
 }
 
-/// Says what is being done. Standard output is for what came of it.
+/// Reports progress on standard error. Standard output is for results.
 fn progress(step: &str) {
     eprintln!("==> {step}");
 }

@@ -1,23 +1,23 @@
-//! The migrations of `migrations/`, as they were when this program was built.
+//! The migrations of `migrations/`, embedded when this program is built.
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 
-/// Where what was applied is recorded: not where an application's own runner keeps its record.
+/// The schema of the record. Not the one that an application's own runner uses.
 pub const SCHEMA: &str = "keepsake_migration";
-/// The table of that record: version, when, and the checksum of the text.
+/// The table of the record: version, time, and checksum of the text.
 pub const TABLE: &str = "keepsake_migration.applied";
 
-/// A migration, as two texts.
+/// A migration: two scripts.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedded {
     /// Its number.
     pub version: i64,
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// What it does.
+    /// The script that applies it.
     pub up: &'static str,
-    /// What takes it back.
+    /// The script that reverts it.
     pub down: &'static str,
 }
 
@@ -32,7 +32,7 @@ macro_rules! embedded {
     };
 }
 
-/// All of them, in their order.
+/// All migrations, in order.
 pub const ALL: &[Embedded] = &[embedded!(1, "baseline", "0001_baseline")];
 
 /// The version that they lead to.

@@ -1,21 +1,21 @@
-//! What a command found, for people and for machines.
+//! The result of a command, for people and for programs.
 
 use serde_json::Value;
 
 use crate::failure::Exit;
 
-/// What came of a command.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Report {
     value: Value,
     form: Form,
-    /// How the program leaves.
+    /// The exit code.
     pub exit: Exit,
 }
 
 #[derive(Debug)]
 enum Form {
-    /// Objects in a list, a column for each of these names.
+    /// A list of objects, with a column for each of these names.
     Table {
         columns: Vec<&'static str>,
         when_empty: String,
@@ -25,7 +25,7 @@ enum Form {
 }
 
 impl Report {
-    /// A table with these columns, of objects in a list.
+    /// A table with these columns, from a list of objects.
     #[must_use]
     pub fn table(rows: Vec<Value>, columns: &[&'static str], when_empty: &str) -> Self {
         Self {
@@ -55,13 +55,13 @@ impl Report {
         self
     }
 
-    /// What machines get.
+    /// The value that `--json` prints.
     #[must_use]
     pub fn value(&self) -> &Value {
         &self.value
     }
 
-    /// What is printed.
+    /// The text to print.
     #[must_use]
     pub fn render(&self, json: bool) -> String {
         if json {
@@ -111,7 +111,7 @@ fn aligned(columns: &[&str], rows: &[Value]) -> String {
     text
 }
 
-/// A value in a line: no text of a database's may move the cursor.
+/// A value on one line. Text from a database must not move the terminal's cursor.
 fn shown(value: &Value) -> String {
     let text = match value {
         Value::Null => String::new(),

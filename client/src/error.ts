@@ -34,7 +34,7 @@ export class KeepsakeError extends Error {
   readonly errors: readonly FieldError[];
   /** With `restore_conflict`: everything that stands in the way. */
   readonly conflicts: readonly Conflict[];
-  /** With `quota_exceeded` and `too_many_pending`: the limit that was met. */
+  /** With `quota_exceeded` and `too_many_pending`: the limit that was reached. */
   readonly quota: Problem["quota"];
   /** The id under which the server's log has the request. */
   readonly requestId: string | undefined;
@@ -96,8 +96,8 @@ export class KeepsakeError extends Error {
       {
         code: "unexpected_answer",
         status,
-        title: "An unexpected answer",
-        detail: `The answer with status ${status} is not one of Keepsake's own. Try again later.`,
+        title: "Unexpected response",
+        detail: `The response with status ${status} is not from Keepsake. Retry later.`,
       },
       options,
     );
@@ -110,7 +110,7 @@ export class KeepsakeError extends Error {
         code: "network_error",
         status: 0,
         title: "The server cannot be reached",
-        detail: "No answer came. Check the connection and try again.",
+        detail: "There was no response. Check the connection and retry.",
       },
       { cause },
     );

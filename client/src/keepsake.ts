@@ -7,21 +7,21 @@ import { type TokenSource, transport, whole } from "./transport.js";
 
 type Schemas = components["schemas"];
 
-/** What declares an upload. */
+/** Declares an upload. */
 export type UploadRequest = Schemas["UploadRequest"];
 /** One file of it. */
 export type FileDeclaration = Schemas["FileDeclaration"];
-/** A declared upload, with what each file is to be sent to. */
+/** A declared upload, with the signed request for each file. */
 export type Upload = Schemas["Upload"];
-/** Where an upload stands. */
+/** An upload's state. */
 export type UploadStatus = Schemas["UploadStatus"];
-/** What completing an upload made. */
+/** The attachments of a completed upload. */
 export type Completed = Schemas["Completed"];
-/** Which parts are to be signed. */
+/** The parts to sign. */
 export type PartsRequest = Schemas["PartsRequest"];
-/** Parts to be sent. */
+/** Signed requests for parts. */
 export type SignedParts = Schemas["SignedParts"];
-/** Parts that have arrived. */
+/** The stored parts. */
 export type StoredParts = Schemas["StoredParts"];
 /** One attachment. */
 export type Attachment = Schemas["Attachment"];
@@ -29,26 +29,26 @@ export type Attachment = Schemas["Attachment"];
 export type LegacyItem = Schemas["LegacyItem"];
 /** A page of a listing. */
 export type Page = Schemas["Page"];
-/** A thing that attachments can belong to. */
-export type Thing = Schemas["Thing"];
-/** A page of things. */
-export type Things = Schemas["Things"];
-/** A thing or an attachment, in words for people. */
+/** An entity: a row of the application that attachments can belong to. */
+export type Entity = Schemas["Entity"];
+/** A page of entities. */
+export type Entities = Schemas["Entities"];
+/** An entity or an attachment, as people call it. */
 export type Item = Schemas["Item"];
-/** One soft delete: its root, who did it, how long it can be undone. */
+/** A deletion: its root, who made it, and how long it can be restored. */
 export type Deletion = Schemas["Deletion"];
 /** A page of the bin. */
 export type Deletions = Schemas["Deletions"];
-/** The same with the tree of what it took, and with what a restore would meet. */
+/** A deletion with the tree of what it removed, and the conflicts of a restore. */
 export type DeletionDetails = Schemas["DeletionDetails"];
-/** What a restore brought back. */
+/** What a restore restored. */
 export type Restored = Schemas["Restored"];
-/** What the tenant and the caller hold, and may hold. */
+/** The storage that the tenant and the caller use, and their quotas. */
 export type Usage = Schemas["Usage"];
-/** What one upload may hold. */
+/** The limits of one upload. */
 export type Limits = Schemas["Limits"];
 
-/** What a restore does about conflicts. */
+/** How a restore handles conflicts. */
 export type RestoreRequest = Schemas["RestoreRequest"];
 
 /** Which attachments are listed, and how many on a page. */
@@ -63,53 +63,53 @@ export type EntityAttachmentFilter = Omit<
   "cursor"
 >;
 
-/** Which things are listed, and how many on a page. */
-export type ThingFilter = Omit<NonNullable<operations["listEntities"]["parameters"]["query"]>, "cursor">;
+/** Which entities are listed, and how many on a page. */
+export type EntityFilter = Omit<NonNullable<operations["listEntities"]["parameters"]["query"]>, "cursor">;
 
-/** The thing that attachments belong to. */
-export interface Entity {
-  /** Its kind, such as `post`. */
+/** Names an entity. */
+export interface EntityRef {
+  /** Its type, such as `post`. */
   type: string;
   /** Its id. */
   id: string;
 }
 
-/** What every call takes. */
+/** Options of every call. */
 export interface CallOptions {
-  /** Gives the call up: it then fails with the signal's reason, an `AbortError` if there is none. */
+  /** Aborts the call, which then fails with the signal's reason, or with an `AbortError`. */
   signal?: AbortSignal;
 }
 
-/** What calls take that are done once for one key, however often they are sent. */
+/** Options of calls that are done once for each key, however often they are sent. */
 export interface OnceOptions extends CallOptions {
-  /** 1 to 255 visible ASCII characters; without it the client makes one for this call. */
+  /** 1 to 255 visible ASCII characters. Default: a new one for each call. */
   idempotencyKey?: string;
 }
 
-/** What listings take that answer one page. */
+/** Options of listings that return one page. */
 export interface PageOptions extends CallOptions {
-  /** The `next_cursor` of the page before. */
+  /** The `next_cursor` of the previous page. */
   cursor?: string;
 }
 
-/** A soft delete that has been done. */
+/** A deletion that was made. */
 export interface Deleted {
   /** The deletion: see `deletions.restore`. */
   deletionId: string;
 }
 
 export interface KeepsakeOptions {
-  /** Where Keepsake is, such as `https://keepsake.example.com`. */
+  /** The URL of Keepsake, such as `https://keepsake.example.com`. */
   url: string;
-  /** Gives a bearer token; asked before every request. Without one, a server in between has to add it. */
+  /** Returns a bearer token; called before every request. Without it, a server in between must add the token. */
   token?: TokenSource;
-  /** Used in the place of the global `fetch`. */
+  /** Used instead of the global `fetch`. */
   fetch?: typeof globalThis.fetch;
 }
 
 /**
- * Keepsake over HTTP. Each method is one request, and fails with a {@link KeepsakeError}. What
- * failed for a reason that passes has been tried again, with pauses.
+ * Keepsake over HTTP. Each method is one request, and fails with a {@link KeepsakeError}. Temporary
+ * failures have been retried before, with pauses.
  */
 export type Keepsake = ReturnType<typeof createKeepsake>;
 
@@ -122,17 +122,17 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
     baseUrl: base,
     fetch: (request) => send(request, (response) => whole(request, response)),
   });
-  const entityPath = ({ type, id }: Entity) => ({ entity: type, id });
+  const entityPath = ({ type, id }: EntityRef) => ({ entity: type, id });
 
   return {
     /** Uploads: files that become visible together or not at all. */
     uploads: {
-      /** Declares files, and gets what each is to be sent to. */
+      /** Declares files, and gets a signed request for each. */
       async declare(body: UploadRequest, options: OnceOptions = {}): Promise<Upload> {
         const header = { "Idempotency-Key": options.idempotencyKey ?? crypto.randomUUID() };
         return content(api.POST("/v1/uploads", { body, params: { header }, ...own(options) }));
       },
-      /** Where an upload stands, and what is wrong with its files. */
+      /** Gets an upload's state and the problems of its files. */
       async status(id: string, options: CallOptions = {}): Promise<UploadStatus> {
         return content(api.GET("/v1/uploads/{id}", { params: { path: { id } }, ...own(options) }));
       },
@@ -141,7 +141,7 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         const params = { path: { id } };
         return content(api.POST("/v1/uploads/{id}/complete", { params, ...own(options) }));
       },
-      /** Gives an upload up. */
+      /** Aborts an upload. */
       async abort(id: string, options: CallOptions = {}): Promise<void> {
         await done(api.DELETE("/v1/uploads/{id}", { params: { path: { id } }, ...own(options) }));
       },
@@ -150,7 +150,7 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         const params = { path: { id } };
         return content(api.POST("/v1/uploads/{id}/parts", { body, params, ...own(options) }));
       },
-      /** The parts of a large file that have arrived. */
+      /** Lists the stored parts of a large file. */
       async listParts(id: string, attachmentId: string, options: CallOptions = {}): Promise<StoredParts> {
         const params = { path: { id }, query: { attachment_id: attachmentId } };
         return content(api.GET("/v1/uploads/{id}/parts", { params, ...own(options) }));
@@ -164,7 +164,7 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         const params = { query: { ...filter, ...cursor(options) } };
         return page(api.GET("/v1/attachments", { params, ...own(options) }));
       },
-      /** Every one, page after page, as far as they are asked for. */
+      /** All of them, page after page, as far as they are read. */
       all(filter: AttachmentFilter = {}, options: CallOptions = {}): AsyncGenerator<Page["items"][number]> {
         return everyItem((next) => this.list(filter, { ...options, ...next }));
       },
@@ -174,14 +174,14 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         return content(api.GET("/v1/attachments/{id}", { params, ...own(options) }));
       },
       /**
-       * A signed URL of the bytes, for a link or the `src` of a picture. It works for some minutes, for
-       * whoever has it. `inline` asks for it to be shown and not saved, which only types that are safe
-       * to show are.
+       * A signed URL of the bytes, for a link or the `src` of an image. It works for some minutes, for
+       * whoever has it. `inline` requests that the browser show the file instead of saving it, which
+       * works only for types that are safe to show.
        */
       async contentUrl(id: string, options: CallOptions & { inline?: boolean } = {}): Promise<string> {
         const path = `/v1/attachments/${encodeURIComponent(id)}/content`;
         const request = new Request(`${base}${path}?inline=${options.inline ?? false}`, {
-          // A page cannot read where a redirect leads, but it can follow it and look where it is.
+          // A page cannot read the target of a redirect, but it can follow it and read the final URL.
           headers: { range: "bytes=0-0" },
           ...own(options),
         });
@@ -197,55 +197,58 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         const params = { path: { id } };
         return deleted(await done(api.DELETE("/v1/attachments/{id}", { params, ...own(options) })));
       },
-      /** Brings a deleted attachment back; `restore_conflict` lists what is in the way. */
+      /** Restores a deleted attachment; `restore_conflict` lists the conflicts. */
       async restore(id: string, options: CallOptions = {}): Promise<Restored> {
         const params = { path: { id } };
         return content(api.POST("/v1/attachments/{id}/restore", { params, ...own(options) }));
       },
     },
 
-    /** The things that attachments belong to. */
+    /** The entities that attachments belong to. */
     entities: {
-      /** One page of the live things of a kind, newest first. */
-      async list(type: string, filter: ThingFilter = {}, options: PageOptions = {}): Promise<Things> {
+      /** One page of the live entities of a type, newest first. */
+      async list(type: string, filter: EntityFilter = {}, options: PageOptions = {}): Promise<Entities> {
         const params = { path: { entity: type }, query: { ...filter, ...cursor(options) } };
         return content(api.GET("/v1/{entity}", { params, ...own(options) }));
       },
-      /** Every one, page after page, as far as they are asked for. */
-      all(type: string, filter: ThingFilter = {}, options: CallOptions = {}): AsyncGenerator<Thing> {
+      /** All of them, page after page, as far as they are read. */
+      all(type: string, filter: EntityFilter = {}, options: CallOptions = {}): AsyncGenerator<Entity> {
         return everyItem((next) => this.list(type, filter, { ...options, ...next }));
       },
-      /** One live thing. */
-      async get(entity: Entity, options: CallOptions = {}): Promise<Thing> {
+      /** One live entity. */
+      async get(entity: EntityRef, options: CallOptions = {}): Promise<Entity> {
         const params = { path: entityPath(entity) };
         return content(api.GET("/v1/{entity}/{id}", { params, ...own(options) }));
       },
-      /** Changes what a thing is called, live or deleted. */
-      async rename(entity: Entity, label: string, options: CallOptions = {}): Promise<Item> {
+      /** Renames an entity, live or deleted. */
+      async rename(entity: EntityRef, label: string, options: CallOptions = {}): Promise<Item> {
         const request = { params: { path: entityPath(entity) }, body: { label }, ...own(options) };
         return content(api.PATCH("/v1/{entity}/{id}", request));
       },
-      /** One page of an entity's attachments: those that can be opened, unless a `state` is asked for. */
-      async attachments(entity: Entity, options: PageOptions & EntityAttachmentFilter = {}): Promise<Page> {
+      /** One page of an entity's attachments: the available ones, unless `state` is given. */
+      async attachments(
+        entity: EntityRef,
+        options: PageOptions & EntityAttachmentFilter = {},
+      ): Promise<Page> {
         const { limit, state } = options;
         const filter = { ...(state && { state }), ...(limit === undefined ? {} : { limit }) };
         const params = { path: entityPath(entity), query: { ...filter, ...cursor(options) } };
         return page(api.GET("/v1/{entity}/{id}/attachments", { params, ...own(options) }));
       },
-      /** Every attachment of an entity, page after page, as far as they are asked for. */
+      /** All attachments of an entity, page after page, as far as they are read. */
       allAttachments(
-        entity: Entity,
+        entity: EntityRef,
         options: CallOptions & EntityAttachmentFilter = {},
       ): AsyncGenerator<Page["items"][number]> {
         return everyItem((next) => this.attachments(entity, { ...options, ...next }));
       },
-      /** Deletes an entity with all that hangs on it, so that it can be restored. */
-      async delete(entity: Entity, options: CallOptions = {}): Promise<Deleted> {
+      /** Deletes an entity and everything that belongs to it, so that it can be restored. */
+      async delete(entity: EntityRef, options: CallOptions = {}): Promise<Deleted> {
         const params = { path: entityPath(entity) };
         return deleted(await done(api.DELETE("/v1/{entity}/{id}", { params, ...own(options) })));
       },
-      /** Brings a deleted entity back with all that its deletion took. */
-      async restore(entity: Entity, options: CallOptions = {}): Promise<Restored> {
+      /** Restores a deleted entity and everything that was deleted with it. */
+      async restore(entity: EntityRef, options: CallOptions = {}): Promise<Restored> {
         const params = { path: entityPath(entity) };
         return content(api.POST("/v1/{entity}/{id}/restore", { params, ...own(options) }));
       },
@@ -258,17 +261,17 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         const params = { query: { ...filter, ...cursor(options) } };
         return content(api.GET("/v1/deletions", { params, ...own(options) }));
       },
-      /** Every one, page after page, as far as they are asked for. */
+      /** All of them, page after page, as far as they are read. */
       all(filter: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Deletion> {
         return everyItem((next) => this.list(filter, { ...options, ...next }));
       },
-      /** What one deletion took with it, as a tree, and what its restore would meet. */
+      /** What one deletion removed, as a tree, and the conflicts of a restore. */
       async get(id: string, options: CallOptions = {}): Promise<DeletionDetails> {
         return content(api.GET("/v1/deletions/{id}", { params: { path: { id } }, ...own(options) }));
       },
       /**
-       * Brings back what one deletion removed: all of it or nothing, or with `on_conflict: "skip"` all that
-       * has a place.
+       * Restores what one deletion removed: everything or nothing, or with `on_conflict: "skip"`
+       * everything without a conflict.
        */
       async restore(id: string, body: RestoreRequest = {}, options: CallOptions = {}): Promise<Restored> {
         const request = { params: { path: { id } }, body, ...own(options) };
@@ -276,18 +279,18 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
       },
     },
 
-    /** What the tenant and the caller hold, and may hold. */
+    /** The storage that the tenant and the caller use, and their quotas. */
     async usage(options: CallOptions = {}): Promise<Usage> {
       return content(api.GET("/v1/usage", own(options)));
     },
-    /** What one upload may hold: for the rules in the browser. */
+    /** The limits of one upload, for the rules in the browser. */
     async limits(options: CallOptions = {}): Promise<Limits> {
       return content(api.GET("/v1/limits", own(options)));
     },
   };
 }
 
-/** The same of a page, from whose type openapi-fetch drops the members that are always null. */
+/** The content of a page, from whose type openapi-fetch drops members that are always null. */
 async function page(
   answer: Promise<{ data?: Omit<Page, "items"> & { items: unknown[] }; response: Response }>,
 ): Promise<Page> {
@@ -301,7 +304,7 @@ function deleted({ response }: { response: Response }): Deleted {
 }
 
 async function addressOf(response: Response): Promise<string> {
-  // Not waited for: where somebody else reads the body as well, as Next.js does, it never ends.
+  // Not awaited: where something else reads the body too, as in Next.js, it never settles.
   response.body?.cancel().catch(() => undefined);
   return response.url;
 }

@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Is the worker there, and the database and the store? */
+        /** Check the worker, and optionally the database and the store */
         get: operations["health"];
         put?: never;
         post?: never;
@@ -32,7 +32,7 @@ export interface paths {
         put?: never;
         /**
          * Declare files and get a signed PUT for each
-         * @description A file above the threshold of the deployment comes back with `multipart` in the place of a URL: it is cut into parts, which are signed by `POST /v1/uploads/{id}/parts`. A set with such a file has longer to be completed; the URLs of its other files have not.
+         * @description A file above the deployment's threshold has `multipart` instead of a URL: it is uploaded in parts, which `POST /v1/uploads/{id}/parts` signs. An upload with such a file has more time to be completed; the URLs of its other files do not live longer.
          */
         post: operations["createUpload"];
         delete?: never;
@@ -50,11 +50,11 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** Where an upload stands, and what is wrong with its files */
+        /** Get an upload's state and the problems of its files */
         get: operations["getUpload"];
         put?: never;
         post?: never;
-        /** Give an upload up */
+        /** Abort an upload */
         delete: operations["abortUpload"];
         options?: never;
         head?: never;
@@ -74,7 +74,7 @@ export interface paths {
         put?: never;
         /**
          * Make all files visible, or none
-         * @description The parts of large files are joined. Every object is compared with its declaration: its length, its SHA-256 (of which the store tells none, it is read once), its first bytes, the pixels of a picture. A missing one answers 409 and changes nothing; a wrong one answers 422 and drops the whole set.
+         * @description Completes multipart uploads, then compares every object with its declaration: the length, the SHA-256 (if the store does not report one, the object is read once), the first bytes, the pixels of an image. A missing file gives 409 and changes nothing; a wrong one gives 422 and removes the whole upload.
          */
         post: operations["completeUpload"];
         delete?: never;
@@ -93,14 +93,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the parts of a large file that have arrived
-         * @description To go on after an interruption: what is not listed is still to be sent.
+         * List the stored parts of a large file
+         * @description To resume after an interruption: parts that are not listed have yet to be sent.
          */
         get: operations["listParts"];
         put?: never;
         /**
          * Sign parts of a large file
-         * @description Ask for as many parts as are sent next, at most 100. The last part may be smaller, all others have the one size. A part may be signed and sent again; the last one counts. Completing the upload joins them.
+         * @description Request the parts to be sent next, at most 100. All parts have the same size, except that the last may be smaller. A part may be signed and sent again; the last one stored counts. Completing the upload joins them.
          */
         post: operations["signParts"];
         delete?: never;
@@ -117,8 +117,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What one upload may hold
-         * @description For the rules in a browser, which are the worker's own: they refuse a file before it is sent.
+         * Get the limits of one upload
+         * @description For the rules in a browser, which are the worker's own: they reject a file before it is sent.
          */
         get: operations["getLimits"];
         put?: never;
@@ -140,14 +140,14 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List the parts of a large file, in the words of S3
-         * @description For uploaders that speak S3's multipart uploads, such as Uppy: as ListParts answers, always with all parts.
+         * List the parts of a large file, in S3's protocol
+         * @description For uploaders that use S3 multipart uploads, such as Uppy. Responds like ListParts, always with all parts.
          */
         get: operations["listMultipart"];
         put?: never;
         /**
-         * Begin or end a large file, in the words of S3
-         * @description For uploaders that speak S3's multipart uploads, such as Uppy. With `uploads` as CreateMultipartUpload answers, with `uploadId` as CompleteMultipartUpload, once all parts are there; a body is not read. Neither changes anything: parts are signed by `POST /v1/uploads/{id}/parts` as ever, joined when the upload is completed, and given up with the upload.
+         * Begin or complete a large file, in S3's protocol
+         * @description For uploaders that use S3 multipart uploads, such as Uppy. Responds like CreateMultipartUpload with `uploads`, and like CompleteMultipartUpload with `uploadId`, once all parts are stored; a body is not read. Neither changes anything: `POST /v1/uploads/{id}/parts` signs the parts, completing the upload joins them, and aborting it removes them.
          */
         post: operations["changeMultipart"];
         delete?: never;
@@ -163,7 +163,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What the tenant and the caller hold, and may hold */
+        /** Get the storage that the tenant and the caller use, and their quotas */
         get: operations["getUsage"];
         put?: never;
         post?: never;
@@ -180,7 +180,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What became of the scheduled work, newest first */
+        /** List the results of the scheduled work, newest first */
         get: operations["listRuns"];
         put?: never;
         post?: never;
@@ -199,7 +199,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Tell what a malware scanner found */
+        /** Report a malware scanner's verdict */
         post: operations["recordScan"];
         delete?: never;
         options?: never;
@@ -214,7 +214,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The tenant's attachments, newest first */
+        /** List the tenant's attachments, newest first */
         get: operations["listAttachments"];
         put?: never;
         post?: never;
@@ -233,20 +233,20 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** One attachment */
+        /** Get an attachment */
         get: operations["getAttachment"];
         put?: never;
         post?: never;
         /**
          * Delete an attachment so that it can be restored
-         * @description One in quarantine can be deleted as well; restored, it is in quarantine again.
+         * @description A quarantined one can be deleted too; when restored, it is quarantined again.
          */
         delete: operations["deleteAttachment"];
         options?: never;
         head?: never;
         /**
          * Rename an attachment, live or deleted
-         * @description The extension stays: it says what the file is. A deleted attachment can be renamed too, so that it can be restored beside what took its place.
+         * @description The extension cannot change: it defines the media type. A deleted attachment can be renamed too, so that it can be restored although its old name is taken.
          */
         patch: operations["renameAttachment"];
         trace?: never;
@@ -281,7 +281,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Bring back an attachment */
+        /** Restore an attachment */
         post: operations["restoreAttachment"];
         delete?: never;
         options?: never;
@@ -299,17 +299,17 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** The bytes */
+        /** Download the bytes */
         get: operations["getObject"];
         /**
          * Store one file, once
-         * @description With exactly the headers that the upload listed, and the declared Content-Length. An upload that began in time may go on for 30 seconds after the URL has expired; then it is broken off with 403 and nothing is stored.
+         * @description Send exactly the headers that the upload listed, and the declared Content-Length. A PUT that began in time may continue for 30 seconds after the URL expires; then it is aborted with 403, and nothing is stored.
          */
         put: operations["putObject"];
         post?: never;
         delete?: never;
         options?: never;
-        /** What GET would answer */
+        /** Get the headers of a download */
         head: operations["headObject"];
         patch?: never;
         trace?: never;
@@ -322,8 +322,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The bin: what was deleted and can be restored, newest first
-         * @description Deletions of the tenant whose root is a thing or an attachment that the caller may see.
+         * List the bin: deletions that can be restored, newest first
+         * @description Deletions of the tenant whose root is an entity or an attachment that the caller may see.
          */
         get: operations["listDeletions"];
         put?: never;
@@ -339,12 +339,12 @@ export interface paths {
             query?: never;
             header?: never;
             path: {
-                /** @description What DELETE answered in keepsake-deletion. */
+                /** @description The value of keepsake-deletion in the response to DELETE. */
                 id: components["parameters"]["DeletionId"];
             };
             cookie?: never;
         };
-        /** What one deletion took with it, and what a restore would meet */
+        /** Get what one deletion removed, and the conflicts of a restore */
         get: operations["getDeletion"];
         put?: never;
         post?: never;
@@ -359,14 +359,14 @@ export interface paths {
             query?: never;
             header?: never;
             path: {
-                /** @description What DELETE answered in keepsake-deletion. */
+                /** @description The value of keepsake-deletion in the response to DELETE. */
                 id: components["parameters"]["DeletionId"];
             };
             cookie?: never;
         };
         get?: never;
         put?: never;
-        /** Bring back what one deletion removed */
+        /** Restore what one deletion removed */
         post: operations["restoreDeletion"];
         delete?: never;
         options?: never;
@@ -382,8 +382,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Storage and backlog over time
-         * @description A sample is taken by the scheduled run, at most one in four minutes. All are kept for two days, one an hour for 30 days, one a day for two years.
+         * Get storage and backlog over time
+         * @description The scheduled run takes a sample, at most one every four minutes. All are kept for two days, one per hour for 30 days, one per day for two years.
          */
         get: operations["getHistory"];
         put?: never;
@@ -401,7 +401,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What the next purge would take, and why the rest stays */
+        /** Get what the next purge would remove, and why it would keep the rest */
         get: operations["getPurgePlan"];
         put?: never;
         post?: never;
@@ -418,7 +418,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Objects waiting to be deleted from the bucket, or given up */
+        /** List objects that wait to be deleted from the bucket, or whose deletion failed for good */
         get: operations["listOutbox"];
         put?: never;
         post?: never;
@@ -439,7 +439,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Try again to delete an object that failed */
+        /** Retry the deletion of an object that failed */
         post: operations["retryObject"];
         delete?: never;
         options?: never;
@@ -454,10 +454,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Legal holds, newest first */
+        /** List legal holds, newest first */
         get: operations["listHolds"];
         put?: never;
-        /** Hold a thing, an attachment, a deletion or a tenant */
+        /** Place a hold on an entity, an attachment, a deletion or a tenant */
         post: operations["placeHold"];
         delete?: never;
         options?: never;
@@ -476,7 +476,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** End a hold */
+        /** Release a hold */
         post: operations["releaseHold"];
         delete?: never;
         options?: never;
@@ -491,7 +491,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Where the audit found bucket and database to differ */
+        /** List differences between bucket and database that the audit found */
         get: operations["listFindings"];
         put?: never;
         post?: never;
@@ -511,8 +511,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The things of one kind that are live, newest first
-         * @description In the order of their ids, the highest first: newest first where ids grow with time.
+         * List the live entities of one type, newest first
+         * @description By descending id: newest first where ids grow with time.
          */
         get: operations["listEntities"];
         put?: never;
@@ -533,17 +533,17 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** One thing that is live */
+        /** Get a live entity */
         get: operations["getEntity"];
         put?: never;
         post?: never;
-        /** Delete a thing with all that hangs on it, so that it can be restored */
+        /** Delete an entity and everything that belongs to it, so that it can be restored */
         delete: operations["deleteEntity"];
         options?: never;
         head?: never;
         /**
-         * Change what a thing is called, live or deleted
-         * @description Writes the label column with the caller's rights on the table. A deleted thing can be renamed too, so that it can be restored beside what took its place.
+         * Rename an entity, live or deleted
+         * @description Writes the label column with the caller's rights on the table. A deleted entity can be renamed too, so that it can be restored although its old label is taken.
          */
         patch: operations["renameEntity"];
         trace?: never;
@@ -558,7 +558,7 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** What is attached to a thing, newest first */
+        /** List an entity's attachments, newest first */
         get: operations["listEntityAttachments"];
         put?: never;
         post?: never;
@@ -580,7 +580,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Bring back a thing and all that went with it */
+        /** Restore an entity and everything that was deleted with it */
         post: operations["restoreEntity"];
         delete?: never;
         options?: never;
@@ -596,8 +596,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What an operator watches, of all tenants
-         * @description In the text format of Prometheus; docs/operations.md says what each number means. The token needs no tenant.
+         * Get metrics of all tenants
+         * @description In the Prometheus text format; docs/metrics.md explains each metric. The token needs no tenant.
          */
         get: operations["metrics"];
         put?: never;
@@ -616,8 +616,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * This description
-         * @description A file that is served beside the page, also to pages of other origins; the worker itself is not asked.
+         * Get this description
+         * @description A static file, served beside the page to pages of any origin without running the worker.
          */
         get: operations["openapi"];
         put?: never;
@@ -638,9 +638,9 @@ export interface components {
             files: components["schemas"]["FileDeclaration"][];
         };
         FileDeclaration: {
-            /** @description At most 255 bytes of UTF-8; its extension decides the media type. */
+            /** @description At most 255 bytes of UTF-8; its extension defines the media type. */
             name: string;
-            /** @description Unless null or empty, the one of the name's extension, or another name that browsers give it. Case and parameters do not count. */
+            /** @description The media type of the name's extension, or another name that browsers use for it; may be null or empty. Case and parameters are ignored. */
             media_type?: string | null;
             /** @description In bytes. */
             size: number;
@@ -653,6 +653,13 @@ export interface components {
             /** Format: date-time */
             expires_at: string;
             files: (components["schemas"]["UploadFile"] | components["schemas"]["UploadFileInParts"])[];
+            /** @description What the client should know and need not change: a declared media type that the file's name contradicts. The name counts. */
+            notes: {
+                /** @description Where, as a JSON pointer (RFC 6901). */
+                pointer: string;
+                code: components["schemas"]["Code"];
+                detail: string;
+            }[];
         };
         UploadFile: {
             /** Format: uuid */
@@ -662,13 +669,13 @@ export interface components {
             method: "PUT";
             /** Format: uri */
             url: string;
-            /** @description All of them are mandatory, exactly as they stand. */
+            /** @description All are required, exactly as given. */
             headers: {
                 [key: string]: string;
             };
             /** Format: date-time */
             expires_at: string;
-            /** @description For a page without a script, where the store takes forms: an HTML form of type `multipart/form-data` with these hidden fields and, last, the file in a field named `file`. Null elsewhere. */
+            /** @description For a page without a script, where the store accepts forms: an HTML form of type `multipart/form-data` with these hidden fields and, last, the file in a field named `file`. Null elsewhere. */
             form: {
                 /** @constant */
                 method: "POST";
@@ -689,7 +696,7 @@ export interface components {
                 part_size: number;
                 part_count: number;
                 /**
-                 * @description What the store verifies of each part beside its length; null when nothing.
+                 * @description The checksum of each part that the store verifies; null when it verifies only the length.
                  * @enum {unknown}
                  */
                 checksum: "sha256" | "crc32c" | null;
@@ -709,7 +716,7 @@ export interface components {
                 size: number;
                 media_type: string;
                 state: string | null;
-                /** @description What the store has, while the upload is pending. */
+                /** @description What is stored, while the upload is pending. */
                 seen: null | {
                     size: number;
                     sha256: string | null;
@@ -724,7 +731,7 @@ export interface components {
             /** Format: uuid */
             id: string;
             /**
-             * @description scanning: the files are shut until each is found clean, and become visible together then.
+             * @description scanning: the files cannot be downloaded until all are found clean, and then become available together.
              * @enum {unknown}
              */
             state: "completed" | "scanning";
@@ -740,7 +747,7 @@ export interface components {
             size: number;
             sha256: string;
             /**
-             * @description scanning: shut until a malware scan finds it and the rest of its set clean. quarantined: malware was found, and it is shut for good. One in the bin has the state that it had.
+             * @description scanning: not available until a malware scan finds it and the rest of its upload clean. quarantined: malware was found, and it is never available. A deleted one keeps the state that it had.
              * @enum {unknown}
              */
             state: "available" | "scanning" | "quarantined";
@@ -751,15 +758,15 @@ export interface components {
             deleted_at: string | null;
             /**
              * Format: uri
-             * @description Answers a redirect to its bytes; of one that is scanning 409 file_scanning, of one in quarantine 403 file_quarantined.
+             * @description Redirects to the bytes; gives 409 file_scanning while the file is being scanned, and 403 file_quarantined once it is quarantined.
              */
             content_url: string;
             /**
              * Format: date-time
-             * @description In listings of deleted ones: when it may be purged.
+             * @description In listings of deleted attachments: when it may be purged.
              */
             purge_after?: string;
-            /** @description In listings of deleted ones: days until then, rounded up. */
+            /** @description In listings of deleted attachments: days until it may be purged, rounded up. */
             days_left?: number;
         };
         Page: {
@@ -775,17 +782,17 @@ export interface components {
                 table: string;
                 rows: number;
             }[];
-            /** @description What stays deleted, because another deletion removed it too. */
+            /** @description What stays deleted because another deletion removed it too. */
             passed: {
                 table: string;
                 rows: number;
             }[];
-            /** @description With on_conflict `skip`: what stays in the deletion. */
+            /** @description With on_conflict `skip`: what stays deleted. */
             skipped?: {
                 table: string;
                 rows: number;
             }[];
-            /** @description With on_conflict `skip`: why. */
+            /** @description With on_conflict `skip`: the conflicts that kept it deleted. */
             conflicts?: components["schemas"]["Conflict"][];
         };
         Conflict: {
@@ -795,15 +802,15 @@ export interface components {
             key: Record<string, never> | null;
             constraint?: string | null;
             values?: Record<string, never> | null;
-            /** @description The key of the row in the way: the live one that holds the place, or the deleted parent. */
+            /** @description The key of the conflicting row: the live one with the same value, or the deleted parent. */
             holder?: Record<string, never> | null;
             /** @description The table of that row. */
             holder_table?: string | null;
-            /** @description What would come back, if it is a thing or an attachment that the caller may see. */
+            /** @description What would be restored, if it is an entity or an attachment that the caller may see. */
             item?: components["schemas"]["Item"] | null;
-            /** @description What is in the way, if it is a thing or an attachment that the caller may see. */
+            /** @description What it conflicts with, if that is an entity or an attachment that the caller may see. */
             holder_item?: components["schemas"]["Item"] | null;
-            /** @description Both in a sentence, with what can be done. */
+            /** @description The conflict in a sentence, and how to resolve it. */
             detail?: string;
         };
         /** @description RFC 9457. */
@@ -817,14 +824,14 @@ export interface components {
             code: components["schemas"]["Code"];
             request_id?: string;
             errors?: {
-                /** @description Where, as a JSON pointer (RFC 6901). */
+                /** @description The field, as a JSON pointer (RFC 6901). */
                 pointer: string;
                 code: components["schemas"]["Code"];
                 reason?: string;
                 detail: string;
             }[];
             conflicts?: components["schemas"]["Conflict"][];
-            /** @description With quota_exceeded and too_many_pending: the limit that was met. Null is no limit. */
+            /** @description With quota_exceeded and too_many_pending: the limit that was reached. Null means no limit. */
             quota?: {
                 /** @enum {unknown} */
                 scope: "tenant" | "user";
@@ -842,7 +849,7 @@ export interface components {
          * @description Stable: programs may rely on it.
          * @enum {string}
          */
-        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "storage_unavailable" | "keys_unavailable" | "internal";
+        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "internal";
         Limits: {
             /** @description Files in one upload. */
             max_files: number;
@@ -850,25 +857,29 @@ export interface components {
             max_file_bytes: number;
             /** @description Bytes of all files of one upload. */
             max_set_bytes: number;
-            /** @description Pixels of a picture. */
+            /** @description How the types that may be uploaded differ from the usual ones, as words: `+zip`, `-mov`, `+unknown`. The database may hold another choice for a tenant or an entity type. */
+            file_types: string;
+            /** @description Whether a file whose name an earlier one of the upload has is numbered, `image (2).jpg`, and not refused. */
+            number_duplicates: boolean;
+            /** @description Pixels of an image. */
             max_image_pixels: number;
             /** @description Files of more bytes are uploaded in parts. */
             multipart_threshold_bytes: number;
         };
         Usage: {
             tenant: {
-                /** @description Bytes declared and not purged: pending, visible and deleted files, and given-up ones until their URL has run out. */
+                /** @description Bytes declared and not purged: pending, available and deleted files, and aborted ones until their URL has expired. */
                 bytes: number;
                 files: number;
-                /** @description Null is no limit. */
+                /** @description Null means no limit. */
                 max_bytes: number | null;
                 max_files: number | null;
             };
             user: {
-                /** @description Bytes declared and not purged: pending, visible and deleted files, and given-up ones until their URL has run out. */
+                /** @description Bytes declared and not purged: pending, available and deleted files, and aborted ones until their URL has expired. */
                 bytes: number;
                 files: number;
-                /** @description Null is no limit. */
+                /** @description Null means no limit. */
                 max_bytes: number | null;
                 max_files: number | null;
                 /** @description Files whose upload URL is still open. */
@@ -876,7 +887,7 @@ export interface components {
                 max_pending: number | null;
             };
         };
-        /** @description The URL that an entity had before it had attachments, if the application shows it: the last item of the last page of the entity's own listing. To be read only. */
+        /** @description The URL that an entity had before it had attachments, if the application shows it: the last item of the last page of the entity's listing. Read-only. */
         LegacyItem: {
             id: null;
             /** @constant */
@@ -894,7 +905,7 @@ export interface components {
             attachment_id: string;
             parts: {
                 number: number;
-                /** @description Of the part's bytes, in base64, of the kind that the upload names. Required unless that is null. */
+                /** @description The checksum of the part's bytes, in base64, of the kind that the upload names. Required unless that is null. */
                 checksum?: string | null;
             }[];
         };
@@ -905,7 +916,7 @@ export interface components {
             part_size: number;
             part_count: number;
             /**
-             * @description What the store verifies of each part beside its length; null when nothing.
+             * @description The checksum of each part that the store verifies; null when it verifies only the length.
              * @enum {unknown}
              */
             checksum: "sha256" | "crc32c" | null;
@@ -916,7 +927,7 @@ export interface components {
                 method: "PUT";
                 /** Format: uri */
                 url: string;
-                /** @description All of them are mandatory, exactly as they stand. */
+                /** @description All are required, exactly as given. */
                 headers: {
                     [key: string]: string;
                 };
@@ -931,7 +942,7 @@ export interface components {
             part_size: number;
             part_count: number;
             /**
-             * @description What the store verifies of each part beside its length; null when nothing.
+             * @description The checksum of each part that the store verifies; null when it verifies only the length.
              * @enum {unknown}
              */
             checksum: "sha256" | "crc32c" | null;
@@ -948,7 +959,7 @@ export interface components {
             finished_at: string;
             /** @enum {unknown} */
             outcome: "done" | "failed";
-            /** @description What was done, by name. */
+            /** @description Counts, by name. */
             counts: Record<string, never> | null;
             /** @description Why it failed. */
             error: string | null;
@@ -956,11 +967,11 @@ export interface components {
         Runs: {
             items: components["schemas"]["Run"][];
             audit: {
-                /** @description How many times the bucket was walked, this time included. */
+                /** @description How many times the bucket was listed whole, this time included. */
                 pass: number;
                 /** Format: date-time */
                 pass_finished_at: string | null;
-                /** @description Objects that no row names. */
+                /** @description Objects without a row. */
                 orphans: number;
                 /** @description Rows whose object is not in the bucket. */
                 missing: number;
@@ -970,38 +981,38 @@ export interface components {
             /** @description The object that was scanned. */
             object_key: string;
             /**
-             * @description Only clean opens a file; infected shuts it for good, also one that was open; with any other it stays shut until another verdict comes.
+             * @description clean makes a file available. infected quarantines it for good, even if it was available. Any other verdict leaves it unavailable until the next verdict.
              * @enum {unknown}
              */
             verdict: "clean" | "infected" | "unsupported" | "access_denied" | "failed";
         };
-        /** @description One thing or attachment, in words for people. */
+        /** @description An entity or an attachment, as people call it. */
         Item: {
             /** @enum {unknown} */
-            kind: "thing" | "attachment";
-            /** @description The kind of thing; of an attachment, that of the thing it is attached to. */
+            kind: "entity" | "attachment";
+            /** @description The entity's type; for an attachment, that of its entity. */
             entity_type: string;
-            /** @description Of an attachment alone: the id of that thing. */
+            /** @description Only for an attachment: the id of its entity. */
             entity_id?: string;
             id: string;
-            /** @description What people call it: a thing's label, if the application names one, or an attachment's name. */
+            /** @description Its name for people: an entity's label, if the application names one, or an attachment's name. */
             label: string | null;
         };
-        Thing: {
+        Entity: {
             entity_type: string;
             id: string;
-            /** @description What the application calls it; null where it names no label. */
+            /** @description Its label; null where the application names none. */
             label: string | null;
-            /** @description The thing that it belongs to, by its first reference to another kind of thing. */
+            /** @description The entity that it belongs to, by its first reference to another entity type. */
             parent: components["schemas"]["Item"] | null;
-            /** @description Those that are available. */
+            /** @description Its available attachments. */
             attachments: {
                 count: number;
                 bytes: number;
             };
         };
-        Things: {
-            items: components["schemas"]["Thing"][];
+        Entities: {
+            items: components["schemas"]["Entity"][];
             /** @description Null on the last page. With `q`, a page may be short, even empty, and still have a next one. */
             next_cursor: string | null;
         };
@@ -1016,15 +1027,15 @@ export interface components {
         Deletion: {
             /** Format: uuid */
             id: string;
-            /** @description What was asked to be deleted; all else went with it. */
+            /** @description What was deleted; everything else was deleted with it. */
             root: {
                 /** @enum {unknown} */
-                kind: "thing" | "attachment";
-                /** @description As in Item; of several attachments `attachments`. */
+                kind: "entity" | "attachment";
+                /** @description As in Item; `attachments` for several attachments. */
                 entity_type: string;
                 /** @description As in Item. */
                 entity_id?: string;
-                /** @description Null when one statement deleted several. */
+                /** @description Null when one statement deleted several rows. */
                 id: string | null;
                 /** @description As in Item. */
                 label: string | null;
@@ -1036,23 +1047,23 @@ export interface components {
             deleted_at: string;
             /**
              * Format: date-time
-             * @description From then on it may be purged; null when it is kept for ever.
+             * @description When it may be purged; null when it is kept forever.
              */
             expires_at: string | null;
-            /** @description Days until then, rounded up. */
+            /** @description Days until it may be purged, rounded up. */
             days_left: number | null;
-            /** @description Whether a legal hold keeps it from being purged. It can be restored all the same. */
+            /** @description Whether a legal hold keeps it from being purged. It can still be restored. */
             held: boolean;
             /** @enum {unknown} */
             state: "deleted" | "restored" | "purging";
-            /** @description What it holds now that the caller may see. */
+            /** @description What the deletion holds now and the caller may see. */
             counts: {
-                things: {
+                entities: {
                     entity_type: string;
                     count: number;
                 }[];
                 attachments: number;
-                /** @description Whether there are more: of each kind 1000 are counted at most. */
+                /** @description Whether there are more: at most 1000 of each type are counted. */
                 capped: boolean;
             };
         };
@@ -1063,7 +1074,7 @@ export interface components {
         };
         DeletionNode: {
             /** @enum {unknown} */
-            kind: "thing" | "attachment";
+            kind: "entity" | "attachment";
             /** @description As in Item. */
             entity_type: string;
             /** @description As in Item. */
@@ -1071,25 +1082,25 @@ export interface components {
             id: string;
             /** @description As in Item. */
             label: string | null;
-            /** @description Of an attachment: its bytes. */
+            /** @description The bytes of an attachment. */
             size?: number;
-            /** @description Of an attachment. */
+            /** @description The media type of an attachment. */
             media_type?: string;
-            /** @description What hangs on it. */
+            /** @description What belongs to it. */
             children: components["schemas"]["DeletionNode"][];
         };
         DeletionDetails: {
             /** Format: uuid */
             id: string;
-            /** @description What was asked to be deleted; all else went with it. */
+            /** @description What was deleted; everything else was deleted with it. */
             root: {
                 /** @enum {unknown} */
-                kind: "thing" | "attachment";
-                /** @description As in Item; of several attachments `attachments`. */
+                kind: "entity" | "attachment";
+                /** @description As in Item; `attachments` for several attachments. */
                 entity_type: string;
                 /** @description As in Item. */
                 entity_id?: string;
-                /** @description Null when one statement deleted several. */
+                /** @description Null when one statement deleted several rows. */
                 id: string | null;
                 /** @description As in Item. */
                 label: string | null;
@@ -1101,37 +1112,37 @@ export interface components {
             deleted_at: string;
             /**
              * Format: date-time
-             * @description From then on it may be purged; null when it is kept for ever.
+             * @description When it may be purged; null when it is kept forever.
              */
             expires_at: string | null;
-            /** @description Days until then, rounded up. */
+            /** @description Days until it may be purged, rounded up. */
             days_left: number | null;
-            /** @description Whether a legal hold keeps it from being purged. It can be restored all the same. */
+            /** @description Whether a legal hold keeps it from being purged. It can still be restored. */
             held: boolean;
             /** @enum {unknown} */
             state: "deleted" | "restored" | "purging";
-            /** @description What it holds now that the caller may see. */
+            /** @description What the deletion holds now and the caller may see. */
             counts: {
-                things: {
+                entities: {
                     entity_type: string;
                     count: number;
                 }[];
                 attachments: number;
-                /** @description Whether there are more: of each kind 1000 are counted at most. */
+                /** @description Whether there are more: at most 1000 of each type are counted. */
                 capped: boolean;
             };
-            /** @description What it holds now that the caller may see: the root, and below it what went with it. */
+            /** @description What the deletion holds now and the caller may see: the root, and below it what was deleted with it. */
             tree: components["schemas"]["DeletionNode"][];
-            /** @description Whether the tree is cut off: it has 500 nodes at most. */
+            /** @description Whether the tree is cut off, at 500 nodes. */
             truncated: boolean;
-            /** @description Whether conflicts were looked for: not in a deletion of more than 10,000 rows. Restoring that one tells them, and changes nothing if there are any. */
+            /** @description Whether conflicts were searched for: not for a deletion of more than 10,000 rows. Restoring such a deletion reports them, and changes nothing if there are any. */
             conflicts_checked: boolean;
-            /** @description What a restore would meet now, 100 at most; empty when it would succeed, or when they were not looked for. */
+            /** @description The conflicts of a restore now, at most 100; empty when it would succeed, or when they were not searched for. */
             conflicts: components["schemas"]["Conflict"][];
         };
         RestoreRequest: {
             /**
-             * @description `fail`: all comes back, or nothing. `skip`: what conflicts stays deleted, with what hangs on it, and can be restored later.
+             * @description `fail`: restore everything or nothing. `skip`: rows with conflicts stay deleted, with everything that belongs to them, and can be restored later.
              * @default fail
              * @enum {unknown}
              */
@@ -1151,17 +1162,17 @@ export interface components {
             };
             /** @description Deletions that can be restored. */
             open_deletions: number;
-            /** @description Those that a hold on them or on their tenant keeps. */
+            /** @description Deletions kept by a hold on them or on their tenant. */
             held_deletions: number;
-            /** @description Those whose purge failed. */
+            /** @description Deletions whose purge failed. */
             failed_deletions: number;
-            /** @description Rows that a purge may take now. */
+            /** @description Rows that a purge may remove now. */
             expired_rows: number;
-            /** @description Objects whose rows are gone, waiting to be deleted from the bucket. */
+            /** @description Objects whose rows were purged, waiting to be deleted from the bucket. */
             outbox_waiting: number;
-            /** @description Objects given up after 12 attempts. */
+            /** @description Objects whose deletion failed 12 times. */
             outbox_dead: number;
-            /** @description Uploads that are open. */
+            /** @description Open uploads. */
             uploads_pending: number;
         };
         History: {
@@ -1169,24 +1180,24 @@ export interface components {
             from: string;
             /** Format: date-time */
             to: string;
-            /** @description Oldest first, 500 at most: of a longer time, the last of each stretch. */
+            /** @description Oldest first, at most 500; over a longer time, the last of each interval. */
             items: components["schemas"]["Sample"][];
         };
         /** @description A dry run: nothing is changed. */
         PurgePlan: {
             /** Format: date-time */
             as_of: string;
-            /** @description Deletions whose time has run out by then, held ones among them. */
+            /** @description Deletions whose retention is over by then, held ones included. */
             due: number;
             /**
              * Format: date-time
-             * @description When the next one runs out after that; null when none does.
+             * @description When the next one's retention ends; null when there is none.
              */
             next_expiry: string | null;
             lines: {
                 table: string;
                 /**
-                 * @description `purge`: it would go. Else why it would stay: its time has not run out, a legal hold keeps it, purging it failed within the last hour, or a row that stays refers to it.
+                 * @description `purge`: it would be purged. Otherwise why it would stay: its retention is not over, a legal hold keeps it, purging it failed within the last hour, or a remaining row refers to it.
                  * @enum {unknown}
                  */
                 outcome: "purge" | "not_expired" | "held" | "failed_before" | "referred_to";
@@ -1198,7 +1209,7 @@ export interface components {
             object_key: string;
             /** @enum {unknown} */
             state: "waiting" | "leased" | "dead";
-            /** @description Those that failed. */
+            /** @description Steps that failed. */
             attempts: number;
             /** Format: date-time */
             enqueued_at: string;
@@ -1207,7 +1218,7 @@ export interface components {
             last_error: string | null;
             /**
              * Format: date-time
-             * @description When it was given up.
+             * @description When its deletion failed for good.
              */
             dead_at: string | null;
         };
@@ -1216,22 +1227,22 @@ export interface components {
             /** @description Null on the last page. */
             next_cursor: string | null;
         };
-        /** @description A legal hold: while it is active, nothing that it covers is purged. It can be restored and deleted all the same. */
+        /** @description A legal hold: while it is active, nothing that it covers is purged. It can still be restored and deleted. */
         Hold: {
             id: number;
             /**
-             * @description What is held; `row` is one of a table that is no kind of thing.
+             * @description What is held; `row` is a row of a table that is not registered as an entity.
              * @enum {unknown}
              */
-            kind: "thing" | "attachment" | "row" | "deletion" | "tenant";
-            /** @description Of a thing. */
+            kind: "entity" | "attachment" | "row" | "deletion" | "tenant";
+            /** @description The type of an entity. */
             entity_type: string | null;
-            /** @description The id of the thing, attachment or deletion, the key of the row, or the tenant. */
+            /** @description The id of the entity, attachment or deletion, the key of the row, or the tenant. */
             target: string;
-            /** @description What people call it. */
+            /** @description Its name for people. */
             label: string | null;
             reason: string;
-            /** @description Who held it. */
+            /** @description Who placed it. */
             actor: string;
             /** Format: date-time */
             held_at: string;
@@ -1247,10 +1258,10 @@ export interface components {
         };
         HoldRequest: {
             /** @enum {unknown} */
-            kind: "thing" | "attachment" | "deletion" | "tenant";
-            /** @description The kind of thing; with `thing` alone. */
+            kind: "entity" | "attachment" | "deletion" | "tenant";
+            /** @description The entity's type; only with the kind `entity`. */
             entity_type?: string | null;
-            /** @description The id of the thing, attachment or deletion, or the tenant. */
+            /** @description The id of the entity, attachment or deletion, or the tenant. */
             id: string;
             /** @description Kept as a record. */
             reason: string;
@@ -1262,7 +1273,7 @@ export interface components {
         Finding: {
             object_key: string;
             /**
-             * @description `orphan`: no row names the object. `missing`: a row names it, and the bucket has it not.
+             * @description `orphan`: the object has no row. `missing`: a row names the object, and the bucket does not have it.
              * @enum {unknown}
              */
             kind: "orphan" | "missing";
@@ -1270,7 +1281,7 @@ export interface components {
             first_seen: string;
             /** Format: date-time */
             last_seen: string;
-            /** @description In how many walks of the bucket. */
+            /** @description In how many listings of the bucket it was found. */
             times: number;
         };
         Findings: {
@@ -1296,11 +1307,11 @@ export interface components {
         EntityType: string;
         EntityId: string;
         Limit: number;
-        /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+        /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
         Cursor: string;
-        /** @description 1 to 255 visible ASCII characters of the client's choice, kept for 24 hours for this user. The same request again is not done twice: it has the same answer, with URLs signed anew. For another request the key is refused. */
+        /** @description 1 to 255 visible ASCII characters chosen by the client, remembered for this user for 24 hours. Repeating the request does not do it twice: the response is the same, with newly signed URLs. A different request with the same key is refused. */
         IdempotencyKey: string;
-        /** @description What DELETE answered in keepsake-deletion. */
+        /** @description The value of keepsake-deletion in the response to DELETE. */
         DeletionId: string;
     };
     requestBodies: never;
@@ -1312,7 +1323,7 @@ export interface operations {
     health: {
         parameters: {
             query?: {
-                /** @description Ask the database and the store too. */
+                /** @description Also check the database, the version of its schema, and the store. */
                 deep?: boolean;
             };
             header?: never;
@@ -1321,7 +1332,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It is. */
+            /** @description Healthy. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1334,6 +1345,12 @@ export interface operations {
                         database?: "ok";
                         /** @constant */
                         storage?: "ok";
+                        schema?: {
+                            /** @description The version of the database's attachment schema. */
+                            version: number;
+                            /** @description The oldest version that this worker works with. */
+                            required: number;
+                        };
                     };
                 };
             };
@@ -1347,7 +1364,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 1 to 255 visible ASCII characters of the client's choice, kept for 24 hours for this user. The same request again is not done twice: it has the same answer, with URLs signed anew. For another request the key is refused. */
+                /** @description 1 to 255 visible ASCII characters chosen by the client, remembered for this user for 24 hours. Repeating the request does not do it twice: the response is the same, with newly signed URLs. A different request with the same key is refused. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path?: never;
@@ -1359,7 +1376,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Declared. Send each file by its PUT, then complete the upload. */
+            /** @description Declared. Send each file with its PUT, then complete the upload. */
             201: {
                 headers: {
                     /** @description The upload. */
@@ -1396,7 +1413,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What was seen of each file. */
+            /** @description What is stored of each file. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1425,7 +1442,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Given up, now or before. */
+            /** @description Aborted, now or earlier. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -1446,7 +1463,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description 1 to 255 visible ASCII characters of the client's choice, kept for 24 hours for this user. The same request again is not done twice: it has the same answer, with URLs signed anew. For another request the key is refused. */
+                /** @description 1 to 255 visible ASCII characters chosen by the client, remembered for this user for 24 hours. Repeating the request does not do it twice: the response is the same, with newly signed URLs. A different request with the same key is refused. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
@@ -1526,7 +1543,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Send each part by its PUT. */
+            /** @description Send each part with its PUT. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1559,7 +1576,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Found. May be kept for a minute. */
+            /** @description The limits. May be cached for a minute. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1576,7 +1593,7 @@ export interface operations {
     listMultipart: {
         parameters: {
             query?: {
-                /** @description Not needed: the path names the file. */
+                /** @description Ignored: the path names the file. */
                 uploadId?: string;
             };
             header?: never;
@@ -1588,7 +1605,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description In the form of S3's own answer. */
+            /** @description As S3 responds. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1612,9 +1629,9 @@ export interface operations {
     changeMultipart: {
         parameters: {
             query?: {
-                /** @description To begin. */
+                /** @description Begins the file. */
                 uploads?: string;
-                /** @description To end: the UploadId of the answer with which it began. */
+                /** @description Completes the file: the UploadId of the response that began it. */
                 uploadId?: string;
             };
             header?: never;
@@ -1626,7 +1643,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description In the form of S3's own answer. */
+            /** @description As S3 responds. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1705,9 +1722,9 @@ export interface operations {
         parameters: {
             query?: never;
             header: {
-                /** @description When the message is sent, in seconds since 1970; at most 300 from the worker's clock. */
+                /** @description When the message is sent, in seconds since 1970; within 300 seconds of the worker's clock. */
                 "Keepsake-Timestamp": string;
-                /** @description <key id>.<MAC>, in hexadecimal: HMAC-SHA-256 by a key of SCAN_KEYS over the line `keepsake scan result, version 1`, a line break, the timestamp, a line break, and the body. */
+                /** @description <key id>.<MAC>, the MAC in hexadecimal: HMAC-SHA-256 with a key of SCAN_KEYS over the line `keepsake scan result, version 1`, a line break, the timestamp, a line break, and the body. */
                 "Keepsake-Signature": string;
             };
             path?: never;
@@ -1719,7 +1736,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Taken, now or before. */
+            /** @description Accepted, now or earlier. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -1740,24 +1757,24 @@ export interface operations {
     listAttachments: {
         parameters: {
             query?: {
-                /** @description Words of the name, in any script; case, accents and width do not matter. Each has to begin a word of the name, or, with six letters or more and no digit, come near enough for one typing error. A page may be short and still have a next one. */
+                /** @description Words of the name, in any script; case, accents and width do not matter. Each must begin a word of the name, or, with six letters or more and no digit, match it with one typing error. A page may be short and still have a next one. */
                 q?: string;
-                /** @description Only those of one thing; with entity_id. That of a deleted thing can be listed with state=deleted. */
+                /** @description Only attachments of one entity; requires entity_id. Those of a deleted entity are listed with state=deleted. */
                 entity_type?: string;
                 /** @description See entity_type. */
                 entity_id?: string;
-                /** @description available: those that can be opened. deleted: those in the bin that could be opened. scanning: those that wait for a malware scan, and open by themselves when all of their set are found clean. quarantined: those in which malware was found; they stay shut for good, and can be deleted. Whoever may read the thing sees each of these, and the content of available ones alone is ever signed. */
+                /** @description available: those that can be downloaded. deleted: those in the bin that could be downloaded before. scanning: those that wait for a malware scan; they become available when all files of their upload are clean. quarantined: those in which malware was found; they are never available, and can be deleted. Whoever may read the entity sees all of these; only available ones can be downloaded. */
                 state?: "available" | "deleted" | "scanning" | "quarantined";
-                /** @description Exactly this media type. */
+                /** @description Only this media type. */
                 media_type?: string;
-                /** @description Uploaded by this `sub`. */
+                /** @description Only attachments uploaded by this `sub`. */
                 uploader?: string;
-                /** @description Declared at this moment or later (RFC 3339). */
+                /** @description Declared at this time or later (RFC 3339). */
                 created_after?: string;
-                /** @description Declared before this moment (RFC 3339). */
+                /** @description Declared before this time (RFC 3339). */
                 created_before?: string;
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -1766,7 +1783,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page. */
+            /** @description One page. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1795,10 +1812,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It. */
+            /** @description Found. */
             200: {
                 headers: {
-                    /** @description Changes when the answer does. */
+                    /** @description Changes whenever the body does. */
                     ETag: string;
                     [name: string]: unknown;
                 };
@@ -1806,7 +1823,7 @@ export interface operations {
                     "application/json": components["schemas"]["Attachment"];
                 };
             };
-            /** @description Unchanged since the If-None-Match of the request. */
+            /** @description Not modified: If-None-Match has the current ETag. */
             304: {
                 headers: {
                     [name: string]: unknown;
@@ -1834,7 +1851,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Deleted, now or before. */
+            /** @description Deleted, now or earlier. */
             204: {
                 headers: {
                     /** @description The id of the deletion. */
@@ -1894,7 +1911,7 @@ export interface operations {
     getContent: {
         parameters: {
             query?: {
-                /** @description To be shown in place. Only types that are safe to show are. */
+                /** @description Show the file instead of saving it. Only for types that are safe to show. */
                 inline?: boolean;
             };
             header?: never;
@@ -1905,7 +1922,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description To the bytes. */
+            /** @description Redirect to the bytes. */
             302: {
                 headers: {
                     /** @description A signed URL. Whoever has it may use it until it expires. */
@@ -1935,7 +1952,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Restored; nothing was to do for a live one. */
+            /** @description Restored. Nothing changes for one that is not deleted. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1971,16 +1988,16 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description All of them. */
+            /** @description The whole file. */
             200: {
                 headers: {
-                    /** @description Names the bytes, which never change. */
+                    /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, and until the URL expires. */
+                    /** @description `private`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
-                    /** @description `attachment`, or `inline` for a safe type that was asked for so; with the name as RFC 8187 writes it. */
+                    /** @description `attachment`, or `inline` if that was requested and the type is safe to show; with the name encoded by RFC 8187. */
                     "Content-Disposition": string;
                     /** @description `default-src 'none'; sandbox`. */
                     "Content-Security-Policy": string;
@@ -1990,20 +2007,20 @@ export interface operations {
                     "*/*": string;
                 };
             };
-            /** @description The range asked for. */
+            /** @description The requested range. */
             206: {
                 headers: {
-                    /** @description Names the bytes, which never change. */
+                    /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, and until the URL expires. */
+                    /** @description `private`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
-                    /** @description `attachment`, or `inline` for a safe type that was asked for so; with the name as RFC 8187 writes it. */
+                    /** @description `attachment`, or `inline` if that was requested and the type is safe to show; with the name encoded by RFC 8187. */
                     "Content-Disposition": string;
                     /** @description `default-src 'none'; sandbox`. */
                     "Content-Security-Policy": string;
-                    /** @description Which part of how many bytes. */
+                    /** @description The range and the length of the file. */
                     "Content-Range": string;
                     [name: string]: unknown;
                 };
@@ -2011,12 +2028,12 @@ export interface operations {
                     "*/*": string;
                 };
             };
-            /** @description Unchanged. */
+            /** @description Not modified. */
             304: {
                 headers: {
-                    /** @description Names the bytes, which never change. */
+                    /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, and until the URL expires. */
+                    /** @description `private`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
@@ -2051,7 +2068,7 @@ export interface operations {
             /** @description Stored. */
             201: {
                 headers: {
-                    /** @description Of a part: what the bucket calls it. */
+                    /** @description Of a part: its entity tag in the bucket. */
                     ETag?: string;
                     [name: string]: unknown;
                 };
@@ -2081,13 +2098,13 @@ export interface operations {
             /** @description The headers. */
             200: {
                 headers: {
-                    /** @description Names the bytes, which never change. */
+                    /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, and until the URL expires. */
+                    /** @description `private`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
-                    /** @description `attachment`, or `inline` for a safe type that was asked for so; with the name as RFC 8187 writes it. */
+                    /** @description `attachment`, or `inline` if that was requested and the type is safe to show; with the name encoded by RFC 8187. */
                     "Content-Disposition": string;
                     /** @description `default-src 'none'; sandbox`. */
                     "Content-Security-Policy": string;
@@ -2095,12 +2112,12 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Unchanged. */
+            /** @description Not modified. */
             304: {
                 headers: {
-                    /** @description Names the bytes, which never change. */
+                    /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, and until the URL expires. */
+                    /** @description `private`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
@@ -2119,7 +2136,7 @@ export interface operations {
         parameters: {
             query?: {
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2128,7 +2145,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page. */
+            /** @description One page. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2150,14 +2167,14 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description What DELETE answered in keepsake-deletion. */
+                /** @description The value of keepsake-deletion in the response to DELETE. */
                 id: components["parameters"]["DeletionId"];
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description It. */
+            /** @description Found. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2181,7 +2198,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description What DELETE answered in keepsake-deletion. */
+                /** @description The value of keepsake-deletion in the response to DELETE. */
                 id: components["parameters"]["DeletionId"];
             };
             cookie?: never;
@@ -2192,7 +2209,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Restored; nothing was to do for one that was restored before. */
+            /** @description Restored. Nothing changes for one that was restored before. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2218,9 +2235,9 @@ export interface operations {
     getHistory: {
         parameters: {
             query?: {
-                /** @description Seven days before `to` when not given. */
+                /** @description Default: seven days before `to`. */
                 from?: string;
-                /** @description Now when not given. */
+                /** @description Default: now. */
                 to?: string;
             };
             header?: never;
@@ -2249,7 +2266,7 @@ export interface operations {
     getPurgePlan: {
         parameters: {
             query?: {
-                /** @description As if it were then; now when not given. */
+                /** @description As of this time. Default: now. */
                 at?: string;
             };
             header?: never;
@@ -2280,7 +2297,7 @@ export interface operations {
             query?: {
                 state?: "waiting" | "dead";
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2289,7 +2306,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page, oldest first. */
+            /** @description One page, oldest first. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2317,7 +2334,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Back at the head of the queue, if it had failed. */
+            /** @description At the head of the queue again, if it had failed. */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -2338,7 +2355,7 @@ export interface operations {
             query?: {
                 state?: "active" | "released";
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2347,7 +2364,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page. */
+            /** @description One page. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2377,7 +2394,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Held, now or before. */
+            /** @description Placed, now or earlier. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2414,7 +2431,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Released, now or before. */
+            /** @description Released, now or earlier. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2439,7 +2456,7 @@ export interface operations {
         parameters: {
             query?: {
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2448,7 +2465,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page, by object key. */
+            /** @description One page, by object key. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2471,7 +2488,7 @@ export interface operations {
                 /** @description A part of the label; case does not matter. */
                 q?: string;
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2482,13 +2499,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page. */
+            /** @description One page. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Things"];
+                    "application/json": components["schemas"]["Entities"];
                 };
             };
             400: components["responses"]["Problem"];
@@ -2512,13 +2529,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It. */
+            /** @description Found. */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Thing"];
+                    "application/json": components["schemas"]["Entity"];
                 };
             };
             400: components["responses"]["Problem"];
@@ -2542,7 +2559,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Deleted, now or before. */
+            /** @description Deleted, now or earlier. */
             204: {
                 headers: {
                     /** @description The id of the deletion. */
@@ -2603,10 +2620,10 @@ export interface operations {
     listEntityAttachments: {
         parameters: {
             query?: {
-                /** @description available: those that can be opened. deleted: those in the bin that could be opened. scanning: those that wait for a malware scan, and open by themselves when all of their set are found clean. quarantined: those in which malware was found; they stay shut for good, and can be deleted. Whoever may read the thing sees each of these, and the content of available ones alone is ever signed. live: available, scanning and quarantined ones in one listing. */
+                /** @description available: those that can be downloaded. deleted: those in the bin that could be downloaded before. scanning: those that wait for a malware scan; they become available when all files of their upload are clean. quarantined: those in which malware was found; they are never available, and can be deleted. Whoever may read the entity sees all of these; only available ones can be downloaded. live: available, scanning and quarantined ones in one listing. */
                 state?: "available" | "deleted" | "scanning" | "quarantined" | "live";
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before, of the same listing and the same tenant; it is signed. */
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2618,7 +2635,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page. */
+            /** @description One page. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2648,7 +2665,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Restored; nothing was to do for a live one. */
+            /** @description Restored. Nothing changes for one that is not deleted. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2677,7 +2694,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The numbers. */
+            /** @description The metrics. */
             200: {
                 headers: {
                     [name: string]: unknown;

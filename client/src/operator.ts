@@ -66,7 +66,7 @@ export function createOperator({ url, token, fetch }: KeepsakeOptions) {
       return content(api.GET("/v1/operator/findings", { params, ...own(options) }));
     },
 
-    /** Objects whose rows are gone, waiting to be deleted from the bucket, or given up. */
+    /** Objects whose rows are gone, waiting to be deleted from the bucket, or whose deletion failed. */
     outbox: {
       /** One page, oldest first. */
       async list(query: Query<"listOutbox"> = {}, options: PageOptions = {}): Promise<Outbox> {

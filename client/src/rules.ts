@@ -31,10 +31,13 @@ export interface Rules {
   checkContent(file: File, limits: Pick<Limits, "max_image_pixels">): Promise<FileProblem[]>;
   /** Any text made a safe file name. */
   sanitizeFileName(name: string): string;
-  /** The media type that a file name's extension stands for, if it may be uploaded. */
+  /** The media type that a file name's extension stands for, if it is a known one. */
   mediaType(name: string): string | undefined;
-  /** The `accept` of a file input: every extension that may be uploaded. */
-  accept(): string;
+  /**
+   * The `accept` of a file input: every extension that may be uploaded, by the limits of the deployment
+   * or by the usual ones. Nothing where files of any kind may be.
+   */
+  accept(limits?: Partial<Pick<Limits, "file_types">>): string | undefined;
   /** The media type that the first bytes of a file show, if any. */
   sniff(firstBytes: Uint8Array): string | undefined;
   /** The bytes of part `number`, counted from 1; nothing for a number that no part has. */
@@ -46,7 +49,8 @@ export interface Rules {
 }
 
 /** The limits by which an upload is checked. */
-export type UploadLimits = Pick<Limits, "max_files" | "max_file_bytes" | "max_set_bytes">;
+export type UploadLimits = Pick<Limits, "max_files" | "max_file_bytes" | "max_set_bytes"> &
+  Partial<Pick<Limits, "file_types" | "number_duplicates">>;
 
 /** Where the WebAssembly is: its address, a fetched answer, its bytes, or the compiled module. */
 export type RulesSource = string | URL | Response | BufferSource | WebAssembly.Module;
@@ -68,22 +72,25 @@ export async function loadRules(source?: RulesSource): Promise<Rules> {
 }
 
 const rules: Rules = {
-  checkUpload(upload, { max_files, max_file_bytes, max_set_bytes }) {
+  checkUpload(upload, { max_files, max_file_bytes, max_set_bytes, file_types, number_duplicates }) {
     const files = upload.files.map((file) => ({ sha256: WELL_FORMED_SHA256, ...file }));
-    const limits = { max_files, max_file_bytes, max_set_bytes };
+    // What is undefined is left out, and then has its default.
+    const limits = { max_files, max_file_bytes, max_set_bytes, file_types, number_duplicates };
     const problem = wasm.checkUpload(JSON.stringify({ ...upload, files }), JSON.stringify(limits));
     return problem === undefined ? undefined : new KeepsakeError(JSON.parse(problem) as Problem);
   },
   async checkContent(file, limits) {
-    const head = await bytes(file.slice(0, wasm.firstBytes(file.name)));
-    const piece = wasm.furtherBytes(file.name, head);
-    const further = piece && (await bytes(file.slice(piece.offset, piece.offset + piece.length)));
-    const problems = wasm.checkContent(file.name, head, further, limits.max_image_pixels);
+    const content = new wasm.Content(file.name, file.size);
+    for (let piece = content.step(); piece !== undefined; piece = content.step()) {
+      content.add(await bytes(file.slice(piece.offset, piece.offset + piece.length)));
+    }
+    const problems = content.problems(limits.max_image_pixels);
+    content.free();
     return JSON.parse(problems) as FileProblem[];
   },
   sanitizeFileName: wasm.sanitizeFileName,
   mediaType: wasm.mediaType,
-  accept: wasm.accept,
+  accept: (limits = {}) => wasm.accept(limits.file_types ?? ""),
   sniff: wasm.sniff,
   partBytes: wasm.partBytes,
   async sha256(file, options = {}) {

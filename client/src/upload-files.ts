@@ -1,5 +1,5 @@
 import { KeepsakeError } from "./error.js";
-import type { Completed, Entity, Keepsake, Upload } from "./keepsake.js";
+import type { Completed, EntityRef, Keepsake, Upload } from "./keepsake.js";
 import { put } from "./put.js";
 import { repeat } from "./repeat.js";
 import { loadRules, type Rules } from "./rules.js";
@@ -18,7 +18,7 @@ export interface UploadProgress {
 
 export interface UploadFilesOptions {
   /** What the files belong to. */
-  entity: Entity;
+  entity: EntityRef;
   /** The files; they become visible together or not at all. */
   files: readonly File[];
   /** Told whenever there is something new. */
@@ -34,7 +34,7 @@ const SIDE_BY_SIDE = 3;
 
 /**
  * Checks, declares, sends and completes a set of files; what it answers with is visible to
- * everybody. When it fails or is given up, nothing is: what was sent is dropped.
+ * everybody. When it fails or is aborted, none is, and what was sent is removed.
  *
  * Names are cleaned first, as the server's own `sanitize_filename` cleans them.
  */
@@ -74,7 +74,7 @@ export async function uploadFiles(
 async function checked(
   keepsake: Keepsake,
   rules: Rules,
-  entity: Entity,
+  entity: EntityRef,
   files: readonly File[],
   meter: Meter,
   signal: AbortSignal,
@@ -114,7 +114,7 @@ async function contentRefusal(
     code: "upload_rejected",
     status: 0,
     title: "The upload was rejected",
-    detail: "A file is not what its name says, so nothing was sent.",
+    detail: "A file does not match its name, so nothing was sent.",
     errors,
   });
 }

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import {
   createKeepsake,
   createOperator,
-  type Entity,
+  type EntityRef,
   KeepsakeError,
   type UploadProgress,
   uploadFiles,
@@ -22,7 +22,7 @@ function longText(): File {
   return new File([line.repeat(Math.ceil((6.5 * 1024 * 1024) / line.length))], "long.txt");
 }
 
-async function names(entity: Entity): Promise<string[]> {
+async function names(entity: EntityRef): Promise<string[]> {
   const found = [];
   for await (const item of keepsake.entities.allAttachments(entity, {})) found.push(item.name);
   return found.sort();
@@ -242,8 +242,8 @@ test("the bin shows what a deletion took, and gives back what has a place", asyn
   };
   await upload("a.txt");
   await upload("b.txt");
-  const thing = await keepsake.entities.get(entity);
-  assert.equal(thing.attachments.count, 2);
+  const found = await keepsake.entities.get(entity);
+  assert.equal(found.attachments.count, 2);
   const { deletionId } = await keepsake.entities.delete(entity);
   const ids = [];
   for await (const deletion of keepsake.deletions.all({ limit: 1 })) ids.push(deletion.id);
@@ -269,12 +269,12 @@ test("the bin shows what a deletion took, and gives back what has a place", asyn
   assert.deepEqual(await names(entity), ["a.txt", "b.txt", "c.txt"]);
 });
 
-test("things are listed, found by their label and renamed", async () => {
+test("entities are listed, found by their label and renamed", async () => {
   const entity = post();
   const renamed = await keepsake.entities.rename(entity, "a-label-of-its-own");
   assert.deepEqual([renamed.id, renamed.label], [entity.id, "a-label-of-its-own"]);
   const found = [];
-  for await (const thing of keepsake.entities.all("post", { q: "of-its-own" })) found.push(thing.id);
+  for await (const entity of keepsake.entities.all("post", { q: "of-its-own" })) found.push(entity.id);
   assert.deepEqual(found, [entity.id]);
   assert.equal((await keepsake.entities.list("post", { limit: 2 })).items.length, 2);
 });

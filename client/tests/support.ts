@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 
-import { createKeepsake, type Entity, loadRules, type Rules } from "keepsake-client";
+import { createKeepsake, type EntityRef, loadRules, type Rules } from "keepsake-client";
 
 /** A value that whoever runs the tests has put into the environment. */
 export function given(name: string): string {
@@ -35,7 +35,7 @@ export async function sha256(file: Blob): Promise<string> {
 const posts = (process.env.KEEPSAKE_POSTS ?? "").split(",");
 
 /** A post that no other test of the same file uses. */
-export function post(): Entity {
+export function post(): EntityRef {
   const id = posts.pop();
   if (id === undefined) throw new Error("there are no more posts");
   return { type: "post", id };

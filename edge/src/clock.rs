@@ -1,4 +1,4 @@
-//! The one place that asks for the time, and waits no longer than so long. In a worker it stands still between two I/O operations.
+//! The time, timeouts, and yielding. In a worker, time stands still between two I/O operations.
 
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -20,10 +20,10 @@ fn seconds() -> i64 {
     1_788_220_800
 }
 
-/// What `work` comes to, or `None` when it has not within `limit`. Then it is given up: the runtime
-/// cancels what it was doing as soon as the request has its answer.
+/// The outcome of `work`, or `None` when it takes longer than `limit`. Then it is dropped: the runtime cancels its I/O as
+/// soon as the request has its answer.
 #[cfg(not(test))]
-pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn timeout<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     use futures_util::future::{Either, select};
     match select(std::pin::pin!(work), worker::Delay::from(limit)).await {
         Either::Left((outcome, _)) => Some(outcome),
@@ -31,13 +31,13 @@ pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) ->
     }
 }
 
-/// Native tests have no timer of the runtime.
+/// Native tests do not have the runtime's timer.
 #[cfg(test)]
-pub(crate) async fn within<T>(_limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn timeout<T>(_limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     Some(work.await)
 }
 
-/// Lets the runtime go on with what else is to be done, such as sending an answer, and comes back then.
-pub(crate) async fn pass_on() {
+/// Lets the runtime do other work first, such as sending an answer.
+pub(crate) async fn yield_now() {
     worker::Delay::from(Duration::ZERO).await;
 }

@@ -1,25 +1,16 @@
-//! A database and a store that answer from a script and remember what they were asked.
+//! For unit tests: a database that answers from a script and records its calls, and a store in memory.
 
 use crate::{
-    config::Config,
     db::{Call, Database, DbError, SystemFunction},
-    inspection::DeclaredFile,
-    multipart::{Multipart, StoredPart},
+    model::{DeclaredFile, Multipart, StoredPart},
     storage::{Listing, Storage, StorageError, StoredObject},
 };
 use keepsake_shared::{ObjectKey, Sha256Digest};
 use serde_json::Value;
 use std::{cell::RefCell, collections::HashMap};
 
-/// The settings, all defaults.
-pub(crate) fn config() -> Config {
-    let keys = format!("k1:{}", "A".repeat(43) + "=");
-    Config::read(|name| {
-        let is_key_ring = matches!(name, "URL_KEYS" | "JWT_KEYS");
-        Ok(is_key_ring.then(|| keys.clone()))
-    })
-    .unwrap()
-}
+/// Most pixels of an image.
+pub(crate) const MAX_PIXELS: u64 = 100_000_000;
 
 /// Answers calls in the order of its script.
 #[derive(Debug, Default)]

@@ -6,38 +6,23 @@
 //! `routes` checks and acts through `db` and `storage`, and `problem` or the handler
 //! renders the answer.
 
-mod app;
-mod audit;
 mod auth;
-mod body;
 mod clock;
-mod completion;
 mod config;
-mod cors;
-mod cron;
-mod cursor;
+mod context;
 mod db;
-mod declared;
-mod etag;
-mod events;
 #[cfg(test)]
 mod fakes;
-mod idempotency;
-mod inspection;
+mod http;
+mod jobs;
 mod log;
-mod multipart;
+mod model;
 mod outbox;
-mod problem;
-mod query;
-mod range;
-mod rate_limit;
-mod request_id;
 mod routes;
-mod settings;
+mod signer;
 mod storage;
-mod wire;
+mod upload;
 
-use app::App;
 use axum::{
     http::{
         HeaderValue, Method, Request,
@@ -46,9 +31,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use config::Config;
+use context::RequestContext;
 use db::Postgres;
+use http::{ApiError, bridge, cors, problem, request_id};
 use log::Level;
-use problem::ApiError;
 use serde_json::json;
 use std::sync::Arc;
 use storage::Store;
@@ -70,23 +56,25 @@ fn start() {
 #[event(fetch)]
 async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result<worker::Response> {
     let started = worker::Date::now().as_millis();
-    let (head, body) = wire::request(&incoming).into_parts();
+    let (head, body) = bridge::request(&incoming).into_parts();
     let id = request_id::of(&head.headers);
     let path = log::shown_path(head.uri.path());
 
-    let (config, context) = (settings::load(&env), Arc::new(context));
+    let (config, context) = (config::load(&env), Arc::new(context));
     let answer = match &config {
         Ok(config) => {
-            let app = App::new(Arc::clone(config), &head.uri, env, Arc::clone(&context));
-            let answer = routes::answer(Request::from_parts(head.clone(), body), app).await;
+            let request = Request::from_parts(head.clone(), body);
+            let context =
+                RequestContext::new(Arc::clone(config), &head.uri, env, Arc::clone(&context));
+            let answer = routes::answer(request, context).await;
             match head.method {
                 Method::OPTIONS => cors::preflight(answer),
                 _ => answer,
             }
         }
-        Err(error) => error.clone().into_response(),
+        Err(error) => ApiError::internal(error).into_response(),
     };
-    wire::discard(&incoming, &head.headers).await;
+    bridge::discard(&incoming, &head.headers).await;
 
     let route = routes::matched(&answer).map(ToOwned::to_owned);
     let (mut answer, failure) = problem::render(answer, path, &id);
@@ -106,10 +94,10 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
     }
     .line();
     context.wait_until(async move {
-        clock::pass_on().await;
+        clock::yield_now().await;
         line.write();
     });
-    wire::response(answer).await
+    bridge::response(answer).await
 }
 
 /// What every answer carries. Nothing is cached unless its handler says so: most answers hold
@@ -129,7 +117,9 @@ fn add_common_headers(answer: &mut Response, id: &str) {
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match parts(&env) {
-        Ok((config, database, storage)) => cron::run(&config, &database, &storage).await,
+        Ok((config, database, storage)) => {
+            jobs::run(&database, &storage, config.max_image_pixels).await;
+        }
         Err(error) => not_set_up("cron", &error),
     }
 }
@@ -139,7 +129,7 @@ async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) 
 async fn queue(batch: MessageBatch<()>, env: Env, _context: Context) -> Result<()> {
     match parts(&env) {
         Ok((config, database, storage)) => {
-            events::take(&batch, &config, &database, &storage).await;
+            jobs::take(&batch, &database, &storage, config.max_image_pixels).await;
         }
         Err(error) => {
             not_set_up("store_event", &error);
@@ -150,17 +140,13 @@ async fn queue(batch: MessageBatch<()>, env: Env, _context: Context) -> Result<(
 }
 
 /// What work without a caller needs.
-fn parts(env: &Env) -> std::result::Result<(Arc<Config>, Postgres, Store), ApiError> {
-    let config = settings::load(env)?;
-    let database = app::database(&config, env)?;
-    let storage = app::storage(&config, env)?;
+fn parts(env: &Env) -> std::result::Result<(Arc<Config>, Postgres, Store), String> {
+    let config = config::load(env).map_err(|error| error.to_string())?;
+    let database = context::database(&config, env).map_err(|error| error.to_string())?;
+    let storage = context::storage(&config, env).map_err(|error| error.to_string())?;
     Ok((config, database, storage))
 }
 
-fn not_set_up(event: &str, error: &ApiError) {
-    log::write(
-        Level::Error,
-        event,
-        json!({ "cause": format!("{error:?}") }),
-    );
+fn not_set_up(event: &str, cause: &str) {
+    log::write(Level::Error, event, json!({ "cause": cause }));
 }

@@ -1,7 +1,7 @@
 //! Structured log lines: one JSON object each. No token, no signed URL and no claim ever goes in.
 
-use crate::problem::Failure;
 use axum::http::Method;
+use keepsake_shared::ErrorCode;
 use serde_json::{Value, json};
 
 /// How loud a line is.
@@ -55,6 +55,15 @@ fn print(level: Level, line: &str) {
 #[cfg(test)]
 fn print(level: Level, line: &str) {
     println!("{level:?} {line}");
+}
+
+/// What the log line of a failed request says.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The stable code.
+    pub(crate) code: ErrorCode,
+    /// What really happened, if that is not for the client.
+    pub(crate) cause: Option<String>,
 }
 
 /// One answered request.

@@ -1,8 +1,10 @@
 //! Deleting the bytes of purged rows.
 //!
-//! A purge leaves the object keys of its rows in an outbox, in the same transaction. Here they are
-//! leased, deleted from the store, and settled. A crash between any two of these lets the lease run
-//! out, and the next run takes over: deleting an object twice is harmless.
+//! A purge puts the object keys of its rows into an outbox, in the same transaction. Here they are leased, deleted from
+//! the store, and the outcome is recorded. After a crash between any two of these the lease ends and the next run takes
+//! over: deleting an object twice is harmless.
+//!
+//! May call `db` and `storage`.
 
 use crate::{
     db::{Database, DbError, SystemFunction},

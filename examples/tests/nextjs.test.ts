@@ -46,7 +46,7 @@ for (const [way, query] of [
     await page.getByLabel("Files").setInputFiles(PICTURE);
     await expect(attachments).toHaveCount(2);
     await page.getByRole("button", { name: "Restore locket.png" }).click();
-    await expect(page.getByRole("status")).toContainText("Restoring would collide");
+    await expect(page.getByRole("status")).toContainText("The restore conflicts");
   });
 }
 
@@ -54,7 +54,7 @@ test("a Next.js page says why a file is not taken", async ({ page }) => {
   await page.goto(`${given("NEXT_URL")}/posts/${given("NEXT_POST")}`);
   const program = { name: "setup.exe", mimeType: "", buffer: Buffer.from("MZ") };
   await page.getByLabel("Files").setInputFiles(program);
-  await expect(page.getByRole("status")).toContainText('Files of the kind ".exe" cannot be uploaded.');
+  await expect(page.getByRole("status")).toContainText('Files with the extension ".exe" are not allowed.');
 });
 
 test("the routes of the Next.js example answer its own pages alone", async ({ request }) => {

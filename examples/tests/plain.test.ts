@@ -58,7 +58,7 @@ test("a plain page uploads, shows, deletes and restores", async ({ page }) => {
   await page.getByRole("button", { name: "Upload" }).click();
   await expect(attachments).toHaveCount(2);
   await page.getByRole("button", { name: "Restore locket.png" }).click();
-  await expect(status).toContainText("Restoring would collide with what is there now");
+  await expect(status).toContainText("The restore conflicts with existing rows");
   await expect(deleted).toHaveCount(1);
 });
 
@@ -80,6 +80,6 @@ test("a plain page is told what is wrong with a file before anything is sent", a
   const program = { name: "setup.exe", mimeType: "", buffer: Buffer.from("MZ") };
   await page.getByLabel("Files").setInputFiles(program);
   await page.getByRole("button", { name: "Upload" }).click();
-  await expect(page.getByRole("status")).toContainText('Files of the kind ".exe" cannot be uploaded.');
+  await expect(page.getByRole("status")).toContainText('Files with the extension ".exe" are not allowed.');
   expect(sent).toEqual([]);
 });

@@ -10,7 +10,7 @@ BEGIN
         BEGIN
             EXECUTE pg_catalog.format('DROP ROLE %I', role);
         EXCEPTION WHEN dependent_objects_still_exist THEN
-            RAISE NOTICE 'role % is still used by another database and stays', role;
+            RAISE NOTICE 'role % is still used by another database and is kept', role;
         END;
     END LOOP;
 END

@@ -20,7 +20,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant; NULL without claims, and then nothing is visible.';
+COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant. NULL without claims; then nothing is visible.';
 
 -- Sets the claims of a caller who asks for deleted rows: they are visible to this call, also where a policy of the extension hides
 -- them from ordinary reads.

@@ -13,7 +13,7 @@ CREATE TABLE attachments.entity_type (
 COMMENT ON TABLE attachments.entity_type IS
     'Tables that can have attachments: attachments.register_entity() adds one.';
 COMMENT ON COLUMN attachments.entity_type.label_column IS
-    'The column that says what people call an entity, such as its title; NULL: entities are shown by their id alone.';
+    'The column with the name that people see, such as a title. NULL: entities are shown by their id.';
 GRANT SELECT ON attachments.entity_type TO keepsake_api;
 
 -- What the API finds of an entity: whether it is there in the caller's tenant, and the deletion that removed it, if any.
@@ -37,15 +37,15 @@ BEGIN
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
     IF NOT FOUND THEN
-        RAISE EXCEPTION '% cannot have attachments: its primary key is not one column', relation
+        RAISE EXCEPTION 'cannot register table %: its primary key has more than one column', relation
             USING ERRCODE = 'feature_not_supported',
-                  HINT = 'Attachments name their entity by one id. Give the table a single-column key.';
+                  HINT = 'An attachment identifies its entity by one id. Give the table a primary key of one column.';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_attribute a
                    WHERE a.attrelid = relation AND a.attname = tenant_column AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, tenant_column
+        RAISE EXCEPTION 'table % has no column %', relation, tenant_column
             USING ERRCODE = 'undefined_column',
-                  HINT = 'Name the column that says which tenant a row belongs to.';
+                  HINT = 'Pass the name of the column that holds the tenant of a row.';
     END IF;
     PERFORM keepsake.manage(relation);
     INSERT INTO attachments.entity_type AS e (name, relation, key_column, key_type, tenant_column)
@@ -62,7 +62,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.register_entity IS
-    'Gives the rows of a table attachments: manages it, declares the reference, lets the API find its rows under the table''s own policies, by the label that a column holds.';
+    'Lets the rows of a table have attachments: manages the table, declares the reference, and lets the API find rows under the policies of the table. label_column holds the name that people see.';
 REVOKE ALL ON FUNCTION attachments.register_entity FROM PUBLIC;
 
 -- A row lock needs the right to update any one column.
@@ -100,15 +100,15 @@ DECLARE
 BEGIN
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF label_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = label_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', known.relation, label_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that says what people call a thing, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', known.relation, label_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the name that people see, or NULL for none.';
     ELSIF label_column IN (known.key_column, known.tenant_column) THEN
-        RAISE EXCEPTION '% of % is no label', label_column, known.relation
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'A label can be changed by who may change the thing; its key and its tenant cannot.';
+        RAISE EXCEPTION 'column % of table % cannot be a label', label_column, known.relation
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Users who may update an entity can change its label, so the key and the tenant column cannot be labels.';
     END IF;
     UPDATE attachments.entity_type e SET label_column = show_label.label_column WHERE e.name = entity;
     IF label_column IS NOT NULL THEN
@@ -118,7 +118,7 @@ END
 $$;
 
 COMMENT ON FUNCTION attachments.show_label IS
-    'Shows the entities of a type by this column, and lets them be renamed through it under the table''s own policies; NULL stops it.';
+    'Shows the entities of a type by this column and lets users rename them under the policies of the table. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_label FROM PUBLIC;
 
 -- A URL that the application kept before it had attachments.
@@ -128,19 +128,19 @@ DECLARE
     relation regclass := (SELECT e.relation FROM attachments.entity_type e WHERE e.name = entity);
 BEGIN
     IF relation IS NULL THEN
-        RAISE EXCEPTION 'there is no entity type %', entity
+        RAISE EXCEPTION 'entity type % does not exist', entity
             USING ERRCODE = 'undefined_object', HINT = 'Register it with attachments.register_entity() first.';
     ELSIF url_column IS NOT NULL AND NOT EXISTS (
         SELECT FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = url_column AND a.attnum > 0 AND NOT a.attisdropped) THEN
-        RAISE EXCEPTION '% has no column %', relation, url_column
-            USING ERRCODE = 'undefined_column', HINT = 'Name the column that holds the URL, or NULL for none.';
+        RAISE EXCEPTION 'table % has no column %', relation, url_column
+            USING ERRCODE = 'undefined_column', HINT = 'Pass the name of the column that holds the URL, or NULL for none.';
     END IF;
     UPDATE attachments.entity_type e SET legacy_url_column = url_column WHERE e.name = entity;
 END
 $$;
 
 COMMENT ON FUNCTION attachments.show_legacy_url IS
-    'Lists the http(s) URL that a column of an entity holds behind its attachments, to be read only; NULL stops it.';
+    'Lists the http(s) URL in this column after the attachments of an entity, read-only. NULL ends this.';
 REVOKE ALL ON FUNCTION attachments.show_legacy_url FROM PUBLIC;
 
 -- Finding --------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ CREATE TABLE attachments.upload_set (
 );
 CREATE INDEX upload_set_pending ON attachments.upload_set (expires_at) WHERE state = 'pending';
 COMMENT ON COLUMN attachments.upload_set.next_look_at IS
-    'When the schedule looks again whether the files of an open upload are there; NULL: it has not looked yet.';
+    'When the schedule checks again whether the files of an open upload have arrived. NULL: not checked yet.';
 
 -- Upload sets are under the policies of the entity's table, as attachments are: who may not see the entity neither sees,
 -- completes nor gives up what is being attached to it.

@@ -23,12 +23,14 @@ CREATE TABLE attachments.attachment (
     entity_type    text NOT NULL REFERENCES attachments.entity_type (name),
     entity_id      text NOT NULL,
     file_name      text NOT NULL CHECK (keepsake.is_filename(file_name)),
-    media_type     text NOT NULL CHECK (media_type = keepsake.media_type(file_name)),
+    media_type     text NOT NULL CHECK (media_type = coalesce(keepsake.media_type(file_name), 'application/octet-stream')),
     byte_size      bigint NOT NULL CHECK (byte_size > 0),
     sha256         bytea NOT NULL CHECK (octet_length(sha256) = 32),
     object_key     text NOT NULL UNIQUE,
     state          text NOT NULL DEFAULT 'pending'
                    CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined')),
+    -- Whether it is, or may be, something else than its type as well: found when it was completed, and never shown in place.
+    download_only  boolean NOT NULL DEFAULT false,
     -- Until then a signed URL may still store the object.
     writable_until timestamptz NOT NULL,
     uploaded_by    text NOT NULL,
@@ -74,7 +76,7 @@ ALTER TABLE attachments.attachment ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON attachments.attachment
     USING (tenant_id = attachments.tenant()) WITH CHECK (tenant_id = attachments.tenant());
 -- DELETE is what a soft delete asks for; the extension refuses a plain DELETE.
-GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, file_name) ON attachments.attachment TO keepsake_api;
+GRANT SELECT, INSERT, DELETE, UPDATE (state, available_at, download_only, file_name) ON attachments.attachment TO keepsake_api;
 
 -- Changes of state -------------------------------------------------------------------------------
 
@@ -87,10 +89,10 @@ BEGIN
         ('uploaded', 'available'), ('uploaded', 'rejected'), ('uploaded', 'quarantined'),
         ('scanning', 'available'), ('scanning', 'rejected'), ('scanning', 'quarantined'),
         ('available', 'quarantined')) THEN
-        RAISE EXCEPTION 'an attachment cannot go from % to %', OLD.state, NEW.state
+        RAISE EXCEPTION 'cannot change the state of an attachment from % to %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
                   DETAIL = format('Attachment %s.', OLD.id),
-                  HINT = 'pending → (uploaded →) (scanning →) available | rejected | quarantined.';
+                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined.';
     END IF;
     RETURN NEW;
 END
@@ -152,8 +154,8 @@ $$;
 CREATE FUNCTION attachments.refuse_shut(attachment uuid) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE a.state
-        WHEN 'scanning' THEN attachments.fail('file_scanning', 'The file is being scanned and is shut until it is found clean. Ask again later.')
-        ELSE attachments.fail('file_quarantined', 'Malware was found in the file. It is shut for good.') END
+        WHEN 'scanning' THEN attachments.fail('file_scanning', 'The file is being scanned, and cannot be downloaded until it is found clean. Retry later.')
+        ELSE attachments.fail('file_quarantined', 'Malware was found in the file. It can never be downloaded.') END
     FROM attachments.attachment a
     WHERE a.id = attachment AND a.deleted_at IS NULL AND a.state IN ('scanning', 'quarantined')
       AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there
@@ -210,7 +212,8 @@ BEGIN
                         attachments.fail('not_found', 'There is no such attachment.'));
     END IF;
     RETURN attachments.ok(jsonb_build_object(
-        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size));
+        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size,
+        'download_only', file.download_only));
 END
 $$;
 
@@ -230,10 +233,10 @@ BEGIN
     IF file.id IS NULL THEN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
                         attachments.fail('not_found', 'There is no such attachment.'));
-    ELSIF keepsake.media_type(new_name) IS DISTINCT FROM file.media_type
+    ELSIF coalesce(keepsake.media_type(new_name), 'application/octet-stream') IS DISTINCT FROM file.media_type
        OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id, file.id, new_name) <> file.object_key THEN
         problem := jsonb_build_object('pointer', '/name', 'code', 'media_type_mismatch', 'detail',
-            format('The name has to end in .%s, as it does now: that says what the file is.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
+            format('The name must keep its extension .%s, which defines the media type.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
         RETURN attachments.fail('media_type_mismatch', problem ->> 'detail', jsonb_build_object('errors', jsonb_build_array(problem)));
     END IF;
     UPDATE attachments.attachment a SET file_name = new_name WHERE a.id = file.id RETURNING a.* INTO file;
@@ -243,7 +246,7 @@ BEGIN
     RETURN attachments.ok(attachments.describe_listed(file));
 EXCEPTION WHEN unique_violation THEN
     problem := jsonb_build_object('pointer', '/name', 'code', 'name_taken', 'detail',
-        format('A file named %s is there already. Delete it or choose another name.', new_name));
+        format('A file named %s already exists. Delete it, or choose another name.', new_name));
     RETURN attachments.fail('name_taken', problem ->> 'detail', jsonb_build_object('errors', jsonb_build_array(problem)));
 END
 $$;

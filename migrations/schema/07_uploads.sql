@@ -27,7 +27,7 @@ BEGIN
     RETURN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'pointer', format('/files/%s/name', mine.position), 'code', 'name_taken',
-            'detail', format('A file named %s is there already. Delete it or choose another name.', mine.file_name))
+            'detail', format('A file named %s already exists. Delete it, or choose another name.', mine.file_name))
             ORDER BY mine.position), '[]')
         FROM attachments.attachment mine
         WHERE mine.upload_set_id = upload AND EXISTS (
@@ -43,6 +43,37 @@ $$;
 REVOKE ALL ON FUNCTION attachments.taken_names FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.taken_names TO keepsake_api;
 
+-- Which types of file may be uploaded. The row that fits best counts whole: that of the tenant and the entity type, of the tenant, of
+-- the entity type, of everyone; without any, what the worker is set to. The operator writes this table; nothing else does.
+CREATE TABLE attachments.file_type_rule (
+    tenant_id   text,
+    entity_type text REFERENCES attachments.entity_type (name),
+    file_types  text NOT NULL CHECK (keepsake.is_file_types(file_types))
+);
+CREATE UNIQUE INDEX file_type_rule_of ON attachments.file_type_rule (coalesce(tenant_id, ''), coalesce(entity_type, ''));
+COMMENT ON TABLE attachments.file_type_rule IS
+    'Which types of file a tenant may attach to entities of a type: tenant_id NULL is every tenant, entity_type NULL every type.';
+COMMENT ON COLUMN attachments.file_type_rule.file_types IS
+    'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
+GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
+
+-- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
+CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    chosen text := (
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1);
+BEGIN
+    RETURN keepsake.check_file_types(
+        ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
+        coalesce(chosen, request ->> 'file_types', ''));
+END
+$$;
+
 -- Makes the rows of a set, or none.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -52,8 +83,13 @@ DECLARE
     entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
+    refused jsonb := attachments.refused_types(request);
     taken jsonb;
 BEGIN
+    IF refused <> '[]' THEN
+        RETURN attachments.fail('media_type_not_allowed', 'Files of some kinds cannot be uploaded.',
+            jsonb_build_object('errors', refused));
+    END IF;
     IF entity.is_there IS NOT TRUE OR entity.deletion_id IS NOT NULL THEN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
@@ -78,7 +114,7 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', attachments.files_of(upload)));
 EXCEPTION
     WHEN SQLSTATE 'KS001' THEN
-        RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+        RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', taken));
     WHEN foreign_key_violation THEN
         -- The entity was deleted between the look and the writing.
@@ -154,25 +190,26 @@ BEGIN
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'rejected' THEN
-        RETURN attachments.fail('upload_rejected', 'The upload was rejected; its files are gone. Declare them again.');
+        RETURN attachments.fail('upload_rejected', 'The upload was rejected and its files were removed. Declare the files again.');
     ELSIF upload.state = 'expired' THEN
-        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+        RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
     ELSIF upload.state = 'aborted' THEN
-        RETURN attachments.fail('upload_closed', 'The upload was given up. Declare the files again.');
+        RETURN attachments.fail('upload_closed', 'The upload was aborted. Declare the files again.');
     END IF;
     IF upload.state = 'pending' THEN
         -- The worker deletes what is stored more than 30 seconds after the URL's expiry: a set is not completed so
         -- late that it could name such an object.
         IF upload.expires_at < now() - interval '15 seconds' THEN
-            RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+            RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
         END IF;
         taken := attachments.taken_names(upload.id);
         IF taken <> '[]' THEN
-            RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+            RETURN attachments.fail('name_taken', 'A file of that name already exists.',
                 jsonb_build_object('errors', taken));
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET state = 'available', available_at = now()
+        UPDATE attachments.attachment SET state = 'available', available_at = now(),
+            download_only = coalesce(request -> 'download_only' ? id::text, false)
         WHERE upload_set_id = upload.id AND deleted_at IS NULL;
         GET DIAGNOSTICS completed = ROW_COUNT;
         IF completed <> upload.file_count THEN
@@ -193,11 +230,11 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'completed', 'attachments', visible));
 EXCEPTION
     WHEN SQLSTATE 'KS003' THEN
-        RETURN attachments.fail('upload_closed', format('%s %s was deleted meanwhile. Restore it first, or give the upload up.',
+        RETURN attachments.fail('upload_closed', format('%s %s was deleted in the meantime. Restore it first, or abort the upload.',
             upload.entity_type, upload.entity_id));
     WHEN unique_violation THEN
         -- Another set with the same name was completed at the same moment.
-        RETURN attachments.fail('name_taken', 'A file of that name is there already.',
+        RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', attachments.taken_names(upload.id)));
 END
 $$;
@@ -266,7 +303,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'completed' THEN
-        RETURN attachments.fail('upload_closed', 'The upload is complete already. Delete its attachments instead.');
+        RETURN attachments.fail('upload_closed', 'The upload is already complete. Delete its attachments instead.');
     ELSIF upload.state = 'pending' THEN
         UPDATE attachments.upload_set s
         SET state = outcome, settled_at = now(), report = close_upload.report,
@@ -303,7 +340,7 @@ BEGIN
     IF refusal IS NOT NULL THEN
         RETURN refusal;
     ELSIF EXISTS (SELECT FROM attachments.upload_set s WHERE s.id = upload.id AND s.state = 'scanning') THEN
-        RETURN attachments.fail('upload_closed', 'The upload is complete already, and is being scanned. Delete its attachments afterwards.');
+        RETURN attachments.fail('upload_closed', 'The upload is already complete, and is being scanned. Delete its attachments after the scan.');
     END IF;
     RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'aborted', NULL);
 END

@@ -17,7 +17,7 @@ CREATE TABLE attachments.multipart (
 );
 CREATE INDEX multipart_of_set ON attachments.multipart (upload_set_id);
 COMMENT ON TABLE attachments.multipart IS
-    'Uploads in parts that the store knows of. Rows of completed sets are gone; those of closed sets wait to be given up.';
+    'Multipart uploads that are open in the store. Rows of completed sets are removed; rows of closed sets wait to be aborted.';
 
 -- Parts that the worker took in itself: a bucket's binding cannot list them.
 CREATE TABLE attachments.multipart_part (
@@ -65,9 +65,9 @@ BEGIN
     IF upload.id IS NULL THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
     ELSIF upload.state = 'expired' OR (upload.state = 'pending' AND upload.expires_at <= now()) THEN
-        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again.');
+        RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
     ELSIF upload.state <> 'pending' THEN
-        RETURN attachments.fail('upload_closed', format('The upload is %s and takes no more parts.', upload.state));
+        RETURN attachments.fail('upload_closed', format('The upload is %s, and accepts no more parts.', upload.state));
     ELSIF file IS NULL THEN
         RETURN attachments.fail('not_found', 'The upload has no such file.');
     END IF;
@@ -84,7 +84,7 @@ BEGIN
     PERFORM FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;
     IF NOT FOUND THEN
-        RETURN attachments.fail('upload_closed', 'The upload takes no more parts.');
+        RETURN attachments.fail('upload_closed', 'The upload accepts no more parts.');
     END IF;
     INSERT INTO attachments.multipart (attachment_id, upload_set_id, tenant_id, object_key, storage_id, part_size)
     SELECT a.id, a.upload_set_id, a.tenant_id, a.object_key, request ->> 'storage_id', (request ->> 'part_size')::bigint

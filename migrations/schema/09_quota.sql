@@ -14,9 +14,9 @@ CREATE TABLE attachments.quota (
 );
 CREATE UNIQUE INDEX quota_of ON attachments.quota (scope, coalesce(tenant_id, ''), coalesce(subject, ''));
 COMMENT ON TABLE attachments.quota IS
-    'Most bytes and files of a tenant (scope tenant) or of a user (scope user): tenant_id NULL is every tenant, subject NULL every user.';
+    'Largest number of bytes and files of a tenant (scope tenant) or of a user (scope user). tenant_id NULL applies to every tenant, subject NULL to every user.';
 COMMENT ON COLUMN attachments.quota.max_pending IS
-    'Most files of a user whose upload URL is still open, those given up included.';
+    'Largest number of files of a user whose upload URLs are still valid, including abandoned ones.';
 GRANT SELECT ON attachments.quota TO keepsake_api;
 INSERT INTO attachments.quota (scope, max_pending) VALUES ('tenant', NULL), ('user', 1000);
 
@@ -109,7 +109,7 @@ BEGIN
     IF held.bytes > quota.max_bytes OR held.files > quota.max_files THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'quota exceeded',
             DETAIL = attachments.fail('quota_exceeded',
-                format('The quota of %s is used up. Files count until they are purged, and given-up uploads until their URL has run out.',
+                format('The quota of %s is exceeded. Files count until they are purged, aborted uploads until their URL expires.',
                        CASE WHEN held.subject = '' THEN 'the tenant' ELSE 'the user' END),
                 jsonb_build_object('quota', jsonb_build_object(
                     'scope', quota.scope, 'max_bytes', quota.max_bytes, 'max_files', quota.max_files,
@@ -134,7 +134,7 @@ BEGIN
     IF pending + files > quota.max_pending THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'too many pending',
             DETAIL = attachments.fail('too_many_pending',
-                format('%s files wait for their bytes, and %s may. Complete those uploads, or wait until they expire.',
+                format('%s files have not been uploaded yet; at most %s may be pending. Complete those uploads, or wait until they expire.',
                        pending, quota.max_pending),
                 jsonb_build_object('retry_after', attachments.next_room(tenant, who), 'quota', jsonb_build_object(
                     'scope', 'user', 'max_pending', quota.max_pending, 'pending', pending, 'wanted_files', files)));

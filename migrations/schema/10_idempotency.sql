@@ -16,10 +16,11 @@ CREATE POLICY own_keys ON attachments.idempotency
     USING (tenant_id = attachments.tenant() AND subject = attachments.claim('sub'));
 GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
 
--- The moment at which a URL ends is the worker's to choose, and no part of what was asked for.
+-- The moment at which a URL ends is the worker's to choose, as is what it is set to allow and what it found, and no part of what was
+-- asked for.
 CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at')::text, 'UTF8'))
+    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'))
 $$;
 
 -- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.
@@ -30,13 +31,13 @@ DECLARE
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended(jsonb_build_array(
             'keepsake idempotency', attachments.tenant(), attachments.claim('sub'), request ->> 'idempotency_key')::text, 0)) THEN
-        RETURN attachments.fail('idempotency_in_flight', 'The first request with this Idempotency-Key is still at work. Ask again in a moment.');
+        RETURN attachments.fail('idempotency_in_flight', 'The first request with this Idempotency-Key is still in progress. Retry in a moment.');
     END IF;
     SELECT i.fingerprint INTO known FROM attachments.idempotency i
     WHERE i.tenant_id = attachments.tenant() AND i.subject = attachments.claim('sub')
       AND i.key = request ->> 'idempotency_key' AND i.created_at > now() - interval '24 hours';
     IF known <> attachments.fingerprint(operation, request) THEN
-        RETURN attachments.fail('idempotency_mismatch', 'This Idempotency-Key was used for another request. Take a new key for a new request.');
+        RETURN attachments.fail('idempotency_mismatch', 'This Idempotency-Key was already used for a different request. Use a new key for a new request.');
     END IF;
     RETURN NULL;
 END
@@ -65,9 +66,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     ELSIF upload.expires_at <= now() OR upload.state = 'expired' THEN
-        RETURN attachments.fail('upload_expired', 'The time to upload has run out. Declare the files again, under a new key.');
+        RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again, with a new Idempotency-Key.');
     ELSIF upload.state <> 'pending' THEN
-        RETURN attachments.fail('upload_closed', format('This key made the upload %s, which takes no more files.', upload.id));
+        RETURN attachments.fail('upload_closed', format('This Idempotency-Key created the upload %s, which accepts no more files.', upload.id));
     END IF;
     RETURN attachments.ok(jsonb_build_object(
         'id', upload.id, 'expires_at', upload.expires_at, 'files', attachments.files_of(upload.id)));

@@ -7,7 +7,7 @@ CREATE TABLE attachments.scan_policy (
 );
 CREATE UNIQUE INDEX scan_policy_of ON attachments.scan_policy (coalesce(tenant_id, ''));
 COMMENT ON TABLE attachments.scan_policy IS
-    'Whether files are shut until a scanner has called them clean: of one tenant, or (tenant_id NULL) of every other.';
+    'Whether files of a tenant stay locked until a scanner reports them clean. tenant_id NULL applies to all other tenants.';
 INSERT INTO attachments.scan_policy VALUES (NULL, false);
 
 -- Messages that were taken, by their MAC, for as long as their time would be: the same again does nothing.
@@ -22,7 +22,7 @@ CREATE VIEW attachments.scan_queue AS
     SELECT a.object_key, a.media_type, a.byte_size, encode(a.sha256, 'hex') AS sha256, a.created_at, a.scan_verdict, a.scanned_at
     FROM attachments.attachment a WHERE a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean'
     ORDER BY a.created_at;
-COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has called clean yet, oldest first.';
+COMMENT ON VIEW attachments.scan_queue IS 'Objects that no scanner has reported clean yet, oldest first.';
 
 -- BEFORE UPDATE, after check_state_change (triggers fire by name): whatever makes a file available, it stops here first.
 CREATE FUNCTION attachments.stop_for_scan() RETURNS trigger

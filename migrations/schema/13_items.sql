@@ -1,4 +1,4 @@
--- What entities and attachments are called. An item is {"kind", "entity_type", "id", "label"}; the kind of an entity is `thing`. All of it is
+-- What entities and attachments are called. An item is {"kind", "entity_type", "id", "label"}; the kind of an entity is `entity`. All of it is
 -- read with the rights of the API, under the application's own policies.
 
 -- The entity type of a table; a row of NULLs when it is none.
@@ -32,7 +32,7 @@ $$;
 
 CREATE FUNCTION attachments.thing_item(entity_type text, entity_id text, label text) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT jsonb_build_object('kind', 'thing', 'entity_type', entity_type, 'id', entity_id, 'label', label)
+    SELECT jsonb_build_object('kind', 'entity', 'entity_type', entity_type, 'id', entity_id, 'label', label)
 $$;
 
 -- An entity, live or deleted; NULL when it is not there, or the caller may not see it.
@@ -100,7 +100,7 @@ $$;
 
 -- The live entities that a condition on row `t` leaves and whose ids a path can name, as SQL: number, id, label and the id of what they
 -- belong to. `$1` is the tenant.
-CREATE FUNCTION attachments.things_sql(entity attachments.entity_type, condition text) RETURNS text
+CREATE FUNCTION attachments.entities_sql(entity attachments.entity_type, condition text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('SELECT row_number() OVER (ORDER BY t.%1$I DESC) AS n, t.%1$I::text AS id, %2$s AS label, %3$s AS parent_id
                    FROM %4$s AS t WHERE t.deleted_at IS NULL AND t.%5$I = $1::%6$s AND t.%5$I::text = $1
@@ -128,14 +128,14 @@ BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
     IF NOT FOUND THEN
-        RETURN attachments.fail('not_found', format('There are no things of the kind %s.', request ->> 'entity_type'));
+        RETURN attachments.fail('not_found', format('There is no entity type %s.', request ->> 'entity_type'));
     END IF;
     parent_type := (SELECT p.parent_type FROM attachments.parent_kinds(known) AS p LIMIT 1);
     EXECUTE format(
         'SELECT array_agg(ARRAY[id, label, parent_id] ORDER BY n) FILTER (WHERE $2 IS NULL OR position(lower(normalize($2, NFKC)) IN lower(normalize(label, NFKC))) > 0),
                 count(*), (array_agg(id ORDER BY n DESC))[1]
-         FROM (%s ORDER BY t.%I DESC LIMIT %s) AS things',
-        attachments.things_sql(known, CASE WHEN request ->> 'cursor' IS NULL THEN 'true'
+         FROM (%s ORDER BY t.%I DESC LIMIT %s) AS entities',
+        attachments.entities_sql(known, CASE WHEN request ->> 'cursor' IS NULL THEN 'true'
             ELSE format('t.%I < %L::%s', known.key_column, request ->> 'cursor', known.key_type) END),
         known.key_column, at_most)
     INTO page, looked_at, last USING attachments.tenant(), request ->> 'q';
@@ -156,7 +156,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
     entity attachments.found_entity;
-    thing record;
+    found_row record;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
@@ -164,10 +164,10 @@ BEGIN
         RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
-    EXECUTE attachments.things_sql(known, format('t.%I = $2::%s', known.key_column, known.key_type))
-    INTO thing USING attachments.tenant(), request ->> 'entity_id';
+    EXECUTE attachments.entities_sql(known, format('t.%I = $2::%s', known.key_column, known.key_type))
+    INTO found_row USING attachments.tenant(), request ->> 'entity_id';
     RETURN attachments.ok(attachments.describe_thing(
-        known.name, thing.id, thing.label, (SELECT p.parent_type FROM attachments.parent_kinds(known) AS p LIMIT 1), thing.parent_id));
+        known.name, found_row.id, found_row.label, (SELECT p.parent_type FROM attachments.parent_kinds(known) AS p LIMIT 1), found_row.parent_id));
 END
 $$;
 
@@ -184,7 +184,7 @@ BEGIN
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
     IF attachments.label_sql(known) = 'NULL::text' THEN
-        RETURN attachments.fail('invalid_field', format('Things of the kind %s have no label that could be changed.', known.name));
+        RETURN attachments.fail('invalid_field', format('Entities of type %s have no label that can be changed.', known.name));
     END IF;
     EXECUTE format('UPDATE %s AS t SET %I = $1::%s WHERE t.%I = $2::%s AND t.%I::text = attachments.tenant()',
                    known.relation, known.label_column,
@@ -203,7 +203,7 @@ EXCEPTION
         RETURN attachments.fail('name_taken', format(
             'Another %s is called “%s” already. Choose another name, or rename that one first.', known.name, request ->> 'label'));
     WHEN integrity_constraint_violation OR data_exception OR raise_exception OR generated_always OR object_not_in_prerequisite_state THEN
-        RETURN attachments.fail('invalid_field', format('A rule of the application refuses this label for a %s. Choose another.', known.name));
+        RETURN attachments.fail('invalid_field', format('The application does not allow this label for a %s. Choose another.', known.name));
 END
 $$;
 

@@ -16,7 +16,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         SELECT FROM keepsake.deletion d
         WHERE d.root_table = relation AND d.root_key = key AND d.tenant = attachments.tenant()
           AND d.state IN ('purging', 'purged') AND d.reason IS DISTINCT FROM 'upload not completed')
-    THEN attachments.fail('purged', 'Its retention ran out; it is gone for good.')
+    THEN attachments.fail('purged', 'It was permanently deleted when its retention ended.')
     ELSE attachments.fail('not_found', detail) END
 $$;
 
@@ -44,9 +44,9 @@ BEGIN
         'already', target.deletion_id IS NOT NULL));
 EXCEPTION
     WHEN foreign_key_violation THEN
-        RETURN attachments.fail('delete_blocked', 'Something that cannot be deleted with it still refers to it.');
+        RETURN attachments.fail('delete_blocked', 'Other rows that are not deleted with it still refer to it.');
     WHEN no_data_found THEN
-        RETURN attachments.fail('not_found', 'It is not there any more.');
+        RETURN attachments.fail('not_found', 'It no longer exists.');
 END
 $$;
 
@@ -78,10 +78,10 @@ EXCEPTION
             'Bringing it back would clash with what is there now. Each conflict is listed; nothing was changed.',
             jsonb_build_object('conflicts', attachments.explain_conflicts(conflicts::jsonb)));
     WHEN insufficient_privilege THEN
-        RETURN attachments.fail('restore_conflict', 'An operator alone can bring back what is left of it; nothing was changed.',
+        RETURN attachments.fail('restore_conflict', 'Only an operator can restore the rest of it. Nothing was changed.',
             '{"conflicts": []}');
     WHEN object_not_in_prerequisite_state THEN
-        RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
+        RETURN attachments.fail('purged', 'It was permanently deleted when its retention ended.');
     WHEN no_data_found THEN
         RETURN attachments.fail('not_found', 'There is no such deletion.');
 END
@@ -102,23 +102,23 @@ BEGIN
     END IF;
     root := attachments.find_deletion(target.deletion_id);
     IF root.state IN ('purging', 'purged') THEN
-        RETURN attachments.fail('purged', 'Its retention ran out; it is gone for good.');
+        RETURN attachments.fail('purged', 'It was permanently deleted when its retention ended.');
     END IF;
     IF root.id IS NULL THEN
         -- Deleted by somebody who worked without this tenant's claims.
-        RETURN attachments.fail('restore_conflict', 'It was deleted by an operator, who alone can bring it back.',
+        RETURN attachments.fail('restore_conflict', 'An operator deleted it. Only an operator can restore it.',
             '{"conflicts": []}');
     END IF;
     IF root.root_table <> target.relation OR root.root_key <> target.key THEN
         RETURN attachments.fail('restore_conflict',
-            format('It was deleted together with %s; restore that.', root.root_table),
+            format('It was deleted together with %s. Restore that deletion instead.', root.root_table),
             jsonb_build_object('conflicts', attachments.explain_conflicts(jsonb_build_array(jsonb_build_object(
                 'kind', 'parent_deleted', 'table', target.relation::text, 'key', target.key, 'constraint', NULL,
                 'values', '{}'::jsonb, 'holder', root.root_key, 'holder_table', root.root_table::text)))));
     END IF;
     answer := attachments.undo_deletion(target.deletion_id, 'fail');
     IF answer #>> '{error,code}' = 'not_found' THEN
-        RETURN attachments.missing(target.relation, target.key, 'It is not there any more.');
+        RETURN attachments.missing(target.relation, target.key, 'It no longer exists.');
     END IF;
     RETURN answer;
 END
@@ -263,7 +263,7 @@ DECLARE
     known attachments.entity_type;
     files record;
     counted bigint;
-    things jsonb := '[]';
+    entities jsonb := '[]';
     files_counted bigint := 0;
     capped boolean := false;
 BEGIN
@@ -276,7 +276,7 @@ BEGIN
         INTO counted USING deletion, at_most + 1;
         capped := capped OR counted > at_most;
         IF counted > 0 THEN
-            things := things || jsonb_build_object('entity_type', known.name, 'count', least(counted, at_most));
+            entities := entities || jsonb_build_object('entity_type', known.name, 'count', least(counted, at_most));
         END IF;
     END LOOP;
     FOR files IN
@@ -292,7 +292,7 @@ BEGIN
         files_counted := files_counted + counted;
         capped := capped OR files.more;
     END LOOP;
-    RETURN jsonb_build_object('things', things, 'attachments', least(files_counted, at_most), 'capped', capped);
+    RETURN jsonb_build_object('entities', entities, 'attachments', least(files_counted, at_most), 'capped', capped);
 END
 $$;
 
@@ -454,7 +454,7 @@ $$;
 CREATE FUNCTION attachments.refuse_deletion(deletion keepsake.deletion, root jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN deletion.state IN ('purging', 'purged') AND deletion.reason IS DISTINCT FROM 'upload not completed'
-                THEN attachments.fail('purged', 'Its retention ran out; it is gone for good.')
+                THEN attachments.fail('purged', 'It was permanently deleted when its retention ended.')
                 WHEN root IS NULL THEN attachments.fail('not_found', 'There is no such deletion.') END
 $$;
 
@@ -480,7 +480,7 @@ BEGIN
     RETURN attachments.ok(
         attachments.describe_deletion(one, root)
         || attachments.tree_of_deletion(one.id, CASE root ->> 'kind'
-            WHEN 'thing' THEN concat_ws('/', root ->> 'entity_type', root ->> 'id') ELSE root ->> 'id' END, 500)
+            WHEN 'entity' THEN concat_ws('/', root ->> 'entity_type', root ->> 'id') ELSE root ->> 'id' END, 500)
         || jsonb_build_object(
             'held', one.id = ANY (attachments.held_deletions(ARRAY[one.id])),
             'conflicts_checked', is_small,

@@ -14,7 +14,7 @@ CREATE TABLE attachments.run (
 );
 CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
-COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, for 30 days. A run that broke off is not here.';
+COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
 
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -12,7 +12,7 @@ CREATE TABLE attachments.audit (
     grace            interval DEFAULT '7 days' CHECK (grace >= '1 hour')
 );
 COMMENT ON COLUMN attachments.audit.grace IS
-    'How long an orphan must have been known before it is deleted; NULL: orphans are reported and never deleted.';
+    'How long an orphan must be known before it is deleted. NULL: orphans are only reported.';
 INSERT INTO attachments.audit DEFAULT VALUES;
 
 CREATE TABLE attachments.audit_finding (
@@ -25,7 +25,7 @@ CREATE TABLE attachments.audit_finding (
     times      integer NOT NULL DEFAULT 1
 );
 COMMENT ON TABLE attachments.audit_finding IS
-    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). What is fixed goes when the audit comes by again.';
+    'Objects that no row names (orphan), and rows whose object is not in the bucket (missing). The next audit removes findings that are fixed.';
 
 -- Keys of a page that no row names and the outbox does not know: it deletes its own. Rows are there before their objects, and a key is
 -- never used again.

@@ -23,7 +23,7 @@ UNION ALL
 SELECT 'keepsake_uploads_pending', '{}', pending::double precision FROM uploads
 UNION ALL
 SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads;
-COMMENT ON VIEW attachments.metrics IS 'Attachments and their bytes by state, and open uploads, one number a line, as a Prometheus page has them.';
+COMMENT ON VIEW attachments.metrics IS 'Metrics of attachments and their bytes by state, and of open uploads, one value per row, as in a Prometheus exposition.';
 
 CREATE TABLE attachments.sample (
     taken_at          timestamptz PRIMARY KEY DEFAULT now(),
@@ -39,7 +39,7 @@ CREATE TABLE attachments.sample (
     uploads_pending   bigint NOT NULL
 );
 COMMENT ON TABLE attachments.sample IS
-    'What scheduled runs found: all for two days, one an hour for 30 days, one a day for two years. Some 2000 rows in all.';
+    'Metrics that scheduled runs recorded: all of the last two days, one per hour for 30 days, one per day for two years; about 2000 rows in all.';
 
 CREATE FUNCTION attachments_api.metrics() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -95,7 +95,7 @@ DECLARE
     since timestamptz := coalesce((request ->> 'from')::timestamptz, upto - interval '7 days');
 BEGIN
     IF since >= upto THEN
-        RETURN attachments.fail('invalid_field', 'The field from must be a moment before to.');
+        RETURN attachments.fail('invalid_field', 'The field from must be a time before to.');
     END IF;
     RETURN attachments.ok(jsonb_build_object('from', since, 'to', upto, 'items', (
         SELECT coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.taken_at), '[]')

@@ -46,7 +46,7 @@ CREATE FUNCTION attachments_api.retry_object(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM keepsake.outbox o WHERE o.id = (request ->> 'id')::bigint) THEN
-        RETURN attachments.fail('not_found', 'There is no such object in the outbox. It may have been deleted meanwhile.');
+        RETURN attachments.fail('not_found', 'There is no such object in the outbox. It may have been deleted in the meantime.');
     END IF;
     PERFORM keepsake.retry_objects(ARRAY[(request ->> 'id')::bigint]);
     RETURN attachments.ok('{}');
@@ -82,7 +82,7 @@ BEGIN
     RETURN jsonb_build_object(
         'id', h.id,
         'kind', CASE WHEN h.deletion_id IS NOT NULL THEN 'deletion' WHEN h.tenant IS NOT NULL THEN 'tenant'
-                     WHEN is_file THEN 'attachment' WHEN known.name IS NOT NULL THEN 'thing' ELSE 'row' END,
+                     WHEN is_file THEN 'attachment' WHEN known.name IS NOT NULL THEN 'entity' ELSE 'row' END,
         'entity_type', known.name, 'target', target, 'label', label,
         'reason', h.reason, 'actor', h.actor, 'held_at', h.held_at, 'released_at', h.released_at, 'released_by', h.released_by,
         'release_reason', (SELECT r.reason FROM attachments.hold_release r WHERE r.hold_id = h.id));
@@ -117,7 +117,7 @@ BEGIN
     CASE request ->> 'kind'
         WHEN 'deletion' THEN
             IF EXISTS (SELECT FROM keepsake.deletion d WHERE d.id = target::uuid AND d.state IN ('purging', 'purged')) THEN
-                RETURN attachments.fail('purged', 'It has been purged: there is nothing left to hold.');
+                RETURN attachments.fail('purged', 'It was purged, so there is nothing left to hold.');
             END IF;
             made := keepsake.hold(target::uuid, why);
         WHEN 'tenant' THEN made := keepsake.hold_tenant(target, why);
@@ -125,7 +125,7 @@ BEGIN
         ELSE
             relation := (SELECT e.relation FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type');
             IF relation IS NULL THEN
-                RETURN attachments.fail('not_found', format('There are no things of the kind %s.', request ->> 'entity_type'));
+                RETURN attachments.fail('not_found', format('There is no entity type %s.', request ->> 'entity_type'));
             END IF;
             made := keepsake.hold(relation, target, why);
     END CASE;
@@ -134,7 +134,7 @@ EXCEPTION
     WHEN no_data_found OR data_exception THEN
         RETURN attachments.fail('not_found', format('There is no such %s to hold.', request ->> 'kind'));
     WHEN object_not_in_prerequisite_state THEN
-        RETURN attachments.fail('purged', 'It has been purged: there is nothing left to hold.');
+        RETURN attachments.fail('purged', 'It was purged, so there is nothing left to hold.');
 END
 $$;
 

@@ -53,5 +53,5 @@ FROM worker w, LATERAL (VALUES ('SUPERUSER', w.rolsuper), ('CREATEROLE', w.rolcr
 WHERE yes
 $$;
 COMMENT ON FUNCTION attachments.worker_rights IS
-    'What keepsake_worker may do beyond executing the functions of attachments_api; no row when nothing.';
+    'Rights of keepsake_worker beyond executing the functions of attachments_api. No row: it has no others.';
 REVOKE ALL ON FUNCTION attachments.worker_rights FROM PUBLIC;

@@ -65,7 +65,7 @@ function Frame({ session, onLeave }: { session: Session; onLeave: () => void }) 
   return (
     <>
       <button type="button" class="button skip" onClick={skip}>
-        Skip to the content
+        Skip to content
       </button>
       <header class="frame-head">
         <a class="brand" href={start ?? "#/"}>
@@ -146,7 +146,7 @@ function Nowhere({ start }: { start: string }) {
       <p>It may have been mistyped, or made for somebody with other rights.</p>
       <p>
         <a class="button" href={start}>
-          Go to the start
+          Go to the start page
         </a>
       </p>
     </section>
@@ -160,11 +160,8 @@ function Barred({ session: { tenant, scopes } }: { session: Session }) {
     <section class="empty">
       <h1>Your token opens nothing here</h1>
       <p>
-        {isScoped && tenant === ""
-          ? "It names no tenant, and files are always somebody’s."
-          : "It has no right to read attachments."}{" "}
-        Ask whoever gave you the token for one that names your tenant and has the scope{" "}
-        <code>attachments:read</code>.
+        {isScoped && tenant === "" ? "The token names no tenant." : "The token may not read attachments."} Ask
+        whoever issued it for one that names your tenant and has the scope <code>attachments:read</code>.
       </p>
     </section>
   );

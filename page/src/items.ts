@@ -1,4 +1,4 @@
-// Things and attachments in words for people, and where they are looked at.
+// Entities and attachments as people call them, and their addresses in the page.
 
 import type { Deletion } from "keepsake-client";
 import { counted } from "./format";
@@ -8,7 +8,7 @@ export function called(item: { entity_type: string; id: string | null; label: st
   return item.label ?? (item.id === null ? "Several attachments" : `${kindOf(item.entity_type)} ${item.id}`);
 }
 
-/** Where a live one is looked at: an attachment with the thing it hangs on. */
+/** The address of a live one; an attachment is shown with its entity. */
 export function address(item: {
   kind: string;
   entity_type: string;
@@ -16,21 +16,21 @@ export function address(item: {
   id: string | null;
 }): string {
   const id = item.kind === "attachment" ? item.entity_id : item.id;
-  return id === undefined || id === null ? "#/files" : thingAddress(item.entity_type, id);
+  return id === undefined || id === null ? "#/files" : entityAddress(item.entity_type, id);
 }
 
-export const thingAddress = (type: string, id: string): string =>
-  `#/thing/${encodeURIComponent(type)}/${encodeURIComponent(id)}`;
+export const entityAddress = (type: string, id: string): string =>
+  `#/entity/${encodeURIComponent(type)}/${encodeURIComponent(id)}`;
 
-/** A kind of thing as a word of its own. */
+/** An entity type as a word of its own. */
 export function kindOf(type: string): string {
   const word = type.replaceAll("_", " ");
   return word.charAt(0).toUpperCase() + word.slice(1);
 }
 
 /** How many of what a deletion holds. */
-export function counts({ counts: { things, attachments, capped } }: Deletion): string {
-  const parts = things.map(({ entity_type, count }) => counted(count, entity_type.replaceAll("_", " ")));
+export function counts({ counts: { entities, attachments, capped } }: Deletion): string {
+  const parts = entities.map(({ entity_type, count }) => counted(count, entity_type.replaceAll("_", " ")));
   if (attachments > 0) parts.push(counted(attachments, "attachment"));
   const text = parts.join(", ") || "Nothing that you may see";
   return capped ? `${text} or more` : text;

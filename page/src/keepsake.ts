@@ -48,6 +48,6 @@ export const isConflict = (error: unknown): error is KeepsakeError =>
 export const isPurged = (error: unknown): boolean =>
   error instanceof KeepsakeError && error.code === "purged";
 
-/** Whether it is that there is no such thing, or none for this person. */
+/** Whether it does not exist, or not for this person. */
 export const isMissing = (error: unknown): boolean =>
   error instanceof KeepsakeError && (error.code === "not_found" || error.code === "invalid_id");

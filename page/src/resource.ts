@@ -1,4 +1,4 @@
-// One thing that is fetched: not yet, there, or failed.
+// A resource that is fetched: loading, there, or failed.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 

@@ -27,20 +27,20 @@ const OWN = { scope: "attachments:read", ofTenant: true } as const;
 export const ROUTES: readonly Route[] = [
   {
     ...OWN,
-    path: /^\/(?:things\/post)?$/,
-    load: async () => (await import("./views/things")).Things,
+    path: /^\/(?:entities\/post)?$/,
+    load: async () => (await import("./views/entities")).Entities,
     nav: { label: "Posts", href: "#/" },
   },
   {
     ...OWN,
-    path: /^\/things\/([^/]+)$/,
-    load: async () => (await import("./views/things")).Things,
-    nav: { label: "Threads", href: "#/things/thread" },
+    path: /^\/entities\/([^/]+)$/,
+    load: async () => (await import("./views/entities")).Entities,
+    nav: { label: "Threads", href: "#/entities/thread" },
   },
   {
     ...OWN,
-    path: /^\/thing\/([^/]+)\/([^/]+)$/,
-    load: async () => (await import("./views/thing")).Thing,
+    path: /^\/entity\/([^/]+)\/([^/]+)$/,
+    load: async () => (await import("./views/entity")).EntityView,
   },
   {
     ...OWN,

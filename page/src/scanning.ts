@@ -1,6 +1,6 @@
 // Files that are being scanned: asked for again until each has its verdict, which is then told.
 
-import type { Attachment, Entity, LegacyItem } from "keepsake-client";
+import type { Attachment, EntityRef, LegacyItem } from "keepsake-client";
 import { useEffect, useRef } from "preact/hooks";
 import { type Notice, useAnnounce } from "./announce";
 import { counted, list } from "./format";
@@ -15,7 +15,7 @@ const GROWTH = 1.3;
 type Files = readonly (Attachment | LegacyItem)[];
 
 /** Reloads a listing of an entity's files when one that it shows as scanning no longer is. */
-export function useVerdicts({ type, id }: Entity, listing: Listing<Attachment | LegacyItem>): void {
+export function useVerdicts({ type, id }: EntityRef, listing: Listing<Attachment | LegacyItem>): void {
   const keepsake = useKeepsake();
   const announce = useAnnounce();
   const { items, cursor } = listing.state === "there" ? listing : { items: undefined, cursor: null };
@@ -77,16 +77,17 @@ function told(before: Files, now: Files, isAll: boolean): Notice | undefined {
     waited.filter(({ id }) => stateOf.get(id) === state).map(({ name }) => name);
   const [opened, refused, gone] = [named("available"), named("quarantined"), named(undefined)];
   if (refused.length > 0) {
-    const rest = gone.length > 0 ? ` So ${list(gone)}, sent with it, was not added either.` : "";
+    const rest = gone.length > 0 ? ` Therefore ${list(gone)}, uploaded with it, was not added either.` : "";
     return { kind: "failed", text: `Malware was found in ${list(refused)}.${rest}` };
   }
   if (gone.length > 0) {
-    const why = "A file of that name came meanwhile, or another of its set was refused.";
+    const why =
+      "A file of that name was added in the meantime, or another file of the same upload was rejected.";
     return { kind: "failed", text: `${list(gone)} could not be added. ${why}` };
   }
   if (opened.length === 0) return undefined;
   const [one] = opened;
   return {
-    text: `${opened.length === 1 ? `${one} was` : `All ${counted(opened.length, "file")} were`} found clean and can be opened.`,
+    text: `${opened.length === 1 ? `${one} was` : `All ${counted(opened.length, "file")} were`} found clean and can be downloaded.`,
   };
 }

@@ -9,10 +9,9 @@ import { type Session, start } from "./session";
 export type SignInReason = "new" | "left" | "expired";
 
 const WORDS: Record<SignInReason, string> = {
-  new: "To look around, give the token that your application has for you. It shows what is yours, and nothing else.",
-  left: "You have signed out. This window keeps nothing of you.",
-  expired:
-    "Your token has run out or is no longer taken, so nothing more can be shown or changed. Get a new one and go on where you were.",
+  new: "Enter the token that your application issued to you. You will see only what you may see.",
+  left: "You are signed out. This window keeps nothing of your data.",
+  expired: "Your token has expired or was rejected. Enter a new one to continue where you were.",
 };
 
 interface Props {
@@ -53,11 +52,11 @@ export function SignIn({ reason, onSession }: Props) {
         />
         {refused ? (
           <p id="token-refused" class="refusal" role="alert">
-            This is not a token: one has three parts with a dot between them. Copy it whole.
+            This is not a token. A token has three parts, separated by dots. Copy all of it.
           </p>
         ) : (
           <p id="token-hint" class="quiet">
-            <code>make dev</code> prints a link that has one in it.
+            <code>make dev</code> prints a link that contains one.
           </p>
         )}
         <button type="submit" class="button">

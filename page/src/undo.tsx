@@ -14,12 +14,12 @@ export function useRestore(): (deletionId: string, onRestored: () => void) => Pr
     try {
       const { restored } = await keepsake.deletions.restore(deletionId);
       announce({
-        text: restored.length > 0 ? `Restored: ${rows(restored)}.` : "It had been restored before.",
+        text: restored.length > 0 ? `Restored: ${rows(restored)}.` : "It was already restored.",
       });
       onRestored();
     } catch (error) {
       if (isConflict(error)) {
-        announce({ text: "Something is in the way, so nothing has been changed." });
+        announce({ text: "The restore has conflicts. Nothing was changed." });
         location.hash = `#/bin/${deletionId}`;
       } else announce({ kind: "failed", text: inOneLine(error) });
     }

@@ -12,21 +12,22 @@ export interface Explained {
 const ADVICE: Partial<Record<KeepsakeError["code"], string>> = {
   invalid_token: "Sign in with a new token.",
   token_expired: "Sign in with a new token.",
-  missing_tenant: "Ask whoever gave you the token for one that names a tenant.",
-  insufficient_scope: "Ask whoever gave you the token for one with more rights.",
-  not_found: "It may have been deleted: then it is in the bin.",
-  too_many_requests: "Wait a minute and try again.",
-  too_many_pending: "Finish or cancel an upload that is under way, and try again.",
-  quota_exceeded: "Delete something you no longer need, or ask for more room.",
-  name_taken: "Rename the file, or delete the other one first, and try again.",
+  missing_tenant: "Ask whoever issued the token for one that names a tenant.",
+  insufficient_scope: "Ask whoever issued the token for one with this scope.",
+  not_found: "It may have been deleted. Deleted items are in the bin.",
+  too_many_requests: "Wait a minute and retry.",
+  too_many_pending: "Finish or cancel a pending upload, then retry.",
+  quota_exceeded: "Ask for a larger quota. Deleted files count until they are purged.",
+  name_taken: "Rename the file, or delete the other one, then retry.",
   upload_expired: "Add the files again.",
   upload_closed: "Add the files again.",
-  delete_blocked: "Delete what refers to it first.",
-  purged: "It cannot be brought back.",
-  database_unavailable: "Nothing is lost: try again in a moment.",
-  storage_unavailable: "Nothing is lost: try again in a moment.",
-  keys_unavailable: "Nothing is lost: try again in a moment.",
-  unexpected_answer: "Nothing is lost: try again in a moment.",
+  delete_blocked: "Delete the rows that refer to it first.",
+  purged: "It cannot be restored.",
+  schema_outdated: "Tell whoever runs this service.",
+  database_unavailable: "Nothing was lost. Retry in a moment.",
+  storage_unavailable: "Nothing was lost. Retry in a moment.",
+  keys_unavailable: "Nothing was lost. Retry in a moment.",
+  unexpected_answer: "Nothing was lost. Retry in a moment.",
 };
 
 export function explain(error: unknown): Explained {
@@ -35,20 +36,20 @@ export function explain(error: unknown): Explained {
     const advice = ADVICE[code] ?? "";
     // Whoever runs this finds the request by it.
     return code === "internal" && requestId !== undefined
-      ? { title, detail, advice: `Try again; if it stays so, report the request ${requestId}.` }
+      ? { title, detail, advice: `Retry. If it fails again, report the request ${requestId}.` }
       : { title, detail, advice };
   }
   if (!navigator.onLine) {
     return {
       title: "You are offline",
       detail: "This device has no connection.",
-      advice: "Nothing is lost: go on when it is back.",
+      advice: "Nothing was lost. Continue when the connection is back.",
     };
   }
   return {
-    title: "The server does not answer",
-    detail: "No answer came that could be understood.",
-    advice: "Nothing is lost: look at your connection, and try again in a moment.",
+    title: "The server does not respond",
+    detail: "There was no response, or an unreadable one.",
+    advice: "Nothing was lost. Check your connection, then retry in a moment.",
   };
 }
 

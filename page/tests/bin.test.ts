@@ -1,7 +1,7 @@
-// Losing things and getting them back.
+// Deleting and restoring.
 
+import { add, files, open, ready } from "./entity";
 import { note, pdf, png } from "./files";
-import { add, files, open, ready } from "./thing";
 import { expect, look, sql, Tenant, test, text } from "./world";
 
 const notice = "status";
@@ -37,8 +37,8 @@ test("a deleted post goes with all that hangs on it, and comes back with all of 
   await expect(page.locator(".tree").first().getByRole("listitem")).toHaveCount(3);
   await look(page, "deletion");
 
-  await page.getByRole("button", { name: "Restore all of it" }).click();
-  await expect(page).toHaveURL(new RegExp(`#/thing/post/${id}$`));
+  await page.getByRole("button", { name: "Restore everything" }).click();
+  await expect(page).toHaveURL(new RegExp(`#/entity/post/${id}$`));
   await expect(files(page)).toHaveCount(2);
 });
 
@@ -62,12 +62,12 @@ test("a conflict shows both, and a new name resolves it", async ({ page, tenant 
   const other = await tenant.post("beach", "The new one.", thread);
   await tenant.visit(page, "/bin");
   await page.getByRole("button", { name: "Restore beach" }).click();
-  await expect(page.getByRole("heading", { name: "1 thing in the way" })).toBeVisible();
-  const conflict = page.getByRole("region", { name: "1 thing in the way" });
-  await expect(conflict.getByText("In its place now")).toBeVisible();
+  await expect(page.getByRole("heading", { name: "1 conflict" })).toBeVisible();
+  const conflict = page.getByRole("region", { name: "1 conflict" });
+  await expect(conflict.getByText("Has its place now")).toBeVisible();
   await expect(conflict.getByRole("link", { name: "beach" })).toHaveAttribute(
     "href",
-    `#/thing/post/${other}`,
+    `#/entity/post/${other}`,
   );
   await look(page, "conflict");
 
@@ -77,7 +77,7 @@ test("a conflict shows both, and a new name resolves it", async ({ page, tenant 
   await expect(conflict).toBeVisible();
   await page.getByLabel("Restore it as").fill("old-beach");
   await page.getByRole("button", { name: "Rename and restore" }).click();
-  await expect(page).toHaveURL(new RegExp(`#/thing/post/${id}$`));
+  await expect(page).toHaveURL(new RegExp(`#/entity/post/${id}$`));
   await expect(page.getByRole("heading", { name: "old-beach" })).toBeVisible();
 });
 
@@ -92,14 +92,14 @@ test("a conflict is skipped, and the rest comes back", async ({ page, tenant }) 
   await add(page, [note()]);
   await page.goto("/#/bin");
   await page.getByRole("button", { name: "Restore Several attachments" }).click();
-  await expect(page.getByRole("heading", { name: "1 thing in the way" })).toBeVisible();
+  await expect(page.getByRole("heading", { name: "1 conflict" })).toBeVisible();
   await look(page, "conflict-files");
   await page.getByRole("button", { name: "Skip these and restore the rest" }).click();
   await expect(
     page.getByRole(notice).getByText("Restored: 1 attachment. Still in the bin: 1 attachment."),
   ).toBeVisible();
   await expect(page.locator(".tree").getByRole("listitem")).toHaveCount(1);
-  await page.goto(`/#/thing/post/${post}`);
+  await page.goto(`/#/entity/post/${post}`);
   await expect(files(page)).toHaveCount(2);
 
   // What was left is restored under another name.
@@ -107,7 +107,7 @@ test("a conflict is skipped, and the rest comes back", async ({ page, tenant }) 
   await page.getByRole("link", { name: "Several attachments" }).click();
   await page.getByRole("button", { name: "Rename and restore" }).click();
   await expect(page).toHaveURL(/#\/bin$/);
-  await page.goto(`/#/thing/post/${post}`);
+  await page.goto(`/#/entity/post/${post}`);
   await expect(files(page)).toHaveCount(3);
   await expect(page.getByText("notes (restored).txt")).toBeVisible();
 });
@@ -117,7 +117,7 @@ test("a held deletion says so", async ({ page, tenant }) => {
   const deletion = await tenant.sql(`SELECT keepsake.soft_delete('post', ${id})`);
   await tenant.sql(`SELECT keepsake.hold('${deletion}'::uuid, 'a case')`);
   await tenant.visit(page, "/bin");
-  await expect(page.getByText("Held: stays until released")).toBeVisible();
+  await expect(page.getByText("On hold until released")).toBeVisible();
   await look(page, "bin-held");
   await page.getByRole("link", { name: "evidence" }).click();
   await expect(page.getByText("A legal hold keeps it here")).toBeVisible();
@@ -140,8 +140,8 @@ test("what was purged is gone, and says so", async ({ page, tenant }) => {
      SELECT keepsake.purge_batch(1000)`,
   );
   await page.reload();
-  await expect(page.getByRole("heading", { name: "Gone for good" })).toBeVisible();
-  await expect(page.getByText("It cannot be brought back")).toBeVisible();
+  await expect(page.getByRole("heading", { name: "Permanently deleted" })).toBeVisible();
+  await expect(page.getByText("It cannot be restored")).toBeVisible();
   await look(page, "deletion-purged");
 });
 
@@ -155,7 +155,7 @@ test("two tenants in two windows see nothing of each other", async ({ page, cont
   await expect(second.getByRole("heading", { name: "The bin is empty" })).toBeVisible();
   await second.goto("/#/files");
   await expect(second.getByRole("heading", { name: "No files yet" })).toBeVisible();
-  await second.goto(`/#/thing/post/${id}`);
+  await second.goto(`/#/entity/post/${id}`);
   await expect(second.getByRole("alert")).toContainText("may have been deleted");
   await page.goto("/#/bin");
   await expect(page.getByRole("link", { name: "secret.txt" })).toBeVisible();
@@ -166,10 +166,10 @@ test("the server down is said in words, and trying again helps", async ({ page, 
   await page.route("**/v1/post?*", (route) => route.abort());
   await page.route("**/v1/post", (route) => route.abort());
   await tenant.visit(page);
-  await expect(page.getByRole("alert")).toContainText("The server does not answer");
+  await expect(page.getByRole("alert")).toContainText("The server does not respond");
   await look(page, "failure");
   await page.unrouteAll();
-  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("button", { name: "Retry" }).click();
   await expect(page.getByRole("link", { name: "beach" })).toBeVisible();
 });
 
@@ -178,7 +178,7 @@ test("a token that runs out in the middle is asked for, and the page goes on whe
   tenant,
 }) => {
   const id = await tenant.post("beach");
-  await tenant.visit(page, `/thing/post/${id}`);
+  await tenant.visit(page, `/entity/post/${id}`);
   await expect(page.getByRole("heading", { name: "beach" })).toBeVisible();
   await page.route("**/v1/**", (route) =>
     route.continue({
@@ -186,7 +186,7 @@ test("a token that runs out in the middle is asked for, and the page goes on whe
     }),
   );
   await page.getByRole("button", { name: "Delete post" }).click();
-  await expect(page.getByRole("alert")).toContainText("Your token has run out");
+  await expect(page.getByRole("alert")).toContainText("Your token has expired");
   await page.unrouteAll();
   await page.getByLabel("Token").fill(tenant.token());
   await page.getByRole("button", { name: "Continue" }).click();
@@ -216,11 +216,11 @@ test("everything is done by keyboard alone", async ({ page, tenant }) => {
   await expect(files(page)).toHaveCount(1);
   await press("Delete post");
   await expect(page.locator("main")).toBeFocused();
-  await press("Skip to the content");
+  await press("Skip to content");
   await press("Bin", "link");
   await press("beach", "link");
   await expect(page.getByRole("heading", { name: "What went with it" })).toBeVisible();
-  await press("Restore all of it");
+  await press("Restore everything");
   await expect(page.getByRole("heading", { name: "Files", exact: true })).toBeVisible();
 });
 

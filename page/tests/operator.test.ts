@@ -37,7 +37,7 @@ test("storage and backlog are drawn, and stand in a table as well", async ({ pag
 
   await sql("DELETE FROM attachments.sample WHERE taken_at > now() - interval '30 hours'");
   await page.getByRole("radio", { name: "24 hours" }).check();
-  await expect(page.getByRole("heading", { name: "Nothing was counted in this time" })).toBeVisible();
+  await expect(page.getByRole("heading", { name: "No samples in this period" })).toBeVisible();
 });
 
 test("the dry run says what would go, and a hold keeps it", async ({ page, tenant }) => {
@@ -45,18 +45,18 @@ test("the dry run says what would go, and a hold keeps it", async ({ page, tenan
   await tenant.sql(`SELECT keepsake.soft_delete('post', ${id})`);
   await tenant.visit(page, "/operator", { scope, sub: "olga" });
   const plan = page.getByRole("region", { name: "Next purge" });
-  await expect(plan.getByRole("columnheader", { name: "Time left" })).toBeVisible();
+  await expect(plan.getByRole("columnheader", { name: "Not expired" })).toBeVisible();
   await plan.getByRole("radio", { name: "In 30 days" }).check();
-  await expect(plan.getByRole("columnheader", { name: "Would go" })).toBeVisible();
+  await expect(plan.getByRole("columnheader", { name: "Would be purged" })).toBeVisible();
 
   const holds = page.getByRole("region", { name: "Legal holds" });
   await holds.getByText("Place a hold").click();
-  await holds.getByLabel("What").selectOption("thing");
-  await holds.getByLabel("Kind of thing").fill("post");
+  await holds.getByLabel("What").selectOption("entity");
+  await holds.getByLabel("Entity type").fill("post");
   await holds.getByLabel("Its id").fill(id);
   await holds.getByLabel("Reason").fill("A lawsuit");
   await look(page, "operator-hold");
-  await holds.getByRole("button", { name: "Hold it" }).click();
+  await holds.getByRole("button", { name: "Place the hold" }).click();
   const held = holds.getByRole("listitem").filter({ hasText: `Post “evidence” (${id})` });
   await expect(held).toContainText("A lawsuit");
   await expect(held).toContainText("by olga");
@@ -65,7 +65,7 @@ test("the dry run says what would go, and a hold keeps it", async ({ page, tenan
   await expect(plan.getByRole("columnheader", { name: "Held" })).toBeVisible();
 
   await held.getByRole("button", { name: "Release" }).click();
-  await held.getByLabel("Why is it released?").fill("It was settled");
+  await held.getByLabel("Reason for the release").fill("It was settled");
   await held.getByRole("button", { name: "Release" }).click();
   await expect(page.getByRole("status").getByText("is held no longer")).toBeVisible();
   await expect(held).toHaveCount(0);
@@ -80,7 +80,7 @@ test("a hold on what is not there is refused in words", async ({ page, tenant })
   await holds.getByLabel("What").selectOption("deletion");
   await holds.getByLabel("Its id").fill("nonsense");
   await holds.getByLabel("Reason").fill("A lawsuit");
-  await holds.getByRole("button", { name: "Hold it" }).click();
+  await holds.getByRole("button", { name: "Place the hold" }).click();
   await expect(page.getByRole("status").getByText("There is no such deletion to hold.")).toBeVisible();
 });
 
@@ -98,7 +98,7 @@ test("what was given up is tried again, and what failed is told", async ({ page,
     `INSERT INTO attachments.audit_finding (object_key, kind, pass) VALUES (${text(`${key}.lost`)}, 'missing', 1)`,
   );
   await tenant.visit(page, "/operator", { scope, sub: "olga" });
-  const outbox = page.getByRole("region", { name: "Objects to be deleted" });
+  const outbox = page.getByRole("region", { name: "Objects to delete" });
   const dead = outbox.getByRole("listitem").filter({ hasText: key });
   await expect(dead).toContainText("the store said 503");
   const audit = page.getByRole("region", { name: "Audit" });
@@ -107,7 +107,7 @@ test("what was given up is tried again, and what failed is told", async ({ page,
   await expect(failures.getByRole("listitem").first()).toContainText("the store cannot be reached");
   await look(page, "operator-trouble");
 
-  await dead.getByRole("button", { name: "again" }).click();
+  await dead.getByRole("button", { name: "Retry" }).click();
   await expect(page.getByRole("status").getByText("head of the queue")).toBeVisible();
   await expect(dead).toHaveCount(0);
   await outbox.getByRole("radio", { name: "Waiting" }).check();
@@ -124,7 +124,7 @@ test("an operator of no tenant is shown what is theirs, and nothing that is not"
   await expect(places).toHaveText(["Operations"]);
   await page.goto("/#/bin");
   await expect(page.getByRole("heading", { name: "There is nothing at this address" })).toBeVisible();
-  await page.getByRole("link", { name: "Go to the start" }).click();
+  await page.getByRole("link", { name: "Go to the start page" }).click();
   await expect(page.getByRole("heading", { name: "Operations" })).toBeVisible();
 });
 

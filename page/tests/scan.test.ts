@@ -1,8 +1,8 @@
 // Files that wait for a malware scan, and what becomes of them while somebody looks.
 
 import type { Page } from "@playwright/test";
+import { choose, files, open, start } from "./entity";
 import { note, png, type TestFile } from "./files";
-import { choose, files, open, start } from "./thing";
 import { expect, judge, look, sql, type Tenant, test, text } from "./world";
 
 /** Uploads these to a post of a tenant whose files are scanned. */
@@ -19,8 +19,8 @@ const download = (page: Page, name: string) => page.getByRole("button", { name: 
 test("files are shut until they are found clean, and open by themselves", async ({ page, tenant }) => {
   await submit(page, tenant, [png(), note()]);
   const said = page.getByRole("status");
-  await expect(said.getByText("All 2 files are being checked for malware")).toBeVisible();
-  await expect(files(page).getByText("Being checked")).toHaveCount(2);
+  await expect(said.getByText("All 2 files are being scanned for malware")).toBeVisible();
+  await expect(files(page).getByText("Scanning")).toHaveCount(2);
   await expect(files(page).getByText("opens by itself when it is found clean")).toHaveCount(2);
   await expect(files(page).getByRole("button")).toHaveCount(0);
   await look(page, "scan-waiting");
@@ -28,10 +28,10 @@ test("files are shut until they are found clean, and open by themselves", async 
   // Half of a set opens nothing.
   await judge(tenant, "locket.png", "clean");
   await page.waitForResponse((answer) => answer.url().includes("state=scanning"));
-  await expect(files(page).getByText("Being checked")).toHaveCount(2);
+  await expect(files(page).getByText("Scanning")).toHaveCount(2);
   await judge(tenant, "notes.txt", "clean");
-  await expect(said.getByText("All 2 files were found clean and can be opened.")).toBeVisible();
-  await expect(files(page).getByText("Being checked")).toHaveCount(0);
+  await expect(said.getByText("All 2 files were found clean and can be downloaded.")).toBeVisible();
+  await expect(files(page).getByText("Scanning")).toHaveCount(0);
   await expect(download(page, "notes.txt")).toBeVisible();
   await expect(page.locator(".thumbnail img")).toBeVisible();
   await look(page, "scan-clean");
@@ -47,9 +47,9 @@ test("malware is refused in words, takes its set with it, and can be deleted", a
   await judge(tenant, "notes.txt", "infected");
   const said = page.getByRole("status");
   await expect(said.getByText("Malware was found in notes.txt.")).toBeVisible();
-  await expect(said).toContainText("locket.png, sent with it, was not added either");
+  await expect(said).toContainText("locket.png, uploaded with it, was not added either");
   await expect(files(page)).toHaveCount(1);
-  await expect(files(page).getByText("Refused: malware")).toBeVisible();
+  await expect(files(page).getByText("Quarantined: malware")).toBeVisible();
   await expect(files(page).getByText("Delete it, and add a clean copy.")).toBeVisible();
   await expect(download(page, "notes.txt")).toHaveCount(0);
   await look(page, "scan-refused");
@@ -57,7 +57,7 @@ test("malware is refused in words, takes its set with it, and can be deleted", a
   await page.getByRole("button", { name: "Delete notes.txt" }).click();
   await expect(page.getByRole("heading", { name: "No files yet" })).toBeVisible();
   await page.getByRole("button", { name: "Undo" }).click();
-  await expect(files(page).getByText("Refused: malware")).toBeVisible();
+  await expect(files(page).getByText("Quarantined: malware")).toBeVisible();
   await expect(download(page, "notes.txt")).toHaveCount(0);
 });
 
@@ -70,8 +70,8 @@ test("somebody who only looks sees what is shut as well, and is advised nothing 
   const reader = await context.newPage();
   const address = new URL(page.url()).hash.slice(1);
   await tenant.visit(reader, address, { sub: "bob", scope: "attachments:read" });
-  await expect(files(reader).getByText("Being checked")).toBeVisible();
+  await expect(files(reader).getByText("Scanning")).toBeVisible();
   await judge(tenant, "notes.txt", "infected");
-  await expect(files(reader).getByText("Refused: malware")).toBeVisible();
+  await expect(files(reader).getByText("Quarantined: malware")).toBeVisible();
   await expect(files(reader).getByText("Delete it")).toHaveCount(0);
 });

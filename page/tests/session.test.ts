@@ -31,7 +31,7 @@ test("a token in the address goes from there, and from the window when its perso
   await expect(page.getByText(`ada of ${tenant.name}`)).toBeVisible();
 
   await page.getByRole("button", { name: "Sign out" }).click();
-  await expect(page.getByText("You have signed out")).toBeVisible();
+  await expect(page.getByText("You are signed out")).toBeVisible();
   await page.reload();
   await expect(page.getByLabel("Token")).toBeVisible();
 });
@@ -106,7 +106,7 @@ test("a name in a link is text, however it is made", async ({ page, tenant }) =>
     ["<img src=x onerror=alert(1)><script>alert(1)</script>", "<img src=x onerror=alert(1)>"],
     ["ada\u202e\u0000\u200badmin", "ada\ufffdadmin"],
     ["\u2066\n\t", "\ufffd"],
-    ["", "somebody without a name"],
+    ["", "unknown user"],
     ["w".repeat(5000), `${"w".repeat(100)}…`],
   ];
   const alerts: string[] = [];
@@ -166,18 +166,18 @@ test("no other way than a link and the door brings a token in", async ({ page, t
 
 test("a token that has run out is asked for again", async ({ page, tenant }) => {
   await page.goto(`/#token=${tenant.token({ lasts: -3600 })}`);
-  await expect(page.getByRole("alert")).toContainText("Your token has run out");
+  await expect(page.getByRole("alert")).toContainText("Your token has expired");
   await look(page, "door-expired");
 });
 
 test("a token that opens nothing is told so, and what to ask for", async ({ page, tenant }) => {
   await tenant.visit(page, "/", { tenant: "" });
   await expect(page.getByRole("heading", { name: "Your token opens nothing here" })).toBeVisible();
-  await expect(page.getByText("It names no tenant")).toBeVisible();
+  await expect(page.getByText("The token names no tenant")).toBeVisible();
   await look(page, "barred");
   await page.getByRole("button", { name: "Sign out" }).click();
   await tenant.visit(page, "/", { scope: "metrics" });
-  await expect(page.getByText("It has no right to read attachments")).toBeVisible();
+  await expect(page.getByText("The token may not read attachments")).toBeVisible();
 });
 
 test("how it works is told above the posts, until it is folded", async ({ page, tenant }) => {

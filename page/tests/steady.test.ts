@@ -1,7 +1,7 @@
 // Nothing jumps while it loads, however slow the network is.
 
+import { add, open } from "./entity";
 import { note, png } from "./files";
-import { add, open } from "./thing";
 import { expect, test } from "./world";
 
 /** What moved on the page by itself: https://wicg.github.io/layout-instability/ */
@@ -51,8 +51,8 @@ test("no view moves what is in it while the rest arrives", async ({ page, tenant
 
   for (const [address, there] of [
     ["/", page.getByRole("link", { name: "steady" })],
-    ["/things/thread", page.getByRole("link", { name: "A thread" }).first()],
-    [`/thing/post/${id}`, page.getByText("Drop files here or")],
+    ["/entities/thread", page.getByRole("link", { name: "A thread" }).first()],
+    [`/entity/post/${id}`, page.getByText("Drop files here or")],
     ["/files", page.getByText("notes.txt", { exact: true })],
     ["/bin", page.getByRole("link", { name: "gone" })],
     [`/bin/${deletion}`, page.getByRole("heading", { name: "What went with it" })],

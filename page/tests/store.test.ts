@@ -2,9 +2,9 @@
 // same, and so is what a person sees.
 
 import type { Download, Page } from "@playwright/test";
+import { choose, files, open, start } from "./entity";
 import { large, note, png } from "./files";
 import { given } from "./given";
-import { choose, files, open, start } from "./thing";
 import { expect, test } from "./world";
 
 const store = new URL(given("KEEPSAKE_STORE_URL")).origin;

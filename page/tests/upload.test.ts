@@ -1,7 +1,7 @@
 // Adding files: all that are added together appear together, or none does.
 
+import { choose, drop, files, open, start, trouble } from "./entity";
 import { large, note, pdf, png } from "./files";
-import { choose, drop, files, open, start, trouble } from "./thing";
 import { expect, look, sql, test, text } from "./world";
 
 /** The server's own rows, whatever the page shows. */
@@ -12,7 +12,7 @@ const rows = (tenant: string, state: string) =>
 
 test("a set of three appears whole", async ({ page, tenant }) => {
   await open(page, tenant);
-  await look(page, "thing-empty");
+  await look(page, "entity-empty");
   await choose(page, [png(), pdf("Überweisung שלום.pdf"), note("家族の写真.txt")]);
   await expect(page.getByRole("button", { name: "Upload 3 files" })).toBeVisible();
   await look(page, "upload-chosen");
@@ -22,7 +22,7 @@ test("a set of three appears whole", async ({ page, tenant }) => {
   await expect(page.getByText("家族の写真.txt")).toBeVisible();
   await expect(page.locator(".thumbnail img")).toBeVisible();
   await expect(page.getByText("Drop files here or")).toBeVisible();
-  await look(page, "thing-files");
+  await look(page, "entity-files");
 });
 
 test("a large file comes in parts and goes on after a reload", async ({ page, tenant }) => {
@@ -173,7 +173,7 @@ test("going offline in the middle loses nothing", async ({ page, context, tenant
   await choose(page, [large()]);
   await start(page, 1);
   await expect(page.getByText("Upload failed")).toBeVisible();
-  await expect(trouble(page)).toContainText("Retry goes on where it stopped");
+  await expect(trouble(page)).toContainText("Retry continues where it stopped");
   await look(page, "upload-offline");
   await context.setOffline(false);
   await expect(page.getByRole("status").getByText("long.txt is added.")).toBeVisible({ timeout: 30_000 });
@@ -211,10 +211,10 @@ test("files are dropped and pasted", async ({ page, tenant }) => {
 
 test("with a token that may only look, nothing can be added or deleted", async ({ page, tenant }) => {
   const id = await tenant.post("beach");
-  await tenant.visit(page, `/thing/post/${id}`, { scope: "attachments:read" });
+  await tenant.visit(page, `/entity/post/${id}`, { scope: "attachments:read" });
   await expect(page.getByRole("heading", { name: "beach" })).toBeVisible();
-  await expect(page.getByText("Your token lets you look")).toBeVisible();
+  await expect(page.getByText("Your token allows reading only")).toBeVisible();
   await expect(page.getByRole("button", { name: "Delete post" })).toHaveCount(0);
   await expect(page.locator(".dashboard")).toHaveCount(0);
-  await look(page, "thing-read-only");
+  await look(page, "entity-read-only");
 });

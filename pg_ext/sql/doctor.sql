@@ -3,11 +3,13 @@ CREATE FUNCTION keepsake.doctor()
 RETURNS TABLE (severity text, check_name text, object text, finding text, fix text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 WITH managed AS (
-    SELECT m.relation, m.on_delete, m.retention, c.relkind FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation),
+    SELECT m.relation, m.on_delete, m.retention, c.relkind FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation),
 -- Each managed table and its partitions.
 part AS (
     SELECT m.relation AS root, m.on_delete, coalesce(tree.relid::oid, m.relation) AS relation
     FROM managed m LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON m.relkind = 'p'),
+-- The triggers that there are to be, and those that there are.
+wanted AS (SELECT * FROM keepsake.own_triggers()),
 own_trigger AS (
     SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE p.pronamespace = 'keepsake'::regnamespace AND NOT t.tgisinternal),
@@ -32,32 +34,39 @@ live_unique AS (
       AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid)),
 -- Tables that refer to managed ones, and their partitions.
 referring AS (
-    SELECT r.conrelid AS root, r.confrelid, coalesce(tree.relid::oid, r.conrelid) AS relation, c.relkind = 'p' AS partitioned
-    FROM reference r JOIN pg_class c ON c.oid = r.conrelid LEFT JOIN LATERAL pg_partition_tree(r.conrelid) AS tree ON c.relkind = 'p')
+    SELECT r.child AS root, r.parent, coalesce(tree.relid::oid, r.child) AS relation, c.relkind = 'p' AS partitioned
+    FROM (SELECT conrelid::oid AS child, confrelid::oid AS parent FROM reference
+          UNION SELECT d.child::oid, d.parent::oid FROM keepsake.declared_reference d
+          WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS r
+    JOIN pg_class c ON c.oid = r.child LEFT JOIN LATERAL pg_partition_tree(r.child) AS tree ON c.relkind = 'p'),
+-- Tables that are bound to the bucket, by a column that can name objects.
+bound AS (
+    SELECT b.relation, b.key_column, b.writable_until FROM keepsake.bound_storage b
+    JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column AND a.atttypid = 'text'::regtype AND NOT a.attisdropped)
 
 -- Triggers that are gone.
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.manage(%L);', part.root::text)
-FROM part JOIN pg_class c ON c.oid = part.root CROSS JOIN LATERAL (
-    VALUES (CASE part.on_delete WHEN 'convert' THEN 'keepsake_convert_delete' WHEN 'reject' THEN 'keepsake_refuse_delete'
-                                ELSE 'keepsake_allow_delete' END),
-           ('keepsake_insert_again'), ('keepsake_insert_live'), ('keepsake_protect_state'), ('keepsake_keep_row_key'), ('keepsake_refuse_truncate'),
-           ('keepsake_finish_delete'), ('keepsake_finish_update'),
-           (CASE c.relkind WHEN 'p' THEN 'keepsake_begin_update' END)) AS wanted (name)
-WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name)
+FROM part JOIN pg_class c ON c.oid = part.root
+JOIN wanted ON wanted.carried_by IN ('managed', part.on_delete) OR wanted.carried_by = 'managed partitioned' AND c.relkind = 'p'
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name AND t.function = wanted.function)
+UNION ALL
+SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
+       format('SELECT keepsake.bind_storage(%L, %L%s);', bound.relation, bound.key_column, ', ' || quote_literal(bound.writable_until))
+FROM bound JOIN part ON part.root = bound.relation JOIN wanted ON wanted.carried_by = 'bound'
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
 -- Triggers that do not fire.
-SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigger %s does not fire.', t.name),
+SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigger %s is disabled.', t.name),
        format('ALTER TABLE %s ENABLE TRIGGER %I;', t.tgrelid::regclass, t.name)
 FROM own_trigger t WHERE t.tgenabled NOT IN ('O', 'A')
 UNION ALL
 -- Referring tables that nobody guards.
 SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
-       format('Rows may come to refer to deleted ones of %s: its guards are missing.', r.confrelid::regclass),
+       format('Guard triggers are missing: rows can refer to deleted rows of %s.', r.parent::regclass),
        format('SELECT keepsake.guard_references(%L);', r.root::regclass)
-FROM referring r CROSS JOIN LATERAL (
-    VALUES ('keepsake_guard_insert'), ('keepsake_guard_update'), (CASE WHEN r.partitioned THEN 'keepsake_guard_moved' END)) AS wanted (name)
-WHERE wanted.name IS NOT NULL AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name)
+FROM referring r JOIN wanted ON wanted.carried_by = 'referring' OR wanted.carried_by = 'referring partitioned' AND r.partitioned
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
 -- Triggers of the application's on DELETE, which a soft delete does not fire.
 SELECT 'warning', 'delete_trigger_silent', t.tgrelid::regclass::text,
@@ -67,59 +76,59 @@ FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN managed m ON m.relatio
 WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.pronamespace <> 'keepsake'::regnamespace AND m.on_delete = 'convert'
 UNION ALL
 -- Event triggers that do not follow DDL.
-SELECT 'error', 'event_trigger_disabled', e.evtname, 'DDL is not followed.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
+SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
 FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
-SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index over deletion_id: every restore and purge reads the whole table.',
+SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index on deletion_id, so every restore and purge reads the whole table.',
        format('SELECT keepsake.manage(%L);', m.relation)
 FROM managed m
 WHERE NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
                   WHERE i.indrelid = m.relation AND a.attname = 'deletion_id' AND i.indisvalid)
 UNION ALL
 -- State columns that are gone.
-SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is gone, or another has its name: rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
+SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is missing, or another column has its name. Rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
 FROM managed m CROSS JOIN (VALUES ('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)) AS wanted (name, type)
 WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND a.attgenerated = '' AND NOT a.attisdropped)
 UNION ALL
 -- A key that is gone, by which rows are known.
-SELECT 'error', 'key_missing', m.relation::text, 'It has no primary key any more: rows that are deleted from now on could not be told apart.', ''
+SELECT 'error', 'key_missing', m.relation::text, 'The table no longer has a primary key, so rows deleted from now on cannot be identified.', ''
 FROM managed m WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.relation AND i.indisprimary)
 UNION ALL
 -- Tables with the columns and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind.
 SELECT 'error', 'table_unregistered', c.oid::regclass::text,
-       'It has the columns deleted_at and deletion_id and is not managed: its rows are deleted for good, and marks in it are plain values.',
+       'The table has the columns deleted_at and deletion_id but is not managed: its rows are removed permanently, and deleted_at is an ordinary column.',
        format('SELECT keepsake.manage(%L);', c.oid::regclass)
 FROM pg_class c
-WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'keepsake'::regnamespace AND c.oid NOT IN (SELECT relation FROM managed)
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'keepsake'::regnamespace AND c.oid NOT IN (SELECT relation FROM keepsake.managed_table)
   AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
            AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)))
 UNION ALL
 -- Tables that join two others.
 SELECT 'info', 'join_table_key', m.relation::text,
-       'A link that is deleted keeps its place in the primary key: added again, it comes back to life by ON CONFLICT DO NOTHING where it is the same, and is refused by a plain INSERT until the purge.', ''
+       'A deleted link keeps its primary key. INSERT … ON CONFLICT DO NOTHING of the same link restores it; a plain INSERT fails until the purge.', ''
 FROM managed m JOIN pg_index i ON i.indrelid = m.relation AND i.indisprimary AND i.indnkeyatts > 1
 WHERE NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) AS k (attnum) WHERE NOT EXISTS (
     SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = m.relation AND k.attnum = ANY (f.conkey)))
 UNION ALL
 -- State columns that mark new rows, or must.
-SELECT 'error', 'state_column_default', m.relation::regclass::text, format('%I has a default: every INSERT is refused, since a new row is live.', m.attname),
+SELECT 'error', 'state_column_default', m.relation::regclass::text, format('%I has a default, so every INSERT fails: a new row must be live.', m.attname),
        format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT;', m.relation::regclass, m.attname)
 FROM mark m WHERE m.atthasdef
 UNION ALL
-SELECT 'error', 'state_column_not_null', m.relation::regclass::text, format('%I is NOT NULL: no row can be live.', m.attname),
+SELECT 'error', 'state_column_not_null', m.relation::regclass::text, format('%I is NOT NULL, so no row can be live.', m.attname),
        format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', m.relation::regclass, m.attname)
 FROM mark m WHERE m.attnotnull AND m.relation = m.root
 UNION ALL
 -- Rules of the application's own that read the marks.
 SELECT 'info', 'check_reads_mark', con.conrelid::regclass::text,
-       format('%I reads deleted_at or deletion_id: a deletion or restore that breaks it fails.', con.conname),
+       format('The constraint %I reads deleted_at or deletion_id. A deletion or restore that violates it fails.', con.conname),
        format('ALTER TABLE %s DROP CONSTRAINT %I;', con.conrelid::regclass, con.conname)
 FROM pg_constraint con
 WHERE con.contype = 'c' AND con.conislocal AND EXISTS (SELECT FROM mark m WHERE m.relation = con.conrelid AND m.attnum = ANY (con.conkey))
 UNION ALL
 SELECT DISTINCT 'info', 'generated_reads_mark', m.relation::regclass::text,
-       format('%I is computed from deleted_at or deletion_id: a deletion or restore with which it cannot be computed fails.', a.attname),
+       format('The column %I is computed from deleted_at or deletion_id. A deletion or restore fails if the expression fails.', a.attname),
        CASE a.attgenerated WHEN 's' THEN format('ALTER TABLE %s ALTER COLUMN %I DROP EXPRESSION;', m.relation::regclass, a.attname)
             ELSE format('ALTER TABLE %s DROP COLUMN %I;', m.relation::regclass, a.attname) END
 FROM mark m
@@ -130,7 +139,7 @@ WHERE m.relation = m.root
 UNION ALL
 -- Owners who cannot see each other's rows.
 SELECT 'error', 'reference_unreadable', r.conrelid::regclass::text,
-       format('%s cannot be followed: row-level security hides rows of one of it and %s from the owner of the other.', r.conname, r.confrelid::regclass),
+       format('The reference %s cannot be followed: this table and %s have different owners, and row-level security hides rows of one from the owner of the other.', r.conname, r.confrelid::regclass),
        format('ALTER TABLE %s OWNER TO %I;', r.conrelid::regclass, po.rolname)
 FROM (SELECT conname::text, conrelid::oid, confrelid::oid FROM reference
       UNION ALL SELECT format('%s.%s=%s', type_column, id_column, type_value), child, parent FROM keepsake.declared_reference) AS r
@@ -141,13 +150,13 @@ WHERE p.relrowsecurity AND NOT pg_has_role(c.relowner, p.relowner, 'USAGE') AND 
 UNION ALL
 -- Space. A deletion writes the row anew, and an entry into every index over all rows: the index on deletion_id keeps it
 -- from being done in place.
-SELECT 'warning', 'autovacuum_off', part.relation::regclass::text, 'Each deletion, restore and purge leaves a dead row, which nothing clears away.',
+SELECT 'warning', 'autovacuum_off', part.relation::regclass::text, 'Each deletion, restore and purge leaves a dead row, and autovacuum, which would remove it, is off.',
        format('ALTER TABLE %s RESET (autovacuum_enabled);', part.relation::regclass)
 FROM part JOIN pg_class c ON c.oid = part.relation
 WHERE EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'autovacuum_enabled' AND NOT o.option_value::boolean)
 UNION ALL
 SELECT 'info', 'fillfactor_unused', part.relation::regclass::text,
-       format('The room that its fillfactor leaves on each page served none of %s updates: deletions and restores cannot be done in place.',
+       format('None of %s updates used the free space that the fillfactor reserves: deletions and restores cannot be heap-only updates.',
               pg_stat_get_tuples_updated(c.oid)),
        format('ALTER TABLE %s RESET (fillfactor);', part.relation::regclass)
 FROM part JOIN pg_class c ON c.oid = part.relation
@@ -155,7 +164,7 @@ WHERE EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_
   AND pg_stat_get_tuples_updated(c.oid) >= 1000 AND pg_stat_get_tuples_hot_updated(c.oid) = 0
 UNION ALL
 SELECT 'info', 'index_holds_deleted', c.oid::regclass::text,
-       format('%s has an entry for each deleted row, and most rows are deleted; queries of live rows need none.', i.indexrelid::regclass),
+       format('Most rows are deleted, and %s has an entry for each of them. Queries of live rows do not need these entries.', i.indexrelid::regclass),
        format('DROP INDEX %s; %s WHERE deleted_at IS NULL;', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid))
 FROM managed m JOIN pg_class c ON c.oid = m.relation JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = 'deleted_at' AND s.null_frac < 0.5
@@ -169,7 +178,7 @@ WHERE m.relkind = 'r' AND a.attname NOT IN ('deleted_at', 'deletion_id')
 UNION ALL
 -- Referring columns without an index.
 SELECT 'warning', 'reference_unindexed', r.conrelid::regclass::text,
-       format('Nothing finds the rows that refer by %I: every deletion in %s reads the whole table.', r.conname, r.confrelid::regclass),
+       format('No index supports the foreign key %I, so every deletion in %s reads the whole table.', r.conname, r.confrelid::regclass),
        format('CREATE INDEX ON %s (%s);', r.conrelid::regclass,
               (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.n) FROM unnest(r.conkey) WITH ORDINALITY AS k (attnum, n)
                JOIN pg_attribute a ON a.attrelid = r.conrelid AND a.attnum = k.attnum))
@@ -180,44 +189,44 @@ UNION ALL
 -- Unique over deleted rows as well.
 SELECT CASE WHEN u.with_mark THEN 'warning' ELSE 'info' END,
        CASE WHEN u.with_mark THEN 'unique_with_deleted_at' ELSE 'unique_holds_for_deleted' END, u.indrelid::regclass::text,
-       CASE WHEN u.with_mark THEN format('%s does not keep live rows apart, since two NULLs differ, and makes each deletion lock like a change of key: make one without deleted_at instead, WHERE deleted_at IS NULL.', u.indexrelid::regclass)
-            ELSE format('%s holds for deleted rows too: they keep their place until the purge.', u.indexrelid::regclass) END,
+       CASE WHEN u.with_mark THEN format('%s does not make live rows unique, because NULLs are distinct, and each deletion locks its row as a key update does. Replace it by one without deleted_at, WHERE deleted_at IS NULL.', u.indexrelid::regclass)
+            ELSE format('%s applies to deleted rows too: a deleted row blocks its values until it is purged.', u.indexrelid::regclass) END,
        CASE WHEN u.with_mark THEN '' ELSE format('SELECT * FROM keepsake.live_unique(%L);', u.indrelid::regclass) END
 FROM live_unique u
 UNION ALL
 -- Parents that would take managed rows along for good.
 SELECT 'error', 'parent_unmanaged', con.confrelid::regclass::text,
-       format('A DELETE here cascades to %s, where it is refused.', con.conrelid::regclass), format('SELECT keepsake.manage(%L);', con.confrelid::regclass)
+       format('A DELETE in this table cascades to %s, where it fails.', con.conrelid::regclass), format('SELECT keepsake.manage(%L);', con.confrelid::regclass)
 FROM pg_constraint con
 WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confdeltype = 'c' AND con.conrelid IN (SELECT relation FROM managed)
   AND con.confrelid NOT IN (SELECT relation FROM managed)
 UNION ALL
 -- Children that restrict although their key cascades.
 SELECT 'warning', 'child_unmanaged', r.conrelid::regclass::text,
-       format('Its rows keep those of %s that they refer to from being deleted: it is not managed.', r.confrelid::regclass),
+       format('This table is not managed, so its rows prevent the deletion of the rows of %s that they refer to.', r.confrelid::regclass),
        format('SELECT keepsake.manage(%L);', r.conrelid::regclass)
 FROM reference r WHERE r.action = 'cascade' AND r.conrelid NOT IN (SELECT relation FROM managed)
 UNION ALL
 -- SET NULL that cannot be done, or not undone.
 SELECT 'error', 'set_null_not_null', r.conrelid::regclass::text,
-       format('%I sets NULL a column that is NOT NULL: what it refers to cannot be deleted.', r.conname),
+       format('The foreign key %I sets NULL in a column that is NOT NULL, so referenced rows cannot be deleted.', r.conname),
        format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', r.conrelid::regclass, a.attname)
 FROM reference r JOIN pg_attribute a ON a.attrelid = r.conrelid AND a.attnum = ANY (r.conkey) AND a.attnotnull
 WHERE r.action = 'set null'
 UNION ALL
 SELECT 'warning', 'set_null_without_key', r.conrelid::regclass::text,
-       format('%I restricts: without a primary key a restore could not find the rows again.', r.conname), ''
+       format('The foreign key %I acts as RESTRICT: this table has no primary key, so a restore could not find its rows again.', r.conname), ''
 FROM reference r
 WHERE r.action IN ('set null', 'set default') AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = r.conrelid AND i.indisprimary)
 UNION ALL
 -- Keys that were never checked.
-SELECT 'warning', 'reference_not_valid', r.conrelid::regclass::text, format('%I was never checked for old rows.', r.conname),
+SELECT 'warning', 'reference_not_valid', r.conrelid::regclass::text, format('The foreign key %I was never validated.', r.conname),
        format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', r.conrelid::regclass, r.conname)
 FROM reference r WHERE NOT r.convalidated
 UNION ALL
 -- Policies that refuse the UPDATE which marks a row.
 SELECT 'warning', 'policy_hides_deleted', p.polrelid::regclass::text,
-       format('The policy %I makes an UPDATE of deleted_at fail. Take deleted_at out of its condition, leave the rest of it as it is, and hide deleted rows by keepsake.hide_deleted().', p.polname),
+       format('The policy %I makes every UPDATE of deleted_at fail. Remove deleted_at from its condition, keep the rest, and hide deleted rows with keepsake.hide_deleted().', p.polname),
        ''
 FROM pg_policy p
 WHERE p.polrelid IN (SELECT relation FROM managed) AND p.polcmd IN ('r', '*') AND p.polname NOT LIKE 'keepsake\_%'
@@ -228,7 +237,7 @@ SELECT 'warning', 'hiding_lost', h.relation::text, 'Deleted rows are no longer h
 FROM keepsake.hidden_reads h JOIN pg_class c ON c.oid = h.relation
 WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR 2 > (SELECT count(*) FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname IN ('keepsake_hide_deleted', 'keepsake_keep_deleted')))
 UNION ALL
-SELECT 'warning', 'view_outdated', h.view::text, format('It does not show %s as the table is now.', h.relation), format('SELECT keepsake.hide_deleted(%L, ''view'');', h.relation)
+SELECT 'warning', 'view_outdated', h.view::text, format('The view does not match the columns of %s.', h.relation), format('SELECT keepsake.hide_deleted(%L, ''view'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class v ON v.oid = h.view
 CROSS JOIN LATERAL (
     SELECT array_agg(ROW (a.attname, a.atttypid, a.atttypmod, a.attcollation)::text ORDER BY a.attname) FILTER (WHERE a.attrelid = h.view) AS shown,
@@ -240,7 +249,7 @@ WHERE columns.shown IS DISTINCT FROM columns.wanted
 UNION ALL
 -- A DELETE that reports no rows.
 SELECT 'warning', 'library_not_preloaded', current_database()::text,
-       'The first DELETE of a session reports no rows: the library is not loaded when it begins. Mind what the setting names already.',
+       'The first DELETE of a session reports 0 rows, because the library is not loaded when the session starts. Keep the libraries that the setting names already.',
        format('ALTER DATABASE %I SET session_preload_libraries = ''keepsake'';', current_database())
 WHERE EXISTS (SELECT FROM managed WHERE on_delete = 'convert')
   -- Nobody else may read these settings.
@@ -250,7 +259,7 @@ WHERE EXISTS (SELECT FROM managed WHERE on_delete = 'convert')
             AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y' END
 UNION ALL
 -- Publications that lose deletions or purges.
-SELECT 'warning', 'publication_incomplete', p.pubname::text, format('It publishes %s, but not every UPDATE (deletions, restores) and DELETE (purges).', t.relation::text),
+SELECT 'warning', 'publication_incomplete', p.pubname::text, format('The publication includes %s, but does not publish UPDATE (deletions, restores) and DELETE (purges).', t.relation::text),
        format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'');', p.pubname)
 FROM pg_publication p
 JOIN LATERAL (SELECT m.relation FROM managed m JOIN pg_class c ON c.oid = m.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -259,16 +268,17 @@ JOIN LATERAL (SELECT m.relation FROM managed m JOIN pg_class c ON c.oid = m.rela
 WHERE NOT (p.pubupdate AND p.pubdelete)
 UNION ALL
 -- Names that only the registry knows.
-SELECT 'error', 'declared_reference_lost', d.child::text, format('The columns %I and %I of the declared reference "%s" are gone.', d.type_column, d.id_column, d.type_value),
+SELECT 'error', 'declared_reference_lost', d.child::text, format('The columns %I and %I of the declared reference "%s" no longer exist.', d.type_column, d.id_column, d.type_value),
        format('DELETE FROM keepsake.declared_reference WHERE child = %L::regclass AND type_value = %L;', d.child, d.type_value)
 FROM keepsake.declared_reference d
 WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) < 2
 UNION ALL
-SELECT 'error', 'bound_column_lost', b.relation::text, format('The column %I, which names its objects, is gone.', b.key_column), ''
-FROM keepsake.bound_storage b
-WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = b.relation AND a.attname = b.key_column AND NOT a.attisdropped)
+SELECT 'error', 'bound_column_lost', b.relation::text, format('The column %I, which names the objects, %s.', b.key_column,
+       CASE WHEN a.attname IS NULL THEN 'no longer exists' ELSE 'no longer has the type text, so no object that its rows named is deleted from the bucket' END), ''
+FROM keepsake.bound_storage b LEFT JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column AND NOT a.attisdropped
+WHERE a.atttypid IS DISTINCT FROM 'text'::regtype
 UNION ALL
-SELECT 'warning', 'override_lost', o.child::text, format('There is no foreign key %I any more, for which an action is set.', o.reference),
+SELECT 'warning', 'override_lost', o.child::text, format('An action is set for the foreign key %I, which no longer exists.', o.reference),
        format('DELETE FROM keepsake.reference_override WHERE child = %L::regclass AND reference = %L;', o.child, o.reference)
 FROM keepsake.reference_override o
 WHERE NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.child AND con.conname = o.reference)
@@ -293,24 +303,27 @@ GROUP BY d.relation, d.reference
 UNION ALL
 -- What a detached partition leaves behind: its triggers do nothing there.
 SELECT 'warning', 'partition_detached', t.tgrelid::regclass::text,
-       'It is no partition any more: nothing restores or purges its deleted rows unless it is attached again. Without its triggers it is a table like any other, and its marks are plain values.',
+       'This table was detached from its partitioned table. Its deleted rows cannot be restored or purged unless it is attached again. Without the triggers it is an ordinary table, and deleted_at and deletion_id are ordinary columns.',
        string_agg(format('DROP TRIGGER %I ON %s;', t.name, t.tgrelid::regclass), ' ' ORDER BY t.name)
 FROM own_trigger t
-WHERE t.name NOT LIKE 'keepsake\_guard\_%' AND t.tgrelid NOT IN (SELECT relation FROM part)
-  AND EXISTS (SELECT FROM own_trigger f WHERE f.tgrelid = t.tgrelid AND f.function = 'finish_statement')
+LEFT JOIN wanted ON wanted.name = t.name
+WHERE (wanted.carried_by ~ '^referring') IS NOT TRUE AND t.tgrelid NOT IN (SELECT relation FROM part)
+  AND EXISTS (SELECT FROM own_trigger f JOIN wanted USING (name, function) WHERE f.tgrelid = t.tgrelid AND wanted.carried_by = 'managed')
 GROUP BY t.tgrelid
 UNION ALL
 -- Deletions whose rows are gone with their tables or partitions.
 SELECT 'warning', 'deletion_lost', d.root_table::text,
-       format('Open deletions that are of no table any more: %s. It was dropped, or taken back.', count(*)),
+       format('Open deletions whose tables were dropped or are no longer managed: %s.', count(*)),
        format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.root_table = %L::regclass AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count);', d.root_table)
 FROM keepsake.deletion d
 WHERE d.state IN ('deleted', 'purging') AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)
-  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN managed m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
+  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
+  -- The archive of a dropped table stays.
+  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.archive_table a ON a.former = t.relation::oid WHERE t.deletion_id = d.id AND t.purged < t.row_count)
 GROUP BY d.root_table
 UNION ALL
 SELECT 'info', 'purge_put_off', array_to_string(put_off.tables, ', '),
-       format('Deletions that expired more than a day ago, of which rows have to stay: %s. purge_plan() says of each what holds it or refers to it; those without rows, which went with a partition, can be settled.', count(*)),
+       format('Deletions that expired more than a day ago but have rows that cannot be purged yet: %s. purge_plan() shows what holds or refers to them. The fix marks those without rows, which went with a partition, as purged.', count(*)),
        format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.put_off_at IS NOT NULL AND d.expires_at < now() - interval ''1 day'' AND ARRAY[%s]::regclass[] = (SELECT array_agg(t.relation ORDER BY t.relation) FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count) AND NOT EXISTS (%s);',
               (SELECT string_agg(quote_literal(name), ', ') FROM unnest(put_off.tables) AS name),
               (SELECT string_agg(format('SELECT FROM %s t WHERE t.deletion_id = d.id', name), ' UNION ALL ') FROM unnest(put_off.tables) AS name))
@@ -324,23 +337,23 @@ GROUP BY put_off.tables
 UNION ALL
 -- Holds that may have been forgotten.
 SELECT 'info', 'hold_old', coalesce(h.relation::text || ' ' || h.row_key::text, 'deletion ' || h.deletion_id, 'tenant ' || h.tenant),
-       format('Held since %s by %s (%s). Must it still be?', to_char(h.held_at, 'YYYY-MM-DD'), h.actor, h.reason), format('SELECT keepsake.release(%s);', h.id)
+       format('On hold since %s by %s (%s). Release the hold if it is no longer needed.', to_char(h.held_at, 'YYYY-MM-DD'), h.actor, h.reason), format('SELECT keepsake.release(%s);', h.id)
 FROM keepsake.hold h WHERE h.released_at IS NULL AND h.held_at < now() - interval '1 year'
 UNION ALL
 -- Work that does not get done.
-SELECT 'warning', 'objects_given_up', 'keepsake.outbox', format('Objects that could not be deleted from the bucket, as last_error says: %s.', count(*)), 'SELECT keepsake.retry_dead_objects();'
+SELECT 'warning', 'objects_given_up', 'keepsake.outbox', format('Objects that could not be deleted from the bucket after all attempts: %s. last_error shows why.', count(*)), 'SELECT keepsake.retry_dead_objects();'
 FROM keepsake.outbox WHERE dead_at IS NOT NULL HAVING count(*) > 0
 UNION ALL
-SELECT 'warning', 'purge_fails', d.root_table::text, format('Deletions that cannot be purged: %s. One says: %s', count(*), min(d.purge_error)), ''
+SELECT 'warning', 'purge_fails', d.root_table::text, format('Deletions whose purge fails: %s. One of the errors: %s', count(*), min(d.purge_error)), ''
 FROM keepsake.deletion d WHERE d.purge_error IS NOT NULL AND d.state IN ('deleted', 'purging') GROUP BY d.root_table
 UNION ALL
-SELECT 'warning', 'purge_behind', 'keepsake.deletion', format('Deletions that expired more than a day ago: %s. Is the purge on a schedule?', count(*)), 'CALL keepsake.purge();'
+SELECT 'warning', 'purge_behind', 'keepsake.deletion', format('Deletions that expired more than a day ago and are not purged: %s. Check that the purge runs on a schedule.', count(*)), 'CALL keepsake.purge();'
 FROM keepsake.deletion d
 WHERE d.state IN ('deleted', 'purging') AND d.expires_at < now() - interval '1 day' AND d.purge_error IS NULL AND d.put_off_at IS NULL HAVING count(*) > 0
 UNION ALL
-SELECT 'info', 'no_retention', m.relation::text, 'What is deleted here can be purged at once.', format('SELECT keepsake.set_retention(%L, ''30 days'');', m.relation)
+SELECT 'info', 'no_retention', m.relation::text, 'The retention is 0, so deleted rows can be purged at once.', format('SELECT keepsake.set_retention(%L, ''30 days'');', m.relation)
 FROM managed m WHERE m.retention = interval '0'
 ORDER BY 1, 2, 3, 4
 $$;
 COMMENT ON FUNCTION keepsake.doctor IS
-    'What would bite, each with the SQL that mends it, or an empty fix where none can.';
+    'Reports problems, each with the SQL that fixes it. The fix is empty where no statement can fix the problem.';

@@ -22,12 +22,12 @@ BEGIN
         SELECT DISTINCT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
         WHERE c.classid = 'pg_class'::regclass
     LOOP
-        CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation
+        CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation
                                   WHERE m.relation = child AND c.relkind = 'p')
                   AND NOT EXISTS (
             SELECT FROM pg_constraint con
             WHERE con.contype = 'f' AND con.conrelid = child AND con.conparentid = 0
-              AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.managed_table));
+              AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.kept_in_place));
         PERFORM keepsake.guard_references(child);
     END LOOP;
     -- Of who owns what the command names.
@@ -40,7 +40,7 @@ BEGIN
       AND EXISTS (
         SELECT FROM pg_constraint con
         WHERE con.contype = 'f' AND con.conrelid = t.tgrelid AND con.conparentid = 0
-          AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.managed_table));
+          AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.kept_in_place));
 END
 $$;
 REVOKE ALL ON FUNCTION keepsake.follow_ddl(), keepsake.guard_former_partition(oid) FROM PUBLIC;

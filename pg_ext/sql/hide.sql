@@ -7,6 +7,6 @@ CREATE TABLE keepsake.hidden_reads (
     CHECK ((how = 'view') = (view IS NOT NULL))
 );
 COMMENT ON TABLE keepsake.hidden_reads IS
-    'Tables given to keepsake.hide_deleted(). enabled_rls: whether their row-level security was switched on for that.';
+    'Tables whose deleted rows keepsake.hide_deleted() hides. enabled_rls: whether hide_deleted() enabled row-level security on the table.';
 GRANT SELECT ON keepsake.hidden_reads TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('keepsake.hidden_reads', '');

@@ -22,6 +22,6 @@ CREATE UNIQUE INDEX hold_of_row ON keepsake.hold (relation, row_key) WHERE relea
 CREATE UNIQUE INDEX hold_of_deletion ON keepsake.hold (deletion_id) WHERE released_at IS NULL AND deletion_id IS NOT NULL;
 CREATE UNIQUE INDEX hold_of_tenant ON keepsake.hold (tenant) WHERE released_at IS NULL AND tenant IS NOT NULL;
 COMMENT ON TABLE keepsake.hold IS
-    'Legal holds, active until released_at is set; they stay here as a record of who held what, when and why.';
+    'Legal holds. A hold is active until released_at is set; released holds stay as a record.';
 SELECT pg_catalog.pg_extension_config_dump('keepsake.hold', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.hold_id_seq', '');

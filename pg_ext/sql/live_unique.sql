@@ -7,7 +7,7 @@ DECLARE
     kept_tablespace text := current_setting('default_tablespace');
     definition text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = live_unique.relation) THEN
+    IF NOT EXISTS (SELECT FROM keepsake.kept_in_place m WHERE m.relation = live_unique.relation) THEN
         RAISE EXCEPTION '% is not managed by keepsake', relation
             USING ERRCODE = '55000', HINT = format('Run SELECT keepsake.manage(%L) first.', relation);
     END IF;

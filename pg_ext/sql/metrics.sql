@@ -56,4 +56,4 @@ UNION ALL
 SELECT 'keepsake_outbox_oldest_seconds', '{}',
        coalesce(extract(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.min(enqueued_at))::double precision, 0)
 FROM queue WHERE state OPERATOR(pg_catalog.=) 'waiting';
-COMMENT ON VIEW keepsake.metrics IS 'Backlog, holds, purges and the outbox, one number a line, as a Prometheus page has them.';
+COMMENT ON VIEW keepsake.metrics IS 'Metrics of the purge backlog, holds, purges and the outbox, one value per row, as in a Prometheus exposition.';

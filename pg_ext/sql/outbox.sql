@@ -18,9 +18,9 @@ CREATE TABLE keepsake.outbox (
 CREATE INDEX outbox_due ON keepsake.outbox (next_attempt_at) WHERE dead_at IS NULL;
 CREATE INDEX outbox_dead ON keepsake.outbox (id) WHERE dead_at IS NOT NULL;
 COMMENT ON COLUMN keepsake.outbox.writable_until IS
-    'Until then a signed upload URL may still store the object, so it is deleted once more afterwards.';
+    'Until this time a signed upload URL can still store the object, so the object is deleted once more afterwards.';
 COMMENT ON COLUMN keepsake.outbox.dead_at IS
-    'Given up after 12 failed attempts; keepsake.retry_dead_objects() tries again.';
+    'Set after 12 failed attempts. keepsake.retry_dead_objects() retries.';
 SELECT pg_catalog.pg_extension_config_dump('keepsake.outbox', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.outbox_id_seq', '');
 
@@ -44,7 +44,7 @@ LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
     SELECT (SELECT count(*) FROM again) + (SELECT count(*) FROM done)
 $$;
 COMMENT ON FUNCTION keepsake.ack_objects IS
-    'Says that the store no longer has these leased objects. Returns how many were still leased under this lease.';
+    'Acknowledges that these leased objects are deleted from the store. Returns how many were still leased under this lease.';
 
 CREATE FUNCTION keepsake.nack_objects(lease uuid, ids bigint[], error text) RETURNS bigint
 LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -60,7 +60,7 @@ LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM mine
 $$;
 COMMENT ON FUNCTION keepsake.nack_objects IS
-    'Says that deleting these leased objects failed: tried again after 10 s, doubling to 1 h; dead after 12 attempts.';
+    'Reports that deleting these leased objects failed. They are retried after 10 s, doubling up to 1 h, and dead after 12 attempts.';
 
 CREATE FUNCTION keepsake.retry_dead_objects() RETURNS bigint
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -70,7 +70,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
         RETURNING 1)
     SELECT count(*) FROM retried
 $$;
-COMMENT ON FUNCTION keepsake.retry_dead_objects IS 'Puts every dead object back in the queue.';
+COMMENT ON FUNCTION keepsake.retry_dead_objects IS 'Puts every dead object back into the queue.';
 
 CREATE FUNCTION keepsake.retry_objects(ids bigint[]) RETURNS bigint
 LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
@@ -82,4 +82,4 @@ LANGUAGE sql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM retried
 $$;
 COMMENT ON FUNCTION keepsake.retry_objects IS
-    'Puts these objects back at the head of the queue if they failed, dead or not. Returns how many.';
+    'Retries these objects next if they failed, dead or not. Returns how many.';

@@ -33,4 +33,4 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE keepsake.purge IS
-    'Purges what has expired, batch_size rows a transaction, until nothing is left or max_rows are gone.';
+    'Purges expired deletions, batch_size rows in each transaction, until none is left or max_rows rows are removed.';

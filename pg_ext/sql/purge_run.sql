@@ -16,7 +16,7 @@ CREATE TABLE keepsake.purge_run (
     finished_at   timestamptz
 );
 COMMENT ON TABLE keepsake.purge_run IS
-    'Purges: how many rows each removed, how many deletions failed, and behind which deletion it went on last.';
+    'Purge runs: rows removed, deletions that failed, and the last deletion processed.';
 
 CREATE VIEW keepsake.purge_progress AS
 SELECT r.id, r.started_at, r.as_of, r.rows, r.failed, r.batches, r.last_batch_at, r.finished_at,
@@ -30,4 +30,4 @@ FROM keepsake.purge_run r
 WHERE r.finished_at IS NULL
    OR r.id OPERATOR(pg_catalog.>=) (SELECT pg_catalog.max(l.id) FROM keepsake.purge_run l);
 COMMENT ON VIEW keepsake.purge_progress IS
-    'Purges that have not finished, running or stopped half way, and the last one.';
+    'The purge runs that have not finished, running or stopped, and the last run.';

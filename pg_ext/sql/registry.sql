@@ -5,10 +5,18 @@ CREATE TABLE keepsake.managed_table (
     relation   regclass PRIMARY KEY,
     retention  interval NOT NULL CHECK (retention >= interval '0'),
     managed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    on_delete  text NOT NULL DEFAULT 'convert' CHECK (on_delete IN ('convert', 'reject', 'allow'))
+    on_delete  text NOT NULL DEFAULT 'convert' CHECK (on_delete IN ('convert', 'reject', 'allow')),
+    keep       text NOT NULL DEFAULT 'in place' CHECK (keep IN ('in place', 'archive')),
+    on_truncate    text NOT NULL DEFAULT 'reject' CHECK (on_truncate IN ('reject', 'archive', 'allow')),
+    after_triggers text NOT NULL DEFAULT 'fire' CHECK (after_triggers IN ('fire', 'skip'))
 );
 COMMENT ON TABLE keepsake.managed_table IS
-    'Tables given to keepsake.manage(). retention: how long a deleted row can be restored before purge may remove it. on_delete: what a plain DELETE does.';
+    'Managed tables. retention: how long a deleted row can be restored before purge may remove it. keep: where deleted rows are kept. on_delete: what a plain DELETE does to a table kept in place. on_truncate, after_triggers: of a table with an archive, what TRUNCATE does, and whether a restore fires its AFTER INSERT triggers.';
+
+-- The tables whose deleted rows stay in them: the only ones that the engine of marks, guards and policies knows.
+CREATE VIEW keepsake.kept_in_place AS
+    SELECT relation, retention, managed_at, on_delete FROM keepsake.managed_table WHERE keep = 'in place';
+COMMENT ON VIEW keepsake.kept_in_place IS 'Managed tables that keep their deleted rows themselves, marked by deleted_at and deletion_id.';
 
 CREATE TABLE keepsake.reference_override (
     child     regclass NOT NULL,
@@ -17,7 +25,7 @@ CREATE TABLE keepsake.reference_override (
     PRIMARY KEY (child, reference)
 );
 COMMENT ON TABLE keepsake.reference_override IS
-    'Foreign keys for which a soft delete does something else than their ON DELETE says.';
+    'Foreign keys for which a soft delete does something other than their ON DELETE action.';
 
 CREATE TABLE keepsake.declared_reference (
     child       regclass NOT NULL,
@@ -28,7 +36,7 @@ CREATE TABLE keepsake.declared_reference (
     PRIMARY KEY (child, type_column, id_column, type_value)
 );
 COMMENT ON TABLE keepsake.declared_reference IS
-    'Polymorphic references (type, id) that Keepsake enforces and cascades like a foreign key.';
+    'Polymorphic references (type, id) that Keepsake enforces and cascades like foreign keys.';
 
 CREATE TABLE keepsake.bound_storage (
     relation       regclass PRIMARY KEY,
@@ -36,7 +44,7 @@ CREATE TABLE keepsake.bound_storage (
     writable_until name
 );
 COMMENT ON TABLE keepsake.bound_storage IS
-    'Tables whose rows name an object in a bucket. writable_until: the column that says how long a signed upload URL may still store that object.';
+    'Tables whose rows name an object in a bucket. writable_until: the column with the time until which a signed upload URL can still store that object.';
 
 CREATE TABLE keepsake.deletion (
     id         uuid PRIMARY KEY,
@@ -70,12 +78,13 @@ CREATE TABLE keepsake.deletion (
 CREATE INDEX deletion_expiry ON keepsake.deletion (expires_at, id) WHERE state IN ('deleted', 'purging');
 CREATE INDEX deletion_put_off ON keepsake.deletion (put_off_at) WHERE put_off_at IS NOT NULL;
 -- The bin of a tenant, newest first: ids are made in the order of time.
-CREATE INDEX deletion_bin ON keepsake.deletion (tenant, id) WHERE state = 'deleted';
+CREATE INDEX deletion_bin ON keepsake.deletion (tenant, id) WHERE state = 'deleted' AND tenant IS NOT NULL;
 -- The further deletions of a transaction; its first is found by its id.
 CREATE INDEX deletion_group ON keepsake.deletion (group_id) WHERE group_id <> id;
-CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at);
+-- What a tenant has deleted, by its key. Each index of this table is written to by every DELETE.
+CREATE INDEX deletion_root ON keepsake.deletion (root_table, root_key, deleted_at) WHERE tenant IS NOT NULL;
 COMMENT ON TABLE keepsake.deletion IS
-    'One row for each soft-delete operation: its root, who, why, when, and what became of it.';
+    'One row for each deletion: its root, who deleted it, why and when, and its state.';
 
 CREATE TABLE keepsake.deletion_table (
     deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
@@ -85,7 +94,7 @@ CREATE TABLE keepsake.deletion_table (
     PRIMARY KEY (deletion_id, relation)
 );
 COMMENT ON TABLE keepsake.deletion_table IS
-    'How many rows of each table a deletion holds, and how many of them purge has removed.';
+    'How many rows of each table belong to a deletion, and how many of them are purged.';
 
 CREATE TABLE keepsake.detached (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -104,13 +113,13 @@ CREATE TABLE keepsake.detached (
 );
 CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, id);
 COMMENT ON TABLE keepsake.detached IS
-    'References that a deletion set to NULL or to their default, with what restore() puts back: the n-th of row_keys, old_values and new_values is of one row, a JSON array with a text for each of key_columns or columns.';
+    'References that a deletion set to NULL or to their default, with the values that restore() puts back. The n-th elements of row_keys, old_values and new_values belong to one row; each is a JSON array with one text for each of key_columns or columns.';
 
 -- Everybody may use the schema, unless it is revoked: the functions ask for the caller's own rights. Plain statements on managed
 -- tables need no right in it.
 GRANT USAGE ON SCHEMA keepsake TO PUBLIC;
 GRANT SELECT ON keepsake.managed_table, keepsake.declared_reference, keepsake.reference_override,
-    keepsake.bound_storage TO PUBLIC;
+    keepsake.bound_storage, keepsake.kept_in_place TO PUBLIC;
 
 SELECT pg_catalog.pg_extension_config_dump('keepsake.managed_table', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.declared_reference', '');
@@ -139,6 +148,11 @@ BEGIN
     PERFORM keepsake.follow_column(o.objid, o.address_names[array_length(o.address_names, 1)], '')
     FROM pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_class'::regclass AND o.objsubid > 0 AND o.objid <> ALL (dropped);
+    -- What a dropped table had deleted stays in its archive until its retention is over.
+    UPDATE keepsake.archive_table SET relation = NULL, former = relation::oid WHERE relation::oid = ANY (dropped);
+    DELETE FROM keepsake.archive_table WHERE archive::oid = ANY (dropped);
+    DELETE FROM keepsake.archive_column WHERE archive::oid = ANY (dropped);
+    DELETE FROM keepsake.archive_undo WHERE relation::oid = ANY (dropped);
 END
 $$;
 REVOKE ALL ON FUNCTION keepsake.forget_dropped_tables() FROM PUBLIC;

@@ -29,9 +29,13 @@ mod access;
 
 mod registry;
 
+mod archive;
+
 mod hold;
 
 mod delete;
+
+mod restore_archived;
 
 mod restore;
 
@@ -55,18 +59,21 @@ extern "C-unwind" fn _PG_init() {
     spi::including_deleted::install();
     purge::isolation::install();
     run_as::role::install();
+    run_as::archive_reading::install();
+    restore_archived::restoring::install();
     run_as::restricted_utility::install();
     run_as::trigger_policies::install();
     intercept::executor_hooks::install();
     intercept::planner::install();
     intercept::statement_deletion::install();
-    registry::transaction_deletions::install();
+    registry::deletion_group::install();
+    archive::capture::install();
 }
 
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(
-    "../sql/retention.sql",
-    name = "retention",
+    "../sql/archive.sql",
+    name = "archive",
     requires = ["registry"]
 );
 extension_sql_file!("../sql/hide.sql", name = "hide", requires = ["registry"]);
@@ -119,7 +126,8 @@ extension_sql_file!(
         "outbox",
         "hide",
         "hold",
-        hold::legal_hold::lost_holds
+        hold::legal_hold::lost_holds,
+        manage::triggers::own_triggers
     ]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);

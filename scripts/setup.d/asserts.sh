@@ -1,9 +1,8 @@
 # shellcheck shell=bash
-# A PostgreSQL that checks its own assumptions (`--enable-cassert`), from Debian's source package. In a home of its
-# own, so that the extension that is built for it never meets the ordinary one. No part of `make setup`: it
-# takes ten minutes of two cores.
+# A PostgreSQL with assertions (`--enable-cassert`), from Debian's source package. It has a home of its own, so that its
+# extension and the ordinary one stay apart. Not part of `make setup`: it takes ten minutes on two cores.
 
-# The home; everything below it is laid out as in $KEEPSAKE_HOME.
+# Its home, with the same layout as $KEEPSAKE_HOME.
 asserts_home() { printf '%s/pg%s-asserts' "$KEEPSAKE_HOME" "$POSTGRES_MAJOR"; }
 
 setup_asserts() {
@@ -13,14 +12,14 @@ setup_asserts() {
     [ "$(cat "$home/version" 2>/dev/null)" = "$(asserts_version)" ] && return 0
 
     say "Building PostgreSQL $POSTGRES_MAJOR with assertions (some minutes, once)"
-    # Whole or not at all: what was interrupted has no version file.
+    # The version file is written last: an interrupted build has none and is made again.
     rm -rf "$home"
     mkdir -p "$home"
     chmod a+rx "$KEEPSAKE_HOME" "$home"
     folder=$(mktemp -d)
     install_asserts "$folder" "$prefix" >"$folder/log" 2>&1 || {
         tail -n 15 "$folder/log" >&2
-        fail "PostgreSQL with assertions could not be built" "read the messages above; the whole log is $folder/log"
+        fail "PostgreSQL with assertions could not be built" "read the messages above; the complete log is $folder/log"
     }
     ln -s "$KEEPSAKE_HOME/tools" "$home/tools"
     mkdir "$home/pgrx"
@@ -30,7 +29,7 @@ setup_asserts() {
     rm -rf "$folder"
 }
 
-# The source package changes when the machine's own PostgreSQL does.
+# The source package changes with the machine's own PostgreSQL.
 asserts_version() {
     printf '%s, %s\n' "$("/usr/lib/postgresql/$POSTGRES_MAJOR/bin/postgres" --version)" "$asserts_flags"
 }
@@ -45,7 +44,7 @@ install_asserts() {
         && cd "$folder/source" \
         && ./configure --prefix="$prefix" --enable-cassert --enable-debug --with-icu --without-readline "$asserts_flags" \
         || return 1
-    # The test programs are those of its own release, as those of the development package are.
+    # The test programs have to be of the same release, like those of the development package.
     for part in . contrib src/test/isolation; do
         make -s -j2 -C "$part" install || return 1
     done
@@ -54,7 +53,7 @@ install_asserts() {
 
 install_build_packages() {
     local missing=() package
-    # The tarball has what bison and flex make of it.
+    # The tarball contains the output of bison and flex.
     for package in bzip2 libicu-dev zlib1g-dev; do
         package_is_installed "$package" || missing+=("$package")
     done
@@ -64,8 +63,8 @@ install_build_packages() {
     install_packages
 }
 
-# By apt with lists of its own, since the machine's may have no source packages; from where its binary packages
-# come, and checked against the same keys.
+# With apt and package lists of its own, because the machine's may have no source packages. They come from the same place as
+# its binary packages, and are verified with the same keys.
 fetch_source() {
     local folder=$1 source="postgresql-$POSTGRES_MAJOR" options list version
     mkdir -p "$folder/apt/sources.list.d" "$folder/apt/lists/partial" "$folder/apt/archives/partial"
@@ -76,7 +75,7 @@ fetch_source() {
         [ ! -f "$list" ] || sed 's/^Types:.*/Types: deb-src/' "$list" >"$folder/apt/sources.list.d/${list##*/}"
     done
     touch "$folder/apt/sources.list"
-    # Its sandbox's user must come in.
+    # apt downloads as a user of its own.
     chmod -R a+rX "$folder"
     options=(
         -o "Dir::Etc::sourcelist=$folder/apt/sources.list" -o "Dir::Etc::sourceparts=$folder/apt/sources.list.d"
@@ -84,7 +83,7 @@ fetch_source() {
         -o "Dir::Cache::archives=$folder/apt/archives"
     )
     apt-get "${options[@]}" -qq update || return 1
-    # The newest that is there: a mirror may know of one that it has not got.
+    # The newest that can be downloaded: a mirror may list one that it does not have.
     for version in $(apt-cache "${options[@]}" showsrc "$source" | sed -n 's/^Version: //p' | sort -Vru); do
         (cd "$folder" && apt-get "${options[@]}" -qq source --download-only --only-source "$source=$version") && return 0
     done

@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# A private copy of pgbouncer, for tests and benchmarks behind a pool: installed as a package, it would be started as
-# a service.
+# A private copy of pgbouncer, for tests and benchmarks behind a pool. Installed as a package, it would start as a service.
 
 setup_pool() {
     local place=$KEEPSAKE_HOME/pgbouncer
@@ -8,13 +7,13 @@ setup_pool() {
     say "Fetching pgbouncer from Debian"
     local folder
     folder=$(mktemp -d)
-    # For the user `_apt`, as whom apt-get downloads.
+    # apt-get downloads as the user `_apt`.
     chmod a+rwx "$folder"
     (cd "$folder" && { download_pool || { update_lists && download_pool; }; }) >"$folder/log" 2>&1 || {
         tail -n 5 "$folder/log" >&2
         fail "apt-get could not download pgbouncer" "read its message above; pgbouncer is part of Debian 12"
     }
-    # Whole or not at all.
+    # Moved into place when complete.
     rm -rf "$place"
     dpkg-deb --extract "$folder"/pgbouncer_*.deb "$folder/place"
     chmod -R a+rX "$folder/place"
@@ -23,7 +22,7 @@ setup_pool() {
     rm -rf "$folder"
 }
 
-# What the machine knows of Debian's packages may be old, or not there at all.
+# The machine's package lists may be old or missing.
 update_lists() {
     if [ "$(id -u)" -eq 0 ]; then
         apt-get update -qq

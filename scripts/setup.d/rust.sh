@@ -6,7 +6,7 @@ setup_rust() {
     toolchain_is_complete && return 0
 
     say "Installing the Rust toolchain that rust-toolchain.toml names"
-    # Without arguments rustup reads the file. Said explicitly, because RUSTUP_AUTO_INSTALL may be 0.
+    # Without arguments, rustup reads the file. Called explicitly, because RUSTUP_AUTO_INSTALL may be 0.
     rustup toolchain install || fail \
         "rustup could not install the toolchain of rust-toolchain.toml" \
         "read its message above; rustup 1.28 or newer is needed ('rustup self update')"
@@ -25,7 +25,7 @@ install_rustup() {
     installer=$(mktemp)
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$installer" \
         && sh "$installer" -y --quiet --profile minimal --default-toolchain none --no-modify-path \
-        || fail "rustup, the installer of Rust, is missing and could not be fetched" \
-            "install it as https://rustup.rs says, then run this again"
+        || fail "rustup, the installer of Rust, could not be downloaded" \
+            "install it as https://rustup.rs describes, then run this again"
     rm -f "$installer"
 }

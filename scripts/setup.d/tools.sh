@@ -1,13 +1,25 @@
 # shellcheck shell=bash
-# Programs that cargo builds: each at its pinned version, into $KEEPSAKE_HOME/tools.
+# Programs that cargo builds, each at its pinned version, into $KEEPSAKE_HOME/tools.
 
-setup_tools() {
+# What builds the extension and the worker.
+setup_builders() {
     install_tool cargo-pgrx "$CARGO_PGRX_VERSION" --locked
     install_tool worker-build "$WORKER_BUILD_VERSION" --locked
-    # Its own lock file names a release that was withdrawn.
+    # Without --locked: its lock file names a yanked release.
     install_tool wasm-bindgen-cli "$WASM_BINDGEN_VERSION"
+    rm -rf "$KEEPSAKE_HOME/tools/build"
+}
+
+# What only `make check` runs.
+setup_checkers() {
     install_tool cargo-machete "$CARGO_MACHETE_VERSION" --locked
     install_tool cargo-deny "$CARGO_DENY_VERSION" --locked
+    rm -rf "$KEEPSAKE_HOME/tools/build"
+}
+
+# What only `make docs` runs. Without its web server and file watcher, it builds in half the time.
+setup_mdbook() {
+    install_tool mdbook "$MDBOOK_VERSION" --locked --no-default-features --features search
     rm -rf "$KEEPSAKE_HOME/tools/build"
 }
 
@@ -18,8 +30,8 @@ install_tool() {
     grep -qs "^\"$crate $version " "$KEEPSAKE_HOME/tools/.crates.toml" && return 0
 
     say "Building $crate $version (some minutes, once)"
-    # A shared target folder, because the tools share crates; little optimising, because
-    # compiling them takes far longer than all their runs.
+    # One target folder, because the tools share crates. Little optimisation, because compiling takes far longer than
+    # running them ever will.
     CARGO_TARGET_DIR=$KEEPSAKE_HOME/tools/build \
         CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
         CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \

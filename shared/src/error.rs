@@ -53,135 +53,137 @@ error_codes! {
     // The request
     /// The body is not JSON.
     MalformedJson = "malformed_json", 400, "The body is not valid JSON";
-    /// The body holds a field that this request does not have.
+    /// The body has a field that this request does not have.
     UnknownField = "unknown_field", 400, "The body has an unknown field";
     /// A field, query parameter or header is missing or has the wrong type or value.
-    InvalidField = "invalid_field", 400, "A field is missing or wrong";
-    /// An id is not of the form ids have.
+    InvalidField = "invalid_field", 400, "A field is missing or invalid";
+    /// An id does not have the form of ids.
     InvalidId = "invalid_id", 400, "An id is malformed";
-    /// The body is longer than this request may have.
+    /// The body is larger than this request may have.
     BodyTooLarge = "body_too_large", 413, "The body is too large";
-    /// The body did not arrive in time. Nothing has changed: send it again.
-    BodyTooSlow = "body_too_slow", 408, "The body took too long";
+    /// The body did not arrive in time. Nothing was changed: send the request again.
+    BodyTooSlow = "body_too_slow", 408, "The body arrived too slowly";
     /// The body's content type is not `application/json`.
     UnsupportedContentType = "unsupported_content_type", 415, "The body must be JSON";
     /// The path exists, but not for this method.
-    MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed here";
-    /// There is no such thing, or not for this caller.
+    MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed for this path";
+    /// It does not exist, or the caller may not see it.
     NotFound = "not_found", 404, "Not found";
-    /// The bytes asked for lie outside the file.
-    RangeNotSatisfiable = "range_not_satisfiable", 416, "The range lies outside the file";
-    /// The caller sends too many requests.
+    /// The requested bytes are outside the file.
+    RangeNotSatisfiable = "range_not_satisfiable", 416, "The range is outside the file";
+    /// The caller sent too many requests. Wait for `Retry-After`, then retry.
     TooManyRequests = "too_many_requests", 429, "Too many requests";
 
     // The caller
     /// The request carries no bearer token.
-    MissingToken = "missing_token", 401, "A bearer token is needed";
+    MissingToken = "missing_token", 401, "A bearer token is required";
     /// The bearer token is malformed, or not signed with a known key.
-    InvalidToken = "invalid_token", 401, "The bearer token is not valid";
-    /// The bearer token has run out.
+    InvalidToken = "invalid_token", 401, "The bearer token is invalid";
+    /// The bearer token has expired.
     TokenExpired = "token_expired", 401, "The bearer token has expired";
     /// The bearer token names no tenant.
     MissingTenant = "missing_tenant", 403, "The token names no tenant";
     /// The bearer token does not allow this request.
-    InsufficientScope = "insufficient_scope", 403, "The token does not allow this";
+    InsufficientScope = "insufficient_scope", 403, "The token does not have the required scope";
 
     // Declaring an upload
     /// The upload set has errors of several kinds: see the list.
     InvalidUpload = "invalid_upload", 422, "The upload cannot be accepted";
-    /// The upload set names no file.
-    NoFiles = "no_files", 422, "The upload names no file";
+    /// The upload set contains no files.
+    NoFiles = "no_files", 422, "The upload contains no files";
     /// The upload set has more files than allowed.
     TooManyFiles = "too_many_files", 422, "Too many files";
-    /// The file name is one that Keepsake does not take.
+    /// The file name is not allowed.
     FileNameInvalid = "file_name_invalid", 422, "The file name is not allowed";
     /// Two files of the set have the same name.
     DuplicateName = "duplicate_name", 422, "Two files have the same name";
-    /// The name's extension is not that of an allowed media type.
+    /// The file name's extension is not that of an allowed media type.
     MediaTypeNotAllowed = "media_type_not_allowed", 415, "This kind of file is not allowed";
-    /// The declared media type, or the content, is not what the file's name says.
-    MediaTypeMismatch = "media_type_mismatch", 422, "The file is not what its name says";
+    /// The declared media type, or the content, does not match the file name's extension.
+    MediaTypeMismatch = "media_type_mismatch", 422, "The content does not match the file name";
     /// The file has no bytes.
     FileEmpty = "file_empty", 422, "The file is empty";
     /// The file is larger than allowed.
     FileTooLarge = "file_too_large", 413, "The file is too large";
     /// The files together are larger than allowed.
-    SetTooLarge = "set_too_large", 413, "The files together are too large";
+    SetTooLarge = "set_too_large", 413, "The files are too large together";
     /// The SHA-256 is not 64 hexadecimal digits or 44 characters of base64.
     Sha256Invalid = "sha256_invalid", 422, "The SHA-256 is malformed";
-    /// A part's number or checksum is not one of this file's.
-    PartInvalid = "part_invalid", 422, "A part is wrong";
+    /// A part's number or checksum is not valid for this file.
+    PartInvalid = "part_invalid", 422, "A part is invalid";
     /// The file is not uploaded in parts.
-    NotInParts = "not_in_parts", 422, "The file is uploaded whole";
-    /// Another live attachment of the same thing has this name, or another thing this label.
-    NameTaken = "name_taken", 409, "The name is taken";
-    /// The tenant or the user may not hold so many bytes or files: see `quota`.
-    QuotaExceeded = "quota_exceeded", 403, "The quota is used up";
-    /// Too many of the user's files still wait for their bytes: see `quota`.
-    TooManyPending = "too_many_pending", 429, "Too many uploads are open";
-    /// The `Idempotency-Key` was used for another request.
-    IdempotencyMismatch = "idempotency_mismatch", 422, "The key stands for another request";
-    /// The first request with this `Idempotency-Key` is still being worked on. Ask again.
-    IdempotencyInFlight = "idempotency_in_flight", 409, "The first request is still at work";
+    NotInParts = "not_in_parts", 422, "The file is not uploaded in parts";
+    /// Another live attachment of the same entity has this name, or another entity has this label.
+    NameTaken = "name_taken", 409, "The name is already taken";
+    /// The tenant or the user would exceed a quota of bytes or files: see `quota`.
+    QuotaExceeded = "quota_exceeded", 403, "The quota is exceeded";
+    /// Too many of the user's files have not been uploaded yet: see `quota`.
+    TooManyPending = "too_many_pending", 429, "Too many uploads are pending";
+    /// The `Idempotency-Key` was already used for a different request.
+    IdempotencyMismatch = "idempotency_mismatch", 422, "Idempotency-Key was already used for a different request";
+    /// The first request with this `Idempotency-Key` is still in progress. Retry in a moment.
+    IdempotencyInFlight = "idempotency_in_flight", 409, "The first request is still in progress";
 
     // Completing an upload
-    /// A file has not been uploaded yet. Upload it and ask again.
-    NotUploaded = "not_uploaded", 409, "Not every file has been uploaded yet";
-    /// What was uploaded is not what was declared; the whole set has been dropped.
+    /// A file has not been uploaded. Upload it, then retry.
+    NotUploaded = "not_uploaded", 409, "Some files have not been uploaded";
+    /// An uploaded file does not match its declaration; the whole upload was removed.
     UploadRejected = "upload_rejected", 422, "The upload was rejected";
-    /// The time to upload has run out.
+    /// The upload has expired.
     UploadExpired = "upload_expired", 410, "The upload has expired";
     /// The upload set is completed, rejected or aborted, and can no longer be changed.
     UploadClosed = "upload_closed", 409, "The upload is closed";
-    /// The stored file has another length than declared.
-    SizeMismatch = "size_mismatch", 422, "The file has another length than declared";
-    /// The stored file has another SHA-256 than declared.
-    Sha256Mismatch = "sha256_mismatch", 422, "The file has another SHA-256 than declared";
+    /// The stored file's size does not match the declaration.
+    SizeMismatch = "size_mismatch", 422, "The size does not match the declaration";
+    /// The stored file's SHA-256 does not match the declaration.
+    Sha256Mismatch = "sha256_mismatch", 422, "The SHA-256 does not match the declaration";
 
-    /// The stored picture has more pixels than allowed.
-    ImageTooLarge = "image_too_large", 422, "The picture has too many pixels";
-    /// The size of the stored picture cannot be read from its header.
-    ImageUnreadable = "image_unreadable", 422, "The picture cannot be read";
-    /// The stored file is marked as encoded, so that readers would get other bytes.
-    ContentEncoded = "content_encoded", 422, "The file is stored in another encoding";
+    /// The stored image has more pixels than allowed.
+    ImageTooLarge = "image_too_large", 422, "The image has too many pixels";
+    /// The size of the stored image cannot be read from its header.
+    ImageUnreadable = "image_unreadable", 422, "The image header cannot be read";
+    /// The stored file has a `Content-Encoding`, so that clients would decode it to other bytes.
+    ContentEncoded = "content_encoded", 422, "The file is stored with a content encoding";
 
     // Scanning
-    /// The file waits for its malware scan, and is shut until it is found clean.
+    /// The file is waiting for its malware scan, and cannot be downloaded until it is found clean.
     FileScanning = "file_scanning", 409, "The file is being scanned";
-    /// Malware was found in the file; it is shut for good.
-    FileQuarantined = "file_quarantined", 403, "The file is in quarantine";
-    /// The message is not signed with a known key, or not of this moment.
-    SignatureInvalid = "signature_invalid", 401, "The signature is not valid";
+    /// Malware was found in the file; it can never be downloaded.
+    FileQuarantined = "file_quarantined", 403, "The file is quarantined";
+    /// The message is not signed with a known key, or its timestamp is too far from now.
+    SignatureInvalid = "signature_invalid", 401, "The signature is invalid";
 
     // Signed URLs of the worker-served store
-    /// The URL was altered, or was not made for this request.
-    UrlInvalid = "url_invalid", 403, "The URL is not valid";
-    /// The URL has run out.
+    /// The URL was altered, or is not for this request.
+    UrlInvalid = "url_invalid", 403, "The URL is invalid";
+    /// The URL has expired.
     UrlExpired = "url_expired", 403, "The URL has expired";
-    /// The request's length is not the declared one.
-    LengthMismatch = "length_mismatch", 422, "The length is not the declared one";
-    /// A header that the URL fixes is missing or has another value.
-    HeaderMismatch = "header_mismatch", 422, "A required header is missing or wrong";
-    /// An object stands there already, and is never overwritten.
-    ObjectExists = "object_exists", 412, "The file has been uploaded already";
+    /// The request's length does not match the declaration.
+    LengthMismatch = "length_mismatch", 422, "The length does not match the declaration";
+    /// A header that the URL requires is missing or has another value.
+    HeaderMismatch = "header_mismatch", 422, "A required header is missing or different";
+    /// The object is already stored, and is never overwritten.
+    ObjectExists = "object_exists", 412, "The file is already uploaded";
 
     // Deleting and restoring
-    /// Something that still refers to the row forbids its deletion.
-    DeleteBlocked = "delete_blocked", 409, "Something still in use forbids the deletion";
-    /// What would be restored collides with what is there: see the conflicts.
-    RestoreConflict = "restore_conflict", 409, "Restoring would collide with what is there now";
-    /// It has been deleted for good.
-    Purged = "purged", 410, "It has been deleted for good";
+    /// Another row still refers to the row and blocks its deletion.
+    DeleteBlocked = "delete_blocked", 409, "Other rows still refer to it";
+    /// The restore conflicts with existing rows: see `conflicts`.
+    RestoreConflict = "restore_conflict", 409, "The restore conflicts with existing rows";
+    /// It was permanently deleted.
+    Purged = "purged", 410, "It was permanently deleted";
 
     // The service
-    /// The database cannot be reached or is busy. Try again later.
-    DatabaseUnavailable = "database_unavailable", 503, "The database is not available";
-    /// The object store cannot be reached or is busy. Try again later.
-    StorageUnavailable = "storage_unavailable", 503, "The storage is not available";
-    /// The keys that verify bearer tokens cannot be fetched. Try again later.
-    KeysUnavailable = "keys_unavailable", 503, "The keys of tokens are not available";
-    /// Something went wrong that is not the caller's fault.
-    Internal = "internal", 500, "Something went wrong on our side";
+    /// The database cannot be reached or is busy. Retry later.
+    DatabaseUnavailable = "database_unavailable", 503, "The database is unavailable";
+    /// The database lacks the attachment schema, or has an older version than the worker needs. Run `keepsake migrate`.
+    SchemaOutdated = "schema_outdated", 503, "The database schema is out of date";
+    /// The object store cannot be reached or is busy. Retry later.
+    StorageUnavailable = "storage_unavailable", 503, "The object store is unavailable";
+    /// The keys that verify bearer tokens cannot be fetched. Retry later.
+    KeysUnavailable = "keys_unavailable", 503, "The keys that verify tokens are unavailable";
+    /// The worker failed. The cause is in its log, under the request id.
+    Internal = "internal", 500, "Internal error";
 }
 
 /// A text that is no [`ErrorCode`].
@@ -322,7 +324,10 @@ impl Problem {
     pub fn of_errors(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => only.detail.clone(),
-            several => format!("There are {} errors; each is listed.", several.len()),
+            several => format!(
+                "The request has {} errors, all listed under errors.",
+                several.len()
+            ),
         };
         let mut problem = Self::new(ErrorCode::of_errors(&errors), detail);
         problem.errors = errors;

@@ -4,7 +4,7 @@
 use alloc::{format, string::String};
 use core::{fmt, str::FromStr};
 
-use crate::{nfc::nfc, text_serde::serde_as_text};
+use crate::{MediaType, nfc::nfc, text_serde::serde_as_text};
 
 /// The longest file name, in bytes of UTF-8: the limit of the usual file systems.
 pub const MAX_FILE_NAME_BYTES: usize = 255;
@@ -133,6 +133,19 @@ impl FileName {
         self.extension.as_deref()
     }
 
+    /// The name with a number before its extension: `image (2).jpg`, shortened where it would be too
+    /// long.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> Self {
+        let (stem, extension) = match self.text.rsplit_once('.') {
+            Some((stem, extension)) => (stem, format!(".{extension}")),
+            None => (self.text.as_str(), String::new()),
+        };
+        let ending = format!(" ({number}){extension}");
+        let stem = cut(stem, MAX_FILE_NAME_BYTES.saturating_sub(ending.len()));
+        Self::sanitize(&format!("{stem}{ending}"))
+    }
+
     /// The form in which two names of one place are compared: lower case, in NFC. `Photo.JPG` and
     /// `photo.jpg` have the same, for many file systems hold them for one file.
     #[must_use]
@@ -212,10 +225,28 @@ fn refusal(previous: Option<char>, character: char, next: Option<char>) -> Optio
             let used = joins(previous) && joins(next);
             (!used).then_some(FileNameError::InvisibleCharacter)
         }
+        // A flag of a part of a country is a black flag and, in tags, the code of the part (Unicode TS 51,
+        // 2.6 and C.1): they are no text of their own there.
+        TAG_FIRST..=TAG_LAST => {
+            let begins = previous.is_some_and(|c| c == BLACK_FLAG || is_tag(c));
+            let goes_on = next.is_some_and(|c| is_tag(c) || c == TAG_END);
+            (!(is_tag(character) && begins && goes_on)).then_some(FileNameError::InvisibleCharacter)
+        }
+        TAG_END => (!previous.is_some_and(is_tag)).then_some(FileNameError::InvisibleCharacter),
         _ if is_invisible(character) => Some(FileNameError::InvisibleCharacter),
         _ if character.is_control() => Some(FileNameError::ControlCharacter),
         _ => None,
     }
+}
+
+const BLACK_FLAG: char = '\u{1F3F4}';
+const TAG_FIRST: char = '\u{E0020}';
+const TAG_LAST: char = '\u{E007E}';
+const TAG_END: char = '\u{E007F}';
+
+/// The tags of which codes are made: digits and small letters.
+const fn is_tag(character: char) -> bool {
+    matches!(character, '\u{E0030}'..='\u{E0039}' | '\u{E0061}'..='\u{E007A}')
 }
 
 /// Characters without a shape of their own (Unicode's Default_Ignorable_Code_Point, but for the
@@ -268,6 +299,13 @@ fn clean(text: &str) -> String {
         .map(|part| keep_allowed(&nfc(part)))
         .find(|part| !trim_edges(part).is_empty())
         .unwrap_or_default();
+    // Of a name whose stem cannot be seen the extension is kept.
+    let is_extension_alone = kept.starts_with('.') && is_known_extension(trim_edges(&kept));
+    let kept = if is_extension_alone {
+        format!("{NAMELESS}{kept}")
+    } else {
+        kept
+    };
     // What stood apart may now compose.
     let mut name = shorten(&nfc(trim_edges(&kept)));
     if is_device_name(&name) {
@@ -279,9 +317,9 @@ fn clean(text: &str) -> String {
 
 fn keep_allowed(text: &str) -> String {
     // What is refused wherever it stands goes first, so that the joiners see their true neighbours.
-    let visible: String = text
+    let visible: String = without_stray_tags(text)
         .chars()
-        .filter(|&c| is_joiner(c) || refusal(None, c, None).is_none())
+        .filter(|&c| is_joiner(c) || is_tag(c) || c == TAG_END || refusal(None, c, None).is_none())
         .collect();
     let mut kept = String::with_capacity(visible.len());
     let mut rest = visible.chars();
@@ -294,6 +332,36 @@ fn keep_allowed(text: &str) -> String {
     kept
 }
 
+/// Without tags that make no flag.
+fn without_stray_tags(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let (one, behind) = rest.split_at(character.len_utf8());
+        let tags = behind.len() - behind.trim_start_matches(is_tag).len();
+        let is_flag = character == BLACK_FLAG
+            && tags > 0
+            && behind
+                .get(tags..)
+                .is_some_and(|end| end.starts_with(TAG_END));
+        if is_flag {
+            let length = one.len() + tags + TAG_END.len_utf8();
+            kept.push_str(rest.get(..length).unwrap_or_default());
+            rest = rest.get(length..).unwrap_or_default();
+        } else {
+            if !matches!(character, TAG_FIRST..=TAG_END) {
+                kept.push(character);
+            }
+            rest = behind;
+        }
+    }
+    kept
+}
+
+fn is_known_extension(text: &str) -> bool {
+    MediaType::from_extension(&text.to_lowercase()).is_some()
+}
+
 const fn is_joiner(character: char) -> bool {
     matches!(character, '\u{200C}' | '\u{200D}')
 }
@@ -303,7 +371,8 @@ fn trim_edges(text: &str) -> &str {
 }
 
 fn may_not_end_a_name(character: char) -> bool {
-    character == '.' || character.is_whitespace() || is_joiner(character)
+    // A flag that was cut ends within its tags.
+    character == '.' || character.is_whitespace() || is_joiner(character) || is_tag(character)
 }
 
 /// Cuts a name to the limit, keeping a usual extension.

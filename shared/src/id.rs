@@ -57,12 +57,12 @@ pub enum IdError {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(String);
 
-/// The kind of thing an attachment belongs to, such as `post`: a lower-case letter and up to 62 more
+/// The type of the entity an attachment belongs to, such as `post`: a lower-case letter and up to 62 more
 /// of `a-z 0-9 _`, not one of [`RESERVED_ENTITY_TYPES`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityType(String);
 
-/// The id of the thing an attachment belongs to: 1 to 64 of `A-Z a-z 0-9 _ -`.
+/// The id of the entity an attachment belongs to: 1 to 64 of `A-Z a-z 0-9 _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntityId(String);
 

@@ -11,11 +11,12 @@
 extern crate alloc;
 
 pub mod capabilities;
+pub mod content;
 pub mod content_disposition;
 pub mod error;
 pub mod file_name;
+pub mod file_types;
 pub mod id;
-pub mod image;
 pub mod key_ring;
 mod keyed_hash;
 pub mod limits;
@@ -27,16 +28,15 @@ mod percent;
 mod sentence;
 pub mod sha256;
 pub mod sigv4;
-pub mod sniff;
 mod text_serde;
 pub mod token;
 pub mod upload;
 pub mod whole_number;
-mod zip_head;
 
 pub use content_disposition::content_disposition;
 pub use error::{ErrorCode, FieldError, Problem};
 pub use file_name::{FileName, FileNameError};
+pub use file_types::{FileTypes, FileTypesError};
 pub use id::{AttachmentId, DeletionId, EntityId, EntityType, IdError, TenantId, UploadId};
 pub use key_ring::{KeyRing, KeyRingError};
 pub use limits::Limits;

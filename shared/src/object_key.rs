@@ -7,12 +7,24 @@ use alloc::{format, string::String};
 use core::{fmt, str::FromStr};
 
 use crate::{
+    FileName,
     id::{AttachmentId, EntityId, EntityType, IdError, TenantId},
     text_serde::serde_as_text,
 };
 
 /// The longest extension in a key, in characters.
 pub const MAX_EXTENSION_CHARS: usize = 10;
+
+/// The extension in the key of a file whose own would not fit: only files of no known type have such.
+const OTHER_EXTENSION: &str = "bin";
+
+/// The extension that the key of a file of this name has: the name's own, where it fits a key.
+#[must_use]
+pub fn key_extension(name: &FileName) -> &str {
+    name.extension()
+        .filter(|extension| check_extension(extension).is_ok())
+        .unwrap_or(OTHER_EXTENSION)
+}
 
 /// Why a text is not an object key, or why one cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -120,13 +132,13 @@ impl ObjectKey {
         &self.tenant
     }
 
-    /// The kind of thing the attachment belongs to.
+    /// The type of the entity the attachment belongs to.
     #[must_use]
     pub const fn entity_type(&self) -> &EntityType {
         &self.entity_type
     }
 
-    /// The id of the thing the attachment belongs to.
+    /// The id of the entity the attachment belongs to.
     #[must_use]
     pub const fn entity_id(&self) -> &EntityId {
         &self.entity_id

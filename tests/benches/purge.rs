@@ -23,9 +23,9 @@ const FILL: &str = "
     SELECT keepsake.manage('item', '0');
     INSERT INTO item SELECT n, 'some text here' FROM generate_series(1, ROWS) n;
     SET session_replication_role = replica;
-    INSERT INTO keepsake.deletion (id, root_table, root_key, actor, deleted_at, expires_at)
-    SELECT gen_random_uuid(), 'item', jsonb_build_object('id', n), 'bench', now() - n * interval '1 second', now() - n * interval '1 second'
-    FROM generate_series(1, DELETIONS) n;
+    INSERT INTO keepsake.deletion (id, group_id, root_table, root_key, actor, deleted_at, expires_at)
+    SELECT made.id, made.id, 'item', jsonb_build_object('id', n), 'bench', now() - n * interval '1 second', now() - n * interval '1 second'
+    FROM generate_series(1, DELETIONS) n, LATERAL (SELECT gen_random_uuid() AS id, n) AS made;
     CREATE TEMP TABLE made AS SELECT (root_key ->> 'id')::bigint AS n, id, deleted_at FROM keepsake.deletion;
     UPDATE item SET deleted_at = made.deleted_at, deletion_id = made.id
     FROM made WHERE item.id % 20 = 0 AND item.id <= DELETIONS * 200 AND made.n = (item.id / 20 - 1) % DELETIONS + 1;

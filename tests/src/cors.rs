@@ -1,4 +1,4 @@
-//! CORS as S3 does it, by the rules that `docs/operations.md` tells people to give their bucket.
+//! CORS as S3 does it, with the rules that `docs/guides/s3.md` gives for a bucket.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html>
 
 use anyhow::{Context as _, Result};
@@ -28,12 +28,12 @@ impl Cors {
     /// The documented rules, with this origin in the place of the example's.
     ///
     /// # Errors
-    /// `docs/operations.md` has no such rules.
+    /// `docs/guides/s3.md` has no such rules.
     pub fn documented(origin: &str) -> Result<Self> {
-        let page = include_str!("../../docs/operations.md");
+        let page = include_str!("../../docs/guides/s3.md");
         let (_, rest) = page.split_once("```json\n").context("no JSON")?;
         let (rules, _) = rest.split_once("```").context("no end of the JSON")?;
-        let mut cors: Self = serde_json::from_str(rules).context("docs/operations.md")?;
+        let mut cors: Self = serde_json::from_str(rules).context("docs/guides/s3.md")?;
         for rule in &mut cors.0 {
             rule.allowed_origins = vec![origin.to_owned()];
         }

@@ -45,7 +45,7 @@ pub async fn down(connection: &mut PgConnection) -> Result<()> {
 /// As [`down`].
 pub async fn down_to(connection: &mut PgConnection, version: i64) -> Result<()> {
     let taken_back = migrator().undo(connection, version).await;
-    taken_back.context("a migration could not be taken back")
+    taken_back.context("a migration could not be reverted")
 }
 
 /// Installs the example application of `tests/example`, unless it is there already.

@@ -52,7 +52,7 @@ pub fn home() -> Result<PathBuf> {
     let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
     let data = data.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
     Ok(data
-        .context("HOME is not set; set KEEPSAKE_HOME to a folder of yours")?
+        .context("HOME is not set; set KEEPSAKE_HOME to a folder that you own")?
         .join("keepsake"))
 }
 
@@ -82,7 +82,7 @@ pub fn postgres_program(major: u16, name: &str) -> Result<PathBuf> {
     let program = home()?.join(format!("pg{major}/usr/lib/postgresql/{major}/bin/{name}"));
     ensure!(
         program.is_file(),
-        "there is no {}; run `make setup`",
+        "{} does not exist; run `make setup`",
         program.display()
     );
     Ok(program)
@@ -96,7 +96,7 @@ pub fn pool_program() -> Result<PathBuf> {
     let program = home()?.join("pgbouncer/usr/sbin/pgbouncer");
     ensure!(
         program.is_file(),
-        "there is no {}; run `make setup`",
+        "{} does not exist; run `make setup`",
         program.display()
     );
     Ok(program)
@@ -110,7 +110,7 @@ pub fn node_program(name: &str) -> Result<PathBuf> {
     let program = checkout().join("node_modules/.bin").join(name);
     ensure!(
         program.exists(),
-        "there is no {}; run `make setup`",
+        "{} does not exist; run `make setup`",
         program.display()
     );
     Ok(program)

@@ -246,7 +246,7 @@ fn make_cluster(major: u16, folder: &Path, password: &str, owner: &Owner) -> Res
     fs::remove_file(&password_file)?;
     ensure!(
         output.status.success(),
-        "initdb could not make a cluster in {}\n{}",
+        "initdb could not create a cluster in {}\n{}",
         data.display(),
         String::from_utf8_lossy(&output.stderr)
     );

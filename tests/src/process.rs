@@ -79,7 +79,7 @@ impl Daemon {
         while !ready().await {
             if let Some(status) = self.child.try_wait()? {
                 bail!(
-                    "{} ended while it started ({status})\n{}",
+                    "{} exited while it started ({status})\n{}",
                     self.name,
                     self.log_tail()
                 );

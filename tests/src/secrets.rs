@@ -35,9 +35,8 @@ impl Secrets {
     pub fn of(folder: &Path) -> Result<Self> {
         let path = folder.join("secrets.json");
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| {
-                format!("{} is damaged; `make reset` starts anew", path.display())
-            }),
+            Ok(text) => serde_json::from_slice(&text)
+                .with_context(|| format!("{} is damaged; `make reset` removes it", path.display())),
             Err(_) => {
                 let made = Self::new()?;
                 write_private(&path, &serde_json::to_vec(&made)?)?;

@@ -14,25 +14,25 @@ use crate::postgres::{DATABASE, Postgres};
 use crate::secrets::{Secrets, hex, random};
 use crate::worker::{Companion, Worker, WorkerSettings};
 
-/// What a stack keeps, where it listens, and how its worker is set.
+/// What a stack keeps, where it listens, and the settings of its worker.
 #[derive(Clone, Debug, Default)]
 pub struct StackSettings {
-    /// A folder whose data outlives the stack; without one, a throwaway folder is made.
+    /// A folder whose data outlives the stack. Without one, the stack uses a temporary folder.
     pub kept_in: Option<PathBuf>,
     /// The worker's port, if it is free.
     pub port: Option<u16>,
     /// Overrides of `[vars]` in `wrangler.toml`.
     pub vars: Vec<(String, String)>,
-    /// How many connections a pool between worker and database has; without one, each request has its own.
+    /// The connections of a pool between worker and database. Without one, each request has its own connection.
     pub pool: Option<u8>,
-    /// How far the worker's clock is off: seconds ahead of that of everything else, or behind.
+    /// How far the worker's clock is ahead of all others, in seconds; negative if behind.
     pub worker_clock_ahead: i32,
 }
 
-/// A running Keepsake. Ends when dropped, and when this process ends.
+/// A running Keepsake. It stops when it is dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Stack {
-    // Dropped in this order: who uses another ends before it.
+    // Dropped in this order: each part before the ones that it uses.
     /// The worker under `wrangler dev`.
     pub worker: Worker,
     pool: Option<Pool>,
@@ -45,10 +45,10 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts everything; `progress` is told each step in a few words.
+    /// Starts everything, and reports each step to `progress`.
     ///
     /// # Errors
-    /// A part does not start; with the end of its log.
+    /// A part does not start; the error contains the end of its log.
     pub async fn start(settings: StackSettings, progress: impl Fn(&str)) -> Result<Self> {
         let (folder, leash) = match &settings.kept_in {
             Some(folder) => (folder.clone(), Leash::new(None)?),
@@ -59,7 +59,7 @@ impl Stack {
 
         progress("Starting PostgreSQL");
         let postgres = Postgres::start(&folder, &secrets.superuser_password, &leash).await?;
-        progress("Applying the migrations and the example application");
+        progress("Applying the migrations and installing the example application");
         let mut connection = postgres.connect().await?;
         migrate::up(&mut connection).await?;
         migrate::install_example(&mut connection).await?;
@@ -92,7 +92,7 @@ impl Stack {
         })
     }
 
-    /// Another worker on the same database and with the same secrets, set otherwise.
+    /// Another worker on the same database and with the same secrets, but other settings.
     ///
     /// # Errors
     /// As [`Worker::start`].
@@ -192,5 +192,5 @@ pub fn throwaway_folder() -> Result<(PathBuf, Leash)> {
 /// Others may pass through, for the `postgres` user when root made it; the secrets inside
 /// have rights of their own.
 fn make_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }

@@ -158,7 +158,7 @@ async fn wait_until_ready(server: &mut Daemon, address: &str) -> Result<()> {
     server
         .wait_until(READY_WITHIN, answers)
         .await
-        .context("the worker does not answer")
+        .context("the worker does not respond")
 }
 
 fn secrets_file(folder: &Path) -> PathBuf {

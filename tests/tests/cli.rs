@@ -232,7 +232,7 @@ async fn a_migration_that_was_changed_or_comes_from_the_future_is_refused() -> R
     for (change, said) in [
         (
             "UPDATE keepsake_migration.applied SET checksum = '\\x00' WHERE version = 1",
-            "another text",
+            "different text",
         ),
         (
             "UPDATE keepsake_migration.applied SET version = 9999 WHERE version = 1",

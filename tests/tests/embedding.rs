@@ -1,4 +1,4 @@
-//! The examples of `docs/embedding.md` in a real browser: Chromium on the machine, driven by
+//! The examples of `docs/guides/embed.md` in a real browser: Chromium on the machine, driven by
 //! Playwright. What is seen there is told in `examples/tests/`.
 
 use std::process::Command;

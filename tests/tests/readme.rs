@@ -1,14 +1,15 @@
-//! The README's tour, run exactly as it is written.
+//! The tour and the README's SQL, run exactly as they are written.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::places::checkout;
-use keepsake_tests::stack::{Stack, StackSettings};
+use keepsake_tests::postgres::Postgres;
+use keepsake_tests::stack::{Stack, StackSettings, throwaway_folder};
 use keepsake_tests::token;
 
-/// What the tour must print, in this order.
+/// What the tour has to print, in this order.
 const PROMISED: [&str; 10] = [
     r#""method":"PUT""#,
     "length_mismatch",
@@ -22,19 +23,16 @@ const PROMISED: [&str; 10] = [
     "purged",
 ];
 
-/// The shell blocks of the section `## Tour`.
-fn tour() -> Result<String> {
-    let readme = std::fs::read_to_string(checkout().join("README.md"))?;
-    let section = readme
-        .split("\n## Tour\n")
-        .nth(1)
-        .context("the README has no tour")?;
-    let section = section.split("\n## ").next().unwrap_or(section);
-    let blocks = section
-        .split("```sh\n")
+/// The code blocks of a page in a language, one after the other.
+fn blocks(page: &str, language: &str) -> Result<String> {
+    let text = std::fs::read_to_string(checkout().join(page))?;
+    let blocks: String = text
+        .split(&format!("\n```{language}\n"))
         .skip(1)
-        .filter_map(|block| block.split("```").next());
-    Ok(blocks.collect())
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    ensure!(!blocks.is_empty(), "{page} has no block of {language}");
+    Ok(blocks)
 }
 
 #[tokio::test]
@@ -45,7 +43,7 @@ async fn the_tour_runs_as_written() -> Result<()> {
     symlink(checkout().join("tests"), folder.join("tests"))?;
     let token = token::mint(&token::claims("acme", "ada"), &stack.secrets.jwt_key);
     std::fs::write(folder.join(".keepsake.env"), stack.environment(&token))?;
-    let tour = tour()?;
+    let tour = blocks("docs/tour.md", "sh")?;
     let ran = tokio::task::spawn_blocking(move || {
         Command::new("bash")
             .args(["-euo", "pipefail", "-c", &tour])
@@ -66,5 +64,61 @@ async fn the_tour_runs_as_written() -> Result<()> {
             .with_context(|| format!("{promised} is not printed in its turn:\n{printed}"))?;
         rest = &rest[at..];
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_sql_of_the_readme_deletes_and_restores() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "readme", &leash).await?;
+    let sql = blocks("README.md", "sql")?
+        + "SELECT count(*) AS live FROM thread JOIN post ON thread_id = thread.id\n"
+        + "WHERE thread.deleted_at IS NULL AND post.deleted_at IS NULL;";
+    let ran = Command::new("psql")
+        .args([
+            "--no-psqlrc",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+        ])
+        .args(["--command", "CREATE DATABASE example", "--dbname"])
+        .arg(postgres.superuser_url())
+        .output()?;
+    ensure!(
+        ran.status.success(),
+        "{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    let file = folder.join("readme.sql");
+    std::fs::write(&file, sql)?;
+    let ran = Command::new("psql")
+        .args([
+            "--no-psqlrc",
+            "--tuples-only",
+            "--no-align",
+            "--set=ON_ERROR_STOP=1",
+        ])
+        .arg("--file")
+        .arg(&file)
+        .arg(postgres.url("postgres", "readme", "example"))
+        .output()?;
+    let printed = String::from_utf8_lossy(&ran.stdout);
+    ensure!(
+        ran.status.success(),
+        "{printed}\n{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    // Between the DELETE and the restore, the SELECT finds no row.
+    let (_, after) = printed
+        .split_once("DELETE 1\n")
+        .context("no row was deleted")?;
+    ensure!(
+        after.starts_with("{\""),
+        "the deleted post is shown: {printed}"
+    );
+    ensure!(
+        after.ends_with("\n1\n"),
+        "not both rows are back: {printed}"
+    );
     Ok(())
 }

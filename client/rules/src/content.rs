@@ -3,8 +3,7 @@
 
 use keepsake_shared::{
     ErrorCode, MediaType, Sha256Digest,
-    image::{self, DIRECTORY_BYTES, HEAD_BYTES, Look},
-    sniff::SNIFF_BYTES,
+    content::{Finding, Inspection, Next},
     upload::{Declared, Observed, verify_object},
 };
 use serde::Serialize;
@@ -29,69 +28,74 @@ pub struct Piece {
     pub length: u32,
 }
 
-/// How many first bytes of a file of this name are looked at, or all of a shorter one.
-#[wasm_bindgen(js_name = firstBytes)]
-#[must_use]
-pub fn first_bytes(name: &str) -> u32 {
-    let is_picture = |media_type| image::look(media_type, &[]) != Look::NoPicture;
-    let bytes = if of_name(name).is_some_and(is_picture) {
-        HEAD_BYTES
-    } else {
-        SNIFF_BYTES
-    };
-    u32::try_from(bytes).unwrap_or(u32::MAX)
+/// A look at a file's content, piece by piece.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Content {
+    media_type: Option<MediaType>,
+    inspection: Option<Inspection>,
+    finding: Option<Finding>,
+    asked: Option<keepsake_shared::content::Piece>,
 }
 
-/// The piece that is looked at beside the first bytes: that of a TIFF which tells its size.
-#[wasm_bindgen(js_name = furtherBytes)]
-#[must_use]
-pub fn further_bytes(name: &str, head: &[u8]) -> Option<Piece> {
-    let Look::Further(offset) = image::look(of_name(name)?, head) else {
-        return None;
-    };
-    Some(Piece {
-        // A TIFF counts in 32 bits (TIFF 6.0, section 2).
-        offset: f64::from(u32::try_from(offset).ok()?),
-        length: u32::try_from(DIRECTORY_BYTES).unwrap_or(u32::MAX),
-    })
-}
-
-/// Compares a file's content with its name: `head` is its [`first_bytes`], `further` its
-/// [`further_bytes`]. The answer is a JSON array of `{"code", "detail"}`. A name of no allowed type
-/// has nothing to be compared with.
-///
-/// # Errors
-/// None that a caller can bring about.
-#[wasm_bindgen(js_name = checkContent)]
-pub fn check_content(
-    name: &str,
-    head: &[u8],
-    further: Option<Box<[u8]>>,
-    max_image_pixels: f64,
-) -> Result<String, JsError> {
-    let problems = of_name(name).map_or_else(Vec::new, |media_type| {
-        problems(
+#[wasm_bindgen]
+impl Content {
+    /// Begins to look at a file of this name and so many bytes. A name of no known type has nothing to
+    /// be compared with.
+    #[wasm_bindgen(constructor)]
+    #[must_use]
+    pub fn new(name: &str, size: f64) -> Self {
+        let media_type = of_name(name);
+        Self {
             media_type,
-            head,
-            further.as_deref(),
-            whole(max_image_pixels),
-        )
-    });
-    Ok(serde_json::to_string(&problems)?)
+            inspection: media_type.map(|media_type| Inspection::new(media_type, whole(size))),
+            finding: None,
+            asked: None,
+        }
+    }
+
+    /// The piece that has to be seen next; nothing when all is seen that tells.
+    pub fn step(&mut self) -> Option<Piece> {
+        match self.inspection.as_mut()?.step() {
+            Next::Found(finding) => {
+                self.finding = Some(finding);
+                None
+            }
+            Next::Read(piece) => {
+                self.asked = Some(piece);
+                Some(Piece {
+                    // Whole numbers of JavaScript are exact up to 2^53, beyond any file.
+                    offset: piece.offset as f64,
+                    length: u32::try_from(piece.length).unwrap_or(u32::MAX),
+                })
+            }
+        }
+    }
+
+    /// Takes the bytes of the piece that [`step`](Self::step) named.
+    pub fn add(&mut self, bytes: Vec<u8>) {
+        if let (Some(inspection), Some(piece)) = (&mut self.inspection, self.asked.take()) {
+            inspection.add(piece, bytes);
+        }
+    }
+
+    /// How the content differs from the name, once [`step`](Self::step) gives nothing: a JSON array of
+    /// `{"code", "detail"}`.
+    ///
+    /// # Errors
+    /// None that a caller can bring about.
+    pub fn problems(&self, max_image_pixels: f64) -> Result<String, JsError> {
+        let problems = match (self.media_type, self.finding) {
+            (Some(media_type), Some(finding)) => {
+                problems(media_type, finding, whole(max_image_pixels))
+            }
+            _ => Vec::new(),
+        };
+        Ok(serde_json::to_string(&problems)?)
+    }
 }
 
-fn problems(
-    media_type: MediaType,
-    head: &[u8],
-    further: Option<&[u8]>,
-    max_pixels: u64,
-) -> Vec<FileProblem> {
-    let picture = match (image::look(media_type, head), further) {
-        (Look::Further(_), Some(directory)) => {
-            image::pixels_at(head, directory).map_or(Look::Unreadable, Look::Pixels)
-        }
-        (told, _) => told,
-    };
+fn problems(media_type: MediaType, finding: Finding, max_pixels: u64) -> Vec<FileProblem> {
     // Its length and its SHA-256 are the file's own, whatever they are.
     let (size, sha256) = (0, Sha256Digest::from_bytes([0; 32]));
     let declared = Declared {
@@ -103,9 +107,7 @@ fn problems(
     let observed = Observed::Stored {
         size,
         sha256: Some(sha256),
-        first_bytes: head,
-        picture,
-        encoded: false,
+        finding: Some(finding),
     };
     verify_object(&declared, &observed)
         .iter()

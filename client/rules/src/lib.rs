@@ -7,7 +7,7 @@ mod checksum;
 mod content;
 
 use keepsake_shared::{
-    FileName, Limits, MediaType, Problem,
+    FileName, FileTypes, Limits, MediaType, Problem,
     upload::{PartPlan, UploadRequest},
 };
 use wasm_bindgen::prelude::*;
@@ -34,7 +34,7 @@ pub fn sanitize_file_name(text: &str) -> String {
     FileName::sanitize(text).as_str().into()
 }
 
-/// The media type that a file name's extension stands for, if it is an allowed one.
+/// The media type that a file name's extension stands for, if the table of types has it.
 #[wasm_bindgen(js_name = mediaType)]
 #[must_use]
 pub fn media_type(name: &str) -> Option<String> {
@@ -42,26 +42,33 @@ pub fn media_type(name: &str) -> Option<String> {
 }
 
 /// The extensions of everything that may be uploaded, each with its dot and separated by commas: the
-/// `accept` of an HTML file input.
+/// `accept` of an HTML file input. Nothing where files of no known type may be, too: a browser then offers
+/// all. `file_types` is a choice of types, as `GET /v1/limits` gives it.
+///
+/// # Errors
+/// It is no choice.
 #[wasm_bindgen]
-#[must_use]
-pub fn accept() -> String {
+pub fn accept(file_types: &str) -> Result<Option<String>, JsError> {
+    let file_types: FileTypes = file_types.parse()?;
     let mut list = String::new();
-    for extension in MediaType::all().flat_map(MediaType::extensions) {
+    if file_types.contains(MediaType::unknown()) {
+        return Ok(None);
+    }
+    for extension in file_types.iter().flat_map(MediaType::extensions) {
         if !list.is_empty() {
             list.push(',');
         }
         list.push('.');
         list.push_str(extension);
     }
-    list
+    Ok(Some(list))
 }
 
 /// The media type that the first bytes of a file show, if any.
 #[wasm_bindgen]
 #[must_use]
 pub fn sniff(first_bytes: &[u8]) -> Option<String> {
-    keepsake_shared::sniff::sniff(first_bytes).map(Into::into)
+    keepsake_shared::content::sniff(first_bytes).map(Into::into)
 }
 
 /// The bytes of part `number`, counted from 1, of a file of `file_bytes` that is cut into parts of

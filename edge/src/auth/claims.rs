@@ -82,8 +82,9 @@ impl Claims {
     /// # Errors
     /// `Invalid`: claims of another form, or of a token that is for something else.
     pub(super) fn read(text: &str) -> Result<Self, AuthError> {
-        let claims: Self =
-            sound_json::read(text).ok_or(AuthError::Invalid("one of its claims cannot be read"))?;
+        let claims: Self = sound_json::read(text).ok_or(AuthError::Invalid(
+            "one of its claims has an unexpected form",
+        ))?;
         match serde_json::from_str(text) {
             Ok(all) if !is_for_something_else(&all) => Ok(claims),
             _ => Err(AuthError::Invalid("it is not an access token")),
@@ -104,9 +105,9 @@ impl Claims {
     ) -> Result<(), AuthError> {
         // A f64 holds every second until the year 285 million exactly.
         let (now, leeway) = (now.unix_timestamp() as f64, settings.leeway as f64);
-        let expires = self.exp.ok_or(AuthError::Invalid("it has no exp"))?;
+        let expires = self.exp.ok_or(AuthError::Invalid("it has no exp claim"))?;
         if expires > LAST_MOMENT {
-            return Err(AuthError::Invalid("its exp is no time in seconds"));
+            return Err(AuthError::Invalid("its exp claim is not a time in seconds"));
         }
         if now >= expires + leeway {
             return Err(AuthError::Expired);
@@ -120,12 +121,14 @@ impl Claims {
     /// `iss` and `aud` as the settings ask.
     pub(super) fn check_source(&self, settings: &TokenSettings) -> Result<(), AuthError> {
         if settings.issuer.is_some() && self.iss != settings.issuer {
-            return Err(AuthError::Invalid("its iss is not the expected one"));
+            return Err(AuthError::Invalid(
+                "its iss claim is not the expected issuer",
+            ));
         }
         match &settings.audience {
-            Some(audience) if !self.aud.includes(audience) => {
-                Err(AuthError::Invalid("it was issued for another audience"))
-            }
+            Some(audience) if !self.aud.includes(audience) => Err(AuthError::Invalid(
+                "its aud claim does not include the expected audience",
+            )),
             _ => Ok(()),
         }
     }
@@ -137,7 +140,7 @@ impl Claims {
             || subject.len() > MAX_SUBJECT_BYTES
             || subject.chars().any(char::is_control)
         {
-            return Err(AuthError::Invalid("its sub is missing or not usable"));
+            return Err(AuthError::Invalid("its sub claim is missing or unusable"));
         }
         Ok(())
     }

@@ -10,7 +10,12 @@ use super::{
     jwks::{KeySet, PublicKey},
     token::{Algorithm, Token},
 };
-use crate::{body, clock, config::JwksSettings, log, wire::RawBody};
+use crate::{
+    clock,
+    config::JwksSettings,
+    http::{body, bridge::RawBody},
+    log,
+};
 use serde_json::json;
 use std::{cell::RefCell, time::Duration};
 use worker::{
@@ -30,7 +35,7 @@ const MAX_BYTES: usize = 64 << 10;
 /// How long keys go on answering when no newer set can be had: a day in which to mend it.
 const MAX_STALE_SECONDS: i64 = 86_400;
 
-const UNKNOWN: AuthError = AuthError::Invalid("its kid is not known here");
+const UNKNOWN: AuthError = AuthError::Invalid("its kid is unknown");
 
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
@@ -136,7 +141,7 @@ async fn fetch(url: &str) -> Result<KeySet, String> {
     let init = RequestInit::new();
     init.set_redirect(RequestRedirect::Manual);
     init.set_signal(Some(&*abort.signal()));
-    clock::within(TIMEOUT, read(url, &init))
+    clock::timeout(TIMEOUT, read(url, &init))
         .await
         .unwrap_or_else(|| {
             abort.abort();

@@ -93,12 +93,10 @@ impl<'a> Token<'a> {
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed);
         let text = |part| String::from_utf8(decode(part)?).map_err(|_| malformed);
         let header: Header = sound_json::read(&text(header)?).ok_or(malformed)?;
-        let algorithm = Algorithm::parse(&header.alg)
-            .ok_or(AuthError::Invalid("its alg is not accepted here"))?;
+        let algorithm =
+            Algorithm::parse(&header.alg).ok_or(AuthError::Invalid("its alg is not accepted"))?;
         if header.crit {
-            return Err(AuthError::Invalid(
-                "it has a crit header, and none is understood",
-            ));
+            return Err(AuthError::Invalid("its crit header is not supported"));
         }
         if !is_access_token(&header.typ) {
             return Err(AuthError::Invalid("its typ is not that of an access token"));
@@ -107,7 +105,7 @@ impl<'a> Token<'a> {
             algorithm,
             kid: header
                 .kid
-                .ok_or(AuthError::Invalid("its header names no kid"))?,
+                .ok_or(AuthError::Invalid("its header has no kid"))?,
             signed,
             signature: decode(signature)?,
             payload: text(payload)?,

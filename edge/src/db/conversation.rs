@@ -4,9 +4,9 @@
 //! statements and notifications that one call with text in and out has no use for.
 
 use super::{
-    Failure, Login, Trouble,
+    Login,
+    error::{Failure, Trouble, trouble, unavailable},
     scram::{self, Scram},
-    trouble, unavailable,
 };
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
@@ -36,8 +36,8 @@ const IDLE: u8 = b'I';
 /// The tag and the length, which stand before every message; the length counts itself.
 const HEAD_BYTES: usize = 5;
 
-/// What a server may say in one turn. A real one stays far below; one that goes on for ever must not fill the
-/// worker's memory, nor keep it busy.
+/// How much a server may send in one turn. A real one stays far below; an endless one must not fill the worker's memory
+/// or keep it busy.
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     bytes: usize,
@@ -71,16 +71,20 @@ pub(super) async fn ask_for_tls(
     match (stream.read(&mut reply).await?, reply) {
         (0, _) => Err(lost("the connection was closed")),
         (1, [b'S', _]) => Ok(()),
-        (1, _) => Err(unavailable("the server takes no encrypted connection")),
-        _ => Err(unavailable("the server speaks before it is encrypted")),
+        (1, _) => Err(unavailable(
+            "the server does not accept encrypted connections",
+        )),
+        _ => Err(unavailable(
+            "the server sent more than one byte before encryption",
+        )),
     }
 }
 
-/// Says that the connection is over.
-pub(super) async fn say_goodbye(
+/// Tells the server that the connection ends.
+pub(super) async fn terminate(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<()> {
-    // A write that was given up half way ends first.
+    // A write that was aborted half way ends first.
     stream.flush().await?;
     let mut goodbye = BytesMut::new();
     frontend::terminate(&mut goodbye);
@@ -91,7 +95,7 @@ pub(super) async fn say_goodbye(
 /// What is asked: a statement that answers with one row of two values, the answer and the last of its arguments.
 #[derive(Debug)]
 pub(super) struct Question {
-    statement: &'static str,
+    statement: String,
     arguments: Vec<String>,
 }
 
@@ -99,10 +103,10 @@ impl Question {
     /// With these arguments, and behind them a mark that was never used before: an answer that bears it is to this
     /// question, and not an earlier one's, another's whose connection a pool mixed up, or one that was ready
     /// beforehand.
-    pub(super) fn new(statement: &'static str, mut arguments: Vec<String>) -> Self {
+    pub(super) fn new(statement: impl Into<String>, mut arguments: Vec<String>) -> Self {
         arguments.push(Uuid::new_v4().simple().to_string());
         Self {
-            statement,
+            statement: statement.into(),
             arguments,
         }
     }
@@ -193,7 +197,7 @@ where
             }
             _ => {
                 return Err(unavailable(
-                    "the server asks for another login than SCRAM-SHA-256",
+                    "the server requires a login other than SCRAM-SHA-256",
                 ));
             }
         }
@@ -251,7 +255,7 @@ where
     async fn put(&mut self, question: &Question) -> Result<(), Failure> {
         let arguments = &question.arguments;
         let types = arguments.iter().map(|_| TEXT);
-        frontend::parse("", question.statement, types, &mut self.outgoing)?;
+        frontend::parse("", &question.statement, types, &mut self.outgoing)?;
         let write = |argument: &String, out: &mut BytesMut| {
             out.extend_from_slice(argument.as_bytes());
             Ok(IsNull::No)
@@ -275,13 +279,13 @@ where
     fn expect_silence(&mut self) -> Result<(), Failure> {
         while let Some(message) = self.parse()? {
             if !is_news(&message) {
-                return Err(lost("the server answers before it is asked"));
+                return Err(lost("the server sent an answer without a question"));
             }
         }
         match self.arrived.first() {
             // The rest of it is on the way.
             None | Some(b'N' | b'A' | b'S') => Ok(()),
-            Some(_) => Err(lost("the server answers before it is asked")),
+            Some(_) => Err(lost("the server sent an answer without a question")),
         }
     }
 
@@ -314,10 +318,11 @@ where
             return Ok(None);
         };
         if bytes > self.allowance.bytes || self.allowance.messages == 0 {
-            return Err(unavailable("the server says more than it may"));
+            return Err(unavailable("the server sent too much"));
         }
-        let message = Message::parse(&mut self.arrived)
-            .map_err(|error| unavailable(&format!("the server cannot be understood: {error}")))?;
+        let message = Message::parse(&mut self.arrived).map_err(|error| {
+            unavailable(&format!("the server sent an invalid message: {error}"))
+        })?;
         if message.is_some() {
             self.allowance.bytes -= bytes;
             self.allowance.messages -= 1;
@@ -346,7 +351,7 @@ fn is_news(message: &Message) -> bool {
 fn offers_scram(body: &AuthenticationSaslBody) -> Result<(), Failure> {
     match body.mechanisms().any(|name| Ok(name == scram::MECHANISM)) {
         Ok(true) => Ok(()),
-        _ => Err(unavailable("the server has no SCRAM-SHA-256")),
+        _ => Err(unavailable("the server does not support SCRAM-SHA-256")),
     }
 }
 
@@ -358,7 +363,7 @@ fn answer_to(question: &Question, row: &DataRowBody) -> Result<String, Failure> 
     };
     let value = |range: &Range<usize>| row.buffer_bytes().slice(range.clone());
     if value(mark) != question.mark().as_bytes() {
-        return Err(unavailable("the server answers another question"));
+        return Err(unavailable("the server answered a different question"));
     }
     String::from_utf8(value(answer).into()).map_err(|_| misshapen())
 }
@@ -369,20 +374,29 @@ fn answer_to(question: &Question, row: &DataRowBody) -> Result<String, Failure> 
 fn refusal(error: &ErrorResponseBody) -> Failure {
     let mut code = String::new();
     let mut message = String::new();
+    let mut is_of_our_statement = false;
     let mut fields = error.fields();
     while let Ok(Some(field)) = fields.next() {
         let value = || shown(field.value_bytes());
         match field.type_() {
             b'C' => code = value(),
             b'M' => message = value(),
+            // A position in the statement itself, and not in the body of a function.
+            b'P' => is_of_our_statement = true,
             _ => {}
         }
     }
     if !is_sqlstate(&code) {
-        return unavailable("the server reports an error without a SQLSTATE");
+        return unavailable("the server reported an error without a SQLSTATE");
     }
+    // invalid_schema_name, undefined_function. In a function's body they are a defect, of an application's trigger or policy
+    // perhaps.
+    let trouble = match code.as_str() {
+        "3F000" | "42883" if is_of_our_statement => Trouble::SchemaOutdated,
+        code => trouble(code),
+    };
     Failure {
-        trouble: trouble(&code),
+        trouble,
         cause: format!("SQLSTATE {code}: {message}"),
     }
 }
@@ -422,11 +436,11 @@ fn unexpected(cause: &str) -> Failure {
 }
 
 fn out_of_order() -> Failure {
-    unavailable("the server answers out of order")
+    unavailable("the server sent an unexpected message")
 }
 
 fn misshapen() -> Failure {
-    unavailable("the server's answer has another form")
+    unavailable("the server's answer has an unexpected shape")
 }
 
 #[cfg(test)]
@@ -631,7 +645,12 @@ mod tests {
         for (words, trouble) in [
             (vec![], Trouble::Lost),
             (vec![error("40001")], Trouble::Retry),
+            // In the body of a function, and in the statement itself.
             (vec![error("42883")], Trouble::Unexpected),
+            (
+                vec![message(b'E', b"SERROR\0C42883\0Mno\0P8\0\0")],
+                Trouble::SchemaOutdated,
+            ),
             // No row, a row of NULL, one that is not UTF-8, an answer out of order.
             (vec![begun(), done(), ready(b'I')], Trouble::Unavailable),
             (

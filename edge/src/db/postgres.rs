@@ -5,9 +5,10 @@
 //! may be opened while the request is still looked at.
 
 use super::{
-    Address, Call, CallerFunction, Database, DbError, Failure, Login, SystemFunction, Trouble,
-    conversation::{Conversation, Question, ask_for_tls, say_goodbye},
-    open, unavailable,
+    Address, Call, Database, DbError, Login,
+    conversation::{Conversation, Question, ask_for_tls, terminate},
+    envelope::open,
+    error::{Failure, Trouble, unavailable},
 };
 use crate::clock;
 use futures_util::future::{FutureExt, RemoteHandle};
@@ -19,8 +20,8 @@ use worker::{Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_lo
 /// Longest wait for one call, connecting and repeating included.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Longest wait for the end of a connection that nobody needs any more.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Longest wait for the end of an unused connection.
+const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a call is made that loses to another transaction.
 const ATTEMPTS: u32 = 3;
@@ -58,11 +59,11 @@ impl From<Address> for Postgres {
 
 impl Database for Postgres {
     async fn call(&self, call: Call<'_>) -> Result<Value, DbError> {
-        let answer = clock::within(TIMEOUT, self.answer(&call)).await;
+        let answer = clock::timeout(TIMEOUT, self.answer(&call)).await;
         open(&answer.unwrap_or_else(|| {
             let seconds = TIMEOUT.as_secs();
             Err(unavailable(&format!(
-                "no answer from the database within {seconds} s"
+                "the database did not answer within {seconds} s"
             )))
         })?)
     }
@@ -136,14 +137,14 @@ impl Postgres {
     }
 }
 
-/// A socket that is closed, with a goodbye, however it is let go.
+/// A socket that is terminated and closed when it is dropped.
 type Line = ScopeGuard<Socket, fn(Socket)>;
 
 fn line(socket: Socket) -> Line {
     guard(socket, |mut socket| {
         spawn_local(async move {
             // A connection that broke needs none.
-            let _ = clock::within(FAREWELL, say_goodbye(&mut socket)).await;
+            let _ = clock::timeout(TERMINATE_TIMEOUT, terminate(&mut socket)).await;
         });
     })
 }
@@ -166,7 +167,7 @@ async fn dial(address: &Address) -> Result<Line, Failure> {
     let socket = Socket::builder()
         .secure_transport(transport)
         .connect(address.host.as_str(), address.port)
-        .map_err(|error| unavailable(&format!("no socket to the database: {error}")))?;
+        .map_err(|error| unavailable(&format!("cannot connect to the database: {error}")))?;
     let mut socket = line(socket);
     if address.tls {
         ask_for_tls(&mut *socket).await?;
@@ -176,96 +177,6 @@ async fn dial(address: &Address) -> Result<Line, Failure> {
 }
 
 fn question(call: &Call<'_>) -> Question {
-    match call {
-        Call::Ping => Question::new("SELECT attachments_api.ping()::text, $1::text", Vec::new()),
-        Call::Metrics => Question::new(
-            "SELECT attachments_api.metrics()::text, $1::text",
-            Vec::new(),
-        ),
-        Call::Caller {
-            function,
-            caller,
-            request,
-        } => Question::new(
-            for_caller(*function),
-            vec![caller.claims.clone(), request.to_string()],
-        ),
-        Call::System { function, request } => {
-            Question::new(for_system(*function), vec![request.to_string()])
-        }
-    }
-}
-
-const fn for_caller(function: CallerFunction) -> &'static str {
-    macro_rules! sql {
-        ($name:literal) => {
-            concat!(
-                "SELECT attachments_api.",
-                $name,
-                "($1::text::jsonb, $2::text::jsonb)::text, $3::text"
-            )
-        };
-    }
-    match function {
-        CallerFunction::CreateUpload => sql!("create_upload"),
-        CallerFunction::GetUpload => sql!("get_upload"),
-        CallerFunction::CompleteUpload => sql!("complete_upload"),
-        CallerFunction::RejectUpload => sql!("reject_upload"),
-        CallerFunction::AbortUpload => sql!("abort_upload"),
-        CallerFunction::FindMultipart => sql!("find_multipart"),
-        CallerFunction::BeginMultipart => sql!("begin_multipart"),
-        CallerFunction::GetUsage => sql!("get_usage"),
-        CallerFunction::ListAttachments => sql!("list_attachments"),
-        CallerFunction::GetAttachment => sql!("get_attachment"),
-        CallerFunction::AttachmentContent => sql!("attachment_content"),
-        CallerFunction::DeleteAttachment => sql!("delete_attachment"),
-        CallerFunction::DeleteEntity => sql!("delete_entity"),
-        CallerFunction::RestoreAttachment => sql!("restore_attachment"),
-        CallerFunction::RestoreEntity => sql!("restore_entity"),
-        CallerFunction::ListEntities => sql!("list_entities"),
-        CallerFunction::GetEntity => sql!("get_entity"),
-        CallerFunction::RenameEntity => sql!("rename_entity"),
-        CallerFunction::RenameAttachment => sql!("rename_attachment"),
-        CallerFunction::ListDeletions => sql!("list_deletions"),
-        CallerFunction::GetDeletion => sql!("get_deletion"),
-        CallerFunction::RestoreDeletion => sql!("restore_deletion"),
-    }
-}
-
-const fn for_system(function: SystemFunction) -> &'static str {
-    macro_rules! sql {
-        ($name:literal) => {
-            concat!(
-                "SELECT attachments_api.",
-                $name,
-                "($1::text::jsonb)::text, $2::text"
-            )
-        };
-    }
-    match function {
-        SystemFunction::SweepUploads => sql!("sweep_uploads"),
-        SystemFunction::RecordPart => sql!("record_part"),
-        SystemFunction::FindOpenUpload => sql!("find_open_upload"),
-        SystemFunction::LeaseOpenUpload => sql!("lease_open_upload"),
-        SystemFunction::LeaseMultiparts => sql!("lease_multiparts"),
-        SystemFunction::SettleMultiparts => sql!("settle_multiparts"),
-        SystemFunction::Purge => sql!("purge"),
-        SystemFunction::LeaseObjects => sql!("lease_objects"),
-        SystemFunction::SettleObjects => sql!("settle_objects"),
-        SystemFunction::Tidy => sql!("tidy"),
-        SystemFunction::AuditPlace => sql!("audit_place"),
-        SystemFunction::AuditObjects => sql!("audit_objects"),
-        SystemFunction::RecordRun => sql!("record_run"),
-        SystemFunction::ListRuns => sql!("list_runs"),
-        SystemFunction::RecordScan => sql!("record_scan"),
-        SystemFunction::TakeSample => sql!("take_sample"),
-        SystemFunction::GetHistory => sql!("get_history"),
-        SystemFunction::GetPurgePlan => sql!("get_purge_plan"),
-        SystemFunction::ListOutbox => sql!("list_outbox"),
-        SystemFunction::RetryObject => sql!("retry_object"),
-        SystemFunction::ListHolds => sql!("list_holds"),
-        SystemFunction::PlaceHold => sql!("place_hold"),
-        SystemFunction::ReleaseHold => sql!("release_hold"),
-        SystemFunction::ListFindings => sql!("list_findings"),
-    }
+    let (statement, arguments) = call.statement();
+    Question::new(statement, arguments)
 }

@@ -4,7 +4,7 @@
 //! The thousands of hashes between a password and its keys are done once for all connections, as
 //! RFC 5802 (section 5.1) allows: in WebAssembly they take longer than the call they open the way for.
 
-use super::{Failure, unavailable};
+use super::error::{Failure, unavailable};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -83,7 +83,7 @@ impl<'a> Scram<'a> {
         let salt = attribute(attributes.next(), "s=")?;
         let iterations = attribute(attributes.next(), "i=")?;
         if !nonce.starts_with(&self.nonce) || nonce == self.nonce {
-            return Err(unavailable("the server answers another login"));
+            return Err(unavailable("the server answered a different login"));
         }
         let keys = keys(Salting {
             password: self.password.to_vec(),
@@ -118,7 +118,7 @@ impl Expected {
             .ok_or_else(malformed)?;
         self.0
             .verify_slice(&signature)
-            .map_err(|_| unavailable("the server does not know the password"))
+            .map_err(|_| unavailable("the server did not prove that it knows the password"))
     }
 }
 
@@ -185,7 +185,7 @@ fn hmac(key: &[u8], message: &[u8]) -> Result<[u8; 32], Failure> {
 }
 
 fn malformed() -> Failure {
-    unavailable("the server's part of the login cannot be read")
+    unavailable("the server's login message is malformed")
 }
 
 #[cfg(test)]

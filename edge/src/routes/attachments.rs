@@ -1,14 +1,15 @@
 //! Attachments: `/v1/attachments`.
 
-use super::{Listed, Params, ask, expect, header, id, json, own, read};
+use super::{
+    answers::{self, Listed, ask, id, json, own, read},
+    extractors::{Params, Reader, Writer},
+};
 use crate::{
-    app::App,
-    auth::{Caller, Reader, Writer},
-    db::{CallerFunction, Database},
-    etag,
-    problem::ApiError,
-    query::Query,
-    storage::Signer,
+    context::RequestContext,
+    db::Database,
+    db::{self, CallerFunction},
+    http::{ApiError, etag, headers::value as header, query::Query},
+    model::Caller,
 };
 use axum::{
     extract::{RawQuery, Request, State},
@@ -34,6 +35,8 @@ struct Content {
     name: FileName,
     media_type: MediaType,
     size: u64,
+    /// Whether it is something else as well, by its bytes.
+    download_only: bool,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +60,7 @@ const FILTERS: [&str; 10] = [
 
 /// The states that a listing can be asked for, the usual one first.
 const STATES: [&str; 4] = ["available", "deleted", "scanning", "quarantined"];
-/// Besides those, of one thing: whatever is not deleted, shut or not.
+/// For one entity also `live`: whatever is not deleted, available or not.
 pub(super) const STATES_OF_ENTITY: [&str; 5] =
     ["available", "deleted", "scanning", "quarantined", "live"];
 
@@ -65,11 +68,11 @@ pub(super) const STATES_OF_ENTITY: [&str; 5] =
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the query; malformed, or a cursor of another listing → 400.
-/// 3. Look the attachments up; asked for those of a thing that is not there → 404.
+/// 3. Look the attachments up; those of an entity that does not exist → 404.
 /// 4. 200 with the attachments: `available` ones, unless those of another state are asked for.
 #[worker::send]
 pub(crate) async fn list(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
@@ -79,7 +82,7 @@ pub(crate) async fn list(
     if entity_type.is_some() != entity_id.is_some() {
         return Err(ApiError::new(
             ErrorCode::InvalidField,
-            "entity_type and entity_id go together: give both or none.",
+            "entity_type and entity_id must be given together.",
         ));
     }
     let listing = json!({
@@ -93,7 +96,7 @@ pub(crate) async fn list(
         "created_after": query.moment("created_after")?,
         "created_before": query.moment("created_before")?,
     });
-    page(&app, &caller, &query, listing).await
+    page(&context, &caller, &query, listing).await
 }
 
 /// `GET /v1/attachments/{id}`: one attachment's metadata, with an ETag.
@@ -104,17 +107,17 @@ pub(crate) async fn list(
 /// 4. 304 if the caller's `If-None-Match` has its ETag, else 200.
 #[worker::send]
 pub(crate) async fn get(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(attachment): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let request = request(&attachment)?;
-    let mut answer = app
+    let mut answer = context
         .database()?
         .for_caller(CallerFunction::GetAttachment, &caller, request)
         .await?;
-    add_content_url(&app, &mut answer);
+    add_content_url(&context, &mut answer);
     let tag = format!(
         "\"{}\"",
         Sha256Digest::of(answer.to_string().as_bytes()).to_hex()
@@ -137,28 +140,28 @@ pub(crate) async fn get(
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the id and the query; malformed → 400.
 /// 3. Look it up; not there, not available, or another tenant's → 404.
-/// 4. 302 to a signed URL. It is shown in place only if `inline` is asked for and the type is safe
-///    to show.
+/// 4. 302 to a signed URL. It is shown in place only if `inline` is asked for, the type is safe
+///    to show, and the file was found to be nothing else as well.
 #[worker::send]
 pub(crate) async fn content(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(attachment): Params<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let request = request(&attachment)?;
     let inline = Query::parse(query.as_deref(), &["inline"])?.flag("inline")?;
-    let answer = app
+    let answer = context
         .database()?
         .for_caller(CallerFunction::AttachmentContent, &caller, request)
         .await?;
-    let content: Content = expect(answer)?;
-    let url = Signer(&app).download(
+    let content: Content = db::read(answer)?;
+    let url = context.signer().download(
         own(&caller, content.object_key)?,
         content.name,
         content.media_type,
         content.size,
-        inline,
+        inline && !content.download_only,
     )?;
     let headers = [
         (LOCATION, header(&url)?),
@@ -186,7 +189,7 @@ read_from_object!(Rename);
 /// 4. 200 with the attachment.
 #[worker::send]
 pub(crate) async fn rename(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params(attachment): Params<String>,
     mut body: Request,
@@ -195,15 +198,15 @@ pub(crate) async fn rename(
     let Rename { name } = read(&mut body).await?;
     let name = FileName::parse(&name).map_err(|error| {
         let (code, why) = (ErrorCode::FileNameInvalid, error.to_string());
-        ApiError::new(code, format_args!("The name was refused: {why}."))
+        ApiError::new(code, format_args!("The name is not allowed: {why}."))
             .with_errors(vec![FieldError::new("/name", code, why)])
     })?;
     request["name"] = json!(name);
-    let mut answer = app
+    let mut answer = context
         .database()?
         .for_caller(CallerFunction::RenameAttachment, &caller, request)
         .await?;
-    add_content_url(&app, &mut answer);
+    add_content_url(&context, &mut answer);
     json(StatusCode::OK, &answer)
 }
 
@@ -215,12 +218,12 @@ pub(crate) async fn rename(
 /// 4. 204 with the deletion's id in `keepsake-deletion`; the same again for one already deleted.
 #[worker::send]
 pub(crate) async fn delete(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params(attachment): Params<String>,
 ) -> Result<Response, ApiError> {
     let request = request(&attachment)?;
-    let answer = app
+    let answer = context
         .database()?
         .for_caller(CallerFunction::DeleteAttachment, &caller, request)
         .await?;
@@ -236,12 +239,18 @@ pub(crate) async fn delete(
 /// 4. 200 with what was restored; nothing for one that is not deleted.
 #[worker::send]
 pub(crate) async fn restore(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params(attachment): Params<String>,
 ) -> Result<Response, ApiError> {
     let request = request(&attachment)?;
-    ask(&app, &caller, CallerFunction::RestoreAttachment, request).await
+    ask(
+        &context,
+        &caller,
+        CallerFunction::RestoreAttachment,
+        request,
+    )
+    .await
 }
 
 fn request(attachment: &str) -> Result<Value, ApiError> {
@@ -251,30 +260,31 @@ fn request(attachment: &str) -> Result<Value, ApiError> {
 
 /// One page of attachments.
 pub(super) async fn page(
-    app: &App,
+    context: &RequestContext,
     caller: &Caller,
     query: &Query,
     listing: Value,
 ) -> Result<Response, ApiError> {
     let listed = Listed::OfCaller(caller, CallerFunction::ListAttachments);
-    let mut answer = super::page(app, listed, query, listing).await?;
+    let mut answer = answers::page(context, listed, query, listing).await?;
     let items = answer.get_mut("items").and_then(Value::as_array_mut);
     for attachment in items.into_iter().flatten() {
-        add_content_url(app, attachment);
+        add_content_url(context, attachment);
     }
     json(StatusCode::OK, &answer)
 }
 
 /// The answer to a DELETE.
 pub(super) fn deleted(answer: Value) -> Result<Response, ApiError> {
-    let Deleted { deletion_id } = expect(answer)?;
+    let Deleted { deletion_id } = db::read(answer)?;
     let headers = [(DELETION, header(&deletion_id.to_string())?)];
     Ok((StatusCode::NO_CONTENT, headers).into_response())
 }
 
 /// The database knows no host names: where an attachment's bytes are asked for is added here.
-pub(super) fn add_content_url(app: &App, attachment: &mut Value) {
+pub(super) fn add_content_url(context: &RequestContext, attachment: &mut Value) {
     if let Some(id) = attachment.get("id").and_then(Value::as_str) {
-        attachment["content_url"] = format!("{}/v1/attachments/{id}/content", app.origin).into();
+        attachment["content_url"] =
+            format!("{}/v1/attachments/{id}/content", context.origin).into();
     }
 }

@@ -1,12 +1,13 @@
 //! The bin: `/v1/deletions`.
 
-use super::{Listed, Params, ask, id, json, page, read};
+use super::{
+    answers::{Listed, ask, id, json, page, read},
+    extractors::{Params, Reader, Writer},
+};
 use crate::{
-    app::App,
-    auth::{Reader, Writer},
+    context::RequestContext,
     db::CallerFunction,
-    problem::ApiError,
-    query::Query,
+    http::{ApiError, query::Query},
 };
 use axum::{
     extract::{RawQuery, Request, State},
@@ -24,14 +25,17 @@ use serde_json::{Value, json};
 /// 3. 200 with the deletions whose roots the caller may see.
 #[worker::send]
 pub(crate) async fn list(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let query = Query::parse(query.as_deref(), &["limit", "cursor"])?;
     let listed = Listed::OfCaller(&caller, CallerFunction::ListDeletions);
     let listing = json!({ "of": "deletions" });
-    json(StatusCode::OK, &page(&app, listed, &query, listing).await?)
+    json(
+        StatusCode::OK,
+        &page(&context, listed, &query, listing).await?,
+    )
 }
 
 /// `GET /v1/deletions/{id}`: what one deletion took with it, and what a restore would meet.
@@ -42,12 +46,12 @@ pub(crate) async fn list(
 /// 4. 200.
 #[worker::send]
 pub(crate) async fn get(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(deletion): Params<String>,
 ) -> Result<Response, ApiError> {
     let request = request(&deletion)?;
-    ask(&app, &caller, CallerFunction::GetDeletion, request).await
+    ask(&context, &caller, CallerFunction::GetDeletion, request).await
 }
 
 /// What becomes of rows that cannot come back.
@@ -78,7 +82,7 @@ read_from_object!(Restore);
 /// 4. 200 with what was restored; nothing for a deletion that was restored before.
 #[worker::send]
 pub(crate) async fn restore(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params(deletion): Params<String>,
     mut body: Request,
@@ -86,7 +90,7 @@ pub(crate) async fn restore(
     let mut request = request(&deletion)?;
     let Restore { on_conflict } = read(&mut body).await?;
     request["on_conflict"] = json!(on_conflict);
-    ask(&app, &caller, CallerFunction::RestoreDeletion, request).await
+    ask(&context, &caller, CallerFunction::RestoreDeletion, request).await
 }
 
 fn request(deletion: &str) -> Result<Value, ApiError> {

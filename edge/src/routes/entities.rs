@@ -1,16 +1,18 @@
-//! The things attachments belong to: `/v1/{entity}` and `/v1/{entity}/{id}`.
+//! The entities that attachments belong to: `/v1/{entity}` and `/v1/{entity}/{id}`.
 
 use super::{
-    Listed, Params, ask,
+    answers::{Listed, ask, id, json, page, read},
     attachments::{self, deleted},
-    id, json, page, read,
+    extractors::{Params, Reader, Writer},
 };
 use crate::{
-    app::App,
-    auth::{Reader, Writer},
-    db::{CallerFunction, Database},
-    problem::ApiError,
-    query::{Query, check_text, invalid},
+    context::RequestContext,
+    db::CallerFunction,
+    db::Database,
+    http::{
+        ApiError,
+        query::{Query, check_text, invalid},
+    },
 };
 use axum::{
     extract::{RawQuery, Request, State},
@@ -21,26 +23,29 @@ use keepsake_shared::{EntityId, EntityType, read_from_object};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// `GET /v1/{entity}?q&limit&cursor`: the things of one kind, a page at a time.
+/// `GET /v1/{entity}?q&limit&cursor`: the live entities of one type, a page at a time.
 ///
 /// 1. A caller who may read; else 401 or 403.
-/// 2. Read the kind and the query; malformed, or a cursor of another listing → 400.
-/// 3. 200 with the live things that the caller may see; no such kind → 404.
+/// 2. Read the type and the query; malformed, or a cursor of another listing → 400.
+/// 3. 200 with the entities that the caller may see; no such type → 404.
 #[worker::send]
 pub(crate) async fn list(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(entity_type): Params<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let entity_type: EntityType = id(&entity_type)?;
     let query = Query::parse(query.as_deref(), &["q", "limit", "cursor"])?;
-    let listing = json!({ "of": "things", "entity_type": entity_type, "q": query.text("q")? });
+    let listing = json!({ "of": "entities", "entity_type": entity_type, "q": query.text("q")? });
     let listed = Listed::OfCaller(&caller, CallerFunction::ListEntities);
-    json(StatusCode::OK, &page(&app, listed, &query, listing).await?)
+    json(
+        StatusCode::OK,
+        &page(&context, listed, &query, listing).await?,
+    )
 }
 
-/// `GET /v1/{entity}/{id}`: one thing that is live.
+/// `GET /v1/{entity}/{id}`: one live entity.
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the ids; malformed → 400.
@@ -48,12 +53,12 @@ pub(crate) async fn list(
 /// 4. 200.
 #[worker::send]
 pub(crate) async fn get(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params((entity_type, entity_id)): Params<(String, String)>,
 ) -> Result<Response, ApiError> {
     let request = entity(&entity_type, &entity_id)?;
-    ask(&app, &caller, CallerFunction::GetEntity, request).await
+    ask(&context, &caller, CallerFunction::GetEntity, request).await
 }
 
 /// The body of a rename.
@@ -65,16 +70,16 @@ struct Rename {
 
 read_from_object!(Rename);
 
-/// `PATCH /v1/{entity}/{id}`: changes what a thing is called, live or deleted.
+/// `PATCH /v1/{entity}/{id}`: renames an entity, live or deleted.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the ids and the body; malformed, or no label → 400.
-/// 3. Write its label in the database; nothing there, or not the caller's to change → 404, a rule of
-///    the application refuses it → 400, another thing has it → 409.
-/// 4. 200 with the thing.
+/// 3. Write its label in the database; nothing there, or not the caller's to change → 404, the
+///    application does not allow it → 400, another entity has it → 409.
+/// 4. 200 with the entity.
 #[worker::send]
 pub(crate) async fn rename(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params((entity_type, entity_id)): Params<(String, String)>,
     mut body: Request,
@@ -85,19 +90,18 @@ pub(crate) async fn rename(
         return Err(invalid("label", "must not be blank"));
     }
     request["label"] = check_text("label", &label)?.into();
-    ask(&app, &caller, CallerFunction::RenameEntity, request).await
+    ask(&context, &caller, CallerFunction::RenameEntity, request).await
 }
 
-/// `GET /v1/{entity}/{id}/attachments?limit&cursor`: what is attached to one thing, a page at a
-/// time.
+/// `GET /v1/{entity}/{id}/attachments?limit&cursor`: an entity's attachments, a page at a time.
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the ids and the query; malformed → 400.
-/// 3. 200 with the available attachments, and behind them the URL that the thing itself had before,
-///    if the application shows it; no such thing → 404.
+/// 3. 200 with the available attachments, and after them the URL that the entity had before, if the
+///    application shows it; no such entity → 404.
 #[worker::send]
 pub(crate) async fn attachments(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params((entity_type, entity_id)): Params<(String, String)>,
     RawQuery(query): RawQuery,
@@ -107,46 +111,46 @@ pub(crate) async fn attachments(
     listing["state"] = query
         .choice("state", &attachments::STATES_OF_ENTITY)?
         .into();
-    attachments::page(&app, &caller, &query, listing).await
+    attachments::page(&context, &caller, &query, listing).await
 }
 
-/// `DELETE /v1/{entity}/{id}`: deletes a thing with everything that hangs on it, so that it can be
+/// `DELETE /v1/{entity}/{id}`: deletes an entity and everything that belongs to it, so that it can be
 /// restored.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the ids; malformed → 400.
-/// 3. Soft-delete it in the database; nothing there → 404, something in use forbids it → 409.
-/// 4. 204 with the deletion's id in `keepsake-deletion`; the same again for a thing already
+/// 3. Soft-delete it in the database; nothing there → 404, another row still refers to it → 409.
+/// 4. 204 with the deletion's id in `keepsake-deletion`; the same again for an entity already
 ///    deleted.
 #[worker::send]
 pub(crate) async fn delete(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params((entity_type, entity_id)): Params<(String, String)>,
 ) -> Result<Response, ApiError> {
     let request = entity(&entity_type, &entity_id)?;
-    let answer = app
+    let answer = context
         .database()?
         .for_caller(CallerFunction::DeleteEntity, &caller, request)
         .await?;
     deleted(answer)
 }
 
-/// `POST /v1/{entity}/{id}/restore`: brings back a thing and all that went with it.
+/// `POST /v1/{entity}/{id}/restore`: restores an entity and everything that was deleted with it.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the ids; malformed → 400.
 /// 3. Undo its deletion in the database; nothing there → 404, something took its place → 409 with
 ///    every conflict, purged → 410.
-/// 4. 200 with what was restored; nothing for a thing that is not deleted.
+/// 4. 200 with what was restored; nothing for an entity that is not deleted.
 #[worker::send]
 pub(crate) async fn restore(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params((entity_type, entity_id)): Params<(String, String)>,
 ) -> Result<Response, ApiError> {
     let request = entity(&entity_type, &entity_id)?;
-    ask(&app, &caller, CallerFunction::RestoreEntity, request).await
+    ask(&context, &caller, CallerFunction::RestoreEntity, request).await
 }
 
 fn entity(entity_type: &str, entity_id: &str) -> Result<Value, ApiError> {

@@ -1,12 +1,10 @@
 //! `GET /healthz`.
 
-use super::json;
+use super::answers::json;
 use crate::{
-    app::App,
-    db::{Call, Database},
-    problem::ApiError,
-    query::Query,
-    rate_limit::Counted,
+    context::RequestContext,
+    db::{self, Call, Database, REQUIRED_SCHEMA},
+    http::{ApiError, query::Query, rate_limit::Counted},
     storage::Storage,
 };
 use axum::{
@@ -15,20 +13,28 @@ use axum::{
     response::Response,
 };
 use keepsake_shared::ObjectKey;
+use serde::Deserialize;
 use serde_json::json;
 
-/// A key as the rules make them, of a tenant that nobody has: the store only has to answer.
+/// A well-formed key of a tenant that nobody has: the store only has to answer.
 const NO_OBJECT: &str = "t/keepsake/nothing/0/00000000-0000-7000-8000-000000000000.txt";
 
-/// `GET /healthz`: is the worker there, and with `?deep=1` the database and the store too?
+/// The schema of the database.
+#[derive(Deserialize)]
+struct Schema {
+    version: i64,
+}
+
+/// `GET /healthz`: does the worker answer, and with `?deep=1` the database and the store too?
 ///
 /// 1. Read the query; an unknown parameter → 400.
-/// 2. With `deep`, as one of the callers of this address; too many → 429.
-/// 3. Ask the database and the store; one without an answer → 503.
-/// 4. 200.
+/// 2. With `deep`, count the request by its address; too many → 429.
+/// 3. Ask the database for the version of its schema; no answer, or a schema that is too old → 503.
+/// 4. Ask the store; no answer → 503.
+/// 5. 200.
 #[worker::send]
 pub(crate) async fn check(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
@@ -36,14 +42,17 @@ pub(crate) async fn check(
     if !query.flag("deep")? {
         return json(StatusCode::OK, &json!({ "status": "ok" }));
     }
-    app.limits().count(Counted::Address(&headers)).await?;
+    context.limits().count(Counted::Address(&headers)).await?;
     let nothing = ObjectKey::parse(NO_OBJECT).map_err(ApiError::internal)?;
-    app.database()?.call(Call::Ping).await?;
-    app.storage()?.observe(&nothing, 0).await?;
-    json(
-        StatusCode::OK,
-        &json!({ "status": "ok", "database": "ok", "storage": "ok" }),
-    )
+    let Schema { version } = db::read(context.database()?.call(Call::SchemaVersion).await?)?;
+    context.storage()?.observe(&nothing, 0).await?;
+    let answer = json!({
+        "status": "ok",
+        "database": "ok",
+        "storage": "ok",
+        "schema": { "version": version, "required": REQUIRED_SCHEMA },
+    });
+    json(StatusCode::OK, &answer)
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! `GET /metrics`.
 
-use super::expect;
+use super::extractors::Watcher;
 use crate::{
-    app::App,
-    auth::Watcher,
-    db::{Call, Database},
-    problem::ApiError,
-    query::Query,
+    context::RequestContext,
+    db::Database,
+    db::{self, Call},
+    http::{ApiError, query::Query},
 };
 use axum::{
     extract::{RawQuery, State},
@@ -28,12 +27,12 @@ const TEXT_FORMAT: HeaderValue =
 /// 4. 200 in the text format of Prometheus.
 #[worker::send]
 pub(crate) async fn get(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     _watcher: Watcher,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     Query::parse(query.as_deref(), &[])?;
-    let samples: Vec<Value> = expect(app.database()?.call(Call::Metrics).await?)?;
+    let samples: Vec<Value> = db::read(context.database()?.call(Call::Metrics).await?)?;
     Ok(([(CONTENT_TYPE, TEXT_FORMAT)], render(&samples)).into_response())
 }
 

@@ -3,17 +3,17 @@
 //! by `POST …/parts`, and joined when the set is completed.
 
 use super::{
-    Params, id,
+    answers::id,
+    extractors::{Params, Reader, Writer},
     parts::{Found, find, not_in_parts, plan},
 };
 use crate::{
-    app::App,
-    auth::{Caller, Reader, Writer},
-    inspection::DeclaredFile,
-    multipart::{StoredPart, is_whole},
-    problem::ApiError,
-    query::Query,
-    storage::{Storage, push_escaped},
+    context::RequestContext,
+    http::{ApiError, query::Query},
+    model::{Caller, DeclaredFile, StoredPart},
+    storage::Storage,
+    storage::push_escaped,
+    upload::is_whole,
 };
 use axum::{
     extract::{RawQuery, State},
@@ -38,7 +38,7 @@ use std::fmt::Write;
 /// [CompleteMultipartUpload]: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
 #[worker::send]
 pub(crate) async fn change(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params((upload, attachment)): Params<(String, String)>,
     RawQuery(query): RawQuery,
@@ -46,22 +46,22 @@ pub(crate) async fn change(
     let attachment: AttachmentId = id(&attachment)?;
     let query = Query::parse(query.as_deref(), &["uploads", "uploadId"])?;
     let begun: Option<AttachmentId> = query.parsed("uploadId")?;
-    let Found { file, .. } = look_up(&app, &caller, &upload, attachment).await?;
+    let Found { file, .. } = look_up(&context, &caller, &upload, attachment).await?;
     match begun {
         None => Ok(xml(&format!(
             "<InitiateMultipartUploadResult><Key>{attachment}</Key><UploadId>{attachment}</UploadId></InitiateMultipartUploadResult>"
         ))),
         Some(begun) if begun != attachment => Err(ApiError::new(
             ErrorCode::InvalidField,
-            "uploadId is not the one that this file was given.",
+            "uploadId is not that of this file.",
         )),
         Some(_) => {
-            let part_bytes = plan(&app, &file).map_or(0, |plan| plan.part_bytes());
-            let parts = stored(&app, &file).await?;
+            let part_bytes = plan(&context, &file).map_or(0, |plan| plan.part_bytes());
+            let parts = stored(&context, &file).await?;
             if parts.is_some_and(|parts| !is_whole(file.size, part_bytes, &parts)) {
                 return Err(ApiError::new(
                     ErrorCode::NotUploaded,
-                    "A part has not been uploaded yet. Nothing has changed: upload it and try again.",
+                    "A part has not been uploaded. Nothing was changed. Upload it, then retry.",
                 ));
             }
             Ok(xml(&format!(
@@ -79,15 +79,15 @@ pub(crate) async fn change(
 /// [ListParts]: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html
 #[worker::send]
 pub(crate) async fn list(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params((upload, attachment)): Params<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     Query::parse(query.as_deref(), &["uploadId"])?;
-    let Found { file, .. } = look_up(&app, &caller, &upload, id(&attachment)?).await?;
+    let Found { file, .. } = look_up(&context, &caller, &upload, id(&attachment)?).await?;
     let mut body = "<ListPartsResult><IsTruncated>false</IsTruncated>".to_owned();
-    for part in stored(&app, &file).await?.unwrap_or_default() {
+    for part in stored(&context, &file).await?.unwrap_or_default() {
         let (number, size) = (part.number, part.size);
         // Writing to a String does not fail.
         let _ = write!(
@@ -102,20 +102,26 @@ pub(crate) async fn list(
 }
 
 async fn look_up(
-    app: &App,
+    context: &RequestContext,
     caller: &Caller,
     upload: &str,
     attachment: AttachmentId,
 ) -> Result<Found, ApiError> {
-    let found = find(app, caller, id(upload)?, attachment).await?;
-    plan(app, &found.file).ok_or_else(not_in_parts)?;
+    let found = find(context, caller, id(upload)?, attachment).await?;
+    plan(context, &found.file).ok_or_else(not_in_parts)?;
     Ok(found)
 }
 
 /// The parts that have arrived, none before the first was signed; `None` when they are joined already.
-async fn stored(app: &App, file: &DeclaredFile) -> Result<Option<Vec<StoredPart>>, ApiError> {
+async fn stored(
+    context: &RequestContext,
+    file: &DeclaredFile,
+) -> Result<Option<Vec<StoredPart>>, ApiError> {
     match &file.multipart {
-        Some(begun) => Ok(app.storage()?.list_parts(&file.object_key, begun).await?),
+        Some(begun) => Ok(context
+            .storage()?
+            .list_parts(&file.object_key, begun)
+            .await?),
         None => Ok(Some(Vec::new())),
     }
 }

@@ -1,17 +1,22 @@
 //! The bytes themselves: `/v1/objects/{token}`. The token in the URL is the whole permission, so no
 //! bearer is asked for, and the database is not either.
 
-use super::{Params, header};
+use super::extractors::Params;
 use crate::{
-    app::App,
     clock,
-    db::{Database, SystemFunction},
-    etag,
-    problem::ApiError,
-    range::ByteRange,
-    rate_limit::Counted,
-    storage::{Bucket, CHECKSUM_HEADER, Download, PutError, Storage},
-    wire::{self, RawBody},
+    context::RequestContext,
+    db::Database,
+    db::SystemFunction,
+    http::{
+        ApiError,
+        bridge::RawBody,
+        etag,
+        headers::{content_length, value as header},
+        range::ByteRange,
+        rate_limit::Counted,
+    },
+    storage::Storage,
+    storage::{Bucket, Download, PutError},
 };
 use axum::{
     extract::{Request, State},
@@ -31,9 +36,12 @@ use keepsake_shared::{
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-/// How long an upload that began in time may go on when its URL has run out. A row that is given up
-/// has its object deleted for the last time a minute after that: what is stored later stays for
-/// ever. The rest of the minute is for the bucket to finish what it has begun.
+/// Carries the SHA-256 of an upload in base64, under the name S3 gave it.
+const CHECKSUM_HEADER: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
+
+/// How long an upload that began in time may continue after its URL has expired. The object of an aborted
+/// row is deleted for the last time a minute after that, and what is stored later stays forever. The rest
+/// of the minute is for the bucket to finish what it has begun.
 const UPLOAD_GRACE: Duration = Duration::seconds(30);
 
 /// What a download token allows.
@@ -58,11 +66,11 @@ struct Permitted {
 /// 5. 201.
 #[worker::send]
 pub(crate) async fn store(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Params(token): Params<String>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let (key, size, media_type, sha256, expires_at) = match open(&app, &token).await? {
+    let (key, size, media_type, sha256, expires_at) = match open(&context, &token).await? {
         ObjectToken::Upload {
             key,
             size,
@@ -70,12 +78,12 @@ pub(crate) async fn store(
             sha256,
             expires_at,
         } => (key, size, media_type, sha256, expires_at),
-        part @ ObjectToken::Part { .. } => return store_part(&app, part, request).await,
+        part @ ObjectToken::Part { .. } => return store_part(&context, part, request).await,
         ObjectToken::Download { .. } => return Err(refused(TokenError::BadSignature)),
     };
     check_headers(request.headers(), size, media_type, &sha256)?;
     let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
-    let bucket = app.bucket()?;
+    let bucket = context.bucket()?;
     let deadline = expires_at.saturating_add(UPLOAD_GRACE);
     let put = bucket.put(&key, body.into_stream(), media_type, &sha256);
     match before(deadline, put).await {
@@ -87,7 +95,7 @@ pub(crate) async fn store(
         None => Err(refused(TokenError::Expired)),
         Some(Err(PutError::Exists)) => Err(ApiError::new(
             ErrorCode::ObjectExists,
-            "This file has been uploaded already; what is stored was left as it is.",
+            "This file is already uploaded. The stored file was not changed.",
         )),
         Some(Err(PutError::Sha256Mismatch)) => Err(sha256_mismatch()),
         Some(Err(PutError::Closed)) => Err(closed()),
@@ -103,7 +111,7 @@ pub(crate) async fn store(
 /// 3. Keep in the database what the bucket calls the part; the upload closed meanwhile → 409.
 /// 4. 201 with that as `ETag`.
 async fn store_part(
-    app: &App,
+    context: &RequestContext,
     part: ObjectToken,
     mut request: Request,
 ) -> Result<Response, ApiError> {
@@ -121,7 +129,7 @@ async fn store_part(
     check_length(request.headers(), size)?;
     check_fixed(request.headers(), &[(CHECKSUM_HEADER, &sha256.to_base64())])?;
     let body = RawBody::of(&mut request).ok_or_else(|| length_mismatch(size))?;
-    let bucket = app.bucket()?;
+    let bucket = context.bucket()?;
     let put = bucket.put_part(&key, &storage_id, number, body.into_stream(), &sha256);
     let etag = match before(expires_at.saturating_add(UPLOAD_GRACE), put).await {
         Some(Ok(etag)) => etag,
@@ -137,7 +145,7 @@ async fn store_part(
         "etag": etag,
         "size": size,
     });
-    let answer = app
+    let answer = context
         .database()?
         .for_system(SystemFunction::RecordPart, record)
         .await?;
@@ -154,20 +162,20 @@ async fn store_part(
 fn closed() -> ApiError {
     ApiError::new(
         ErrorCode::UploadClosed,
-        "The upload is complete or was given up, and takes no more parts.",
+        "The upload was completed or aborted, and accepts no more parts.",
     )
 }
 
 fn sha256_mismatch() -> ApiError {
     ApiError::new(
         ErrorCode::Sha256Mismatch,
-        "The bytes that arrived do not have the declared SHA-256. Nothing was stored: try again.",
+        "The received bytes do not have the declared SHA-256. Nothing was stored. Send the file again.",
     )
 }
 
 /// What `work` comes to, or `None` when it has not by `deadline`.
 async fn before<T>(deadline: OffsetDateTime, work: impl Future<Output = T>) -> Option<T> {
-    clock::within(time_until(deadline, clock::now()), work).await
+    clock::timeout(time_until(deadline, clock::now()), work).await
 }
 
 /// Nothing once `deadline` has come.
@@ -190,12 +198,12 @@ async fn take_back(bucket: &Bucket, key: &ObjectKey) -> Result<(), ApiError> {
 /// 5. 206 with the part, or 200 with the whole, as a stream.
 #[worker::send]
 pub(crate) async fn read(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Params(token): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let permitted = permitted(&app, &token).await?;
-    let bucket = app.bucket()?;
+    let permitted = permitted(&context, &token).await?;
+    let bucket = context.bucket()?;
     let mut range = wanted_range(&headers, permitted.size);
     // Whether these ranges count depends on the object's ETag, so that comes before its bytes.
     if range == ByteRange::Unsatisfiable
@@ -211,7 +219,11 @@ pub(crate) async fn read(
             return Err(unsatisfiable(permitted.size)?);
         }
     }
-    let found = bucket.get(&permitted.key, range).await?.ok_or_else(gone)?;
+    let part = match range {
+        ByteRange::Part { offset, length } => Some(offset..offset + length),
+        ByteRange::Whole | ByteRange::Unsatisfiable => None,
+    };
+    let found = bucket.get(&permitted.key, part).await?.ok_or_else(gone)?;
     respond(&permitted, &headers, range, found)
 }
 
@@ -222,28 +234,33 @@ pub(crate) async fn read(
 /// 3. `If-None-Match` names its ETag → 304, else 200.
 #[worker::send]
 pub(crate) async fn head(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Params(token): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let permitted = permitted(&app, &token).await?;
-    let found = app.bucket()?.head(&permitted.key).await?.ok_or_else(gone)?;
+    let permitted = permitted(&context, &token).await?;
+    let found = context
+        .bucket()?
+        .head(&permitted.key)
+        .await?
+        .ok_or_else(gone)?;
     respond(&permitted, &headers, ByteRange::Whole, found)
 }
 
 /// Reads a token, whose uses are counted together.
-async fn open(app: &App, token: &str) -> Result<ObjectToken, ApiError> {
-    let token = ObjectToken::verify(token, &app.config.url_keys, clock::now()).map_err(refused)?;
+async fn open(context: &RequestContext, token: &str) -> Result<ObjectToken, ApiError> {
+    let token =
+        ObjectToken::verify(token, &context.config.url_keys, clock::now()).map_err(refused)?;
     let (key, part) = match &token {
         ObjectToken::Upload { key, .. } | ObjectToken::Download { key, .. } => (key, 0),
         ObjectToken::Part { key, number, .. } => (key, *number),
     };
-    app.limits().count(Counted::Object(key, part)).await?;
+    context.limits().count(Counted::Object(key, part)).await?;
     Ok(token)
 }
 
-async fn permitted(app: &App, token: &str) -> Result<Permitted, ApiError> {
-    match open(app, token).await? {
+async fn permitted(context: &RequestContext, token: &str) -> Result<Permitted, ApiError> {
+    match open(context, token).await? {
         ObjectToken::Download {
             key,
             media_type,
@@ -267,9 +284,9 @@ async fn permitted(app: &App, token: &str) -> Result<Permitted, ApiError> {
 
 fn refused(error: TokenError) -> ApiError {
     let detail = match error {
-        TokenError::Expired => "This URL has expired: ask for a new one.",
+        TokenError::Expired => "This URL has expired. Request a new one.",
         TokenError::Malformed | TokenError::UnknownKey | TokenError::BadSignature => {
-            "This URL is not valid for this request: use it exactly as it was given, or ask for a new one."
+            "This URL is not valid for this request. Use it exactly as given, or request a new one."
         }
     };
     ApiError::new(error.code(), detail)
@@ -282,7 +299,7 @@ fn gone() -> ApiError {
 fn length_mismatch(size: u64) -> ApiError {
     ApiError::new(
         ErrorCode::LengthMismatch,
-        format_args!("This URL takes exactly {size} bytes, declared in Content-Length."),
+        format_args!("This URL accepts exactly {size} bytes, declared in Content-Length."),
     )
 }
 
@@ -303,7 +320,7 @@ fn check_headers(
 }
 
 fn check_length(headers: &HeaderMap, size: u64) -> Result<(), ApiError> {
-    if wire::content_length(headers) == Some(size) {
+    if content_length(headers) == Some(size) {
         Ok(())
     } else {
         Err(length_mismatch(size))
@@ -322,7 +339,7 @@ fn check_fixed(headers: &HeaderMap, fixed: &[(HeaderName, &str)]) -> Result<(), 
             FieldError::new(
                 format!("/headers/{name}"),
                 ErrorCode::HeaderMismatch,
-                format!("The header {name} has to be exactly {value}."),
+                format!("The header {name} must be exactly {value}."),
             )
         })
         .collect();
@@ -331,7 +348,7 @@ fn check_fixed(headers: &HeaderMap, fixed: &[(HeaderName, &str)]) -> Result<(), 
     } else {
         Err(ApiError::new(
             ErrorCode::HeaderMismatch,
-            "This URL fixes the headers it is used with, and at least one is missing or different.",
+            "This URL requires certain headers, and at least one is missing or different. Send them exactly as given.",
         )
         .with_errors(errors))
     }
@@ -347,7 +364,7 @@ fn wanted_range(headers: &HeaderMap, size: u64) -> ByteRange {
 fn unsatisfiable(size: u64) -> Result<ApiError, ApiError> {
     Ok(ApiError::new(
         ErrorCode::RangeNotSatisfiable,
-        format_args!("The file has {size} bytes, and the range lies outside of them."),
+        format_args!("The file has {size} bytes, and the range is outside them."),
     )
     .with_header("content-range", header(&format!("bytes */{size}"))?))
 }

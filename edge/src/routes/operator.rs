@@ -1,12 +1,17 @@
 //! The operator's view, of all tenants together: `/v1/operator`.
 
-use super::{Listed, Params, json, page, read};
+use super::{
+    answers::{Listed, json, page, read},
+    extractors::{Operator, Params},
+};
 use crate::{
-    app::App,
-    auth::Operator,
-    db::{Database, SystemFunction},
-    problem::ApiError,
-    query::{Query, check_text, invalid},
+    context::RequestContext,
+    db::Database,
+    db::SystemFunction,
+    http::{
+        ApiError,
+        query::{Query, check_text, invalid},
+    },
 };
 use axum::{
     extract::{MatchedPath, RawQuery, Request, State},
@@ -24,31 +29,35 @@ use serde_json::{Value, json};
 /// 3. 200.
 #[worker::send]
 pub(crate) async fn look(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     _: Operator,
     path: MatchedPath,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let query = query.as_deref();
     let answer = match path.as_str().rsplit('/').next() {
-        Some("history") => at_times(&app, SystemFunction::GetHistory, query, &["from", "to"]).await,
-        Some("purge-plan") => at_times(&app, SystemFunction::GetPurgePlan, query, &["at"]).await,
+        Some("history") => {
+            at_times(&context, SystemFunction::GetHistory, query, &["from", "to"]).await
+        }
+        Some("purge-plan") => {
+            at_times(&context, SystemFunction::GetPurgePlan, query, &["at"]).await
+        }
         Some("outbox") => {
             let states = &["waiting", "dead"];
-            list(&app, SystemFunction::ListOutbox, query, states).await
+            list(&context, SystemFunction::ListOutbox, query, states).await
         }
         Some("holds") => {
             let states = &["active", "released"];
-            list(&app, SystemFunction::ListHolds, query, states).await
+            list(&context, SystemFunction::ListHolds, query, states).await
         }
-        _ => list(&app, SystemFunction::ListFindings, query, &[]).await,
+        _ => list(&context, SystemFunction::ListFindings, query, &[]).await,
     };
     json(StatusCode::OK, &answer?)
 }
 
 /// What depends on moments.
 async fn at_times(
-    app: &App,
+    context: &RequestContext,
     function: SystemFunction,
     query: Option<&str>,
     names: &[&str],
@@ -58,12 +67,12 @@ async fn at_times(
     for name in names {
         request[*name] = query.moment(name)?.into();
     }
-    Ok(app.database()?.for_system(function, request).await?)
+    Ok(context.database()?.for_system(function, request).await?)
 }
 
 /// One page of what there is, in one of `states`; the first, when not asked for.
 async fn list(
-    app: &App,
+    context: &RequestContext,
     function: SystemFunction,
     query: Option<&str>,
     states: &[&str],
@@ -75,7 +84,7 @@ async fn list(
     let query = Query::parse(query, known)?;
     let state = query.choice("state", states)?;
     let listing = json!({ "of": format!("{function:?}"), "state": state });
-    page(app, Listed::OfAll(function), &query, listing).await
+    page(context, Listed::OfAll(function), &query, listing).await
 }
 
 /// `POST /v1/operator/outbox/{id}/retry`: tries again to delete an object that failed.
@@ -86,21 +95,21 @@ async fn list(
 /// 4. 204.
 #[worker::send]
 pub(crate) async fn retry(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     _: Operator,
     Params(object): Params<String>,
 ) -> Result<Response, ApiError> {
     let request = json!({ "id": number(&object)? });
     let function = SystemFunction::RetryObject;
-    app.database()?.for_system(function, request).await?;
+    context.database()?.for_system(function, request).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What can be held.
+/// What a hold can cover.
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Held {
-    Thing,
+    Entity,
     Attachment,
     Deletion,
     Tenant,
@@ -118,23 +127,23 @@ struct Hold {
 
 read_from_object!(Hold);
 
-/// `POST /v1/operator/holds`: holds a thing, an attachment, a deletion or a tenant.
+/// `POST /v1/operator/holds`: holds an entity, an attachment, a deletion or a tenant.
 ///
 /// 1. A caller with the scope `operator`; else 401 or 403.
-/// 2. Read the body; malformed, or a kind of thing with anything but a thing → 400.
+/// 2. Read the body; malformed, or an entity type without an entity → 400.
 /// 3. Hold it; not there → 404, purged → 410.
 /// 4. 200 with the hold; the one that there was, if it was held before.
 #[worker::send]
 pub(crate) async fn hold(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Operator(actor): Operator,
     mut body: Request,
 ) -> Result<Response, ApiError> {
     let hold: Hold = read(&mut body).await?;
-    if (hold.kind == Held::Thing) != hold.entity_type.is_some() {
+    if (hold.kind == Held::Entity) != hold.entity_type.is_some() {
         return Err(invalid(
             "entity_type",
-            "goes with a thing, and with nothing else",
+            "is required for an entity, and not allowed otherwise",
         ));
     }
     let request = json!({
@@ -144,7 +153,7 @@ pub(crate) async fn hold(
         "reason": check_text("reason", &hold.reason)?,
         "actor": actor,
     });
-    tell(&app, SystemFunction::PlaceHold, request).await
+    tell(&context, SystemFunction::PlaceHold, request).await
 }
 
 /// The body of a release.
@@ -164,7 +173,7 @@ read_from_object!(Release);
 /// 4. 200 with the hold; as it was, if it was released before.
 #[worker::send]
 pub(crate) async fn release(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Operator(actor): Operator,
     Params(hold): Params<String>,
     mut body: Request,
@@ -173,11 +182,15 @@ pub(crate) async fn release(
     let Release { reason } = read(&mut body).await?;
     let reason = check_text("reason", &reason)?;
     let request = json!({ "id": id, "reason": reason, "actor": actor });
-    tell(&app, SystemFunction::ReleaseHold, request).await
+    tell(&context, SystemFunction::ReleaseHold, request).await
 }
 
-async fn tell(app: &App, function: SystemFunction, request: Value) -> Result<Response, ApiError> {
-    let answer = app.database()?.for_system(function, request).await?;
+async fn tell(
+    context: &RequestContext,
+    function: SystemFunction,
+    request: Value,
+) -> Result<Response, ApiError> {
+    let answer = context.database()?.for_system(function, request).await?;
     json(StatusCode::OK, &answer)
 }
 
@@ -186,7 +199,7 @@ fn number(text: &str) -> Result<i64, ApiError> {
     text.parse().ok().filter(|id| *id > 0).ok_or_else(|| {
         ApiError::new(
             ErrorCode::InvalidId,
-            "The path was refused: the id is a whole number above 0.",
+            "The path is invalid: the id must be a positive whole number.",
         )
     })
 }

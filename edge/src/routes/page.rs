@@ -1,9 +1,11 @@
 //! The page's document: `/`. The files that it names are served by the platform as they are.
 
 use crate::{
-    app::App,
-    problem::ApiError,
-    wire::{self, RawBody},
+    context::RequestContext,
+    http::{
+        ApiError,
+        bridge::{self, RawBody},
+    },
 };
 use axum::{
     body::Body,
@@ -25,16 +27,16 @@ const OF_STORE: [&str; 2] = ["connect-src ", "img-src "];
 /// 1. Fetch the document; this deployment has none → 404.
 /// 2. 200, with the store's origin in the policy.
 #[worker::send]
-pub(crate) async fn get(State(app): State<App>) -> Result<Response, ApiError> {
-    let document = app.asset("/").await?;
+pub(crate) async fn get(State(context): State<RequestContext>) -> Result<Response, ApiError> {
+    let document = context.asset("/").await?;
     let stream = document.body().filter(|_| document.status() == 200);
-    let stream = stream.ok_or_else(|| ApiError::not_found("path here"))?;
-    let mut headers = wire::headers(document.headers());
+    let stream = stream.ok_or_else(ApiError::no_path)?;
+    let mut headers = bridge::headers(document.headers());
     // Without a validator its kilobyte is sent anew each time: over a 304 Chromium keeps the headers
     // named `Content-*` that it has, and with them the policy of a store that may have moved.
     headers.remove(ETAG);
     headers.remove(CONTENT_LENGTH);
-    if let Some(origin) = app.config.store_origin()
+    if let Some(origin) = context.config.store_origin()
         && let Some(policy) = headers.get_mut(CONTENT_SECURITY_POLICY)
     {
         let told = policy.to_str().map_err(ApiError::internal)?;

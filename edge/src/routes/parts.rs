@@ -1,17 +1,17 @@
 //! The parts of large files: `/v1/uploads/{id}/parts`.
 
-use super::{Params, expect, id, json, own};
+use super::{
+    answers::{id, json, own, read},
+    extractors::{Params, Reader, Writer},
+};
 use crate::{
-    app::App,
-    auth::{Caller, Reader, Writer},
-    body,
-    db::{CallerFunction, Database, DbError},
-    inspection::DeclaredFile,
-    multipart::{Multipart, StoredPart},
-    problem::ApiError,
-    query::Query,
-    storage::{PartSubject, Signer, Storage},
-    wire::RawBody,
+    context::RequestContext,
+    db::Database,
+    db::{self, CallerFunction, DbError},
+    http::{ApiError, query::Query},
+    model::{Caller, DeclaredFile, Multipart, StoredPart},
+    signer::PartSubject,
+    storage::Storage,
 };
 use axum::{
     extract::{RawQuery, Request, State},
@@ -70,28 +70,26 @@ pub(super) struct Found {
 /// 6. Sign one URL per part, each locking length and checksum; 200.
 #[worker::send]
 pub(crate) async fn sign(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params(upload): Params<String>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let upload: UploadId = id(&upload)?;
-    let body = RawBody::of(&mut request);
-    let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
-    let wanted: SignRequest = body::read_json(request.headers(), open).await?;
-    let Found { expires_at, file } = find(&app, &caller, upload, wanted.attachment_id).await?;
-    let plan = plan(&app, &file).ok_or_else(not_in_parts)?;
-    let kind = app.config.store.capabilities().parts.checksum;
+    let wanted: SignRequest = read(&mut request).await?;
+    let Found { expires_at, file } = find(&context, &caller, upload, wanted.attachment_id).await?;
+    let plan = plan(&context, &file).ok_or_else(not_in_parts)?;
+    let kind = context.config.store.capabilities().parts.checksum;
     let parts = check(&plan, kind, &wanted.parts)?;
     let multipart = match file.multipart {
         Some(ref begun) => begun.clone(),
-        None => begin(&app, &caller, upload, &file, &plan).await?,
+        None => begin(&context, &caller, upload, &file, &plan).await?,
     };
-    let expires_at = expires_at.min(Signer(&app).upload_expiry());
+    let expires_at = expires_at.min(context.signer().upload_expiry());
     let signed = parts
         .into_iter()
         .map(|(number, size, checksum)| {
-            let put = Signer(&app).part(
+            let put = context.signer().part(
                 &PartSubject {
                     key: &file.object_key,
                     storage_id: &multipart.storage_id,
@@ -126,7 +124,7 @@ pub(crate) async fn sign(
 /// 4. Ask the store; 200 with the parts, none before the first was signed.
 #[worker::send]
 pub(crate) async fn list(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(upload): Params<String>,
     RawQuery(query): RawQuery,
@@ -134,16 +132,26 @@ pub(crate) async fn list(
     let upload: UploadId = id(&upload)?;
     let attachment = Query::parse(query.as_deref(), &["attachment_id"])?
         .parsed("attachment_id")?
-        .ok_or_else(|| ApiError::new(ErrorCode::InvalidField, "Name the file by attachment_id."))?;
-    let Found { file, .. } = find(&app, &caller, upload, attachment).await?;
-    let plan = plan(&app, &file).ok_or_else(not_in_parts)?;
+        .ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::InvalidField,
+                "The query parameter attachment_id is required.",
+            )
+        })?;
+    let Found { file, .. } = find(&context, &caller, upload, attachment).await?;
+    let plan = plan(&context, &file).ok_or_else(not_in_parts)?;
     let stored = match &file.multipart {
-        Some(begun) => app.storage()?.list_parts(&file.object_key, begun).await?,
+        Some(begun) => {
+            context
+                .storage()?
+                .list_parts(&file.object_key, begun)
+                .await?
+        }
         None => None,
     };
     let parts = stored.unwrap_or_default();
     let shown = |part: StoredPart| json!({ "number": part.number, "size": part.size });
-    let kind = app.config.store.capabilities().parts.checksum;
+    let kind = context.config.store.capabilities().parts.checksum;
     answer(&file, &plan, kind, parts.into_iter().map(shown).collect())
 }
 
@@ -165,34 +173,34 @@ pub(super) fn shown_plan(plan: &PartPlan, kind: Option<ChecksumKind>) -> Value {
 }
 
 pub(super) async fn find(
-    app: &App,
+    context: &RequestContext,
     caller: &Caller,
     upload: UploadId,
     attachment: AttachmentId,
 ) -> Result<Found, ApiError> {
     let request = json!({ "upload_id": upload, "attachment_id": attachment });
-    let answer = app
+    let answer = context
         .database()?
         .for_caller(CallerFunction::FindMultipart, caller, request)
         .await?;
-    let found: Found = expect(answer)?;
+    let found: Found = db::read(answer)?;
     own(caller, found.file.object_key.clone())?;
     Ok(found)
 }
 
 /// The parts of a file, as they were first signed, or as the settings say now; `None` for one that
 /// is uploaded whole.
-pub(super) fn plan(app: &App, file: &DeclaredFile) -> Option<PartPlan> {
+pub(super) fn plan(context: &RequestContext, file: &DeclaredFile) -> Option<PartPlan> {
     match &file.multipart {
         Some(begun) => PartPlan::of(file.size, begun.part_size),
-        None => app.config.parts_of(file.size),
+        None => context.config.parts_of(file.size),
     }
 }
 
 pub(super) fn not_in_parts() -> ApiError {
     ApiError::new(
         ErrorCode::NotInParts,
-        "This file is uploaded whole, by the URL that was signed for it.",
+        "This file is not uploaded in parts. Upload it whole, with its signed URL.",
     )
 }
 
@@ -203,7 +211,7 @@ fn check(
     wanted: &[WantedPart],
 ) -> Result<Vec<(u16, u64, Option<String>)>, ApiError> {
     if wanted.is_empty() || wanted.len() > MAX_SIGNED {
-        let detail = format!("Name 1 to {MAX_SIGNED} parts.");
+        let detail = format!("Request 1 to {MAX_SIGNED} parts.");
         let error = FieldError::new("/parts", ErrorCode::PartInvalid, detail);
         return Err(ApiError::of_errors(vec![error]));
     }
@@ -217,7 +225,7 @@ fn check(
         if size.is_none() {
             refuse(
                 "number",
-                format!("The parts are numbered 1 to {}.", plan.count()),
+                format!("The part number must be from 1 to {}.", plan.count()),
             );
         }
         let checksum = match kind {
@@ -228,7 +236,7 @@ fn check(
             refuse(
                 "checksum",
                 format!(
-                    "The store wants the part's {} in base64.",
+                    "The part's {} is required, in base64.",
                     kind.map_or("", ChecksumKind::as_str)
                 ),
             );
@@ -258,13 +266,13 @@ fn canonical(kind: ChecksumKind, text: &str) -> Option<String> {
 /// the store began for this one is given up again; not when the database gave no answer, for then it
 /// may have kept it.
 async fn begin(
-    app: &App,
+    context: &RequestContext,
     caller: &Caller,
     upload: UploadId,
     file: &DeclaredFile,
     plan: &PartPlan,
 ) -> Result<Multipart, ApiError> {
-    let storage = app.storage()?;
+    let storage = context.storage()?;
     let storage_id = storage.begin_multipart(file).await?;
     let request = json!({
         "upload_id": upload,
@@ -272,12 +280,12 @@ async fn begin(
         "storage_id": storage_id,
         "part_size": plan.part_bytes(),
     });
-    let answer = app
+    let answer = context
         .database()?
         .for_caller(CallerFunction::BeginMultipart, caller, request)
         .await;
     let kept = match answer {
-        Ok(answer) => expect::<Multipart>(answer)?,
+        Ok(answer) => db::read::<Multipart>(answer)?,
         Err(error) => {
             if matches!(error, DbError::Refused(_)) {
                 storage

@@ -1,12 +1,11 @@
 //! What became of the scheduled work: `/v1/runs`.
 
-use super::json;
+use super::{answers::json, extractors::Watcher};
 use crate::{
-    app::App,
-    auth::Watcher,
-    db::{Database, SystemFunction},
-    problem::ApiError,
-    query::Query,
+    context::RequestContext,
+    db::Database,
+    db::SystemFunction,
+    http::{ApiError, query::Query},
 };
 use axum::{
     extract::{RawQuery, State},
@@ -22,7 +21,7 @@ use serde_json::json;
 /// 3. 200.
 #[worker::send]
 pub(crate) async fn list(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     _: Watcher,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
@@ -31,7 +30,7 @@ pub(crate) async fn list(
         "outcome": query.choice("outcome", &["any", "failed"])?,
         "limit": query.limit()?,
     });
-    let answer = app
+    let answer = context
         .database()?
         .for_system(SystemFunction::ListRuns, request)
         .await?;

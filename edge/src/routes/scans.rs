@@ -1,12 +1,11 @@
 //! What a malware scanner found: `/v1/scan-results`.
 
 use crate::{
-    app::App,
-    body, clock,
-    db::{Database, SystemFunction},
-    problem::ApiError,
-    rate_limit::Counted,
-    wire::RawBody,
+    clock,
+    context::RequestContext,
+    db::Database,
+    db::SystemFunction,
+    http::{ApiError, body, bridge::RawBody, rate_limit::Counted},
 };
 use axum::{
     extract::{Request, State},
@@ -65,11 +64,11 @@ enum Verdict {
 /// 7. 204.
 #[worker::send]
 pub(crate) async fn record(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let Some(keys) = &app.config.scan_keys else {
-        return Err(ApiError::not_found("path"));
+    let Some(keys) = &context.config.scan_keys else {
+        return Err(ApiError::no_path());
     };
     let raw = RawBody::of(&mut request);
     let open = || raw.map_or_else(worker::Body::empty, RawBody::into_body);
@@ -78,16 +77,20 @@ pub(crate) async fn record(
     let Some(mac) = verified(keys, request.headers(), &bytes, now) else {
         return Err(ApiError::new(
             ErrorCode::SignatureInvalid,
-            "The message was refused: it has to be signed by a scanner's key, over its timestamp and its body, at this moment.",
+            "The message's signature is invalid. Sign the timestamp and the body with a scanner's key, and use the current time.",
         ));
     };
     let ScanResult {
         object_key,
         verdict,
     } = body::parse(&bytes)?;
-    app.limits().count(Counted::Object(&object_key, 0)).await?;
+    context
+        .limits()
+        .count(Counted::Object(&object_key, 0))
+        .await?;
     let request = json!({ "object_key": object_key, "verdict": verdict, "mac": mac.to_hex() });
-    app.database()?
+    context
+        .database()?
         .for_system(SystemFunction::RecordScan, request)
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())

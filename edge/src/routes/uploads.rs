@@ -1,28 +1,21 @@
 //! Upload sets: `/v1/uploads`.
 
 use super::{
-    Params,
+    answers::{id, json, own, read},
     attachments::add_content_url,
-    expect, header, id, json, own,
+    extractors::{Params, Reader, Writer},
     parts::{plan, shown_plan},
 };
 use crate::{
-    app::App,
-    auth::{Caller, Reader, Writer},
-    body, clock,
-    config::Config,
+    clock,
+    context::RequestContext,
     db::{CallerFunction, Database, DbError},
-    declared::{self, DeclaredSet},
-    idempotency,
-    inspection::{
-        DeclaredFile, FileProblem, FileReport, Inspected, Verdict, field_errors, inspect, prove,
-        recorded, report, verdict,
+    http::{ApiError, headers::value as header, idempotency},
+    model::{Caller, DeclaredFile},
+    upload::{
+        self, Completion, FileProblem, FileReport, Inspected, RecentSet, State as SetState,
+        UploadSet, delete_closed, inspect, look_up, recorded,
     },
-    log::{self, Level},
-    multipart, outbox,
-    problem::ApiError,
-    storage::{Signer, Storage, StorageError},
-    wire::RawBody,
 };
 use axum::{
     extract::{Request, State},
@@ -30,41 +23,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
-    ErrorCode, UploadId,
+    ErrorCode, FileTypes, Limits, UploadId,
     upload::{CheckedUpload, UploadRequest, check_upload},
 };
-use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::time::Duration;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-/// An upload set, as the database has it.
-#[derive(Deserialize)]
-struct UploadSet {
-    id: UploadId,
-    #[serde(with = "time::serde::rfc3339")]
-    expires_at: OffsetDateTime,
-    files: Vec<DeclaredFile>,
-    #[serde(default)]
-    state: String,
-    /// Why it was rejected.
-    #[serde(default, deserialize_with = "null_as_empty")]
-    report: Vec<FileReport>,
-}
-
-fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FileReport>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-/// The state in which a set waits for its files.
-const PENDING: &str = "pending";
-
-/// Seconds after its end in which a set that is whole may still be completed. An upload that is under way then
-/// may have its object taken away again half a minute after the end, by this clock; the database looks at its own.
-const COMPLETE_GRACE: Duration = Duration::from_secs(15);
-
-/// Batches of the outbox that a request drains at most. One is enough unless much is waiting.
-const BATCHES_AT_ONCE: u32 = 2;
 
 /// `POST /v1/uploads`: declares 1..N files and answers with a signed PUT for each, or for a large
 /// one with the parts it is to be cut into.
@@ -74,32 +38,33 @@ const BATCHES_AT_ONCE: u32 = 2;
 ///    JSON, unknown or wrong fields → 400, too large → 413, another type → 415.
 /// 3. Check every file by the rules and gather all errors → 422, or 413 or 415 when all are of that
 ///    kind.
-/// 4. Write the set and its pending attachments in the database; a name that is taken → 409, over
-///    the quota → 403, too many pending files → 429. A key that made a set before answers with that
+/// 4. Write the set and its pending attachments in the database, which may allow other file types than
+///    the settings, by tenant and entity type → 415; a name that is taken → 409, over the quota → 403, too many pending files → 429. A key that made a set before answers with that
 ///    set; used for another request → 422, still at work → 409.
 /// 5. Sign one URL per file, each locking length, type, SHA-256 and no-overwrite.
 /// 6. 201 with `Location`.
 #[worker::send]
 pub(crate) async fn create(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let key = idempotency::key(request.headers())?;
-    let body = RawBody::of(&mut request);
-    let open = || body.map_or_else(worker::Body::empty, RawBody::into_body);
-    let wanted: UploadRequest = body::read_json(request.headers(), open).await?;
-    let checked = check_upload(&wanted, &app.config.limits).map_err(ApiError::of_errors)?;
-    let expires_at = set_expiry(&app, &checked);
-    let declaration = idempotency::with_key(declaration(&checked, expires_at)?, key);
-    let answer = app
+    let wanted: UploadRequest = read(&mut request).await?;
+    let limits = &context.config.limits;
+    let checked = check(&wanted, limits)?;
+    let expires_at = set_expiry(&context, &checked);
+    let declaration =
+        idempotency::with_key(declaration(&checked, limits.file_types, expires_at)?, key);
+    let set: UploadSet = context
         .database()?
-        .for_caller(CallerFunction::CreateUpload, &caller, declaration)
-        .await?;
-    let set: UploadSet = expect(answer)?;
+        .read_for_caller(CallerFunction::CreateUpload, &caller, declaration)
+        .await
+        .map_err(of_types)?;
     let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
-    remember(&app, &caller, &set);
-    let signed = signed(&app, &caller, set)?;
+    remember(&context, &caller, &set);
+    let mut signed = signed(&context, &caller, set)?;
+    signed["notes"] = json!(checked.notes);
     Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
 }
 
@@ -122,128 +87,64 @@ pub(crate) async fn create(
 ///    was taken meanwhile → 409. A key used for another request → 422, still at work → 409.
 #[worker::send]
 pub(crate) async fn complete(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params(upload): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let upload: UploadId = id(&upload)?;
     let key = idempotency::key(&headers)?;
-    let (database, storage) = (app.database()?, app.storage()?);
-    let config = &app.config;
-    let at_once =
-        finish_declared(config, &database, &storage, &caller, upload, key.clone()).await?;
-    let mut answer = match at_once {
-        Some(answer) => answer,
-        None => finish(config, &database, &storage, &caller, upload, key).await?,
+    let completion = Completion {
+        database: &context.database()?,
+        storage: &context.storage()?,
+        caller: &caller,
+        upload,
+        max_pixels: context.config.max_image_pixels,
+        key: key.as_deref(),
     };
+    let mut answer = completion.finish_recent().await?;
     let attachments = answer.get_mut("attachments").and_then(Value::as_array_mut);
     for attachment in attachments.into_iter().flatten() {
-        add_content_url(&app, attachment);
+        add_content_url(&context, attachment);
     }
     json(StatusCode::OK, &answer)
 }
 
-/// Keeps what [`finish_declared`] needs, unless parts have to be joined first.
-fn remember(app: &App, caller: &Caller, set: &UploadSet) {
-    if set.files.iter().all(|file| plan(app, file).is_none()) {
-        let declared = DeclaredSet {
+/// Checks a declaration. If only file types are wrong by the settings, the database decides, which may allow more.
+fn check(wanted: &UploadRequest, limits: &Limits) -> Result<CheckedUpload, ApiError> {
+    let checked = check_upload(wanted, limits).or_else(|errors| {
+        let is_type = |code| code == ErrorCode::MediaTypeNotAllowed;
+        if !errors.iter().all(|error| is_type(error.code)) {
+            return Err(errors);
+        }
+        let every = Limits {
+            file_types: FileTypes::every(),
+            ..*limits
+        };
+        check_upload(wanted, &every)
+    });
+    checked.map_err(ApiError::of_errors)
+}
+
+/// Reports a file type that the database refused as the rules here report it.
+fn of_types(error: DbError) -> ApiError {
+    match error {
+        DbError::Refused(refusal) if refusal.code == ErrorCode::MediaTypeNotAllowed => {
+            ApiError::of_errors(refusal.errors)
+        }
+        other => other.into(),
+    }
+}
+
+/// Keeps the set for its completion, unless a file is uploaded in parts.
+fn remember(context: &RequestContext, caller: &Caller, set: &UploadSet) {
+    if set.files.iter().all(|file| plan(context, file).is_none()) {
+        let recent = RecentSet {
             files: set.files.clone(),
             expires_at: set.expires_at,
         };
-        declared::remember(&caller.tenant, set.id, declared);
+        upload::remember(&caller.tenant, set.id, recent);
     }
-}
-
-/// Completes a set that this isolate declared and that is whole; its objects are looked at while the database is
-/// still being reached. `None` when something is not as it should be: what, and for whom, is to be found out by looking the
-/// set up.
-///
-/// # Errors
-/// The store's; a refusal of the database.
-async fn finish_declared(
-    config: &Config,
-    database: &impl Database,
-    storage: &impl Storage,
-    caller: &Caller,
-    upload: UploadId,
-    key: Option<String>,
-) -> Result<Option<Value>, ApiError> {
-    let Some(set) = declared::take(&caller.tenant, upload) else {
-        return Ok(None);
-    };
-    let inspected = examine(config, storage, &set.files).await?;
-    if verdict(&inspected) != Verdict::Complete || set.expires_at <= clock::now() {
-        return Ok(None);
-    }
-    match make_available(database, caller, upload, key).await {
-        Err(DbError::Refused(refusal)) if refusal.code == ErrorCode::UploadRejected => Ok(None),
-        completed => Ok(Some(completed?)),
-    }
-}
-
-/// Completes a set, whoever says that it is time; steps 3 to 6 of [`complete`].
-///
-/// # Errors
-/// Why it is not complete.
-pub(crate) async fn finish(
-    config: &Config,
-    database: &impl Database,
-    storage: &impl Storage,
-    caller: &Caller,
-    upload: UploadId,
-    key: Option<String>,
-) -> Result<Value, ApiError> {
-    let set = look_up(database, caller, upload).await?;
-    if set.state == PENDING {
-        // Later the sweep may have deleted what this would make, and would not look again.
-        if clock::now() < set.expires_at {
-            multipart::join(storage, &set.files).await?;
-        }
-        let inspected = examine(config, storage, &set.files).await?;
-        match verdict(&inspected) {
-            Verdict::Complete if set.expires_at + COMPLETE_GRACE < clock::now() => {
-                return Err(expired());
-            }
-            Verdict::Complete => {}
-            Verdict::Incomplete if set.expires_at <= clock::now() => return Err(expired()),
-            Verdict::Incomplete | Verdict::Unproven => {
-                return Err(incomplete(&set, &report(&inspected)));
-            }
-            Verdict::Wrong => {
-                let report = report(&inspected);
-                return Err(reject(database, storage, caller, &set, &report).await?);
-            }
-        }
-    }
-    make_available(database, caller, upload, key)
-        .await
-        .map_err(|error| with_record(error, &set))
-}
-
-async fn make_available(
-    database: &impl Database,
-    caller: &Caller,
-    upload: UploadId,
-    key: Option<String>,
-) -> Result<Value, DbError> {
-    let request = idempotency::with_key(json!({ "upload_id": upload }), key);
-    database
-        .for_caller(CallerFunction::CompleteUpload, caller, request)
-        .await
-}
-
-/// Looks at every object, and reads those whole of which the store does not tell the SHA-256.
-async fn examine<'a>(
-    config: &Config,
-    storage: &impl Storage,
-    files: &'a [DeclaredFile],
-) -> Result<Vec<Inspected<'a>>, StorageError> {
-    let mut inspected = inspect(storage, files, config.max_image_pixels).await?;
-    if verdict(&inspected) == Verdict::Unproven {
-        prove(storage, &mut inspected).await?;
-    }
-    Ok(inspected)
 }
 
 /// `GET /v1/uploads/{id}`: where a set stands, and why. A browser cannot read what a store
@@ -256,13 +157,18 @@ async fn examine<'a>(
 /// 5. 200 with what was seen of each file and what is wrong with it.
 #[worker::send]
 pub(crate) async fn get(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(upload): Params<String>,
 ) -> Result<Response, ApiError> {
-    let set = look_up(&app.database()?, &caller, id(&upload)?).await?;
-    let files: Vec<Value> = if set.state == PENDING {
-        let inspected = inspect(&app.storage()?, &set.files, app.config.max_image_pixels).await?;
+    let set = look_up(&context.database()?, &caller, id(&upload)?).await?;
+    let files: Vec<Value> = if set.state == SetState::Pending {
+        let inspected = inspect(
+            &context.storage()?,
+            &set.files,
+            context.config.max_image_pixels,
+        )
+        .await?;
         inspected.iter().map(status).collect()
     } else {
         set.files
@@ -279,21 +185,21 @@ pub(crate) async fn get(
     json(StatusCode::OK, &answer)
 }
 
-/// `DELETE /v1/uploads/{id}`: gives a set up.
+/// `DELETE /v1/uploads/{id}`: aborts a set.
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id; malformed → 400.
 /// 3. Close the set and drop its rows; nothing there, or another tenant's → 404, completed → 409.
 /// 4. Drain the outbox in the background, so that what was uploaded goes soon.
-/// 5. 204; the same again for a set given up before.
+/// 5. 204; the same again for a set aborted before.
 #[worker::send]
 pub(crate) async fn abort(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Writer(caller): Writer,
     Params(upload): Params<String>,
 ) -> Result<Response, ApiError> {
     let upload: UploadId = id(&upload)?;
-    let database = app.database()?;
+    let database = context.database()?;
     database
         .for_caller(
             CallerFunction::AbortUpload,
@@ -301,22 +207,26 @@ pub(crate) async fn abort(
             json!({ "upload_id": upload }),
         )
         .await?;
-    let storage = app.storage()?;
-    app.after_answer(async move { drain_soon(&database, &storage).await });
+    let storage = context.storage()?;
+    context.after_answer(async move { delete_closed(&database, &storage).await });
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// When a set made now is given up: sets with a file in parts have longer.
-fn set_expiry(app: &App, checked: &CheckedUpload) -> OffsetDateTime {
-    let in_parts = |size| app.config.parts_of(size).is_some();
+/// When a set that is declared now expires: sets with a file in parts have longer.
+fn set_expiry(context: &RequestContext, checked: &CheckedUpload) -> OffsetDateTime {
+    let in_parts = |size| context.config.parts_of(size).is_some();
     if checked.files.iter().any(|file| in_parts(file.size)) {
-        clock::now() + Duration::from_secs(app.config.multipart_ttl)
+        clock::now() + Duration::from_secs(context.config.multipart_ttl)
     } else {
-        Signer(app).upload_expiry()
+        context.signer().upload_expiry()
     }
 }
 
-fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Value, ApiError> {
+fn declaration(
+    checked: &CheckedUpload,
+    file_types: FileTypes,
+    expires_at: OffsetDateTime,
+) -> Result<Value, ApiError> {
     let files: Vec<Value> = checked
         .files
         .iter()
@@ -333,29 +243,30 @@ fn declaration(checked: &CheckedUpload, expires_at: OffsetDateTime) -> Result<Va
         "entity_type": checked.entity_type,
         "entity_id": checked.entity_id,
         "expires_at": rfc3339(expires_at)?,
+        "file_types": file_types,
         "files": files,
     }))
 }
 
 /// A set that a key made before keeps its time: what its URLs may store is counted until then.
-fn signed(app: &App, caller: &Caller, set: UploadSet) -> Result<Value, ApiError> {
-    let url_expires_at = set.expires_at.min(Signer(app).upload_expiry());
+fn signed(context: &RequestContext, caller: &Caller, set: UploadSet) -> Result<Value, ApiError> {
+    let url_expires_at = set.expires_at.min(context.signer().upload_expiry());
     let url_expires = rfc3339(url_expires_at)?;
-    let kind = app.config.store.capabilities().parts.checksum;
+    let kind = context.config.store.capabilities().parts.checksum;
     let files = set
         .files
         .into_iter()
         .map(|file| {
             let key = own(caller, file.object_key.clone())?;
-            if let Some(plan) = plan(app, &file) {
+            if let Some(plan) = plan(context, &file) {
                 return Ok(json!({
                     "attachment_id": file.attachment_id,
                     "name": file.name,
                     "multipart": shown_plan(&plan, kind),
                 }));
             }
-            let put = Signer(app).upload(key, &file, url_expires_at)?;
-            let form = Signer(app).form(&file, url_expires_at)?;
+            let put = context.signer().upload(key, &file, url_expires_at)?;
+            let form = context.signer().form(&file, url_expires_at)?;
             Ok(json!({
                 "attachment_id": file.attachment_id,
                 "name": file.name,
@@ -368,86 +279,6 @@ fn signed(app: &App, caller: &Caller, set: UploadSet) -> Result<Value, ApiError>
         })
         .collect::<Result<Vec<Value>, ApiError>>()?;
     Ok(json!({ "id": set.id, "expires_at": rfc3339(set.expires_at)?, "files": files }))
-}
-
-async fn look_up(
-    database: &impl Database,
-    caller: &Caller,
-    upload: UploadId,
-) -> Result<UploadSet, ApiError> {
-    let request = json!({ "upload_id": upload });
-    expect(
-        database
-            .for_caller(CallerFunction::GetUpload, caller, request)
-            .await?,
-    )
-}
-
-fn incomplete(set: &UploadSet, report: &[FileReport]) -> ApiError {
-    let errors = field_errors(&set.files, report);
-    ApiError::new(
-        ErrorCode::NotUploaded,
-        format_args!(
-            "{} of {} files are not uploaded yet. Nothing has changed: upload them and try again.",
-            errors.len(),
-            set.files.len()
-        ),
-    )
-    .with_errors(errors)
-}
-
-/// Adds to the refusal of a rejected set what was wrong with its files.
-fn with_record(error: DbError, set: &UploadSet) -> ApiError {
-    let rejected =
-        matches!(&error, DbError::Refused(refusal) if refusal.code == ErrorCode::UploadRejected);
-    let error = ApiError::from(error);
-    if rejected {
-        error.with_errors(field_errors(&set.files, &set.report))
-    } else {
-        error
-    }
-}
-
-fn expired() -> ApiError {
-    ApiError::new(
-        ErrorCode::UploadExpired,
-        "The time to upload has run out: declare the files again.",
-    )
-}
-
-/// Closes a set that can never become complete: its rows in one transaction, and then, by way of the
-/// outbox, its objects. Should the store fail here, or the worker stop, the outbox keeps their keys.
-async fn reject(
-    database: &impl Database,
-    storage: &impl Storage,
-    caller: &Caller,
-    set: &UploadSet,
-    report: &[FileReport],
-) -> Result<ApiError, DbError> {
-    let request = json!({ "upload_id": set.id, "report": report });
-    database
-        .for_caller(CallerFunction::RejectUpload, caller, request)
-        .await?;
-    drain_soon(database, storage).await;
-    Ok(ApiError::new(
-        ErrorCode::UploadRejected,
-        "What was uploaded is not what was declared, so the whole set was dropped: declare the files again.",
-    )
-    .with_errors(field_errors(&set.files, report)))
-}
-
-/// Deletes the objects of a set that was just closed. What cannot be deleted now waits in the outbox
-/// for the next scheduled run.
-async fn drain_soon(database: &impl Database, storage: &impl Storage) {
-    let drained = outbox::drain(database, storage, BATCHES_AT_ONCE).await;
-    let given_up = multipart::give_up(database, storage).await;
-    if let Some(error) = drained.err().or(given_up.err()) {
-        log::write(
-            Level::Error,
-            "drain",
-            json!({ "cause": format!("{error:?}") }),
-        );
-    }
 }
 
 /// A file that is waited for, with what was seen of it.
@@ -480,122 +311,4 @@ fn described(file: &DeclaredFile, seen: Value, problems: &[FileProblem]) -> Valu
 
 fn rfc3339(time: OffsetDateTime) -> Result<String, ApiError> {
     time.format(&Rfc3339).map_err(ApiError::internal)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        db::Refusal,
-        fakes::{MemoryStorage, ScriptedDatabase, config},
-        storage::StoredObject,
-    };
-    use futures_util::FutureExt;
-    use keepsake_shared::Sha256Digest;
-
-    const TEXT: &[u8] = b"a note";
-    const KEY: &str = "t/acme/post/1/0198f7d0-1111-7aaa-8bbb-000000000002.txt";
-    const UPLOAD: &str = "0198f7d0-1111-7aaa-8bbb-000000000001";
-
-    fn caller(tenant: &str) -> Caller {
-        Caller {
-            tenant: tenant.parse().unwrap(),
-            claims: "{}".to_owned(),
-        }
-    }
-
-    /// Declares a set for `acme` that ends so many seconds from now.
-    fn declare(ends_in: i64) {
-        let file = json!({
-            "attachment_id": "0198f7d0-1111-7aaa-8bbb-000000000002",
-            "name": "note.txt",
-            "media_type": "text/plain",
-            "size": TEXT.len(),
-            "sha256": Sha256Digest::of(TEXT).to_hex(),
-            "object_key": KEY,
-        });
-        let set = DeclaredSet {
-            files: vec![serde_json::from_value(file).unwrap()],
-            expires_at: clock::now() + time::Duration::seconds(ends_in),
-        };
-        declared::remember(&caller("acme").tenant, UPLOAD.parse().unwrap(), set);
-    }
-
-    fn holding(bytes: &[u8]) -> MemoryStorage {
-        let storage = MemoryStorage::default();
-        let object = StoredObject {
-            size: bytes.len() as u64,
-            // As a store that tells none.
-            sha256: None,
-            first_bytes: bytes.to_vec(),
-            encoded: false,
-        };
-        storage.objects.borrow_mut().insert(KEY.to_owned(), object);
-        storage
-    }
-
-    /// What becomes of it; the database is asked no more often than it has answers.
-    fn finish_at_once(
-        tenant: &str,
-        storage: &MemoryStorage,
-        answers: impl IntoIterator<Item = Result<Value, DbError>>,
-    ) -> Result<Option<Value>, ErrorCode> {
-        let database = ScriptedDatabase::new(answers);
-        let upload = UPLOAD.parse().unwrap();
-        finish_declared(&config(), &database, storage, &caller(tenant), upload, None)
-            .now_or_never()
-            .unwrap()
-            .map_err(|error| error.code())
-    }
-
-    fn refused(code: &str) -> Result<Value, DbError> {
-        let refusal = json!({ "code": code, "detail": "" });
-        let refusal: Refusal = serde_json::from_value(refusal).unwrap();
-        Err(DbError::Refused(refusal))
-    }
-
-    #[test]
-    fn a_set_declared_here_and_whole_is_not_looked_up() {
-        declare(60);
-        let answer = finish_at_once("acme", &holding(TEXT), [Ok(json!("completed"))]);
-        assert_eq!(answer, Ok(Some(json!("completed"))));
-        // Once.
-        assert_eq!(finish_at_once("acme", &holding(TEXT), []), Ok(None));
-    }
-
-    #[test]
-    fn whatever_is_not_as_it_should_be_is_looked_up() {
-        assert_eq!(finish_at_once("acme", &holding(TEXT), []), Ok(None));
-        declare(60);
-        assert_eq!(finish_at_once("other", &holding(TEXT), []), Ok(None));
-        assert_eq!(finish_at_once("acme", &holding(b"other!"), []), Ok(None));
-        declare(60);
-        assert_eq!(
-            finish_at_once("acme", &MemoryStorage::default(), []),
-            Ok(None)
-        );
-        declare(0);
-        assert_eq!(finish_at_once("acme", &holding(TEXT), []), Ok(None));
-        declare(60);
-        let rejected = [refused("upload_rejected")];
-        assert_eq!(finish_at_once("acme", &holding(TEXT), rejected), Ok(None));
-    }
-
-    #[test]
-    fn the_database_and_the_store_have_the_last_word() {
-        declare(60);
-        assert_eq!(
-            finish_at_once("acme", &holding(TEXT), [refused("not_found")]),
-            Err(ErrorCode::NotFound)
-        );
-        declare(60);
-        let down = MemoryStorage {
-            broken: true,
-            ..MemoryStorage::default()
-        };
-        assert_eq!(
-            finish_at_once("acme", &down, []),
-            Err(ErrorCode::StorageUnavailable)
-        );
-    }
 }

@@ -1,12 +1,7 @@
 //! What the tenant and the caller hold: `/v1/usage`.
 
-use super::json;
-use crate::{
-    app::App,
-    auth::Reader,
-    db::{CallerFunction, Database},
-    problem::ApiError,
-};
+use super::{answers::json, extractors::Reader};
+use crate::{context::RequestContext, db::CallerFunction, db::Database, http::ApiError};
 use axum::{extract::State, http::StatusCode, response::Response};
 use serde_json::Value;
 
@@ -16,10 +11,10 @@ use serde_json::Value;
 /// 2. 200.
 #[worker::send]
 pub(crate) async fn get(
-    State(app): State<App>,
+    State(context): State<RequestContext>,
     Reader(caller): Reader,
 ) -> Result<Response, ApiError> {
-    let answer = app
+    let answer = context
         .database()?
         .for_caller(CallerFunction::GetUsage, &caller, Value::Null)
         .await?;

@@ -4,13 +4,10 @@ use super::{
     Listing, Storage, StorageError, StoredObject,
     digest::{self, Sha256Hasher, WINDOW_BYTES},
 };
-use crate::{
-    inspection::DeclaredFile,
-    multipart::{Multipart, StoredPart},
-    range::ByteRange,
-};
+use crate::model::{DeclaredFile, Multipart, StoredPart};
 use futures_util::future::join;
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
+use std::ops;
 use worker::{
     Conditional, Data, HttpMetadata, MultipartUpload, Object, Range, ResponseBody, UploadedPart,
     wasm_bindgen::JsCast, web_sys::ReadableStream,
@@ -37,7 +34,7 @@ pub(crate) enum PutError {
     Exists,
     /// The bytes do not have the declared SHA-256; nothing was stored.
     Sha256Mismatch,
-    /// The upload in parts was joined or given up.
+    /// The multipart upload was completed or aborted.
     Closed,
     /// The store failed, or the client stopped half way; nothing was stored.
     Failed(StorageError),
@@ -119,7 +116,7 @@ impl Storage for Bucket {
         let mut offset = 0;
         while offset < size {
             let length = WINDOW_BYTES.min(size - offset);
-            let found = self.get(key, ByteRange::Part { offset, length }).await?;
+            let found = self.get(key, Some(offset..offset + length)).await?;
             let Some(stream) = found.and_then(|part| part.body) else {
                 return Ok(None);
             };
@@ -188,12 +185,12 @@ impl Storage for Bucket {
             .iter()
             .map(|part| UploadedPart::new(part.number, part.etag.clone()));
         let joined = self.multipart(key, storage_id)?.complete(parts).await;
-        unless_gone(joined.map(|_| ()).map_err(failed("join")))
+        unless_gone(joined.map(|_| ()).map_err(failed("complete")))
     }
 
     async fn abort_multipart(&self, key: &ObjectKey, storage_id: &str) -> Result<(), StorageError> {
-        let given_up = self.multipart(key, storage_id)?.abort().await;
-        unless_gone(given_up.map_err(failed("give up")))
+        let aborted = self.multipart(key, storage_id)?.abort().await;
+        unless_gone(aborted.map_err(failed("abort")))
     }
 }
 
@@ -285,14 +282,15 @@ impl Bucket {
     pub(crate) async fn get(
         &self,
         key: &ObjectKey,
-        range: ByteRange,
+        part: Option<ops::Range<u64>>,
     ) -> Result<Option<Download>, StorageError> {
         let request = self.0.get(key.as_str());
-        let request = match range {
-            ByteRange::Part { offset, length } => {
-                request.range(Range::OffsetWithLength { offset, length })
-            }
-            ByteRange::Whole | ByteRange::Unsatisfiable => request,
+        let request = match part {
+            Some(ops::Range { start, end }) => request.range(Range::OffsetWithLength {
+                offset: start,
+                length: end - start,
+            }),
+            None => request,
         };
         let Some(object) = request.execute().await.map_err(failed("get"))? else {
             return Ok(None);

@@ -5,7 +5,7 @@ import { createKeepsake } from "keepsake-client";
 
 import { signedInUser } from "./session";
 
-/** A token for whoever is signed in. It is short-lived: one that leaks is soon worth nothing. */
+/** A token for the signed-in user. It is short-lived, so a leaked one soon becomes useless. */
 export async function keepsakeToken(): Promise<string> {
   const user = await signedInUser();
   const key = Buffer.from(setting("KEEPSAKE_JWT_KEY"), "base64");
@@ -21,7 +21,7 @@ export function keepsake() {
   return createKeepsake({ url: setting("KEEPSAKE_URL"), token: keepsakeToken });
 }
 
-/** Whether a page of this application asks, and not one that only has the user's cookie to offer. */
+/** Whether the request comes from a page of this application, and not from another site with the user's cookie. */
 export function isOwnPage(request: Request): boolean {
   return request.headers.get("sec-fetch-site") === "same-origin";
 }

@@ -1,8 +1,8 @@
 import { connection } from "next/server";
 
-/** Who asks. Stands for your application's own sign-in; this one knows a single user. */
+/** The signed-in user. A placeholder for your application's own sign-in, with a single user. */
 export async function signedInUser() {
-  // As reading a cookie would, this has every request answered anew.
+  // Like reading a cookie, this renders the page again for every request.
   await connection();
   return { id: "ada", tenant: process.env.EXAMPLE_TENANT ?? "acme" };
 }

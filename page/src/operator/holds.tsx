@@ -17,7 +17,7 @@ const STATES = [
 /** What is held, in words. */
 function named({ kind, entity_type, target, label }: Hold): string {
   if (kind === "row") return `Row ${target} of ${label}`;
-  const what = kind === "thing" ? (entity_type ?? kind) : kind;
+  const what = kind === "entity" ? (entity_type ?? kind) : kind;
   const name = label ? `“${label}” (${target})` : target;
   return `${what.charAt(0).toUpperCase()}${what.slice(1)} ${name}`;
 }
@@ -41,7 +41,7 @@ export function Holds({ operator }: { operator: KeepsakeOperator }) {
       {listing.state === "loading" && <Loading what="the holds" rows={2} />}
       {listing.state === "failed" && <Failure error={listing.error} onRetry={listing.reload} />}
       {listing.state === "there" && listing.items.length === 0 && (
-        <Empty title={state === "active" ? "Nothing is held" : "No hold was released"} level={3}>
+        <Empty title={state === "active" ? "No active holds" : "No released holds"} level={3}>
           <p>A hold keeps what it covers from being purged. It can still be deleted and restored.</p>
         </Empty>
       )}
@@ -78,7 +78,7 @@ function HoldRow({ hold, operator, onReleased }: RowProps) {
     event.preventDefault();
     try {
       await operator.holds.release(hold.id, reason);
-      announce({ text: `${named(hold)} is held no longer.` });
+      announce({ text: `${named(hold)} is no longer on hold.` });
       onReleased(hold);
     } catch (error) {
       announce({ kind: "failed", text: inOneLine(error) });
@@ -116,7 +116,7 @@ function HoldRow({ hold, operator, onReleased }: RowProps) {
       {asks && (
         <form class="inline" onSubmit={release}>
           <label>
-            Why is it released?
+            Reason for the release
             <input
               type="text"
               required
@@ -141,7 +141,7 @@ function HoldRow({ hold, operator, onReleased }: RowProps) {
 const KINDS: readonly { readonly kind: HoldRequest["kind"]; readonly label: string; readonly id: string }[] =
   [
     { kind: "tenant", label: "A tenant", id: "Tenant" },
-    { kind: "thing", label: "A thing", id: "Its id" },
+    { kind: "entity", label: "An entity", id: "Its id" },
     { kind: "attachment", label: "An attachment", id: "Its id" },
     { kind: "deletion", label: "A deletion", id: "Its id" },
   ];
@@ -155,10 +155,10 @@ function HoldForm({ operator, onPlaced }: { operator: KeepsakeOperator; onPlaced
     if (!form.current) return;
     const given = new FormData(form.current);
     const field = (name: string) => String(given.get(name) ?? "").trim();
-    const type = kind === "thing" ? { entity_type: field("type") } : {};
+    const type = kind === "entity" ? { entity_type: field("type") } : {};
     try {
       const hold = await operator.holds.place({ kind, ...type, id: field("id"), reason: field("reason") });
-      announce({ text: `${named(hold)} is held.` });
+      announce({ text: `${named(hold)} is on hold.` });
       form.current.reset();
       onPlaced();
     } catch (error) {
@@ -180,9 +180,9 @@ function HoldForm({ operator, onPlaced }: { operator: KeepsakeOperator; onPlaced
           ))}
         </select>
       </label>
-      {kind === "thing" && (
+      {kind === "entity" && (
         <label>
-          Kind of thing
+          Entity type
           <input type="text" name="type" required placeholder="post" />
         </label>
       )}
@@ -195,7 +195,7 @@ function HoldForm({ operator, onPlaced }: { operator: KeepsakeOperator; onPlaced
         <input type="text" name="reason" required maxLength={255} />
       </label>
       <button type="submit" class="button">
-        Hold it
+        Place the hold
       </button>
     </form>
   );

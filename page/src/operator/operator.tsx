@@ -82,19 +82,19 @@ function OverTime({ history: { items } }: { history: History }) {
     const storage: Series[] = [
       { label: "Available", tone: "first", values: bytes("available") },
       { label: "In the bin", tone: "second", values: bytes("deleted") },
-      { label: "In quarantine", tone: "third", values: bytes("quarantined") },
+      { label: "Quarantined", tone: "third", values: bytes("quarantined") },
     ];
     const backlog: Series[] = [
       { label: "Expired rows", tone: "first", values: items.map((sample) => sample.expired_rows) },
       { label: "Objects to delete", tone: "second", values: items.map((sample) => sample.outbox_waiting) },
-      { label: "Given up", tone: "third", values: items.map((sample) => sample.outbox_dead) },
+      { label: "Failed", tone: "third", values: items.map((sample) => sample.outbox_dead) },
     ];
     return { times, storage, backlog };
   }, [items]);
   const last = items.at(-1);
   if (!last) {
     return (
-      <Empty title="Nothing was counted in this time" level={3}>
+      <Empty title="No samples in this period" level={3}>
         <p>Each scheduled run takes a sample. If none comes within minutes, see whether the schedule runs.</p>
       </Empty>
     );
@@ -118,14 +118,14 @@ function OverTime({ history: { items } }: { history: History }) {
           note={last.held_deletions === 1 ? "deletion" : "deletions"}
         />
         <Figure
-          name="To be deleted"
+          name="To delete"
           value={count(last.outbox_waiting)}
           note={last.outbox_waiting === 1 ? "object" : "objects"}
         />
         <Figure
-          name="Given up"
+          name="Failed"
           value={count(last.outbox_dead)}
-          note="after 12 tries"
+          note="after 12 attempts"
           isBad={last.outbox_dead > 0}
         />
         <Figure
@@ -175,11 +175,11 @@ const WHENS = [
 ] as const;
 
 const OUTCOMES: Record<PurgePlan["lines"][number]["outcome"], string> = {
-  purge: "Would go",
-  not_expired: "Time left",
+  purge: "Would be purged",
+  not_expired: "Not expired",
   held: "Held",
-  failed_before: "Failed just now",
-  referred_to: "Still referred to",
+  failed_before: "Failed recently",
+  referred_to: "Still referenced",
 };
 
 function NextPurge({ operator }: { operator: KeepsakeOperator }) {
@@ -215,9 +215,7 @@ function Plan({ plan }: { plan: PurgePlan }) {
     <>
       <p class="quiet">
         {plan.due === 0 ? "No deletion is due. " : `Due by then: ${counted(plan.due, "deletion")}. `}
-        {plan.next_expiry
-          ? `The next one runs out on ${moment(plan.next_expiry)}.`
-          : "No other one runs out."}
+        {plan.next_expiry ? `The next one expires on ${moment(plan.next_expiry)}.` : "No other one expires."}
       </p>
       {tables.length === 0 ? (
         <Empty title="Nothing is in the bin" level={3} />

@@ -10,7 +10,7 @@ import { inOneLine } from "../words";
 import { Choice } from "./choice";
 
 const STATES = [
-  { label: "Given up", value: "dead" },
+  { label: "Failed", value: "dead" },
   { label: "Waiting", value: "waiting" },
 ] as const;
 
@@ -22,7 +22,7 @@ export function Outbox({ operator }: { operator: KeepsakeOperator }) {
   const retry = async (object: OutboxObject) => {
     try {
       await operator.outbox.retry(object.id);
-      announce({ text: "It is at the head of the queue: the next run tries it again." });
+      announce({ text: "It is at the head of the queue. The next run retries it." });
       if (state === "dead") {
         listing.drop(({ id }) => id === object.id);
         heading.current?.focus();
@@ -35,18 +35,18 @@ export function Outbox({ operator }: { operator: KeepsakeOperator }) {
     <section class="part" aria-labelledby="outbox-heading">
       <div class="part-head">
         <h2 id="outbox-heading" ref={heading} tabIndex={-1}>
-          Objects to be deleted
+          Objects to delete
         </h2>
         <Choice label="State" options={STATES} value={state} onChange={setState} />
       </div>
       {listing.state === "loading" && <Loading what="the outbox" rows={2} />}
       {listing.state === "failed" && <Failure error={listing.error} onRetry={listing.reload} />}
       {listing.state === "there" && listing.items.length === 0 && (
-        <Empty title={state === "dead" ? "Nothing was given up" : "Nothing is waiting"} level={3}>
+        <Empty title={state === "dead" ? "No failed deletions" : "Nothing is waiting"} level={3}>
           <p>
             {state === "dead"
-              ? "An object is given up when the store refused 12 times to delete it."
-              : "Every object whose row was purged is gone from the bucket, too."}
+              ? "A deletion fails for good after the store refused it 12 times."
+              : "Every object whose row was purged is deleted from the bucket too."}
           </p>
         </Empty>
       )}
@@ -65,16 +65,16 @@ export function Outbox({ operator }: { operator: KeepsakeOperator }) {
               <span
                 class={`state ${object.state === "dead" ? "shut" : object.state === "leased" ? "good" : ""}`}
               >
-                {object.state === "dead" ? "Given up" : object.state === "leased" ? "At work" : "Waiting"}
+                {object.state === "dead" ? "Failed" : object.state === "leased" ? "In progress" : "Waiting"}
               </span>
               {object.last_error && object.state !== "leased" && (
                 <button
                   type="button"
                   class="button second"
-                  aria-label={`Try again: ${object.object_key}`}
+                  aria-label={`Retry: ${object.object_key}`}
                   onClick={() => retry(object)}
                 >
-                  Try again
+                  Retry
                 </button>
               )}
             </li>

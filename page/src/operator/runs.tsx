@@ -7,13 +7,13 @@ import { Empty, Failure, Loading } from "../parts/states";
 import { useResource } from "../resource";
 
 const STEPS: Record<string, string> = {
-  sweep: "Closing uploads that ran out",
-  parts: "Giving up parts of closed uploads",
-  purge: "Purging what ran out",
+  sweep: "Closing expired uploads",
+  parts: "Aborting parts of closed uploads",
+  purge: "Purging expired rows",
   drain: "Deleting objects",
-  tidy: "Forgetting keys, settling usage",
+  tidy: "Removing old keys, updating usage",
   audit: "Comparing bucket and database",
-  sample: "Counting",
+  sample: "Taking a sample",
   complete: "Completing uploads near their end",
 };
 
@@ -44,10 +44,10 @@ function Audit({ audit, operator }: { audit: RunsAnswer["audit"]; operator: Keep
   return (
     <>
       <p class="quiet">
-        The bucket is compared with the database page by page. This is walk {count(audit.pass)};{" "}
+        The bucket is compared with the database page by page. This is pass {count(audit.pass)};{" "}
         {audit.pass_finished_at
           ? `the last one ended ${ago(audit.pass_finished_at)}.`
-          : "no walk has ended yet."}
+          : "no pass has ended yet."}
       </p>
       <dl class="figures">
         <div class={audit.orphans > 0 ? "warned" : ""}>
@@ -73,7 +73,7 @@ function Audit({ audit, operator }: { audit: RunsAnswer["audit"]; operator: Keep
                 <span class="quiet row-facts">
                   <span title={moment(finding.first_seen)}>first seen {ago(finding.first_seen)}</span>
                   <span>
-                    seen in {count(finding.times)} {finding.times === 1 ? "walk" : "walks"}
+                    seen in {count(finding.times)} {finding.times === 1 ? "pass" : "passes"}
                   </span>
                 </span>
               </div>
@@ -92,7 +92,7 @@ function Audit({ audit, operator }: { audit: RunsAnswer["audit"]; operator: Keep
 function Failures({ items }: { items: RunsAnswer["items"] }) {
   if (items.length === 0) {
     return (
-      <Empty title="Nothing failed" level={3}>
+      <Empty title="No failures" level={3}>
         <p>Each step of each scheduled run of the last 30 days went well.</p>
       </Empty>
     );

@@ -24,11 +24,11 @@ export function Conflicts({ conflicts, headingRef, mayWrite, onSkip, onRenamed }
   return (
     <section class="part conflicts" aria-labelledby="conflicts-heading">
       <h2 id="conflicts-heading" ref={headingRef} tabIndex={-1}>
-        {counted(conflicts.length, "thing")} in the way
+        {counted(conflicts.length, "conflict")}
       </h2>
       <p>
-        Meanwhile something else has taken a place that would be needed, so nothing has been changed. Give
-        what comes back another name, or leave it in the bin and restore the rest.
+        Nothing was changed, because existing rows conflict with what would be restored. Give what comes back
+        another name, or leave it in the bin and restore the rest.
       </p>
       <ul class="conflict-list">
         {conflicts.map((conflict) => (
@@ -62,10 +62,10 @@ function OneConflict({ conflict, mayWrite, onRenamed }: OneProps) {
         <Side
           title={
             isTaken
-              ? "In its place now"
+              ? "Has its place now"
               : kind === "parent_deleted"
-                ? "It hangs on, in the bin too"
-                : "It hung on"
+                ? "Belongs to, also in the bin"
+                : "Belonged to"
           }
           item={holder_item}
           fallback={row(conflict.holder_table ?? conflict.table, conflict.holder)}

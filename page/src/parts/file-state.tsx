@@ -6,8 +6,8 @@ import { counted, day } from "../format";
 type State = Attachment["state"];
 
 const WORDS: Record<Exclude<State, "available">, { readonly state: string; readonly look: string }> = {
-  scanning: { state: "Being checked", look: "waiting" },
-  quarantined: { state: "Refused: malware", look: "shut" },
+  scanning: { state: "Scanning", look: "waiting" },
+  quarantined: { state: "Quarantined: malware", look: "shut" },
 };
 
 /** What a file that is shut is shown as; nothing of one that can be opened. */
@@ -19,11 +19,11 @@ export function FileState({ attachment: { state } }: { attachment: Attachment | 
 /** Why it is shut, and what to do about it. */
 export function whyShut(state: State, mayWrite: boolean): string | undefined {
   if (state === "scanning") {
-    return "It is looked at for malware, and opens by itself when it is found clean.";
+    return "It is being scanned for malware, and becomes available when it is found clean.";
   }
   if (state === "quarantined") {
     const advice = mayWrite ? " Delete it, and add a clean copy." : "";
-    return `The scanner found malware in it, so nobody can open it any more.${advice}`;
+    return `The scanner found malware in it, so that nobody can download it.${advice}`;
   }
   return undefined;
 }
@@ -38,13 +38,13 @@ interface BinProps {
 export function BinState({ daysLeft, purgeAfter, held = false }: BinProps) {
   if (held) {
     return (
-      <span class="state waiting" title="A legal hold keeps it, whatever its days.">
-        Held: stays until released
+      <span class="state waiting" title="A legal hold keeps it from being purged.">
+        On hold until released
       </span>
     );
   }
   const soon = typeof daysLeft === "number" && daysLeft <= 3;
-  const title = purgeAfter ? `May go for good on ${day(purgeAfter)}` : undefined;
+  const title = purgeAfter ? `May be purged on ${day(purgeAfter)}` : undefined;
   return (
     <span class={`state ${soon ? "waiting" : ""}`} title={title}>
       {stay(daysLeft)}
@@ -53,7 +53,9 @@ export function BinState({ daysLeft, purgeAfter, held = false }: BinProps) {
 }
 
 function stay(daysLeft: number | null | undefined): string {
-  if (daysLeft === null) return "In the bin for ever";
+  if (daysLeft === null) return "In the bin, kept forever";
   if (daysLeft === undefined) return "In the bin";
-  return daysLeft === 0 ? "In the bin, may go at any time" : `In the bin, ${counted(daysLeft, "day")} left`;
+  return daysLeft === 0
+    ? "In the bin, may be purged at any time"
+    : `In the bin, ${counted(daysLeft, "day")} left`;
 }

@@ -17,7 +17,7 @@ export function plainly(name: string): string {
 export function Person({ of: { user, tenant } }: { of: Session }) {
   return (
     <>
-      <bdi>{plainly(user) || "somebody without a name"}</bdi>
+      <bdi>{plainly(user) || "unknown user"}</bdi>
       {tenant && (
         <>
           {" "}

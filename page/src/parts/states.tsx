@@ -51,7 +51,7 @@ export function Failure({ error, level = 2, onRetry }: FailureProps) {
       </p>
       {onRetry && (
         <button type="button" class="button" onClick={onRetry}>
-          Try again
+          Retry
         </button>
       )}
     </div>

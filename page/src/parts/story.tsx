@@ -3,16 +3,16 @@
 const STEPS = [
   [
     "Drop files on a post",
-    "They are checked before and after they are sent. What you add together appears together: all of it, or nothing.",
+    "They are checked before and after they are sent. Files that you add together appear together, or not at all.",
   ],
   [
     "Delete without fear",
-    "A post goes with its files and all that hangs on it, in one step. Undo is one click.",
+    "A post is deleted with its files and everything that belongs to it, in one step. Undo is one click.",
   ],
-  ["Find it in the bin", "Each deletion waits there as a whole, and says how many days it has left."],
+  ["Find it in the bin", "Each deletion is kept there as a whole, and shows how many days are left."],
   [
-    "Get it back as it was",
-    "One click restores exactly what went. If something has taken its place, you see both and choose.",
+    "Restore it as it was",
+    "One click restores exactly what was deleted. If something conflicts with it, you see both and choose.",
   ],
 ] as const;
 

@@ -1,6 +1,6 @@
 // Where files are added. Uppy is loaded only here.
 
-import type { Entity } from "keepsake-client";
+import type { EntityRef } from "keepsake-client";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useAnnounce } from "../announce";
 import { useKeepsake, useSession } from "../keepsake";
@@ -8,7 +8,7 @@ import { Failure } from "../parts/states";
 import type { Trouble } from "./uploader";
 
 interface Props {
-  readonly entity: Entity;
+  readonly entity: EntityRef;
   readonly onUploaded: () => void;
 }
 

@@ -2,7 +2,7 @@
 // known of it is kept with Uppy's files, so that it survives a reload of the page.
 
 import type { Meta, UppyFile } from "@uppy/core";
-import type { Entity, Keepsake, Limits, Rules, Upload } from "keepsake-client";
+import type { EntityRef, Keepsake, Limits, Rules, Upload } from "keepsake-client";
 
 /** What Uppy keeps of each file of a declared set. */
 export interface Declared {
@@ -33,7 +33,7 @@ export interface FileProblem {
 }
 
 /** A set as the rules check it before its files are read. */
-export function draft(entity: Entity, files: readonly Pick<KeepsakeFile, "name" | "size">[]) {
+export function draft(entity: EntityRef, files: readonly Pick<KeepsakeFile, "name" | "size">[]) {
   return {
     entity_type: entity.type,
     entity_id: entity.id,
@@ -44,7 +44,7 @@ export function draft(entity: Entity, files: readonly Pick<KeepsakeFile, "name" 
 /** Declares a set, or signs its URLs anew under the key that it was declared by. */
 export function declare(
   keepsake: Keepsake,
-  entity: Entity,
+  entity: EntityRef,
   files: readonly KeepsakeFile[],
   sha256: readonly string[],
   key: string,
@@ -73,7 +73,7 @@ export function kept(upload: Upload, sha256: readonly string[], key: string): De
 /** Bytes of a file that this browser has. */
 export function bytesOf(file: KeepsakeFile): Blob {
   if (file.isRemote || !(file.data instanceof Blob))
-    throw new Error(`The bytes of ${file.name} are not here.`);
+    throw new Error(`The bytes of ${file.name} are missing.`);
   return file.data;
 }
 

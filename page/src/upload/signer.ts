@@ -1,7 +1,7 @@
 // What Uppy asks before each request to the store: where it goes, and with which headers. Identity is
 // the server's: Uppy's key only says which file is meant.
 
-import type { Entity, Keepsake, Rules, Upload } from "keepsake-client";
+import type { EntityRef, Keepsake, Rules, Upload } from "keepsake-client";
 import { bytesOf, type Declared, declare, type KeepsakeFile } from "./set";
 
 /** URLs are signed anew after this time; they work for a quarter of an hour. */
@@ -23,7 +23,7 @@ interface Target {
 interface Given {
   readonly keepsake: Keepsake;
   readonly rules: Rules;
-  readonly entity: Entity;
+  readonly entity: EntityRef;
   readonly token: string;
   /** A file by Uppy's id, also one that Uppy has just forgotten. */
   readonly fileOf: (id: string) => KeepsakeFile | undefined;
@@ -56,7 +56,7 @@ export class Signer {
       case "POST":
         return { url: `${asS3}?${request.uploadId ? `uploadId=${request.uploadId}` : "uploads"}`, headers };
       case "DELETE":
-        // A file of a set is given up with the set.
+        // A file is aborted with its set.
         return { url: upload, headers };
     }
   };
@@ -68,7 +68,7 @@ export class Signer {
 
   async #whole({ upload, key, index }: Declared): Promise<Target> {
     const target = (await this.#fresh(upload, key)).files[index];
-    if (!target || !("url" in target)) throw new Error("This file is not uploaded whole.");
+    if (!target || !("url" in target)) throw new Error("This file is uploaded in parts.");
     return { url: target.url, headers: target.headers };
   }
 

@@ -8,7 +8,7 @@ import Dashboard from "@uppy/dashboard";
 import dashboardStyle from "@uppy/dashboard/css/style.min.css";
 import GoldenRetriever from "@uppy/golden-retriever";
 import {
-  type Entity,
+  type EntityRef,
   type Keepsake,
   KeepsakeError,
   type Limits,
@@ -26,7 +26,7 @@ import { Signer } from "./signer";
 export interface UploaderOptions {
   readonly keepsake: Keepsake;
   readonly session: Session;
-  readonly entity: Entity;
+  readonly entity: EntityRef;
   readonly target: HTMLElement;
   /** What is wrong, to be shown until it is settled. */
   readonly onTrouble: (trouble: Trouble | undefined) => void;
@@ -92,7 +92,8 @@ class Uploader {
     this.#uppy = new Uppy({
       // What is kept over a reload is this person's, for this entity.
       id: [session.tenant, session.user, entity.type, entity.id].map(encodeURIComponent).join("/"),
-      restrictions: { allowedFileTypes: rules.accept().split(",") },
+      // None where files of any kind may be added.
+      restrictions: { allowedFileTypes: rules.accept(limits)?.split(",") ?? null },
       onBeforeFileAdded: (file, files) => this.#admit(file, files),
       logger: QUIET,
     });
@@ -124,7 +125,7 @@ class Uploader {
         proudlyDisplayPoweredByUppy: false,
         // What it would say is said beside it, and stays there.
         disableInformer: true,
-        note: `Up to ${counted(max_files, "file")} at once, ${size(max_file_bytes)} each, ${size(max_set_bytes)} in all.`,
+        note: `Up to ${counted(max_files, "file")} at once, ${size(max_file_bytes)} each, ${size(max_set_bytes)} in total.`,
         locale: { strings: { dashboardTitle: "Files to add", removeFile: "Remove %{file}" } },
       })
       .use(AwsS3, {
@@ -156,7 +157,7 @@ class Uploader {
     if (isAgain) return false;
     const refusal = this.#rules.checkUpload(draft(this.#options.entity, [named]), this.#limits);
     this.#options.onTrouble(
-      refusal && { summary: `${file.name} was not taken.`, files: problemsOf(refusal, [named]) },
+      refusal && { summary: `${file.name} was not accepted.`, files: problemsOf(refusal, [named]) },
     );
     return refusal ? false : named;
   }
@@ -174,7 +175,7 @@ class Uploader {
         this.#uppy.emit("preprocess-progress", file, { mode: "determinate", message: "Checking", value }),
       );
       if (problems.length > 0) {
-        const summary = "Not everything is what its name says, so nothing was sent.";
+        const summary = "A file does not match its name, so nothing was sent.";
         return this.#refuse(files, { summary, files: problems });
       }
       const key = crypto.randomUUID();
@@ -208,13 +209,13 @@ class Uploader {
     if (missing.length > 0) {
       const names = list(missing.map((file) => file.name ?? ""));
       const all = files.length === 1 ? "it has not" : `none of the ${files.length} has`;
-      const summary = `${names} could not be sent, so ${all} been added yet. Retry goes on where it stopped.`;
+      const summary = `${names} could not be sent, so ${all} been added yet. Retry continues where it stopped.`;
       return this.#options.onTrouble({ summary, files: [] });
     }
     for (const file of files) {
       this.#uppy.emit("postprocess-progress", file, {
         mode: "indeterminate",
-        message: "Checking what arrived",
+        message: "Checking the uploaded files",
       });
     }
     try {
@@ -232,7 +233,7 @@ class Uploader {
     this.#options.onTrouble(undefined);
     this.#options.onDone(
       isScanning
-        ? `${all} ${isAre} being checked for malware, and will open when found clean.`
+        ? `${all} ${isAre} being scanned for malware, and will be available when found clean.`
         : `${all} ${isAre} added.`,
       true,
     );

@@ -29,9 +29,7 @@ export function Bin() {
           <h1 ref={heading} tabIndex={-1}>
             Bin
           </h1>
-          <p class="quiet">
-            Each entry is one deletion, and comes back as a whole: exactly what it took, and nothing else.
-          </p>
+          <p class="quiet">Each entry is one deletion. Restoring it restores exactly what it removed.</p>
         </div>
       </div>
       {listing.state === "loading" && <Loading what="the bin" />}

@@ -29,7 +29,7 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
   if (found.state === "loading") return <Loading what="the deletion" />;
   if (found.state === "failed" && isPurged(found.error)) {
     return (
-      <Empty title="Gone for good" level={1}>
+      <Empty title="Permanently deleted" level={1}>
         <p>
           Its time in the <a href="#/bin">bin</a> is over, so it was purged, with the bytes of its files. It
           cannot be brought back.
@@ -41,8 +41,8 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
     return (
       <Empty title="There is no such deletion" level={1}>
         <p>
-          It was never there, or is not yours to see, or what it held has been restored. What can be restored
-          is in the <a href="#/bin">bin</a>.
+          It does not exist, you may not see it, or everything in it was restored. What can be restored is in
+          the <a href="#/bin">bin</a>.
         </p>
       </Empty>
     );
@@ -112,7 +112,7 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
         {mayWrite && deletion.state === "deleted" && (
           <button type="button" class="button" aria-disabled={busy} onClick={() => restore("fail")}>
             <RestoreIcon />
-            Restore all of it
+            Restore everything
           </button>
         )}
       </div>
@@ -129,7 +129,7 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
         <h2 id="taken-heading">What went with it</h2>
         <p class="quiet">{counts(deletion)}</p>
         {deletion.tree.length === 0 ? (
-          <Empty title="Nothing is left in it" level={3}>
+          <Empty title="Nothing left to restore" level={3}>
             <p>It was restored, or what it held is gone for good.</p>
           </Empty>
         ) : (
@@ -137,8 +137,8 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
         )}
         {!deletion.conflicts_checked && met === undefined && (
           <p class="quiet">
-            It is so large that what may stand in its way is looked for only when you restore it. If something
-            does, you see it here, and nothing has changed.
+            It is so large that conflicts are searched for only when you restore it. If something does, you
+            see it here, and nothing has changed.
           </p>
         )}
         {deletion.truncated && (

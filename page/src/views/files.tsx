@@ -1,7 +1,7 @@
 // Everything the tenant has, to be found again by a word of its name.
 
 import { useState } from "preact/hooks";
-import { thingAddress } from "../items";
+import { entityAddress } from "../items";
 import { useKeepsake } from "../keepsake";
 import { AttachmentRow } from "../parts/attachment-row";
 import { DownloadButton } from "../parts/download-button";
@@ -32,7 +32,7 @@ export function Files() {
         <ul class="rows">
           {listing.items.map((attachment) => (
             <AttachmentRow key={attachment.content_url} attachment={attachment}>
-              <a class="plain" href={thingAddress(attachment.entity_type, attachment.entity_id)}>
+              <a class="plain" href={entityAddress(attachment.entity_type, attachment.entity_id)}>
                 Open {attachment.entity_type}
                 <span class="unseen"> of {attachment.name}</span>
               </a>
@@ -51,8 +51,8 @@ function None({ wanted }: { wanted: string }) {
     return (
       <Empty title="No file of that name">
         <p>
-          Nothing matches <q dir="auto">{wanted}</q>. Each word has to begin a word of the name; what is in
-          the <a href="#/bin">bin</a> is not looked through.
+          Nothing matches <q dir="auto">{wanted}</q>. Each word must begin a word of the name; files in the{" "}
+          <a href="#/bin">bin</a> are not searched.
         </p>
       </Empty>
     );

@@ -1,7 +1,6 @@
 -- Row-level policies that would bind the caller's DELETE on a table. Unqualified names are not an
 -- issue: it runs with the caller's search_path, so that what pg_get_expr prints reads back the same.
-SELECT pg_catalog.row_security_active($1::pg_catalog.oid) AS active,
-       pg_catalog.string_agg('(' OPERATOR(pg_catalog.||) p.qual OPERATOR(pg_catalog.||) ')', ' OR ')
+SELECT pg_catalog.string_agg('(' OPERATOR(pg_catalog.||) p.qual OPERATOR(pg_catalog.||) ')', ' OR ')
            FILTER (WHERE p.polpermissive) AS permissive,
        pg_catalog.string_agg('(' OPERATOR(pg_catalog.||) p.qual OPERATOR(pg_catalog.||) ')', ' AND ')
            FILTER (WHERE NOT p.polpermissive) AS restrictive

@@ -43,7 +43,7 @@ const WHOLE_NUMBERS: [pg_sys::Oid; 3] = [pg_sys::INT2OID, pg_sys::INT4OID, pg_sy
 impl<'a> Key<'a> {
     /// The values of the key's columns, each of its column's type. A cast that could turn one key into another's, such
     /// as a rounding one, is not made.
-    fn values<'conn, 'v>(
+    pub fn values<'conn, 'v>(
         self,
         session: &mut Session<'_, 'conn>,
         table: &Table,
@@ -93,8 +93,8 @@ impl<'a> Key<'a> {
             (Key::Columns(object), _) => (object, read("$1", Source::Json)),
             (_, columns) => {
                 return Err(Failure::BadArgument {
-                    what: format!("{} has a key of {} columns", table.shown, columns.len()),
-                    fix: "Give the key as jsonb with a member for each: '{\"a\": 1, \"b\": 2}'::jsonb."
+                    what: format!("the key of table {} has {} columns", table.shown, columns.len()),
+                    fix: "Pass the key as jsonb with a member for each column: '{\"a\": 1, \"b\": 2}'::jsonb."
                         .into(),
                 });
             }
@@ -121,11 +121,11 @@ fn refuse_other_type(
     }
     Err(Failure::BadArgument {
         what: format!(
-            "the key of {} is of type {}",
+            "the key of table {} has type {}",
             table.shown,
             shown_names::type_name(session, column.declared_type)?
         ),
-        fix: "Give a value of that type, or text in the form that it reads.".into(),
+        fix: "Pass a value of that type, or text that the type can read.".into(),
     })
 }
 
@@ -146,7 +146,7 @@ fn key_values<'conn>(
 }
 
 /// What the caller sees of the root row.
-pub struct RootRow<'conn> {
+pub struct TargetRow<'conn> {
     /// Its key, as JSON.
     pub key: JsonB,
     /// The deletion that removed it, if any.
@@ -156,7 +156,7 @@ pub struct RootRow<'conn> {
     connection: PhantomData<&'conn ()>,
 }
 
-impl<'conn> RootRow<'conn> {
+impl<'conn> TargetRow<'conn> {
     /// The condition that row `t` is this row; its arguments are numbered from 1.
     pub fn condition(&self, table: &Table) -> String {
         is_row(table)
@@ -179,13 +179,19 @@ pub fn find<'conn>(
     session: &mut Session<'_, 'conn>,
     table: &Table,
     key: Key<'_>,
-) -> Outcome<Option<RootRow<'conn>>> {
+) -> Outcome<Option<TargetRow<'conn>>> {
     let privileges = Privileges::of(session, table)?;
     privileges.refuse_unless_deletes(table)?;
     table.check_marks()?;
     let values = key.values(session, table)?;
     let select = format!(
-        "SELECT t.deletion_id, {columns} FROM {rows} AS t WHERE {condition}",
+        "SELECT {deletion}, {columns} FROM {rows} AS t WHERE {condition}",
+        // A row of an archived table is live.
+        deletion = if table.managed {
+            "t.deletion_id"
+        } else {
+            "NULL::pg_catalog.uuid"
+        },
         columns = table.key_columns("t"),
         rows = table.rows(),
         condition = is_row(table),
@@ -197,6 +203,34 @@ pub fn find<'conn>(
         return Ok(None);
     }
     read(session, &found, table).map(Some)
+}
+
+/// The key as the registry has it, whether there is such a row or not.
+pub fn read_key(session: &mut Session<'_, '_>, table: &Table, key: Key<'_>) -> Outcome<JsonB> {
+    let values = key.values(session, table)?;
+    print(session, table, &values)
+}
+
+/// Prints a key under our settings, and as the owner, since a type may bring a cast to json of its own.
+fn print(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    values: &[DatumWithOid<'_>],
+) -> Outcome<JsonB> {
+    let columns = table
+        .key
+        .iter()
+        .zip(1..)
+        .map(|(column, n)| format!("${n} AS {}", column.name));
+    let sql = format!(
+        "SELECT {} FROM (SELECT {}) AS t",
+        table.key_json("t"),
+        join(columns, ", ")
+    );
+    let printed = session.as_owner(table, &sql, values)?.first();
+    printed.get_one()?.ok_or_else(|| Failure::RowNotFound {
+        table: table.shown.clone(),
+    })
 }
 
 /// The condition that row `t` has the key whose values are the arguments, numbered from 1.
@@ -213,7 +247,7 @@ fn read<'conn>(
     session: &mut Session<'_, 'conn>,
     row: &SpiTupleTable<'conn>,
     table: &Table,
-) -> Outcome<RootRow<'conn>> {
+) -> Outcome<TargetRow<'conn>> {
     let not_found = || Failure::RowNotFound {
         table: table.shown.clone(),
     };
@@ -222,26 +256,14 @@ fn read<'conn>(
         let datum = row.get_datum_by_ordinal(ordinal)?.ok_or_else(not_found)?;
         values.push((datum, row.column_type_oid(ordinal)?.value()));
     }
-    let mut found = RootRow {
+    let mut found = TargetRow {
         key: JsonB(serde_json::Value::Null),
         deletion: row.get(1)?,
         values,
         connection: PhantomData,
     };
-    // The caller's key was read under the caller's settings; the registry's is printed under ours, and as the owner,
-    // since a type may bring a cast to json of its own.
-    let columns = table
-        .key
-        .iter()
-        .zip(1..)
-        .map(|(column, n)| format!("${n} AS {}", column.name));
-    let print = format!(
-        "SELECT {} FROM (SELECT {}) AS t",
-        table.key_json("t"),
-        join(columns, ", ")
-    );
-    let printed = session.as_owner(table, &print, &found.args())?.first();
-    found.key = printed.get_one()?.ok_or_else(not_found)?;
+    // The caller's key was read under the caller's settings.
+    found.key = print(session, table, &found.args())?;
     Ok(found)
 }
 

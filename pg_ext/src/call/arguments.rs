@@ -50,7 +50,8 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
 
 fn parse(text: &CStr) -> Outcome<Value> {
     serde_json::from_slice(text.to_bytes()).map_err(|error| Failure::BadArgument {
-        what: format!("the JSON cannot be read: {error}"),
-        fix: "Give less deeply nested values, and numbers that a computer counts with.".into(),
+        what: format!("cannot read the JSON: {error}"),
+        fix: "Pass values that are less deeply nested and numbers within the range of numeric."
+            .into(),
     })
 }

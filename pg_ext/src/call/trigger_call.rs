@@ -6,6 +6,7 @@
 //! `ri_triggers.c` does (39P01). What it may read is the kind's rows, which live as long as the call.
 
 use std::ffi::CStr;
+use std::fmt;
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -26,6 +27,7 @@ pub struct Call<'call, K: Kind> {
     pub relation: pg_sys::Oid,
     /// The rows that the kind brings.
     pub rows: K::Rows<'call>,
+    opened: &'call pg_sys::RelationData,
     data: &'call pg_sys::TriggerData,
 }
 
@@ -74,10 +76,14 @@ kinds! {
     BeforeUpdate: TRIGGER_EVENT_BEFORE ROW [TRIGGER_EVENT_UPDATE] brings Updated<'call>;
     /// `BEFORE DELETE FOR EACH ROW`
     BeforeDelete: TRIGGER_EVENT_BEFORE ROW [TRIGGER_EVENT_DELETE] brings Deleted<'call>;
+    /// `AFTER DELETE FOR EACH ROW`
+    AfterDelete: TRIGGER_EVENT_AFTER ROW [TRIGGER_EVENT_DELETE] brings Deleted<'call>;
     /// `AFTER UPDATE FOR EACH ROW`
     AfterUpdate: TRIGGER_EVENT_AFTER ROW [TRIGGER_EVENT_UPDATE] brings Updated<'call>;
-    /// `AFTER INSERT OR UPDATE`, once a statement, with its new rows
-    AfterNewRows: TRIGGER_EVENT_AFTER STATEMENT [TRIGGER_EVENT_INSERT, TRIGGER_EVENT_UPDATE] brings NewRows<'call>;
+    /// `AFTER INSERT`, once a statement, with its new rows
+    AfterInsertedRows: TRIGGER_EVENT_AFTER STATEMENT [TRIGGER_EVENT_INSERT] brings NewRows<'call>;
+    /// `AFTER UPDATE`, once a statement, with its new rows
+    AfterUpdatedRows: TRIGGER_EVENT_AFTER STATEMENT [TRIGGER_EVENT_UPDATE] brings NewRows<'call>;
     /// `AFTER DELETE`, once a statement, with its old rows
     AfterOldRows: TRIGGER_EVENT_AFTER STATEMENT [TRIGGER_EVENT_DELETE] brings OldRows<'call>;
     /// `BEFORE UPDATE OR DELETE`, once a statement
@@ -86,6 +92,65 @@ kinds! {
     AfterChange: TRIGGER_EVENT_AFTER STATEMENT [TRIGGER_EVENT_UPDATE, TRIGGER_EVENT_DELETE] brings Nothing;
     /// `BEFORE TRUNCATE`
     BeforeTruncate: TRIGGER_EVENT_BEFORE STATEMENT [TRIGGER_EVENT_TRUNCATE] brings Nothing;
+}
+
+/// When a trigger fires, and with what: the part of its definition that its kind decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Firing {
+    timing: u32,
+    events: &'static [u32],
+    level: u32,
+    transition: &'static str,
+}
+
+impl Firing {
+    /// That of a kind.
+    pub const fn of<K: Kind>() -> Self {
+        Self {
+            timing: K::TIMING,
+            events: K::EVENTS,
+            level: K::LEVEL,
+            transition: <K::Rows<'static> as Rows<'static>>::CLAUSE,
+        }
+    }
+
+    /// `BEFORE` or `AFTER`.
+    pub fn timing(&self) -> &'static str {
+        timing_name(self.timing)
+    }
+
+    /// The events, as `UPDATE OR DELETE`.
+    pub fn events(&self) -> String {
+        join(self.events.iter().map(|event| event_name(*event)), " OR ")
+    }
+
+    /// `FOR EACH ROW` or `FOR EACH STATEMENT`.
+    pub fn level(&self) -> &'static str {
+        level_name(self.level)
+    }
+
+    /// What stands before the level: the transition table, if there is one.
+    pub fn transition(&self) -> &'static str {
+        self.transition
+    }
+
+    /// Whether it fires for each row.
+    pub fn is_for_each_row(&self) -> bool {
+        self.level == ROW
+    }
+}
+
+impl fmt::Display for Firing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} {}{}",
+            self.timing(),
+            self.events(),
+            self.transition,
+            self.level()
+        )
+    }
 }
 
 /// The row that is inserted.
@@ -202,7 +267,7 @@ impl<'call, K: Kind> Call<'call, K> {
     fn enter(info: &'call pg_sys::FunctionCallInfoBaseData) -> Outcome<Self> {
         let refuse = |called: String| Failure::TriggerProtocol {
             function: function_name(info),
-            serves: serves::<K>(),
+            serves: Firing::of::<K>().to_string(),
             called,
         };
         let Some(data) = trigger_data(info) else {
@@ -221,8 +286,14 @@ impl<'call, K: Kind> Call<'call, K> {
         Ok(Self {
             relation: relation.rd_id,
             rows,
+            opened: relation,
             data,
         })
+    }
+
+    /// That table, open for as long as the call lasts.
+    pub fn opened(&self) -> &'call pg_sys::RelationData {
+        self.opened
     }
 
     /// The name of that table.
@@ -350,17 +421,6 @@ fn table_name(data: &pg_sys::TriggerData) -> String {
         name: ident(name),
     }
     .shown()
-}
-
-/// The calls that a kind is, in SQL.
-fn serves<K: Kind>() -> String {
-    let events = join(K::EVENTS.iter().map(|event| event_name(*event)), " OR ");
-    format!(
-        "{} {events} {}{}",
-        timing_name(K::TIMING),
-        <K::Rows<'_> as Rows<'_>>::CLAUSE,
-        level_name(K::LEVEL)
-    )
 }
 
 fn describe(data: &pg_sys::TriggerData) -> String {

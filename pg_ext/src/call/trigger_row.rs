@@ -28,8 +28,19 @@ impl<'call> Row<'call> {
     pub fn of_trigger(data: &'call pg_sys::TriggerData, tuple: pg_sys::HeapTuple) -> Option<Self> {
         // SAFETY: the tuples that a call brings are NULL or rows of its relation, which is open, and
         // so is its descriptor there; all of it is PostgreSQL's until the call ends.
+        unsafe { Self::of_relation(data.tg_relation.as_ref()?, tuple) }
+    }
+
+    /// A tuple of an open relation; `None` where it is NULL.
+    ///
+    /// # Safety
+    /// The tuple is NULL or one of the relation's, and stays valid as long as the relation is borrowed.
+    pub unsafe fn of_relation(
+        relation: &'call pg_sys::RelationData,
+        tuple: pg_sys::HeapTuple,
+    ) -> Option<Self> {
+        // SAFETY: as the caller promises; an open relation has a descriptor.
         unsafe {
-            let relation = data.tg_relation.as_ref()?;
             Some(Self {
                 tuple: tuple.as_ref()?,
                 shape: relation.rd_att.as_ref()?,
@@ -53,6 +64,37 @@ impl<'call> Row<'call> {
     /// Where the row is.
     pub fn address(self) -> RowId {
         RowId::new(self.tuple.t_tableOid, self.tuple.t_self)
+    }
+
+    /// Whether it was not removed but moved on, to another partition.
+    /// <https://github.com/postgres/postgres/blob/REL_15_STABLE/src/include/access/htup_details.h>
+    /// (`HeapTupleHeaderIndicatesMovedPartitions`)
+    pub fn moved_on(self) -> bool {
+        const MOVED: u16 = 0xfffd;
+        // SAFETY: a tuple has a header.
+        let place = unsafe { (*self.tuple.t_data).t_ctid };
+        let block = (u32::from(place.ip_blkid.bi_hi) << 16) | u32::from(place.ip_blkid.bi_lo);
+        place.ip_posid == MOVED && block == pg_sys::InvalidBlockNumber
+    }
+
+    /// All its values as they are stored, one for each column, those dropped included; `None` for NULL.
+    pub fn values(self) -> Vec<Option<pg_sys::Datum>> {
+        let count = usize::try_from(self.shape.natts).unwrap_or(0);
+        let mut datums = vec![pg_sys::Datum::from(0_usize); count];
+        let mut nulls = vec![true; count];
+        // SAFETY: the row has this shape, and the arrays a place for each of its columns.
+        unsafe {
+            pg_sys::heap_deform_tuple(
+                self.tuple(),
+                self.shape(),
+                datums.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+        }
+        let values = datums.into_iter().zip(nulls);
+        values
+            .map(|(datum, null)| (!null).then_some(datum))
+            .collect()
     }
 
     /// The type of the column with this number; `None` where there is none, or no longer.

@@ -4,7 +4,7 @@ use pgrx::Uuid;
 
 use crate::model::error::Outcome;
 use crate::model::table::Table;
-use crate::registry::transaction_deletions;
+use crate::registry::deletion_group;
 use crate::spi::session::{Session, first_column};
 
 const COUNT: &str = "
@@ -22,7 +22,7 @@ const EMPTY: [&str; 3] = [
 
 /// Counts anew the rows of `table` in the transaction's other deletions, and gives up those that have none left in any table.
 pub fn settle(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
-    let others = transaction_deletions::others_of(deletion, table.oid);
+    let others = deletion_group::others_of(deletion, table.oid);
     if others.is_empty() {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::sql::join;
 use crate::model::table::Table;
-use crate::registry::transaction_deletions;
+use crate::registry::deletion_group;
 use crate::spi::session::Session;
 
 /// How many rows of each table a deletion removed.
@@ -50,7 +50,7 @@ pub fn carry_out(
             for table in removed.keys().filter_map(|oid| graph.table(*oid)) {
                 absorb::settle(session, table, deletion)?;
             }
-            transaction_deletions::carried_out(deletion, removed.keys().copied());
+            deletion_group::carried_out(deletion, removed.keys().copied());
             return Ok(());
         }
         graph = now;
@@ -68,7 +68,7 @@ fn follow(
     for group in graph.parents_first() {
         cascade_into(session, graph, &group, deletion, removed)?;
     }
-    set_null::detach(session, graph, removed.keys().copied(), deletion)?;
+    set_null::apply(session, graph, removed.keys().copied(), deletion)?;
     let root = graph.managed(session, root)?;
     refuse_if_referred(session, graph, root, removed, deletion)
 }
@@ -164,8 +164,8 @@ fn cascades_within<'graph>(
                 .references_of(child.oid)
                 .filter(move |(reference, _)| {
                     reference.on_delete == OnDelete::Cascade
-                        || !reference.on_delete.detaches()
-                            && !transaction_deletions::others_of(deletion, child.oid).is_empty()
+                        || !reference.on_delete.sets_columns()
+                            && !deletion_group::others_of(deletion, child.oid).is_empty()
                 })
                 .map(move |(reference, parent)| (reference, *child, parent))
         })
@@ -271,7 +271,7 @@ impl Step<'_> {
         parents: &Parents<'_>,
         removed: &mut Removed,
     ) -> Outcome<Vec<RowId>> {
-        let others = transaction_deletions::others_of(self.deletion, self.child.oid);
+        let others = deletion_group::others_of(self.deletion, self.child.oid);
         if others.is_empty() {
             return Ok(Vec::new());
         }
@@ -306,7 +306,7 @@ fn refuse_if_referred(
     let mut referrers = Vec::new();
     for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
         for (reference, child) in graph.references_to(parent.oid) {
-            let follows = reference.on_delete.detaches()
+            let follows = reference.on_delete.sets_columns()
                 || reference.on_delete == OnDelete::Cascade && child.managed;
             if follows && !session.keeps_its_snapshot() || reference.checked_at_commit {
                 continue;

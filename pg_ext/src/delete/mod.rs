@@ -6,7 +6,8 @@
 //! - `set_null` releases what SET NULL and SET DEFAULT release, and remembers what it was.
 //! - `preview` says what a soft delete would do.
 //!
-//! It uses `model`, `call`, `spi`, `graph`, `access` and `registry`. Deletions by a plain DELETE begin in `intercept`.
+//! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access` and `registry`. Deletions by a plain DELETE begin in
+//! `intercept`.
 
 pub mod absorb;
 pub mod cascade;

@@ -45,7 +45,7 @@ fn plan_delete(
     let oid = required(relation, "relation")?.oid();
     let key = required(key, "key")?;
     let key = key_from_any(&key);
-    let steps = with_reading_session(|session| plan(session, oid, key))?;
+    let steps = with_reading_session(|session| preview(session, oid, key))?;
     Ok(TableIterator::new(steps))
 }
 
@@ -72,13 +72,13 @@ fn plan_delete_text(
 > {
     let oid = required(relation, "relation")?.oid();
     let key = Key::Text(required(key, "key")?);
-    let steps = with_reading_session(|session| plan(session, oid, key))?;
+    let steps = with_reading_session(|session| preview(session, oid, key))?;
     Ok(TableIterator::new(steps))
 }
 
 type Step = (String, String, Option<String>, i64);
 
-fn plan(session: &mut Session<'_, '_>, oid: pg_sys::Oid, key: Key<'_>) -> Outcome<Vec<Step>> {
+fn preview(session: &mut Session<'_, '_>, oid: pg_sys::Oid, key: Key<'_>) -> Outcome<Vec<Step>> {
     let graph = cache::current(session)?;
     let root = graph.managed(session, oid)?;
     let row = target_row::find(session, root, key)?.ok_or_else(|| Failure::RowNotFound {
@@ -162,7 +162,7 @@ fn referring(
     rows: &[RowId],
 ) -> Outcome<Vec<RowId>> {
     reference.check_readable(child, parent)?;
-    let live = if child.managed && !reference.on_delete.detaches() {
+    let live = if child.managed && !reference.on_delete.sets_columns() {
         " AND c.deleted_at IS NULL"
     } else {
         ""
@@ -194,7 +194,7 @@ fn steps(session: &mut Session<'_, '_>, graph: &Graph, reached: &Reached) -> Out
             }
             let others = referring(session, reference, child, parent, rows)?
                 .into_iter()
-                .filter(|row| reference.on_delete.detaches() || !reached.contains(row))
+                .filter(|row| reference.on_delete.sets_columns() || !reached.contains(row))
                 .count();
             if others > 0 {
                 let what = match reference.on_delete {

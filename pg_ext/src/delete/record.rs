@@ -5,16 +5,11 @@ use pgrx::{JsonB, Uuid};
 use crate::access::caller::Caller;
 use crate::model::error::Outcome;
 use crate::model::table::Table;
+use crate::registry::deletion_group::{How, group_of};
 use crate::registry::locks::{Lock, Mode};
-use crate::registry::transaction_deletions::{self, How};
 use crate::spi::session::Session;
 
 const RECORD: &str = include_str!("record_deletion.sql");
-
-/// The id of a deletion to be: in the order of time.
-pub fn new_deletion() -> Uuid {
-    Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes())
-}
 
 /// Enters a deletion in the registry. `key` is its root's, or `None` when it has several roots.
 pub fn record(
@@ -37,7 +32,7 @@ pub fn record(
             reason.into(),
             caller.role.into(),
             caller.session_role.into(),
-            transaction_deletions::group_of(deletion, how).into(),
+            group_of(deletion, how).into(),
         ],
     )?;
     Ok(())

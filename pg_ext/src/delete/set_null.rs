@@ -25,7 +25,7 @@ const WINDOW: i64 = 1000;
 
 /// Makes every row, live or deleted, let go of what the deletion removed, where its reference says
 /// SET NULL or SET DEFAULT.
-pub fn detach(
+pub fn apply(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     removed: impl IntoIterator<Item = pg_sys::Oid>,
@@ -34,16 +34,16 @@ pub fn detach(
     let _exact = LocalSettings::exact_output();
     for parent in removed.into_iter().filter_map(|oid| graph.table(oid)) {
         for (reference, child) in graph.references_to(parent.oid) {
-            if reference.on_delete.detaches() {
+            if reference.on_delete.sets_columns() {
                 reference.check_readable(child, parent)?;
-                detach_along(session, reference, child, parent, deletion)?;
+                apply_along(session, reference, child, parent, deletion)?;
             }
         }
     }
     Ok(())
 }
 
-fn detach_along(
+fn apply_along(
     session: &mut Session<'_, '_>,
     reference: &Reference,
     child: &Table,
@@ -190,7 +190,7 @@ impl Way<'_> {
             OnDelete::SetDefault => "DEFAULT",
             _ => "NULL",
         };
-        let columns = self.reference.detached_columns.iter();
+        let columns = self.reference.set_columns.iter();
         join(columns.map(|column| format!("{column} = {value}")), ", ")
     }
 
@@ -252,7 +252,7 @@ impl Way<'_> {
                 self.child.oid.into(),
                 self.reference.name.as_str().into(),
                 names(self.columns()).into(),
-                names(&self.reference.detached_columns).into(),
+                names(&self.reference.set_columns).into(),
                 names(self.key()).into(),
                 keys.texts.into(),
                 old.texts.into(),

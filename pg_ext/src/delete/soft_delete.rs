@@ -4,14 +4,17 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AnyElement, Uuid};
 
-use crate::access::target_row::{self, Key, RootRow, key_from_any};
+use crate::access::target_row::{self, Key, TargetRow, key_from_any};
+use crate::archive::{removal, setting};
 use crate::call::arguments::Regclass;
 use crate::delete::cascade;
-use crate::delete::record::{new_deletion, record, roots_of};
+use crate::delete::record::{record, roots_of};
 use crate::graph::cache;
+use crate::graph::catalog;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::table::Table;
-use crate::registry::transaction_deletions::How;
+use crate::registry::archived;
+use crate::registry::deletion_group::{How, new_deletion};
 use crate::spi::session::{Session, with_session};
 
 /// Soft-deletes the row of `table` with this key and every row that refers to it by a cascading
@@ -52,6 +55,9 @@ fn run(
     key: Key<'_>,
     reason: Option<&str>,
 ) -> Outcome<Uuid> {
+    if archived::has_archive(session, oid)? {
+        return archive(session, oid, key, reason);
+    }
     let graph = cache::current(session)?;
     let root = graph.managed(session, oid)?;
     let not_found = || Failure::RowNotFound {
@@ -78,12 +84,42 @@ fn run(
     Ok(deletion)
 }
 
+/// Deletes a row of a table with an archive: PostgreSQL's own DELETE, as the caller.
+fn archive(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    key: Key<'_>,
+    reason: Option<&str>,
+) -> Outcome<Uuid> {
+    let missing = || Failure::RowNotFound {
+        table: "pg_class".into(),
+    };
+    let root = catalog::table(session, oid)?.ok_or_else(missing)?;
+    let not_found = || Failure::RowNotFound {
+        table: root.shown.clone(),
+    };
+    let row = target_row::find(session, &root, key)?.ok_or_else(not_found)?;
+    let sql = format!(
+        "DELETE FROM {} AS t WHERE {}",
+        root.rows(),
+        row.condition(&root)
+    );
+    if !setting::is_on() {
+        return Err(Failure::BadArgument {
+            what: "keepsake.capture is off: the row would be deleted for good".into(),
+            fix: "Use DELETE, or SET keepsake.capture = on.".into(),
+        });
+    }
+    let deletion = removal::alone(reason, || session.as_caller(&sql, &row.args()).map(drop))?;
+    deletion.ok_or_else(not_found)
+}
+
 /// Locks the root against whoever would refer to it. `None`: it is gone; `Some(Some(_))`: it has
 /// been deleted meanwhile.
 fn lock_root(
     session: &mut Session<'_, '_>,
     root: &Table,
-    row: &RootRow<'_>,
+    row: &TargetRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let sql = format!(
         "SELECT t.deletion_id FROM {} AS t WHERE {} FOR UPDATE",
@@ -101,7 +137,7 @@ fn mark_root(
     session: &mut Session<'_, '_>,
     root: &Table,
     deletion: Uuid,
-    row: &RootRow<'_>,
+    row: &TargetRow<'_>,
 ) -> Outcome<()> {
     let mut args = row.args();
     args.push(deletion.into());

@@ -11,6 +11,7 @@ use crate::model::sql::{Ident, Qualified};
 use crate::model::table::{KeyColumn, Partition, Table};
 use crate::spi::session::Session;
 
+const CONCERNED: &str = include_str!("concerned_tables.sql");
 const TABLES: &str = include_str!("read_tables.sql");
 const REFERENCES: &str = include_str!("read_references.sql");
 
@@ -21,10 +22,17 @@ pub fn read(session: &Session<'_, '_>) -> Outcome<Graph> {
 
 fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
     session
-        .registry_now(TABLES, &[])?
+        .registry_now(&format!("{CONCERNED}{TABLES}"), &[])?
         .iter()
         .map(read_table)
         .collect()
+}
+
+/// One table, whether it is in the graph or not. As the graph knows it, it is managed if it is kept in place.
+pub fn table(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Option<Table>> {
+    let sql = format!("WITH concerned AS (SELECT $1::oid AS oid) {TABLES}");
+    let rows = session.registry_now(&sql, &[oid.into()])?;
+    rows.first().map(read_table).transpose()
 }
 
 fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
@@ -69,8 +77,8 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         marks: row
             .get_by_name::<String, _>("mark_columns")?
             .and_then(|numbers| marks(&numbers)),
-        policy: row
-            .get_by_name::<String, _>("policy")?
+        on_plain_delete: row
+            .get_by_name::<String, _>("on_plain_delete")?
             .map(|name| OnPlainDelete::parse(&name))
             .transpose()?,
         partitions: partitions(row)?,
@@ -159,7 +167,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         parent: field(row, "parent")?,
         pairs,
         on_delete,
-        detached_columns: field::<Vec<String>>(row, "detached_columns")?
+        set_columns: field::<Vec<String>>(row, "set_columns")?
             .into_iter()
             .map(Ident)
             .collect(),
@@ -179,8 +187,8 @@ fn field<T: pgrx::IntoDatum + pgrx::FromDatum>(
     name: &str,
 ) -> Outcome<T> {
     row.get_by_name(name)?.ok_or_else(|| Failure::BadArgument {
-        what: format!("the catalog gave no {name}"),
-        fix: "Run CREATE EXTENSION keepsake anew; its catalog queries do not fit this PostgreSQL."
+        what: format!("the catalog query returned no {name}"),
+        fix: "Run CREATE EXTENSION keepsake again; its catalog queries do not fit this version of PostgreSQL."
             .into(),
     })
 }

@@ -1,11 +1,11 @@
--- Foreign keys that touch a managed table, then the declared references.
+-- Foreign keys that touch a table kept in place, then the declared references.
 WITH known AS (
     SELECT con.conname::text AS name,
            con.conrelid AS child,
            con.confrelid AS parent,
            coalesce(override.on_delete, con.confdeltype::text) AS on_delete,
            -- SET NULL (columns) is known from PostgreSQL 15 on.
-           coalesce(listed.columns, columns.child) AS detached_columns,
+           coalesce(listed.columns, columns.child) AS set_columns,
            con.confmatchtype = 'f' OR columns.not_null
                OR EXISTS (SELECT FROM pg_constraint held WHERE held.conrelid = con.conrelid AND held.contype = 'c' AND held.conkey && con.conkey) AS refuses_null,
            columns.child AS child_columns,
@@ -56,8 +56,8 @@ WITH known AS (
     WHERE con.contype = 'f' AND con.conparentid = 0
       -- What is not enforced does nothing (PostgreSQL 18).
       AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
-      AND (con.confrelid IN (SELECT relation FROM keepsake.managed_table)
-           OR con.conrelid IN (SELECT relation FROM keepsake.managed_table))
+      AND (con.confrelid IN (SELECT relation FROM keepsake.kept_in_place)
+           OR con.conrelid IN (SELECT relation FROM keepsake.kept_in_place))
     UNION ALL
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
            d.child, d.parent, 'c', '{}', false,
@@ -80,6 +80,7 @@ WITH known AS (
                         AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
     LEFT JOIN pg_operator op ON op.oid = am.amopopr
     LEFT JOIN pg_namespace opn ON opn.oid = op.oprnamespace
+    WHERE d.child IN (SELECT relation FROM keepsake.kept_in_place) AND d.parent IN (SELECT relation FROM keepsake.kept_in_place)
 )
 SELECT known.*,
        known.child::regclass::text AS shown,

@@ -1,22 +1,11 @@
--- Managed tables, and every table that refers to one or is referred to by one.
-WITH concerned AS (
-    SELECT relation::oid AS oid FROM keepsake.managed_table
-    UNION
-    SELECT con.conrelid FROM pg_constraint con
-    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM keepsake.managed_table)
-    UNION
-    SELECT con.confrelid FROM pg_constraint con
-    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid IN (SELECT relation FROM keepsake.managed_table)
-    UNION
-    SELECT child FROM keepsake.declared_reference
-)
+-- What is known of each table of `concerned`.
 SELECT c.oid,
        c.oid::regclass::text AS shown,
        n.nspname::text AS schema,
        c.relname::text AS name,
        c.relowner AS owner,
-       EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid) AS managed,
-       (SELECT m.on_delete FROM keepsake.managed_table m WHERE m.relation = c.oid) AS policy,
+       EXISTS (SELECT FROM keepsake.kept_in_place m WHERE m.relation = c.oid) AS managed,
+       (SELECT m.on_delete FROM keepsake.kept_in_place m WHERE m.relation = c.oid) AS on_plain_delete,
        c.relkind = 'p' AS partitioned,
        marks.columns AS mark_columns,
        parts.oids AS partition_oids,

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiTupleTable;
 use pgrx::{JsonB, Uuid};
 
+use crate::archive::find_rows;
 use crate::call::trigger_row::Row;
 use crate::graph::reference_graph::Graph;
 use crate::graph::stored_columns;
@@ -83,8 +84,14 @@ pub fn find(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) ->
     }
     let mut by_row = Vec::new();
     for (relation, keys) in keys {
-        if let Some(table) = graph.table(relation) {
-            by_row.extend(with_held_row(session, table, keys, deletions)?);
+        match graph.table(relation).filter(|table| table.managed) {
+            Some(table) => by_row.extend(with_held_row(session, table, keys, deletions)?),
+            None => by_row.extend(find_rows::with_key(
+                session,
+                relation,
+                keys,
+                Some(deletions),
+            )?),
         }
     }
     let held = whole

@@ -10,12 +10,16 @@ use pgrx::prelude::*;
 use pgrx::{AnyElement, JsonB, Uuid};
 
 use crate::access::caller::Caller;
-use crate::access::target_row::{self, Key, RootRow, key_from_any};
+use crate::access::target_row::{self, Key, TargetRow, key_from_any};
+use crate::archive::find_rows;
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::graph::catalog;
 use crate::hold::in_force::lock_tenants;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::table::Table;
+use crate::postgres::settings::LocalSettings;
+use crate::registry::archived;
 use crate::registry::deletion::{self, Deletion, State};
 use crate::registry::locks::Mode;
 use crate::registry::stored_key::StoredKey;
@@ -83,7 +87,7 @@ fn hold_tenant(tenant: Option<&str>, reason: Option<&str>) -> Result<i64, ErrorR
 #[pg_extern]
 fn release(hold: Option<i64>) -> Result<bool, ErrorReport> {
     let hold = required(hold, "hold")?;
-    Ok(with_session(|session| let_go(session, hold))?)
+    Ok(with_session(|session| end(session, hold))?)
 }
 
 /// The active holds of rows whose key no longer says which row, for `doctor()`.
@@ -123,6 +127,9 @@ fn hold_row(
     key: Key<'_>,
     reason: Option<&str>,
 ) -> Outcome<i64> {
+    if archived::has_archive(session, oid)? {
+        return hold_archived(session, oid, key, reason);
+    }
     let graph = cache::current(session)?;
     let table = graph.managed(session, oid)?;
     let not_found = || Failure::RowNotFound {
@@ -142,12 +149,57 @@ fn hold_row(
     record(session, Target::Row(table, row.key), reason)
 }
 
+/// Holds a row of a table with an archive, live or archived. One that is archived has no policies to be asked, so it is for whom none bind.
+fn hold_archived(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    key: Key<'_>,
+    reason: Option<&str>,
+) -> Outcome<i64> {
+    let missing = || Failure::RowNotFound {
+        table: "pg_class".into(),
+    };
+    let table = catalog::table(session, oid)?.ok_or_else(missing)?;
+    let not_found = || Failure::RowNotFound {
+        table: table.shown.clone(),
+    };
+    let wanted = target_row::read_key(session, &table, key)?;
+    let given = {
+        let _formats = LocalSettings::exact_output();
+        let key = JsonB(wanted.0.clone());
+        target_row::find(session, &table, Key::Columns(key.into()))?
+    };
+    if let Some(row) = given {
+        let sql = format!(
+            "SELECT 1 FROM {} AS t WHERE {} FOR NO KEY UPDATE",
+            table.rows(),
+            row.condition(&table)
+        );
+        if !session.as_owner(&table, &sql, &row.args())?.is_empty() {
+            return record(session, Target::Row(&table, row.key), reason);
+        }
+    }
+    if archived::may_act(session, oid, None)? != Some(true) {
+        return Err(not_found());
+    }
+    let keys = vec![JsonB(wanted.0.clone())];
+    let within = find_rows::with_key(session, oid, keys, None)?;
+    if within.is_empty() {
+        return Err(not_found());
+    }
+    session.registry(
+        "SELECT 1 FROM keepsake.deletion WHERE id = ANY ($1) FOR SHARE",
+        &[within.into()],
+    )?;
+    record(session, Target::Row(&table, wanted), reason)
+}
+
 /// Locks the row, if it is live, against being deleted, and reads which deletion it is in now.
 /// `None`: it is gone.
 fn deletion_of(
     session: &mut Session<'_, '_>,
     table: &Table,
-    row: &RootRow<'_>,
+    row: &TargetRow<'_>,
 ) -> Outcome<Option<Option<Uuid>>> {
     let lock = if row.deletion.is_none() {
         " FOR NO KEY UPDATE"
@@ -219,7 +271,7 @@ fn record(session: &mut Session<'_, '_>, target: Target<'_>, reason: Option<&str
     }
 }
 
-fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
+fn end(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
     let caller = Caller::of(session)?;
     let released = session.registry(
         "UPDATE keepsake.hold SET released_at = now(),
@@ -230,14 +282,14 @@ fn let_go(session: &mut Session<'_, '_>, hold: i64) -> Outcome<bool> {
         &[hold.into(), caller.role.into(), caller.session_role.into()],
     )?;
     if !released.is_empty() {
-        deletion::take_up_again(session)?;
+        deletion::retry_postponed(session)?;
         return Ok(true);
     }
     let known = session.registry("SELECT 1 FROM keepsake.hold WHERE id = $1", &[hold.into()])?;
     if known.is_empty() {
         return Err(Failure::BadArgument {
-            what: format!("there is no hold {hold}"),
-            fix: "keepsake.hold lists them.".into(),
+            what: format!("hold {hold} does not exist"),
+            fix: "The table keepsake.hold lists all holds.".into(),
         });
     }
     Ok(false)

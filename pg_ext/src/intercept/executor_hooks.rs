@@ -4,9 +4,10 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::archive::removal;
 use crate::intercept::skip_triggers;
 use crate::postgres::query_plan::{modifications, plan};
-use crate::postgres::statement_stack::{while_running, write};
+use crate::postgres::statement_stack::{depth, while_running, write};
 use crate::run_as::at_once;
 
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
@@ -63,6 +64,7 @@ unsafe extern "C-unwind" fn run(
     count: u64,
     once: bool,
 ) {
+    begin(query);
     // SAFETY: passes on what the executor gave.
     while_running(query, || unsafe {
         match NEXT_RUN {
@@ -79,6 +81,7 @@ unsafe extern "C-unwind" fn run(
     direction: pg_sys::ScanDirection::Type,
     count: u64,
 ) {
+    begin(query);
     // SAFETY: passes on what the executor gave.
     while_running(query, || unsafe {
         match NEXT_RUN {
@@ -90,6 +93,7 @@ unsafe extern "C-unwind" fn run(
 
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
+    begin(query);
     // SAFETY: passes on what the executor gave.
     while_running(query, || unsafe {
         match NEXT_FINISH {
@@ -97,4 +101,15 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
             None => pg_sys::standard_ExecutorFinish(query),
         }
     });
+    if depth() == 0 {
+        // SAFETY: the query has not ended yet.
+        removal::statement_ended(unsafe { &*query });
+    }
+}
+
+/// What an outermost statement removes makes one deletion.
+fn begin(query: *mut pg_sys::QueryDesc) {
+    if depth() == 0 {
+        removal::statement_begins(query);
+    }
 }

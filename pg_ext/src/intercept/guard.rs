@@ -6,8 +6,8 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
 use crate::call::trigger_call::{
-    AfterNewRows, AfterUpdate, Answer, BeforeInsert, BeforeTruncate, BeforeUpdate, Call, NewRows,
-    Updated,
+    AfterInsertedRows, AfterUpdate, AfterUpdatedRows, Answer, BeforeInsert, BeforeTruncate,
+    BeforeUpdate, Call, NewRows, Updated,
 };
 use crate::call::trigger_row::Row;
 use crate::delete::cascade;
@@ -40,7 +40,7 @@ fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport
 /// BEFORE UPDATE of a row's key, by which its deletion and its holds know it: refused while it is
 /// deleted or held.
 #[pg_extern]
-fn keep_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
+fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     let Updated { old, new } = call.rows;
     let graph = cache::known()?;
     let table = graph.managed_or_root(call.relation);
@@ -61,21 +61,32 @@ fn keep_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
 /// AFTER INSERT, once a statement: no new row may refer to a deleted one. Runs after the foreign
 /// key's own check, which has waited for whoever was deleting the parent.
 #[pg_extern]
-fn guard_insert(call: Call<'_, AfterNewRows>) -> Result<Answer<'_>, ErrorReport> {
-    with_session(|session| -> Outcome<()> {
-        let child = call.relation;
+fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorReport> {
+    guard_new_rows(call.relation, &call.rows)?;
+    Ok(Answer::nothing())
+}
+
+/// AFTER UPDATE of a partitioned table, once a statement: the same for its new rows, some of which may have moved to
+/// another partition. Such a row fires no UPDATE trigger of its own.
+#[pg_extern]
+fn guard_moved(call: Call<'_, AfterUpdatedRows>) -> Result<Answer<'_>, ErrorReport> {
+    guard_new_rows(call.relation, &call.rows)?;
+    Ok(Answer::nothing())
+}
+
+fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>) -> Outcome<()> {
+    with_session(|session| {
         let graph = cache::current(session)?;
-        // Also called for the rows that an UPDATE of a partitioned table moves, the engine's too.
+        // The engine looks at the rows that it writes, or moves to another partition, itself.
         if graph
             .table_or_root(child)
             .is_some_and(|table| EngineWrite::is_to(table.oid))
         {
             return Ok(());
         }
-        session.register_transition_table(&call.rows)?;
+        session.register_transition_table(rows)?;
         check_references(session, child, NewRows::NAME, &[], |_| true)
-    })?;
-    Ok(Answer::nothing())
+    })
 }
 
 /// AFTER UPDATE of a referring column: the row may not have moved under a deleted parent; and a deleted
@@ -135,7 +146,7 @@ fn guard_updated(
         && !by_engine
         && let Some(deletion) = old.deletion()
     {
-        return keep_from_settling(session, table, deletion);
+        return keep_unresolved(session, table, deletion);
     }
     let (source, values) = as_source(new, table)?;
     check_references(session, child, &source, &values, |reference| {
@@ -145,7 +156,7 @@ fn guard_updated(
 
 /// Keeps a deletion as it is until the transaction ends: a restore or purge of it waits. One that is
 /// under way would wait for our row, so it is not waited for.
-fn keep_from_settling(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
+fn keep_unresolved(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
     let settling: Option<bool> = session
         .registry_kept(
             "SELECT EXISTS (SELECT FROM keepsake.deletion WHERE id = $1) AND NOT EXISTS (

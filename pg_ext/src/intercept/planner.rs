@@ -3,13 +3,14 @@
 //! It is done to the rewritten query, when views, rules and row-level policies have been worked
 //! into it as those of a DELETE, and again whenever a prepared statement or a function's statement
 //! is planned. The rights that the executor checks stay those of a DELETE. The triggers that fire
-//! are those of an UPDATE, and the one on `deleted_at` makes a deletion of it (see `marking`).
+//! are those of an UPDATE, and the one on `deleted_at` makes a deletion of it (see `statement_deletion`).
 
 use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
+use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::intercept::returning;
 use crate::intercept::skip_triggers;
@@ -19,6 +20,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::pointers;
 use crate::postgres::statement_stack;
 use crate::postgres::table_triggers::{limited_to, name, triggers};
+use crate::run_as::archive_reading;
 use crate::run_as::engine_query;
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
@@ -47,6 +49,7 @@ unsafe extern "C-unwind" fn plan(
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
     // (`pg_plan_query` in postgres.c); everything else is passed on.
     unsafe {
+        archive_reading::close();
         if !query.is_null() && role::is_engines_own() {
             raise_unless_ok(engine_query::check(query));
         }
@@ -80,7 +83,7 @@ unsafe fn applies(text: *const c_char) -> bool {
     }
 }
 
-/// Turns the query, if it deletes from a table whose policy is to convert, into the UPDATE; has an INSERT or MERGE treat deleted rows as
+/// Turns the query, if it deletes from a table that converts it, into the UPDATE; has an INSERT or MERGE treat deleted rows as
 /// `upsert` says. `alone`: whether nothing else in the statement writes to tables.
 unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
     let concerned = match query.commandType {
@@ -130,7 +133,7 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
             };
             match query.commandType {
                 pg_sys::CmdType::CMD_DELETE if converts(&*relation) => {
-                    mark(query, entry, relation, deleted_at, alone);
+                    turn_into_update(query, entry, relation, deleted_at, alone);
                 }
                 pg_sys::CmdType::CMD_DELETE | pg_sys::CmdType::CMD_UPDATE => {}
                 pg_sys::CmdType::CMD_INSERT => {
@@ -174,17 +177,16 @@ fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
             && column(open, c"deletion_id", pg_sys::UUIDOID).is_some()
             && pg_sys::get_extension_oid(c"keepsake".as_ptr(), true) != pg_sys::InvalidOid
     };
-    // What was a partition has lost its row triggers, and is a table like any other.
-    let was_partition = triggers(relation)
-        .iter()
-        .any(|trigger| name(trigger).to_bytes().starts_with(b"keepsake_"));
     if !is_like_ours {
         return Ok(());
     }
+    // What was a partition has lost its row triggers, and is a table like any other; so is one with an archive.
+    let has_ours = triggers(relation)
+        .iter()
+        .any(|trigger| name(trigger).to_bytes().starts_with(b"keepsake_"));
     let graph = cache::known()?;
-    let managed = graph.managed_or_root(relation.rd_id);
-    match managed {
-        None if was_partition => Ok(()),
+    match graph.managed_or_root(relation.rd_id) {
+        None if has_ours => Ok(()),
         Some(table) => Err(Failure::Unguarded {
             table: table.shown.clone(),
         }),
@@ -194,20 +196,21 @@ fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
     }
 }
 
-/// Whether the table is managed: it has a trigger that stands for its policy.
+/// Whether the table is managed: it has a trigger that answers a plain DELETE.
 fn is_managed(relation: &pg_sys::RelationData) -> bool {
     triggers(relation).iter().any(|trigger| {
-        let name = name(trigger).to_bytes();
-        OnPlainDelete::ALL
-            .iter()
-            .any(|policy| policy.trigger().as_bytes() == name)
+        let own = own_triggers::named(name(trigger));
+        own.is_some_and(|own| matches!(own.carrier, Carrier::OnPlainDelete(_)))
     })
 }
 
-/// Whether the table has the trigger of that policy, and it fires.
+/// Tables whose DELETE is converted.
+const CONVERTS: Carrier = Carrier::OnPlainDelete(OnPlainDelete::Convert);
+
+/// Whether the table has the trigger that says so, and it fires.
 fn converts(relation: &pg_sys::RelationData) -> bool {
     let fires = |trigger: &pg_sys::Trigger| {
-        name(trigger).to_bytes() == OnPlainDelete::Convert.trigger().as_bytes()
+        own_triggers::on(CONVERTS).any(|own| own.name == name(trigger))
             && matches!(trigger.tgenabled as u8, b'O' | b'A')
     };
     triggers(relation).iter().any(fires)
@@ -225,7 +228,7 @@ unsafe fn column(relation: pg_sys::Relation, name: &CStr, of_type: pg_sys::Oid) 
 }
 
 /// `DELETE … WHERE …` → `UPDATE … SET deleted_at = now() WHERE … AND deleted_at IS NULL`.
-unsafe fn mark(
+unsafe fn turn_into_update(
     query: &mut pg_sys::Query,
     entry: *mut pg_sys::RangeTblEntry,
     relation: pg_sys::Relation,
@@ -261,7 +264,7 @@ unsafe fn mark(
             std::ptr::null_mut(),
         );
         set(query, entry, (deleted_at, c"deleted_at"), now);
-        match deletion_id(relation).filter(|_| alone && may_mark(&*relation)) {
+        match deletion_id(relation).filter(|_| alone && may_set_marks(&*relation)) {
             Some((column, function)) => {
                 let table = pg_sys::makeConst(
                     pg_sys::OIDOID,
@@ -333,7 +336,7 @@ unsafe fn lock_like_delete(
 /// Whether the plan may set both marks by itself, so that no trigger is needed: nobody can come to
 /// refer to the rows meanwhile, so they need no stronger lock than an UPDATE's, and no other trigger
 /// changes them.
-fn may_mark(relation: &pg_sys::RelationData) -> bool {
+fn may_set_marks(relation: &pg_sys::RelationData) -> bool {
     let oid = relation.rd_id;
     let foreign_key = |trigger: &pg_sys::Trigger| {
         // SAFETY: compares the function's OID with those of `ri_triggers.c`.

@@ -11,28 +11,14 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
+use crate::call::own_triggers::{self, Skipped};
 use crate::graph::cache;
 use crate::model::error::raise_unless_ok;
-use crate::model::on_plain_delete::OnPlainDelete;
-use crate::postgres::pg_list::integers;
+use crate::postgres::pg_list::{integers, pointers};
 use crate::postgres::query_plan::{modifications, plan, result_table};
 use crate::postgres::statement_stack::write;
 use crate::postgres::table_triggers::{name, triggers};
 use crate::run_as::engine_write::EngineWrite;
-
-/// Guards `deleted_at` and `deletion_id`: the engine sets them itself, and so does a converted DELETE
-/// that sets both (see `planner`).
-const STATE: &CStr = c"keepsake_protect_state";
-/// Guards the key.
-const KEY: &CStr = c"keepsake_keep_row_key";
-/// Those that only look at columns.
-const ALL: [&CStr; 3] = [STATE, KEY, GUARD];
-/// Guards references: what the engine itself makes a row refer to, it has looked at, unless a column is
-/// shared (see `guard`).
-const GUARD: &CStr = c"keepsake_guard_update";
-
-/// Makes a deleted row live again (see `insert_again`).
-const AGAIN: &CStr = c"keepsake_insert_again";
 
 /// What is known of a trigger, as long as it calls the same function.
 #[derive(Clone, Copy)]
@@ -83,6 +69,7 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                     }
                     let update = Update {
                         changed,
+                        relation,
                         columns: Columns::of(relation),
                         alone: only_ours_change_rows(relation),
                         is_engine,
@@ -102,8 +89,9 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
 }
 
 /// An UPDATE that has just been started.
-struct Update {
+struct Update<'a> {
     changed: *mut pg_sys::Bitmapset,
+    relation: &'a pg_sys::RelationData,
     columns: Columns,
     /// Whether no other trigger may change any column before ours look.
     alone: bool,
@@ -112,37 +100,52 @@ struct Update {
     converts: bool,
 }
 
-impl Update {
+impl Update<'_> {
     fn has_changed(&self, column: i32) -> bool {
         // SAFETY: the set is one of the executor's, or NULL, which is empty; a number that is not in it is
         // no member.
         unsafe { pg_sys::bms_is_member(column, self.changed) }
     }
 
+    fn changes_any(&self, columns: &[i32]) -> bool {
+        columns.iter().any(|column| self.has_changed(*column))
+    }
+
+    /// Whether it changes a column of a foreign key.
+    fn changes_foreign_keys(&self) -> bool {
+        let relation = std::ptr::from_ref(self.relation).cast_mut();
+        // SAFETY: the relation is open; its foreign keys are a list of such entries, each with that many columns.
+        let mut keys = unsafe {
+            pointers::<pg_sys::ForeignKeyCacheInfo>(pg_sys::RelationGetFKeyList(relation))
+        };
+        keys.any(|key| {
+            // SAFETY: see above.
+            let (count, columns) = unsafe { ((*key).nkeys, (*key).conkey) };
+            let columns = columns.iter().take(usize::try_from(count).unwrap_or(0));
+            let first = pg_sys::FirstLowInvalidHeapAttributeNumber;
+            columns
+                .into_iter()
+                .any(|column| self.has_changed(i32::from(*column) - first))
+        })
+    }
+
     fn is_idle(&self, trigger: &pg_sys::Trigger) -> bool {
         if !is_one_of_ours(trigger) {
             return false;
         }
-        let name = name(trigger);
-        // What the condition of the one names are the columns of old, whatever has their names by now.
-        let condition = if name == STATE {
-            in_condition(trigger)
-        } else {
-            Vec::new()
-        };
-        let columns = if name == STATE {
-            &condition
-        } else if name == KEY {
-            &self.columns.key
-        } else {
-            &self.columns.referring
-        };
-        let any = columns.iter().any(|column| self.has_changed(*column));
-        let all = columns.iter().all(|column| self.has_changed(*column));
-        if name == STATE {
-            self.is_engine || self.alone && (!any || self.converts && all)
-        } else {
-            self.passes_guard && name == GUARD || self.alone && !any
+        match skipped(trigger) {
+            Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict => false,
+            Skipped::ForeignKeysUnchanged => !self.changes_foreign_keys(),
+            Skipped::KeyUnchanged => self.alone && !self.changes_any(&self.columns.key),
+            Skipped::MarksUnchangedOrSetByEngine => {
+                // What the condition names are the columns of old, whatever has their names by now.
+                let marks = in_condition(trigger);
+                let all = marks.iter().all(|column| self.has_changed(*column));
+                self.is_engine || self.alone && (!self.changes_any(&marks) || self.converts && all)
+            }
+            Skipped::ReferencesUnchangedOrCheckedByEngine => {
+                self.passes_guard || self.alone && !self.changes_any(&self.columns.referring)
+            }
         }
     }
 
@@ -216,19 +219,10 @@ fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
     })
 }
 
-/// The engine's own DELETE passes the trigger that stands for the table's policy.
+/// The engine's own DELETE passes the trigger that answers a plain one.
 fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
     let own = triggers_of(description);
-    for trigger in own.iter_mut() {
-        let name = name(trigger).to_bytes();
-        if OnPlainDelete::ALL
-            .iter()
-            .any(|policy| policy.trigger().as_bytes() == name)
-            && is_ours(trigger)
-        {
-            trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
-        }
-    }
+    disable(own, Skipped::InEnginesDelete);
     let before = |trigger| {
         is_for(
             trigger,
@@ -242,11 +236,7 @@ fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
 /// An INSERT that passes over no conflict has nothing to do with deleted rows of its keys.
 fn leave_out_of_insert(description: &mut pg_sys::TriggerDesc) {
     let own = triggers_of(description);
-    for trigger in own.iter_mut() {
-        if name(trigger) == AGAIN && is_ours(trigger) {
-            trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
-        }
-    }
+    disable(own, Skipped::WithoutOnConflict);
     let before = |trigger| {
         is_for(
             trigger,
@@ -266,9 +256,26 @@ fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] 
     unsafe { std::slice::from_raw_parts_mut(description.triggers, count) }
 }
 
-/// Whether it is one of Keepsake's that only look at columns.
+/// Disables those of Keepsake's that such a statement goes without.
+fn disable(triggers: &mut [pg_sys::Trigger], statement: Skipped) {
+    for trigger in triggers.iter_mut() {
+        if skipped(trigger) == statement && is_ours(trigger) {
+            trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
+        }
+    }
+}
+
+/// Which statements go without the trigger, if it is the one that its name says.
+fn skipped(trigger: &pg_sys::Trigger) -> Skipped {
+    own_triggers::named(name(trigger)).map_or(Skipped::Never, |own| own.skipped)
+}
+
+/// Whether it is one of Keepsake's that an UPDATE may go without.
 fn is_one_of_ours(trigger: &pg_sys::Trigger) -> bool {
-    if !ALL.contains(&name(trigger)) {
+    if matches!(
+        skipped(trigger),
+        Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict
+    ) {
         return false;
     }
     let known = KNOWN.with_borrow(|known| known.get(&trigger.tgoid).copied());

@@ -19,7 +19,7 @@ use crate::call::trigger_call::{
 };
 use crate::call::trigger_row::Row;
 use crate::delete::cascade;
-use crate::delete::record::{new_deletion, record, roots_of};
+use crate::delete::record::{record, roots_of};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
@@ -29,7 +29,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
 use crate::postgres::statement_stack::{self, Writes};
-use crate::registry::transaction_deletions::How;
+use crate::registry::deletion_group::{How, new_deletion};
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
 use crate::spi::session::{Session, with_reading_session, with_session};
@@ -153,7 +153,7 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
     }
     // Where the statement updates the table as well, whose row this is cannot be told.
     let checked = writes_to(graph, table).is_some_and(|writes| writes.converts && !writes.updates);
-    if !checked && table.policy == Some(OnPlainDelete::Reject) {
+    if !checked && table.on_plain_delete == Some(OnPlainDelete::Reject) {
         return Err(written_by_hand(table));
     }
     Ok(STATEMENTS.with_borrow_mut(|statements| {
@@ -240,7 +240,7 @@ impl Statement {
     }
 }
 
-/// BEFORE DELETE where the policy is to convert, and the planner did not (the library was not
+/// BEFORE DELETE where the table's answer is to convert, and the planner did not (the library was not
 /// loaded yet, or the DELETE is part of a MERGE): keeps the row, to be marked at the end.
 #[pg_extern]
 fn convert_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
@@ -252,7 +252,7 @@ fn convert_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorRepor
     })
 }
 
-/// BEFORE DELETE where the policy is to refuse.
+/// BEFORE DELETE where the table's answer is to refuse.
 #[pg_extern]
 fn refuse_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
     decide(&call, |table, row| {
@@ -265,7 +265,7 @@ fn refuse_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport
     })
 }
 
-/// BEFORE DELETE where the policy is to allow: live rows go for good, deleted ones wait for purge.
+/// BEFORE DELETE where the table's answer is to allow: live rows go for good, deleted ones wait for purge.
 #[pg_extern]
 fn allow_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport> {
     decide(&call, |table, row| {
@@ -281,13 +281,13 @@ fn allow_delete(call: Call<'_, BeforeDelete>) -> Result<Answer<'_>, ErrorReport>
 }
 
 /// Lets the engine's own deletes pass, and rows that an UPDATE moves to another partition; asks
-/// `policy` whether the others go. A foreign key's action that the policy would keep from a row is
+/// `answer` whether the others go. A foreign key's action that this would keep from a row is
 /// refused: swallowing it would corrupt that key.
 fn decide<'call>(
     call: &Call<'call, BeforeDelete>,
-    policy: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
+    answer: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
 ) -> Result<Answer<'call>, ErrorReport> {
-    Ok(if goes(call, policy)? {
+    Ok(if goes(call, answer)? {
         Answer::row(call.rows.old)
     } else {
         Answer::nothing()
@@ -296,7 +296,7 @@ fn decide<'call>(
 
 fn goes<'call>(
     call: &Call<'call, BeforeDelete>,
-    policy: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
+    answer: impl FnOnce(&Table, Row<'call>) -> Outcome<bool>,
 ) -> Outcome<bool> {
     if EngineWrite::is_to(call.relation) {
         return Ok(true);
@@ -310,15 +310,17 @@ fn goes<'call>(
     }
     table.check_marks()?;
     let row = call.rows.old;
-    if table.policy == Some(OnPlainDelete::Convert) && is_reached_by_inheritance(&graph, table) {
+    if table.on_plain_delete == Some(OnPlainDelete::Convert)
+        && is_reached_by_inheritance(&graph, table)
+    {
         return Err(plain_delete(table));
     }
     let is_action = role::in_foreign_key_action(statement_stack::reads_like_a_foreign_key_action());
     let is_deleted = row.deletion().is_some();
-    if is_action && (table.policy != Some(OnPlainDelete::Allow) || is_deleted) {
+    if is_action && (table.on_plain_delete != Some(OnPlainDelete::Allow) || is_deleted) {
         return Err(plain_delete(table));
     }
-    policy(table, row)
+    answer(table, row)
 }
 
 fn plain_delete(table: &Table) -> Failure {
@@ -356,7 +358,7 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
     };
     let writes = writes_to(graph, table).or_else(begun).unwrap_or_default();
     let moves = writes.updates || writes.converts;
-    if moves && writes.deletes && table.policy == Some(OnPlainDelete::Convert) {
+    if moves && writes.deletes && table.on_plain_delete == Some(OnPlainDelete::Convert) {
         return Err(Failure::MovesAndDeletes {
             table: table.shown.clone(),
         });
@@ -366,7 +368,7 @@ fn is_moved(graph: &Graph, table: &Table) -> Outcome<bool> {
 
 /// BEFORE UPDATE or DELETE of a partitioned table, once a statement.
 #[pg_extern]
-fn begin_update(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
+fn begin_statement(call: Call<'_, BeforeChange>) -> Result<Answer<'_>, ErrorReport> {
     if statement_stack::depth() == 0 {
         begin(&call)?;
     }

@@ -54,8 +54,8 @@ fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
         let Some(table) = graph.table(oid) else {
             return Ok(());
         };
-        if let Some(policy) = table.policy.filter(|_| table.partitioned) {
-            triggers::guard_state(session, table, policy)?;
+        if let Some(on_delete) = table.on_plain_delete.filter(|_| table.partitioned) {
+            triggers::guard_state(session, table, on_delete)?;
         }
         triggers::guard_references(session, &graph, table)?;
         crate::intercept::guard::check_existing(session, oid)
@@ -106,8 +106,8 @@ fn declare(
         |name: &str| -> Outcome<bool> { Ok(fits.get_by_name::<bool, _>(name)?.unwrap_or(false)) };
     if !(flag("type_is_text")? && flag("id_fits")? && flag("single_key")?) {
         return Err(Failure::BadArgument {
-            what: format!("columns {type_column} and {id_column} cannot refer to that table"),
-            fix: "The type column must be text; the id column of the parent's key type, or text if that is whole numbers, uuid or text; the parent's key one column.".into(),
+            what: format!("columns {type_column} and {id_column} cannot refer to the parent table"),
+            fix: "The type column must be text. The primary key of the parent table must be one column, and the id column must have its type, or text if that is an integer type, uuid or text.".into(),
         });
     }
     session.registry(

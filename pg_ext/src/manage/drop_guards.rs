@@ -1,5 +1,6 @@
 //! What `unmanage` takes back from the tables that referred to a table of its own.
 
+use crate::call::own_triggers::{self, Carrier};
 use crate::model::error::Outcome;
 use crate::spi::session::{Session, first_column};
 
@@ -10,17 +11,22 @@ const NEEDLESS: &str = "
     JOIN pg_proc p ON p.oid = t.tgfoid
     JOIN pg_class c ON c.oid = t.tgrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname IN ('guard_insert', 'guard_update')
+    WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY ($1)
       AND NOT t.tgisinternal AND t.tgparentid = 0 AND pg_has_role(c.relowner, 'USAGE')
       AND NOT EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.child = c.oid)
       AND NOT EXISTS (SELECT FROM pg_constraint con
                       WHERE con.contype = 'f' AND con.conrelid = c.oid
-                        AND con.confrelid IN (SELECT relation FROM keepsake.managed_table))";
+                        AND con.confrelid IN (SELECT relation FROM keepsake.kept_in_place))";
 
 /// Drops the guards that nothing needs any more, as far as the caller may: on a table of another
 /// owner they stay, and find nothing to refuse.
 pub fn drop_needless_guards(session: &mut Session<'_, '_>) -> Outcome<()> {
-    let drops: Vec<String> = first_column(session.catalog(NEEDLESS, &[])?)?;
+    let guards: Vec<String> = [Carrier::Referring, Carrier::ReferringPartitioned]
+        .into_iter()
+        .flat_map(own_triggers::on)
+        .map(|trigger| trigger.function.to_owned())
+        .collect();
+    let drops: Vec<String> = first_column(session.catalog(NEEDLESS, &[guards.into()])?)?;
     for drop in drops {
         session.ddl(&drop)?;
     }

@@ -41,8 +41,8 @@ impl How {
             "policy" => Ok(Self::Policy),
             "nothing" => Ok(Self::Nothing),
             _ => Err(Failure::BadArgument {
-                what: format!("deleted rows cannot be hidden by '{name}'"),
-                fix: "Give 'view', 'policy' or 'nothing'.".into(),
+                what: format!("unknown way to hide deleted rows: '{name}'"),
+                fix: "Pass 'view', 'policy' or 'nothing'.".into(),
             }),
         }
     }
@@ -140,7 +140,7 @@ fn show_view(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     if cfg!(feature = "pg14") {
         return Err(cannot(
             table,
-            "PostgreSQL 14 has no views that run with the rights of whoever reads them.",
+            "PostgreSQL 14 has no security_invoker views.",
             "Hide deleted rows by 'policy', or upgrade to PostgreSQL 15.",
         ));
     }
@@ -209,8 +209,8 @@ fn free_name(session: &Session<'_, '_>, table: &Table, now: &Hiding) -> Outcome<
     }
     Err(cannot(
         table,
-        &format!("The name of the view, {name}, is taken."),
-        "Rename what has it, or hide deleted rows by 'policy'.",
+        &format!("A relation named {name} exists already."),
+        "Rename that relation, or hide deleted rows by 'policy'.",
     ))
 }
 
@@ -220,9 +220,9 @@ fn add_policies(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     if !now.has_rls && now.has_policies {
         return Err(cannot(
             table,
-            "It has row-level policies, but row-level security is switched off: they would begin to hold.",
+            "It has row-level policies, but row-level security is disabled. Hiding by policy would enable it, and the policies would take effect.",
             &format!(
-                "Switch it on first (ALTER TABLE {} ENABLE ROW LEVEL SECURITY), or drop them.",
+                "Enable it first (ALTER TABLE {} ENABLE ROW LEVEL SECURITY), or drop the policies.",
                 table.shown
             ),
         ));

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::manage::archived_table::{self, Keep, Options};
 use crate::manage::drop_guards;
 use crate::manage::hide;
 use crate::manage::triggers;
@@ -22,6 +23,12 @@ use crate::spi::session::{Session, first_column, with_session};
 /// `allow` it to remove live rows for good. A second call mends what is missing and changes what is
 /// given. Only the table's owner may call it.
 ///
+/// With `keep => 'archive'`, PostgreSQL deletes the rows itself, and they are kept in an archive: the
+/// table gets triggers and nothing else. `on_truncate` says what TRUNCATE does there: `reject` (the
+/// default), `archive`, or `allow`; `after_triggers` whether a restore fires the table's AFTER
+/// INSERT triggers (`fire`, the default) or not (`skip`). `cascade` takes along the tables whose rows
+/// a DELETE would remove or change.
+///
 /// # Errors
 /// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
 #[pg_extern]
@@ -29,32 +36,60 @@ fn manage(
     relation: Option<Regclass>,
     retention: default!(Option<Interval>, "NULL"),
     on_delete: default!(Option<&str>, "NULL"),
+    keep: default!(Option<&str>, "NULL"),
+    on_truncate: default!(Option<&str>, "NULL"),
+    after_triggers: default!(Option<&str>, "NULL"),
+    cascade: default!(bool, "false"),
 ) -> Result<(), ErrorReport> {
     let oid = required(relation, "relation")?.oid();
-    let policy = on_delete.map(OnPlainDelete::parse).transpose()?;
+    let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
+    let keep = keep.map(Keep::parse).transpose()?;
+    let options = Options {
+        retention,
+        on_truncate,
+        after_triggers,
+        cascade,
+    };
     Ok(with_session(|session| {
-        take_on(session, oid, retention, policy)
+        let now = Keep::of(session, oid)?;
+        match keep.or(now).unwrap_or(Keep::InPlace) {
+            Keep::Archive if on_delete.is_none() => archived_table::take_on(session, oid, options),
+            Keep::Archive => Err(Failure::BadArgument {
+                what: "on_delete is of tables that are kept in place".into(),
+                fix: "Leave it out: a DELETE of archived rows is PostgreSQL's own.".into(),
+            }),
+            Keep::InPlace => {
+                archived_table::check_in_place(session, oid, now, options)?;
+                manage_table(session, oid, retention, on_delete)
+            }
+        }
     })?)
 }
 
-/// Takes `table` back from Keepsake: triggers, index and the two columns go.
+/// Takes `table` back from Keepsake: triggers, index and the two columns go; of an archived table the
+/// triggers and the archive. `drop_archive` gives up the rows that the archive still holds, for who may
+/// run `purge_deletion`.
 ///
 /// # Errors
 /// 55000 while it still holds soft-deleted rows; 42501 for anyone but the owner.
 #[pg_extern]
-fn unmanage(relation: Regclass) -> Result<(), ErrorReport> {
-    Ok(with_session(|session| hand_back(session, relation.oid()))?)
+fn unmanage(relation: Regclass, drop_archive: default!(bool, "false")) -> Result<(), ErrorReport> {
+    let oid = relation.oid();
+    Ok(with_session(|session| match Keep::of(session, oid)? {
+        Some(Keep::Archive) => archived_table::hand_back(session, oid, drop_archive),
+        _ => unmanage_table(session, oid),
+    })?)
 }
 
-fn take_on(
+fn manage_table(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
     retention: Option<Interval>,
-    policy: Option<OnPlainDelete>,
+    on_delete: Option<OnPlainDelete>,
 ) -> Outcome<()> {
     describe(session, oid)?.check_safe()?;
     retention::register(session, oid, retention)?;
-    let policy = set_policy(session, oid, policy)?;
+    let on_delete = set_on_delete(session, oid, on_delete)?;
     cache::invalidate(oid);
     // Another call may have come first, and registering has waited for it.
     let found = describe(session, oid)?;
@@ -72,13 +107,13 @@ fn take_on(
     let table = graph.managed(session, oid)?;
     refuse_foreign_marks(session, table)?;
     add_index(session, table)?;
-    triggers::guard_state(session, table, policy)?;
+    triggers::guard_state(session, table, on_delete)?;
     triggers::guard_references(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
         triggers::guard_references(session, &graph, child)?;
     }
     cache::invalidate(oid);
-    if policy == OnPlainDelete::Convert {
+    if on_delete == OnPlainDelete::Convert {
         tell_silent_triggers(session, table)?;
     }
     tell_unique(session, table)
@@ -131,7 +166,7 @@ fn tell_silent_triggers(session: &Session<'_, '_>, table: &Table) -> Outcome<()>
     Ok(())
 }
 
-fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+fn unmanage_table(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let found = describe(session, oid)?;
     found.check_owned()?;
     if !found.managed {
@@ -178,16 +213,16 @@ fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
 }
 
 /// Registers what a plain DELETE does, when given, and answers with what it does now.
-fn set_policy(
+fn set_on_delete(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
-    policy: Option<OnPlainDelete>,
+    on_delete: Option<OnPlainDelete>,
 ) -> Outcome<OnPlainDelete> {
     let name = session
         .registry(
             "UPDATE keepsake.managed_table SET on_delete = coalesce($2, on_delete) WHERE relation = $1
              RETURNING on_delete",
-            &[oid.into(), policy.map(OnPlainDelete::name).into()],
+            &[oid.into(), on_delete.map(OnPlainDelete::name).into()],
         )?
         .first()
         .get_one::<String>()?;
@@ -206,8 +241,8 @@ fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table) -> Outcome
     }
     Err(Failure::CannotManage {
         table: table.shown.clone(),
-        why: "It holds rows with a deleted_at but no deletion_id, or the other way round.".into(),
-        fix: "Delete these rows, or make them live, and delete them with keepsake.soft_delete()."
+        why: "It holds rows that have only one of deleted_at and deletion_id.".into(),
+        fix: "Remove these rows, or set both columns to NULL and delete the rows with keepsake.soft_delete()."
             .into(),
     })
 }

@@ -61,8 +61,9 @@ fn set(
         .find(|(known, _)| known.name == reference && !known.is_declared());
     let Some((known, _)) = known else {
         return Err(Failure::BadArgument {
-            what: format!("{shown} has no foreign key \"{reference}\" into a managed table"),
-            fix: "Name a foreign key constraint as pg_constraint has it.".into(),
+            what: format!("table {shown} has no foreign key \"{reference}\" to a managed table"),
+            fix: "Pass the name of a foreign key constraint of the table, as in pg_constraint."
+                .into(),
         });
     };
     let follows = match action {
@@ -77,10 +78,10 @@ fn set(
     }
     Err(Failure::BadArgument {
         what: format!(
-            "\"{reference}\" of {shown} cannot {}",
+            "foreign key \"{reference}\" of table {shown} cannot {}",
             on_delete.unwrap_or_default()
         ),
-        fix: "To cascade, the referring table must be managed; to set NULL or the default, it needs a primary key without the referring columns, and to set NULL they must take it.".into(),
+        fix: "To cascade, the referring table must be managed. To set NULL or the default, it needs a primary key that does not contain the referring columns, and to set NULL these columns must accept NULL.".into(),
     })
 }
 
@@ -91,8 +92,8 @@ fn parse(on_delete: &str) -> Outcome<OnDelete> {
         "set null" => Ok(OnDelete::SetNull),
         "set default" => Ok(OnDelete::SetDefault),
         other => Err(Failure::BadArgument {
-            what: format!("there is no action '{other}'"),
-            fix: "Give 'cascade', 'restrict', 'set null', 'set default', or NULL for what the key says.".into(),
+            what: format!("unknown action '{other}'"),
+            fix: "Pass 'cascade', 'restrict', 'set null' or 'set default', or NULL to use the foreign key's own ON DELETE.".into(),
         }),
     }
 }

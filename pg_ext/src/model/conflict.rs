@@ -7,7 +7,8 @@ use serde_json::Value;
 /// One reason why a row cannot be restored. What the caller could not read himself is null.
 #[derive(Clone, Debug, Serialize)]
 pub struct Conflict {
-    /// `unique`, `exclusion`, `parent_deleted` or `parent_missing`.
+    /// `unique`, `exclusion`, `parent_deleted` or `parent_missing`; of archived rows also `not_null`, `check`, `no_partition` or
+    /// `no_conversion`.
     pub kind: &'static str,
     /// The table of the row that would come back.
     pub table: String,
@@ -20,6 +21,9 @@ pub struct Conflict {
     pub values: Value,
     /// The key of the row that holds the place, or of the deleted parent.
     pub holder: Value,
+    /// The deletion that has the parent, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_id: Option<String>,
 }
 
 impl Conflict {
@@ -34,6 +38,9 @@ impl Conflict {
             kind: match code {
                 PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => "unique",
                 PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION => "exclusion",
+                PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION => "not_null",
+                PgSqlErrorCode::ERRCODE_CHECK_VIOLATION if constraint.is_none() => "no_partition",
+                PgSqlErrorCode::ERRCODE_CHECK_VIOLATION => "check",
                 _ => "parent_missing",
             },
             table,
@@ -41,6 +48,7 @@ impl Conflict {
             constraint,
             values: Value::Null,
             holder: Value::Null,
+            deletion_id: None,
         }
     }
 }

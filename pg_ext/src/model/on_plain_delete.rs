@@ -2,8 +2,7 @@
 
 use crate::model::error::{Failure, Outcome};
 
-/// The policy of a table. Its BEFORE DELETE trigger is of the name that goes with it, and that is
-/// how a session knows it.
+/// A table has the trigger that goes with its answer, and by that a session knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPlainDelete {
     /// It becomes a soft delete.
@@ -22,8 +21,8 @@ impl OnPlainDelete {
     pub fn parse(name: &str) -> Outcome<Self> {
         let found = Self::ALL.into_iter().find(|policy| policy.name() == name);
         found.ok_or_else(|| Failure::BadArgument {
-            what: format!("there is no policy '{name}' for DELETE"),
-            fix: "Give 'convert' (DELETE becomes a soft delete), 'reject' or 'allow'.".into(),
+            what: format!("unknown on_delete policy '{name}'"),
+            fix: "Pass 'convert' (DELETE becomes a soft delete), 'reject' or 'allow'.".into(),
         })
     }
 
@@ -33,24 +32,6 @@ impl OnPlainDelete {
             Self::Convert => "convert",
             Self::Reject => "reject",
             Self::Allow => "allow",
-        }
-    }
-
-    /// The name of the trigger that stands for it.
-    pub fn trigger(self) -> &'static str {
-        match self {
-            Self::Convert => "keepsake_convert_delete",
-            Self::Reject => "keepsake_refuse_delete",
-            Self::Allow => "keepsake_allow_delete",
-        }
-    }
-
-    /// The function of that trigger.
-    pub fn function(self) -> &'static str {
-        match self {
-            Self::Convert => "convert_delete",
-            Self::Reject => "refuse_delete",
-            Self::Allow => "allow_delete",
         }
     }
 }

@@ -22,8 +22,8 @@ pub enum OnDelete {
 }
 
 impl OnDelete {
-    /// Whether referring rows stay, but let go of the deleted row.
-    pub fn detaches(self) -> bool {
+    /// Whether referring rows stay, with other values in the referring columns: SET NULL and SET DEFAULT.
+    pub fn sets_columns(self) -> bool {
         matches!(self, Self::SetNull | Self::SetDefault)
     }
 }
@@ -104,7 +104,7 @@ pub struct Reference {
     /// What a deletion does.
     pub on_delete: OnDelete,
     /// The referring columns that SET NULL or SET DEFAULT changes.
-    pub detached_columns: Vec<Ident>,
+    pub set_columns: Vec<Ident>,
     /// Whether a constraint of the child's may keep SET NULL from a row.
     pub refuses_null: bool,
     /// Foreign key or declared.
@@ -130,9 +130,9 @@ impl Reference {
     pub fn or_restricting(mut self, tables: &HashMap<pg_sys::Oid, Table>) -> Self {
         let found_again = tables.get(&self.child).is_some_and(|child| {
             let in_key = |column: &Ident| child.key.iter().any(|key| key.name == *column);
-            !child.key.is_empty() && !self.detached_columns.iter().any(in_key)
+            !child.key.is_empty() && !self.set_columns.iter().any(in_key)
         });
-        if self.on_delete.detaches() && !found_again {
+        if self.on_delete.sets_columns() && !found_again {
             self.on_delete = OnDelete::Restrict;
         }
         self
@@ -146,7 +146,7 @@ impl Reference {
 
     /// Whether no row of `child` refers to a deleted one for long: it lets go of it.
     pub fn lets_go(&self, child: &Table) -> bool {
-        self.on_delete.detaches() && !self.clings_to(child)
+        self.on_delete.sets_columns() && !self.clings_to(child)
     }
 
     /// Its name, for the fields of an error.

@@ -23,7 +23,7 @@ pub struct Table {
     /// The numbers of its columns `deleted_at` and `deletion_id`, where it has them, of their types.
     pub marks: Option<[i16; 2]>,
     /// What a plain DELETE does, where it is managed.
-    pub policy: Option<OnPlainDelete>,
+    pub on_plain_delete: Option<OnPlainDelete>,
     /// Its partitions, at every level; empty for a plain table.
     pub partitions: Vec<Partition>,
     /// Whether it is partitioned: then a row's address (ctid) is one partition's alone, and only

@@ -9,15 +9,16 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
+use crate::call::own_triggers::Carrier;
 use crate::call::trigger_call::{
-    AfterNewRows, AfterOldRows, AfterUpdate, Answer, BeforeUpdate, Call, NewRows, OldRows,
+    AfterInsertedRows, AfterOldRows, AfterUpdate, Answer, BeforeUpdate, Call, NewRows, OldRows,
 };
 use crate::call::trigger_row::Row;
 use crate::graph::cache;
-use crate::manage::triggers::{self, Trigger, any_differs};
+use crate::manage::triggers;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::sql::{Ident, join};
-use crate::outbox::object_rows::{self, Named};
+use crate::outbox::object_rows::{KeyIndexes, Named};
 use crate::registry::description::describe_managed;
 use crate::spi::session::{Session, with_session};
 
@@ -65,8 +66,8 @@ fn bind(
         |name: &str| -> Outcome<bool> { Ok(fits.get_by_name::<bool, _>(name)?.unwrap_or(false)) };
     if !(flag("key_fits")? && flag("until_fits")? && flag("is_indexed")?) {
         return Err(Failure::BadArgument {
-            what: format!("{} cannot be bound by {key}", found.shown),
-            fix: "The key column must be text NOT NULL, first in a btree index over all rows; writable_until, if given, a timestamptz column.".into(),
+            what: format!("cannot bind table {} by column {key}", found.shown),
+            fix: "The key column must be text NOT NULL and the first column of a btree index without a WHERE clause. writable_until, if passed, must be a timestamptz column.".into(),
         });
     }
     session.registry(
@@ -78,35 +79,7 @@ fn bind(
     cache::invalidate(oid);
     let graph = cache::current(session)?;
     let table = graph.managed(session, oid)?;
-    let gone = Trigger {
-        name: "keepsake_enqueue_objects",
-        event: "AFTER DELETE",
-        clause: "REFERENCING OLD TABLE AS keepsake_old FOR EACH STATEMENT",
-        function: "enqueue_objects",
-    };
-    triggers::add_everywhere(session, table, gone)?;
-    let come = Trigger {
-        name: "keepsake_claim_objects",
-        event: "AFTER INSERT",
-        clause: "REFERENCING NEW TABLE AS keepsake_new FOR EACH STATEMENT",
-        function: "claim_objects",
-    };
-    triggers::add_everywhere(session, table, come)?;
-    let moved = any_differs([&Ident(key.to_owned())]);
-    let kept = Trigger {
-        name: "keepsake_keep_key",
-        event: "BEFORE UPDATE",
-        clause: &format!("FOR EACH ROW WHEN (OLD.deleted_at IS NOT NULL AND ({moved}))"),
-        function: "refuse_new_key",
-    };
-    triggers::add(session, &table.name, kept)?;
-    let exchanged = Trigger {
-        name: "keepsake_new_object",
-        event: "AFTER UPDATE",
-        clause: &format!("FOR EACH ROW WHEN ({moved})"),
-        function: "exchange_object",
-    };
-    triggers::add(session, &table.name, exchanged)
+    triggers::create(session, table, Carrier::Bound, &[&Ident(key.to_owned())])
 }
 
 /// AFTER DELETE on a bound table: the objects of the rows that went, into the outbox.
@@ -118,17 +91,17 @@ fn enqueue_objects(call: Call<'_, AfterOldRows>) -> Result<Answer<'_>, ErrorRepo
             return Ok(());
         };
         let (keys, until) = bound.read(session, OldRows::NAME, &[])?;
-        hand_over(session, bound.relation, keys, until)
+        enqueue(session, bound.relation, keys, until)
     })?;
     Ok(Answer::nothing())
 }
 
 /// BEFORE UPDATE of a deleted row's key: it is restored as it was.
 #[pg_extern]
-fn refuse_new_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
+fn keep_object_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     Err(Failure::BadArgument {
         what: format!(
-            "the object key of a deleted row of {} cannot change",
+            "cannot change the object key of a deleted row of table {}",
             call.table()
         ),
         fix: "Restore the row first.".into(),
@@ -138,7 +111,7 @@ fn refuse_new_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorRepor
 
 /// AFTER INSERT: the objects that the new rows name are not to be deleted.
 #[pg_extern]
-fn claim_objects(call: Call<'_, AfterNewRows>) -> Result<Answer<'_>, ErrorReport> {
+fn claim_objects(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorReport> {
     with_session(|session| -> Outcome<()> {
         session.register_transition_table(&call.rows)?;
         let Some(bound) = Bound::of(session, call.relation)? else {
@@ -158,7 +131,7 @@ fn exchange_object(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorRepor
             return Ok(());
         };
         let (old, until) = bound.of_row(session, call.rows.old)?;
-        hand_over(session, bound.relation, old, until)?;
+        enqueue(session, bound.relation, old, until)?;
         let (new, _) = bound.of_row(session, call.rows.new)?;
         claim(session, new)
     })?;
@@ -234,7 +207,7 @@ impl Bound {
 }
 
 /// Puts the objects into the outbox; one that waits there already starts anew.
-fn hand_over(
+fn enqueue(
     session: &mut Session<'_, '_>,
     relation: pg_sys::Oid,
     keys: Keys,
@@ -313,19 +286,23 @@ fn lease_some(
     lease_for: Interval,
     leased: &mut Vec<(Uuid, i64, String)>,
 ) -> Outcome<bool> {
-    let due: Vec<(i64, String)> = session
+    let due: Vec<(i64, String, pg_sys::Oid)> = session
         .registry_kept(LEASE, &[lease.into(), count.into(), lease_for.into()])?
         .filter_map(|row| {
-            let read = || -> Outcome<_> { Ok(row.get(1)?.zip(row.get(2)?)) };
+            let read = || -> Outcome<_> {
+                let source = row.get(3)?.unwrap_or(pg_sys::InvalidOid);
+                let object = row.get(1)?.zip(row.get(2)?);
+                Ok(object.map(|(id, key)| (id, key, source)))
+            };
             read().transpose()
         })
         .collect::<Outcome<_>>()?;
     // Only now that they are leased: see `object_rows`.
-    let indexes = object_rows::indexes(session)?;
+    let indexes = KeyIndexes::read(session)?;
     let (mut named, mut unclear) = (Vec::new(), Vec::new());
     let any = !due.is_empty();
-    for (id, key) in due {
-        match object_rows::find(&indexes, &key) {
+    for (id, key, source) in due {
+        match indexes.find(&key, source) {
             Named::No => leased.push((lease, id, key)),
             Named::Yes => named.push(id),
             Named::Perhaps => unclear.push(id),

@@ -11,4 +11,4 @@ UPDATE keepsake.outbox o
 SET lease = $1, leased_until = now() + $3
 FROM due
 WHERE o.id = due.id
-RETURNING o.id, o.object_key
+RETURNING o.id, o.object_key, o.relation::oid

@@ -7,6 +7,8 @@
 //! the dirty one, by which PostgreSQL itself checks unique indexes. It is read past SQL: no code of
 //! the table's owner runs, and no policy hides a row.
 
+use std::collections::HashSet;
+
 use pgrx::pg_sys;
 use pgrx::{IntoDatum, spi::SpiHeapTupleData};
 
@@ -25,7 +27,7 @@ pub enum Named {
 }
 
 /// A table that names objects, and its index over their keys.
-pub struct KeyIndex {
+struct KeyIndex {
     table: pg_sys::Oid,
     index: pg_sys::Oid,
 }
@@ -33,19 +35,54 @@ pub struct KeyIndex {
 const TABLES: &str = include_str!("bound_tables.sql");
 const INDEXES: &str = include_str!("bound_indexes.sql");
 
-/// The indexes of all tables that name objects.
-pub fn indexes(session: &mut Session<'_, '_>) -> Outcome<Vec<KeyIndex>> {
-    let (mut tables, mut columns) = (Vec::<pg_sys::Oid>::new(), Vec::<String>::new());
-    for row in session.registry_kept(TABLES, &[])? {
-        if let (Some(table), Some(column)) = (row.get(1)?, row.get(2)?) {
-            tables.push(table);
-            columns.push(column);
+/// How to find the rows that name an object, in all bound tables.
+pub struct KeyIndexes {
+    indexes: Vec<KeyIndex>,
+    /// Bound tables whose key column is of another type by now.
+    retyped: HashSet<pg_sys::Oid>,
+}
+
+impl KeyIndexes {
+    /// Those of today.
+    ///
+    /// # Errors
+    /// 55000 when a bound table has no index over its keys.
+    pub fn read(session: &mut Session<'_, '_>) -> Outcome<Self> {
+        let (mut tables, mut columns) = (Vec::<pg_sys::Oid>::new(), Vec::<String>::new());
+        let mut retyped = HashSet::new();
+        for row in session.registry_kept(TABLES, &[])? {
+            if row.get(4)? == Some(true) {
+                retyped.extend(row.get::<pg_sys::Oid>(3)?);
+            } else if let (Some(table), Some(column)) = (row.get(1)?, row.get(2)?) {
+                tables.push(table);
+                columns.push(column);
+            }
         }
+        let indexes = session
+            .registry_kept(INDEXES, &[tables.into(), columns.into()])?
+            .map(|row| read(&row))
+            .collect::<Outcome<_>>()?;
+        Ok(Self { indexes, retyped })
     }
-    session
-        .registry_kept(INDEXES, &[tables.into(), columns.into()])?
-        .map(|row| read(&row))
-        .collect()
+
+    /// Whether a row of any of the tables names the object `key`, which a row of `source` gave up. A table whose key column is
+    /// no longer text cannot be searched. What its own rows gave up waits; nobody else's objects do, so that an owner
+    /// who breaks a table loses nothing but that table's.
+    pub fn find(&self, key: &str, source: pg_sys::Oid) -> Named {
+        let mut found = if self.retyped.contains(&source) {
+            Named::Perhaps
+        } else {
+            Named::No
+        };
+        for index in &self.indexes {
+            match index.find(key) {
+                Named::Yes => return Named::Yes,
+                Named::Perhaps => found = Named::Perhaps,
+                Named::No => {}
+            }
+        }
+        found
+    }
 }
 
 fn read(row: &SpiHeapTupleData<'_>) -> Outcome<KeyIndex> {
@@ -58,29 +95,14 @@ fn read(row: &SpiHeapTupleData<'_>) -> Outcome<KeyIndex> {
     }
 }
 
-/// Whether a row of any of the tables names the object `key`.
-pub fn find(indexes: &[KeyIndex], key: &str) -> Named {
-    let mut found = Named::No;
-    for index in indexes {
-        match index.find(key) {
-            Named::Yes => return Named::Yes,
-            Named::Perhaps => found = Named::Perhaps,
-            Named::No => {}
-        }
-    }
-    found
-}
-
 impl KeyIndex {
     fn find(&self, key: &str) -> Named {
         let Some(argument) = key.into_datum() else {
             return Named::No;
         };
         let mode = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-        // SAFETY: as `RelationFindReplTupleByIndex` (execReplication.c) does: relation and index are
-        // open and locked during the scan; the snapshot is on the stack longer than the scan; the key
-        // is the index's first column, text, compared by text's own equality under the index's
-        // collation. An error unwinds through PostgreSQL's resource owners, which close all of it.
+        // SAFETY: relation and index are open and locked during the scan. An error unwinds through
+        // PostgreSQL's resource owners, which close both.
         unsafe {
             let table = pg_sys::try_table_open(self.table, mode);
             if table.is_null() {
@@ -95,44 +117,54 @@ impl KeyIndex {
                 pg_sys::table_close(table, mode);
                 return Named::Perhaps;
             }
-            let mut snapshot = pg_sys::SnapshotData {
-                snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
-                ..Default::default()
-            };
-            let mut condition = pg_sys::ScanKeyData::default();
-            pg_sys::ScanKeyEntryInitialize(
-                &raw mut condition,
-                0,
-                1,
-                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-                pg_sys::InvalidOid,
-                *(*index).rd_indcollation,
-                pg_sys::Oid::from(pg_sys::F_TEXTEQ),
-                argument,
-            );
-            let scan = begin(table, index, &raw mut snapshot);
-            pg_sys::index_rescan(scan, &raw mut condition, 1, std::ptr::null_mut(), 0);
-            let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
-            let mut found = Named::No;
-            while found != Named::Yes
-                && pg_sys::index_getnext_slot(
-                    scan,
-                    pg_sys::ScanDirection::ForwardScanDirection,
-                    slot,
-                )
-            {
-                // Set by the look at the row just found, when a running transaction wrote or deletes it.
-                let settled = snapshot.xmin == pg_sys::InvalidTransactionId
-                    && snapshot.xmax == pg_sys::InvalidTransactionId;
-                found = if settled { Named::Yes } else { Named::Perhaps };
-            }
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::index_endscan(scan);
+            let found = scan(table, index, argument);
             pg_sys::index_close(index, mode);
             pg_sys::table_close(table, mode);
             found
         }
     }
+}
+
+/// Looks for rows with this key, as `RelationFindReplTupleByIndex` (execReplication.c) does.
+///
+/// # Safety
+/// `table` and `index` are open and locked, and the first column of the index is text.
+unsafe fn scan(table: pg_sys::Relation, index: pg_sys::Relation, key: pg_sys::Datum) -> Named {
+    let mut snapshot = pg_sys::SnapshotData {
+        snapshot_type: pg_sys::SnapshotType::SNAPSHOT_DIRTY,
+        ..Default::default()
+    };
+    let mut condition = pg_sys::ScanKeyData::default();
+    let mut found = Named::No;
+    // SAFETY: as the caller promises; the snapshot is on the stack longer than the scan; the key is
+    // compared by text's own equality under the index's collation. An error unwinds through
+    // PostgreSQL's resource owners, which close all of it.
+    unsafe {
+        pg_sys::ScanKeyEntryInitialize(
+            &raw mut condition,
+            0,
+            1,
+            pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+            pg_sys::InvalidOid,
+            *(*index).rd_indcollation,
+            pg_sys::Oid::from(pg_sys::F_TEXTEQ),
+            key,
+        );
+        let scan = begin(table, index, &raw mut snapshot);
+        pg_sys::index_rescan(scan, &raw mut condition, 1, std::ptr::null_mut(), 0);
+        let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
+        while found != Named::Yes
+            && pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot)
+        {
+            // Set by the look at the row just found, when a running transaction wrote or deletes it.
+            let settled = snapshot.xmin == pg_sys::InvalidTransactionId
+                && snapshot.xmax == pg_sys::InvalidTransactionId;
+            found = if settled { Named::Yes } else { Named::Perhaps };
+        }
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        pg_sys::index_endscan(scan);
+    }
+    found
 }
 
 /// # Safety

@@ -34,6 +34,13 @@ impl LocalSettings {
         level
     }
 
+    /// Opens a level with a setting that only the engine sets.
+    pub fn internal(name: &CStr, value: &CStr) -> Self {
+        let level = Self::open(&[]);
+        level.set_as(pg_sys::GucContext::PGC_INTERNAL, name, value);
+        level
+    }
+
     /// Values that are printed and read exactly, whatever the caller has set: a key that went into jsonb must be
     /// found again by a session with other settings.
     pub fn exact_output() -> Self {
@@ -65,13 +72,17 @@ impl LocalSettings {
     }
 
     fn set(&self, name: &CStr, value: &CStr) {
+        self.set_as(pg_sys::GucContext::PGC_USERSET, name, value);
+    }
+
+    fn set_as(&self, context: pg_sys::GucContext::Type, name: &CStr, value: &CStr) {
         // SAFETY: both texts end with a NUL and are copied. The level that the value belongs to is open: `self` closes
         // it. As `fmgr_security_definer` does for a SET clause.
         unsafe {
             pg_sys::set_config_option(
                 name.as_ptr(),
                 value.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
+                context,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
                 true,

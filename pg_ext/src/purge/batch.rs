@@ -16,7 +16,8 @@ use crate::hold::in_force;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::table::Table;
 use crate::purge::isolation::Isolation;
-use crate::purge::rows::{self, Report};
+use crate::purge::report::Report;
+use crate::purge::rows;
 use crate::purge::selection::Selection;
 use crate::registry::deletion::{self, Deletion, State};
 use crate::spi::session::{Session, first_column, with_purging_session};
@@ -61,7 +62,7 @@ fn purge_batch(
     Ok(JsonB(with_purging_session(|session| {
         let (report, last) = batch(session, max_rows, as_of, after)?;
         if !report.is_full() && report.rows > 0 {
-            deletion::take_up_again(session)?;
+            deletion::retry_postponed(session)?;
         }
         if report.rows + report.failed > 0 {
             let caller = Caller::of(session)?;
@@ -113,8 +114,8 @@ fn purge_step(
         )?;
         let as_of = first_column::<TimestampWithTimeZone, Vec<_>>(begun)?.pop();
         let as_of = as_of.ok_or_else(|| Failure::BadArgument {
-            what: format!("there is no run {run}"),
-            fix: "Give what keepsake.start_purge() answered.".into(),
+            what: format!("purge run {run} does not exist"),
+            fix: "Pass the value that keepsake.start_purge() returned.".into(),
         })?;
         let (report, last) = batch(session, max_rows, Some(as_of), after)?;
         session.registry_kept(
@@ -123,7 +124,7 @@ fn purge_step(
             &[run.into(), report.rows.into(), report.failed.into(), last.into()],
         )?;
         if !report.is_full() && (again || report.rows > 0) {
-            deletion::take_up_again(session)?;
+            deletion::retry_postponed(session)?;
         }
         Ok::<_, Failure>(report.into_json(last))
     })?))
@@ -160,7 +161,7 @@ fn at_least_one(max_rows: Option<i32>) -> Outcome<i64> {
         Some(rows) if rows >= 1 => Ok(i64::from(rows)),
         _ => Err(Failure::BadArgument {
             what: "max_rows must be at least 1".into(),
-            fix: "Give how many rows one batch may purge, such as 1000.".into(),
+            fix: "Pass the number of rows that one batch may purge, such as 1000.".into(),
         }),
     }
 }
@@ -226,7 +227,7 @@ fn length(found: &[Candidate]) -> i64 {
 /// Those of the deletions that no hold covers; those that a held row keeps are put off.
 fn unheld(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) -> Outcome<Vec<Uuid>> {
     let holds = in_force::locked(session, graph, deletions)?;
-    deletion::put_off(session, holds.by_row.clone())?;
+    deletion::postpone(session, holds.by_row.clone())?;
     let free = deletions.iter().filter(|id| !holds.contain(**id));
     Ok(free.copied().collect())
 }
@@ -309,7 +310,7 @@ fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
             }
             rows::purge(session, &graph, &[id], &mut report)?;
             if report.rows > 0 {
-                deletion::take_up_again(session)?;
+                deletion::retry_postponed(session)?;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The purge of rows that refer to each other in a ring: none of them can go first, so all go in
+//! The purge of rows that refer to each other in a cycle: none of them can go first, so all go in
 //! one statement, however many they are.
 
 use std::collections::{HashMap, HashSet};

@@ -8,7 +8,9 @@ entered AS (
     FROM gone g WHERE d.deletion_id = g.deletion_id AND d.relation = g.relation
     RETURNING 1),
 forgotten AS (
-    DELETE FROM keepsake.detached WHERE deletion_id = ANY ($1))
+    DELETE FROM keepsake.detached WHERE deletion_id = ANY ($1)),
+forgotten_too AS (
+    DELETE FROM keepsake.archive_undo WHERE deletion_id = ANY ($1))
 UPDATE keepsake.deletion d
 SET state = CASE WHEN r.left_over THEN 'purging' ELSE 'purged' END,
     settled_at = CASE WHEN r.left_over THEN NULL ELSE now() END,

@@ -27,7 +27,7 @@ pub fn install() {
         GucRegistry::define_int_guc(
             name,
             short,
-            c"When it runs out the error is recorded, and what is left of that owner is put off for an hour. 0: no limit.",
+            c"When the time is over, the error is recorded and the rest of that owner's deletions are postponed for an hour. 0 means no limit.",
             setting,
             0,
             i32::MAX,
@@ -37,12 +37,12 @@ pub fn install() {
     };
     define(
         c"keepsake.purge_timeout",
-        c"How long a purge may work on the deletions of one owner, and one millisecond more a row.",
+        c"Time limit of a purge for the deletions of one owner, plus one millisecond for each row.",
         &PURGE_TIMEOUT,
     );
     define(
         c"keepsake.purge_lock_timeout",
-        c"How long a purge waits for the lock of a table or row.",
+        c"Time limit of a purge for each lock of a table or row.",
         &PURGE_LOCK_TIMEOUT,
     );
 }
@@ -167,7 +167,7 @@ impl Isolation {
                 }
             };
             if self.take(owner, began) || stalled {
-                return put_off_owner(session, owner);
+                return postpone_owner(session, owner);
             }
             if self.is_over() {
                 return Ok(());
@@ -268,7 +268,7 @@ fn record(session: &mut Session<'_, '_>, deletions: &[Uuid], error: &str) -> Out
 }
 
 /// Puts off, for an hour, what else has expired in tables of this owner.
-fn put_off_owner(session: &mut Session<'_, '_>, owner: pg_sys::Oid) -> Outcome<()> {
+fn postpone_owner(session: &mut Session<'_, '_>, owner: pg_sys::Oid) -> Outcome<()> {
     session.registry(
         "UPDATE keepsake.deletion SET purge_failed_at = now(), purge_error = 'put off: another deletion in tables of the same owner took too long'
          WHERE id IN (

@@ -2,15 +2,18 @@
 //!
 //! - `batch` has the SQL functions; `selection` says which deletions are due, `retention` when they are.
 //! - `rows` deletes children first, never a referenced row; `cycles` deletes rows that refer to each other.
+//! - `archived` deletes archived rows, which need no order; `report` counts what was done.
 //! - `isolation` keeps one owner's tables from stopping the purge of the others'.
 //! - `preview` says what a purge would do.
 //!
-//! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access`, `registry` and `hold`.
+//! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access`, `registry`, `archive` and `hold`.
 
+pub mod archived;
 pub mod batch;
 pub mod cycles;
 pub mod isolation;
 pub mod preview;
+pub mod report;
 pub mod retention;
 pub mod rows;
 pub mod selection;

@@ -34,7 +34,7 @@ fn purge_plan(
     ErrorReport,
 > {
     Ok(TableIterator::new(with_purging_session(|session| {
-        plan(session, as_of)
+        preview(session, as_of)
     })?))
 }
 
@@ -54,7 +54,10 @@ const COUNTS: &str = "
     FROM keepsake.deletion_table t WHERE t.deletion_id = ANY ($1) AND t.purged < t.row_count
     GROUP BY 1";
 
-fn plan(session: &mut Session<'_, '_>, as_of: Option<TimestampWithTimeZone>) -> Outcome<Vec<Line>> {
+fn preview(
+    session: &mut Session<'_, '_>,
+    as_of: Option<TimestampWithTimeZone>,
+) -> Outcome<Vec<Line>> {
     let graph = cache::current(session)?;
     let (mut due, mut lines) = (Vec::new(), Lines::new());
     let mut waiting: HashMap<String, Vec<Uuid>> = HashMap::new();

@@ -58,6 +58,7 @@ pub fn register(
     )?;
     if retention.is_some() {
         move_open(session, table)?;
+        cache::invalidate(table);
     }
     Ok(())
 }
@@ -128,8 +129,8 @@ fn refuse_negative(session: &Session<'_, '_>, retention: Option<Interval>) -> Ou
     let long_enough = session.catalog("SELECT $1 >= interval '0'", &[argument(retention)])?;
     if long_enough.first().get_one()? == Some(false) {
         return Err(Failure::BadArgument {
-            what: "a retention cannot be negative".into(),
-            fix: "Give the time that deleted rows can be restored: interval '30 days', or '0' to purge at once.".into(),
+            what: "retention must not be negative".into(),
+            fix: "Pass the time during which deleted rows can be restored, such as interval '30 days', or '0' to purge at once.".into(),
         });
     }
     Ok(())

@@ -1,11 +1,7 @@
 //! The purge of the rows of deletions that are locked and not held: referring rows first, never a
 //! row that something still refers to.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use pgrx::Uuid;
-use pgrx::spi::SpiTupleTable;
-use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 
 use crate::access::caller::Caller;
 use crate::graph::reference_graph::Graph;
@@ -13,97 +9,17 @@ use crate::model::error::Outcome;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
 use crate::postgres::settings::indexes_only;
+use crate::purge::archived;
 use crate::purge::cycles::{self, Gone};
+use crate::purge::report::Report;
 use crate::registry::deletion;
 use crate::spi::cursor::Cursor;
 use crate::spi::session::Session;
+use pgrx::Uuid;
+use pgrx::spi::SpiTupleTable;
 
 /// Rows that are locked and deleted by one pair of statements.
 const WINDOW: i64 = 1000;
-
-/// What a purge did so far.
-pub struct Report {
-    max_rows: i64,
-    stopped: bool,
-    /// Rows that are gone.
-    pub rows: i64,
-    /// Rows left because something refers to them.
-    pub blocked: i64,
-    /// Deletions that met an error.
-    pub failed: i64,
-    tables: BTreeMap<String, (i64, i64)>,
-}
-
-impl Report {
-    /// For a purge of up to `max_rows` rows.
-    pub fn new(max_rows: i64) -> Self {
-        Self {
-            max_rows,
-            stopped: false,
-            rows: 0,
-            blocked: 0,
-            failed: 0,
-            tables: BTreeMap::new(),
-        }
-    }
-
-    /// How many more rows may go. Blocked ones count, once all rows of their deletions were looked at, and so does each
-    /// deletion that failed: a batch has an end, whatever it meets.
-    pub fn left(&self) -> i64 {
-        self.max_rows - self.rows - self.blocked - self.failed
-    }
-
-    /// Whether the batch is at its end.
-    pub fn is_full(&self) -> bool {
-        self.stopped || self.left() <= 0
-    }
-
-    /// Ends the batch here.
-    pub fn stop(&mut self) {
-        self.stopped = true;
-    }
-
-    fn note_purged(&mut self, table: &Table, rows: i64) {
-        self.rows += rows;
-        if rows > 0 {
-            self.tables.entry(table.shown.clone()).or_default().0 += rows;
-        }
-    }
-
-    fn note_blocked(&mut self, table: &Table, rows: i64) {
-        self.blocked += rows;
-        if rows > 0 {
-            self.tables.entry(table.shown.clone()).or_default().1 += rows;
-        }
-    }
-
-    /// Adds what a part of it did.
-    pub fn take_in(&mut self, part: Self) {
-        self.rows += part.rows;
-        self.blocked += part.blocked;
-        for (table, (rows, blocked)) in part.tables {
-            let sums = self.tables.entry(table).or_default();
-            sums.0 += rows;
-            sums.1 += blocked;
-        }
-    }
-
-    /// As the functions answer it.
-    pub fn into_json(self, last: Option<Uuid>) -> Value {
-        let more = self.is_full();
-        let tables: Vec<Value> = self
-            .tables
-            .into_iter()
-            .map(|(table, (rows, blocked))| json!({ "table": table, "rows": rows, "blocked": blocked }))
-            .collect();
-        let mut report =
-            json!({ "rows": self.rows, "more": more, "failed": self.failed, "tables": tables });
-        if let Some(last) = last.filter(|_| more) {
-            report["last"] = last.to_string().into();
-        }
-        report
-    }
-}
 
 /// Purges rows of these deletions, enters them in the registry, and puts off those deletions of
 /// which rows had to stay. A group of tables that refer to each other is gone over as long as that
@@ -130,14 +46,16 @@ pub fn purge(
             if again && freed {
                 continue;
             }
-            if again && blocked && purge_ring(session, graph, &group, deletions, report, &mut gone)?
+            if again
+                && blocked
+                && purge_cycle(session, graph, &group, deletions, report, &mut gone)?
             {
                 continue;
             }
             // What was only not reached, or may be free by now, is not blocked.
             if !report.is_full() || !freed {
                 for (table, pass) in passes {
-                    report.note_blocked(table, pass.blocked);
+                    report.note_blocked(&table.shown, pass.blocked);
                     stuck.extend(pass.stuck);
                 }
             }
@@ -148,17 +66,20 @@ pub fn purge(
         }
     }
     if !report.is_full() {
+        archived::purge(session, deletions, report, &mut gone)?;
+    }
+    if !report.is_full() {
         // Of these nothing was to be had: others have locked their rows, or their tables are gone.
         let touched: HashSet<[u8; 16]> = gone.keys().map(|(deletion, _)| *deletion).collect();
         let untouched = deletions.iter().map(|id| *id.as_bytes());
         stuck.extend(untouched.filter(|id| !touched.contains(id)));
     }
     enter(session, gone)?;
-    deletion::put_off(session, stuck.into_iter().map(Uuid::from_bytes).collect())
+    deletion::postpone(session, stuck.into_iter().map(Uuid::from_bytes).collect())
 }
 
 /// Purges rows that only refer to each other; whether there were any.
-fn purge_ring(
+fn purge_cycle(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     group: &[&Table],
@@ -166,14 +87,14 @@ fn purge_ring(
     report: &mut Report,
     gone: &mut Gone,
 ) -> Outcome<bool> {
-    let ring = cycles::purge(session, graph, group, deletions)?;
-    for ((deletion, oid), rows) in &ring {
+    let cycle = cycles::purge(session, graph, group, deletions)?;
+    for ((deletion, oid), rows) in &cycle {
         *gone.entry((*deletion, *oid)).or_insert(0) += rows;
         if let Some(table) = graph.table(*oid) {
-            report.note_purged(table, *rows);
+            report.note_purged(&table.shown, *rows);
         }
     }
-    Ok(!ring.is_empty())
+    Ok(!cycle.is_empty())
 }
 
 /// One pass over the rows of one table.
@@ -190,7 +111,7 @@ impl Pass {
         for (deletion, rows) in purged {
             *gone.entry((*deletion, table.oid)).or_insert(0) += rows;
             self.purged += rows;
-            report.note_purged(table, *rows);
+            report.note_purged(&table.shown, *rows);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::access::target_row;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::table::Table;
+use crate::registry::archived;
 use crate::registry::stored_key::StoredKey;
 use crate::spi::session::{Session, first_column};
 
@@ -32,20 +33,22 @@ pub struct Deletion {
     /// The table of its root row.
     pub root_table: pg_sys::Oid,
     root_key: Option<serde_json::Value>,
-    /// The key of its root row. `None`: every row of the root's table that it removed is a root, or the key no longer
-    /// says which.
+    /// What `root_of` found, where the root is kept in place and the caller was asked about.
     root: Option<StoredKey>,
     /// What became of it.
     pub state: State,
     /// Whether it was made under the claims of the caller's tenant.
     pub same_tenant: bool,
+    /// The tenant under whose claims it was made.
+    tenant: Option<String>,
 }
 
 /// Not the one that is being made: what it holds is not counted yet, and a trigger that it fires must
 /// not settle it.
 const READ: &str = "
     SELECT root_table::oid, root_key, state,
-           tenant IS NOT DISTINCT FROM nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant'
+           tenant IS NOT DISTINCT FROM nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant',
+           tenant
     FROM keepsake.deletion AS d
     WHERE id = $1 AND (state <> 'deleted' OR EXISTS (
         SELECT FROM keepsake.deletion_table AS t WHERE t.deletion_id = d.id))";
@@ -63,14 +66,17 @@ impl Deletion {
             deletion: id.to_string(),
         };
         let mut deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
+        if let Some(may) =
+            archived::may_act(session, deletion.root_table, deletion.tenant.as_deref())?
+        {
+            return if may { Ok(deletion) } else { Err(not_found()) };
+        }
         // What is managed no longer, or not there, holds no deleted rows.
         let root = graph
             .table(deletion.root_table)
             .filter(|table| table.managed)
             .ok_or_else(not_found)?;
-        if let Some(key) = &deletion.root_key {
-            deletion.root = StoredKey::read(session, root, key)?;
-        }
+        deletion.root = deletion.root_of(session, root)?;
         // Of a purged or restored deletion no root row is left to ask; its tenant is.
         let may = match deletion.state {
             State::Deleted | State::Purging => {
@@ -82,7 +88,8 @@ impl Deletion {
         if may { Ok(deletion) } else { Err(not_found()) }
     }
 
-    fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
+    /// Reads it, whoever asks. Locks it first when `lock` says so.
+    pub fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
         let sql = format!("{READ}{}", if lock { " FOR UPDATE OF d" } else { "" });
         let mut rows = session.registry(&sql, &[id.into()])?;
         let Some(row) = rows.next() else {
@@ -101,6 +108,7 @@ impl Deletion {
             root: None,
             state,
             same_tenant: row.get(4)?.unwrap_or(false),
+            tenant: row.get(5)?,
         }))
     }
 
@@ -130,6 +138,11 @@ impl Deletion {
         if session.exists(root, &roots, self.id)? {
             return Ok(false);
         }
+        self.may_delete_rows(session, graph)
+    }
+
+    /// Whether rows that are kept in place belong to it, and the caller sees each and may delete it.
+    pub fn may_delete_rows(&self, session: &mut Session<'_, '_>, graph: &Graph) -> Outcome<bool> {
         let rest = holding(session, graph, &[self.id])?;
         for table in rest.iter().flatten() {
             if !target_row::may_delete_all(session, table, self.id)? {
@@ -137,6 +150,22 @@ impl Deletion {
             }
         }
         Ok(!rest.is_empty())
+    }
+
+    /// Whether it began with a single row.
+    pub fn has_single_root(&self) -> bool {
+        self.root_key.is_some()
+    }
+
+    /// The key of its root row in `table`, which is the root's. `None`: every row that it removed there is a root, or the key
+    /// no longer says which.
+    pub fn root_of(
+        &self,
+        session: &mut Session<'_, '_>,
+        table: &Table,
+    ) -> Outcome<Option<StoredKey>> {
+        let key = self.root_key.as_ref();
+        key.map_or(Ok(None), |key| StoredKey::read(session, table, key))
     }
 
     /// The condition that row `t` of the root's table is this deletion's root, where it has a single one that its key
@@ -173,7 +202,7 @@ pub fn holding<'graph>(
 
 /// Notes that rows of these deletions could not be purged: held, or still referred to. They are
 /// passed over for ten minutes, or until something happens that may have freed them.
-pub fn put_off(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
+pub fn postpone(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<()> {
     if !deletions.is_empty() {
         session.registry_kept(
             "UPDATE keepsake.deletion SET put_off_at = now() WHERE id = ANY ($1)",
@@ -183,8 +212,8 @@ pub fn put_off(session: &mut Session<'_, '_>, deletions: Vec<Uuid>) -> Outcome<(
     Ok(())
 }
 
-/// Takes up again what was put off.
-pub fn take_up_again(session: &mut Session<'_, '_>) -> Outcome<()> {
+/// Retries what was postponed.
+pub fn retry_postponed(session: &mut Session<'_, '_>) -> Outcome<()> {
     session.registry_kept(
         "UPDATE keepsake.deletion SET put_off_at = NULL WHERE id IN (
              SELECT id FROM keepsake.deletion WHERE put_off_at IS NOT NULL FOR UPDATE SKIP LOCKED)",

@@ -37,7 +37,7 @@ SELECT c.oid,
         FROM pg_constraint con
         WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.conparentid = 0
           AND pg_partition_root(con.confrelid) <> con.confrelid
-          AND pg_partition_root(con.confrelid) IN (SELECT relation FROM keepsake.managed_table)) AS refers_to_partition
+          AND pg_partition_root(con.confrelid) IN (SELECT relation FROM keepsake.kept_in_place)) AS refers_to_partition
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = $1

@@ -86,78 +86,24 @@ impl Description {
         let trouble = match (&self.partition_trouble, &self.refers_to_partition) {
             (Some(trouble), _) if self.managed => trouble.clone(),
             (_, Some(partition)) => {
-                format!("It refers to {partition}, one partition of a managed table.")
+                format!("It refers to {partition}, which is a partition of a managed table.")
             }
             _ => return Ok(()),
         };
         Err(Failure::CannotManage {
             table: self.shown.clone(),
             why: trouble,
-            fix: "Let the foreign key be between the partitioned tables themselves.".into(),
+            fix: "Create the foreign key between the partitioned tables themselves.".into(),
         })
     }
 
     /// Refuses anyone but the owner, and a table whose rows could not be undeleted.
     pub fn check_safe(&self) -> Outcome<()> {
         self.check_owned()?;
-        let expected = ["deleted_at timestamp with time zone", "deletion_id uuid"];
-        let refusal = if self.persistence == "t" {
-            Some((
-                "It is a temporary table.".to_owned(),
-                "Manage a permanent table.".to_owned(),
-            ))
-        } else if self.is_system {
-            Some((
-                "It belongs to PostgreSQL or to keepsake itself.".to_owned(),
-                "Manage a table of your own.".to_owned(),
-            ))
-        } else if self.is_partition {
-            Some((
-                "It is a partition.".to_owned(),
-                "Manage the partitioned table that it belongs to.".to_owned(),
-            ))
-        } else if !matches!(self.kind.as_str(), "r" | "p") || self.inherits {
-            Some((
-                "It is no table, or inherits: triggers, keys and foreign keys of a parent do not hold for rows of tables that inherit from it.".to_owned(),
-                "Manage a plain or a partitioned table.".to_owned(),
-            ))
-        } else if let Some(trouble) = &self.partition_trouble {
-            Some((
-                trouble.clone(),
-                "Move what concerns one partition to the partitioned table.".to_owned(),
-            ))
-        } else if !self.has_key {
-            Some((
-                "It has no primary key, so a deleted row could not be named.".to_owned(),
-                format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
-            ))
-        } else if let Some(column) = &self.generated_key {
-            Some((
-                format!(
-                    "The column {column} of its primary key is generated, so that no trigger could keep it while a row is deleted or held."
-                ),
-                "Give the table a primary key of ordinary columns.".to_owned(),
-            ))
-        } else if !self.state_columns.is_empty() && self.state_columns != expected {
-            Some((
-                format!(
-                    "Keepsake adds the columns deleted_at timestamptz and deletion_id uuid; the table already has {}.",
-                    self.state_columns.join(", ")
-                ),
-                "Rename the table's own column, or give the table both columns with these types."
-                    .to_owned(),
-            ))
-        } else {
-            self.cascading_parent.as_ref().map(|parent| {
-                (
-                    format!("A hard delete in {parent} would cascade into it, and nothing could bring those rows back."),
-                    format!(
-                        "Manage the parent first: SELECT keepsake.manage('{}').",
-                        parent.split(' ').next().unwrap_or(parent)
-                    ),
-                )
-            })
-        };
+        let refusal = self
+            .refusal_of_kind()
+            .or_else(|| self.refusal_of_columns())
+            .or_else(|| self.refusal_of_parent());
         match refusal {
             None => Ok(()),
             Some((why, fix)) => Err(Failure::CannotManage {
@@ -166,5 +112,77 @@ impl Description {
                 fix,
             }),
         }
+    }
+
+    /// Why no table of this kind can be managed, and what can.
+    fn refusal_of_kind(&self) -> Option<(String, String)> {
+        let (why, fix) = if self.persistence == "t" {
+            ("It is a temporary table.", "Manage a permanent table.")
+        } else if self.is_system {
+            (
+                "It belongs to PostgreSQL or to Keepsake.",
+                "Manage a table of your application.",
+            )
+        } else if self.is_partition {
+            (
+                "It is a partition.",
+                "Manage its partitioned table instead.",
+            )
+        } else if !matches!(self.kind.as_str(), "r" | "p") || self.inherits {
+            (
+                "It is not a table, or takes part in inheritance: triggers, keys and foreign keys of a parent table do not apply to rows of the tables that inherit from it.",
+                "Manage an ordinary or a partitioned table.",
+            )
+        } else {
+            (
+                self.partition_trouble.as_deref()?,
+                "Move what is defined on one partition to the partitioned table.",
+            )
+        };
+        Some((why.to_owned(), fix.to_owned()))
+    }
+
+    /// Which columns it lacks, or has of other types.
+    fn refusal_of_columns(&self) -> Option<(String, String)> {
+        let marks = ["deleted_at timestamp with time zone", "deletion_id uuid"];
+        if !self.has_key {
+            return Some((
+                "It has no primary key, so a deleted row could not be identified.".to_owned(),
+                format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
+            ));
+        }
+        if let Some(column) = &self.generated_key {
+            return Some((
+                format!(
+                    "The column {column} of its primary key is generated, so no trigger could keep its value while a row is deleted or held."
+                ),
+                "Give the table a primary key of ordinary columns.".to_owned(),
+            ));
+        }
+        if self.state_columns.is_empty() || self.state_columns == marks {
+            return None;
+        }
+        Some((
+            format!(
+                "Keepsake adds the columns deleted_at timestamptz and deletion_id uuid, but the table already has {}.",
+                self.state_columns.join(", ")
+            ),
+            "Rename the table's own column, or give the table both columns with these types."
+                .to_owned(),
+        ))
+    }
+
+    /// Which parent is to be managed first.
+    fn refusal_of_parent(&self) -> Option<(String, String)> {
+        let parent = self.cascading_parent.as_ref()?;
+        Some((
+            format!(
+                "A DELETE in {parent} would cascade to it, and those rows could not be restored."
+            ),
+            format!(
+                "Manage the parent table first: SELECT keepsake.manage('{}');",
+                parent.split(' ').next().unwrap_or(parent)
+            ),
+        ))
     }
 }

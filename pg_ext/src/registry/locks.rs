@@ -42,7 +42,8 @@ impl Lock {
     }
 }
 
-fn registry_table(name: &CStr) -> pg_sys::Oid {
+/// A table of the registry.
+pub fn registry_table(name: &CStr) -> pg_sys::Oid {
     // SAFETY: looks names up in the system's caches; a schema that is not there has no relation.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);

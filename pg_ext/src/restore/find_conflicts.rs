@@ -11,6 +11,7 @@ use crate::access::privileges;
 use crate::graph::reference_graph::Graph;
 use crate::model::conflict::Conflict;
 use crate::model::error::Outcome;
+use crate::model::found_conflict::{Found, later_of_each};
 use crate::model::reference::Reference;
 use crate::model::row_id::RowId;
 use crate::model::row_set::RowSet;
@@ -18,19 +19,6 @@ use crate::model::sql::{Literal, join};
 use crate::model::table::Table;
 use crate::restore::live_constraint::{self, LiveConstraint};
 use crate::spi::session::Session;
-
-/// A conflict with the rows that it is about.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// What there is to tell.
-    pub conflict: Conflict,
-    /// The table of the row that would come back, and its address.
-    pub row: (pg_sys::Oid, RowId),
-    /// The same of the holder, if there is one.
-    pub holder: Option<(pg_sys::Oid, RowId)>,
-    /// Whether the holder would come back too: then the first by key keeps the place.
-    pub among_restored: bool,
-}
 
 /// What is known of the references of the rows that would come back.
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +154,7 @@ impl Search<'_, '_, '_> {
                     constraint: Some(constraint.to_owned()),
                     values: json(&row, 4)?,
                     holder: json(&row, 5)?,
+                    deletion_id: None,
                 },
                 row: (self.table.oid, address),
                 holder: RowId::read(&row, 6)?.map(|holder| (holders, holder)),
@@ -179,25 +168,6 @@ impl Search<'_, '_, '_> {
 fn json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
     let value = row.get::<JsonB>(ordinal)?;
     Ok(value.map_or(Value::Null, |value| value.0))
-}
-
-/// Of pairs that come once from either side, in the order of the key: the side where the later row
-/// is told of the earlier.
-fn later_of_each(pairs: Vec<Found>) -> Vec<Found> {
-    let mut order = HashMap::new();
-    for pair in &pairs {
-        let next = order.len();
-        order.entry(pair.row).or_insert(next);
-    }
-    let place = |row: Option<(pg_sys::Oid, RowId)>| row.and_then(|row| order.get(&row).copied());
-    pairs
-        .into_iter()
-        .filter(|pair| place(pair.holder) < place(Some(pair.row)))
-        .map(|pair| Found {
-            among_restored: true,
-            ..pair
-        })
-        .collect()
 }
 
 /// Rows that would come back live under a parent that stays deleted.

@@ -14,18 +14,18 @@ use crate::model::sql::Literal;
 use crate::model::table::Table;
 use crate::spi::session::Session;
 
-/// For each table, the held rows and the deletion that each passes to.
+/// For each table, the rows to hand over and the deletion that each passes to.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct HandedOver {
     tables: HashMap<pg_sys::Oid, BTreeMap<RowId, Uuid>>,
 }
 
 /// The table of a deletion's root, and the condition that row `t` of it is the root.
 pub type Root<'a> = (&'a Table, &'a str);
 
-impl Held {
+impl HandedOver {
     /// Finds them all among the tables that hold the deletion, from parents to children: a child of
-    /// a held row is held with it. A single root is never held: who asks for it back is told of its
+    /// such a row is handed over with it. A single root never is: who asks for it back is told of its
     /// parent instead.
     pub fn find(
         session: &mut Session<'_, '_>,
@@ -34,11 +34,11 @@ impl Held {
         root: Option<Root<'_>>,
         deletion: Uuid,
     ) -> Outcome<Self> {
-        let mut held = Self::default();
+        let mut handed_over = Self::default();
         for group in tables.iter().rev() {
-            while held.extend_into(session, graph, group, root, deletion)? {}
+            while handed_over.extend_into(session, graph, group, root, deletion)? {}
         }
-        Ok(held)
+        Ok(handed_over)
     }
 
     fn extend_into(
@@ -92,7 +92,7 @@ impl Held {
             "p.deleted_at IS NOT NULL AND p.deletion_id <> $1",
             "p.deletion_id",
         )?;
-        for (holder, rows) in self.passed(parent.oid) {
+        for (holder, rows) in self.by_deletion(parent.oid) {
             look(
                 &is_among(&rows, "p"),
                 &format!("{}::uuid", Literal(&holder.to_string())),
@@ -110,7 +110,7 @@ impl Held {
         self.tables.get(&table).into_iter().flatten()
     }
 
-    /// All the held rows.
+    /// All the rows.
     pub fn rows(&self) -> RowSet {
         let mut rows = RowSet::default();
         for (table, held) in &self.tables {
@@ -122,7 +122,7 @@ impl Held {
     }
 
     /// The rows of `table` that pass to each deletion.
-    pub fn passed(&self, table: pg_sys::Oid) -> Vec<(Uuid, Vec<RowId>)> {
+    pub fn by_deletion(&self, table: pg_sys::Oid) -> Vec<(Uuid, Vec<RowId>)> {
         let mut by_holder: BTreeMap<[u8; 16], Vec<RowId>> = BTreeMap::new();
         for (row, holder) in self.of(table) {
             by_holder.entry(*holder.as_bytes()).or_default().push(*row);

@@ -10,6 +10,7 @@ use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome, required};
+use crate::model::on_conflict::OnConflict;
 use crate::model::row_id::{RowId, is_among};
 use crate::model::row_set::RowSet;
 use crate::model::sql::join;
@@ -17,10 +18,12 @@ use crate::model::table::Table;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::registry::deletion::{self, Deletion, State};
 use crate::restore::find_conflicts::{self, Parents};
-use crate::restore::handed_over::Held;
+use crate::restore::handed_over::HandedOver;
 use crate::restore::set_null_undo;
 use crate::restore::skip_conflicts::{self, Skipped};
 use crate::restore::survey::{Lock, Survey, live_references, survey};
+use crate::restore_archived::restore_archive;
+use crate::restore_archived::work::Root;
 use crate::spi::session::{Session, with_reading_session, with_session};
 
 /// Makes live again exactly the rows that `deletion` removed, and says which:
@@ -31,7 +34,8 @@ use crate::spi::session::{Session, with_reading_session, with_session};
 /// `on_conflict` says what becomes of rows that would break a constraint or come back under a
 /// deleted parent: `fail` restores nothing; `skip` leaves them, and the rows that refer to them,
 /// in the deletion, and adds `"skipped": [{"table", "rows"}]` and `"conflicts"` to the answer. The
-/// deletion then stays open, and a later call restores the rest.
+/// deletion then stays open, and a later call restores the rest. `parents` is `fail`, but archived
+/// rows that the restored ones refer to come back with them, where the caller may restore those.
 ///
 /// # Errors
 /// 23000 with every conflict in DETAIL as a JSON array; P0002 when there is no such deletion; 55000
@@ -41,33 +45,12 @@ fn restore(
     deletion: Option<Uuid>,
     on_conflict: default!(Option<&str>, "'fail'"),
 ) -> Result<Option<JsonB>, ErrorReport> {
-    let policy = Policy::named(required(on_conflict, "on_conflict")?)?;
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let Some(deletion) = deletion else {
         return Ok(None);
     };
-    let report = with_session(|session| run(session, deletion, policy))?;
+    let report = with_session(|session| run(session, deletion, on_conflict))?;
     Ok(Some(JsonB(report)))
-}
-
-/// What becomes of rows that cannot come back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Policy {
-    Fail,
-    Skip,
-}
-
-impl Policy {
-    fn named(name: &str) -> Outcome<Self> {
-        match name {
-            "fail" => Ok(Self::Fail),
-            "skip" => Ok(Self::Skip),
-            _ => Err(Failure::BadArgument {
-                what: "on_conflict must be 'fail' or 'skip'".into(),
-                fix: "'fail' restores all or nothing, 'skip' leaves conflicting rows deleted."
-                    .into(),
-            }),
-        }
-    }
 }
 
 /// Every conflict that `restore(deletion)` would meet now; none when it would succeed. `key`,
@@ -114,38 +97,149 @@ fn restore_conflicts(
 
 fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
     let graph = cache::current(session)?;
+    if restore_archive::concerns(session, id)? {
+        return look_at_both(session, &graph, id);
+    }
     let deletion = Deletion::authorised(session, &graph, id, false)?;
     if !still_deleted(&deletion)? {
         return Ok(Vec::new());
     }
-    let tables = deletion::holding(session, &graph, &[id])?;
-    let surveyed = survey(session, &graph, &tables, id, Lock::Nothing)?;
-    let held = find_held(session, &graph, &tables, &deletion, surveyed.parents)?;
-    let found =
-        find_conflicts::find_all(session, &graph, &tables, id, &held.rows(), surveyed.parents)?;
-    find_conflicts::shown(session, &graph, found)
+    look(session, &graph, &deletion)
+}
+
+/// The conflicts of a deletion with archived rows. Those of rows in place are looked for as if their archived parents were there.
+fn look_at_both(session: &mut Session<'_, '_>, graph: &Graph, id: Uuid) -> Outcome<Vec<Conflict>> {
+    if deletion::holding(session, graph, &[id])?.is_empty() {
+        return restore_archive::preview(session, id, Root::Archived);
+    }
+    let not_found = || Failure::DeletionNotFound {
+        deletion: id.to_string(),
+    };
+    let mut deletion = Deletion::read(session, id, false)?.ok_or_else(not_found)?;
+    let mut conflicts = if root_in_place(graph, &deletion).is_some() {
+        deletion = Deletion::authorised(session, graph, id, false)?;
+        restore_archive::preview(session, id, Root::InPlace)?
+    } else if restore_archive::holds_rows(session, id)? {
+        restore_archive::preview(session, id, Root::Archived)?
+    } else if deletion.may_delete_rows(session, graph)? {
+        Vec::new()
+    } else {
+        return Err(not_found());
+    };
+    if still_deleted(&deletion)? {
+        conflicts.extend(look(session, graph, &deletion)?);
+    }
+    Ok(conflicts)
+}
+
+/// The conflicts of the rows that are kept in place.
+fn look(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+) -> Outcome<Vec<Conflict>> {
+    let id = deletion.id;
+    let tables = deletion::holding(session, graph, &[id])?;
+    let surveyed = survey(session, graph, &tables, id, Lock::Nothing)?;
+    let handed_over = find_handed_over(session, graph, &tables, deletion, surveyed.parents)?;
+    let found = find_conflicts::find_all(
+        session,
+        graph,
+        &tables,
+        id,
+        &handed_over.rows(),
+        surveyed.parents,
+    )?;
+    find_conflicts::shown(session, graph, found)
 }
 
 /// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
 const ATTEMPTS: usize = 3;
 
-fn run(session: &mut Session<'_, '_>, id: Uuid, policy: Policy) -> Outcome<Value> {
+fn run(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outcome<Value> {
     let graph = cache::current(session)?;
-    let deletion = Deletion::authorised(session, &graph, id, true)?;
-    if !still_deleted(&deletion)? {
-        return Ok(Report::default().into_json(&deletion, policy, Vec::new()));
+    if !restore_archive::concerns(session, id)? {
+        let deletion = Deletion::authorised(session, &graph, id, true)?;
+        return run_in_place(session, &graph, &deletion, on_conflict);
     }
-    let tables = deletion::holding(session, &graph, &[id])?;
+    if deletion::holding(session, &graph, &[id])?.is_empty() {
+        return restore_archive::run(session, id, on_conflict, Root::Archived);
+    }
+    run_both(session, &graph, id, on_conflict)
+}
+
+/// A deletion with rows in archives and in place: those of its root's kind come first, since the others refer to them.
+fn run_both(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    id: Uuid,
+    on_conflict: OnConflict,
+) -> Outcome<Value> {
+    let not_found = || Failure::DeletionNotFound {
+        deletion: id.to_string(),
+    };
+    let deletion = Deletion::read(session, id, true)?.ok_or_else(not_found)?;
+    let restores_none = |answer: &Value| {
+        let restored = answer.get("restored").and_then(Value::as_array);
+        on_conflict == OnConflict::Skip && restored.is_none_or(Vec::is_empty)
+    };
+    let root_in_place = graph
+        .table(deletion.root_table)
+        .is_some_and(|root| root.managed);
+    // A restore has brought the root back before, and skipped these.
+    if !root_in_place && !restore_archive::holds_rows(session, id)? {
+        if !deletion.may_delete_rows(session, graph)? {
+            return Err(not_found());
+        }
+        return run_in_place(session, graph, &deletion, on_conflict);
+    }
+    let mut answer = if root_in_place {
+        let deletion = Deletion::authorised(session, graph, id, true)?;
+        run_in_place(session, graph, &deletion, on_conflict)?
+    } else {
+        restore_archive::run(session, id, on_conflict, Root::Archived)?
+    };
+    if restores_none(&answer) {
+        return Ok(answer);
+    }
+    let rest = if root_in_place {
+        restore_archive::run(session, id, on_conflict, Root::InPlace)?
+    } else {
+        run_in_place(session, graph, &deletion, on_conflict)?
+    };
+    for list in ["restored", "passed", "skipped", "superseded", "conflicts"] {
+        let Some(more) = rest.get(list).and_then(Value::as_array) else {
+            continue;
+        };
+        match answer.get_mut(list).and_then(Value::as_array_mut) {
+            Some(lines) => lines.extend(more.iter().cloned()),
+            None => answer[list] = more.clone().into(),
+        }
+    }
+    Ok(answer)
+}
+
+/// Restores the rows that are kept in place, for a caller who may.
+fn run_in_place(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+    on_conflict: OnConflict,
+) -> Outcome<Value> {
+    if !still_deleted(deletion)? {
+        return Ok(Report::default().into_json(deletion, on_conflict, Vec::new()));
+    }
+    let tables = deletion::holding(session, graph, &[deletion.id])?;
     let mut raced = None;
     // A lock costs a WAL record for each row, and what it guards against is rare. A row that moves to
     // another partition passes the guard.
     let moves = tables.iter().flatten().any(|table| table.partitioned);
-    let lock = policy == Policy::Skip || moves;
+    let lock = on_conflict == OnConflict::Skip || moves;
     for _ in 0..ATTEMPTS {
         // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
         // undone, and the next look says who.
         let tried = attempt_unless(passes, || {
-            bring_back(session, &graph, &tables, &deletion, policy, lock)
+            bring_back(session, graph, &tables, deletion, on_conflict, lock)
         });
         match tried {
             Ok(answer) => return Ok(answer),
@@ -188,7 +282,7 @@ fn bring_back(
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
-    policy: Policy,
+    on_conflict: OnConflict,
     lock: bool,
 ) -> Outcome<Value> {
     let id = deletion.id;
@@ -196,13 +290,13 @@ fn bring_back(
     if surveyed.parents.deleted && !lock {
         surveyed = survey(session, graph, tables, id, Lock::RowsAndParents)?;
     }
-    let held = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
-    let held_rows = held.rows();
+    let handed_over = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
+    let staying = handed_over.rows();
     let parents = surveyed.parents;
-    let skipped = match policy {
-        Policy::Skip => skip_conflicts::find(session, graph, tables, id, &held_rows, parents)?,
-        Policy::Fail => {
-            let found = find_conflicts::find_all(session, graph, tables, id, &held_rows, parents)?;
+    let skipped = match on_conflict {
+        OnConflict::Skip => skip_conflicts::find(session, graph, tables, id, &staying, parents)?,
+        OnConflict::Fail | OnConflict::Parents => {
+            let found = find_conflicts::find_all(session, graph, tables, id, &staying, parents)?;
             if !found.is_empty() {
                 let conflicts = find_conflicts::shown(session, graph, found)?;
                 return Err(Failure::RestoreConflicts { conflicts });
@@ -213,14 +307,14 @@ fn bring_back(
     let conflicts = find_conflicts::shown(session, graph, skipped.conflicts)?;
     if skips_root(session, graph, deletion, &skipped.rows)? {
         let report = Report::nothing(&surveyed);
-        return Ok(report.into_json(deletion, policy, conflicts));
+        return Ok(report.into_json(deletion, on_conflict, conflicts));
     }
-    refuse_unseen_parents(session, graph, tables, id, &[&held_rows, &skipped.rows])?;
+    refuse_unseen_parents(session, graph, tables, id, &[&staying, &skipped.rows])?;
     let mut revived = Vec::new();
     // Parents first: a trigger of the children's may want to find them.
     for group in tables.iter().rev() {
         for table in group.iter().rev() {
-            let passed = pass_on(session, table, id, &held)?;
+            let passed = hand_over(session, table, id, &handed_over)?;
             let left = skipped.rows.count(table.oid);
             let due =
                 surveyed.rows_of(table) - passed.iter().map(|(_, rows)| rows).sum::<i64>() - left;
@@ -239,18 +333,18 @@ fn bring_back(
         report.note(table, due, passed, left);
     }
     set_null_undo::put_back(session, graph, id)?;
-    settle(session, tables, id, &skipped.rows)?;
-    Ok(report.into_json(deletion, policy, conflicts))
+    resolve(session, tables, id, &skipped.rows)?;
+    Ok(report.into_json(deletion, on_conflict, conflicts))
 }
 
 /// Writes down what became of the deletion: restored, or what is left of it.
-fn settle(
+fn resolve(
     session: &mut Session<'_, '_>,
     tables: &[Vec<&Table>],
     deletion: Uuid,
     skipped: &RowSet,
 ) -> Outcome<()> {
-    if skipped.is_empty() {
+    if skipped.is_empty() && !restore_archive::holds_rows(session, deletion)? {
         let caller = Caller::of(session)?;
         session.registry(
             "UPDATE keepsake.deletion SET state = 'restored', settled_at = now(),
@@ -299,11 +393,16 @@ impl Report {
         }));
     }
 
-    fn into_json(self, deletion: &Deletion, policy: Policy, conflicts: Vec<Conflict>) -> Value {
+    fn into_json(
+        self,
+        deletion: &Deletion,
+        on_conflict: OnConflict,
+        conflicts: Vec<Conflict>,
+    ) -> Value {
         let mut answer = json!({
             "deletion_id": deletion.id.to_string(), "restored": self.restored, "passed": self.passed,
         });
-        if policy == Policy::Skip {
+        if on_conflict == OnConflict::Skip {
             answer["skipped"] = self.skipped.into();
             answer["conflicts"] = Conflict::to_json(&conflicts);
         }
@@ -325,7 +424,7 @@ fn still_deleted(deletion: &Deletion) -> Outcome<bool> {
     }
 }
 
-/// Finds the held rows and locks the deletions they would pass to, so that none of those is
+/// Finds the rows to hand over and locks the deletions they would pass to, so that none of those is
 /// restored or purged between this look and the passing; looks again until the two agree.
 fn lock_holders(
     session: &mut Session<'_, '_>,
@@ -333,42 +432,47 @@ fn lock_holders(
     tables: &[Vec<&Table>],
     deletion: &Deletion,
     parents: Parents,
-) -> Outcome<Held> {
-    let mut held = find_held(session, graph, tables, deletion, parents)?;
+) -> Outcome<HandedOver> {
+    let mut handed_over = find_handed_over(session, graph, tables, deletion, parents)?;
     loop {
-        let holders = held.deletions();
+        let holders = handed_over.deletions();
         if holders.is_empty() {
-            return Ok(held);
+            return Ok(handed_over);
         }
         session.registry(
             "SELECT 1 FROM keepsake.deletion WHERE id = ANY ($1) ORDER BY id FOR UPDATE",
             &[holders.clone().into()],
         )?;
-        held = find_held(session, graph, tables, deletion, parents)?;
-        if held
+        handed_over = find_handed_over(session, graph, tables, deletion, parents)?;
+        if handed_over
             .deletions()
             .iter()
             .all(|holder| holders.contains(holder))
         {
-            return Ok(held);
+            return Ok(handed_over);
         }
     }
 }
 
-fn find_held(
+fn find_handed_over(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
     parents: Parents,
-) -> Outcome<Held> {
+) -> Outcome<HandedOver> {
     if !parents.deleted {
-        return Ok(Held::default());
+        return Ok(HandedOver::default());
     }
-    let root = graph.managed(session, deletion.root_table)?;
-    let is_root = deletion.is_root();
-    let root = is_root.as_deref().map(|condition| (root, condition));
-    Held::find(session, graph, tables, root, deletion.id)
+    let root = root_in_place(graph, deletion);
+    let is_root = root.and_then(|_| deletion.is_root());
+    let root = root.zip(is_root.as_deref());
+    HandedOver::find(session, graph, tables, root, deletion.id)
+}
+
+/// The table of the root, unless its rows are archived.
+fn root_in_place<'graph>(graph: &'graph Graph, deletion: &Deletion) -> Option<&'graph Table> {
+    graph.table(deletion.root_table).filter(|root| root.managed)
 }
 
 /// Whether the root is among the rows to skip, or every root, where there are several.
@@ -378,10 +482,10 @@ fn skips_root(
     deletion: &Deletion,
     skipped: &RowSet,
 ) -> Outcome<bool> {
-    let root = graph.managed(session, deletion.root_table)?;
-    if skipped.count(root.oid) == 0 {
+    let Some(root) = root_in_place(graph, deletion).filter(|root| skipped.count(root.oid) > 0)
+    else {
         return Ok(false);
-    }
+    };
     let sql = format!(
         "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id = $1 AND {}",
         root.rows(),
@@ -415,12 +519,12 @@ fn refuse_unseen_parents(
         for (reference, parent) in live_references(graph, child)? {
             let sql = format!(
                 "SELECT 1 FROM {child} AS c JOIN {parent} AS p ON {joins}
-                 WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{held}{skipped}
+                 WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{handed_over}{skipped}
                    AND p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1 LIMIT 1",
                 child = child.rows(),
                 parent = parent.rows(),
                 joins = reference.joins("c", "p"),
-                held = staying[0].excluding(child.oid, "c"),
+                handed_over = staying[0].excluding(child.oid, "c"),
                 skipped = staying[1].excluding(child.oid, "c"),
             );
             if session.exists_now((child.oid, child.owner), &sql, &[deletion.into()])? {
@@ -433,17 +537,17 @@ fn refuse_unseen_parents(
     Ok(())
 }
 
-/// Passes the held rows of `table` to the deletions that hold them, with their time, so that they
+/// Hands the rows of `table` over to the deletions that hold them, with their time, so that they
 /// expire together.
-fn pass_on(
+fn hand_over(
     session: &mut Session<'_, '_>,
     table: &Table,
     deletion: Uuid,
-    held: &Held,
+    handed_over: &HandedOver,
 ) -> Outcome<Vec<(Uuid, i64)>> {
     let mut passed = Vec::new();
-    for (holder, held) in held.passed(table.oid) {
-        let rows = i64::try_from(held.len()).unwrap_or(i64::MAX);
+    for (holder, rows) in handed_over.by_deletion(table.oid) {
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let since: Option<TimestampWithTimeZone> = session
             .registry(
                 "SELECT deleted_at FROM keepsake.deletion WHERE id = $1",
@@ -455,20 +559,20 @@ fn pass_on(
             "UPDATE {} AS t SET deletion_id = $2, deleted_at = coalesce($3, t.deleted_at)
              WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
             table.rows(),
-            is_among(&held, "t")
+            is_among(&rows, "t")
         );
         let args = [deletion.into(), holder.into(), since.into()];
         let changed = session.write(table, &sql, &args)?.len();
-        all_changed(table, changed, rows)?;
+        all_changed(table, changed, count)?;
         session.registry(
             "WITH given AS (
                  UPDATE keepsake.deletion_table SET row_count = row_count - $4
                  WHERE deletion_id = $1 AND relation = $3)
              INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ($2, $3, $4)
              ON CONFLICT (deletion_id, relation) DO UPDATE SET row_count = deletion_table.row_count + $4",
-            &[deletion.into(), holder.into(), table.oid.into(), rows.into()],
+            &[deletion.into(), holder.into(), table.oid.into(), count.into()],
         )?;
-        passed.push((holder, rows));
+        passed.push((holder, count));
     }
     Ok(passed)
 }

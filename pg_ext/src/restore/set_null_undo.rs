@@ -267,7 +267,7 @@ impl PutBack {
         session.as_owner(parent, &self.lock, &[old()])?;
         session.write(child, &self.live, &[keys(), old(), part.new.clone().into()])?;
         let waiting = session.as_owner(child, &self.waiting, &[keys(), old()])?;
-        settle(session, part.id, waiting)
+        resolve(session, part.id, waiting)
     }
 }
 
@@ -426,7 +426,7 @@ const SPLIT: &str = "
 
 /// Forgets what has been put back, and lets the rest wait with the deletions that still hold what
 /// they point to.
-fn settle(session: &mut Session<'_, '_>, part: i64, waiting: SpiTupleTable<'_>) -> Outcome<()> {
+fn resolve(session: &mut Session<'_, '_>, part: i64, waiting: SpiTupleTable<'_>) -> Outcome<()> {
     let (mut rows, mut holders) = (Vec::new(), Vec::new());
     for row in waiting {
         rows.push(row.get::<i64>(1)?);

@@ -1,16 +1,15 @@
 //! The rows that a restore leaves deleted when it is to skip what conflicts.
 
-use std::collections::HashSet;
-
-use pgrx::{Uuid, pg_sys};
+use pgrx::Uuid;
 
 use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
+use crate::model::found_conflict::{Found, losers};
 use crate::model::reference::Reference;
 use crate::model::row_id::RowId;
 use crate::model::row_set::RowSet;
 use crate::model::table::Table;
-use crate::restore::find_conflicts::{self, Found, Parents};
+use crate::restore::find_conflicts::{self, Parents};
 use crate::spi::session::Session;
 
 /// What is skipped, and why.
@@ -22,17 +21,17 @@ pub struct Skipped {
     pub conflicts: Vec<Found>,
 }
 
-/// Finds them. `held` rows stay deleted anyway.
+/// Finds them. `staying` rows stay deleted anyway.
 pub fn find(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: Uuid,
-    held: &RowSet,
+    staying: &RowSet,
     parents: Parents,
 ) -> Outcome<Skipped> {
     let mut skipped = Skipped::default();
-    let mut stays = held.clone();
+    let mut stays = staying.clone();
     loop {
         let found = find_conflicts::find_all(session, graph, tables, deletion, &stays, parents)?;
         let losing = losers(found);
@@ -56,25 +55,6 @@ pub fn find(
             )? {}
         }
     }
-}
-
-/// The conflicts whose rows stay deleted. Those with rows outside the deletion come first: they may
-/// settle others. Among the rows themselves the first by key keeps its place.
-fn losers(found: Vec<Found>) -> Vec<Found> {
-    let (among, outside): (Vec<Found>, Vec<Found>) =
-        found.into_iter().partition(|one| one.among_restored);
-    if !outside.is_empty() {
-        return outside;
-    }
-    let mut lost: HashSet<(pg_sys::Oid, RowId)> = HashSet::new();
-    let mut losers = Vec::new();
-    for one in among {
-        if !one.holder.is_some_and(|holder| lost.contains(&holder)) {
-            lost.insert(one.row);
-            losers.push(one);
-        }
-    }
-    losers
 }
 
 fn add_dependents(

@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 
 use crate::model::error::{Failure, Outcome};
 use crate::postgres::pg_list::{oids, pointers};
+use crate::run_as::archive_reading;
 
 /// Refuses a query of the engine's that has met a view, a foreign table, another owner's table to write to, or policies.
 ///
@@ -26,7 +27,10 @@ pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<()> {
             &raw mut has_policies,
         );
         for relation in oids(relations) {
-            if !is_ours(relation) && !(is_table(relation) && is_open(relation)) {
+            if !is_ours(relation)
+                && !archive_reading::is_archive(relation)
+                && !(is_table(relation) && is_open(relation))
+            {
                 return Err(exchanged(relation));
             }
         }

@@ -1,4 +1,4 @@
-//! The mark that tells the triggers of a managed table that the engine itself is writing to it.
+//! The sign that tells the triggers of a managed table that the engine itself is writing to it.
 
 use std::cell::RefCell;
 

@@ -71,7 +71,7 @@ fn refused(what: &str) -> Failure {
     Failure::BadArgument {
         what: what.to_owned(),
         fix:
-            "Mend the argument it names; AWS's \"Authenticating Requests\" says what each may hold."
+            "Correct the named argument. The AWS page \"Authenticating Requests\" lists the allowed values."
                 .into(),
     }
 }

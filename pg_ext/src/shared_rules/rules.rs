@@ -1,9 +1,10 @@
 //! The rules of `keepsake-shared` as SQL functions, so that CHECK constraints, queries and the edge
 //! judge alike. All but `uuid_v7` are immutable and parallel safe.
 
-use keepsake_shared::upload::{UploadRequest, check_upload};
+use keepsake_shared::object_key::key_extension;
+use keepsake_shared::upload::{UploadRequest, check_file_types, check_upload};
 use keepsake_shared::{
-    AttachmentId, EntityId, EntityType, FileName, Limits, MediaType, ObjectKey, TenantId,
+    AttachmentId, EntityId, EntityType, FileName, FileTypes, Limits, MediaType, ObjectKey, TenantId,
 };
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -46,7 +47,7 @@ fn is_filename(name: &str) -> bool {
 #[pg_extern(immutable, strict, parallel_safe)]
 fn filename_comparison_key(name: &str) -> Result<String, ErrorReport> {
     let parsed = FileName::parse(name)
-        .map_err(|error| refused(error, "Clean it with keepsake.sanitize_filename()."))?;
+        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
     Ok(parsed.comparison_key())
 }
 
@@ -57,7 +58,7 @@ fn is_entity_type(name: &str) -> bool {
 }
 
 /// The key of an attachment's object, `t/<tenant>/<entity>/<entity id>/<attachment>.<ext>`, its
-/// extension that of the file's name.
+/// extension that of the file's name, or `bin` where that is not 1 to 10 letters and digits.
 ///
 /// # Errors
 /// 22023 when a part is not fit for a key.
@@ -69,19 +70,19 @@ fn object_key(
     attachment: Uuid,
     name: &str,
 ) -> Result<String, ErrorReport> {
-    const FIX: &str = "Ids are 1 to 64 of A-Z a-z 0-9 _ -, entity types lower-case words, attachment ids version 7 UUIDs, and the name ends in an extension of letters and digits.";
+    const FIX: &str = "An id has 1 to 64 characters of A-Z a-z 0-9 _ -, an entity type is a lower-case word, and an attachment id is a version 7 UUID.";
     let tenant: TenantId = tenant.parse().map_err(|error| refused(error, FIX))?;
     let entity_type: EntityType = entity_type.parse().map_err(|error| refused(error, FIX))?;
     let entity_id: EntityId = entity_id.parse().map_err(|error| refused(error, FIX))?;
     let name = FileName::parse(name)
-        .map_err(|error| refused(error, "Clean it with keepsake.sanitize_filename()."))?;
+        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
     let attachment = AttachmentId(uuid::Uuid::from_bytes(*attachment.as_bytes()));
     let key = ObjectKey::new(
         &tenant,
         &entity_type,
         &entity_id,
         attachment,
-        name.extension().unwrap_or_default(),
+        key_extension(&name),
     )
     .map_err(|error| refused(error, FIX))?;
     Ok(key.as_str().to_owned())
@@ -101,7 +102,7 @@ fn parse_object_key(key: &str) -> Option<JsonB> {
     })))
 }
 
-/// The media type that goes with a file name's extension; NULL when none is allowed.
+/// The media type that goes with a file name's extension; NULL when the table of types has none for it.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn media_type(name: &str) -> Option<&'static str> {
     let name = FileName::parse(name).ok()?;
@@ -111,7 +112,7 @@ fn media_type(name: &str) -> Option<&'static str> {
 /// The media type that the first bytes of a file show; NULL when they show none.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn sniff(first_bytes: &[u8]) -> Option<&'static str> {
-    keepsake_shared::sniff::sniff(first_bytes)
+    keepsake_shared::content::sniff(first_bytes)
 }
 
 /// The Content-Disposition header of a download (RFC 6266).
@@ -121,13 +122,38 @@ fn sniff(first_bytes: &[u8]) -> Option<&'static str> {
 #[pg_extern(immutable, strict, parallel_safe)]
 fn content_disposition(name: &str, inline: default!(bool, "false")) -> Result<String, ErrorReport> {
     let name = FileName::parse(name)
-        .map_err(|error| refused(error, "Clean it with keepsake.sanitize_filename()."))?;
+        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
     Ok(keepsake_shared::content_disposition(&name, inline))
 }
 
+/// Whether the text is a choice of file types, such as `+zip -mov`.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn is_file_types(text: &str) -> bool {
+    text.parse::<FileTypes>().is_ok()
+}
+
+/// Checks that files of these names are of the chosen types: a JSON array of `{"pointer", "code",
+/// "detail"}`, as `check_upload` gives it, empty when all are.
+///
+/// # Errors
+/// 22023 when a name is no file name, or the choice none.
+#[pg_extern(immutable, strict, parallel_safe, name = "check_file_types")]
+fn check_types_of_names(names: Vec<String>, file_types: &str) -> Result<JsonB, ErrorReport> {
+    const FIX: &str = "Each name is a file name, and file types are words such as +zip or -mov.";
+    let names: Vec<FileName> = names
+        .iter()
+        .map(|name| FileName::parse(name).map_err(|error| refused(error, FIX)))
+        .collect::<Result<_, _>>()?;
+    let file_types: FileTypes = file_types.parse().map_err(|error| refused(error, FIX))?;
+    let errors = check_file_types(names.iter(), file_types);
+    Ok(JsonB(
+        serde_json::to_value(errors).map_err(|error| refused(error, FIX))?,
+    ))
+}
+
 /// Checks a request for an upload as the edge does: a JSON array of `{"pointer", "code",
-/// "detail"}`, empty when it may be written. `limits` may set `max_files`, `max_file_bytes` and
-/// `max_set_bytes`.
+/// "detail"}`, empty when it may be written. `limits` may set `max_files`, `max_file_bytes`,
+/// `max_set_bytes`, `file_types` and `number_duplicates`.
 ///
 /// # Errors
 /// 22023 when either argument has another shape.
@@ -136,14 +162,13 @@ fn check_upload_request(
     request: Jsonb,
     limits: default!(Jsonb, "'{}'::jsonb"),
 ) -> Result<JsonB, ErrorReport> {
-    const FIX: &str =
-        "The request has entity_type, entity_id and files of {name, media_type?, size, sha256}.";
+    const FIX: &str = "A request has entity_type, entity_id and files, each with name, media_type (optional), size and sha256.";
     let request: UploadRequest =
         serde_json::from_value(request.0).map_err(|error| refused(error, FIX))?;
     let limits: Limits = serde_json::from_value(limits.0).map_err(|error| {
         refused(
             error,
-            "Limits are the whole numbers max_files, max_file_bytes and max_set_bytes.",
+            "The limits are the integers max_files, max_file_bytes and max_set_bytes, the text file_types and the boolean number_duplicates.",
         )
     })?;
     let errors = check_upload(&request, &limits).err().unwrap_or_default();

@@ -10,8 +10,8 @@ static INCLUDE_DELETED: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub fn install() {
     GucRegistry::define_bool_guc(
         c"keepsake.include_deleted",
-        c"Shows deleted rows of tables that a policy of Keepsake's hides them in.",
-        c"For recovery screens; anybody may set it.",
+        c"Shows deleted rows of tables in which a policy of Keepsake hides them.",
+        c"For recovery screens. Anybody may set it.",
         &INCLUDE_DELETED,
         GucContext::Userset,
         GucFlags::default(),

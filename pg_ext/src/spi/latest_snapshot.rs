@@ -60,7 +60,7 @@ pub fn execute(
     limit: c_long,
 ) -> Outcome<usize> {
     let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
-        what: "a name holds a NUL".into(),
+        what: "a name contains a NUL character".into(),
         fix: "Rename it.".into(),
     })?;
     let mut types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();

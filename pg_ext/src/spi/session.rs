@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, Query, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
@@ -12,6 +12,7 @@ use crate::call::trigger_call::Transition;
 use crate::model::error::{Failure, Outcome};
 use crate::model::table::Table;
 use crate::postgres::settings::indexes_only;
+use crate::run_as::archive_reading::{self, Reading};
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role::{Restricted, Role, RunAs};
 use crate::run_as::search_path::SearchPath;
@@ -133,6 +134,15 @@ impl<'conn> Session<'_, 'conn> {
         Ok(self.client.select(sql, None, args)?)
     }
 
+    /// Runs a statement as if the caller had sent it: with his rights, and under his settings.
+    pub fn as_caller(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        self.execute(sql, args)
+    }
+
     /// Reads rows of a table with the caller's own rights, under its policies.
     pub fn as_caller_under_policies(
         &mut self,
@@ -150,8 +160,9 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self.owner_of(table, SearchPath::pinned()).enter();
-        self.execute(sql, args)
+        self.with_owner(table, SearchPath::pinned(), |session| {
+            session.execute(sql, args)
+        })
     }
 
     /// The same, for a statement that reads what the caller wrote, under the settings that he wrote it with.
@@ -161,10 +172,8 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self
-            .owner_of(table, SearchPath::pinned().in_callers_formats())
-            .enter();
-        self.execute(sql, args)
+        let path = SearchPath::pinned().in_callers_formats();
+        self.with_owner(table, path, |session| session.execute(sql, args))
     }
 
     /// As [`Self::as_owner`], for a statement with expressions of the table's indexes: their functions find what
@@ -175,9 +184,75 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self
-            .owner_of(table, SearchPath::of(&table.name.schema))
-            .enter();
+        let path = SearchPath::of(&table.name.schema);
+        self.with_owner(table, path, |session| session.execute(sql, args))
+    }
+
+    /// Runs a statement that compares archived rows with those of `table`, as its owner.
+    pub fn over_archives(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::by(sql);
+        self.as_owner_in_schema(table, sql, args)
+    }
+
+    /// The same with the caller's own rights, under the policies of the tables that it reads.
+    pub fn over_archives_as_caller(&mut self, sql: &str) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::by(sql);
+        self.as_caller_under_policies(sql, &[])
+    }
+
+    /// Sends the rows of a query over archives to a receiver, with the rights that are in force.
+    ///
+    /// # Safety
+    /// The receiver is valid until this returns.
+    pub unsafe fn send_archived(
+        &mut self,
+        sql: &str,
+        receiver: *mut pg_sys::DestReceiver,
+    ) -> Outcome<()> {
+        let _reading = Reading::by(sql);
+        let sql = CString::new(sql).map_err(|_| Failure::BadArgument {
+            what: "a name holds a NUL".into(),
+            fix: "Rename it.".into(),
+        })?;
+        // SAFETY: we are connected to SPI; the caller promises the rest.
+        unsafe {
+            let plan = pg_sys::SPI_prepare(sql.as_ptr(), 0, std::ptr::null_mut());
+            if plan.is_null() {
+                Spi::check_status(pg_sys::SPI_result)?;
+            }
+            let options = pg_sys::SPIExecuteOptions {
+                dest: receiver,
+                ..Default::default()
+            };
+            Spi::check_status(pg_sys::SPI_execute_plan_extended(plan, &raw const options))?;
+            pg_sys::SPI_freeplan(plan);
+        }
+        Ok(())
+    }
+
+    /// Does work that runs what the owner of a table wrote, as him; as the caller where no table is given.
+    pub fn while_owner<R>(
+        &mut self,
+        table: Option<&Table>,
+        work: impl FnOnce(&mut Self) -> Outcome<R>,
+    ) -> Outcome<R> {
+        let owner = table.map(|table| self.owner(table.owner, SearchPath::of(&table.name.schema)));
+        let _owner = owner.as_ref().map(Role::enter);
+        work(self)
+    }
+
+    /// Writes to an archive, as the role that owns it.
+    pub fn write_archive(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _owner = Role::ExtensionOwner(archive_reading::owner()).enter();
         self.execute(sql, args)
     }
 
@@ -194,7 +269,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Cursor<'conn>> {
-        let owner = self.owner_of(table, SearchPath::pinned());
+        let owner = self.owner(table.owner, SearchPath::pinned());
         self.open_cursor(owner, sql, args)
     }
 
@@ -226,12 +301,12 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        let _owner = self
-            .owner_of(table, SearchPath::of(&table.name.schema))
-            .enter();
-        let statement = self.kept(sql, args)?;
-        let _open = EngineWrite::to(table.oid);
-        Ok(self.client.update(statement, None, args)?)
+        let path = SearchPath::of(&table.name.schema);
+        self.with_owner(table, path, |session| {
+            let statement = session.kept(sql, args)?;
+            let _open = EngineWrite::to(table.oid);
+            session.execute(statement, args)
+        })
     }
 
     /// The prepared form of a statement whose text the graph alone decides, so that there are few.
@@ -279,11 +354,11 @@ impl<'conn> Session<'_, 'conn> {
         let Some(first) = tables.first() else {
             return self.execute(sql, args);
         };
-        let _owner = self
-            .owner_of(first, SearchPath::of(&first.name.schema))
-            .enter();
-        let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
-        self.execute(sql, args)
+        let path = SearchPath::of(&first.name.schema);
+        self.with_owner(first, path, |session| {
+            let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
+            session.execute(sql, args)
+        })
     }
 
     /// Writes like [`Self::write`], with a statement that has a RETURNING clause, and hands its rows on in
@@ -296,7 +371,7 @@ impl<'conn> Session<'_, 'conn> {
         window: i64,
         mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
     ) -> Outcome<()> {
-        let owner = self.owner_of(table, SearchPath::of(&table.name.schema));
+        let owner = self.owner(table.owner, SearchPath::of(&table.name.schema));
         let mut cursor = {
             let _as = owner.enter();
             let _open = EngineWrite::to(table.oid);
@@ -328,12 +403,7 @@ impl<'conn> Session<'_, 'conn> {
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<bool> {
-        let _owner = Role::Owner {
-            owner,
-            restricted: self.restricted,
-            path: SearchPath::pinned(),
-        }
-        .enter();
+        let _owner = self.owner(owner, SearchPath::pinned()).enter();
         let source = Source {
             table: child,
             magnitude: self.magnitude,
@@ -423,10 +493,21 @@ impl<'conn> Session<'_, 'conn> {
         Ok(self.client.update(query, None, args)?)
     }
 
+    /// Does `work` as the owner of `table`, with names found by `path`.
+    fn with_owner<R>(
+        &mut self,
+        table: &Table,
+        path: SearchPath,
+        work: impl FnOnce(&mut Self) -> Outcome<R>,
+    ) -> Outcome<R> {
+        let _owner = self.owner(table.owner, path).enter();
+        work(self)
+    }
+
     /// The owner of a table, as whom a statement on it runs.
-    fn owner_of(&self, table: &Table, path: SearchPath) -> Role {
+    fn owner(&self, owner: pg_sys::Oid, path: SearchPath) -> Role {
         Role::Owner {
-            owner: table.owner,
+            owner,
             restricted: self.restricted,
             path,
         }

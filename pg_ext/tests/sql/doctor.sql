@@ -80,8 +80,8 @@ INSERT INTO odd VALUES (1);
 ALTER TABLE odd ALTER COLUMN deletion_id SET DEFAULT gen_random_uuid(), ADD CONSTRAINT quiet CHECK (n IS NULL OR deleted_at IS NULL),
     ADD COLUMN is_live boolean GENERATED ALWAYS AS (deleted_at IS NULL) STORED, ENABLE ROW LEVEL SECURITY;
 ALTER TABLE shown ALTER COLUMN deleted_at SET NOT NULL, ADD COLUMN title text;
-DROP TRIGGER keepsake_finish_update ON log_1;
-DROP TRIGGER keepsake_begin_update ON log_2;
+DROP TRIGGER keepsake_finish_statement ON log_1;
+DROP TRIGGER keepsake_begin_statement ON log_2;
 DROP TRIGGER keepsake_guard_moved ON log_2;
 DROP TRIGGER keepsake_guard_insert ON log_3;
 INSERT INTO busy SELECT n, n FROM generate_series(1, 1000) n;
@@ -129,12 +129,29 @@ SELECT check_name, finding FROM told;
 SELECT root_table::text ~ '^[0-9]+$' AS dropped, state, count(*) FROM keepsake.deletion GROUP BY 1, 2 ORDER BY 1, 2;
 DELETE FROM keepsake.deletion;
 DELETE FROM keepsake.hold;
+-- Triggers of a table that is bound, of its key, and of its declared reference.
+DROP TRIGGER keepsake_enqueue_objects ON note;
+DROP TRIGGER keepsake_claim_objects ON note;
+DROP TRIGGER keepsake_keep_object_key ON note;
+DROP TRIGGER keepsake_exchange_object ON note;
+DROP TRIGGER keepsake_keep_row_key ON note;
+DROP TRIGGER keepsake_guard_update ON note;
+SELECT check_name, object, finding, fix FROM doctor WHERE severity = 'error';
+SELECT DISTINCT fix FROM doctor WHERE severity = 'error' \gexec
+SELECT check_name, object, finding, fix FROM doctor WHERE severity = 'error';
+-- One of the right name that calls another function is not it.
+CREATE OR REPLACE TRIGGER keepsake_claim_objects AFTER INSERT ON note REFERENCING NEW TABLE AS keepsake_new FOR EACH STATEMENT EXECUTE FUNCTION keepsake.guard_insert();
+SELECT check_name, object, finding, fix FROM doctor WHERE severity = 'error';
+SELECT fix FROM doctor WHERE severity = 'error' \gexec
 -- Columns that only the registry knows.
 ALTER TABLE note RENAME COLUMN key TO store_key;
 ALTER TABLE hidden RENAME COLUMN deleted_at TO removed_at;
 SELECT severity, check_name, object, finding FROM doctor;
 ALTER TABLE note RENAME COLUMN store_key TO key;
 ALTER TABLE hidden RENAME COLUMN removed_at TO deleted_at;
+ALTER TABLE note DROP COLUMN key CASCADE;
+ALTER TABLE note ADD COLUMN key int;
+SELECT severity, check_name, object, finding FROM doctor WHERE severity = 'error';
 ALTER DATABASE :"here" RESET session_preload_libraries;
 DROP PUBLICATION sick_changes;
 DROP SCHEMA sick CASCADE;

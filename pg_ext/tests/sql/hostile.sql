@@ -151,8 +151,8 @@ SET LOCAL ROLE regress_owner;
 CREATE TYPE wrapped AS (t text);
 CREATE FUNCTION unwrap(wrapped) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'cast as %', current_user; RETURN ($1).t; END $$;
 CREATE CAST (wrapped AS text) WITH FUNCTION unwrap(wrapped) AS ASSIGNMENT;
-DROP TRIGGER keepsake_keep_key ON file;
-DROP TRIGGER keepsake_new_object ON file;
+DROP TRIGGER keepsake_keep_object_key ON file;
+DROP TRIGGER keepsake_exchange_object ON file;
 ALTER TABLE file ALTER COLUMN key TYPE wrapped USING row(key)::wrapped;
 RESET ROLE;
 SELECT keepsake.soft_delete('file', 1) AS d \gset

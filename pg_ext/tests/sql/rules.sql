@@ -17,6 +17,9 @@ SELECT keepsake.check_upload('{"entity_type": "post", "entity_id": "1", "files":
 SELECT jsonb_path_query_array(keepsake.check_upload('{"entity_type": "post", "entity_id": "1", "files": [{"name": "../a.png", "size": 0, "sha256": "x"}, {"name": "b.exe", "size": 99999999, "sha256": "x"}]}', '{"max_file_bytes": 5}'), '$[*].code') AS codes;
 SELECT keepsake.check_upload('{"files": 1}');
 SELECT keepsake.check_upload('{"entity_type": "post", "entity_id": "1", "files": []}', '{"max_fles": 1}');
+SELECT keepsake.is_file_types('+zip -mov'), keepsake.is_file_types('zip') AS refused;
+SELECT jsonb_path_query_array(keepsake.check_file_types('{a.zip,b.mov,c.png,README}', '+zip -mov'), '$[*].pointer') AS refused;
+SELECT keepsake.check_file_types('{a.zip}', 'everything');
 SELECT keepsake.uuid_v7() < keepsake.uuid_v7() AS in_order;
 SELECT proname, provolatile, proisstrict, proparallel FROM pg_proc
 WHERE pronamespace = 'keepsake'::regnamespace AND proname IN ('sanitize_filename', 'is_filename', 'object_key', 'parse_object_key', 'sniff', 'content_disposition', 'media_type', 'check_upload')

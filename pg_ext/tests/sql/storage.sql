@@ -78,7 +78,8 @@ SELECT count(*) FROM keepsake.lease_objects(1, '-1 second');
 SELECT count(*) FROM keepsake.lease_objects(10, '1 minute');
 ROLLBACK;
 
--- A key column that was made anew with another type is not searched as text.
+-- A key column that was made anew with another type is not searched as text. The objects that its rows gave up wait; those of
+-- other tables do not.
 BEGIN;
 CREATE TABLE retyped (id int PRIMARY KEY, key text NOT NULL UNIQUE);
 SELECT keepsake.manage('retyped');
@@ -88,5 +89,16 @@ SELECT keepsake.purge_deletion(keepsake.soft_delete('retyped', 1)) -> 'rows' AS 
 ALTER TABLE retyped DROP COLUMN key CASCADE;
 ALTER TABLE retyped ADD COLUMN key int NOT NULL DEFAULT 7;
 CREATE INDEX ON retyped (key);
-SELECT * FROM keepsake.lease_objects(10, interval '1 minute');
+INSERT INTO keepsake.outbox (object_key, relation) VALUES ('another', 'file');
+SELECT object_key FROM keepsake.lease_objects(10, interval '1 minute');
+INSERT INTO retyped VALUES (3);
+SELECT keepsake.purge_deletion(keepsake.soft_delete('retyped', 2)) -> 'rows' AS purged;
+SELECT object_key, lease IS NOT NULL AS leased FROM keepsake.outbox ORDER BY 1;
+-- Bound anew, the table gives what waits.
+ALTER TABLE retyped DROP COLUMN key;
+ALTER TABLE retyped ADD COLUMN key text NOT NULL DEFAULT 'retyped/4';
+CREATE INDEX ON retyped (key);
+SELECT keepsake.bind_storage('retyped', 'key');
+UPDATE keepsake.outbox SET next_attempt_at = now();
+SELECT object_key FROM keepsake.lease_objects(10, interval '1 minute') ORDER BY 1;
 ROLLBACK;

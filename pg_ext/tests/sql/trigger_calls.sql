@@ -83,7 +83,7 @@ END $$;
 SELECT DISTINCT message FROM outcome WHERE state = '39P01' ORDER BY message;
 -- Anything but success, the protocol and the engine's own refusals; and who was refused without a word of what it serves.
 SELECT DISTINCT function, head, statement, state, message FROM outcome
-WHERE state NOT IN ('00000', '39P01', '55000', '23503', '23505', '23502', '22023', '0A000', '42809', '42P17', '55006') OR state = '39P01' AND message !~ 'serves triggers';
+WHERE state NOT IN ('00000', '39P01', '55000', '23503', '23505', '23502', '22023', '0A000', '42809', '42P17', '55006') OR state = '39P01' AND message !~ 'must be called as a trigger: ';
 SELECT count(DISTINCT function) = (SELECT count(*) FROM functions) AS all_functions, count(*) > 5000 AS many_calls, count(*) FILTER (WHERE state = '39P01') > 3000 AS many_refused FROM outcome;
 
 -- Called by nobody's trigger.

@@ -4,25 +4,28 @@ use alloc::{format, string::String, vec::Vec};
 
 use super::{FileDeclaration, UploadRequest};
 use crate::{
-    EntityId, EntityType, ErrorCode, FieldError, FileName, Limits, MediaType, Sha256Digest,
-    sentence::sentence,
+    EntityId, EntityType, ErrorCode, FieldError, FileName, FileTypes, Limits, MediaType,
+    Sha256Digest, sentence::sentence,
 };
 
 /// An upload set that may be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedUpload {
-    /// The kind of thing the files belong to.
+    /// The type of the entity the files belong to.
     pub entity_type: EntityType,
-    /// The id of the thing the files belong to.
+    /// The id of the entity the files belong to.
     pub entity_id: EntityId,
     /// The files, in the order they were declared.
     pub files: Vec<CheckedFile>,
+    /// What its client should know and need not change, each at its field: a declared media type that
+    /// the name contradicts.
+    pub notes: Vec<FieldError>,
 }
 
 /// A file that may be uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedFile {
-    /// The name, in NFC.
+    /// The name, in NFC; numbered, where an earlier file of the set has it and the limits say so.
     pub name: FileName,
     /// The media type, by the name's extension.
     pub media_type: MediaType,
@@ -43,7 +46,7 @@ pub fn check_upload(
     request: &UploadRequest,
     limits: &Limits,
 ) -> Result<CheckedUpload, Vec<FieldError>> {
-    let mut errors = Vec::new();
+    let (mut errors, mut notes) = (Vec::new(), Vec::new());
     let entity_type = check_id::<EntityType>(&request.entity_type, "/entity_type", &mut errors);
     let entity_id = check_id::<EntityId>(&request.entity_id, "/entity_id", &mut errors);
     check_set(&request.files, limits, &mut errors);
@@ -54,16 +57,24 @@ pub fn check_upload(
         .iter()
         .take(most)
         .enumerate()
-        .map(|(index, file)| check_file(index, file, limits, &mut errors))
+        .map(|(index, file)| check_file(index, file, limits, &mut errors, &mut notes))
         .collect();
-    check_names_differ(request.files.iter().take(most), &mut errors);
+    if !limits.number_duplicates {
+        check_names_differ(request.files.iter().take(most), &mut errors);
+    }
 
-    match (entity_type, entity_id, files.into_iter().collect()) {
-        (Some(entity_type), Some(entity_id), Some(files)) if errors.is_empty() => {
+    match (
+        entity_type,
+        entity_id,
+        files.into_iter().collect::<Option<Vec<_>>>(),
+    ) {
+        (Some(entity_type), Some(entity_id), Some(mut files)) if errors.is_empty() => {
+            number_duplicates(&mut files);
             Ok(CheckedUpload {
                 entity_type,
                 entity_id,
                 files,
+                notes,
             })
         }
         _ => Err(errors),
@@ -92,12 +103,12 @@ fn check_set(files: &[FileDeclaration], limits: &Limits, errors: &mut Vec<FieldE
         errors.push(FieldError::new(
             "/files",
             ErrorCode::NoFiles,
-            "Name at least one file.",
+            "The upload must contain at least one file.",
         ));
     }
     if count > u64::from(limits.max_files) {
         let detail = format!(
-            "The upload names {count} files; at most {} may be uploaded together.",
+            "The upload has {count} files; at most {} are allowed.",
             limits.max_files
         );
         errors.push(FieldError::new("/files", ErrorCode::TooManyFiles, detail));
@@ -108,11 +119,24 @@ fn check_set(files: &[FileDeclaration], limits: &Limits, errors: &mut Vec<FieldE
         .fold(0, u64::saturating_add);
     if total > limits.max_set_bytes {
         let detail = format!(
-            "The files have {total} bytes together; at most {} may be uploaded together.",
+            "The files have {total} bytes together; at most {} are allowed.",
             limits.max_set_bytes
         );
         errors.push(FieldError::new("/files", ErrorCode::SetTooLarge, detail));
     }
+}
+
+/// Checks only that files of these names may be uploaded: what a database does whose choice of types is
+/// another than its caller's. The errors are those of [`check_upload`].
+#[must_use]
+pub fn check_file_types<'a>(
+    names: impl Iterator<Item = &'a FileName>,
+    file_types: FileTypes,
+) -> Vec<FieldError> {
+    names
+        .enumerate()
+        .filter_map(|(index, name)| allowed_type(index, name, file_types).err())
+        .collect()
 }
 
 /// Checks one file: name, media type, size, SHA-256.
@@ -121,11 +145,28 @@ fn check_file(
     file: &FileDeclaration,
     limits: &Limits,
     errors: &mut Vec<FieldError>,
+    notes: &mut Vec<FieldError>,
 ) -> Option<CheckedFile> {
     let name = check_name(index, &file.name, errors);
     let media_type = name
         .as_ref()
-        .and_then(|name| check_media_type(index, name, file.media_type.as_deref(), errors));
+        .and_then(|name| {
+            allowed_type(index, name, limits.file_types)
+                .map_err(|error| errors.push(error))
+                .ok()
+        })
+        .filter(|media_type| {
+            let Some(note) = contradiction(index, *media_type, file.media_type.as_deref()) else {
+                return true;
+            };
+            let is_shown = media_type.is_inline_safe();
+            if is_shown {
+                errors.push(note)
+            } else {
+                notes.push(note)
+            }
+            !is_shown
+        });
     let size = check_size(index, file.size, limits, errors);
     let sha256 = file
         .sha256
@@ -161,38 +202,39 @@ fn check_name(index: usize, name: &str, errors: &mut Vec<FieldError>) -> Option<
         .ok()
 }
 
-/// The type comes from the extension; a declared one is only compared with it.
-fn check_media_type(
+/// The type comes from the extension.
+fn allowed_type(
     index: usize,
     name: &FileName,
-    declared: Option<&str>,
-    errors: &mut Vec<FieldError>,
-) -> Option<MediaType> {
-    let Some(media_type) = name.extension().and_then(MediaType::from_extension) else {
+    file_types: FileTypes,
+) -> Result<MediaType, FieldError> {
+    file_types.of_name(name).ok_or_else(|| {
         let detail = name.extension().map_or_else(
             || String::from("A file without an extension cannot be uploaded."),
-            |extension| format!("Files of the kind \".{extension}\" cannot be uploaded."),
+            |extension| format!("Files with the extension \".{extension}\" are not allowed."),
         );
-        errors.push(FieldError::new(
-            at(index, "name"),
-            ErrorCode::MediaTypeNotAllowed,
-            detail,
-        ));
-        return None;
-    };
-    if let Some(declared) = declared.filter(|declared| !declared.is_empty())
-        && !media_type.goes_by(declared)
-    {
-        let detail =
-            format!("By its name the file is {media_type}; the declared media type is another.");
-        errors.push(FieldError::new(
+        FieldError::new(at(index, "name"), ErrorCode::MediaTypeNotAllowed, detail)
+    })
+}
+
+/// A declared type is only compared with that of the name. What a browser or a telephone declares is
+/// often wrong, so it stands in the way of nothing but a file that may be shown in place.
+fn contradiction(
+    index: usize,
+    media_type: MediaType,
+    declared: Option<&str>,
+) -> Option<FieldError> {
+    let declared = declared.filter(|declared| !declared.is_empty())?;
+    (!media_type.goes_by(declared)).then(|| {
+        let detail = format!(
+            "The file name's extension means {media_type}, but the declared media type is different."
+        );
+        FieldError::new(
             at(index, "media_type"),
             ErrorCode::MediaTypeMismatch,
             detail,
-        ));
-        return None;
-    }
-    Some(media_type)
+        )
+    })
 }
 
 fn check_size(
@@ -242,6 +284,29 @@ fn check_names_differ<'a>(
                 format!("The file at /files/{first} has the same name."),
             )),
             None => seen.push((index, key)),
+        }
+    }
+}
+
+/// Numbers the later ones of files that have one name: `image.jpg`, `image (2).jpg`.
+fn number_duplicates(files: &mut [CheckedFile]) {
+    let mut taken: Vec<String> = files
+        .iter()
+        .map(|file| file.name.comparison_key())
+        .collect();
+    for index in 1..files.len() {
+        let (earlier, rest) = files.split_at_mut(index);
+        let Some(file) = rest.first_mut() else { return };
+        let key = file.name.comparison_key();
+        if earlier.iter().all(|one| one.name.comparison_key() != key) {
+            continue;
+        }
+        let numbered = (2..)
+            .map(|number| file.name.numbered(number))
+            .find(|name| !taken.contains(&name.comparison_key()));
+        if let Some(name) = numbered {
+            taken.push(name.comparison_key());
+            file.name = name;
         }
     }
 }

@@ -14,9 +14,9 @@ use crate::object_serde::serde_as_object;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 pub struct UploadRequest {
-    /// The kind of thing the files belong to.
+    /// The type of the entity the files belong to.
     pub entity_type: String,
-    /// The id of the thing the files belong to.
+    /// The id of the entity the files belong to.
     pub entity_id: String,
     /// The files.
     pub files: Vec<FileDeclaration>,

@@ -3,7 +3,9 @@
 use alloc::{string::String, vec::Vec};
 
 use crate::{
-    ErrorCode, MediaType, MediaTypeMismatch, Sha256Digest, image::Look, sentence::sentence,
+    ErrorCode, MediaType, MediaTypeMismatch, Sha256Digest,
+    content::{Finding, Picture},
+    sentence::sentence,
 };
 
 /// What a stored object must be.
@@ -21,7 +23,7 @@ pub struct Declared {
 
 /// What the store says about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Observed<'a> {
+pub enum Observed {
     /// There is none under the key.
     Missing,
     /// There is one.
@@ -31,13 +33,9 @@ pub enum Observed<'a> {
         /// The SHA-256 that the store computed. `None` when it has none, which is a problem: what
         /// cannot be verified is not accepted.
         sha256: Option<Sha256Digest>,
-        /// Its first [`SNIFF_BYTES`](crate::media_type::SNIFF_BYTES), or all of a shorter one.
-        first_bytes: &'a [u8],
-        /// How large it says it is, if it is a picture.
-        picture: Look,
-        /// Whether the store would send it with a `Content-Encoding`, which nobody declared: readers
-        /// would undo it and get other bytes.
-        encoded: bool,
+        /// What its bytes show. `None` when the store would send it with a `Content-Encoding`, which
+        /// nobody declared: readers would undo it and get other bytes.
+        finding: Option<Finding>,
     },
 }
 
@@ -45,7 +43,7 @@ pub enum Observed<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectProblem {
     /// It has not been uploaded. The only problem that more time can cure.
-    #[error("the file has not been uploaded yet")]
+    #[error("the file has not been uploaded")]
     Missing,
     /// It has another length.
     #[error("the file has {seen} bytes, not {declared}")]
@@ -63,11 +61,11 @@ pub enum ObjectProblem {
         /// The digest found.
         seen: Option<Sha256Digest>,
     },
-    /// Its first bytes are those of another type.
+    /// Its bytes are those of another type.
     #[error(transparent)]
     MediaType(#[from] MediaTypeMismatch),
     /// It is a picture of more pixels than allowed.
-    #[error("the picture has {pixels} pixels; at most {max} are allowed")]
+    #[error("the image has {pixels} pixels; at most {max} are allowed")]
     ImageTooLarge {
         /// How many it has.
         pixels: u64,
@@ -75,10 +73,10 @@ pub enum ObjectProblem {
         max: u64,
     },
     /// It is a picture whose size cannot be found in its header.
-    #[error("the picture's size cannot be read from its header")]
+    #[error("the image's size cannot be read from its header")]
     ImageUnreadable,
     /// It is stored with a `Content-Encoding`.
-    #[error("the file is stored with a Content-Encoding, which was not declared")]
+    #[error("the file is stored with an undeclared Content-Encoding")]
     Encoded,
 }
 
@@ -104,16 +102,14 @@ impl ObjectProblem {
     }
 }
 
-/// Compares a stored object with its declaration: presence, length, SHA-256, type by first bytes,
+/// Compares a stored object with its declaration: presence, length, SHA-256, type by its bytes,
 /// pixels. An empty list means that it is what was declared.
 #[must_use]
-pub fn verify_object(declared: &Declared, observed: &Observed<'_>) -> Vec<ObjectProblem> {
+pub fn verify_object(declared: &Declared, observed: &Observed) -> Vec<ObjectProblem> {
     let Observed::Stored {
         size,
         sha256,
-        first_bytes,
-        picture,
-        encoded,
+        finding,
     } = *observed
     else {
         return [ObjectProblem::Missing].into();
@@ -131,22 +127,25 @@ pub fn verify_object(declared: &Declared, observed: &Observed<'_>) -> Vec<Object
             seen: sha256,
         });
     }
-    if encoded {
-        // What its bytes are is not looked at then.
+    let Some(finding) = finding else {
         problems.push(ObjectProblem::Encoded);
-    } else if let Err(mismatch) = declared.media_type.check(first_bytes) {
+        return problems;
+    };
+    if let Err(mismatch) = declared.media_type.check(finding.kind) {
         problems.push(mismatch.into());
     } else {
-        problems.extend(picture_problem(declared.max_pixels, picture));
+        problems.extend(picture_problem(declared.max_pixels, finding.picture));
     }
     problems
 }
 
-fn picture_problem(max: u64, picture: Look) -> Option<ObjectProblem> {
+fn picture_problem(max: u64, picture: Picture) -> Option<ObjectProblem> {
     match picture {
-        Look::Pixels(pixels) if pixels > max => Some(ObjectProblem::ImageTooLarge { pixels, max }),
-        Look::Pixels(_) | Look::NoPicture => None,
+        Picture::Pixels(pixels) if pixels > max => {
+            Some(ObjectProblem::ImageTooLarge { pixels, max })
+        }
+        Picture::Pixels(_) | Picture::None => None,
         // What is not known to be small enough is not accepted.
-        Look::Further(_) | Look::Unreadable => Some(ObjectProblem::ImageUnreadable),
+        Picture::Unreadable => Some(ObjectProblem::ImageUnreadable),
     }
 }

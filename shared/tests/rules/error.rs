@@ -147,7 +147,10 @@ fn a_problem_of_field_errors() {
         error(ErrorCode::FileEmpty),
     ]);
     assert_eq!((two.status, two.code), (422, ErrorCode::InvalidUpload));
-    assert_eq!(two.detail, "There are 2 errors; each is listed.");
+    assert_eq!(
+        two.detail,
+        "The request has 2 errors, all listed under errors."
+    );
     assert_eq!(two.errors.len(), 2);
 }
 

@@ -181,6 +181,59 @@ fn repairs() {
     }
 }
 
+/// England and Scotland (Unicode TS 51, C.1).
+const FLAGS: [&str; 2] = [
+    "\u{1F3F4}\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}",
+    "\u{1F3F4}\u{E0067}\u{E0062}\u{E0073}\u{E0063}\u{E0074}\u{E007F}",
+];
+
+#[test]
+fn flags_made_of_tags_are_kept_and_other_tags_are_not() {
+    for flag in FLAGS {
+        let name = format!("Holiday {flag} 2026.jpg");
+        assert_eq!(refusal(&name), None);
+        assert_eq!(repaired(&name), name);
+        let cut = &flag[..flag.len() - 4];
+        for wrong in [
+            format!("{cut}.jpg"),
+            format!("{}.jpg", &flag[4..]),
+            format!("a{}.jpg", &flag[4..]),
+            format!("{flag}\u{E0061}.jpg"),
+            "\u{1F3F4}\u{E007F}.jpg".into(),
+            "\u{1F3F4}\u{E0041}\u{E007F}.jpg".into(),
+        ] {
+            assert_eq!(refusal(&wrong), Some(InvisibleCharacter));
+            assert!(refusal(&repaired(&wrong)).is_none(), "{wrong:?}");
+            assert!(repaired(&wrong).ends_with(".jpg"), "{wrong:?}");
+        }
+        // One that would be cut by the limit goes whole.
+        for letters in 225..255 {
+            let long = format!("{}{flag}{flag}.jpg", "a".repeat(letters));
+            assert!(refusal(&repaired(&long)).is_none(), "{letters}");
+            assert!(repaired(&long).ends_with(".jpg"));
+        }
+    }
+}
+
+#[test]
+fn a_name_whose_stem_cannot_be_seen_keeps_its_extension() {
+    assert_eq!(repaired("\u{200e}.pdf"), "file.pdf");
+    assert_eq!(repaired(".PDF"), "file.PDF");
+    assert_eq!(repaired(".htaccess"), "htaccess");
+}
+
+#[test]
+fn names_are_numbered_before_their_extension() {
+    let numbered = |name: &str| FileName::parse(name).unwrap().numbered(2);
+    assert_eq!(numbered("image.jpg").as_str(), "image (2).jpg");
+    assert_eq!(numbered("README").as_str(), "README (2)");
+    assert_eq!(numbered("a.tar.gz").as_str(), "a.tar (2).gz");
+    let long = format!("{}.jpg", "é".repeat(125));
+    let name = numbered(&long);
+    assert!(name.as_str().ends_with("é (2).jpg"));
+    assert!(name.as_str().len() <= 255);
+}
+
 #[test]
 fn a_long_name_keeps_its_extension() {
     let repair = repaired(&format!("{}.jpeg", "é".repeat(300)));

@@ -6,11 +6,12 @@
 )]
 
 mod capabilities;
+mod content;
 mod content_disposition;
 mod error;
 mod file_name;
+mod file_types;
 mod id;
-mod image;
 mod key_ring;
 mod media_type;
 mod object_key;

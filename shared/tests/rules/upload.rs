@@ -1,8 +1,8 @@
 use keepsake_shared::{
-    ErrorCode, FieldError, Limits, MediaType, Sha256Digest,
+    ErrorCode, FieldError, FileName, FileTypes, Limits, MediaType, Sha256Digest,
     upload::{
-        Declared, FileDeclaration, ObjectProblem, Observed, UploadRequest, check_upload,
-        verify_object,
+        Declared, FileDeclaration, ObjectProblem, Observed, UploadRequest, check_file_types,
+        check_upload, verify_object,
     },
 };
 use proptest::prelude::*;
@@ -62,6 +62,86 @@ fn a_right_set_is_taken() {
     assert_eq!(second.media_type.as_str(), "application/pdf");
     assert_eq!(second.sha256, Sha256Digest::of(b"x"));
     assert_eq!(third.media_type.as_str(), "text/markdown");
+}
+
+#[test]
+fn a_declared_type_is_told_of_what_is_saved_and_refused_of_what_is_shown() {
+    let declared = |name: &str, media_type: &str| {
+        let mut file = file(name, 1);
+        file.media_type = Some(media_type.into());
+        check_upload(&request(vec![file]), &Limits::default())
+    };
+    for (name, media_type) in [
+        ("a.txt", "text/html"),
+        ("a.docx", "image/png"),
+        ("a.csv", "application/x-nonsense"),
+        ("a.md", "image/*"),
+    ] {
+        let checked = declared(name, media_type).unwrap();
+        let notes = brief(&checked.notes);
+        assert_eq!(
+            notes,
+            [("/files/0/media_type", ErrorCode::MediaTypeMismatch)]
+        );
+    }
+    for (name, media_type) in [
+        ("a.png", "text/html"),
+        ("a.pdf", "image/png"),
+        ("a.png", "x"),
+    ] {
+        let errors = declared(name, media_type).unwrap_err();
+        assert_eq!(
+            brief(&errors),
+            [("/files/0/media_type", ErrorCode::MediaTypeMismatch)]
+        );
+    }
+    assert_eq!(declared("a.mov", "video/mp4").unwrap().notes, []);
+}
+
+#[test]
+fn files_of_one_name_are_numbered_where_the_limits_say_so() {
+    let files = ["image.jpg", "IMAGE.jpg", "image (2).jpg", "image.jpg"];
+    let request = request(files.map(|name| file(name, 1)).to_vec());
+    let limits = Limits {
+        number_duplicates: true,
+        ..Limits::default()
+    };
+    let checked = check_upload(&request, &limits).unwrap();
+    let names: Vec<&str> = checked
+        .files
+        .iter()
+        .map(|file| file.name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "image.jpg",
+            "IMAGE (3).jpg",
+            "image (2).jpg",
+            "image (4).jpg"
+        ]
+    );
+}
+
+#[test]
+fn the_choice_of_types_counts() {
+    let request = request(vec![file("a.zip", 1), file("b.mov", 1), file("c.q3", 1)]);
+    let names = ["a.zip", "b.mov", "c.q3"].map(|name| FileName::parse(name).unwrap());
+    for (choice, refused) in [
+        ("", &["/files/0/name", "/files/2/name"][..]),
+        ("+zip -mov", &["/files/1/name", "/files/2/name"]),
+        ("+zip +unknown", &[]),
+    ] {
+        let file_types: FileTypes = choice.parse().unwrap();
+        let limits = Limits {
+            file_types,
+            ..Limits::default()
+        };
+        let errors = check_upload(&request, &limits).err().unwrap_or_default();
+        let pointers: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
+        assert_eq!(pointers, refused, "{choice}");
+        assert_eq!(check_file_types(names.iter(), file_types), errors);
+    }
 }
 
 #[test]
@@ -242,7 +322,8 @@ mod stored {
     use super::{
         Declared, ErrorCode, MediaType, ObjectProblem, Observed, Sha256Digest, verify_object,
     };
-    use keepsake_shared::image::{Look, look};
+    use crate::content::look;
+    use keepsake_shared::content::{Finding, Picture};
 
     const PNG: &[u8] = include_bytes!("../heads/sample.png");
 
@@ -255,13 +336,11 @@ mod stored {
         }
     }
 
-    fn stored(bytes: &[u8]) -> Observed<'_> {
+    fn stored(bytes: &[u8]) -> Observed {
         Observed::Stored {
             size: bytes.len() as u64,
             sha256: Some(Sha256Digest::of(bytes)),
-            first_bytes: bytes,
-            picture: look(MediaType::from_extension("png").unwrap(), bytes),
-            encoded: false,
+            finding: Some(look("png", bytes)),
         }
     }
 
@@ -296,7 +375,7 @@ mod stored {
         assert_eq!(problems[0].code(), ErrorCode::ImageTooLarge);
         assert_eq!(
             problems[0].to_string(),
-            "the picture has 6 pixels; at most 5 are allowed"
+            "the image has 6 pixels; at most 5 are allowed"
         );
         let cut = stored(&PNG[..20]);
         let codes: Vec<ErrorCode> = verify_object(&declared(), &cut)
@@ -311,9 +390,11 @@ mod stored {
         let unknown = Observed::Stored {
             size: PNG.len() as u64,
             sha256: None,
-            first_bytes: PNG,
-            picture: Look::Pixels(6),
-            encoded: false,
+            finding: Some(Finding {
+                kind: Some("image/png"),
+                picture: Picture::Pixels(6),
+                is_plain: true,
+            }),
         };
         let problems = verify_object(&declared(), &unknown);
         assert_eq!(

@@ -60,7 +60,7 @@ async fn the_bin_tells_what_went_together() -> Result<()> {
     assert_eq!(id(first)?, whole);
     assert_eq!(
         first["root"],
-        json!({ "kind": "thing", "entity_type": "thread", "id": tenant.thread, "label": "a thread" })
+        json!({ "kind": "entity", "entity_type": "thread", "id": tenant.thread, "label": "a thread" })
     );
     assert_eq!(
         (&first["actor"], &first["days_left"]),
@@ -73,7 +73,7 @@ async fn the_bin_tells_what_went_together() -> Result<()> {
     assert_eq!(
         first["counts"],
         json!({
-            "things": [{ "entity_type": "post", "count": 1 }, { "entity_type": "thread", "count": 1 }],
+            "entities": [{ "entity_type": "post", "count": 1 }, { "entity_type": "thread", "count": 1 }],
             "attachments": 1, "capped": false,
         })
     );
@@ -159,11 +159,11 @@ async fn a_conflict_names_both_sides_and_can_be_skipped_or_renamed() -> Result<(
     let conflict = &refused["conflicts"][0];
     assert_eq!(
         conflict["item"],
-        json!({ "kind": "thing", "entity_type": "post", "id": tenant.post, "label": "a-post" })
+        json!({ "kind": "entity", "entity_type": "post", "id": tenant.post, "label": "a-post" })
     );
     assert_eq!(
         conflict["holder_item"],
-        json!({ "kind": "thing", "entity_type": "post", "id": holder, "label": "a-post" })
+        json!({ "kind": "entity", "entity_type": "post", "id": holder, "label": "a-post" })
     );
     let said = text(conflict, "/detail")?;
     assert!(said.contains(&holder) && said.contains("a-post"), "{said}");
@@ -342,7 +342,7 @@ async fn policies_hide_deletions_and_what_is_in_them() -> Result<()> {
     assert_eq!(
         seen["counts"],
         json!({
-            "things": [{ "entity_type": "post", "count": 1 }, { "entity_type": "thread", "count": 1 }],
+            "entities": [{ "entity_type": "post", "count": 1 }, { "entity_type": "thread", "count": 1 }],
             "attachments": 1, "capped": false,
         })
     );
@@ -375,7 +375,7 @@ async fn rows_that_one_statement_deleted_come_back_together() -> Result<()> {
     let one = &items(&bin)[0];
     assert_eq!(
         one["root"],
-        json!({ "kind": "thing", "entity_type": "post", "id": null, "label": null })
+        json!({ "kind": "entity", "entity_type": "post", "id": null, "label": null })
     );
     let details = tenant
         .api

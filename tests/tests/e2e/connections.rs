@@ -69,7 +69,7 @@ async fn a_connection_lost_between_two_calls_of_a_request_is_opened_again() -> R
     store.trap("HEAD", "", Fault::Slow(Duration::from_secs(3)), 1);
     let (completed, cut) = tokio::join!(tenant.complete(&upload), async {
         // The set has been looked up, and its object is looked at.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        store.sprung().await?;
         cut(&stack).await
     });
     assert_eq!(cut?, 1, "the request has one connection");

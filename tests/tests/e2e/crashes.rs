@@ -15,7 +15,8 @@ use sqlx::{Connection as _, PgConnection};
 use crate::agreement::{Place, assert_agreement};
 use crate::object_store::{Fault, ObjectStore};
 use crate::world::{
-    Tenant, any_object_exists, errors, id, names, own_stack, run_schedule, s3_stack, upload_path,
+    Tenant, any_object_exists, errors, id, names, own_stack, run_schedule, s3_stack, until,
+    upload_path,
 };
 
 /// Longer than a worker takes to be killed and started.
@@ -128,7 +129,11 @@ async fn the_worker_dies_while_it_purges() -> Result<()> {
         "nothing was left to do"
     );
 
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let ended = "SELECT count(*) = 0 FROM keepsake.outbox WHERE leased_until > now()";
+    until("the lease ends", async || {
+        Ok(sqlx::query_scalar(ended).fetch_one(&mut database).await?)
+    })
+    .await?;
     run_schedule(&stack).await?;
     assert!(
         !any_object_exists(&stack, &keys).await?,

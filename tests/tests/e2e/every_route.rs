@@ -128,7 +128,7 @@ async fn owner_meets_something(api: &Api, post: &str) -> Result<()> {
             ensure!(reply.status != 400, "{at}: not a good request: {reply:?}");
             let bin = api.get("/v1/deletions?limit=1").await?.json_if(200)?;
             if let [last, ..] = items(&bin)
-                && last["root"]["kind"] == "thing"
+                && last["root"]["kind"] == "entity"
             {
                 api.restore(&format!("/v1/post/{post}"))
                     .await?

@@ -152,15 +152,14 @@ async fn a_hold_keeps_what_the_plan_would_take() -> Result<()> {
     );
 
     tenant.let_retention_run_out().await?;
-    let place =
-        json!({ "kind": "thing", "entity_type": "post", "id": tenant.post, "reason": "a lawsuit" });
+    let place = json!({ "kind": "entity", "entity_type": "post", "id": tenant.post, "reason": "a lawsuit" });
     let hold = operator
         .post("/v1/operator/holds", &place)
         .await?
         .json_if(200)?;
     assert_eq!(
         (&hold["kind"], &hold["label"], &hold["actor"]),
-        (&json!("thing"), &json!("a-post"), &json!("olga"))
+        (&json!("entity"), &json!("a-post"), &json!("olga"))
     );
     let again = operator
         .post("/v1/operator/holds", &place)
@@ -225,17 +224,17 @@ async fn what_cannot_be_held_is_told() -> Result<()> {
     let missing = "01890000-0000-7000-8000-000000000000";
     for (body, status, code) in [
         (
-            json!({ "kind": "thing", "entity_type": "post", "id": "0", "reason": "x" }),
+            json!({ "kind": "entity", "entity_type": "post", "id": "0", "reason": "x" }),
             404,
             "not_found",
         ),
         (
-            json!({ "kind": "thing", "entity_type": "post", "id": "y", "reason": "x" }),
+            json!({ "kind": "entity", "entity_type": "post", "id": "y", "reason": "x" }),
             404,
             "not_found",
         ),
         (
-            json!({ "kind": "thing", "entity_type": "nothing", "id": "1", "reason": "x" }),
+            json!({ "kind": "entity", "entity_type": "nothing", "id": "1", "reason": "x" }),
             404,
             "not_found",
         ),
@@ -255,7 +254,7 @@ async fn what_cannot_be_held_is_told() -> Result<()> {
             "not_found",
         ),
         (
-            json!({ "kind": "thing", "id": "1", "reason": "x" }),
+            json!({ "kind": "entity", "id": "1", "reason": "x" }),
             400,
             "invalid_field",
         ),

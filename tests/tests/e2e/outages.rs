@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::agreement::{Place, assert_agreement};
-use crate::world::{Tenant, attachment_path, names, own_stack, upload_path};
+use crate::world::{Tenant, attachment_path, names, own_stack, until, upload_path};
 
 const CLIENTS: usize = 6;
 const ROUNDS: usize = 8;
@@ -139,9 +139,22 @@ async fn the_database_goes_while_requests_are_under_way_and_all_converge() -> Re
         });
     }
     for _ in 0..2 {
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        let mut database = stack.postgres.connect().await?;
+        let mut sets = async || -> Result<i64> {
+            let sql = "SELECT count(*) FROM attachments.upload_set";
+            Ok(sqlx::query_scalar(sql).fetch_one(&mut database).await?)
+        };
+        let before = sets().await?;
+        until("the clients are at work", async || {
+            Ok(sets().await? >= before + CLIENTS as i64)
+        })
+        .await?;
+        let noticed = turned_away.load(Ordering::Relaxed);
         stack.postgres.kill();
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        until("a client is turned away", async || {
+            Ok(turned_away.load(Ordering::Relaxed) > noticed)
+        })
+        .await?;
         stack.postgres.restart().await?;
     }
     let mut stay = Vec::new();

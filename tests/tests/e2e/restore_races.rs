@@ -1,15 +1,10 @@
 //! Restores that meet, in the middle, somebody else's transaction.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use keepsake_tests::fixtures::PNG;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::world::{Tenant, deletion_id, tenant};
-
-/// Long enough for the restore to be waiting when the other side commits.
-const MEANWHILE: Duration = Duration::from_millis(800);
+use crate::world::{Tenant, deletion_id, tenant, until};
 
 /// Runs a statement in a transaction, holds it while the restore begins, and commits.
 async fn restore_against(
@@ -21,9 +16,18 @@ async fn restore_against(
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
         .execute(&mut *transaction)
         .await?;
+    let holder: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut *transaction)
+        .await?;
+    let mut observer = tenant.database().await?;
     let commit = async {
-        tokio::time::sleep(MEANWHILE).await;
-        transaction.commit().await
+        until("the restore waits for the other transaction", async || {
+            let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+            let waits = sqlx::query_scalar(sql).bind(holder);
+            Ok(waits.fetch_one(&mut observer).await?)
+        })
+        .await?;
+        anyhow::Ok(transaction.commit().await?)
     };
     let (restored, committed) = tokio::join!(tenant.restore_post(), commit);
     committed?;

@@ -235,6 +235,17 @@ impl<'a> Tenant<'a> {
     }
 }
 
+/// Waits until something holds, for at most a minute.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    for _ in 0..1200 {
+        if holds().await? {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("it never happened: {what}")
+}
+
 /// Runs the worker's schedule once, as the runtime would every few minutes.
 pub async fn run_schedule(stack: &Stack) -> Result<()> {
     let api = Api::new(&stack.worker.url(), None)?;

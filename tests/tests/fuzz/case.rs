@@ -22,6 +22,9 @@ const PHRASES: usize = 220;
 /// How often the catalog is looked at, in statements of one after the other.
 const LOOK: usize = 60;
 
+/// From here on a seed stands for tables with archives.
+pub const FIRST_ARCHIVE: u64 = 1 << 31;
+
 const CASTS: [(usize, &[Role]); 6] = [
     (3, &[Role::OwnerA]),
     (3, &[Role::OwnerA, Role::Operator]),
@@ -76,7 +79,8 @@ pub struct Failure {
 impl Case {
     pub fn random(seed: u64, routines: &Arc<Vec<Routine>>, known: &Known) -> Self {
         let random = &mut Random::new(seed);
-        let world = World::random(random);
+        let mut world = World::random(random);
+        world.archives = seed >= FIRST_ARCHIVE;
         let roles = random.weighted(&CASTS);
         let mut generators: Vec<Generator> = roles
             .iter()

@@ -3,7 +3,7 @@
 //! give anybody rights.
 //!
 //! A seed names the roles that take part and the statements of each. Some cases run one step after the other, and so
-//! always alike; the others run all sessions at once. `KEEPSAKE_FUZZ_SEED` runs one seed; `KEEPSAKE_FUZZ_MINUTES` looks for
+//! always alike; the others run all sessions at once. Seeds from 2147483648 on stand for tables with archives. `KEEPSAKE_FUZZ_SEED` runs one seed; `KEEPSAKE_FUZZ_MINUTES` looks for
 //! so long, does not stop at the first failure, and tells each kind once. What fails is shrunk and printed.
 
 mod attacks;
@@ -34,18 +34,18 @@ use keepsake_tests::seeds::{Seeds, setting};
 use keepsake_tests::shrink::fewest;
 
 use crate::calls::Routine;
-use crate::case::{Case, Failure, Step};
+use crate::case::{Case, FIRST_ARCHIVE, Failure, Step};
 use crate::known::{Known, kind};
 use crate::server::Server;
 use crate::tally::Tally;
 
-/// How long to try the same seeds as always, on the stack's release and on the newest.
-const SECONDS: [u64; 2] = [70, 25];
+/// How long to try the same seeds as always, on the stack's release, on the newest, and with archives.
+const SECONDS: [u64; 3] = [60, 20, 45];
 const NEWEST: u16 = 18;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_owner_brings_the_server_down_or_gains_rights() -> Result<()> {
-    Search::start(POSTGRES_MAJOR).await?.go(SECONDS[0]).await
+    Search::start(POSTGRES_MAJOR).await?.go(1, SECONDS[0]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +53,15 @@ async fn nor_does_one_on_the_newest_release() -> Result<()> {
     if !tested_majors()?.contains(&NEWEST) {
         return Ok(());
     }
-    Search::start(NEWEST).await?.go(SECONDS[1]).await
+    Search::start(NEWEST).await?.go(1, SECONDS[1]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_does_one_whose_rows_are_archived() -> Result<()> {
+    Search::start(POSTGRES_MAJOR)
+        .await?
+        .go(FIRST_ARCHIVE, SECONDS[2])
+        .await
 }
 
 struct Search {
@@ -77,7 +85,7 @@ impl Search {
         })
     }
 
-    async fn go(mut self, seconds: u64) -> Result<()> {
+    async fn go(mut self, first: u64, seconds: u64) -> Result<()> {
         let minutes = setting("KEEPSAKE_FUZZ_MINUTES")?;
         let wanted = setting("KEEPSAKE_FUZZ_SEED")?;
         if let (Some(seed), None) = (wanted, minutes) {
@@ -86,12 +94,17 @@ impl Search {
         }
         let time = Duration::from_secs(minutes.map_or(seconds, |minutes| minutes * 60));
         let file = checkout().join("tests/tests/fuzz/seeds");
-        let mut seeds = Seeds::new(file, "fuzz", wanted.unwrap_or(1), time)?;
+        let kept = if first == FIRST_ARCHIVE {
+            "archive"
+        } else {
+            "fuzz"
+        };
+        let mut seeds = Seeds::new(file, kept, wanted.unwrap_or(first), time)?;
         while let Some(seed) = seeds.next() {
             self.try_seed(seed, Some(&seeds), minutes.is_some()).await?;
         }
         // And one that nobody has seen.
-        let seed = u64::from(u32::from_le_bytes(random()?));
+        let seed = first | u64::from(u32::from_le_bytes(random()?) >> 1);
         self.try_seed(seed, Some(&seeds), minutes.is_some()).await?;
         self.conclude(seeds.tried() + 1)
     }

@@ -3,7 +3,7 @@
 /// Words that are all in what was found.
 const OPEN: [&[&str]; 1] = [
     // An owner's bound column, renamed or of another type, stops `lease_objects` for all.
-    &["upkeep refused", "has no index over its object keys"],
+    &["upkeep refused", "has no index on its object keys"],
 ];
 
 pub fn is_open(what: &str) -> bool {

@@ -58,6 +58,8 @@ pub const PARTS: [&str; 3] = ["p_1", "p_2", "p_3"];
 pub struct World {
     pub seed: u64,
     pub preloaded: bool,
+    /// Whether deleted rows go to archives, and do not stay in their tables.
+    pub archives: bool,
 }
 
 impl World {
@@ -65,6 +67,7 @@ impl World {
         Self {
             seed: random.next(),
             preloaded: !random.one_in(4),
+            archives: false,
         }
     }
 
@@ -134,12 +137,16 @@ impl World {
             "GRANT SELECT, REFERENCES, TRIGGER ON ALL TABLES IN SCHEMA {schema} TO PUBLIC"
         ));
         for table in TABLES {
-            sql.extend(manage(random, schema, table));
+            sql.extend(if self.archives {
+                archive(random, schema, table)
+            } else {
+                manage(random, schema, table)
+            });
             sql.push(fill(schema, table));
         }
         match role {
             Role::OwnerA => sql.push("GRANT CREATE ON SCHEMA sa TO fuzz_b".to_owned()),
-            _ => sql.extend(guests()),
+            _ => sql.extend(guests(self.archives)),
         }
         sql
     }
@@ -175,12 +182,23 @@ impl World {
 }
 
 /// A table in another owner's schema, who may drop it, but has no rights on it.
-fn guests() -> Vec<String> {
+fn guests(archives: bool) -> Vec<String> {
+    let manage = "SELECT keepsake.manage('sa.guest', '0')";
+    let refer = "ALTER TABLE sa.guest ADD FOREIGN KEY (up) REFERENCES sa.t0 ON DELETE CASCADE";
+    // Nothing may cascade from an archived row into a table that is not managed.
+    let [first, second] = if archives {
+        [
+            "SELECT keepsake.manage('sa.guest', '0', keep => 'archive')",
+            refer,
+        ]
+    } else {
+        [refer, manage]
+    };
     [
         "CREATE TABLE sa.guest (id int PRIMARY KEY, k int, up int, label text, n int)",
         "GRANT SELECT ON sa.guest TO fuzz_a",
-        "ALTER TABLE sa.guest ADD FOREIGN KEY (up) REFERENCES sa.t0 ON DELETE CASCADE",
-        "SELECT keepsake.manage('sa.guest', '0')",
+        first,
+        second,
         "INSERT INTO sa.guest (id, up, label) SELECT n, n, 'row ' || n FROM generate_series(1, 6) AS n",
     ]
     .map(str::to_owned)
@@ -229,6 +247,15 @@ pub fn manage(random: &mut Random, schema: &str, table: &str) -> Vec<String> {
     let retention = random.one_of(&["0", "30 days", "0"]);
     vec![format!(
         "SELECT keepsake.manage('{schema}.{table}', '{retention}', '{policy}')"
+    )]
+}
+
+/// The same as an archive, with the tables that would lose rows by a foreign key.
+pub fn archive(random: &mut Random, schema: &str, table: &str) -> Vec<String> {
+    let truncate = random.one_of(&["reject", "archive", "allow"]);
+    let retention = random.one_of(&["0", "30 days", "0"]);
+    vec![format!(
+        "SELECT keepsake.manage('{schema}.{table}', '{retention}', keep => 'archive', on_truncate => '{truncate}', cascade => true)"
     )]
 }
 

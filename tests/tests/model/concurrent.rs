@@ -12,7 +12,7 @@ use crate::database::{Answer, SHUT_DOWN, Server, ask, column, run};
 use crate::invariants;
 use crate::operation::{Kind, Operation, PURGES_RINGS, RESTORE_MISSES_NO_PARENT};
 use crate::schema::Schema;
-use crate::seeds::FIRST_WIDE;
+use crate::seeds::{FIRST_ARCHIVE, FIRST_WIDE};
 use keepsake_tests::random::Random;
 
 const SESSIONS: usize = 3;
@@ -111,6 +111,17 @@ impl Case {
         };
         if seed >= FIRST_WIDE {
             case.widen(random, schema);
+        }
+        if seed >= FIRST_ARCHIVE {
+            Arc::make_mut(&mut case.schema).use_archives();
+            for step in case
+                .rounds
+                .iter_mut()
+                .flatten()
+                .flat_map(|turn| &mut turn.steps)
+            {
+                step.operation.kind = step.operation.kind.of_archives();
+            }
         }
         case
     }

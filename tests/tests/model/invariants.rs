@@ -1,14 +1,20 @@
 //! What must hold between transactions, asked of the database in plain SQL, past the engine.
 
+mod archives;
+
 use crate::schema::{Reference, Schema, Table, literal};
 
 /// Statements that keep a record of every object key that was ever committed.
 pub fn record_objects(schema: &Schema) -> Vec<String> {
     let mut ddl = vec![
         "CREATE TABLE kinds.seen (object text PRIMARY KEY)".to_owned(),
-        "CREATE FUNCTION kinds.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO kinds.seen VALUES (NEW.object); RETURN NULL; END $$".to_owned(),
+        "CREATE FUNCTION kinds.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO kinds.seen VALUES (NEW.object) ON CONFLICT DO NOTHING; RETURN NULL; END $$".to_owned(),
     ];
-    ddl.extend(bound(schema).map(|table| {
+    let recorded = schema
+        .tables
+        .iter()
+        .filter(|table| schema.archives || (table.managed && table.objects));
+    ddl.extend(recorded.map(|table| {
         format!(
             "CREATE TRIGGER see AFTER INSERT ON {} FOR EACH ROW EXECUTE FUNCTION kinds.see()",
             table.sql()
@@ -19,6 +25,9 @@ pub fn record_objects(schema: &Schema) -> Vec<String> {
 
 /// A query whose rows each tell of one thing that is wrong.
 pub fn broken(schema: &Schema) -> String {
+    if schema.archives {
+        return archives::broken(schema);
+    }
     let mut parts = Vec::new();
     for table in &schema.tables {
         if table.managed {
@@ -43,6 +52,9 @@ pub fn broken(schema: &Schema) -> String {
 
 /// A query whose rows tell of deleted rows that are still there.
 pub fn left_over(schema: &Schema) -> String {
+    if schema.archives {
+        return archives::left_over(schema);
+    }
     let managed = schema.tables.iter().filter(|table| table.managed);
     let parts: Vec<String> = managed
         .map(|table| {
@@ -178,17 +190,19 @@ fn wrong_counts(schema: &Schema) -> Option<String> {
             )
         })
         .collect();
-    (!counts.is_empty()).then(|| {
-        format!(
-            "SELECT format('deletion %s has %s rows of %s, not %s', deletion_id, coalesce(r.rows, 0), relation, coalesce(h.rows, 0))
-             FROM (SELECT h.deletion_id, h.relation, h.row_count - h.purged AS rows
-                   FROM keepsake.deletion_table h JOIN keepsake.deletion d ON d.id = h.deletion_id
-                   WHERE d.state <> 'restored') AS h
-             FULL JOIN ({}) AS r USING (deletion_id, relation)
-             WHERE coalesce(h.rows, 0) <> coalesce(r.rows, 0)",
-            counts.join(" UNION ALL ")
-        )
-    })
+    (!counts.is_empty()).then(|| counted_otherwise(&counts.join(" UNION ALL ")))
+}
+
+/// Where a query that counts the rows of each deletion and table says other numbers than the registry.
+fn counted_otherwise(counts: &str) -> String {
+    format!(
+        "SELECT format('deletion %s has %s rows of %s, not %s', deletion_id, coalesce(r.rows, 0), relation, coalesce(h.rows, 0))
+         FROM (SELECT h.deletion_id, h.relation, h.row_count - h.purged AS rows
+               FROM keepsake.deletion_table h JOIN keepsake.deletion d ON d.id = h.deletion_id
+               WHERE d.state <> 'restored') AS h
+         FULL JOIN ({counts}) AS r USING (deletion_id, relation)
+         WHERE coalesce(h.rows, 0) <> coalesce(r.rows, 0)"
+    )
 }
 
 fn bound(schema: &Schema) -> impl Iterator<Item = &Table> {

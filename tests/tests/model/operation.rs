@@ -130,3 +130,16 @@ impl Operation {
         self.tenant = random.one_of(&[None, None, Some(0), Some(1)]);
     }
 }
+
+impl Kind {
+    /// What takes its place where deleted rows go to archives: there, to delete is to delete.
+    pub const fn of_archives(self) -> Self {
+        match self {
+            Self::SoftDelete | Self::MarkDeleted => Self::PlainDelete,
+            Self::MarkAll => Self::DeleteAll,
+            // A hold is put on the whole deletion, since a row of it cannot be held yet.
+            Self::HoldRow => Self::HoldDeletion,
+            other => other,
+        }
+    }
+}

@@ -194,6 +194,8 @@ pub struct Table {
 #[derive(Clone, Debug)]
 pub struct Schema {
     pub tables: Vec<Table>,
+    /// Whether deleted rows go to archives, and do not stay in their tables.
+    pub archives: bool,
 }
 
 const NAMESPACES: [&str; 3] = ["public", "my \"shop\"", "Über"];
@@ -223,7 +225,10 @@ impl Schema {
                 partitioned: false,
             });
         }
-        let mut schema = Self { tables };
+        let mut schema = Self {
+            tables,
+            archives: false,
+        };
         for child in 0..count {
             for _ in 0..random.one_of(&[0, 1, 1, 2, 2, 3]) {
                 // Mostly to an earlier table; else to itself or, late, to a later one.
@@ -237,6 +242,22 @@ impl Schema {
             }
         }
         schema
+    }
+
+    /// Gives all tables archives. What only tables that keep their rows have is left out: policies for a DELETE, references
+    /// that are declared or overridden.
+    pub fn use_archives(&mut self) {
+        self.archives = true;
+        for table in &mut self.tables {
+            table.managed = true;
+            table.policy = Policy::Convert;
+            table.objects = false;
+            table.references.retain(|reference| !reference.declared);
+            for reference in &mut table.references {
+                reference.overridden = None;
+                reference.shares = None;
+            }
+        }
     }
 
     /// Chosen after all else, so that a seed goes on to mean the same schema and operations.
@@ -449,6 +470,15 @@ impl Schema {
 impl Table {
     pub fn sql(&self) -> String {
         format!("{}.{}", ident(self.namespace), ident(self.name))
+    }
+
+    /// Its archive. No name here is too long for it.
+    pub fn archive(&self) -> String {
+        format!(
+            "{}.{}",
+            ident(&format!("{}_deleted", self.namespace)),
+            ident(self.name)
+        )
     }
 
     pub fn as_literal(&self) -> String {

@@ -1,6 +1,7 @@
 //! What an administrator does to a database: updates the extension, dumps and restores, replicates,
 //! reads on a standby, changes the tables, takes the extension away, and loses power.
 
+mod archive_crash;
 mod crash;
 mod ddl;
 mod dump;

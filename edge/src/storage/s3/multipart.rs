@@ -6,7 +6,10 @@ use super::{
     call::{Answer, Call, trouble},
     xml::{self, Element},
 };
-use crate::{inspection::DeclaredFile, multipart::StoredPart, storage::StorageError};
+use crate::{
+    model::{DeclaredFile, StoredPart},
+    storage::StorageError,
+};
 use keepsake_shared::{ObjectKey, capabilities::ChecksumKind, content_disposition};
 
 /// Joining thousands of parts takes a store its time.
@@ -80,8 +83,8 @@ impl S3 {
         Ok(Some(parts))
     }
 
-    /// Joins all parts into the object. An upload that is not there any more was joined or given up
-    /// before: whoever asked looks at the object next. So is one whose object is there already.
+    /// Completes a multipart upload. One that no longer exists was completed or aborted before: the caller
+    /// inspects the object next. The same for one whose object exists already.
     pub(super) async fn complete(
         &self,
         key: &ObjectKey,
@@ -122,7 +125,7 @@ impl S3 {
         }
     }
 
-    /// Gives an upload up; one that is not there any more counts as given up.
+    /// Aborts an upload; one that no longer exists counts as aborted.
     pub(super) async fn abort(
         &self,
         key: &ObjectKey,

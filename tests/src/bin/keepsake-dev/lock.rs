@@ -1,4 +1,4 @@
-//! One run at a time on one data folder.
+//! Allows one run at a time in a data folder.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
@@ -7,10 +7,10 @@ use std::process;
 
 use anyhow::{Context, Result, bail};
 
-/// Takes the folder's lock, which ends with this process.
+/// Takes the folder's lock, which this process holds until it ends.
 ///
 /// # Errors
-/// Another run holds it; named in the error.
+/// Another run holds the lock; the error names its process.
 pub fn take(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
     let mut file = File::options()
@@ -22,7 +22,7 @@ pub fn take(folder: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => bail!(
-            "Keepsake is already running on this data (process {}); stop it with Ctrl-C there",
+            "Keepsake is already running with this data (process {}); stop it with Ctrl-C in its terminal",
             fs::read_to_string(&path).unwrap_or_default()
         ),
         Err(TryLockError::Error(error)) => {

@@ -1,4 +1,4 @@
-//! `make dev` and `make reset`: a running Keepsake to try things on.
+//! `make dev` and `make reset`: a running Keepsake to try things with.
 
 mod lock;
 mod session;
@@ -14,10 +14,10 @@ use keepsake_tests::stack::{Stack, StackSettings};
 use session::Session;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The port that the worker takes when it is free; wrangler's own default.
+/// The worker's port, if it is free. wrangler has the same default.
 const USUAL_PORT: u16 = 8787;
 
-/// Runs Keepsake on this machine, or clears what it kept.
+/// Runs Keepsake on this machine, or removes its data.
 #[derive(Debug, Parser)]
 #[command(name = "keepsake-dev")]
 struct Arguments {
@@ -27,7 +27,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start PostgreSQL and the worker; stop with Ctrl-C. The data stays for the next run.
+    /// Start PostgreSQL and the worker. Ctrl-C stops them; the data is kept for the next run.
     Run,
     /// Remove the data of earlier runs.
     Reset,
@@ -50,10 +50,10 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     let folder = places::dev_folder()?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let _lock = lock::take(&folder)?;
 
-    // Before anything starts, so that an early Ctrl-C stops what has started by then.
+    // Before anything starts, so that an early Ctrl-C also stops what has started.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -62,13 +62,13 @@ async fn run() -> Result<()> {
         _ = terminate.recv() => {}
     }
     println!(
-        "\nStopped. The data stays in {}; `make reset` removes it.",
+        "\nStopped. The data is kept in {}; `make reset` removes it.",
         folder.display()
     );
     Ok(())
 }
 
-/// Runs until it is dropped, and stops everything then.
+/// Runs until it is dropped, which stops everything.
 async fn serve(folder: &Path) -> Result<()> {
     let settings = StackSettings {
         kept_in: Some(folder.to_path_buf()),
@@ -84,7 +84,7 @@ async fn serve(folder: &Path) -> Result<()> {
 fn reset() -> Result<()> {
     let folder = places::dev_folder()?;
     if !folder.exists() {
-        println!("Nothing to remove: {} is not there.", folder.display());
+        println!("Nothing to remove: {} does not exist.", folder.display());
         return Ok(());
     }
     let _lock = lock::take(&folder)?;

@@ -1,4 +1,4 @@
-//! What a person needs to try things: an environment file, and a few commands to copy.
+//! What a person needs to try things: an environment file, and commands to copy.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use serde_json::json;
 const DAY: u64 = 24 * 60 * 60;
 const FILE: &str = ".keepsake.env";
 
-/// The environment file of a run; removed with it.
+/// The environment file of a run, which is removed when the run ends.
 #[derive(Debug)]
 pub struct Session {
     file: PathBuf,
@@ -21,10 +21,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Writes the file: the addresses, and a token of user ada of tenant acme, good for a day.
+    /// Writes the file: the URLs, and a token of user ada of tenant acme, valid for a day.
     ///
     /// # Errors
-    /// The checkout cannot be written to.
+    /// The checkout is not writable.
     pub fn open(stack: &Stack) -> Result<Self> {
         let mut claims = token::claims("acme", "ada");
         claims["exp"] = json!(token::unix_now() + DAY);
@@ -34,27 +34,27 @@ impl Session {
         Ok(Self { file, token })
     }
 
-    /// Prints what runs and what to try.
+    /// Prints what is running, and what to try.
     pub fn greet(&self, stack: &Stack) {
         println!(
             "
-Keepsake is running. Ctrl-C stops it; the data stays for the next run.
+Keepsake is running. Ctrl-C stops it; the data is kept for the next run.
 
-  the page    {url}/#token={token}
+  page        {url}/#token={token}
   worker      {url}
   PostgreSQL  {database}
   token       {token}
-              (user ada of tenant acme, for a day)
+              (user ada of tenant acme, valid for a day)
   logs        {folder}/worker.log
               {folder}/postgres.log
 
-To try it, in another terminal in this folder:
+Open the page, or try this in another terminal in the same folder (docs/tour.md continues from here):
 
   . ./{FILE}
   curl -sS -H \"Authorization: Bearer $KEEPSAKE_TOKEN\" \"$KEEPSAKE_URL/v1/post/1/attachments\"
   psql \"$KEEPSAKE_DATABASE_URL\" -c 'SELECT * FROM public.post'
 
-The schedule (purge, sweep, drain) does not run by itself here; this runs it once:
+Here, the schedule (purge, close expired uploads, delete objects) does not run by itself. This runs it once:
 
   curl -sS \"$KEEPSAKE_URL/__scheduled\"
 ",
@@ -68,7 +68,7 @@ The schedule (purge, sweep, drain) does not run by itself here; this runs it onc
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Stale, it would name a port that is another's by then.
+        // A stale file would name a port that another program may use by then.
         let _ = fs::remove_file(&self.file);
     }
 }

@@ -176,7 +176,12 @@ impl Schema {
     fn give_to_keepsake(&self, number: usize) -> Vec<String> {
         let table = &self.tables[number];
         let mut ddl = Vec::new();
-        if table.managed {
+        if self.archives {
+            ddl.push(format!(
+                "SELECT keepsake.manage({}, '0', keep => 'archive', cascade => true)",
+                table.as_literal()
+            ));
+        } else if table.managed {
             ddl.push(format!(
                 "SELECT keepsake.manage({}, '0', '{}')",
                 table.as_literal(),
@@ -184,7 +189,7 @@ impl Schema {
             ));
         }
         if table.unique {
-            let live = if table.managed {
+            let live = if table.managed && !self.archives {
                 " WHERE deleted_at IS NULL"
             } else {
                 ""

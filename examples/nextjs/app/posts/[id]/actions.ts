@@ -4,12 +4,12 @@ import { KeepsakeError } from "keepsake-client";
 import { revalidatePath } from "next/cache";
 import { keepsake } from "@/lib/keepsake";
 
-/** Deletes an attachment and has the post's page made anew; what went wrong, if anything. */
+/** Deletes an attachment and refreshes the post's page. Returns an error message, if it failed. */
 export async function deleteAttachment(post: string, id: string) {
   return attempt(post, () => keepsake().attachments.delete(id));
 }
 
-/** Restores one. */
+/** Restores an attachment and refreshes the page. Returns an error message, if it failed. */
 export async function restoreAttachment(post: string, id: string) {
   return attempt(post, () => keepsake().attachments.restore(id));
 }

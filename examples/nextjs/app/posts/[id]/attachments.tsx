@@ -16,7 +16,7 @@ interface Props {
   post: string;
   items: Page["items"];
   deleted: Page["items"];
-  /** Where Keepsake is, for a page that talks to it directly. */
+  /** The URL of Keepsake, for a page that calls it directly. */
   keepsakeUrl?: string;
 }
 
@@ -84,7 +84,7 @@ export function Attachments({ post, items, deleted, keepsakeUrl }: Props) {
   );
 }
 
-/** The page talks to Keepsake itself, with tokens that our server makes. */
+/** The page calls Keepsake directly, with tokens that our server creates. */
 function direct(url: string): Keepsake {
   const token = async () => {
     const answer = await fetch("/api/keepsake-token", { method: "POST" });
@@ -94,7 +94,7 @@ function direct(url: string): Keepsake {
   return createKeepsake({ url, token });
 }
 
-/** Our server passes the calls on, and adds the token. */
+/** Our server forwards the requests and adds the token. */
 function throughServer(): Keepsake {
   return createKeepsake({ url: `${location.origin}/api/keepsake` });
 }

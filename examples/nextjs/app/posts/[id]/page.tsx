@@ -11,7 +11,7 @@ export default async function PostPage({ params, searchParams }: Props) {
   const { items } = await keepsake().entities.attachments({ type: "post", id });
   const filter = { state: "deleted", entity_type: "post", entity_id: id } as const;
   const deleted = await keepsake().attachments.list(filter);
-  // With the address of Keepsake the page uploads to it directly, without it through our own route.
+  // With the URL of Keepsake, the page uploads directly; without it, through our own route.
   const direct = (await searchParams).through !== "server";
   const url = direct ? { keepsakeUrl: setting("KEEPSAKE_URL") } : {};
   return <Attachments post={id} items={items} deleted={deleted.items} {...url} />;

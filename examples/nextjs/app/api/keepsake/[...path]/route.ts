@@ -5,7 +5,7 @@ const ANSWERED = ["content-type", "keepsake-deletion", "retry-after", "x-request
 
 type Context = { params: Promise<{ path: string[] }> };
 
-/** Passes a call on with the user's token, which no page ever sees. Files do not come this way. */
+/** Forwards a request with the user's token, which no page ever sees. Files do not pass through here. */
 async function forward(request: Request, { params }: Context): Promise<Response> {
   if (!isOwnPage(request)) return new Response(null, { status: 403 });
   const path = (await params).path.map(encodeURIComponent).join("/");

@@ -1,0 +1,24 @@
+//! HTTP, whatever the route: what is read of a request, and what every answer carries.
+//!
+//! - `bridge`: the runtime's requests and responses, as axum's and back.
+//! - `problem`: [`ApiError`], and the problem document it becomes.
+//! - `body`, `query`, `idempotency`, `etag`, `range`, `headers`: parts of a request, parsed and checked.
+//! - `cors`, `request_id`, `rate_limit`: what stands before every route.
+//! - `cursor`: signed places in a listing.
+//!
+//! May call `clock` and `log`; knows no caller, no database and no store.
+
+pub(crate) mod body;
+pub(crate) mod bridge;
+pub(crate) mod cors;
+pub(crate) mod cursor;
+pub(crate) mod etag;
+pub(crate) mod headers;
+pub(crate) mod idempotency;
+pub(crate) mod problem;
+pub(crate) mod query;
+pub(crate) mod range;
+pub(crate) mod rate_limit;
+pub(crate) mod request_id;
+
+pub(crate) use problem::ApiError;

@@ -1,0 +1,15 @@
+//! What the rest of the worker speaks about, as data: who calls, and what was declared.
+//!
+//! - `caller`: the tenant and the claims of a verified token.
+//! - `declared_file`: one file of an upload set.
+//! - `multipart`: a file's multipart upload and its stored parts.
+//!
+//! Plain types without behaviour. Nothing here may call another room.
+
+mod caller;
+mod declared_file;
+mod multipart;
+
+pub(crate) use caller::Caller;
+pub(crate) use declared_file::DeclaredFile;
+pub(crate) use multipart::{Multipart, StoredPart};

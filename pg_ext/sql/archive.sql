@@ -1,0 +1,63 @@
+-- Archives: where the rows of a table managed with keep => 'archive' go when they are deleted.
+
+-- Owns every archive and can do nothing else: whatever runs with the rights of an archive's owner, as ANALYZE does, has none.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'keepsake_archive') THEN
+        CREATE ROLE keepsake_archive NOLOGIN;
+    END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    -- Another database of the cluster made it at the same time.
+    NULL;
+END
+$$;
+
+CREATE TABLE keepsake.archive_table (
+    archive       regclass PRIMARY KEY,
+    -- NULL once the table is dropped.
+    relation      regclass UNIQUE,
+    -- The OID that it had: deletions know it by that.
+    former        oid,
+    source_schema name NOT NULL,
+    source_name   name NOT NULL,
+    visible_when  text
+);
+COMMENT ON TABLE keepsake.archive_table IS
+    'The archive of each table. visible_when: which of its rows others than the table''s owner may see, where the table has row-level security.';
+
+CREATE TABLE keepsake.archive_column (
+    archive        regclass NOT NULL,
+    layout         integer NOT NULL,
+    source_attnum  smallint NOT NULL,
+    source_name    name NOT NULL,
+    archive_attnum smallint NOT NULL,
+    type           regtype NOT NULL,
+    typmod         integer NOT NULL,
+    -- NULL where the type has none.
+    "collation"    regcollation,
+    missing        text,
+    generated      boolean NOT NULL,
+    PRIMARY KEY (archive, layout, source_attnum)
+);
+COMMENT ON TABLE keepsake.archive_column IS
+    'The columns that a table had when rows were archived, one layout after the other. missing: what rows of earlier layouts have in a column that came with this one.';
+
+CREATE TABLE keepsake.archive_undo (
+    group_id    uuid NOT NULL,
+    deletion_id uuid NOT NULL,
+    relation    regclass NOT NULL,
+    attnums     smallint[] NOT NULL,
+    row_key     jsonb NOT NULL,
+    -- One for each of attnums, as the column's type prints them.
+    old_values  text[] NOT NULL,
+    new_values  text[] NOT NULL
+);
+CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id);
+COMMENT ON TABLE keepsake.archive_undo IS
+    'What rows referred to before the transaction of a deletion set it to NULL or to the default; restore() puts it back.';
+
+GRANT SELECT ON keepsake.archive_table, keepsake.archive_column TO PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('keepsake.archive_table', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.archive_column', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.archive_undo', '');

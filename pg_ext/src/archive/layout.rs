@@ -1,0 +1,83 @@
+//! Layouts: the columns that a table had when its rows were archived.
+//!
+//! An archive only ever gets columns. When the source changes, a new layout says where each of its columns is kept from
+//! now on; rows archived before stay as they are and say by number which layout they have.
+
+use pgrx::pg_sys;
+
+/// A column of a source table, as an archive keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its number in the source table, which it keeps as long as it lives.
+    pub number: i16,
+    /// Its name.
+    pub name: String,
+    /// Its type; of a domain what that is over.
+    pub type_oid: pg_sys::Oid,
+    /// Its length or precision, as the type has it.
+    pub typmod: i32,
+    /// Its collation.
+    pub collation: pg_sys::Oid,
+    /// Whether it is computed from others.
+    pub generated: bool,
+}
+
+/// A column of a layout: of the source, and where the archive keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The column.
+    pub column: Column,
+    /// Its number in the archive.
+    pub archive_number: i16,
+}
+
+/// What it takes to make a new layout of the newest one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Columns of the archive that serve on.
+    pub kept: Vec<Kept>,
+    /// Columns that the archive is to get.
+    pub added: Vec<Column>,
+    /// Columns of the source that are gone: people drop columns to erase what is in them.
+    pub dropped: Vec<i16>,
+}
+
+/// What has changed between the newest layout and the table as it is now; `None` when nothing has.
+pub fn change(newest: &[Kept], now: &[Column]) -> Option<Change> {
+    let unchanged = newest.len() == now.len()
+        && newest
+            .iter()
+            .zip(now)
+            .all(|(kept, column)| kept.column == *column);
+    if unchanged {
+        return None;
+    }
+    let stores = |kept: &Kept, column: &Column| {
+        let old = &kept.column;
+        (old.number, old.type_oid, old.typmod, old.collation)
+            == (
+                column.number,
+                column.type_oid,
+                column.typmod,
+                column.collation,
+            )
+    };
+    let mut change = Change {
+        kept: Vec::new(),
+        added: Vec::new(),
+        dropped: Vec::new(),
+    };
+    for column in now {
+        match newest.iter().find(|kept| stores(kept, column)) {
+            Some(kept) => change.kept.push(Kept {
+                column: column.clone(),
+                archive_number: kept.archive_number,
+            }),
+            None => change.added.push(column.clone()),
+        }
+    }
+    let is_gone = |kept: &&Kept| !now.iter().any(|column| column.number == kept.column.number);
+    let gone = newest.iter().filter(is_gone);
+    change.dropped.extend(gone.map(|kept| kept.column.number));
+    Some(change)
+}

@@ -1,0 +1,193 @@
+//! References that this transaction let go of: by SET NULL or SET DEFAULT, or by a statement of the application's own.
+//!
+//! They are remembered until a row of the referenced table is archived by the same transaction; then the registry keeps
+//! them with that deletion, whose restore puts them back. Without one they are forgotten with the transaction.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, Uuid};
+
+use crate::archive::key::{Key, printed};
+use crate::archive::setting;
+use crate::archive::source::{self, Reference, Source};
+use crate::archive::write::{Target, registry_table};
+use crate::call::trigger_call::{AfterUpdate, Answer, Call};
+use crate::model::error::Outcome;
+use crate::postgres::settings::LocalSettings;
+
+/// What a row referred to.
+#[derive(Debug)]
+struct LetGo {
+    subtransaction: pg_sys::SubTransactionId,
+    /// The subtransaction that has entered it in the registry.
+    entered: Option<pg_sys::SubTransactionId>,
+    table: pg_sys::Oid,
+    parent: pg_sys::Oid,
+    key: Key,
+    columns: Vec<i16>,
+    old: Vec<Option<CString>>,
+    new: Vec<Option<CString>>,
+}
+
+thread_local! {
+    static REMEMBERED: RefCell<Vec<LetGo>> = const { RefCell::new(Vec::new()) };
+}
+
+/// AFTER UPDATE of a row of an archived table that has references.
+#[pg_extern]
+fn archive_reference(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    remember(&call)?;
+    Ok(Answer::nothing())
+}
+
+fn remember(call: &Call<'_, AfterUpdate>) -> Outcome<()> {
+    if !setting::is_on() {
+        return Ok(());
+    }
+    let Some(source) = source::of(call.opened())? else {
+        return Ok(());
+    };
+    if source.references.is_empty() {
+        return Ok(());
+    }
+    let (old, new) = (call.rows.old.values(), call.rows.new.values());
+    for reference in &source.references {
+        if lets_go(reference, &old, &new) {
+            keep(&source, reference, &old, &new);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the reference was set, and is no longer, or is another by default. Setting a column to the value that it has
+/// lets go of nothing.
+fn lets_go(
+    reference: &Reference,
+    old: &[Option<pg_sys::Datum>],
+    new: &[Option<pg_sys::Datum>],
+) -> bool {
+    let of = |row: &[Option<pg_sys::Datum>], place: usize| row.get(place).copied().flatten();
+    let was_set = reference
+        .columns
+        .iter()
+        .all(|column| of(old, column.place).is_some());
+    let is_null = reference
+        .columns
+        .iter()
+        .any(|column| of(new, column.place).is_none());
+    was_set
+        && (is_null
+            || reference.sets_default
+                && reference.columns.iter().any(|column| {
+                    of(old, column.place)
+                        .zip(of(new, column.place))
+                        .is_some_and(|(old, new)| {
+                            printed(column.type_oid, old) != printed(column.type_oid, new)
+                        })
+                }))
+}
+
+fn keep(
+    source: &Source,
+    reference: &Reference,
+    old: &[Option<pg_sys::Datum>],
+    new: &[Option<pg_sys::Datum>],
+) {
+    let _formats = LocalSettings::exact_output();
+    // Without a key the row could not be found again.
+    let Some(key) = Key::of(source, new) else {
+        return;
+    };
+    let print = |row: &[Option<pg_sys::Datum>]| {
+        let values = reference.columns.iter().map(|column| {
+            let value = row.get(column.place).copied().flatten()?;
+            Some(printed(column.type_oid, value))
+        });
+        values.collect::<Vec<_>>()
+    };
+    let let_go = LetGo {
+        // SAFETY: reads a backend-local variable.
+        subtransaction: unsafe { pg_sys::GetCurrentSubTransactionId() },
+        entered: None,
+        table: source.table,
+        parent: reference.parent,
+        key,
+        columns: reference
+            .columns
+            .iter()
+            .map(|column| column.number)
+            .collect(),
+        old: print(old),
+        new: print(new),
+    };
+    REMEMBERED.with_borrow_mut(|all| all.push(let_go));
+}
+
+/// Enters in the registry what referred to tables of which this deletion has rows. Takes memory in the current context.
+pub fn enter(deletion: Uuid, group: Uuid, tables: &[pg_sys::Oid]) {
+    if REMEMBERED.with_borrow(Vec::is_empty) {
+        return;
+    }
+    let Some(target) = Target::open(registry_table(c"archive_undo")) else {
+        return;
+    };
+    // SAFETY: reads a backend-local variable.
+    let current = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    REMEMBERED.with_borrow_mut(|all| {
+        let concerned = |one: &&mut LetGo| one.entered.is_none() && tables.contains(&one.parent);
+        for one in all.iter_mut().filter(concerned) {
+            target.insert_named(|column| match column.to_bytes() {
+                b"group_id" => group.into_datum(),
+                b"deletion_id" => deletion.into_datum(),
+                b"relation" => one.table.into_datum(),
+                b"attnums" => one.columns.clone().into_datum(),
+                b"row_key" => one.key.jsonb(),
+                b"old_values" => texts(&one.old),
+                b"new_values" => texts(&one.new),
+                _ => None,
+            });
+            one.entered = Some(current);
+        }
+    });
+}
+
+/// An array of texts.
+fn texts(values: &[Option<CString>]) -> Option<pg_sys::Datum> {
+    let texts = values.iter().map(|value| {
+        let text = value.as_deref()?.to_str().ok()?;
+        Some(text.to_owned())
+    });
+    texts.collect::<Vec<Option<String>>>().into_datum()
+}
+
+/// The transaction has ended.
+pub fn forget() {
+    REMEMBERED.with_borrow_mut(|all| *all = Vec::new());
+}
+
+/// A subtransaction was rolled back.
+pub fn forget_since(aborted: pg_sys::SubTransactionId) {
+    REMEMBERED.with_borrow_mut(|all| {
+        all.retain(|one| one.subtransaction < aborted);
+        for one in all {
+            one.entered = one.entered.filter(|entered| *entered < aborted);
+        }
+    });
+}
+
+/// A subtransaction has committed: what is its is its parent's.
+pub fn hand_over(committed: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+    REMEMBERED.with_borrow_mut(|all| {
+        for one in all {
+            if one.subtransaction >= committed {
+                one.subtransaction = parent;
+            }
+            if one.entered.is_some_and(|entered| entered >= committed) {
+                one.entered = Some(parent);
+            }
+        }
+    });
+}

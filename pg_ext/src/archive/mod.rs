@@ -1,0 +1,27 @@
+//! Tables managed with `keep => 'archive'`: PostgreSQL deletes their rows itself, and each is kept in an archive on
+//! its way out.
+//!
+//! - `capture` is the row trigger, `truncate` that of TRUNCATE: a managed table has these two and nothing else.
+//! - `removal` collects what one client's statement removes, and makes a deletion of it when it has ended; `key` is the key of
+//!   its root, `record` what the registry learns.
+//! - `let_go` remembers references that were set to NULL or to a default.
+//! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
+//! - `setting` switches all of it off.
+//! - `find_rows` finds archived rows by their keys.
+//! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
+//!
+//! It uses `model`, `postgres`, `call`, `spi` and `registry`.
+
+pub mod capture;
+pub mod find_rows;
+pub mod key;
+pub mod layout;
+pub mod let_go;
+pub mod memory;
+pub mod record;
+pub mod removal;
+pub mod setting;
+pub mod source;
+pub mod table;
+pub mod truncate;
+pub mod write;

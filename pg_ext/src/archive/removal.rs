@@ -1,0 +1,580 @@
+//! What the client's statement has removed so far, until it is written.
+//!
+//! Each outermost statement that removes rows makes one deletion. Its rows are collected and written when it has ended,
+//! or before that when there are many. Every row and count carries the subtransaction that removed it: what is rolled
+//! back is forgotten, and nothing is written by an inner subtransaction for an outer one.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use pgrx::{Uuid, pg_sys};
+
+use crate::archive::key::Key;
+use crate::archive::let_go;
+use crate::archive::memory::Memory;
+use crate::archive::record::{self, Caller};
+use crate::archive::source::{Source, Stored};
+use crate::archive::write::Target;
+use crate::call::trigger_row::Row;
+use crate::model::error::{Failure, Outcome, raise_unless_ok};
+use crate::postgres::statement_stack;
+use crate::registry::deletion_group::{How, group_of, new_deletion};
+
+/// How many rows of one archive are collected, and how many bytes of all, before they are written.
+const MOST_ROWS: usize = 1000;
+const MOST_BYTES: usize = 8 << 20;
+
+/// The statement that a removal is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Statement {
+    /// A query, by where the executor has it.
+    Query(usize),
+    /// The one in whose course this library was loaded, by when it began: the executor's hooks know nothing of it.
+    Loading(pg_sys::TimestampTz),
+    /// A `TRUNCATE`, by when it began. It runs no query.
+    Truncate(pg_sys::TimestampTz),
+}
+
+/// All that one outermost statement has removed.
+#[derive(Debug)]
+struct Removal {
+    id: Uuid,
+    statement: Statement,
+    subtransaction: pg_sys::SubTransactionId,
+    caller: Caller,
+    reason: Option<String>,
+    seq: i64,
+    counts: Vec<Count>,
+    root: Option<Root>,
+    buffers: Vec<Buffer>,
+    bytes: usize,
+    memory: Memory,
+}
+
+/// How many rows of a table a subtransaction has removed.
+#[derive(Debug)]
+struct Count {
+    subtransaction: pg_sys::SubTransactionId,
+    table: pg_sys::Oid,
+    rows: i64,
+}
+
+/// Where the deletion began.
+#[derive(Debug)]
+struct Root {
+    subtransaction: pg_sys::SubTransactionId,
+    table: pg_sys::Oid,
+    /// The key of the first row; `None` where the table has none.
+    key: Option<Key>,
+    /// Whether the outermost statement removed it itself.
+    is_direct: bool,
+    /// Whether that is the only row that it removed itself.
+    is_only: bool,
+}
+
+/// Rows that wait to be written to one archive, in the order of their removal.
+#[derive(Debug)]
+struct Buffer {
+    archive: pg_sys::Oid,
+    rows: Vec<(pg_sys::SubTransactionId, pg_sys::HeapTuple)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// That of the statement now running.
+    open: Option<Removal>,
+    /// Those that have ended within a subtransaction that began after them: what is theirs cannot be written yet.
+    waiting: Vec<Removal>,
+}
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::default();
+    /// Whether there is anything to be written: looked at by every statement.
+    static PENDING: Cell<bool> = const { Cell::new(false) };
+    /// The outermost query, and who runs it.
+    static OUTERMOST: Cell<(usize, pg_sys::Oid)> = const { Cell::new((0, pg_sys::InvalidOid)) };
+}
+
+/// Follows transactions. Once in a backend's life.
+pub fn install() {
+    // SAFETY: called from `_PG_init`, with functions that live as long as the backend.
+    unsafe {
+        pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut());
+    }
+}
+
+fn current_subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
+}
+
+fn statement_began() -> pg_sys::TimestampTz {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::GetCurrentStatementStartTimestamp() }
+}
+
+/// An outermost query runs, or goes on.
+pub fn statement_begins(query: *const pg_sys::QueryDesc) {
+    // SAFETY: reads a backend-local variable.
+    OUTERMOST.set((query.addr(), unsafe { pg_sys::GetUserId() }));
+    if PENDING.get() {
+        let runs = |statement: Statement| match statement {
+            Statement::Query(known) => known == query.addr(),
+            Statement::Loading(began) => began == statement_began(),
+            Statement::Truncate(_) => false,
+        };
+        let ended = STATE.with_borrow(|state| {
+            let open = state.open.as_ref();
+            open.is_none_or(|open| !runs(open.statement))
+        });
+        if ended {
+            raise_unless_ok(write_all());
+        }
+    }
+}
+
+/// An outermost query has run, and so have its triggers.
+pub fn statement_ended(query: &pg_sys::QueryDesc) {
+    if !PENDING.get() {
+        return;
+    }
+    let statement = Statement::Query(std::ptr::from_ref(query).addr());
+    let single = query.operation == pg_sys::CmdType::CMD_DELETE && {
+        // SAFETY: the executor's state of a query that has run and not ended yet.
+        unsafe { query.estate.as_ref() }.is_some_and(|state| state.es_processed == 1)
+    };
+    let is_its = STATE.with_borrow_mut(|state| match &mut state.open {
+        Some(open) if open.statement == statement => {
+            if let Some(root) = &mut open.root {
+                root.is_only = single && root.is_direct;
+            }
+            true
+        }
+        _ => false,
+    });
+    if is_its {
+        raise_unless_ok(write_all());
+    }
+}
+
+/// A TRUNCATE archives rows, of one table after the other.
+pub fn begin_truncate() -> Outcome<()> {
+    if statement_stack::depth() > 0 {
+        return Ok(());
+    }
+    let statement = Statement::Truncate(statement_began());
+    let goes_on = STATE.with_borrow(|state| {
+        let open = state.open.as_ref();
+        open.is_some_and(|open| open.statement == statement)
+    });
+    if goes_on {
+        return Ok(());
+    }
+    write_all()?;
+    STATE.with_borrow_mut(|state| {
+        state.open = Some(Removal {
+            statement,
+            ..Removal::begin()
+        });
+    });
+    Ok(())
+}
+
+/// Makes a deletion of its own, with this reason, of what `work` removes; its id, or `None` if it removes nothing.
+pub fn alone(reason: Option<&str>, work: impl FnOnce() -> Outcome<()>) -> Outcome<Option<Uuid>> {
+    write_all()?;
+    work()?;
+    let made = STATE.with_borrow_mut(|state| {
+        let open = state.open.as_mut()?;
+        open.reason = reason.map(str::to_owned);
+        if let Some(root) = &mut open.root {
+            root.is_only = true;
+        }
+        Some(open.id)
+    });
+    write_all()?;
+    Ok(made)
+}
+
+/// Adds a row that was removed.
+pub fn add(source: &Rc<Source>, row: Row<'_>) -> Outcome<()> {
+    let is_full = STATE.with_borrow_mut(|state| {
+        let open = state.open.get_or_insert_with(Removal::begin);
+        PENDING.set(true);
+        open.add(source, row)
+    })?;
+    if is_full {
+        flush()?;
+    }
+    Ok(())
+}
+
+impl Removal {
+    fn begin() -> Self {
+        let (query, role) = OUTERMOST.get();
+        let (statement, role) = if statement_stack::depth() > 0 {
+            (Statement::Query(query), role)
+        } else {
+            // SAFETY: reads a backend-local variable.
+            (Statement::Loading(statement_began()), unsafe {
+                pg_sys::GetUserId()
+            })
+        };
+        Self {
+            id: new_deletion(),
+            statement,
+            subtransaction: current_subtransaction(),
+            caller: Caller::now(role),
+            reason: None,
+            seq: 0,
+            counts: Vec::new(),
+            root: None,
+            buffers: Vec::new(),
+            bytes: 0,
+            memory: Memory::of_transaction(c"keepsake removal"),
+        }
+    }
+
+    /// Adds a row; whether there are enough to be written.
+    fn add(&mut self, source: &Rc<Source>, row: Row<'_>) -> Outcome<bool> {
+        let subtransaction = current_subtransaction();
+        let values = row.values();
+        if values.len() != source.columns.len() {
+            return Err(Failure::ColumnGone {
+                column: format!("{}", source.columns.len()),
+            });
+        }
+        self.seq += 1;
+        let tuple = self
+            .memory
+            .enter(|| archived(source, &values, self.id, self.seq));
+        // SAFETY: the tuple has just been made.
+        let bytes = unsafe { (*tuple).t_len } as usize;
+        self.bytes += bytes;
+        self.count(subtransaction, source.table, 1);
+        let is_direct = statement_stack::depth() <= 1;
+        let has_better = |root: &Root| root.is_direct || !is_direct;
+        if !self.root.as_ref().is_some_and(has_better) {
+            self.root = Some(Root {
+                subtransaction,
+                table: source.table,
+                key: Key::of(source, &values),
+                is_direct,
+                is_only: false,
+            });
+        }
+        let buffer = self
+            .buffers
+            .iter_mut()
+            .find(|one| one.archive == source.archive);
+        let rows = match buffer {
+            Some(buffer) => &mut buffer.rows,
+            None => {
+                let archive = source.archive;
+                let rows = Vec::new();
+                self.buffers.push(Buffer { archive, rows });
+                // One has just been added.
+                match self.buffers.last_mut() {
+                    Some(buffer) => &mut buffer.rows,
+                    None => return Ok(false),
+                }
+            }
+        };
+        rows.push((subtransaction, tuple));
+        Ok(rows.len() >= MOST_ROWS || self.bytes >= MOST_BYTES)
+    }
+
+    fn count(&mut self, subtransaction: pg_sys::SubTransactionId, table: pg_sys::Oid, rows: i64) {
+        let known = self
+            .counts
+            .iter_mut()
+            .rev()
+            .find(|count| count.subtransaction == subtransaction && count.table == table);
+        match known {
+            Some(count) => count.rows += rows,
+            None => self.counts.push(Count {
+                subtransaction,
+                table,
+                rows,
+            }),
+        }
+    }
+
+    /// Forgets what a subtransaction removed that is rolled back.
+    fn forget_since(&mut self, aborted: pg_sys::SubTransactionId) {
+        for buffer in &mut self.buffers {
+            buffer
+                .rows
+                .retain(|(subtransaction, _)| *subtransaction < aborted);
+        }
+        self.counts.retain(|count| count.subtransaction < aborted);
+        if self
+            .root
+            .as_ref()
+            .is_some_and(|root| root.subtransaction >= aborted)
+        {
+            self.root = None;
+        }
+    }
+
+    /// What a subtransaction removed is its parent's, since it has committed.
+    fn hand_over(&mut self, committed: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+        let moved = |one: &mut pg_sys::SubTransactionId| {
+            let is_its = *one >= committed;
+            if is_its {
+                *one = parent;
+            }
+            is_its
+        };
+        for buffer in &mut self.buffers {
+            // The rows of the innermost subtransaction are the last ones.
+            for (subtransaction, _) in buffer.rows.iter_mut().rev() {
+                if !moved(subtransaction) {
+                    break;
+                }
+            }
+        }
+        if let Some(root) = &mut self.root {
+            moved(&mut root.subtransaction);
+        }
+        for mut count in std::mem::take(&mut self.counts) {
+            moved(&mut count.subtransaction);
+            self.count(count.subtransaction, count.table, count.rows);
+        }
+    }
+
+    /// Whether all of it was removed by this subtransaction.
+    fn is_of(&self, current: pg_sys::SubTransactionId) -> bool {
+        self.counts
+            .iter()
+            .all(|count| count.subtransaction >= current)
+    }
+
+    /// The rows that this subtransaction can write, out of their buffers.
+    fn take(
+        &mut self,
+        current: pg_sys::SubTransactionId,
+    ) -> Vec<(pg_sys::Oid, Vec<pg_sys::HeapTuple>)> {
+        let taken = self.buffers.iter_mut().filter_map(|buffer| {
+            let first = buffer
+                .rows
+                .partition_point(|(subtransaction, _)| *subtransaction < current);
+            let rows = buffer.rows.drain(first..).map(|(_, row)| row);
+            let rows: Vec<_> = rows.collect();
+            (!rows.is_empty()).then_some((buffer.archive, rows))
+        });
+        taken.collect()
+    }
+
+    /// Frees rows that were written.
+    fn free(&mut self, written: Vec<(pg_sys::Oid, Vec<pg_sys::HeapTuple>)>) {
+        if self.buffers.iter().all(|buffer| buffer.rows.is_empty()) {
+            self.memory.reset();
+            self.bytes = 0;
+            return;
+        }
+        for row in written.into_iter().flat_map(|(_, rows)| rows) {
+            // SAFETY: the row was made by us, is in no buffer any more, and is freed once.
+            unsafe {
+                self.bytes = self.bytes.saturating_sub((*row).t_len as usize);
+                pg_sys::heap_freetuple(row);
+            }
+        }
+    }
+}
+
+/// A row as its archive has it, in the current memory.
+fn archived(
+    source: &Source,
+    values: &[Option<pg_sys::Datum>],
+    deletion: Uuid,
+    seq: i64,
+) -> pg_sys::HeapTuple {
+    let mut id = *deletion.as_bytes();
+    let mut datums = vec![pg_sys::Datum::from(0_usize); source.width];
+    let mut nulls = vec![true; source.width];
+    let mut put = |place: usize, value: pg_sys::Datum| {
+        if let (Some(datum), Some(null)) = (datums.get_mut(place), nulls.get_mut(place)) {
+            (*datum, *null) = (value, false);
+        }
+    };
+    put(0, pg_sys::Datum::from(id.as_mut_ptr()));
+    put(1, pg_sys::Datum::from(seq));
+    put(2, pg_sys::Datum::from(source.layout));
+    let mut fetched = Vec::new();
+    for (column, value) in source.columns.iter().zip(values) {
+        if let (Some(place), Some(value)) = (column.place, *value) {
+            put(place, inside(*column, value, &mut fetched));
+        }
+    }
+    // SAFETY: one value and one flag for each column of the shape, each of the column's type: the archive's column has the
+    // type of the source's. The tuple is a copy.
+    unsafe {
+        let tuple =
+            pg_sys::heap_form_tuple(source.shape(), datums.as_mut_ptr(), nulls.as_mut_ptr());
+        for value in fetched {
+            pg_sys::pfree(value);
+        }
+        tuple
+    }
+}
+
+/// A value that is stored outside of its row is fetched: the table may be gone before the row is written.
+fn inside(
+    column: Stored,
+    value: pg_sys::Datum,
+    fetched: &mut Vec<*mut std::ffi::c_void>,
+) -> pg_sys::Datum {
+    // SAFETY: a value of a type of variable length, which is a pointer to it.
+    unsafe {
+        let pointer = value.cast_mut_ptr::<pg_sys::varlena>();
+        if column.may_be_external && pgrx::varatt_is_1b_e(pointer) {
+            let here = pg_sys::detoast_external_attr(pointer);
+            fetched.push(here.cast());
+            return pg_sys::Datum::from(here);
+        }
+    }
+    value
+}
+
+/// Writes the rows that are collected, as many as this subtransaction can write.
+fn flush() -> Outcome<()> {
+    let current = current_subtransaction();
+    let taken = STATE.with_borrow_mut(|state| state.open.as_mut().map(|open| open.take(current)));
+    let Some(taken) = taken else {
+        return Ok(());
+    };
+    write_rows(&taken);
+    STATE.with_borrow_mut(|state| {
+        if let Some(open) = &mut state.open {
+            open.free(taken);
+        }
+    });
+    Ok(())
+}
+
+/// Writes rows to their archives. Of one that was dropped since, nothing is to be kept.
+fn write_rows(taken: &[(pg_sys::Oid, Vec<pg_sys::HeapTuple>)]) {
+    let scratch = Memory::of_transaction(c"keepsake write");
+    for (archive, rows) in taken {
+        if let Some(target) = Target::open(*archive) {
+            for rows in rows.chunks(MOST_ROWS) {
+                // SAFETY: the rows are in the memory of the removal, which is not reset before they were written.
+                scratch.enter(|| unsafe { target.insert(rows) });
+                scratch.reset();
+            }
+        }
+    }
+}
+
+/// Writes what has ended, as far as it can be.
+pub fn write_all() -> Outcome<()> {
+    let current = current_subtransaction();
+    let (ready, waiting) = STATE.with_borrow_mut(|state| {
+        let ended = std::mem::take(&mut state.waiting);
+        let ended = ended.into_iter().chain(state.open.take());
+        ended.partition::<Vec<_>, _>(|removal| removal.is_of(current))
+    });
+    PENDING.set(!waiting.is_empty());
+    STATE.with_borrow_mut(|state| state.waiting = waiting);
+    ready.into_iter().try_for_each(|mut removal| {
+        write_rows(&removal.take(current));
+        let scratch = Memory::of_transaction(c"keepsake record");
+        scratch.enter(|| enter(&removal))
+    })
+}
+
+/// Enters the deletion in the registry.
+fn enter(removal: &Removal) -> Outcome<()> {
+    let Some(first) = removal.counts.first() else {
+        return Ok(());
+    };
+    let root = removal.root.as_ref().map_or(first.table, |root| root.table);
+    let of_root = removal.counts.iter().filter(|count| count.table == root);
+    let is_one = of_root.map(|count| count.rows).sum::<i64>() == 1;
+    let single = removal.root.as_ref().filter(|root| root.is_only || is_one);
+    let key = single.and_then(|root| root.key.as_ref());
+    record::write(&record::Deletion {
+        id: removal.id,
+        group: group_of(removal.id, How::Statement),
+        root,
+        key,
+        caller: &removal.caller,
+        reason: removal.reason.as_deref(),
+    })?;
+    let counts = removal.counts.iter().map(|count| (count.table, count.rows));
+    record::write_counts(removal.id, counts);
+    let tables: Vec<pg_sys::Oid> = removal.counts.iter().map(|count| count.table).collect();
+    let_go::enter(removal.id, group_of(removal.id, How::Statement), &tables);
+    Ok(())
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn transaction_ends(
+    event: pg_sys::XactEvent::Type,
+    _argument: *mut std::ffi::c_void,
+) {
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT | pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => {
+            if PENDING.get() {
+                raise_unless_ok(write_all());
+            }
+        }
+        pg_sys::XactEvent::XACT_EVENT_COMMIT
+        | pg_sys::XactEvent::XACT_EVENT_ABORT
+        | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            PENDING.set(false);
+            drop(STATE.take());
+            let_go::forget();
+        }
+        _ => {}
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    subtransaction: pg_sys::SubTransactionId,
+    parent: pg_sys::SubTransactionId,
+    _argument: *mut std::ffi::c_void,
+) {
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => forget_since(subtransaction),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => hand_over(subtransaction, parent),
+        _ => {}
+    }
+}
+
+fn forget_since(aborted: pg_sys::SubTransactionId) {
+    let_go::forget_since(aborted);
+    STATE.with_borrow_mut(|state| {
+        // A statement that began within it has failed with it.
+        if state
+            .open
+            .as_ref()
+            .is_some_and(|open| open.subtransaction >= aborted)
+        {
+            state.open = None;
+        }
+        state
+            .waiting
+            .retain(|removal| removal.subtransaction < aborted);
+        for removal in state.open.iter_mut().chain(&mut state.waiting) {
+            removal.forget_since(aborted);
+        }
+        PENDING.set(state.open.is_some() || !state.waiting.is_empty());
+    });
+}
+
+fn hand_over(committed: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+    let_go::hand_over(committed, parent);
+    STATE.with_borrow_mut(|state| {
+        for removal in state.open.iter_mut().chain(&mut state.waiting) {
+            if removal.subtransaction >= committed {
+                removal.subtransaction = parent;
+            }
+            removal.hand_over(committed, parent);
+        }
+    });
+}

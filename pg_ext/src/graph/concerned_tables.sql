@@ -1,0 +1,12 @@
+-- Tables kept in place, and every table that refers to one or is referred to by one.
+WITH concerned AS (
+    SELECT relation::oid AS oid FROM keepsake.kept_in_place
+    UNION
+    SELECT con.conrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM keepsake.kept_in_place)
+    UNION
+    SELECT con.confrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid IN (SELECT relation FROM keepsake.kept_in_place)
+    UNION
+    SELECT child FROM keepsake.declared_reference WHERE parent IN (SELECT relation FROM keepsake.kept_in_place)
+)

@@ -1,0 +1,564 @@
+//! Archived rows in the shape that their table has now.
+//!
+//! A row was archived in one of the table's layouts. Every statement of a restore reads archived rows through
+//! [`Archived::source`], a query that gives them today's columns: what was renamed is found by its number, what was
+//! added since has the value that a live row of that age shows, what was retyped is converted as an assignment would.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::CStr;
+
+use pgrx::spi::SpiHeapTupleData;
+use pgrx::{FromDatum, IntoDatum, JsonB, Uuid, pg_sys};
+use serde_json::Value;
+
+use crate::model::error::{Failure, Outcome};
+use crate::model::row_id::{RowId, is_among};
+use crate::model::sql::{Ident, Literal, Qualified, join};
+use crate::model::table::{KeyColumn, Table};
+use crate::spi::session::Session;
+
+const TABLES: &str = include_str!("read_tables.sql");
+const COLUMNS: &str = include_str!("read_columns.sql");
+const LAYOUTS: &str = include_str!("read_layouts.sql");
+
+/// A table whose rows are archived, and what is in its archive.
+#[derive(Debug)]
+pub struct Archived {
+    /// The table.
+    pub table: Table,
+    /// Its archive.
+    pub archive: pg_sys::Oid,
+    /// The archive's name.
+    pub archive_name: Qualified,
+    /// Whether its own AFTER INSERT triggers fire when rows come back.
+    pub fires: bool,
+    /// Whether a unique or exclusion constraint may be put off to the commit: the insert does not say what breaks it.
+    pub defers: bool,
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Where the archive keeps the columns of each layout.
+    layouts: BTreeMap<i32, HashMap<i16, Kept>>,
+}
+
+/// A column as it is now.
+#[derive(Debug)]
+pub struct Column {
+    /// Its number.
+    pub number: i16,
+    /// Its name.
+    pub name: Ident,
+    /// Whether it takes no NULL.
+    pub not_null: bool,
+    /// What it is computed by, if it is.
+    pub computed: Option<String>,
+    type_oid: pg_sys::Oid,
+    type_sql: String,
+    base: pg_sys::Oid,
+    base_sql: String,
+    typmod: i32,
+    collation: pg_sys::Oid,
+    collate_sql: Option<String>,
+    /// What rows show that were there before the column.
+    missing: Option<String>,
+}
+
+impl Column {
+    /// Text, in the form that the column's type reads, as a value of what the type is over.
+    pub fn read(&self, text: &str) -> String {
+        format!("CAST({text} AS {})", self.base_sql)
+    }
+}
+
+/// A column of a layout.
+#[derive(Debug)]
+struct Kept {
+    /// What the archive calls it; `None` once the archive has lost it.
+    name: Option<Ident>,
+    type_oid: pg_sys::Oid,
+    typmod: i32,
+    collation: pg_sys::Oid,
+    /// What rows of earlier layouts have.
+    missing: Option<Missing>,
+}
+
+#[derive(Debug)]
+struct Missing {
+    text: String,
+    type_sql: String,
+    type_oid: pg_sys::Oid,
+    typmod: i32,
+}
+
+/// Archived rows of one table.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// Deletions of which all rows are among them.
+    pub deletions: Vec<Uuid>,
+    /// Rows of other deletions.
+    pub also: BTreeSet<RowId>,
+    /// Rows of those deletions that are not among them.
+    pub without: BTreeSet<RowId>,
+}
+
+impl Rows {
+    /// Whether there can be none.
+    pub fn is_empty(&self) -> bool {
+        self.deletions.is_empty() && self.also.is_empty()
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, row: RowId) -> bool {
+        self.also.remove(&row) || self.without.insert(row)
+    }
+
+    /// Conditions on row `alias` of the archive that hold for no row twice, and together for these.
+    pub fn conditions(&self, alias: &str) -> Vec<String> {
+        let mut conditions = Vec::new();
+        if !self.deletions.is_empty() {
+            let without = if self.without.is_empty() {
+                String::new()
+            } else {
+                format!(" AND NOT {}", is_among(&self.without, alias))
+            };
+            conditions.push(format!(
+                "{alias}.keepsake_deletion {}{without}",
+                one_of(&self.deletions)
+            ));
+        }
+        if !self.also.is_empty() {
+            conditions.push(is_among(&self.also, alias));
+        }
+        if conditions.is_empty() {
+            conditions.push("false".into());
+        }
+        conditions
+    }
+}
+
+/// The comparison with one or several deletions.
+pub fn one_of(deletions: &[Uuid]) -> String {
+    let written = deletions
+        .iter()
+        .map(|id| format!("'{id}'::pg_catalog.uuid"));
+    match deletions {
+        [_] => format!("OPERATOR(pg_catalog.=) {}", join(written, "")),
+        _ => format!(
+            "OPERATOR(pg_catalog.=) ANY (ARRAY[{}])",
+            join(written, ", ")
+        ),
+    }
+}
+
+/// A column's value in rows of one layout.
+enum Source {
+    Sql(String),
+    /// There is no conversion of this column of the archive.
+    Inconvertible(Ident),
+}
+
+impl Archived {
+    /// The tables among `relations` that have an archive, by name.
+    pub fn read(session: &Session<'_, '_>, relations: &[pg_sys::Oid]) -> Outcome<Vec<Self>> {
+        let found = session.registry_now(TABLES, &[relations.to_vec().into()])?;
+        let mut tables = found.iter().map(read_table).collect::<Outcome<Vec<_>>>()?;
+        let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
+        let archives: Vec<pg_sys::Oid> = tables.iter().map(|one| one.archive).collect();
+        for row in &session.registry_now(COLUMNS, &[oids.into()])? {
+            let relation: pg_sys::Oid = field(row, "relation")?;
+            if let Some(one) = tables.iter_mut().find(|one| one.table.oid == relation) {
+                let column = read_column(row)?;
+                one.table.columns.push(column.name.clone());
+                one.columns.push(column);
+            }
+        }
+        for row in &session.registry_now(LAYOUTS, &[archives.into()])? {
+            let archive: pg_sys::Oid = field(row, "archive")?;
+            if let Some(one) = tables.iter_mut().find(|one| one.archive == archive) {
+                let layout = one.layouts.entry(field(row, "layout")?).or_default();
+                layout.insert(field(row, "attnum")?, read_kept(row)?);
+            }
+        }
+        tables.sort_by(|one, other| one.table.shown.cmp(&other.table.shown));
+        Ok(tables)
+    }
+
+    /// A query for archived rows: where each is in the archive (`keepsake_relation`, `keepsake_ctid`), its deletion and
+    /// place in it, and today's columns but for those that are computed, in the types that domains are over.
+    pub fn source(&self, rows: &Rows) -> String {
+        self.source_where(&rows.conditions("a"))
+    }
+
+    fn source_where(&self, conditions: &[String]) -> String {
+        let columns = self
+            .stored_columns()
+            .map(|column| format!(", {} AS {}", self.value(column), column.name));
+        let columns = join(columns, "");
+        let selects = conditions.iter().map(|condition| {
+            format!(
+                "SELECT a.tableoid AS keepsake_relation, a.ctid AS keepsake_ctid, a.keepsake_deletion, a.keepsake_seq{columns} FROM {} AS a WHERE {condition}",
+                self.archive_name
+            )
+        });
+        join(selects, " UNION ALL ")
+    }
+
+    /// The same for all rows of the archive.
+    pub fn source_of_all(&self) -> String {
+        self.source_where(&["true".to_owned()])
+    }
+
+    /// The same with computed columns, as an expression of the table sees a row: for FROM, under the table's own name.
+    pub fn whole(&self, rows: &Rows) -> String {
+        let plain = self.source(rows);
+        let computed: Vec<String> = self
+            .columns
+            .iter()
+            .filter_map(|column| {
+                let expression = column.computed.as_ref()?;
+                Some(format!(", ({expression}) AS {}", column.name))
+            })
+            .collect();
+        let name = &self.table.name.name;
+        if computed.is_empty() {
+            format!("({plain}) AS {name}")
+        } else {
+            format!(
+                "(SELECT {name}.*{} FROM ({plain}) AS {name}) AS {name}",
+                join(computed, "")
+            )
+        }
+    }
+
+    /// Whether reading the rows may convert a value.
+    pub fn converts(&self) -> bool {
+        self.stored_columns().any(|column| {
+            let kept = self
+                .layouts
+                .values()
+                .filter_map(|layout| layout.get(&column.number));
+            kept.into_iter().any(|kept| !kept.fits(column))
+        })
+    }
+
+    /// The value of a column of today's in archived row `a`.
+    fn value(&self, column: &Column) -> String {
+        let values: Vec<(i32, String)> = self
+            .layouts
+            .keys()
+            .map(|layout| match self.value_in(column, *layout) {
+                Source::Sql(sql) => (*layout, sql),
+                Source::Inconvertible(_) => (*layout, null(column)),
+            })
+            .collect();
+        let Some((_, newest)) = values.last() else {
+            return null(column);
+        };
+        if values.iter().all(|(_, value)| value == newest) {
+            newest.clone()
+        } else {
+            let cases = values.iter().map(|(layout, value)| {
+                format!(" WHEN a.keepsake_layout OPERATOR(pg_catalog.=) {layout} THEN {value}")
+            });
+            format!("CASE{} END", join(cases, ""))
+        }
+    }
+
+    /// A query for rows to be written: the values of [`Self::stored_columns`], those of domains checked anew.
+    pub fn to_store(&self, rows: &Rows) -> String {
+        let columns = self.stored_columns().map(|column| {
+            if column.type_oid == column.base {
+                format!("s.{}", column.name)
+            } else {
+                format!("CAST(s.{} AS {})", column.name, column.type_sql)
+            }
+        });
+        format!(
+            "SELECT {} FROM ({}) AS s",
+            join(columns, ", "),
+            self.source(rows)
+        )
+    }
+
+    /// The columns that are not computed.
+    pub fn stored_columns(&self) -> impl Iterator<Item = &Column> {
+        self.columns
+            .iter()
+            .filter(|column| column.computed.is_none())
+    }
+
+    fn value_in(&self, column: &Column, layout: i32) -> Source {
+        let kept = self
+            .layouts
+            .get(&layout)
+            .and_then(|columns| columns.get(&column.number));
+        if let Some(kept) = kept {
+            let Some(name) = &kept.name else {
+                return Source::Sql(null(column));
+            };
+            let value = format!("a.{name}");
+            if kept.fits(column) {
+                return Source::Sql(match &column.collate_sql {
+                    Some(collate) if kept.collation != column.collation => {
+                        format!("{value}{collate}")
+                    }
+                    _ => value,
+                });
+            }
+            return match convert(&value, kept.type_oid, kept.typmod, column) {
+                Some(sql) => Source::Sql(sql),
+                None => Source::Inconvertible(name.clone()),
+            };
+        }
+        let later = self
+            .layouts
+            .range(layout..)
+            .find_map(|(_, columns)| columns.get(&column.number));
+        let Some(later) = later else {
+            let missing = column.missing.as_deref();
+            return Source::Sql(missing.map_or_else(
+                || null(column),
+                |text| column.read(&Literal(text).to_string()),
+            ));
+        };
+        let Some(missing) = &later.missing else {
+            return Source::Sql(null(column));
+        };
+        let value = format!("CAST({} AS {})", Literal(&missing.text), missing.type_sql);
+        Source::Sql(
+            convert(&value, missing.type_oid, missing.typmod, column)
+                .unwrap_or_else(|| null(column)),
+        )
+    }
+
+    /// For each column of today's that archived rows have in a type without a conversion: the condition on row `a` of the
+    /// archive that it has a value there.
+    pub fn inconvertible(&self) -> Vec<(&Column, String)> {
+        let mut found = Vec::new();
+        for column in self
+            .columns
+            .iter()
+            .filter(|column| column.computed.is_none())
+        {
+            for layout in self.layouts.keys() {
+                if let Source::Inconvertible(name) = self.value_in(column, *layout) {
+                    found.push((
+                        column,
+                        format!("a.keepsake_layout OPERATOR(pg_catalog.=) {layout} AND a.{name} IS NOT NULL"),
+                    ));
+                }
+            }
+        }
+        found
+    }
+
+    /// What the archive calls a column in its newest layout, where it keeps it in the type that the column has now.
+    pub fn kept_name(&self, number: i16) -> Option<(&Column, &Ident, i32)> {
+        let (layout, columns) = self.layouts.last_key_value()?;
+        let column = self.columns.iter().find(|column| column.number == number)?;
+        let kept = columns.get(&number).filter(|kept| kept.fits(column))?;
+        Some((column, kept.name.as_ref()?, *layout))
+    }
+
+    /// The key of row `alias` of a source as JSON; NULL where the table has none.
+    pub fn key_json(&self, alias: &str) -> String {
+        if self.table.key.is_empty() {
+            "NULL::pg_catalog.jsonb".into()
+        } else {
+            self.table.key_json(alias)
+        }
+    }
+}
+
+impl Kept {
+    /// Whether the archive keeps the column as it is now.
+    fn fits(&self, column: &Column) -> bool {
+        self.name.is_none()
+            || self.type_oid == column.base && (self.typmod == column.typmod || column.typmod == -1)
+    }
+}
+
+fn null(column: &Column) -> String {
+    format!("NULL::{}", column.base_sql)
+}
+
+/// The value as an assignment to the column would store it; `None` where there is no such conversion.
+fn convert(value: &str, from: pg_sys::Oid, typmod: i32, column: &Column) -> Option<String> {
+    let retyped = if from == column.base {
+        value.to_owned()
+    } else {
+        let mut function = pg_sys::InvalidOid;
+        // SAFETY: looks into the catalog for a conversion between two types.
+        let path = unsafe {
+            pg_sys::find_coercion_pathway(
+                column.base,
+                from,
+                pg_sys::CoercionContext::COERCION_ASSIGNMENT,
+                &raw mut function,
+            )
+        };
+        if path == pg_sys::CoercionPathType::COERCION_PATH_NONE {
+            return None;
+        }
+        format!("CAST({value} AS {})", column.base_sql)
+    };
+    if column.typmod == -1 || from == column.base && typmod == column.typmod {
+        return Some(retyped);
+    }
+    to_length(&retyped, column)
+}
+
+/// Brings a value of the column's type to its length or precision; what does not fit is an error, as in an INSERT.
+fn to_length(value: &str, column: &Column) -> Option<String> {
+    let mut function = pg_sys::InvalidOid;
+    // SAFETY: looks into the catalog; the names are copies in the current memory context.
+    unsafe {
+        let path = pg_sys::find_typmod_coercion_function(column.base, &raw mut function);
+        match path {
+            pg_sys::CoercionPathType::COERCION_PATH_NONE => return Some(value.to_owned()),
+            pg_sys::CoercionPathType::COERCION_PATH_FUNC => {}
+            _ => return None,
+        }
+        let name = text(pg_sys::get_func_name(function))?;
+        let schema = text(pg_sys::get_namespace_name(pg_sys::get_func_namespace(
+            function,
+        )))?;
+        let explicit = if pg_sys::get_func_nargs(function) == 3 {
+            ", false"
+        } else {
+            ""
+        };
+        Some(format!(
+            "{schema}.{name}({value}, {}{explicit})",
+            column.typmod
+        ))
+    }
+}
+
+/// # Safety
+/// NULL or a string.
+unsafe fn text(name: *const std::ffi::c_char) -> Option<Ident> {
+    // SAFETY: the caller's promise.
+    let name = (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })?;
+    Some(Ident(name.to_string_lossy().into_owned()))
+}
+
+fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Archived> {
+    let names: Vec<String> = field(row, "key_names")?;
+    let types: Vec<String> = field(row, "key_types")?;
+    let type_oids: Vec<pg_sys::Oid> = field(row, "key_type_oids")?;
+    let declared: Vec<pg_sys::Oid> = field(row, "key_declared_types")?;
+    let operators: Vec<String> = field(row, "key_operators")?;
+    let parts = names
+        .into_iter()
+        .zip(types)
+        .zip(type_oids)
+        .zip(declared)
+        .zip(operators);
+    let key = parts.map(
+        |((((name, type_sql), type_oid), declared_type), equals)| KeyColumn {
+            name: Ident(name),
+            type_sql,
+            type_oid,
+            declared_type,
+            equals,
+        },
+    );
+    Ok(Archived {
+        table: Table {
+            key: key.collect(),
+            ..plain_table(
+                field(row, "oid")?,
+                field(row, "shown")?,
+                (field(row, "schema")?, field(row, "name")?),
+                field(row, "owner")?,
+                field(row, "partitioned")?,
+            )
+        },
+        archive: field(row, "archive")?,
+        archive_name: Qualified {
+            schema: Ident(field(row, "archive_schema")?),
+            name: Ident(field(row, "archive_name")?),
+        },
+        fires: field(row, "fires")?,
+        defers: field(row, "defers")?,
+        columns: Vec::new(),
+        layouts: BTreeMap::new(),
+    })
+}
+
+/// A table without the marks of those that are kept in place.
+pub fn plain_table(
+    oid: pg_sys::Oid,
+    shown: String,
+    (schema, name): (String, String),
+    owner: pg_sys::Oid,
+    partitioned: bool,
+) -> Table {
+    Table {
+        oid,
+        shown,
+        name: Qualified {
+            schema: Ident(schema),
+            name: Ident(name),
+        },
+        owner,
+        managed: false,
+        marks: None,
+        on_plain_delete: None,
+        partitions: Vec::new(),
+        partitioned,
+        may_prevent_update: false,
+        key_is_watched: false,
+        columns: Vec::new(),
+        key: Vec::new(),
+    }
+}
+
+fn read_column(row: &SpiHeapTupleData<'_>) -> Outcome<Column> {
+    Ok(Column {
+        number: field(row, "attnum")?,
+        name: Ident(field(row, "name")?),
+        not_null: field(row, "not_null")?,
+        computed: row.get_by_name("expression")?,
+        type_oid: field(row, "type")?,
+        type_sql: field(row, "type_sql")?,
+        base: field(row, "base")?,
+        base_sql: field(row, "base_sql")?,
+        typmod: field(row, "typmod")?,
+        collation: field(row, "collation")?,
+        collate_sql: row.get_by_name("collate_sql")?,
+        missing: row.get_by_name("missing")?,
+    })
+}
+
+fn read_kept(row: &SpiHeapTupleData<'_>) -> Outcome<Kept> {
+    let missing = match row.get_by_name::<String, _>("missing")? {
+        Some(text) => Some(Missing {
+            text,
+            type_sql: field(row, "missing_type_sql")?,
+            type_oid: field(row, "missing_type")?,
+            typmod: field(row, "missing_typmod")?,
+        }),
+        None => None,
+    };
+    Ok(Kept {
+        name: row.get_by_name::<String, _>("archive_name")?.map(Ident),
+        type_oid: row.get_by_name("type")?.unwrap_or(pg_sys::InvalidOid),
+        typmod: row.get_by_name("typmod")?.unwrap_or(-1),
+        collation: row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
+        missing,
+    })
+}
+
+/// A column of a catalog query that is never NULL.
+pub fn field<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, name: &str) -> Outcome<T> {
+    row.get_by_name(name)?.ok_or_else(|| Failure::ColumnGone {
+        column: name.to_owned(),
+    })
+}
+
+/// A column of JSON; null where it is NULL.
+pub fn read_json(row: &SpiHeapTupleData<'_>, ordinal: usize) -> Outcome<Value> {
+    let value = row.get::<JsonB>(ordinal)?;
+    Ok(value.map_or(Value::Null, |value| value.0))
+}

@@ -1,0 +1,174 @@
+//! The foreign keys of rows that come back, checked for all rows at once.
+//!
+//! PostgreSQL's own check takes a query for each row. Ours locks the parents as that does (`RI_FKey_check` in
+//! `ri_triggers.c`), with one query for each foreign key, and as the same role: the owner of the parents' table.
+
+use std::collections::HashSet;
+
+use pgrx::pg_sys;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::model::error::Outcome;
+use crate::model::reference::{Kind, OnDelete, Pair, Reference};
+use crate::model::sql::{Ident, join};
+use crate::model::table::Table;
+use crate::restore_archived::archived_rows::{Archived, Rows, field, plain_table};
+use crate::spi::session::Session;
+
+const FOREIGN_KEYS: &str = include_str!("read_foreign_keys.sql");
+
+/// Where deleted rows of the parents' table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// In an archive.
+    Archive,
+    /// In the table, marked.
+    InPlace,
+    /// Nowhere.
+    Nothing,
+}
+
+/// A foreign key of a table that is to get rows.
+#[derive(Debug)]
+pub struct ForeignKey {
+    /// Its columns, and how they compare.
+    pub reference: Reference,
+    /// The referred table.
+    pub parent: Table,
+    /// Where that one's deleted rows are.
+    pub keep: Keep,
+    /// Whether a row of NULLs and values is wrong: that is left to PostgreSQL's own check.
+    pub match_full: bool,
+    /// The constraint and its copies for partitions.
+    pub copies: Vec<pg_sys::Oid>,
+}
+
+/// Those of these tables.
+pub fn read(session: &Session<'_, '_>, tables: &[Archived]) -> Outcome<Vec<ForeignKey>> {
+    let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
+    let found = session.registry_now(FOREIGN_KEYS, &[oids.into()])?;
+    found.iter().map(read_one).collect()
+}
+
+fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
+    let children: Vec<String> = field(row, "child_columns")?;
+    let parents: Vec<String> = field(row, "parent_columns")?;
+    let operators: Vec<String> = field(row, "operators")?;
+    let pairs = children.into_iter().zip(parents).zip(operators);
+    let pairs = pairs.map(|((child, parent), equals)| Pair {
+        child: Ident(child),
+        parent: Ident(parent),
+        equals,
+        collation: None,
+        parent_type: None,
+    });
+    let parent = plain_table(
+        field(row, "parent")?,
+        field(row, "parent_shown")?,
+        (field(row, "parent_schema")?, field(row, "parent_name")?),
+        field(row, "parent_owner")?,
+        field(row, "parent_partitioned")?,
+    );
+    Ok(ForeignKey {
+        reference: Reference {
+            name: field(row, "name")?,
+            child: field(row, "child")?,
+            parent: parent.oid,
+            pairs: pairs.collect(),
+            on_delete: if field(row, "cascades")? {
+                OnDelete::Cascade
+            } else {
+                OnDelete::Restrict
+            },
+            set_columns: Vec::new(),
+            refuses_null: false,
+            restricts: false,
+            checked_at_commit: false,
+            kind: Kind::ForeignKey,
+            deferrable: false,
+            readable: true,
+            lost: false,
+            prints_alike: false,
+        },
+        parent,
+        keep: match row.get_by_name::<String, _>("parent_keep")?.as_deref() {
+            Some("archive") => Keep::Archive,
+            Some(_) => Keep::InPlace,
+            None => Keep::Nothing,
+        },
+        match_full: field(row, "match_full")?,
+        copies: field(row, "copies")?,
+    })
+}
+
+/// The constraints that are checked here, of one table.
+pub fn checked(keys: &[ForeignKey], table: pg_sys::Oid) -> HashSet<pg_sys::Oid> {
+    keys.iter()
+        .filter(|key| key.reference.child == table && !key.match_full)
+        .flat_map(|key| key.copies.iter().copied())
+        .collect()
+}
+
+impl ForeignKey {
+    /// The condition that row `p` of the parents' table is a live one.
+    pub fn is_live(&self, p: &str) -> String {
+        match self.keep {
+            Keep::InPlace => format!("{p}.deleted_at IS NULL"),
+            Keep::Archive | Keep::Nothing => "true".into(),
+        }
+    }
+
+    /// What the rows refer to: each combination of values once.
+    fn referred(&self, child: &Archived, rows: &Rows) -> String {
+        let columns = self.reference.child_columns().into_iter();
+        format!(
+            "(SELECT DISTINCT {} FROM ({}) AS s WHERE {})",
+            join(columns.map(|column| format!("s.{column}")), ", "),
+            child.source(rows),
+            self.reference.is_set("s"),
+        )
+    }
+
+    /// Locks the parents that are live already: a deletion of theirs waits for this restore, or this restore for it.
+    pub fn lock_parents(
+        &self,
+        session: &mut Session<'_, '_>,
+        child: &Archived,
+        rows: &Rows,
+    ) -> Outcome<()> {
+        let order = self
+            .reference
+            .pairs
+            .iter()
+            .map(|pair| format!("p.{}", pair.parent));
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM (
+                 SELECT 1 FROM {parents} AS p JOIN {referred} AS c ON {joins} AND {live}
+                 ORDER BY {order} FOR KEY SHARE OF p) AS locked",
+            parents = self.parent.rows(),
+            referred = self.referred(child, rows),
+            joins = self.reference.joins("c", "p"),
+            live = self.is_live("p"),
+            order = join(order, ", "),
+        );
+        session.over_archives(&self.parent, &sql, &[])?;
+        Ok(())
+    }
+
+    /// Whether a row refers to none that is live now.
+    pub fn lacks_parents(
+        &self,
+        session: &mut Session<'_, '_>,
+        child: &Archived,
+        rows: &Rows,
+    ) -> Outcome<bool> {
+        let sql = format!(
+            "SELECT 1 FROM {referred} AS c WHERE NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins} AND {live}) LIMIT 1",
+            referred = self.referred(child, rows),
+            parents = self.parent.rows(),
+            joins = self.reference.joins("c", "p"),
+            live = self.is_live("p"),
+        );
+        Ok(!session.over_archives(&self.parent, &sql, &[])?.is_empty())
+    }
+}

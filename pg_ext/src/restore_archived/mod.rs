@@ -1,0 +1,26 @@
+//! Restore of archived rows: undo of a deletion that PostgreSQL itself carried out.
+//!
+//! - `restore_archive` has the SQL functions. `work` is what is asked for: which rows of which deletions, by whose right.
+//! - `row_choice` decides that on the archive alone; `archived_rows` shows archived rows in the shape that their table has now.
+//! - `plan` decides what becomes of each row, by what stands in its way: `conflicts` with `unique_keys`, `orphans` without a
+//!   parent, `unreadable` rows. It is left out as long as nothing does: the indexes and the check of `foreign_keys` say so.
+//! - `write` carries it out: `insert` writes as COPY does, `rights` asks for the caller's, `undo` puts back what SET NULL had
+//!   released. `restoring` is what triggers can read meanwhile.
+//!
+//! It uses `model`, `postgres`, `call`, `run_as`, `spi`, `access` and `registry`.
+
+pub mod archived_rows;
+pub mod conflicts;
+pub mod foreign_keys;
+pub mod insert;
+pub mod orphans;
+pub mod plan;
+pub mod restore_archive;
+pub mod restoring;
+pub mod rights;
+pub mod row_choice;
+pub mod undo;
+pub mod unique_keys;
+pub mod unreadable;
+pub mod work;
+pub mod write;

@@ -1,0 +1,214 @@
+//! Restore of archived rows: undo of a deletion that PostgreSQL itself carried out.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{AnyElement, JsonB, PgSqlErrorCode, Uuid, pg_sys};
+use serde_json::Value;
+
+use crate::access::target_row::{Key, key_from_any};
+use crate::call::arguments::Regclass;
+use crate::model::conflict::Conflict;
+use crate::model::error::{Failure, Outcome, required};
+use crate::model::on_conflict::OnConflict;
+use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
+use crate::restore_archived::archived_rows::Archived;
+use crate::restore_archived::plan::Plan;
+use crate::restore_archived::unreadable;
+use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row};
+use crate::restore_archived::write;
+use crate::spi::session::{Session, with_session};
+
+/// Whether archived rows belong to the deletion, or a table with an archive is its root's.
+pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
+    let found = session.registry_kept(
+        "SELECT 1 FROM keepsake.deletion AS d JOIN keepsake.archive_table AS a ON a.relation = d.root_table WHERE d.id = $1
+         UNION ALL
+         SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged
+         LIMIT 1",
+        &[deletion.into()],
+    )?;
+    Ok(!found.is_empty())
+}
+
+/// Whether archived rows belong to the deletion.
+pub fn holds_rows(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
+    let found = session.registry_kept(
+        "SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
+         WHERE t.deletion_id = $1 AND t.row_count > t.purged LIMIT 1",
+        &[deletion.into()],
+    )?;
+    Ok(!found.is_empty())
+}
+
+/// Restores a deletion, and what the same transaction had removed beneath it before.
+pub fn run(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    on_conflict: OnConflict,
+    root: Root,
+) -> Outcome<Value> {
+    match begin(session, id, Scope::Deletion, root)? {
+        Some(work) => carry_out(session, work, on_conflict),
+        None => Ok(write::Report::default().into_json(id, on_conflict, &[])),
+    }
+}
+
+/// Restores all deletions of the transaction that made this one.
+fn run_group(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outcome<Value> {
+    match begin(session, id, Scope::Group, Root::Archived)? {
+        Some(work) => carry_out(session, work, on_conflict),
+        None => Ok(write::Report::default().into_json(id, on_conflict, &[])),
+    }
+}
+
+/// Restores the last version of a row that was deleted from `relation`, whose rows are archived, and the rows beneath it
+/// that were deleted with it. The answer and `on_conflict` are those of `restore`; `deletion_id` is that of the row, which
+/// keeps its other rows.
+///
+/// # Errors
+/// P0002 when the archive has no such row, or none that the caller may see and delete; 55000 when the table has no archive,
+/// or the purge of the row's deletion has begun; 23000, 42501 and 40001 as `restore`.
+#[pg_extern]
+fn restore_row(
+    relation: Regclass,
+    key: AnyElement,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
+    let oid = relation.oid();
+    let report = with_session(|session| run_row(session, oid, key_from_any(&key), on_conflict));
+    Ok(JsonB(report?))
+}
+
+/// The same, with the key as text in the form that the key's type reads.
+#[pg_extern(name = "restore_row")]
+fn restore_row_text(
+    relation: Regclass,
+    key: &str,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
+    let oid = relation.oid();
+    let report = with_session(|session| run_row(session, oid, Key::Text(key), on_conflict));
+    Ok(JsonB(report?))
+}
+
+fn run_row(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+    on_conflict: OnConflict,
+) -> Outcome<Value> {
+    let work = begin_row(session, relation, key)?;
+    let of_table = |one: &&Archived| one.table.oid == relation;
+    let table = work
+        .tables
+        .iter()
+        .find(of_table)
+        .map_or_else(String::new, |one| one.table.shown.clone());
+    carry_out(session, work, on_conflict).map_err(|failure| match failure {
+        // Whose the row is, the caller does not learn.
+        Failure::DeletionNotFound { .. } => Failure::RowNotFound { table },
+        failure => failure,
+    })
+}
+
+/// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
+/// those of `restore`.
+///
+/// # Errors
+/// As `restore`.
+#[pg_extern]
+fn restore_group(
+    deletion: Uuid,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
+    let report = with_session(|session| {
+        if concerns(session, deletion)? {
+            run_group(session, deletion, on_conflict)
+        } else {
+            Err(Failure::DeletionNotFound {
+                deletion: deletion.to_string(),
+            })
+        }
+    });
+    Ok(JsonB(report?))
+}
+
+/// Every conflict that `run` would meet now.
+pub fn preview(session: &mut Session<'_, '_>, id: Uuid, root: Root) -> Outcome<Vec<Conflict>> {
+    let Some(work) = begin(session, id, Scope::Preview, root)? else {
+        return Ok(Vec::new());
+    };
+    let plan = Plan::make(session, work, OnConflict::Fail)?;
+    plan.refuse_strangers(session)?;
+    plan.shown(session)
+}
+
+/// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
+const ATTEMPTS: usize = 3;
+
+/// Writes the rows; looks for what stands in their way only when something does.
+fn carry_out(session: &mut Session<'_, '_>, work: Work, on_conflict: OnConflict) -> Outcome<Value> {
+    let id = work.deletion.id;
+    let mut plan = Plan::unseen(work);
+    let mut raced = Vec::new();
+    // What has no conversion is read as NULL, which nothing refuses.
+    let says_all = |one: &Archived| !one.defers && one.inconvertible().is_empty();
+    let mut looked = !plan.work.tables.iter().all(says_all);
+    for _ in 0..ATTEMPTS {
+        if looked {
+            plan = Plan::make(session, plan.work, on_conflict)?;
+            plan.refuse_strangers(session)?;
+            if on_conflict == OnConflict::Fail || on_conflict == OnConflict::Parents {
+                let conflicts = plan.shown(session)?;
+                if !conflicts.is_empty() {
+                    return Err(Failure::RestoreConflicts { conflicts });
+                }
+            }
+        }
+        match attempt_unless(
+            |raised| passes(raised, looked),
+            || write::write(session, &plan),
+        ) {
+            Ok(report) => {
+                let conflicts = plan.shown(session)?;
+                return Ok(report.into_json(id, on_conflict, &conflicts));
+            }
+            Err(Caught::Failure(Failure::RestoreConflicts { conflicts })) => raced = conflicts,
+            Err(Caught::Failure(failure)) => return Err(failure),
+            Err(Caught::Error {
+                code,
+                table,
+                constraint,
+                ..
+            }) => {
+                raced = vec![Conflict::from_error(
+                    code,
+                    table.unwrap_or_default(),
+                    constraint,
+                )]
+            }
+        }
+        if looked && session.keeps_its_snapshot() {
+            break;
+        }
+        looked = true;
+    }
+    Err(Failure::RestoreConflicts { conflicts: raced })
+}
+
+/// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
+fn passes(raised: Raised, looked: bool) -> bool {
+    !(!looked && unreadable::is_data_exception(raised.code))
+        && !matches!(
+            raised.code,
+            PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
+                | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
+                | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+                | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+                | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+        )
+}

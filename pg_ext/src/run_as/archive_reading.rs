@@ -1,0 +1,153 @@
+//! Lets the engine's own statements read archives, whoever they run as.
+//!
+//! A restore compares archived rows with live ones, as the owner of the live table: its types' operators are his code.
+//! Archives belong to a role without rights, and the owner needs none on them: the statement's rights to its archives are
+//! asked of the archives' owner, as those of a view's tables are of the view's. That is done to the analysed query, and
+//! only to the statement whose text was announced, from its analysis to its planning: functions that the planner calls
+//! come later.
+
+use std::cell::RefCell;
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+
+use crate::postgres::pg_list::pointers;
+
+/// The role that owns every archive.
+const OWNER: &CStr = c"keepsake_archive";
+
+thread_local! {
+    static ANNOUNCED: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+static mut NEXT: pg_sys::post_parse_analyze_hook_type = None;
+
+/// Hooks the analysis; once in a backend's life.
+pub fn install() {
+    // SAFETY: called from `_PG_init`, in a process of one thread; whatever was hooked before is called in turn.
+    unsafe {
+        NEXT = pg_sys::post_parse_analyze_hook;
+        pg_sys::post_parse_analyze_hook = Some(analysed);
+    }
+}
+
+/// While it lives, the next statement of this text may read archives.
+#[derive(Debug)]
+pub struct Reading;
+
+impl Reading {
+    /// Announces the statement.
+    pub fn by(sql: &str) -> Self {
+        ANNOUNCED.set(Some(sql.to_owned()));
+        Self
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        close();
+    }
+}
+
+/// Ends what was announced: planning begins, and with it code that is not ours.
+pub fn close() {
+    ANNOUNCED.set(None);
+}
+
+/// Whether a relation is an archive. Only a superuser can give a table to its owner.
+pub fn is_archive(relation: pg_sys::Oid) -> bool {
+    // SAFETY: looks the role up; `true` answers with none where there is none.
+    let owner = unsafe { pg_sys::get_role_oid(OWNER.as_ptr(), true) };
+    owner != pg_sys::InvalidOid && owner_of(relation) == Some(owner)
+}
+
+/// The role that owns every archive, where it is there.
+pub fn owner() -> pg_sys::Oid {
+    // SAFETY: as in `is_archive`.
+    unsafe { pg_sys::get_role_oid(OWNER.as_ptr(), true) }
+}
+
+fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: the analysis of the query has locked the relation; it is closed again at once.
+    unsafe {
+        let open = pg_sys::RelationIdGetRelation(relation);
+        let owner = open.as_ref()?.rd_rel.as_ref().map(|class| class.relowner);
+        pg_sys::RelationClose(open);
+        owner
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn analysed(
+    state: *mut pg_sys::ParseState,
+    query: *mut pg_sys::Query,
+    jumble: *mut pg_sys::JumbleState,
+) {
+    // SAFETY: passes on what the parser gave; the query has just been made, and nothing else uses it yet.
+    unsafe {
+        if is_announced(state) {
+            open(query);
+        }
+        if let Some(next) = NEXT {
+            pg_guard_ffi_boundary(|| next(state, query, jumble));
+        }
+    }
+}
+
+unsafe fn is_announced(state: *mut pg_sys::ParseState) -> bool {
+    ANNOUNCED.with_borrow(|announced| {
+        let Some(announced) = announced else {
+            return false;
+        };
+        // SAFETY: the parser's state names the text that it parses, if there is one.
+        let text = unsafe { state.as_ref() }.map(|state| state.p_sourcetext);
+        text.filter(|text| !text.is_null())
+            // SAFETY: it is a string that outlives the parsing.
+            .is_some_and(|text| unsafe { CStr::from_ptr(text) }.to_bytes() == announced.as_bytes())
+    })
+}
+
+/// Has the rights to the archives that a query reads checked as their owner's. Our statements read them in FROM and WITH
+/// alone.
+unsafe fn open(query: *mut pg_sys::Query) {
+    // SAFETY: a query's range table and WITH list hold nodes of these types; a node says by its tag what it is.
+    unsafe {
+        for entry in pointers::<pg_sys::RangeTblEntry>((*query).rtable) {
+            match (*entry).rtekind {
+                pg_sys::RTEKind::RTE_RELATION if is_archive((*entry).relid) => {
+                    check_as(&*query, entry, owner());
+                }
+                pg_sys::RTEKind::RTE_SUBQUERY => open((*entry).subquery),
+                _ => {}
+            }
+        }
+        for with in pointers::<pg_sys::CommonTableExpr>((*query).cteList) {
+            let inner = (*with).ctequery;
+            if !inner.is_null() && pgrx::is_a(inner, pg_sys::NodeTag::T_Query) {
+                open(inner.cast());
+            }
+        }
+    }
+}
+
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+unsafe fn check_as(_query: &pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, role: pg_sys::Oid) {
+    // SAFETY: an entry of the query's range table.
+    unsafe { (*entry).checkAsUser = role };
+}
+
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+unsafe fn check_as(query: &pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, role: pg_sys::Oid) {
+    // SAFETY: an entry of the query's range table names its permissions by their place among the query's, from 1.
+    unsafe {
+        let place = usize::try_from((*entry).perminfoindex).ok();
+        let Some(place) = place.and_then(|place| place.checked_sub(1)) else {
+            return;
+        };
+        let mut infos = pointers::<pg_sys::RTEPermissionInfo>(query.rteperminfos);
+        if let Some(info) = infos.nth(place) {
+            (*info).checkAsUser = role;
+        }
+    }
+}

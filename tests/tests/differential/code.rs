@@ -1,0 +1,201 @@
+//! What users write around their tables: triggers, functions, views and rules.
+
+use keepsake_tests::random::Random;
+
+use crate::schema::Schema;
+
+/// Functions that the triggers below call, and that statements call.
+const FUNCTIONS: [&str; 9] = [
+    "CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         RAISE NOTICE '% % % % on %: % -> %', TG_NAME, TG_WHEN, TG_OP, TG_LEVEL, TG_TABLE_NAME, OLD, NEW;
+         RETURN coalesce(NEW, OLD);
+     END $$",
+    "CREATE FUNCTION count_gone() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         RAISE NOTICE '% removed % rows of %', TG_NAME, (SELECT count(*) FROM gone), TG_TABLE_NAME;
+         RETURN NULL;
+     END $$",
+    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         INSERT INTO log (what) VALUES (format('%s %s %s', TG_TABLE_NAME, TG_OP, coalesce(OLD.id, NEW.id)));
+         RETURN coalesce(NEW, OLD);
+     END $$",
+    "CREATE FUNCTION keep_some() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         IF OLD.n % 7 = 5 THEN RETURN NULL; END IF;
+         IF OLD.n % 7 = 6 THEN RAISE EXCEPTION 'row % stays', OLD.id USING ERRCODE = 'KS007', HINT = 'none', TABLE = TG_TABLE_NAME; END IF;
+         RETURN OLD;
+     END $$",
+    "CREATE FUNCTION take_along() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         EXECUTE format('DELETE FROM %s WHERE id = $1', TG_ARGV[0]) USING OLD.id + 1;
+         RETURN coalesce(NEW, OLD);
+     END $$",
+    "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         EXECUTE format('UPDATE %s SET n = n + 1 WHERE id = $1', TG_ARGV[0]) USING OLD.id;
+         RETURN coalesce(NEW, OLD);
+     END $$",
+    "CREATE FUNCTION remove_instead() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         EXECUTE format('DELETE FROM %s WHERE id = $1', TG_ARGV[0]) USING OLD.id;
+         RETURN OLD;
+     END $$",
+    "CREATE FUNCTION remove(tables regclass, number int) RETURNS int LANGUAGE plpgsql AS $$
+     DECLARE gone int;
+     BEGIN
+         EXECUTE format('DELETE FROM %s WHERE id = $1', tables) USING number;
+         GET DIAGNOSTICS gone = ROW_COUNT;
+         RETURN gone;
+     EXCEPTION WHEN foreign_key_violation OR restrict_violation THEN
+         RETURN -1;
+     END $$",
+    "CREATE PROCEDURE remove_by_one(tables regclass, numbers int[]) LANGUAGE plpgsql AS $$
+     DECLARE number int;
+     BEGIN
+         FOREACH number IN ARRAY numbers LOOP
+             EXECUTE format('DELETE FROM %s WHERE id = $1', tables) USING number;
+             IF number % 2 = 0 THEN COMMIT; ELSE ROLLBACK; END IF;
+         END LOOP;
+     END $$",
+];
+
+/// A trigger that does more than tell: nothing but its table is as it was after a removal and its restore.
+#[derive(Clone, Debug)]
+pub struct Meddler {
+    pub name: String,
+    pub table: &'static str,
+}
+
+/// The code of one case.
+#[derive(Clone, Debug, Default)]
+pub struct Code {
+    pub sql: Vec<String>,
+    pub meddlers: Vec<Meddler>,
+    /// Views, by name, that rows can be removed through.
+    pub views: Vec<&'static str>,
+}
+
+const MOMENTS: [&str; 6] = [
+    "BEFORE INSERT OR UPDATE OR DELETE",
+    "AFTER INSERT OR UPDATE OR DELETE",
+    "AFTER DELETE",
+    "BEFORE DELETE",
+    "AFTER UPDATE OF n, label",
+    "BEFORE UPDATE OR DELETE",
+];
+
+impl Code {
+    pub fn random(random: &mut Random, schema: &Schema) -> Self {
+        let mut code = Self {
+            sql: FUNCTIONS.map(str::to_owned).to_vec(),
+            ..Self::default()
+        };
+        for number in 0..schema.tables.len() {
+            if random.one_in(2) {
+                code.add_trigger(random, schema, number);
+            }
+        }
+        let name = |random: &mut Random| schema.tables[random.below(schema.tables.len())].name;
+        if random.one_in(2) {
+            let table = name(random);
+            code.views.push("few");
+            code.sql.push(format!(
+                "CREATE VIEW few AS SELECT * FROM {table} WHERE n IS NULL OR n < 6 WITH CHECK OPTION"
+            ));
+        }
+        if random.one_in(3) {
+            let (left, right) = (name(random), name(random));
+            code.views.push("joined");
+            code.sql.push(format!(
+                "CREATE VIEW joined AS SELECT l.id, l.k, l.n, r.label FROM {left} AS l JOIN {right} AS r ON r.id = l.id"
+            ));
+            code.sql.push(format!(
+                "CREATE TRIGGER instead INSTEAD OF DELETE ON joined FOR EACH ROW EXECUTE FUNCTION remove_instead({})",
+                argument(left)
+            ));
+        }
+        if random.one_in(3) {
+            let (table, other) = (name(random), name(random));
+            code.views.push("ruled");
+            code.sql
+                .push(format!("CREATE VIEW ruled AS SELECT id, k, n FROM {table}"));
+            code.sql.push(format!(
+                "CREATE RULE away AS ON DELETE TO ruled DO INSTEAD (DELETE FROM {table} WHERE id = OLD.id; DELETE FROM {other} WHERE id = OLD.id)"
+            ));
+        }
+        if random.one_in(6) {
+            let table = name(random);
+            code.sql.push(format!(
+                "CREATE RULE also AS ON DELETE TO {table} DO ALSO INSERT INTO log (what) VALUES ('rule ' || OLD.id)"
+            ));
+        }
+        code
+    }
+
+    fn add_trigger(&mut self, random: &mut Random, schema: &Schema, number: usize) {
+        let table = schema.tables[number].name;
+        let other = argument(schema.tables[random.below(schema.tables.len())].name);
+        // By name they come before the foreign keys' and Keepsake's own, between, or after both.
+        let name = random.one_of(&[
+            "\"A\"",
+            "hears",
+            "\"RI_Zz\"",
+            "zz",
+            "keepsake",
+            "\"keepsake_z\"",
+        ]);
+        let row = |moment: &str, function: &str| {
+            format!(
+                "CREATE TRIGGER {name} {moment} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}"
+            )
+        };
+        let sql = match random.below(9) {
+            0 | 1 => row(random.one_of(&MOMENTS), "say()"),
+            2 => format!(
+                "CREATE TRIGGER {name} {} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION say()",
+                random.one_of(&[
+                    "BEFORE DELETE",
+                    "AFTER DELETE OR UPDATE",
+                    "AFTER INSERT OR DELETE"
+                ])
+            ),
+            3 => format!(
+                "CREATE TRIGGER {name} AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_gone()"
+            ),
+            4 => row("AFTER INSERT OR DELETE", "note()"),
+            5 => format!(
+                "CREATE CONSTRAINT TRIGGER {name} AFTER DELETE OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION say()"
+            ),
+            6 => row(
+                random.one_of(&["AFTER DELETE", "BEFORE DELETE"]),
+                &format!("take_along({other})"),
+            ),
+            7 => {
+                self.meddle(name, table);
+                row(
+                    random.one_of(&["AFTER DELETE", "BEFORE DELETE"]),
+                    &format!("touch({other})"),
+                )
+            }
+            _ => {
+                self.meddle(name, table);
+                row("BEFORE DELETE", "keep_some()")
+            }
+        };
+        self.sql.push(sql);
+    }
+
+    fn meddle(&mut self, name: &str, table: &'static str) {
+        self.meddlers.push(Meddler {
+            name: name.to_owned(),
+            table,
+        });
+    }
+}
+
+/// A name as the argument of a trigger.
+fn argument(name: &str) -> String {
+    format!("'{}'", name.replace('\'', "''"))
+}

@@ -1,0 +1,134 @@
+//! PostgreSQL as the oracle: random statements run in a database where nothing is managed and in one where every table
+//! is, and everything that a client can see is compared: rows, counts, notices, every field of every error, what the tables hold
+//! and how they are defined. Then rows are removed and restored, and the tables must be what they were, byte for byte.
+//!
+//! `KEEPSAKE_DIFFERENTIAL_SEED` runs one seed; `KEEPSAKE_DIFFERENTIAL_MINUTES` looks for so long, does not stop at the
+//! first difference, and tells each kind once. What differs is shrunk and printed.
+//! `KEEPSAKE_DIFFERENTIAL_KEEP=nothing` leaves both sides alone, to show that the test itself makes no difference.
+
+mod case;
+mod code;
+mod columns;
+mod ddl;
+mod restoring;
+mod rows;
+mod schema;
+mod server;
+mod statements;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use keepsake_tests::places::{POSTGRES_MAJOR, checkout, tested_majors};
+use keepsake_tests::secrets::random;
+use keepsake_tests::seeds::{Seeds, setting};
+use keepsake_tests::shrink::fewest;
+
+use crate::case::{Case, Difference, Keep, Tally};
+use crate::server::Server;
+
+/// How long to look for differences, on the stack's release and on the newest.
+const SECONDS: [u64; 2] = [30, 25];
+const NEWEST: u16 = 18;
+
+#[tokio::test]
+async fn nobody_notices_the_archive() -> Result<()> {
+    search(POSTGRES_MAJOR, SECONDS[0]).await
+}
+
+#[tokio::test]
+async fn nor_on_the_newest_release() -> Result<()> {
+    if !tested_majors()?.contains(&NEWEST) {
+        return Ok(());
+    }
+    search(NEWEST, SECONDS[1]).await
+}
+
+fn keep() -> Result<Keep> {
+    Ok(
+        match std::env::var("KEEPSAKE_DIFFERENTIAL_KEEP").as_deref() {
+            Err(_) | Ok("archive") => Keep::Archive,
+            Ok("nothing") => Keep::Nothing,
+            Ok(other) => {
+                bail!("KEEPSAKE_DIFFERENTIAL_KEEP is neither archive nor nothing: {other}")
+            }
+        },
+    )
+}
+
+async fn search(major: u16, seconds: u64) -> Result<()> {
+    let server = Server::start(major).await?;
+    let keep = keep()?;
+    let minutes = setting("KEEPSAKE_DIFFERENTIAL_MINUTES")?;
+    let wanted = setting("KEEPSAKE_DIFFERENTIAL_SEED")?;
+    let mut tally = Tally::default();
+    let mut runs = 0;
+    let seeds: Box<dyn Iterator<Item = u64>> = match (wanted, minutes) {
+        (Some(seed), None) => Box::new(std::iter::once(seed)),
+        _ => {
+            let time = Duration::from_secs(minutes.map_or(seconds, |minutes| minutes * 60));
+            let file = checkout().join("tests/tests/differential/seeds");
+            let seeds = Seeds::new(file, "differential", wanted.unwrap_or(1), time)?;
+            // And one that nobody has seen.
+            Box::new(seeds.chain([u64::from(u32::from_le_bytes(random()?))]))
+        }
+    };
+    let mut tried = 0;
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for seed in seeds {
+        tried += 1;
+        runs += 1;
+        let case = Case::random(seed, keep, major);
+        let Some(difference) = case.run(&server, runs, &mut tally).await? else {
+            continue;
+        };
+        let seen = kinds.entry(difference.kind()).or_default();
+        *seen += 1;
+        if *seen == 1 {
+            let smallest = shrink(&server, &case, difference, &mut runs).await;
+            eprintln!("KEEPSAKE_DIFFERENTIAL_SEED={seed} on PostgreSQL {major}\n{smallest}\n");
+        }
+        if minutes.is_none() {
+            break;
+        }
+    }
+    eprintln!("{tried} seeds on PostgreSQL {major}: {tally}");
+    for (kind, times) in &kinds {
+        eprintln!("{times} times: {kind}");
+    }
+    if !kinds.is_empty() {
+        bail!(
+            "{} kinds of difference on PostgreSQL {major}, told above",
+            kinds.len()
+        );
+    }
+    Ok(())
+}
+
+/// The fewest statements that show the difference as well.
+async fn shrink(server: &Server, case: &Case, difference: Difference, runs: &mut usize) -> String {
+    let kind = difference.kind();
+    let told = |case: &Case, difference: &Difference| {
+        format!(
+            "{}\n\n{}",
+            difference.what,
+            case.script_for_people(difference)
+        )
+    };
+    let failure = told(case, &difference);
+    let shortened = case.until(&difference);
+    let mut run = async |steps: &[String]| {
+        *runs += 1;
+        let case = shortened.with_steps(steps);
+        match case.run(server, *runs, &mut Tally::default()).await {
+            Ok(Some(found)) if found.kind() == kind => Err(told(&case, &found)),
+            _ => Ok(()),
+        }
+    };
+    // Most that goes wrong in a restore does so without anything before.
+    if let Err(smallest) = run(&[]).await {
+        return smallest;
+    }
+    fewest(shortened.steps(), failure, run).await
+}

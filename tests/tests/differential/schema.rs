@@ -1,0 +1,234 @@
+//! Tables that refer to each other in every way.
+
+use keepsake_tests::random::Random;
+
+use crate::columns::{COLUMNS, Column};
+
+/// Names, as SQL has them.
+const NAMES: [&str; 6] = ["t0", "t1", "t2", "t3", "\"Odd; \"\"name\"", "t5"];
+
+/// What a foreign key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDelete {
+    Cascade,
+    SetNull,
+    /// Only the first of two columns.
+    SetNullListed,
+    SetDefault,
+    Restrict,
+    NoAction,
+}
+
+/// A foreign key over the columns `up…`, and `upk…` where the parent's key has two columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    pub parent: usize,
+    pub action: OnDelete,
+    pub on_update: &'static str,
+    pub required: bool,
+    pub deferrable: &'static str,
+}
+
+/// How the key `id` is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    None,
+    ByDefault,
+    Always,
+}
+
+/// How a table is partitioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Partitions {
+    /// By list of `k`, of which one part has its columns in another order.
+    List,
+    /// By range of `id`, and one of the parts by hash.
+    Range,
+    Hash,
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub name: &'static str,
+    /// The key is `(id, k)` and not `id`.
+    pub wide_key: bool,
+    /// It has no primary key and is not managed.
+    pub keyless: bool,
+    pub identity: Identity,
+    pub partitions: Option<Partitions>,
+    /// Another table inherits from it.
+    pub has_heir: bool,
+    pub references: Vec<Reference>,
+    pub columns: Vec<&'static Column>,
+    pub constraints: Vec<&'static str>,
+    pub unlogged: bool,
+    pub policies: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Schema {
+    pub tables: Vec<Table>,
+}
+
+impl Schema {
+    pub fn random(random: &mut Random, major: u16) -> Self {
+        let count = 2 + random.below(NAMES.len() - 1);
+        let mut tables: Vec<Table> = NAMES[..count]
+            .iter()
+            .map(|name| Table::random(random, name, major))
+            .collect();
+        for child in 0..count {
+            for _ in 0..random.one_of(&[0, 1, 1, 2, 2]) {
+                // Mostly to an earlier table; else to itself or, in a ring, to a later one.
+                let parent = if child > 0 && !random.one_in(4) {
+                    random.below(child)
+                } else {
+                    child + random.below(count - child)
+                };
+                if !tables[parent].keyless {
+                    let reference = tables[child].random_reference(random, child, parent);
+                    tables[child].references.push(reference);
+                }
+            }
+        }
+        let mut schema = Self { tables };
+        schema.log_as_parents_must();
+        schema
+    }
+
+    /// A logged table cannot refer to an unlogged one.
+    fn log_as_parents_must(&mut self) {
+        for _ in 0..self.tables.len() {
+            for child in 0..self.tables.len() {
+                if !self.tables[child].unlogged {
+                    for at in 0..self.tables[child].references.len() {
+                        let parent = self.tables[child].references[at].parent;
+                        self.tables[parent].unlogged = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The columns of a reference.
+    pub fn columns_of(&self, child: usize, at: usize) -> Vec<String> {
+        let parent = self.tables[child].references[at].parent;
+        let mut columns = vec![format!("up{at}")];
+        if self.tables[parent].wide_key {
+            columns.push(format!("upk{at}"));
+        }
+        columns
+    }
+}
+
+impl Table {
+    fn random(random: &mut Random, name: &'static str, major: u16) -> Self {
+        let partitions = random.weighted(&[
+            (7, None),
+            (1, Some(Partitions::List)),
+            (1, Some(Partitions::Range)),
+            (1, Some(Partitions::Hash)),
+        ]);
+        let keyless = partitions.is_none() && random.one_in(10);
+        let columns = COLUMNS
+            .iter()
+            .filter(|column| column.since <= major)
+            .filter(|_| random.one_in(4))
+            // Virtual columns are not generated in what is partitioned before they were.
+            .collect::<Vec<_>>();
+        let mut constraints = Vec::new();
+        if random.one_in(4) {
+            constraints.push("CONSTRAINT at_most CHECK (n < 1000)");
+        }
+        if partitions.is_none() && random.one_in(4) {
+            constraints.push(random.one_of(&[
+                "UNIQUE (label, k)",
+                "UNIQUE (label, k) DEFERRABLE INITIALLY DEFERRED",
+                "UNIQUE NULLS NOT DISTINCT (label, n)",
+                "EXCLUDE USING btree (label WITH =, n WITH =) WHERE (n > 3)",
+                "EXCLUDE USING gist (int4range(id, id, '[]') WITH &&) DEFERRABLE",
+            ]));
+        }
+        Self {
+            name,
+            wide_key: partitions == Some(Partitions::List) || random.one_in(6),
+            keyless,
+            identity: if partitions.is_some() {
+                Identity::None
+            } else {
+                random.weighted(&[
+                    (4, Identity::None),
+                    (1, Identity::ByDefault),
+                    (1, Identity::Always),
+                ])
+            },
+            partitions,
+            has_heir: partitions.is_none() && random.one_in(8),
+            references: Vec::new(),
+            columns,
+            constraints,
+            unlogged: partitions.is_none() && random.one_in(8),
+            policies: random.one_in(6),
+        }
+    }
+
+    fn random_reference(&self, random: &mut Random, child: usize, parent: usize) -> Reference {
+        // What a managed row's removal does to a table that is not managed cannot be undone.
+        let action = if self.keyless {
+            random.one_of(&[OnDelete::Restrict, OnDelete::NoAction])
+        } else {
+            random.weighted(&[
+                (8, OnDelete::Cascade),
+                (3, OnDelete::SetNull),
+                (1, OnDelete::SetNullListed),
+                (2, OnDelete::SetDefault),
+                (1, OnDelete::Restrict),
+                (2, OnDelete::NoAction),
+            ])
+        };
+        let required = parent < child
+            && !matches!(action, OnDelete::SetNull | OnDelete::SetNullListed)
+            && random.one_in(3);
+        Reference {
+            parent,
+            action,
+            on_update: random.one_of(&["", "", " ON UPDATE CASCADE", " ON UPDATE NO ACTION"]),
+            required,
+            deferrable: random.one_of(&[
+                "",
+                "",
+                "",
+                " DEFERRABLE",
+                " DEFERRABLE INITIALLY DEFERRED",
+            ]),
+        }
+    }
+
+    /// The key's columns.
+    pub const fn key(&self) -> &'static str {
+        if self.wide_key { "id, k" } else { "id" }
+    }
+
+    /// A name made of this one's, as SQL has it.
+    pub fn name_with(&self, suffix: &str) -> String {
+        self.name.strip_suffix('"').map_or_else(
+            || format!("{}{suffix}", self.name),
+            |open| format!("{open}{suffix}\""),
+        )
+    }
+
+    /// Partitions and heirs, by name.
+    pub fn parts(&self) -> Vec<String> {
+        let suffixes: &[&str] = match self.partitions {
+            Some(Partitions::List) => &["_1", "_2", "_rest"],
+            Some(Partitions::Range) => &["_low", "_high"],
+            Some(Partitions::Hash) => &["_0", "_1"],
+            None if self.has_heir => &["_heir"],
+            None => &[],
+        };
+        suffixes
+            .iter()
+            .map(|suffix| self.name_with(suffix))
+            .collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! Statements for psql, each a line or a few that belong together.
+
+mod definitions;
+mod removing;
+mod transactions;
+mod writing;
+
+use keepsake_tests::random::Random;
+
+use crate::code::Code;
+use crate::schema::{Schema, Table};
+
+/// Makes statements on a schema.
+pub struct Writer<'a> {
+    pub schema: &'a Schema,
+    pub code: &'a Code,
+    pub random: &'a mut Random,
+    pub major: u16,
+    /// Whether statements may change the tables' definitions.
+    pub defines: bool,
+}
+
+/// The highest number of a row that statements name.
+const MOST: usize = 12;
+
+impl Writer<'_> {
+    /// Statements that are sent one after the other.
+    pub fn phrase(&mut self) -> Vec<String> {
+        match self.random.below(100) {
+            0..40 => vec![self.removal()],
+            40..50 => vec![self.insert()],
+            50..58 => vec![self.update()],
+            58..64 => self.refill(),
+            64..72 => self.transaction(),
+            72..78 => vec![self.setting()],
+            78..84 => self.cursor(),
+            84..88 => vec![self.read()],
+            _ if self.defines => self.definition(),
+            _ => vec![self.removal()],
+        }
+    }
+
+    fn table_number(&mut self) -> usize {
+        self.random.below(self.schema.tables.len())
+    }
+
+    fn table(&mut self) -> &Table {
+        let number = self.table_number();
+        &self.schema.tables[number]
+    }
+
+    fn name(&mut self) -> &'static str {
+        self.table().name
+    }
+
+    /// A table, one of its parts or, now and then, a view.
+    fn target(&mut self) -> String {
+        if !self.code.views.is_empty() && self.random.one_in(8) {
+            return self.random.one_of(&self.code.views).to_owned();
+        }
+        let parts = self.table().parts();
+        let name = self.name();
+        if parts.is_empty() || self.random.one_in(2) {
+            return name.to_owned();
+        }
+        parts[self.random.below(parts.len())].clone()
+    }
+
+    fn number(&mut self) -> usize {
+        1 + self.random.below(MOST)
+    }
+
+    /// A condition on the rows of an alias.
+    fn condition(&mut self, of: &str) -> String {
+        let (x, y) = (self.number(), self.number());
+        match self.random.below(12) {
+            0..4 => format!("{of}.id = {x}"),
+            4 => format!("{of}.id IN ({x}, {y})"),
+            5 => format!("{of}.id BETWEEN {x} AND {}", x + 2),
+            6 => format!("{of}.n % 3 = {}", x % 3),
+            7 => format!("{of}.k = {}", 1 + x % 3),
+            8 => format!("{of}.id = (SELECT max(id) FROM {})", self.name()),
+            9 => format!(
+                "EXISTS (SELECT FROM {} AS o WHERE o.id = {of}.id AND o.n > {x})",
+                self.name()
+            ),
+            10 => format!("{of}.n IS NOT DISTINCT FROM {y}"),
+            _ => format!("({of}.id + {of}.k) % 4 = {}", x % 4),
+        }
+    }
+
+    /// What comes back from a statement that removes or changes rows of an alias, if anything.
+    fn returning(&mut self, of: &str) -> String {
+        match self.random.below(5) {
+            0 => format!(" RETURNING {of}.*"),
+            1 => format!(" RETURNING {of}.id, {of}.n"),
+            2 if self.major >= 18 => " RETURNING old.id, new.id".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn read(&mut self) -> String {
+        let name = self.name();
+        let condition = self.condition("x");
+        match self.random.below(5) {
+            0 => format!("EXPLAIN (COSTS OFF) DELETE FROM {name} AS x WHERE {condition};"),
+            1 => format!("EXPLAIN (COSTS OFF) SELECT * FROM {name} AS x WHERE {condition};"),
+            2 => format!("COPY {name} TO STDOUT;"),
+            3 => format!("SELECT x.* FROM {name} AS x WHERE {condition} ORDER BY x.id FOR UPDATE;"),
+            _ => format!("TABLE {name};"),
+        }
+    }
+}
