@@ -131,11 +131,11 @@ fn tell_unique(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
             PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_WARNING,
             format!(
-                "\"{key}\" of {} is unique among deleted rows as well",
+                "unique index \"{key}\" of table {} applies to deleted rows too",
                 table.shown
             ),
             format!(
-                "They keep their place until the purge, unless you run SELECT keepsake.live_unique('{}').",
+                "A deleted row blocks its values until it is purged. To let the index cover only live rows, run SELECT keepsake.live_unique('{}');",
                 table.shown
             )
         );
@@ -157,10 +157,10 @@ fn tell_silent_triggers(session: &Session<'_, '_>, table: &Table) -> Outcome<()>
             PgLogLevel::WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
             format!(
-                "trigger \"{trigger}\" of {} does not fire for a soft delete",
+                "trigger \"{trigger}\" of table {} does not fire for a soft delete",
                 table.shown
             ),
-            "A DELETE marks rows by an UPDATE of deleted_at; only a purge deletes them. Let the trigger fire AFTER UPDATE OF deleted_at as well."
+            "A DELETE marks rows with an UPDATE of deleted_at; only a purge fires DELETE triggers. Make the trigger fire AFTER UPDATE OF deleted_at too."
         );
     }
     Ok(())
