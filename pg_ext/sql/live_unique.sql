@@ -8,8 +8,8 @@ DECLARE
     definition text;
 BEGIN
     IF NOT EXISTS (SELECT FROM keepsake.kept_in_place m WHERE m.relation = live_unique.relation) THEN
-        RAISE EXCEPTION '% is not managed by keepsake', relation
-            USING ERRCODE = '55000', HINT = format('Run SELECT keepsake.manage(%L) first.', relation);
+        RAISE EXCEPTION 'table % is not managed by Keepsake', relation
+            USING ERRCODE = '55000', HINT = format('Run: SELECT keepsake.manage(%L);', relation);
     END IF;
     FOR i IN
         SELECT x.indexrelid, x.indisreplident, x.indisclustered, c.relname, c.reltablespace, x.indpred IS NOT NULL AS is_partial,
