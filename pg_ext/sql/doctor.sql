@@ -23,7 +23,8 @@ reference AS (
            coalesce(o.on_delete, CASE con.confdeltype WHEN 'c' THEN 'cascade' WHEN 'n' THEN 'set null' WHEN 'd' THEN 'set default' ELSE 'restrict' END) AS action
     FROM pg_constraint con
     LEFT JOIN keepsake.reference_override o ON o.child = con.conrelid AND o.reference = con.conname
-    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM managed)),
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid IN (SELECT relation FROM managed)
+      AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)),
 live_unique AS (
     SELECT i.indexrelid, i.indrelid, con.conname,
            EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
@@ -67,9 +68,16 @@ SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
 FROM referring r JOIN wanted ON wanted.carried_by = 'referring' OR wanted.carried_by = 'referring partitioned' AND r.partitioned
 WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
+-- Triggers of the application's on DELETE, which a soft delete does not fire.
+SELECT 'warning', 'delete_trigger_silent', t.tgrelid::regclass::text,
+       format('The trigger %I does not fire for a soft delete, which is an UPDATE of deleted_at; only a purge fires it.', t.tgname),
+       ''
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN managed m ON m.relation = t.tgrelid
+WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.pronamespace <> 'keepsake'::regnamespace AND m.on_delete = 'convert'
+UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_follow_ddl', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index on deletion_id, so every restore and purge reads the whole table.',
@@ -82,6 +90,26 @@ UNION ALL
 SELECT 'error', 'state_column_lost', m.relation::text, format('The column %s %s is missing, or another column has its name. Rename it back, or restore the table from a backup.', wanted.name, wanted.type::regtype), ''
 FROM managed m CROSS JOIN (VALUES ('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)) AS wanted (name, type)
 WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = m.relation AND a.attname = wanted.name AND a.atttypid = wanted.type AND a.attgenerated = '' AND NOT a.attisdropped)
+UNION ALL
+-- A key that is gone, by which rows are known.
+SELECT 'error', 'key_missing', m.relation::text, 'The table no longer has a primary key, so rows deleted from now on cannot be identified.', ''
+FROM managed m WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.relation AND i.indisprimary)
+UNION ALL
+-- Tables with the columns and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind.
+SELECT 'error', 'table_unregistered', c.oid::regclass::text,
+       'The table has the columns deleted_at and deletion_id but is not managed: its rows are removed permanently, and deleted_at is an ordinary column.',
+       format('SELECT keepsake.manage(%L);', c.oid::regclass)
+FROM pg_class c
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'keepsake'::regnamespace AND c.oid NOT IN (SELECT relation FROM keepsake.managed_table)
+  AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
+           AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)))
+UNION ALL
+-- Tables that join two others.
+SELECT 'info', 'join_table_key', m.relation::text,
+       'A deleted link keeps its primary key. INSERT … ON CONFLICT DO NOTHING of the same link restores it; a plain INSERT fails until the purge.', ''
+FROM managed m JOIN pg_index i ON i.indrelid = m.relation AND i.indisprimary AND i.indnkeyatts > 1
+WHERE NOT EXISTS (SELECT FROM unnest(i.indkey::int2[]) AS k (attnum) WHERE NOT EXISTS (
+    SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = m.relation AND k.attnum = ANY (f.conkey)))
 UNION ALL
 -- State columns that mark new rows, or must.
 SELECT 'error', 'state_column_default', m.relation::regclass::text, format('%I has a default, so every INSERT fails: a new row must be live.', m.attname),
@@ -161,15 +189,9 @@ UNION ALL
 -- Unique over deleted rows as well.
 SELECT CASE WHEN u.with_mark THEN 'warning' ELSE 'info' END,
        CASE WHEN u.with_mark THEN 'unique_with_deleted_at' ELSE 'unique_holds_for_deleted' END, u.indrelid::regclass::text,
-       CASE WHEN u.with_mark THEN format('%s does not make live rows unique, because NULLs are distinct, and each deletion locks its row as a key update does.', u.indexrelid::regclass)
+       CASE WHEN u.with_mark THEN format('%s does not make live rows unique, because NULLs are distinct, and each deletion locks its row as a key update does. Replace it by one without deleted_at, WHERE deleted_at IS NULL.', u.indexrelid::regclass)
             ELSE format('%s applies to deleted rows too: a deleted row blocks its values until it is purged.', u.indexrelid::regclass) END,
-       CASE WHEN u.conname IS NOT NULL THEN format('ALTER TABLE %s DROP CONSTRAINT %I;', u.indrelid::regclass, u.conname)
-            ELSE format('DROP INDEX %s;', u.indexrelid::regclass) END
-       || format(' CREATE UNIQUE INDEX ON %s (%s) WHERE deleted_at IS NULL;', u.indrelid::regclass,
-                 (SELECT string_agg(pg_get_indexdef(u.indexrelid, k.n::int, false), ', ' ORDER BY k.n)
-                  FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
-                  LEFT JOIN LATERAL (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = u.indrelid AND a.attnum = k.attnum) AS col ON true
-                  WHERE i.indexrelid = u.indexrelid AND k.n <= i.indnkeyatts AND col.attname IS DISTINCT FROM 'deleted_at'))
+       CASE WHEN u.with_mark THEN '' ELSE format('SELECT * FROM keepsake.live_unique(%L);', u.indrelid::regclass) END
 FROM live_unique u
 UNION ALL
 -- Parents that would take managed rows along for good.
@@ -204,8 +226,8 @@ FROM reference r WHERE NOT r.convalidated
 UNION ALL
 -- Policies that refuse the UPDATE which marks a row.
 SELECT 'warning', 'policy_hides_deleted', p.polrelid::regclass::text,
-       format('The policy %I makes every UPDATE of deleted_at fail.', p.polname),
-       format('DROP POLICY %I ON %s; SELECT keepsake.hide_deleted(%L, ''policy'');', p.polname, p.polrelid::regclass, p.polrelid::regclass)
+       format('The policy %I makes every UPDATE of deleted_at fail. Remove deleted_at from its condition, keep the rest, and hide deleted rows with keepsake.hide_deleted().', p.polname),
+       ''
 FROM pg_policy p
 WHERE p.polrelid IN (SELECT relation FROM managed) AND p.polcmd IN ('r', '*') AND p.polname NOT LIKE 'keepsake\_%'
   AND pg_get_expr(p.polqual, p.polrelid) ~ 'deleted_at IS NULL'
@@ -213,7 +235,7 @@ UNION ALL
 -- Hidden reads that show again.
 SELECT 'warning', 'hiding_lost', h.relation::text, 'Deleted rows are no longer hidden by policy.', format('SELECT keepsake.hide_deleted(%L, ''policy'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class c ON c.oid = h.relation
-WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname = 'keepsake_hide_deleted'))
+WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR 2 > (SELECT count(*) FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname IN ('keepsake_hide_deleted', 'keepsake_keep_deleted')))
 UNION ALL
 SELECT 'warning', 'view_outdated', h.view::text, format('The view does not match the columns of %s.', h.relation), format('SELECT keepsake.hide_deleted(%L, ''view'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class v ON v.oid = h.view
@@ -230,10 +252,11 @@ SELECT 'warning', 'library_not_preloaded', current_database()::text,
        'The first DELETE of a session reports 0 rows, because the library is not loaded when the session starts. Keep the libraries that the setting names already.',
        format('ALTER DATABASE %I SET session_preload_libraries = ''keepsake'';', current_database())
 WHERE EXISTS (SELECT FROM managed WHERE on_delete = 'convert')
-  AND concat_ws(',', current_setting('session_preload_libraries'), current_setting('shared_preload_libraries'), (
+  -- Nobody else may read these settings.
+  AND CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN concat_ws(',', current_setting('session_preload_libraries'), current_setting('shared_preload_libraries'), (
           SELECT string_agg(setting, ',') FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
           WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-            AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y'
+            AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y' END
 UNION ALL
 -- Publications that lose deletions or purges.
 SELECT 'warning', 'publication_incomplete', p.pubname::text, format('The publication includes %s, but does not publish UPDATE (deletions, restores) and DELETE (purges).', t.relation::text),
@@ -259,6 +282,24 @@ SELECT 'warning', 'override_lost', o.child::text, format('An action is set for t
        format('DELETE FROM keepsake.reference_override WHERE child = %L::regclass AND reference = %L;', o.child, o.reference)
 FROM keepsake.reference_override o
 WHERE NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.child AND con.conname = o.reference)
+UNION ALL
+-- Rows that the registry cannot find again.
+SELECT 'error', 'hold_key_lost', h.relation::text,
+       format('Hold %s (%s) no longer says which row it is on: its key was dropped or changed its type. It holds every deleted row of the table.', h.id, h.reason),
+       format('SELECT keepsake.hold(%L, key, %L); SELECT keepsake.release(%s);', h.relation, h.reason, h.id)
+FROM keepsake.lost_holds() AS lost (id) JOIN keepsake.hold h USING (id)
+UNION ALL
+SELECT 'error', 'set_null_lost', d.relation::text,
+       format('What reference %I set NULL or to its default can no longer be put back by a restore, in this many rows: %s. The reference, or a column of it or of the table''s key, was dropped.',
+              d.reference, sum(cardinality(d.row_keys))), ''
+FROM keepsake.detached d JOIN keepsake.deletion open ON open.id = d.deletion_id AND open.state = 'deleted'
+WHERE NOT EXISTS (
+        SELECT FROM pg_constraint con
+        WHERE con.contype = 'f' AND con.conrelid = d.relation AND con.confrelid IN (SELECT relation FROM managed)
+          AND d.columns = (SELECT array_agg(a.attname ORDER BY k.n) FROM unnest(con.conkey) WITH ORDINALITY AS k (attnum, n)
+                           JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum))
+   OR cardinality(d.key_columns) <> (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.relation AND a.attname = ANY (d.key_columns) AND NOT a.attisdropped)
+GROUP BY d.relation, d.reference
 UNION ALL
 -- What a detached partition leaves behind: its triggers do nothing there.
 SELECT 'warning', 'partition_detached', t.tgrelid::regclass::text,

@@ -44,5 +44,5 @@ BEGIN
 END
 $$;
 REVOKE ALL ON FUNCTION keepsake.follow_ddl(), keepsake.guard_former_partition(oid) FROM PUBLIC;
-CREATE EVENT TRIGGER keepsake_follow_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+CREATE EVENT TRIGGER keepsake_follow_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA')
     EXECUTE FUNCTION keepsake.follow_ddl();

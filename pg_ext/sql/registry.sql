@@ -100,15 +100,20 @@ CREATE TABLE keepsake.detached (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
     relation    regclass NOT NULL,
+    -- The reference is known by its columns; its name decides between several over the same. Column names follow ALTER TABLE;
+    -- that of a dropped column is ''.
     reference   name NOT NULL,
+    columns     name[] NOT NULL,
+    changed     name[] NOT NULL,
+    key_columns name[] NOT NULL,
     row_keys    text[] NOT NULL,
     old_values  text[] NOT NULL,
     -- What the rows were given; NULL is what SET NULL gives.
     new_values  text[]
 );
-CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, reference, id);
+CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, id);
 COMMENT ON TABLE keepsake.detached IS
-    'References that a deletion set to NULL or to their default, with the values that restore() puts back. The n-th elements of the arrays belong to one row; each is a JSON object of texts.';
+    'References that a deletion set to NULL or to their default, with the values that restore() puts back. The n-th elements of row_keys, old_values and new_values belong to one row; each is a JSON array with one text for each of key_columns or columns.';
 
 -- Everybody may use the schema, unless it is revoked: the functions ask for the caller's own rights. Plain statements on managed
 -- tables need no right in it.
@@ -139,6 +144,10 @@ BEGIN
     DELETE FROM keepsake.bound_storage WHERE relation::oid = ANY (dropped);
     DELETE FROM keepsake.hidden_reads WHERE relation::oid = ANY (dropped) OR view::oid = ANY (dropped);
     DELETE FROM keepsake.hold WHERE relation::oid = ANY (dropped);
+    -- A row whose key lost a column can no longer be told by it.
+    PERFORM keepsake.follow_column(o.objid, o.address_names[array_length(o.address_names, 1)], '')
+    FROM pg_event_trigger_dropped_objects() o
+    WHERE o.classid = 'pg_class'::regclass AND o.objsubid > 0 AND o.objid <> ALL (dropped);
     -- What a dropped table had deleted stays in its archive until its retention is over.
     UPDATE keepsake.archive_table SET relation = NULL, former = relation::oid WHERE relation::oid = ANY (dropped);
     DELETE FROM keepsake.archive_table WHERE archive::oid = ANY (dropped);

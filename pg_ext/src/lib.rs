@@ -62,6 +62,7 @@ extern "C-unwind" fn _PG_init() {
     run_as::archive_reading::install();
     restore_archived::restoring::install();
     run_as::restricted_utility::install();
+    run_as::trigger_policies::install();
     intercept::executor_hooks::install();
     intercept::planner::install();
     intercept::statement_deletion::install();
@@ -98,6 +99,21 @@ extension_sql_file!(
     requires = ["registry", manage::declared_reference::guard_references]
 );
 extension_sql_file!(
+    "../sql/follow_renames.sql",
+    name = "follow_renames",
+    requires = [
+        "registry",
+        "hold",
+        manage::follow_renames::follow_renames,
+        manage::attach_partition::attach_partition
+    ]
+);
+extension_sql_file!(
+    "../sql/live_unique.sql",
+    name = "live_unique",
+    requires = ["registry"]
+);
+extension_sql_file!(
     "../sql/metrics.sql",
     name = "metrics",
     requires = ["hold", "purge_run", "outbox"]
@@ -116,6 +132,7 @@ extension_sql_file!(
         "outbox",
         "hide",
         "hold",
+        hold::legal_hold::lost_holds,
         manage::triggers::own_triggers
     ]
 );

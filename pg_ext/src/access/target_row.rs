@@ -12,8 +12,8 @@ use pgrx::{JsonB, Uuid, pg_sys};
 use crate::access::privileges::Privileges;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Literal, join};
+use crate::model::stored_value::{Source, StoredColumn, row_of_object};
 use crate::model::table::{KeyColumn, Table};
-use crate::postgres::settings::LocalSettings;
 use crate::spi::session::Session;
 use crate::spi::shown_names;
 
@@ -23,7 +23,7 @@ pub enum Key<'a> {
     Value(DatumWithOid<'a>),
     /// Text in the form that the key's type reads.
     Text(&'a str),
-    /// An object with one member for each key column.
+    /// An object with one member for each key column; of a key of one jsonb column also its value.
     Columns(DatumWithOid<'a>),
 }
 
@@ -52,21 +52,45 @@ impl<'a> Key<'a> {
         'a: 'v,
         'conn: 'v,
     {
-        let (argument, texts) = match (self, table.key.as_slice()) {
+        let read = |object: &str, from: Source| {
+            let columns = table.key.iter().map(|column| column.stored(from));
+            let columns: Vec<StoredColumn> = columns.collect();
+            let names = join(table.key.iter().map(|column| &column.name), ", ");
+            format!(
+                "SELECT {names} FROM {} AS k",
+                row_of_object(&columns, object)
+            )
+        };
+        let (argument, sql) = match (self, table.key.as_slice()) {
             (Key::Value(value), [column]) => {
                 if [column.type_oid, column.declared_type].contains(&value.oid()) {
                     return Ok(vec![value]);
                 }
                 refuse_other_type(session, table, column, value.oid())?;
-                (value, vec!["$1".to_owned()])
+                (value, format!("SELECT $1::{}", column.type_sql))
             }
-            (Key::Text(text), [_]) => (text.into(), vec!["$1::pg_catalog.text".to_owned()]),
-            (Key::Columns(object), columns) => {
-                let member = |column: &KeyColumn| {
-                    format!("($1 OPERATOR(pg_catalog.->>) {})", Literal(&column.name.0))
-                };
-                (object, columns.iter().map(member).collect())
+            (Key::Text(text), [column]) => {
+                let object = format!(
+                    "pg_catalog.jsonb_build_object({}, $1::pg_catalog.text)",
+                    Literal(&column.name.0)
+                );
+                (text.into(), read(&object, Source::Text))
             }
+            (Key::Columns(object), [column]) if column.type_oid == pg_sys::JSONBOID => {
+                // Its value, or an object with it as a member; where both are rows, the value.
+                let (name, member) = (&column.name, Literal(&column.name.0));
+                let sql = format!(
+                    "SELECT CASE WHEN pg_catalog.jsonb_typeof($1) OPERATOR(pg_catalog.=) 'object'
+                                  AND $1 OPERATOR(pg_catalog.?) {member}
+                                  AND ($1 OPERATOR(pg_catalog.-) {member}) OPERATOR(pg_catalog.=) '{{}}'::pg_catalog.jsonb
+                                  AND NOT EXISTS (SELECT FROM {rows} AS t WHERE t.{name} {equals} $1)
+                             THEN $1 OPERATOR(pg_catalog.->) {member} ELSE $1 END",
+                    rows = table.rows(),
+                    equals = column.equals,
+                );
+                (object, sql)
+            }
+            (Key::Columns(object), _) => (object, read("$1", Source::Json)),
             (_, columns) => {
                 return Err(Failure::BadArgument {
                     what: format!("the key of table {} has {} columns", table.shown, columns.len()),
@@ -75,11 +99,6 @@ impl<'a> Key<'a> {
                 });
             }
         };
-        let cast = |(column, text): (&KeyColumn, String)| format!("{text}::{}", column.type_sql);
-        let sql = format!(
-            "SELECT {}",
-            join(table.key.iter().zip(texts).map(cast), ", ")
-        );
         let read = session
             .as_owner_in_callers_formats(table, &sql, &[argument])?
             .first();
@@ -248,16 +267,28 @@ fn read<'conn>(
     Ok(found)
 }
 
-/// Finds the root row of a deletion for a caller who may act on it: who sees it, and may delete it.
-pub fn authorise<'conn>(
-    session: &mut Session<'_, 'conn>,
+/// Whether the caller may act on a deletion by its root row: sees it, and may delete it. `is_root` is the condition on row `t`,
+/// with its arguments.
+///
+/// # Errors
+/// 42501 without the DELETE privilege on the table.
+pub fn may_delete_root(
+    session: &mut Session<'_, '_>,
     table: &Table,
-    key: JsonB,
+    (is_root, mut args): (String, Vec<DatumWithOid<'_>>),
     deletion: Uuid,
-) -> Outcome<Option<TargetRow<'conn>>> {
-    let _formats = LocalSettings::exact_output();
-    let row = find(session, table, Key::Columns(key.into()))?;
-    Ok(row.filter(|row| row.deletion == Some(deletion)))
+) -> Outcome<bool> {
+    let access = Privileges::of(session, table)?;
+    access.refuse_unless_deletes(table)?;
+    table.check_marks()?;
+    args.push(deletion.into());
+    let sql = format!(
+        "SELECT 1 FROM {} AS t WHERE {is_root} AND t.deletion_id OPERATOR(pg_catalog.=) ${}",
+        table.rows(),
+        args.len()
+    );
+    let found = access.read_deletable(session, table, &sql, &args)?;
+    Ok(!found.is_empty())
 }
 
 /// Whether the deletion has rows in `table` and the caller sees each of them and may delete it.

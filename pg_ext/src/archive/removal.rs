@@ -18,7 +18,7 @@ use crate::archive::write::Target;
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::postgres::statement_stack;
-use crate::registry::deletion_group::{group_of, new_deletion};
+use crate::registry::deletion_group::{How, group_of, new_deletion};
 
 /// How many rows of one archive are collected, and how many bytes of all, before they are written.
 const MOST_ROWS: usize = 1000;
@@ -497,7 +497,7 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let key = single.and_then(|root| root.key.as_ref());
     record::write(&record::Deletion {
         id: removal.id,
-        group: group_of(removal.id),
+        group: group_of(removal.id, How::Statement),
         root,
         key,
         caller: &removal.caller,
@@ -506,7 +506,7 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let counts = removal.counts.iter().map(|count| (count.table, count.rows));
     record::write_counts(removal.id, counts);
     let tables: Vec<pg_sys::Oid> = removal.counts.iter().map(|count| count.table).collect();
-    let_go::enter(removal.id, group_of(removal.id), &tables);
+    let_go::enter(removal.id, group_of(removal.id, How::Statement), &tables);
     Ok(())
 }
 

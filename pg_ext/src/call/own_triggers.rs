@@ -25,6 +25,8 @@ pub enum Carrier {
     Referring,
     /// The same, if it is partitioned.
     ReferringPartitioned,
+    /// Every managed table that a deferred NO ACTION refers to.
+    Deferring,
     /// Every table that is bound to the bucket.
     Bound,
     /// Every managed table with an archive.
@@ -44,6 +46,7 @@ impl Carrier {
             Self::OnPlainDelete(answer) => answer.name(),
             Self::Referring => "referring",
             Self::ReferringPartitioned => "referring partitioned",
+            Self::Deferring => "deferring",
             Self::Bound => "bound",
             Self::Archived => "archived",
             Self::ArchivedReferring => "archived referring",
@@ -61,6 +64,8 @@ pub enum Condition {
     HasMarks,
     /// Those of which `deleted_at` or `deletion_id` changes.
     MarksChange,
+    /// Those that were live and are marked as deleted.
+    IsDeleted,
     /// Those of which one of certain columns changes: who creates the trigger names them.
     ColumnsChange,
     /// The same, if the row is deleted.
@@ -74,14 +79,18 @@ pub enum Skipped {
     Never,
     /// The engine's own DELETE.
     InEnginesDelete,
+    /// An INSERT that passes over no conflict.
+    WithoutOnConflict,
     /// An UPDATE that changes no column of a foreign key.
-    ReferencesUnchanged,
-    /// An UPDATE that changes no column of its condition.
-    Unchanged,
-    /// The same; the engine's own UPDATE; and a converted DELETE that sets all columns of the condition.
-    UnchangedOrSetByEngine,
-    /// As `Unchanged`; and the engine's own UPDATE, unless references of the table share columns.
-    UnchangedOrCheckedByEngine,
+    ForeignKeysUnchanged,
+    /// An UPDATE that changes no column of the primary key.
+    KeyUnchanged,
+    /// An UPDATE that changes no column of its condition; the engine's own UPDATE; and a converted DELETE that sets all columns of
+    /// the condition.
+    MarksUnchangedOrSetByEngine,
+    /// An UPDATE that changes no column of a reference to a managed table; and the engine's own UPDATE, unless references of
+    /// the table share columns.
+    ReferencesUnchangedOrCheckedByEngine,
 }
 
 /// One of the triggers.
@@ -142,9 +151,11 @@ own_triggers! {
         "Lets a plain DELETE remove live rows, unless a hold or a declared reference keeps them."
     BeforeInsert refuse_marked on Carrier::Managed, HasMarks, Never:
         "Refuses a new row that is marked as deleted."
-    BeforeUpdate protect_state on Carrier::Managed, MarksChange, UnchangedOrSetByEngine:
+    BeforeInsert insert_again on Carrier::Managed, Always, WithoutOnConflict:
+        "Makes a deleted row live again that ON CONFLICT DO NOTHING inserts anew."
+    BeforeUpdate protect_state on Carrier::Managed, MarksChange, MarksUnchangedOrSetByEngine:
         "Makes a deletion of an UPDATE that sets deleted_at, and refuses other changes of the marks."
-    BeforeUpdate keep_row_key on Carrier::Managed, ColumnsChange, Unchanged:
+    BeforeUpdate keep_row_key on Carrier::Managed, Always, KeyUnchanged:
         "Keeps the primary key of a deleted or held row."
     BeforeTruncate refuse_truncate on Carrier::Managed, Always, Never:
         "Refuses TRUNCATE."
@@ -152,9 +163,11 @@ own_triggers! {
         "Makes one deletion of the rows that the statement marked, and carries it out."
     BeforeChange begin_statement on Carrier::ManagedPartitioned, Always, Never:
         "Notes what a statement does that began before the library was loaded: it may move rows between partitions."
+    AfterUpdate check_deferred on Carrier::Deferring, IsDeleted, Never:
+        "Checks a deferred NO ACTION at the commit."
     AfterInsertedRows guard_insert on Carrier::Referring, Always, Never:
         "Refuses new rows that refer to a deleted one."
-    AfterUpdate guard_update on Carrier::Referring, ColumnsChange, UnchangedOrCheckedByEngine:
+    AfterUpdate guard_update on Carrier::Referring, Always, ReferencesUnchangedOrCheckedByEngine:
         "Refuses to make a row refer to a deleted one."
     AfterUpdatedRows guard_moved on Carrier::ReferringPartitioned, Always, Never:
         "Does the same for rows that an UPDATE moves to another partition."
@@ -168,7 +181,7 @@ own_triggers! {
         "Enters the old object of a row in the outbox, and takes the new one out."
     AfterDelete archive_row on Carrier::Archived, Always, Never:
         "Archives a deleted row."
-    AfterUpdate archive_reference on Carrier::ArchivedReferring, Always, ReferencesUnchanged:
+    AfterUpdate archive_reference on Carrier::ArchivedReferring, Always, ForeignKeysUnchanged:
         "Remembers what a row referred to when the reference is set to NULL or to a default."
     BeforeTruncate archive_truncate on Carrier::ArchivedWatched, Always, Never:
         "Refuses TRUNCATE, or archives the rows."

@@ -8,13 +8,15 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::visible_keys::visible_keys;
-use crate::delete::set_null;
+use crate::delete::{absorb, set_null};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, as_arguments};
+use crate::model::sql::join;
 use crate::model::table::Table;
+use crate::registry::deletion_group;
 use crate::spi::session::Session;
 
 /// How many rows of each table a deletion removed.
@@ -44,7 +46,12 @@ pub fn carry_out(
         let now = cache::current(session)?;
         if Rc::ptr_eq(&now, &graph) {
             followed?;
-            return count_rows(session, &removed, deletion);
+            count_rows(session, &removed, deletion)?;
+            for table in removed.keys().filter_map(|oid| graph.table(*oid)) {
+                absorb::settle(session, table, deletion)?;
+            }
+            deletion_group::carried_out(deletion, removed.keys().copied());
+            return Ok(());
         }
         graph = now;
     }
@@ -109,7 +116,7 @@ fn cascade_into(
 ) -> Outcome<()> {
     let repeats = graph.is_cycle(group);
     let mut found: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
-    for (reference, child, parent) in cascades_within(graph, group) {
+    for (reference, child, parent) in cascades_within(graph, group, deletion) {
         if removed.contains_key(&parent.oid) {
             let step = Step {
                 graph,
@@ -124,7 +131,7 @@ fn cascade_into(
     }
     while found.values().any(|rows| !rows.is_empty()) {
         let mut next: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
-        for (reference, child, parent) in cascades_within(graph, group) {
+        for (reference, child, parent) in cascades_within(graph, group, deletion) {
             let Some(rows) = found.get(&parent.oid).filter(|rows| !rows.is_empty()) else {
                 continue;
             };
@@ -143,17 +150,23 @@ fn cascade_into(
     Ok(())
 }
 
-/// The cascading references into the managed tables of a group.
+/// The references from the managed tables of a group along which rows go with their parents: the cascading ones, and those along which
+/// this transaction may have removed them before.
 fn cascades_within<'graph>(
     graph: &'graph Graph,
     group: &[&'graph Table],
+    deletion: Uuid,
 ) -> Vec<(&'graph Reference, &'graph Table, &'graph Table)> {
     let managed = group.iter().filter(|table| table.managed);
     managed
         .flat_map(|child| {
             graph
                 .references_of(child.oid)
-                .filter(|(reference, _)| reference.on_delete == OnDelete::Cascade)
+                .filter(move |(reference, _)| {
+                    reference.on_delete == OnDelete::Cascade
+                        || !reference.on_delete.sets_columns()
+                            && !deletion_group::others_of(deletion, child.oid).is_empty()
+                })
                 .map(move |(reference, parent)| (reference, *child, parent))
         })
         .collect()
@@ -182,6 +195,10 @@ impl Step<'_> {
         let (reference, child) = (self.reference, self.child);
         reference.check_readable(child, self.parent)?;
         child.check_marks()?;
+        let mut rows = self.absorb(session, parents, removed)?;
+        if reference.on_delete != OnDelete::Cascade {
+            return Ok(rows);
+        }
         let children = child.rows();
         let source = parents.source(self.parent);
         let arguments = parents.arguments(self.deletion);
@@ -190,40 +207,88 @@ impl Step<'_> {
             reference.joins("c", "p")
         );
         let found = format!("SELECT 1 FROM {source} JOIN {children} AS c ON {condition}");
+        let mut locked = None;
         if self.graph.references_to(child.oid).next().is_some() {
             let lock = format!(
                 "SELECT count(*) FROM ({found} ORDER BY {key} FOR UPDATE OF c) AS locked",
                 key = child.key_columns("c"),
             );
-            session.as_owner(child, &lock, &arguments)?;
+            let count = session.as_owner(child, &lock, &arguments)?.first();
+            locked = count.get_one::<i64>()?;
         }
         let mark = format!(
             "UPDATE {children} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
              FROM {source} WHERE {condition}{}",
-            if returning {
-                " RETURNING c.tableoid, c.ctid"
+            if returning || child.may_prevent_update {
+                " RETURNING c.tableoid, c.ctid, c.deletion_id"
             } else {
                 ""
             }
         );
         let marked = session.write(child, &mark, &arguments)?;
         let count = marked.len();
-        let rows = if returning {
-            RowId::read_all(marked)?
-        } else {
-            Vec::new()
-        };
-        if child.may_prevent_update
-            && !session
-                .as_owner(child, &format!("{found} LIMIT 1"), &arguments)?
-                .is_empty()
-        {
-            return Err(Failure::Prevented {
-                table: child.shown.clone(),
-            });
+        if returning || child.may_prevent_update {
+            let mut stand = 0;
+            for row in marked {
+                stand += i64::from(row.get::<Uuid>(3)? == Some(self.deletion));
+                if returning {
+                    rows.extend(RowId::read(&row, 1)?);
+                }
+            }
+            // A trigger may have kept rows, or their marks, from the engine.
+            if child.may_prevent_update && stand < locked.unwrap_or(stand).max(as_rows(count)) {
+                return Err(Failure::Prevented {
+                    table: child.shown.clone(),
+                });
+            }
+        }
+        // In a table that refers to itself, the rows just marked have children of their own, which are live still.
+        if child.may_prevent_update && locked.is_none() {
+            let left = format!("{found} LIMIT 1");
+            if !session.as_owner(child, &left, &arguments)?.is_empty() {
+                return Err(Failure::Prevented {
+                    table: child.shown.clone(),
+                });
+            }
         }
         if count > 0 {
             *removed.entry(child.oid).or_default() += count;
+        }
+        Ok(rows)
+    }
+}
+
+fn as_rows(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Step<'_> {
+    /// Takes over the children that this transaction has removed before: by a statement of its own, as an application does that deletes
+    /// children itself, or by a trigger.
+    fn absorb(
+        &self,
+        session: &mut Session<'_, '_>,
+        parents: &Parents<'_>,
+        removed: &mut Removed,
+    ) -> Outcome<Vec<RowId>> {
+        let others = deletion_group::others_of(self.deletion, self.child.oid);
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut arguments = parents.arguments(self.deletion);
+        arguments.push(others.into());
+        let take = format!(
+            "UPDATE {children} AS c SET deletion_id = $1 FROM {source}
+             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins} AND c.deletion_id OPERATOR(pg_catalog.=) ANY (${n})
+             RETURNING c.tableoid, c.ctid",
+            children = self.child.rows(),
+            source = parents.source(self.parent),
+            joins = self.reference.joins("c", "p"),
+            n = arguments.len(),
+        );
+        let rows = RowId::read_all(session.write(self.child, &take, &arguments)?)?;
+        if !rows.is_empty() {
+            *removed.entry(self.child.oid).or_default() += rows.len();
         }
         Ok(rows)
     }
@@ -243,7 +308,7 @@ fn refuse_if_referred(
         for (reference, child) in graph.references_to(parent.oid) {
             let follows = reference.on_delete.sets_columns()
                 || reference.on_delete == OnDelete::Cascade && child.managed;
-            if follows && !session.keeps_its_snapshot() {
+            if follows && !session.keeps_its_snapshot() || reference.checked_at_commit {
                 continue;
             }
             reference.check_readable(child, parent)?;
@@ -255,19 +320,78 @@ fn refuse_if_referred(
                     table: root.shown.clone(),
                 });
             }
-            referrers.push(describe_referrers(
-                session, reference, child, parent, deletion,
-            )?);
+            let described = describe_referrers(session, reference, child, parent, deletion)?;
+            referrers.push((described, reference, child));
         }
     }
-    if referrers.is_empty() {
-        Ok(())
+    refuse(root, referrers)
+}
+
+/// What an error says of live rows that refer to removed ones; the reference and its table.
+type Referrers<'graph> = (String, &'graph Reference, &'graph Table);
+
+fn refuse(root: &Table, mut referrers: Vec<Referrers<'_>>) -> Outcome<()> {
+    // The error names one foreign key: PostgreSQL asks RESTRICT first.
+    referrers.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    let first = referrers
+        .iter()
+        .find(|(_, reference, _)| reference.restricts)
+        .or(referrers.first());
+    let Some((_, reference, child)) = first else {
+        return Ok(());
+    };
+    Err(Failure::Blocked {
+        table: root.shown.clone(),
+        constraint: reference.constraint_of(child),
+        restricts: reference.restricts,
+        referrers: referrers
+            .into_iter()
+            .map(|(described, ..)| described)
+            .collect(),
+    })
+}
+
+/// Refuses at the commit the deletion of a row of `table`, whose key these values are, when live rows refer to it by references that are only
+/// checked then, and it is deleted still.
+pub fn refuse_at_commit(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    key: &[DatumWithOid<'_>],
+) -> Outcome<()> {
+    let is_row = table.key.iter().zip(1..);
+    let is_row = is_row.map(|(column, n)| format!("p.{} {} ${n}", column.name, column.equals));
+    let is_row = join(is_row, " AND ");
+    let mut referrers = Vec::new();
+    for (reference, child) in graph.references_to(table.oid) {
+        if !reference.checked_at_commit {
+            continue;
+        }
+        reference.check_readable(child, table)?;
+        let sql = format!(
+            "SELECT 1 FROM {parent} AS p JOIN {children} AS c ON {joins}
+             WHERE {is_row} AND p.deletion_id IS NOT NULL AND {live} LIMIT 1",
+            parent = table.rows(),
+            children = child.rows(),
+            joins = reference.joins("c", "p"),
+            live = live(child),
+        );
+        if session.exists_now((child.oid, child.owner), &sql, key)? {
+            referrers.push((described(reference, child), reference, child));
+        }
+    }
+    refuse(table, referrers)
+}
+
+fn described(reference: &Reference, child: &Table) -> String {
+    format!("{} (constraint \"{}\")", child.shown, reference.name)
+}
+
+fn live(child: &Table) -> &'static str {
+    if child.managed {
+        "c.deleted_at IS NULL"
     } else {
-        referrers.sort();
-        Err(Failure::Blocked {
-            table: root.shown.clone(),
-            referrers,
-        })
+        "true"
     }
 }
 
@@ -278,11 +402,7 @@ fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -
          WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {live}",
         parent = parent.rows(),
         joins = reference.joins("c", "p"),
-        live = if child.managed {
-            "c.deleted_at IS NULL"
-        } else {
-            "true"
-        },
+        live = live(child),
         child = child.rows(),
     )
 }
@@ -320,7 +440,7 @@ fn describe_referrers(
     if rows.len() > named.len() && !named.is_empty() {
         named.push("…".into());
     }
-    let described = format!("{} (constraint \"{}\")", child.shown, reference.name);
+    let described = described(reference, child);
     if named.is_empty() {
         Ok(described)
     } else {

@@ -5,7 +5,7 @@ use pgrx::{JsonB, Uuid};
 use crate::access::caller::Caller;
 use crate::model::error::Outcome;
 use crate::model::table::Table;
-use crate::registry::deletion_group::group_of;
+use crate::registry::deletion_group::{How, group_of};
 use crate::registry::locks::{Lock, Mode};
 use crate::spi::session::Session;
 
@@ -18,6 +18,7 @@ pub fn record(
     deletion: Uuid,
     key: Option<JsonB>,
     reason: Option<&str>,
+    how: How,
 ) -> Outcome<()> {
     // Read before the rights change: the extension's owner is not who deletes.
     let caller = Caller::of(session)?;
@@ -31,7 +32,7 @@ pub fn record(
             reason.into(),
             caller.role.into(),
             caller.session_role.into(),
-            group_of(deletion).into(),
+            group_of(deletion, how).into(),
         ],
     )?;
     Ok(())

@@ -1,19 +1,23 @@
 //! `ON DELETE SET NULL` and `SET DEFAULT`: references that let go of a deleted row at once, as PostgreSQL's would.
 //!
 //! What rows referred to is kept in `keepsake.detached`, many rows in one of its own: columns of every
-//! type there is, as objects of printed values ([`crate::model::printed_values`]). A restore puts them back.
+//! type there is, as text ([`crate::model::stored_value`]). A restore puts them back.
+
+use std::ops::Range;
 
 use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
-use pgrx::{Uuid, pg_sys};
+use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 use serde_json::json;
 
 use crate::graph::reference_graph::Graph;
+use crate::graph::stored_columns;
 use crate::model::error::{Failure, Outcome};
-use crate::model::printed_values::{populated, printed};
 use crate::model::reference::{OnDelete, Reference};
 use crate::model::sql::{Ident, join};
+use crate::model::stored_value::{printed, row_of_array};
 use crate::model::table::Table;
 use crate::postgres::settings::LocalSettings;
+use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::spi::session::Session;
 
 /// Rows that are remembered in one go.
@@ -46,29 +50,49 @@ fn apply_along(
     parent: &Table,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let way = Way {
+    let way = |rows| Way {
         reference,
         child,
         parent,
         deletion,
+        rows,
     };
-    let from = if reference.prints_alike {
-        way.beside_parents()
-    } else if way.lock(session)? {
-        way.beside_themselves()
-    } else {
-        return Ok(());
-    };
-    let change = format!(
-        "UPDATE {children} AS c SET {set} FROM {from} RETURNING {printed}",
-        children = child.rows(),
-        set = way.set(),
-        printed = way.printed(),
-    );
-    let arguments = [deletion.into()];
-    session.write_in_windows(child, (&change, &arguments), WINDOW, |session, rows| {
-        way.remember(session, rows)
-    })
+    if !reference.clings_to(child) {
+        return way(Rows::All).detach(session);
+    }
+    way(Rows::Live).detach(session)?;
+    // A row that is deleted already cannot keep its parent from being deleted. Where it cannot let go, it goes on referring; the restore and
+    // the purge mind that.
+    let deleted = way(Rows::Deleted);
+    let referring = format!("SELECT 1 FROM {}", deleted.referring());
+    if session.exists(child, &referring, deletion)? {
+        let tried = attempt_unless(|raised| !refuses_value(raised), || deleted.detach(session));
+        if let Err(Caught::Failure(failure)) = tried
+            && !matches!(failure, Failure::DeadParent { .. })
+        {
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a constraint of the table refuses what a row would be given.
+fn refuses_value(raised: Raised) -> bool {
+    matches!(
+        raised.code,
+        PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+            | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+    )
+}
+
+/// Which of the referring rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    All,
+    Live,
+    /// By another deletion.
+    Deleted,
 }
 
 /// A reference along which rows of `child` let go of rows of `parent`.
@@ -77,9 +101,42 @@ struct Way<'a> {
     child: &'a Table,
     parent: &'a Table,
     deletion: Uuid,
+    rows: Rows,
 }
 
 impl Way<'_> {
+    fn detach(&self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        let from = if self.reference.prints_alike {
+            self.beside_parents()
+        } else if self.lock(session)? {
+            self.beside_themselves()
+        } else {
+            return Ok(());
+        };
+        let change = format!(
+            "UPDATE {children} AS c SET {set} FROM {from} RETURNING {printed}",
+            children = self.child.rows(),
+            set = self.set(),
+            printed = self.printed(),
+        );
+        let arguments = [self.deletion.into()];
+        session.write_in_windows(
+            self.child,
+            (&change, &arguments),
+            WINDOW,
+            |session, rows| self.remember(session, rows),
+        )
+    }
+
+    /// The condition that row `c` is one of those, to follow another.
+    const fn among(&self) -> &'static str {
+        match self.rows {
+            Rows::All => "",
+            Rows::Live => " AND c.deletion_id IS NULL",
+            Rows::Deleted => " AND c.deletion_id OPERATOR(pg_catalog.<>) $1",
+        }
+    }
+
     /// What the child held is read from the parent's key, as `o`: PostgreSQL goes on with a row that it has
     /// waited for, as for its own SET NULL.
     fn beside_parents(&self) -> String {
@@ -87,7 +144,8 @@ impl Way<'_> {
         let named = names.map(|pair| format!("p.{} AS {}", pair.parent, pair.child));
         format!(
             "{parents} AS p CROSS JOIN LATERAL (SELECT {named}) AS o
-             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}{among}",
+            among = self.among(),
             parents = self.parent.rows(),
             named = join(named, ", "),
             joins = self.reference.joins("c", "p"),
@@ -119,7 +177,8 @@ impl Way<'_> {
 
     fn referring(&self) -> String {
         format!(
-            "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}",
+            "{parents} AS p JOIN {children} AS c ON p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins}{among}",
+            among = self.among(),
             parents = self.parent.rows(),
             children = self.child.rows(),
             joins = self.reference.joins("c", "p"),
@@ -163,11 +222,11 @@ impl Way<'_> {
 
     /// Enters rows of such values into the registry.
     fn remember(&self, session: &mut Session<'_, '_>, rows: SpiTupleTable<'_>) -> Outcome<()> {
-        let mut keys = Objects::of(self.key(), 1);
-        let mut old = Objects::of(self.columns(), keys.end());
+        let mut keys = Texts::of(&self.key(), 1);
+        let mut old = Texts::of(&self.columns(), keys.end());
         let mut new = self
             .sets_default()
-            .then(|| Objects::of(self.columns(), old.end()));
+            .then(|| Texts::of(&self.columns(), old.end()));
         for row in rows {
             keys.push(&row)?;
             old.push(&row)?;
@@ -186,12 +245,15 @@ impl Way<'_> {
             )?;
         }
         session.registry_kept(
-            "INSERT INTO keepsake.detached (deletion_id, relation, reference, row_keys, old_values, new_values)
-             VALUES ($1, $2, $3::text::name, $4, $5, $6)",
+            "INSERT INTO keepsake.detached (deletion_id, relation, reference, columns, changed, key_columns, row_keys, old_values, new_values)
+             VALUES ($1, $2, $3::text::name, $4::text[]::name[], $5::text[]::name[], $6::text[]::name[], $7, $8, $9)",
             &[
                 self.deletion.into(),
                 self.child.oid.into(),
                 self.reference.name.as_str().into(),
+                names(self.columns()).into(),
+                names(&self.reference.set_columns).into(),
+                names(self.key()).into(),
                 keys.texts.into(),
                 old.texts.into(),
                 new.into(),
@@ -201,40 +263,36 @@ impl Way<'_> {
     }
 }
 
-/// Columns of many rows, each row an object of what its types print, as text.
-struct Objects {
-    /// Where each column is in a row that is read, and its name as JSON.
-    members: Vec<(usize, String)>,
-    first: usize,
+fn names<'a>(columns: impl IntoIterator<Item = &'a Ident>) -> Vec<String> {
+    columns.into_iter().map(|column| column.0.clone()).collect()
+}
+
+/// Columns of many rows, each row a JSON array of what its types print, as text.
+struct Texts {
+    /// Where the columns are in a row that is read.
+    ordinals: Range<usize>,
     texts: Vec<String>,
 }
 
-impl Objects {
-    fn of(columns: Vec<&Ident>, first: usize) -> Self {
-        let members = (first..).zip(columns);
+impl Texts {
+    fn of(columns: &[&Ident], first: usize) -> Self {
         Self {
-            members: members
-                .map(|(ordinal, column)| (ordinal, json!(column.0).to_string()))
-                .collect(),
-            first,
+            ordinals: first..first + columns.len(),
             texts: Vec::new(),
         }
     }
 
-    fn end(&self) -> usize {
-        self.first + self.members.len()
+    const fn end(&self) -> usize {
+        self.ordinals.end
     }
 
     fn push(&mut self, row: &SpiHeapTupleData<'_>) -> Outcome<()> {
-        let mut text = String::new();
-        for (ordinal, name) in &self.members {
-            text.push(if text.is_empty() { '{' } else { ',' });
-            text.push_str(name);
-            text.push(':');
-            text.push_str(&json!(row.get::<String>(*ordinal)?).to_string());
-        }
-        text.push('}');
-        self.texts.push(text);
+        let values = self
+            .ordinals
+            .clone()
+            .map(|ordinal| row.get::<String>(ordinal));
+        let values: Vec<Option<String>> = values.collect::<Result<_, _>>()?;
+        self.texts.push(json!(values).to_string());
         Ok(())
     }
 }
@@ -248,12 +306,15 @@ fn refuse_dead_default(
     parent: &Table,
     new: Vec<String>,
 ) -> Outcome<()> {
+    let columns = reference.child_columns();
+    let columns = columns.into_iter().map(|column| column.0.as_str());
+    let columns = stored_columns::find(session, child, columns)?.unwrap_or_default();
     let sql = format!(
         "SELECT 1 FROM pg_catalog.unnest($1) AS d (new),
-                       LATERAL {populated} AS n,
+                       LATERAL {row} AS n,
                        {parents} AS p
          WHERE {joins} AND p.deletion_id IS NOT NULL LIMIT 1",
-        populated = populated(child, "d.new"),
+        row = row_of_array(&columns, "d.new"),
         parents = parent.rows(),
         joins = reference.joins("n", "p"),
     );
@@ -264,5 +325,6 @@ fn refuse_dead_default(
         child: child.shown.clone(),
         parent: parent.shown.clone(),
         reference: reference.name.clone(),
+        constraint: reference.constraint_of(child),
     })
 }

@@ -14,7 +14,7 @@ use crate::graph::catalog;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::table::Table;
 use crate::registry::archived;
-use crate::registry::deletion_group::new_deletion;
+use crate::registry::deletion_group::{How, new_deletion};
 use crate::spi::session::{Session, with_session};
 
 /// Soft-deletes the row of `table` with this key and every row that refers to it by a cascading
@@ -79,7 +79,7 @@ fn run(
             table: root.shown.clone(),
         });
     }
-    record(session, root, deletion, key, reason)?;
+    record(session, root, deletion, key, reason, How::Call)?;
     cascade::carry_out(session, graph, oid, roots, deletion)?;
     Ok(deletion)
 }

@@ -130,6 +130,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
     let children: Vec<String> = names("child_columns")?;
     let parents: Vec<String> = names("parent_columns")?;
     let operators: Vec<String> = names("operators")?;
+    let collations: Vec<Option<String>> = row.get_by_name("collations")?.unwrap_or_default();
     let parent_type: Option<String> = row.get_by_name("parent_type")?;
     let kind = match (
         row.get_by_name::<String, _>("type_column")?,
@@ -151,7 +152,9 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         .into_iter()
         .zip(parents)
         .zip(operators)
-        .map(|((child, parent), equals)| Pair {
+        .zip(collations.into_iter().chain(std::iter::repeat(None)))
+        .map(|(((child, parent), equals), collation)| Pair {
+            collation,
             child: Ident(child),
             parent: Ident(parent),
             equals,
@@ -168,7 +171,10 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
             .into_iter()
             .map(Ident)
             .collect(),
+        refuses_null: row.get_by_name("refuses_null")?.unwrap_or(false),
         kind,
+        checked_at_commit: row.get_by_name("checked_at_commit")?.unwrap_or(false),
+        restricts: row.get_by_name("restricts")?.unwrap_or(false),
         deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,
         prints_alike: row.get_by_name("print_alike")?.unwrap_or(false),

@@ -3,14 +3,19 @@ WITH known AS (
     SELECT con.conname::text AS name,
            con.conrelid AS child,
            con.confrelid AS parent,
-           -- A text of JSON comes back as a string of it: what cannot be undone is not done.
-           CASE WHEN columns.hold_json THEN replace(replace(coalesce(override.on_delete, con.confdeltype::text), 'n', 'r'), 'd', 'r')
-                ELSE coalesce(override.on_delete, con.confdeltype::text) END AS on_delete,
+           coalesce(override.on_delete, con.confdeltype::text) AS on_delete,
            -- SET NULL (columns) is known from PostgreSQL 15 on.
            coalesce(listed.columns, columns.child) AS set_columns,
+           con.confmatchtype = 'f' OR columns.not_null
+               OR EXISTS (SELECT FROM pg_constraint held WHERE held.conrelid = con.conrelid AND held.contype = 'c' AND held.conkey && con.conkey) AS refuses_null,
            columns.child AS child_columns,
            columns.parent AS parent_columns,
            columns.operators,
+           columns.collations,
+           con.confdeltype = 'r' AND override.on_delete IS NULL AS restricts,
+           con.confdeltype = 'a' AND override.on_delete IS NULL AND con.condeferrable AND con.condeferred
+               AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = con.confrelid AND t.tgname = 'keepsake_check_deferred' AND t.tgenabled IN ('O', 'A')
+                           AND t.tgfoid = 'keepsake.check_deferred()'::regprocedure) AS checked_at_commit,
            columns.print_alike,
            NULL::text AS type_column,
            NULL::text AS type_value,
@@ -21,8 +26,12 @@ WITH known AS (
     CROSS JOIN LATERAL (
         SELECT array_agg(ca.attname::text ORDER BY k.n) AS child,
                array_agg(pa.attname::text ORDER BY k.n) AS parent,
+               bool_or(ca.attnotnull) AS not_null,
+               array_agg(CASE WHEN ca.attcollation <> pa.attcollation THEN (
+                   SELECT format('%I.%I', ln.nspname, l.collname) FROM pg_collation l JOIN pg_namespace ln ON ln.oid = l.collnamespace
+                   WHERE l.oid = CASE WHEN (SELECT bool_and(d.collisdeterministic) FROM pg_collation d WHERE d.oid IN (ca.attcollation, pa.attcollation))
+                                      THEN ca.attcollation ELSE pa.attcollation END) END ORDER BY k.n) AS collations,
                array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
-               bool_or(pt.oid = 'jsonb'::regtype OR pt.typbasetype = 'jsonb'::regtype) AS hold_json,
                -- Not so 1.0 and 1.00, or two that differ in blanks or case.
                bool_and(ca.atttypid = pa.atttypid AND ca.attcollation = pa.attcollation
                         AND (ca.atttypid = ANY ('{int2,int4,int8,oid,uuid,date,timestamp,timestamptz}'::regtype[])
@@ -31,7 +40,6 @@ WITH known AS (
         FROM unnest(con.conkey, con.confkey, con.conpfeqop) WITH ORDINALITY AS k (child, parent, operator, n)
         JOIN pg_attribute ca ON ca.attrelid = con.conrelid AND ca.attnum = k.child
         JOIN pg_attribute pa ON pa.attrelid = con.confrelid AND pa.attnum = k.parent
-        JOIN pg_type pt ON pt.oid = ca.atttypid
         JOIN pg_operator op ON op.oid = k.operator
         JOIN pg_namespace opn ON opn.oid = op.oprnamespace
     ) columns
@@ -46,13 +54,15 @@ WITH known AS (
         FROM keepsake.reference_override o WHERE o.child = con.conrelid AND o.reference = con.conname
     ) override ON true
     WHERE con.contype = 'f' AND con.conparentid = 0
+      -- What is not enforced does nothing (PostgreSQL 18).
+      AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
       AND (con.confrelid IN (SELECT relation FROM keepsake.kept_in_place)
            OR con.conrelid IN (SELECT relation FROM keepsake.kept_in_place))
     UNION ALL
     SELECT format('%s.%s=%s', d.type_column, d.id_column, d.type_value),
-           d.child, d.parent, 'c', '{}',
+           d.child, d.parent, 'c', '{}', false,
            ARRAY[d.id_column::text], ARRAY[a.attname::text],
-           ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END],
+           ARRAY[CASE WHEN op.oid IS NOT NULL THEN format('OPERATOR(%I.%s)', opn.nspname, op.oprname) END], '{}', false, false,
            false,
            d.type_column::text, d.type_value,
            CASE WHEN id.atttypid <> k.oid THEN format('%I.%I', kn.nspname, k.typname) END,

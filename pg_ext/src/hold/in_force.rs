@@ -2,16 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use pgrx::spi::SpiTupleTable;
 use pgrx::{JsonB, Uuid};
 
 use crate::archive::find_rows;
 use crate::call::trigger_row::Row;
 use crate::graph::reference_graph::Graph;
+use crate::graph::stored_columns;
 use crate::model::error::{Failure, Outcome};
-use crate::model::sql::{Literal, join};
+use crate::model::sql::join;
+use crate::model::stored_value::{are_equal, row_of_object};
 use crate::model::table::Table;
+use crate::postgres::subtransaction::{Caught, attempt_unless};
 use crate::registry::locks::{Lock, Mode};
+use crate::registry::stored_key::StoredKey;
 use crate::spi::session::{Session, first_cell, first_column};
 
 /// Locks of tenants share so many places of the lock table, however many tenants there are.
@@ -96,42 +102,100 @@ pub fn find(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) ->
     Ok(Holds { held, by_row })
 }
 
-/// Those of the deletions that hold a row with one of these keys. A hold from before a key column
-/// was renamed no longer says which row: it covers them all.
+/// Those of the deletions that hold a row with one of these keys. A hold whose key no longer says which row, because a
+/// column of it was dropped or changed its type, covers them all.
 fn with_held_row(
     session: &mut Session<'_, '_>,
     table: &Table,
     keys: Vec<JsonB>,
     deletions: &[Uuid],
 ) -> Outcome<Vec<Uuid>> {
-    let names_key = |key: &JsonB| {
-        table
-            .key
-            .iter()
-            .all(|column| key.0.get(&column.name.0).is_some())
-    };
-    let condition = if keys.iter().all(names_key) {
-        join(
-            table.key.iter().map(|column| {
-                format!(
-                    "t.{name} {equals} (h.key OPERATOR(pg_catalog.->>) {member})::{type_sql}",
-                    name = column.name,
-                    equals = column.equals,
-                    member = Literal(&column.name.0),
-                    type_sql = column.type_sql,
-                )
-            }),
-            " AND ",
-        )
-    } else {
-        "true".into()
-    };
-    let sql = format!(
-        "SELECT DISTINCT t.deletion_id FROM pg_catalog.unnest($1) AS h (key) JOIN {} AS t ON {condition}
-         WHERE t.deletion_id = ANY ($2)",
-        table.rows()
-    );
-    first_column(session.as_owner(table, &sql, &[keys.into(), deletions.to_vec().into()])?)
+    let keys = HeldKeys { table, keys };
+    let among = || Ok(vec![deletions.to_vec().into()]);
+    let found =
+        |rows| format!("SELECT DISTINCT t.deletion_id FROM {rows} AND t.deletion_id = ANY ($1)");
+    let rows = keys.find(session, &table.rows(), &among, found)?;
+    rows.map_or_else(|| Ok(Vec::new()), first_column)
+}
+
+/// The keys of rows of one table that are held.
+struct HeldKeys<'a> {
+    table: &'a Table,
+    keys: Vec<JsonB>,
+}
+
+impl HeldKeys<'_> {
+    /// Runs the statement that `sql` makes of the held rows `t` among `rows`, a FROM clause that ends in its WHERE.
+    /// `None` where there is no key. The arguments are those of the statement, numbered from 1.
+    fn find<'a, 'conn>(
+        &self,
+        session: &mut Session<'_, 'conn>,
+        rows: &str,
+        arguments: &dyn Fn() -> Outcome<Vec<DatumWithOid<'a>>>,
+        sql: impl Fn(String) -> String,
+    ) -> Outcome<Option<SpiTupleTable<'conn>>> {
+        if self.keys.is_empty() {
+            return Ok(None);
+        }
+        if let Some(found) = self.find_at_once(session, rows, arguments, &sql)? {
+            return Ok(Some(found));
+        }
+        let held = sql(format!("{rows} AS t WHERE ({})", self.conditions(session)?));
+        session.as_owner(self.table, &held, &arguments()?).map(Some)
+    }
+
+    /// By a join with all keys. `None` where they cannot be read so.
+    fn find_at_once<'a, 'conn>(
+        &self,
+        session: &mut Session<'_, 'conn>,
+        rows: &str,
+        arguments: &dyn Fn() -> Outcome<Vec<DatumWithOid<'a>>>,
+        sql: &impl Fn(String) -> String,
+    ) -> Outcome<Option<SpiTupleTable<'conn>>> {
+        let names = self.table.key.iter().map(|column| column.name.0.as_str());
+        let has_all = |key: &JsonB| {
+            let members = key.0.as_object();
+            members.is_some_and(|members| {
+                members.len() == self.table.key.len()
+                    && names.clone().all(|name| members.contains_key(name))
+            })
+        };
+        if !self.keys.iter().all(has_all) {
+            return Ok(None);
+        }
+        let Some(columns) = stored_columns::find(session, self.table, names.clone())? else {
+            return Ok(None);
+        };
+        let mut all = arguments()?;
+        let keys: Vec<JsonB> = self.keys.iter().map(|key| JsonB(key.0.clone())).collect();
+        all.push(keys.into());
+        let held = sql(format!(
+            "pg_catalog.unnest(${n}) AS h (key), LATERAL {row} AS k, {rows} AS t WHERE {equal}",
+            n = all.len(),
+            row = row_of_object(&columns, "h.key"),
+            equal = are_equal(&columns, "t", "k"),
+        ));
+        match attempt_unless(
+            |raised| raised.by_interrupt,
+            || session.as_owner(self.table, &held, &all),
+        ) {
+            Ok(found) => Ok(Some(found)),
+            Err(Caught::Failure(failure)) => Err(failure),
+            Err(Caught::Error { .. }) => Ok(None),
+        }
+    }
+
+    /// The condition that row `t` has one of the keys, each by itself: what no longer says which row may be any.
+    fn conditions(&self, session: &mut Session<'_, '_>) -> Outcome<String> {
+        let mut terms = Vec::with_capacity(self.keys.len());
+        for key in &self.keys {
+            match StoredKey::read(session, self.table, &key.0)? {
+                Some(key) => terms.push(format!("({})", key.condition())),
+                None => return Ok("true".into()),
+            }
+        }
+        Ok(join(terms, " OR "))
+    }
 }
 
 /// Under REPEATABLE READ and SERIALIZABLE: refuses when there are holds, or rows of these deletions,
@@ -165,23 +229,29 @@ fn refuse_unseen(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<(
 
 /// Refuses what would take a held row, which a trigger is called for, out of its hold.
 pub fn refuse_if_held(session: &mut Session<'_, '_>, table: &Table, row: Row<'_>) -> Outcome<()> {
-    let mut args = Vec::with_capacity(table.key.len());
-    let mut pairs = Vec::with_capacity(table.key.len());
-    for column in &table.key {
-        args.push(row.argument(&column.name.0)?);
-        pairs.push(format!("{}, ${}", Literal(&column.name.0), args.len()));
-    }
-    // As the table's owner: a type may bring a cast to json of its own.
-    let sql = format!(
-        "SELECT pg_catalog.jsonb_build_object({})",
-        join(pairs, ", ")
-    );
-    let key: Option<JsonB> = first_cell(session.as_owner(table, &sql, &args)?)?;
-    let held = session.registry_exists_now(
-        "SELECT 1 FROM keepsake.hold WHERE released_at IS NULL AND relation = $1 AND row_key = $2",
-        &[table.oid.into(), key.into()],
+    let active = session.registry_now(
+        "SELECT row_key FROM keepsake.hold WHERE released_at IS NULL AND relation = $1",
+        &[table.oid.into()],
     )?;
-    if held {
+    if active.is_empty() {
+        return Ok(());
+    }
+    let mut keys = Vec::with_capacity(active.len());
+    for hold in &active {
+        keys.extend(hold.get::<JsonB>(1)?);
+    }
+    let values = || -> Outcome<Vec<DatumWithOid<'_>>> {
+        let columns = table.columns.iter();
+        columns.map(|column| row.argument(&column.0)).collect()
+    };
+    let columns = table.columns.iter().zip(1..);
+    let columns = columns.map(|(column, n)| format!("${n} AS {column}"));
+    let rows = format!("(SELECT {})", join(columns, ", "));
+    let keys = HeldKeys { table, keys };
+    let held = keys.find(session, &rows, &values, |rows| {
+        format!("SELECT 1 FROM {rows} LIMIT 1")
+    })?;
+    if held.is_some_and(|held| !held.is_empty()) {
         return Err(Failure::HeldKey {
             table: table.shown.clone(),
         });

@@ -22,7 +22,8 @@ use crate::postgres::settings::LocalSettings;
 use crate::registry::archived;
 use crate::registry::deletion::{self, Deletion, State};
 use crate::registry::locks::Mode;
-use crate::spi::session::{Session, first_cell, with_session};
+use crate::registry::stored_key::StoredKey;
+use crate::spi::session::{Session, first_cell, with_reading_session, with_session};
 
 /// Holds the row of `table` with this key, live or deleted: no deletion that it is in, now or later,
 /// is purged. Its key cannot change meanwhile. Returns the hold's id; a row that is held already
@@ -87,6 +88,30 @@ fn hold_tenant(tenant: Option<&str>, reason: Option<&str>) -> Result<i64, ErrorR
 fn release(hold: Option<i64>) -> Result<bool, ErrorReport> {
     let hold = required(hold, "hold")?;
     Ok(with_session(|session| end(session, hold))?)
+}
+
+/// The active holds of rows whose key no longer says which row, for `doctor()`.
+#[pg_extern]
+fn lost_holds() -> Result<SetOfIterator<'static, i64>, ErrorReport> {
+    let lost = with_reading_session(|session| -> Outcome<Vec<i64>> {
+        let graph = cache::current(session)?;
+        let active = session.registry_now(
+            "SELECT id, relation::oid, row_key FROM keepsake.hold WHERE released_at IS NULL AND row_key IS NOT NULL ORDER BY id",
+            &[],
+        )?;
+        let mut lost = Vec::new();
+        for hold in &active {
+            let relation: Option<pg_sys::Oid> = hold.get(2)?;
+            let table = relation.and_then(|oid| graph.table(oid));
+            if let (Some(id), Some(table), Some(key)) = (hold.get(1)?, table, hold.get::<JsonB>(3)?)
+                && StoredKey::read(session, table, &key.0)?.is_none()
+            {
+                lost.push(id);
+            }
+        }
+        Ok(lost)
+    })?;
+    Ok(SetOfIterator::new(lost))
 }
 
 /// What a hold is on.

@@ -10,7 +10,9 @@ use crate::call::trigger_call::{
     BeforeUpdate, Call, NewRows, Updated,
 };
 use crate::call::trigger_row::Row;
+use crate::delete::cascade;
 use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{Kind, Reference};
@@ -40,11 +42,13 @@ fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport
 #[pg_extern]
 fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     let Updated { old, new } = call.rows;
+    let graph = cache::known()?;
+    let table = graph.managed_or_root(call.relation);
+    let moved = |table: &&Table| table.key.iter().any(|key| !old.has_same(new, &key.name.0));
+    let Some(table) = table.filter(moved) else {
+        return Ok(Answer::row(new));
+    };
     with_session(|session| -> Outcome<()> {
-        let graph = cache::current(session)?;
-        let Some(table) = graph.managed_or_root(call.relation) else {
-            return Ok(());
-        };
         table.check_marks()?;
         if old.deletion().is_some() {
             only_the_engine(call.relation)?;
@@ -89,17 +93,49 @@ fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>) -> Outcome<()> {
 /// row not while it is restored, when its parents have been looked at already.
 #[pg_extern]
 fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
-    with_session(|session| guard_updated(session, &call))?;
+    let graph = cache::known()?;
+    if let Some(table) = graph.table_or_root(call.relation)
+        && graph
+            .references_of(table.oid)
+            .any(|(reference, _)| is_moved(&call.rows, reference))
+    {
+        with_session(|session| guard_updated(session, &call, &graph, table))?;
+    }
     Ok(Answer::nothing())
 }
 
-fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) -> Outcome<()> {
+/// AFTER UPDATE that marks a row, as a constraint trigger that is deferred: whether NO ACTION of a deferred foreign key allows it.
+#[pg_extern]
+fn check_deferred(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    let graph = cache::known()?;
+    if let Some(table) = graph.managed_or_root(call.relation) {
+        let row = call.rows.new;
+        let key: Vec<_> = table
+            .key
+            .iter()
+            .map(|column| row.argument(&column.name.0))
+            .collect::<Result<_, _>>()?;
+        with_session(|session| cascade::refuse_at_commit(session, &graph, table, &key))?;
+    }
+    Ok(Answer::nothing())
+}
+
+/// Whether a column of the reference has changed, by so much as a bit.
+fn is_moved(rows: &Updated<'_>, reference: &Reference) -> bool {
+    let columns = reference.child_columns();
+    columns
+        .into_iter()
+        .any(|column| !rows.old.has_same(rows.new, &column.0))
+}
+
+fn guard_updated(
+    session: &mut Session<'_, '_>,
+    call: &Call<'_, AfterUpdate>,
+    graph: &Graph,
+    table: &Table,
+) -> Outcome<()> {
     let child = call.relation;
     let Updated { old, new } = call.rows;
-    let graph = cache::current(session)?;
-    let Some(table) = graph.table_or_root(child) else {
-        return Ok(());
-    };
     // What the engine itself makes a row refer to, it has looked at; not at what else a column
     // of several references makes it refer to. What it has not changed yet, it may be about to.
     let by_engine = EngineWrite::is_to(table.oid);
@@ -113,14 +149,8 @@ fn guard_updated(session: &mut Session<'_, '_>, call: &Call<'_, AfterUpdate>) ->
         return keep_unresolved(session, table, deletion);
     }
     let (source, values) = as_source(new, table)?;
-    let is_moved = |reference: &Reference| {
-        let columns = reference.child_columns();
-        columns
-            .into_iter()
-            .any(|column| !old.has_same(new, &column.0))
-    };
     check_references(session, child, &source, &values, |reference| {
-        !by_engine || is_moved(reference)
+        !by_engine || is_moved(&call.rows, reference)
     })
 }
 
@@ -141,6 +171,16 @@ fn keep_unresolved(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid)
         });
     }
     Ok(())
+}
+
+/// Refuses when the row refers to a deleted one.
+pub fn refuse_dead_parent(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    row: Row<'_>,
+) -> Outcome<()> {
+    let (source, values) = as_source(row, table)?;
+    check_references(session, table.oid, &source, &values, |_| true)
 }
 
 /// Refuses when rows already in `child` would have failed the guard.
@@ -250,6 +290,7 @@ fn check_references(
                 child: child.shown.clone(),
                 parent: parent.shown.clone(),
                 reference: reference.name.clone(),
+                constraint: reference.constraint_of(child),
             });
         }
     }

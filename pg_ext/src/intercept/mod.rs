@@ -2,6 +2,9 @@
 //!
 //! - `planner` turns a DELETE into the UPDATE that marks its rows. `statement_deletion` makes one deletion of the rows
 //!   that a statement marked. `shows_deleted` lets that statement see them.
+//! - `returning` has a converted DELETE return the rows as they were.
+//! - `insert_again` makes a deleted row live again that is inserted anew.
+//! - `upsert` has ON CONFLICT and MERGE treat deleted rows as rows that are not there.
 //! - `guard` has the trigger functions that keep live rows from referring to deleted ones.
 //! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do.
 //!
@@ -9,7 +12,10 @@
 
 pub mod executor_hooks;
 pub mod guard;
+pub mod insert_again;
 pub mod planner;
+pub mod returning;
 pub mod shows_deleted;
 pub mod skip_triggers;
 pub mod statement_deletion;
+pub mod upsert;

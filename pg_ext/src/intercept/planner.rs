@@ -12,8 +12,10 @@ use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
+use crate::intercept::returning;
 use crate::intercept::skip_triggers;
-use crate::model::error::raise_unless_ok;
+use crate::intercept::upsert::{self, Target};
+use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::pointers;
 use crate::postgres::statement_stack;
@@ -23,6 +25,7 @@ use crate::run_as::engine_query;
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
 use crate::spi::session::with_reading_session;
+use crate::spi::shown_names;
 
 static mut NEXT: pg_sys::planner_hook_type = None;
 
@@ -80,13 +83,22 @@ unsafe fn applies(text: *const c_char) -> bool {
     }
 }
 
-/// Turns the query, if it deletes from a table that converts it, into the UPDATE. Whether
-/// nothing else in the statement writes to tables.
+/// Turns the query, if it deletes from a table that converts it, into the UPDATE; has an INSERT or MERGE treat deleted rows as
+/// `upsert` says. `alone`: whether nothing else in the statement writes to tables.
 unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
-    if query.commandType != pg_sys::CmdType::CMD_DELETE {
+    let concerned = match query.commandType {
+        pg_sys::CmdType::CMD_DELETE => true,
+        // SAFETY: the targets of an UPDATE are a list of them.
+        pg_sys::CmdType::CMD_UPDATE => unsafe { sets_deleted_at(query) },
+        pg_sys::CmdType::CMD_INSERT => !query.onConflict.is_null(),
+        #[cfg(not(feature = "pg14"))]
+        pg_sys::CmdType::CMD_MERGE => true,
+        _ => false,
+    };
+    if !concerned {
         return;
     }
-    // SAFETY: the result relation of a DELETE is an entry of the query's range table, and the
+    // SAFETY: the result relation of such a statement is an entry of the query's range table, and the
     // parser or the plan cache has locked its table.
     unsafe {
         let Ok(index) = u32::try_from(query.resultRelation) else {
@@ -105,11 +117,31 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
         let inherited = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION
             && (*entry).inh
             && pg_sys::has_subclass((*entry).relid);
+        if !inherited && !is_managed(&*relation) && query.commandType != pg_sys::CmdType::CMD_INSERT
+        {
+            raise_unless_ok(refuse_unguarded(&*relation));
+        }
         if !inherited
-            && converts(&*relation)
+            && is_managed(&*relation)
             && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
         {
-            turn_into_update(query, entry, relation, deleted_at, alone);
+            let target = Target {
+                number: query.resultRelation,
+                entry,
+                relation,
+                deleted_at,
+            };
+            match query.commandType {
+                pg_sys::CmdType::CMD_DELETE if converts(&*relation) => {
+                    turn_into_update(query, entry, relation, deleted_at, alone);
+                }
+                pg_sys::CmdType::CMD_DELETE | pg_sys::CmdType::CMD_UPDATE => {}
+                pg_sys::CmdType::CMD_INSERT => {
+                    let refuse = own_function(c"refuse_deleted_conflict");
+                    upsert::mind_conflicts(query, &target, refuse);
+                }
+                _ => upsert::hide_from_merge(query, &target),
+            }
         }
         pg_sys::RelationClose(relation);
     }
@@ -122,6 +154,53 @@ fn is_watched(relation: &pg_sys::RelationData, key: *mut pg_sys::Bitmapset) -> b
         let member = i32::from(*column) - pg_sys::FirstLowInvalidHeapAttributeNumber;
         // SAFETY: the set is one of the relation's, or NULL, which is empty.
         unsafe { pg_sys::bms_is_member(member, key) }
+    })
+}
+
+unsafe fn sets_deleted_at(query: &pg_sys::Query) -> bool {
+    // SAFETY: the caller gives an UPDATE, whose targets have names or NULL.
+    unsafe {
+        pointers::<pg_sys::TargetEntry>(query.targetList).any(|target| {
+            let name = (*target).resname;
+            !name.is_null() && CStr::from_ptr(name) == c"deleted_at"
+        })
+    }
+}
+
+/// Refuses to delete or mark rows of a table that has Keepsake's columns, and not the triggers that make of it a deletion: a dump of the schema
+/// alone leaves it so, or a tool that copies schemas.
+fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
+    let open = std::ptr::from_ref(relation).cast_mut();
+    // SAFETY: the relation is open; looks into the system's caches.
+    let is_like_ours = unsafe {
+        column(open, c"deleted_at", pg_sys::TIMESTAMPTZOID).is_some()
+            && column(open, c"deletion_id", pg_sys::UUIDOID).is_some()
+            && pg_sys::get_extension_oid(c"keepsake".as_ptr(), true) != pg_sys::InvalidOid
+    };
+    if !is_like_ours {
+        return Ok(());
+    }
+    // What was a partition has lost its row triggers, and is a table like any other; so is one with an archive.
+    let has_ours = triggers(relation)
+        .iter()
+        .any(|trigger| name(trigger).to_bytes().starts_with(b"keepsake_"));
+    let graph = cache::known()?;
+    match graph.managed_or_root(relation.rd_id) {
+        None if has_ours => Ok(()),
+        Some(table) => Err(Failure::Unguarded {
+            table: table.shown.clone(),
+        }),
+        None => Err(Failure::Unguarded {
+            table: with_reading_session(|session| shown_names::table(session, relation.rd_id))?,
+        }),
+    }
+}
+
+/// Whether the table is managed: it has a trigger that answers a plain DELETE.
+fn is_managed(relation: &pg_sys::RelationData) -> bool {
+    triggers(relation).iter().any(|trigger| {
+        let own = own_triggers::named(name(trigger));
+        own.is_some_and(|own| matches!(own.carrier, Carrier::OnPlainDelete(_)))
     })
 }
 
@@ -161,6 +240,9 @@ unsafe fn turn_into_update(
     unsafe {
         query.commandType = pg_sys::CmdType::CMD_UPDATE;
         query.targetList = std::ptr::null_mut();
+        if let Some(deletion_id) = column(relation, c"deletion_id", pg_sys::UUIDOID) {
+            returning::show_as_before(query, relation, [deleted_at, deletion_id]);
+        }
         let mut live = pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
         live.arg = pg_sys::makeVar(
             query.resultRelation as _,
@@ -279,12 +361,12 @@ fn may_set_marks(relation: &pg_sys::RelationData) -> bool {
 unsafe fn deletion_id(relation: pg_sys::Relation) -> Option<(i16, pg_sys::Oid)> {
     // SAFETY: the relation is open.
     let column = unsafe { column(relation, c"deletion_id", pg_sys::UUIDOID) }?;
-    Some((column, deletion_of_statement()?))
+    Some((column, own_function(c"deletion_of_statement")?))
 }
 
-/// The function that a plan may call to mark its rows. Whoever runs the statement need not find it by its name, so no right in
-/// the schema is asked for; where EXECUTE was revoked, the triggers mark the rows.
-fn deletion_of_statement() -> Option<pg_sys::Oid> {
+/// A function of Keepsake's that takes an OID and that a plan may call. Whoever runs the statement need not find it by its name, so no right in
+/// the schema is asked for. `None` where EXECUTE was revoked.
+fn own_function(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: looks into the system's caches, within a transaction; the keys outlive the calls and are of the types that
     // the cache has: a name, a vector of types, a schema.
     let function = unsafe {
@@ -293,7 +375,7 @@ fn deletion_of_statement() -> Option<pg_sys::Oid> {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as _,
             pg_sys::Anum_pg_proc_oid as _,
-            pg_sys::Datum::from(c"deletion_of_statement".as_ptr()),
+            pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(arguments),
             pg_sys::Datum::from(schema),
             pg_sys::Datum::from(0_usize),

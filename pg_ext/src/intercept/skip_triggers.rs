@@ -1,6 +1,6 @@
 //! Leaves out of a statement those of Keepsake's row triggers that have nothing to do in it.
 //!
-//! Those on UPDATE have a condition that some columns change. PostgreSQL evaluates it for every row,
+//! Those on UPDATE only look at some columns. PostgreSQL calls them for every row,
 //! and where there is a BEFORE trigger locks each row first, with a WAL record of its own. A
 //! statement that changes none of those columns, or that is the engine's own, need not pay for that.
 //! What is changed is the executor's copy of the triggers (`CopyTriggerDesc`), this statement's own.
@@ -13,22 +13,26 @@ use pgrx::pg_sys;
 
 use crate::call::own_triggers::{self, Skipped};
 use crate::graph::cache;
+use crate::model::error::raise_unless_ok;
 use crate::postgres::pg_list::{integers, pointers};
 use crate::postgres::query_plan::{modifications, plan, result_table};
 use crate::postgres::statement_stack::write;
 use crate::postgres::table_triggers::{name, triggers};
 use crate::run_as::engine_write::EngineWrite;
 
-/// What is known of a trigger, as long as it is defined so.
+/// What is known of a trigger, as long as it calls the same function.
+#[derive(Clone, Copy)]
 struct Known {
     function: pg_sys::Oid,
-    condition: CString,
-    /// The columns in its condition; `None` where it is not Keepsake's after all.
-    columns: Option<Vec<i32>>,
+    is_ours: bool,
 }
+
+/// The columns that the condition of a trigger names.
+type Conditions = HashMap<pg_sys::Oid, (CString, Vec<i32>)>;
 
 thread_local! {
     static KNOWN: RefCell<HashMap<pg_sys::Oid, Known>> = RefCell::default();
+    static CONDITIONS: RefCell<Conditions> = RefCell::default();
 }
 
 /// Goes over the tables that the statement updates or deletes from, which the executor has just started.
@@ -60,10 +64,14 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                         let changed = pg_sys::ExecGetUpdatedCols(table, query.estate);
                         (changed, &*(*table).ri_RelationDesc)
                     };
+                    if !triggers(relation).iter().any(is_one_of_ours) {
+                        continue;
+                    }
                     let update = Update {
                         changed,
-                        alone: only_ours_change_rows(relation),
                         relation,
+                        columns: Columns::of(relation),
+                        alone: only_ours_change_rows(relation),
                         is_engine,
                         passes_guard,
                         converts: writes.converts,
@@ -71,6 +79,9 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                     update.leave_out(description);
                 }
                 pg_sys::CmdType::CMD_DELETE if is_engine => leave_out_of_delete(description),
+                pg_sys::CmdType::CMD_INSERT if !writes.ignores_conflicts => {
+                    leave_out_of_insert(description);
+                }
                 _ => {}
             }
         }
@@ -81,6 +92,7 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
 struct Update<'a> {
     changed: *mut pg_sys::Bitmapset,
     relation: &'a pg_sys::RelationData,
+    columns: Columns,
     /// Whether no other trigger may change any column before ours look.
     alone: bool,
     is_engine: bool,
@@ -95,8 +107,12 @@ impl Update<'_> {
         unsafe { pg_sys::bms_is_member(column, self.changed) }
     }
 
+    fn changes_any(&self, columns: &[i32]) -> bool {
+        columns.iter().any(|column| self.has_changed(*column))
+    }
+
     /// Whether it changes a column of a foreign key.
-    fn changes_references(&self) -> bool {
+    fn changes_foreign_keys(&self) -> bool {
         let relation = std::ptr::from_ref(self.relation).cast_mut();
         // SAFETY: the relation is open; its foreign keys are a list of such entries, each with that many columns.
         let mut keys = unsafe {
@@ -114,30 +130,27 @@ impl Update<'_> {
     }
 
     fn is_idle(&self, trigger: &pg_sys::Trigger) -> bool {
-        if skipped(trigger) == Skipped::ReferencesUnchanged {
-            return is_ours(trigger) && !self.changes_references();
-        }
-        let Some(columns) = columns(trigger) else {
+        if !is_one_of_ours(trigger) {
             return false;
-        };
-        let any = columns.iter().any(|column| self.has_changed(*column));
-        let all = columns.iter().all(|column| self.has_changed(*column));
-        let unchanged = self.alone && !any;
+        }
         match skipped(trigger) {
-            Skipped::Never | Skipped::InEnginesDelete | Skipped::ReferencesUnchanged => false,
-            Skipped::Unchanged => unchanged,
-            Skipped::UnchangedOrSetByEngine => {
-                unchanged || self.is_engine || self.alone && self.converts && all
+            Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict => false,
+            Skipped::ForeignKeysUnchanged => !self.changes_foreign_keys(),
+            Skipped::KeyUnchanged => self.alone && !self.changes_any(&self.columns.key),
+            Skipped::MarksUnchangedOrSetByEngine => {
+                // What the condition names are the columns of old, whatever has their names by now.
+                let marks = in_condition(trigger);
+                let all = marks.iter().all(|column| self.has_changed(*column));
+                self.is_engine || self.alone && (!self.changes_any(&marks) || self.converts && all)
             }
-            Skipped::UnchangedOrCheckedByEngine => unchanged || self.passes_guard,
+            Skipped::ReferencesUnchangedOrCheckedByEngine => {
+                self.passes_guard || self.alone && !self.changes_any(&self.columns.referring)
+            }
         }
     }
 
     fn leave_out(&self, description: &mut pg_sys::TriggerDesc) {
         let own = triggers_of(description);
-        if !own.iter().any(may_be_idle) {
-            return;
-        }
         for trigger in own.iter_mut() {
             if self.is_idle(trigger) {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
@@ -156,6 +169,49 @@ impl Update<'_> {
     }
 }
 
+/// The columns of a table that the triggers without a condition look at, counted as the executor counts them in its sets.
+struct Columns {
+    key: Vec<i32>,
+    referring: Vec<i32>,
+}
+
+impl Columns {
+    fn of(relation: &pg_sys::RelationData) -> Self {
+        let graph = raise_unless_ok(cache::known());
+        let table = graph.table_or_root(relation.rd_id);
+        let numbers = |names: Vec<&str>| -> Vec<i32> {
+            names
+                .into_iter()
+                .filter_map(|name| number(relation, name))
+                .collect()
+        };
+        Self {
+            key: numbers(table.map_or_else(Vec::new, |table| {
+                table
+                    .key
+                    .iter()
+                    .map(|column| column.name.0.as_str())
+                    .collect()
+            })),
+            referring: numbers(table.map_or_else(Vec::new, |table| {
+                graph
+                    .references_of(table.oid)
+                    .flat_map(|(reference, _)| reference.child_columns())
+                    .map(|column| column.0.as_str())
+                    .collect()
+            })),
+        }
+    }
+}
+
+/// The number of a column, counted so.
+fn number(relation: &pg_sys::RelationData, column: &str) -> Option<i32> {
+    let name = CString::new(column).ok()?;
+    // SAFETY: looks through the descriptor of an open relation.
+    let number = unsafe { pg_sys::SPI_fnumber(relation.rd_att, name.as_ptr()) };
+    (number > 0).then(|| number - pg_sys::FirstLowInvalidHeapAttributeNumber)
+}
+
 fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
     cache::kept().is_some_and(|graph| {
         let table = graph.table_or_root(table);
@@ -166,11 +222,7 @@ fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
 /// The engine's own DELETE passes the trigger that answers a plain one.
 fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
     let own = triggers_of(description);
-    for trigger in own.iter_mut() {
-        if skipped(trigger) == Skipped::InEnginesDelete && is_ours(trigger) {
-            trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
-        }
-    }
+    disable(own, Skipped::InEnginesDelete);
     let before = |trigger| {
         is_for(
             trigger,
@@ -179,6 +231,20 @@ fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
         )
     };
     description.trig_delete_before_row = own.iter().any(before);
+}
+
+/// An INSERT that passes over no conflict has nothing to do with deleted rows of its keys.
+fn leave_out_of_insert(description: &mut pg_sys::TriggerDesc) {
+    let own = triggers_of(description);
+    disable(own, Skipped::WithoutOnConflict);
+    let before = |trigger| {
+        is_for(
+            trigger,
+            pg_sys::TRIGGER_TYPE_BEFORE,
+            pg_sys::TRIGGER_TYPE_INSERT,
+        )
+    };
+    description.trig_insert_before_row = own.iter().any(before);
 }
 
 fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] {
@@ -190,14 +256,38 @@ fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] 
     unsafe { std::slice::from_raw_parts_mut(description.triggers, count) }
 }
 
+/// Disables those of Keepsake's that such a statement goes without.
+fn disable(triggers: &mut [pg_sys::Trigger], statement: Skipped) {
+    for trigger in triggers.iter_mut() {
+        if skipped(trigger) == statement && is_ours(trigger) {
+            trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
+        }
+    }
+}
+
 /// Which statements go without the trigger, if it is the one that its name says.
 fn skipped(trigger: &pg_sys::Trigger) -> Skipped {
     own_triggers::named(name(trigger)).map_or(Skipped::Never, |own| own.skipped)
 }
 
-/// Whether an UPDATE may go without it, by its name.
-fn may_be_idle(trigger: &pg_sys::Trigger) -> bool {
-    !matches!(skipped(trigger), Skipped::Never | Skipped::InEnginesDelete)
+/// Whether it is one of Keepsake's that an UPDATE may go without.
+fn is_one_of_ours(trigger: &pg_sys::Trigger) -> bool {
+    if matches!(
+        skipped(trigger),
+        Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict
+    ) {
+        return false;
+    }
+    let known = KNOWN.with_borrow(|known| known.get(&trigger.tgoid).copied());
+    if let Some(known) = known.filter(|known| known.function == trigger.tgfoid) {
+        return known.is_ours;
+    }
+    let known = Known {
+        function: trigger.tgfoid,
+        is_ours: is_ours(trigger),
+    };
+    KNOWN.with_borrow_mut(|all| all.insert(trigger.tgoid, known));
+    known.is_ours
 }
 
 /// Whether it fires for each row, before or after such a statement.
@@ -216,7 +306,7 @@ fn is_foreign(trigger: &pg_sys::Trigger) -> bool {
         trigger,
         pg_sys::TRIGGER_TYPE_BEFORE,
         pg_sys::TRIGGER_TYPE_UPDATE,
-    ) && columns(trigger).is_none()
+    ) && !is_one_of_ours(trigger)
 }
 
 /// Whether an UPDATE writes rows of the table as it says itself, but for Keepsake's triggers: no
@@ -228,38 +318,31 @@ pub fn only_ours_change_rows(relation: &pg_sys::RelationData) -> bool {
     !computes && !triggers(relation).iter().any(is_foreign)
 }
 
-/// The columns that one of Keepsake's triggers looks at, counted as the executor counts them in its
-/// sets; `None` for any other trigger.
-fn columns(trigger: &pg_sys::Trigger) -> Option<Vec<i32>> {
-    if !may_be_idle(trigger) || trigger.tgqual.is_null() {
-        return None;
-    }
-    // SAFETY: a trigger's condition is a string, if it is not NULL.
-    let condition = unsafe { CStr::from_ptr(trigger.tgqual) };
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(known) = known.get(&trigger.tgoid)
-            && known.function == trigger.tgfoid
-            && known.condition.as_c_str() == condition
-        {
-            return known.columns.clone();
-        }
-        let columns = is_ours(trigger).then(|| columns_in(condition));
-        let entry = Known {
-            function: trigger.tgfoid,
-            condition: condition.to_owned(),
-            columns: columns.clone(),
-        };
-        known.insert(trigger.tgoid, entry);
-        columns
-    })
-}
-
 fn is_ours(trigger: &pg_sys::Trigger) -> bool {
     // SAFETY: looks into the system's caches, within a transaction.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
         schema != pg_sys::InvalidOid && pg_sys::get_func_namespace(trigger.tgfoid) == schema
     }
+}
+
+/// The columns that the condition of a trigger names, counted so.
+fn in_condition(trigger: &pg_sys::Trigger) -> Vec<i32> {
+    if trigger.tgqual.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: a trigger's condition is a string, if it is not NULL.
+    let condition = unsafe { CStr::from_ptr(trigger.tgqual) };
+    CONDITIONS.with_borrow_mut(|known| {
+        if let Some((same, columns)) = known.get(&trigger.tgoid)
+            && same.as_c_str() == condition
+        {
+            return columns.clone();
+        }
+        let columns = columns_in(condition);
+        known.insert(trigger.tgoid, (condition.to_owned(), columns.clone()));
+        columns
+    })
 }
 
 fn columns_in(condition: &CStr) -> Vec<i32> {

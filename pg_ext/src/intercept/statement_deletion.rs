@@ -5,6 +5,7 @@
 //! ended, a statement trigger makes one deletion of them all and carries it out.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
@@ -28,7 +29,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
 use crate::postgres::statement_stack::{self, Writes};
-use crate::registry::deletion_group::new_deletion;
+use crate::registry::deletion_group::{How, new_deletion};
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
 use crate::spi::session::{Session, with_reading_session, with_session};
@@ -203,11 +204,14 @@ fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
     Err(written_by_hand(table))
 }
 
-/// Whether a statement that still runs is making this deletion.
+/// Whether the innermost statement is the one that makes this deletion. Those that its triggers run do not see its rows.
 pub fn is_making(id: Uuid) -> bool {
+    let depth = statement_stack::depth();
     STATEMENTS.with_borrow(|statements| {
-        let made =
-            |one: &Statement| matches!(one.rows, Rows::Marked { deletion, .. } if deletion == id);
+        let made = |one: &Statement| {
+            one.depth == depth
+                && matches!(one.rows, Rows::Marked { deletion, .. } if deletion == id)
+        };
         statements.iter().any(made)
     })
 }
@@ -442,7 +446,7 @@ fn finish(
 ) -> Outcome<()> {
     let (deletion, checked) = match rows {
         Rows::Marked { deletion, checked } => (deletion, checked),
-        Rows::Collected(rows) => (mark(session, table, &rows)?, true),
+        Rows::Collected(rows) => (mark(session, table, &once(graph, table, rows)?)?, true),
     };
     let (roots, key) = roots_of(session, table, deletion)?;
     if roots == 0 {
@@ -457,8 +461,18 @@ fn finish(
     if !checked || table.key_is_watched {
         lock(session, table, deletion)?;
     }
-    record(session, table, deletion, key, None)?;
+    record(session, table, deletion, key, None, How::Statement)?;
     cascade::carry_out(session, Rc::clone(graph), table.oid, roots, deletion)
+}
+
+/// The rows, each once. A join may meet a row again, which stays until the end; a MERGE may not.
+fn once(graph: &Graph, table: &Table, rows: Vec<RowId>) -> Outcome<Vec<RowId>> {
+    let count = rows.len();
+    let rows: BTreeSet<RowId> = rows.into_iter().collect();
+    if rows.len() < count && writes_to(graph, table).is_some_and(|writes| writes.merges) {
+        return Err(Failure::MergedTwice);
+    }
+    Ok(rows.into_iter().collect())
 }
 
 /// Marks rows that their DELETE has locked.

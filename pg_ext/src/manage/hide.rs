@@ -244,6 +244,14 @@ fn add_policies(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
         "keepsake_hide_deleted",
         "AS RESTRICTIVE FOR SELECT USING (deleted_at IS NULL OR keepsake.shows_deleted(deletion_id))",
     )?;
+    // PostgreSQL asks no SELECT policy of an UPDATE that reads no column.
+    add_policy(
+        session,
+        table,
+        &now,
+        "keepsake_keep_deleted",
+        "AS RESTRICTIVE FOR UPDATE USING (deleted_at IS NULL OR keepsake.shows_deleted(deletion_id)) WITH CHECK (true)",
+    )?;
     if !now.has_rls {
         // Applications often connect as the owner, whom policies bind only by force.
         let enable = "ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";

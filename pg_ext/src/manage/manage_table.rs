@@ -15,7 +15,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::table::Table;
 use crate::purge::retention;
 use crate::registry::description::describe;
-use crate::spi::session::{Session, with_session};
+use crate::spi::session::{Session, first_column, with_session};
 
 /// Gives `table` to Keepsake: adds `deleted_at` and `deletion_id`, the index and triggers that
 /// soft deletion needs, and registers how long its deleted rows are kept (30 days, unless given)
@@ -113,6 +113,56 @@ fn manage_table(
         triggers::guard_references(session, &graph, child)?;
     }
     cache::invalidate(oid);
+    if on_delete == OnPlainDelete::Convert {
+        tell_silent_triggers(session, table)?;
+    }
+    tell_unique(session, table)
+}
+
+const UNIQUE: &str = "
+    SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE i.indrelid = $1 AND i.indisunique AND NOT i.indisprimary AND i.indpred IS NULL ORDER BY 1";
+
+/// Says which unique keys hold for deleted rows as well.
+fn tell_unique(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let keys: Vec<String> = first_column(session.catalog(UNIQUE, &[table.oid.into()])?)?;
+    for key in keys {
+        ereport!(
+            PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!(
+                "unique index \"{key}\" of table {} applies to deleted rows too",
+                table.shown
+            ),
+            format!(
+                "A deleted row blocks its values until it is purged. To let the index cover only live rows, run SELECT keepsake.live_unique('{}');",
+                table.shown
+            )
+        );
+    }
+    Ok(())
+}
+
+const SILENT_TRIGGERS: &str = "
+    SELECT t.tgname::text FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = $1 AND t.tgtype & 8 = 8 AND NOT t.tgisinternal AND p.pronamespace <> 'keepsake'::regnamespace
+    ORDER BY 1";
+
+/// Says which triggers of the table's own a DELETE no longer fires: a veto among them no longer holds.
+fn tell_silent_triggers(session: &Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let triggers: Vec<String> =
+        first_column(session.catalog(SILENT_TRIGGERS, &[table.oid.into()])?)?;
+    for trigger in triggers {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!(
+                "trigger \"{trigger}\" of table {} does not fire for a soft delete",
+                table.shown
+            ),
+            "A DELETE marks rows with an UPDATE of deleted_at; only a purge fires DELETE triggers. Make the trigger fire AFTER UPDATE OF deleted_at too."
+        );
+    }
     Ok(())
 }
 

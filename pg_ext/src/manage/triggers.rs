@@ -6,6 +6,7 @@
 use pgrx::prelude::*;
 
 use crate::call::own_triggers::{self, Carrier, Condition, OwnTrigger};
+use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
 use crate::model::on_plain_delete::OnPlainDelete;
@@ -60,18 +61,16 @@ pub fn guard_state(
             drop_trigger(session, table, trigger)?;
         }
     }
-    // By its key a row is known to its deletion and to holds.
-    let key: Vec<&Ident> = table.key.iter().map(|column| &column.name).collect();
-    create(session, table, Carrier::OnPlainDelete(on_delete), &key)?;
-    create(session, table, Carrier::Managed, &key)?;
+    create(session, table, Carrier::OnPlainDelete(on_delete), &[])?;
+    create(session, table, Carrier::Managed, &[])?;
     if table.partitioned {
-        create(session, table, Carrier::ManagedPartitioned, &key)?;
+        create(session, table, Carrier::ManagedPartitioned, &[])?;
     }
     Ok(())
 }
 
 /// Creates or replaces the triggers that keep live rows from referring to deleted ones; on any table that refers to a
-/// managed one, managed itself or not. Their condition changes with the table's references.
+/// managed one, managed itself or not.
 pub fn guard_references(
     session: &mut Session<'_, '_>,
     graph: &Graph,
@@ -82,12 +81,31 @@ pub fn guard_references(
     if references.peek().is_none() {
         return Ok(());
     }
-    let columns: Vec<&Ident> = references
-        .flat_map(|(reference, _)| reference.child_columns())
-        .collect();
-    create(session, child, Carrier::Referring, &columns)?;
+    create(session, child, Carrier::Referring, &[])?;
+    defer_no_action(session, graph, child)?;
     if child.partitioned {
-        create(session, child, Carrier::ReferringPartitioned, &columns)?;
+        create(session, child, Carrier::ReferringPartitioned, &[])?;
+    }
+    Ok(())
+}
+
+const DEFERRED_PARENTS: &str = "
+    SELECT DISTINCT con.confrelid FROM pg_constraint con
+    WHERE con.contype = 'f' AND con.conrelid = $1 AND con.conparentid = 0 AND con.condeferrable AND con.condeferred AND con.confdeltype = 'a'
+      AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = con.confrelid AND t.tgname = $2)";
+
+/// Lets a deferred NO ACTION of the table's be checked at the commit, by a trigger on the parent.
+fn defer_no_action(session: &mut Session<'_, '_>, graph: &Graph, child: &Table) -> Outcome<()> {
+    for trigger in own_triggers::on(Carrier::Deferring) {
+        let args = [child.oid.into(), trigger.name().into()];
+        let parents: Vec<pg_sys::Oid> = first_column(session.catalog(DEFERRED_PARENTS, &args)?)?;
+        for parent in parents.into_iter().filter_map(|oid| graph.table(oid)) {
+            if parent.managed {
+                let create = definition(&parent.name, trigger, &[]);
+                session.as_owner(parent, &create, &[])?;
+                cache::invalidate(parent.oid);
+            }
+        }
     }
     Ok(())
 }
@@ -117,9 +135,22 @@ pub fn create_on(
     trigger: &OwnTrigger,
     columns: &[&Ident],
 ) -> Outcome<()> {
+    session.ddl(&definition(table, trigger, columns))
+}
+
+/// The statement that creates one of them. A deferred one is a constraint's, which no statement replaces.
+fn definition(table: &Qualified, trigger: &OwnTrigger, columns: &[&Ident]) -> String {
     let firing = trigger.firing;
-    session.ddl(&format!(
-        "CREATE OR REPLACE TRIGGER {name} {timing} {events} ON {table} {transition}{level}{condition}
+    let (create, deferred) = if trigger.carrier == Carrier::Deferring {
+        (
+            "CREATE CONSTRAINT TRIGGER",
+            "DEFERRABLE INITIALLY DEFERRED ",
+        )
+    } else {
+        ("CREATE OR REPLACE TRIGGER", "")
+    };
+    format!(
+        "{create} {name} {timing} {events} ON {table} {deferred}{transition}{level}{condition}
          EXECUTE FUNCTION keepsake.{function}()",
         name = trigger.name(),
         timing = firing.timing(),
@@ -128,7 +159,7 @@ pub fn create_on(
         level = firing.level(),
         condition = when(trigger.condition, columns),
         function = trigger.function,
-    ))
+    )
 }
 
 /// The condition of a trigger in SQL.
@@ -140,6 +171,7 @@ fn when(condition: Condition, columns: &[&Ident]) -> String {
             let marks = ["deleted_at", "deletion_id"].map(|name| Ident(name.into()));
             any_differs(&marks)
         }
+        Condition::IsDeleted => "OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL".into(),
         Condition::ColumnsChange => any_differs(columns.iter().copied()),
         Condition::ColumnsOfDeletedChange => {
             let changes = any_differs(columns.iter().copied());

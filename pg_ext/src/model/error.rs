@@ -1,9 +1,12 @@
 //! Every condition the extension reports: SQLSTATE, message, DETAIL and HINT in one table.
 
+use std::ffi::{CString, c_char, c_int};
+
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use pgrx::{PgSqlErrorCode, function_name, spi};
+use pgrx::{PgSqlErrorCode, function_name, pg_sys, spi};
 
 use crate::model::conflict::Conflict;
+use crate::model::sql::Qualified;
 
 /// What went wrong, in the words of the domain.
 #[derive(Debug)]
@@ -48,6 +51,9 @@ pub enum Failure {
     Blocked {
         table: String,
         referrers: Vec<String>,
+        constraint: ConstraintName,
+        /// Whether by ON DELETE RESTRICT.
+        restricts: bool,
     },
     /// A row would go for good to which another refers by a declared reference.
     DeclaredReferrer {
@@ -81,8 +87,14 @@ pub enum Failure {
     PlainDelete { table: String },
     /// One statement deletes rows of a partitioned table and updates others, which may move.
     MovesAndDeletes { table: String },
+    /// A MERGE that meets a row twice.
+    MergedTwice,
     /// A `TRUNCATE` on a managed table.
     Truncate { table: String },
+    /// A table with the columns of a managed one, and without its triggers.
+    Unguarded { table: String },
+    /// An `INSERT … ON CONFLICT` that meets a deleted row.
+    DeletedHolder { table: String },
     /// `deleted_at` or `deletion_id` written by hand.
     StateWrittenByHand { table: String },
     /// A row that refers to a deleted or missing parent.
@@ -90,6 +102,7 @@ pub enum Failure {
         child: String,
         parent: String,
         reference: String,
+        constraint: ConstraintName,
     },
     /// A reference whose two tables' owners do not see all of each other's rows.
     Unreadable {
@@ -221,8 +234,8 @@ impl Failure {
                 Some("No deletion has this id, or you may not see and delete its root row, or its root table was dropped or is no longer managed.".into()),
                 None,
             ),
-            Self::Blocked { table, referrers } => (
-                Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+            Self::Blocked { table, referrers, restricts, .. } => (
+                blocked(restricts),
                 format!("cannot delete from table {table}: live rows still refer to rows that this would delete"),
                 Some(format!("Referring rows: {}.", referrers.join(", "))),
                 Some("Delete the referring rows first, or make their foreign key cascade. If their table is not managed, run keepsake.manage() on it.".into()),
@@ -313,11 +326,29 @@ impl Failure {
                 Some("Keepsake cannot distinguish a row that moves to another partition from a row that is deleted.".into()),
                 Some("Use one statement for the updates and another for the deletes.".into()),
             ),
+            Self::MergedTwice => (
+                Code::ERRCODE_CARDINALITY_VIOLATION,
+                "MERGE command cannot affect row a second time".into(),
+                None,
+                Some("Ensure that not more than one source row matches any one target row.".into()),
+            ),
             Self::Truncate { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("cannot truncate table {table}"),
                 Some("The table is managed by Keepsake, and TRUNCATE could not be undone.".into()),
                 Some("Delete the rows with DELETE; purge removes them after their retention.".into()),
+            ),
+            Self::Unguarded { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("cannot delete from table {table}: its triggers are missing"),
+                Some("The table has the columns deleted_at and deletion_id but not the triggers of a managed table, so rows would be removed permanently, or marked without a deletion. A table restored from a schema-only dump looks like this.".into()),
+                Some(format!("Run SELECT keepsake.manage('{table}'); or drop the two columns.")),
+            ),
+            Self::DeletedHolder { table } => (
+                Code::ERRCODE_UNIQUE_VIOLATION,
+                format!("cannot insert into table {table}: a deleted row has this key"),
+                Some("ON CONFLICT would act on the deleted row, because the unique index covers deleted rows too.".into()),
+                Some(format!("Restore the row first, or run SELECT keepsake.live_unique('{table}'); so that the index covers only live rows.")),
             ),
             Self::StateWrittenByHand { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -325,7 +356,7 @@ impl Failure {
                 Some("Only Keepsake writes them. A row that is deleted or restored by hand would leave its children behind.".into()),
                 Some("Use DELETE or keepsake.soft_delete(), and keepsake.restore().".into()),
             ),
-            Self::DeadParent { child, parent, reference } => (
+            Self::DeadParent { child, parent, reference, .. } => (
                 Code::ERRCODE_FOREIGN_KEY_VIOLATION,
                 format!("insert or update on table {child} violates reference \"{reference}\": the row of table {parent} is deleted or missing"),
                 Some("A reference must point to a live row.".into()),
@@ -403,10 +434,29 @@ impl Failure {
     }
 }
 
-impl From<Failure> for ErrorReport {
-    fn from(failure: Failure) -> Self {
-        let (code, message, detail, hint) = failure.parts();
-        let mut report = Self::new(code, message, function_name!());
+/// The foreign key that an error is about: clients read the fields of the error that name it.
+#[derive(Clone, Debug)]
+pub struct ConstraintName {
+    /// The referring table.
+    pub table: Qualified,
+    /// The constraint.
+    pub name: String,
+}
+
+/// The SQLSTATE of a deletion that live rows refuse, as the release has it for a foreign key.
+fn blocked(restricts: bool) -> PgSqlErrorCode {
+    if cfg!(feature = "pg18") && restricts {
+        PgSqlErrorCode::ERRCODE_RESTRICT_VIOLATION
+    } else {
+        PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+    }
+}
+
+impl Failure {
+    /// As an error of pgrx's, which has no fields for a table and a constraint.
+    pub fn into_report(self) -> ErrorReport {
+        let (code, message, detail, hint) = self.parts();
+        let mut report = ErrorReport::new(code, message, function_name!());
         if let Some(detail) = detail {
             report = report.set_detail(detail);
         }
@@ -415,6 +465,57 @@ impl From<Failure> for ErrorReport {
         }
         report
     }
+
+    fn constraint(&self) -> Option<ConstraintName> {
+        match self {
+            Self::Blocked { constraint, .. } | Self::DeadParent { constraint, .. } => {
+                Some(constraint.clone())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for ErrorReport {
+    fn from(failure: Failure) -> Self {
+        if let Some(constraint) = failure.constraint() {
+            raise(failure.parts(), &constraint);
+        }
+        failure.into_report()
+    }
+}
+
+/// Raises an error that names a table and a constraint.
+#[allow(
+    unreachable_code,
+    reason = "the bindings of some releases know that the call never returns"
+)]
+fn raise((code, message, detail, hint): Parts, constraint: &ConstraintName) -> ! {
+    let kept = |text: &str| -> *mut c_char {
+        let text = CString::new(text.replace('\0', "")).unwrap_or_default();
+        // SAFETY: copies a string into PostgreSQL's memory.
+        unsafe { pg_sys::pstrdup(text.as_ptr()) }
+    };
+    let optional = |text: Option<String>| text.map_or(std::ptr::null_mut(), |text| kept(&text));
+    let mut error = pg_sys::ErrorData {
+        elevel: pg_sys::PGERROR as c_int,
+        sqlerrcode: code as c_int,
+        message: kept(&message),
+        detail: optional(detail),
+        hint: optional(hint),
+        schema_name: kept(&constraint.table.schema.0),
+        table_name: kept(&constraint.table.name.0),
+        constraint_name: kept(&constraint.name),
+        filename: c"error.rs".as_ptr(),
+        funcname: c"keepsake".as_ptr(),
+        ..Default::default()
+    };
+    // SAFETY: a whole error, whose texts PostgreSQL copies; the call raises it.
+    unsafe {
+        error.assoc_context = pg_sys::CurrentMemoryContext;
+        pg_sys::ThrowErrorData(&raw mut error);
+    }
+    unreachable!("PostgreSQL has raised the error")
 }
 
 /// An argument that must not be NULL.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 
-use crate::model::error::{Failure, Outcome};
+use crate::model::error::{ConstraintName, Failure, Outcome};
 use crate::model::sql::{Ident, Literal};
-use crate::model::table::{KeyColumn, Table};
+use crate::model::table::Table;
 
 /// What PostgreSQL would do with the referring rows of a deleted row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Pair {
     pub parent: Ident,
     /// The qualified operator, parent on the left.
     pub equals: String,
+    /// The collation by which they are compared, where they have different ones.
+    pub collation: Option<String>,
     /// For a declared reference whose id is text: the type of the parent's key.
     pub parent_type: Option<String>,
 }
@@ -103,8 +105,14 @@ pub struct Reference {
     pub on_delete: OnDelete,
     /// The referring columns that SET NULL or SET DEFAULT changes.
     pub set_columns: Vec<Ident>,
+    /// Whether a constraint of the child's may keep SET NULL from a row.
+    pub refuses_null: bool,
     /// Foreign key or declared.
     pub kind: Kind,
+    /// Whether its ON DELETE is RESTRICT, and not NO ACTION.
+    pub restricts: bool,
+    /// Whether it is NO ACTION and looked at when the transaction commits, by a trigger on the parent.
+    pub checked_at_commit: bool,
     /// Whether its check may be put off to the commit, after ours.
     pub deferrable: bool,
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
@@ -122,16 +130,31 @@ impl Reference {
     pub fn or_restricting(mut self, tables: &HashMap<pg_sys::Oid, Table>) -> Self {
         let found_again = tables.get(&self.child).is_some_and(|child| {
             let in_key = |column: &Ident| child.key.iter().any(|key| key.name == *column);
-            // A text of JSON comes back as a string of it.
-            let is_json = |key: &KeyColumn| key.type_oid == pg_sys::JSONBOID;
-            !child.key.is_empty()
-                && !child.key.iter().any(is_json)
-                && !self.set_columns.iter().any(in_key)
+            !child.key.is_empty() && !self.set_columns.iter().any(in_key)
         });
         if self.on_delete.sets_columns() && !found_again {
             self.on_delete = OnDelete::Restrict;
         }
         self
+    }
+
+    /// Whether a deleted row of `child` may go on referring to a deleted one, although the reference lets go: the default may be deleted as well,
+    /// or a constraint refuse the NULL.
+    pub fn clings_to(&self, child: &Table) -> bool {
+        child.managed && (self.refuses_null || self.on_delete == OnDelete::SetDefault)
+    }
+
+    /// Whether no row of `child` refers to a deleted one for long: it lets go of it.
+    pub fn lets_go(&self, child: &Table) -> bool {
+        self.on_delete.sets_columns() && !self.clings_to(child)
+    }
+
+    /// Its name, for the fields of an error.
+    pub fn constraint_of(&self, child: &Table) -> ConstraintName {
+        ConstraintName {
+            table: child.name.clone(),
+            name: self.name.clone(),
+        }
     }
 
     /// Whether it was declared, and is no foreign key.
@@ -173,7 +196,15 @@ impl Reference {
                     pair.child, pair.parent
                 )
             }
-            None => format!("{p}.{} {} {c}.{}", pair.parent, pair.equals, pair.child),
+            None => format!(
+                "{p}.{} {} {c}.{}{}",
+                pair.parent,
+                pair.equals,
+                pair.child,
+                pair.collation
+                    .as_ref()
+                    .map_or_else(String::new, |name| format!(" COLLATE {name}"))
+            ),
         }));
         terms.join(" AND ")
     }

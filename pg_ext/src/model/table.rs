@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use crate::model::error::{Failure, Outcome};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::sql::{Ident, Literal, Qualified, join};
+use crate::model::stored_value::{Source, StoredColumn, printed};
 
 /// A table of the graph.
 #[derive(Clone, Debug)]
@@ -65,6 +66,27 @@ pub struct KeyColumn {
     pub equals: String,
 }
 
+impl KeyColumn {
+    /// Types whose values JSON has, for whatever reads it.
+    const AS_THEY_ARE: [pg_sys::Oid; 4] = [
+        pg_sys::INT2OID,
+        pg_sys::INT4OID,
+        pg_sys::INT8OID,
+        pg_sys::BOOLOID,
+    ];
+
+    /// The column, to read a value of it by itself.
+    pub fn stored(&self, from: Source) -> StoredColumn {
+        StoredColumn {
+            name: self.name.clone(),
+            equals: self.equals.clone(),
+            type_sql: self.type_sql.clone(),
+            collation: None,
+            is_text_of_json: self.type_oid == pg_sys::JSONBOID && from == Source::Text,
+        }
+    }
+}
+
 impl Table {
     /// The table in a FROM clause or as the target of a statement: its own rows and those of its
     /// partitions, not those of tables that inherit from it, whose keys may be the same.
@@ -95,12 +117,17 @@ impl Table {
         }
     }
 
-    /// The key of the row `alias` as a JSON object.
+    /// The key of the row `alias` as a JSON object: whole numbers and booleans as they are, everything else as the text
+    /// that its type prints and reads, so that it is found again by the very value.
     pub fn key_json(&self, alias: &str) -> String {
-        let pairs = self
-            .key
-            .iter()
-            .map(|column| format!("{}, {alias}.{}", Literal(&column.name.0), column.name));
+        let pairs = self.key.iter().map(|column| {
+            let value = if KeyColumn::AS_THEY_ARE.contains(&column.type_oid) {
+                format!("{alias}.{}", column.name)
+            } else {
+                printed(alias, &column.name)
+            };
+            format!("{}, {value}", Literal(&column.name.0))
+        });
         format!("pg_catalog.jsonb_build_object({})", join(pairs, ", "))
     }
 

@@ -22,6 +22,10 @@ pub struct Writes {
     pub converts: bool,
     /// Deletes them.
     pub deletes: bool,
+    /// Is a MERGE.
+    pub merges: bool,
+    /// Inserts rows, and passes over those whose key another has.
+    pub ignores_conflicts: bool,
 }
 
 impl Writes {
@@ -30,6 +34,8 @@ impl Writes {
             updates: self.updates || other.updates,
             converts: self.converts || other.converts,
             deletes: self.deletes || other.deletes,
+            merges: self.merges || other.merges,
+            ignores_conflicts: self.ignores_conflicts || other.ignores_conflicts,
         }
     }
 }
@@ -118,7 +124,7 @@ pub fn write(
         pg_sys::CmdType::CMD_UPDATE => Writes {
             updates: !converts,
             converts,
-            deletes: false,
+            ..Writes::default()
         },
         pg_sys::CmdType::CMD_DELETE => Writes {
             deletes: true,
@@ -127,6 +133,12 @@ pub fn write(
         _ => merged(modify),
     };
     writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    writes.ignores_conflicts =
+        modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING;
+    #[cfg(not(feature = "pg14"))]
+    {
+        writes.merges = modify.operation == pg_sys::CmdType::CMD_MERGE;
+    }
     Some((entry.relid, writes))
 }
 
@@ -148,8 +160,8 @@ fn merged(modify: &pg_sys::ModifyTable) -> Writes {
     actions.fold(Writes::default(), |writes, action| {
         writes.and(Writes {
             updates: action == pg_sys::CmdType::CMD_UPDATE,
-            converts: false,
             deletes: action == pg_sys::CmdType::CMD_DELETE,
+            ..Writes::default()
         })
     })
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::{CaughtError, ErrorReport, ErrorReportWithLevel};
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 
 use crate::model::error::{Failure, Outcome};
 use crate::postgres::raised_error::RaisedError;
@@ -32,7 +32,7 @@ impl Caught {
     /// The message of the failure.
     pub fn into_message(self) -> String {
         match self {
-            Self::Failure(failure) => ErrorReport::from(failure).message().to_owned(),
+            Self::Failure(failure) => failure.into_report().message().to_owned(),
             Self::Error { message, .. } => message,
         }
     }

@@ -66,7 +66,7 @@ fn staying(
     let mut front = Vec::new();
     for (parent, rows) in group.iter().zip(rows) {
         for (reference, child) in graph.references_to(parent.oid) {
-            if reference.on_delete.sets_columns() || rows.is_empty() {
+            if reference.lets_go(child) || rows.is_empty() {
                 continue;
             }
             reference.check_readable(child, parent)?;

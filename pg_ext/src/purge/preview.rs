@@ -191,7 +191,7 @@ fn blocked_of(
 ) -> Outcome<Rows> {
     let mut rows = Rows::default();
     for (reference, child) in graph.references_to(table.oid) {
-        if reference.on_delete.sets_columns() {
+        if reference.lets_go(child) {
             continue;
         }
         reference.check_readable(child, table)?;

@@ -125,7 +125,7 @@ fn purge_table(
     gone: &mut Gone,
 ) -> Outcome<Pass> {
     let mut references = graph.references_to(table.oid);
-    let is_leaf = references.all(|(reference, _)| reference.on_delete.sets_columns());
+    let is_leaf = references.all(|(reference, child)| reference.lets_go(child));
     if is_leaf && !table.partitioned {
         let mut pass = Pass::default();
         let purged = delete_leaf(session, table, deletions, report.left())?;
@@ -266,7 +266,7 @@ fn delete_sql(graph: &Graph, table: &Table, within: bool) -> Outcome<String> {
     let (mut outside, mut parents) = (Vec::new(), Vec::new());
     let rows = table.rows();
     for (reference, child) in graph.references_to(table.oid) {
-        if reference.on_delete.sets_columns() {
+        if reference.lets_go(child) {
             continue;
         }
         reference.check_readable(child, table)?;

@@ -7,9 +7,9 @@ use pgrx::{JsonB, Uuid, pg_sys};
 use crate::access::target_row;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
-use crate::model::sql::{Literal, join};
 use crate::model::table::Table;
 use crate::registry::archived;
+use crate::registry::stored_key::StoredKey;
 use crate::spi::session::{Session, first_column};
 
 /// What became of a deletion.
@@ -32,9 +32,9 @@ pub struct Deletion {
     pub id: Uuid,
     /// The table of its root row.
     pub root_table: pg_sys::Oid,
-    /// The key of its root row, as JSON. `None`: every row of the root's table that it removed is a
-    /// root.
-    pub root_key: Option<serde_json::Value>,
+    root_key: Option<serde_json::Value>,
+    /// What `root_of` found, where the root is kept in place and the caller was asked about.
+    root: Option<StoredKey>,
     /// What became of it.
     pub state: State,
     /// Whether it was made under the claims of the caller's tenant.
@@ -65,7 +65,7 @@ impl Deletion {
         let not_found = || Failure::DeletionNotFound {
             deletion: id.to_string(),
         };
-        let deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
+        let mut deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
         if let Some(may) =
             archived::may_act(session, deletion.root_table, deletion.tenant.as_deref())?
         {
@@ -76,6 +76,7 @@ impl Deletion {
             .table(deletion.root_table)
             .filter(|table| table.managed)
             .ok_or_else(not_found)?;
+        deletion.root = deletion.root_of(session, root)?;
         // Of a purged or restored deletion no root row is left to ask; its tenant is.
         let may = match deletion.state {
             State::Deleted | State::Purging => {
@@ -104,6 +105,7 @@ impl Deletion {
             id,
             root_table: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
             root_key: row.get::<JsonB>(2)?.map(|key| key.0),
+            root: None,
             state,
             same_tenant: row.get(4)?.unwrap_or(false),
             tenant: row.get(5)?,
@@ -111,13 +113,11 @@ impl Deletion {
     }
 
     fn may_delete_roots(&self, session: &mut Session<'_, '_>, root: &Table) -> Outcome<bool> {
-        match &self.root_key {
-            Some(key) => match under_todays_names(key, root) {
-                Some(key) => {
-                    Ok(target_row::authorise(session, root, JsonB(key), self.id)?.is_some())
-                }
-                None => Ok(false),
-            },
+        match &self.root {
+            Some(key) => {
+                let is_root = key.with_arguments(session, root)?;
+                target_row::may_delete_root(session, root, is_root, self.id)
+            }
             None => target_row::may_delete_all(session, root, self.id),
         }
     }
@@ -133,7 +133,7 @@ impl Deletion {
         let roots = format!(
             "SELECT 1 FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
             root.rows(),
-            self.is_root(root).unwrap_or_else(|| "true".into())
+            self.is_root().unwrap_or_else(|| "true".into())
         );
         if session.exists(root, &roots, self.id)? {
             return Ok(false);
@@ -152,41 +152,26 @@ impl Deletion {
         Ok(!rest.is_empty())
     }
 
-    /// The condition that row `t` of `root` is this deletion's root, where it has a single one; the
-    /// key is written in as a constant.
-    pub fn is_root(&self, root: &Table) -> Option<String> {
-        let key = self.root_key.as_ref()?;
-        let Some(key) = under_todays_names(key, root) else {
-            return Some("false".into());
-        };
-        let terms = root.key.iter().map(|column| {
-            let value = match &key[&column.name.0] {
-                serde_json::Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let (name, equals) = (&column.name, &column.equals);
-            format!("t.{name} {equals} {}::{}", Literal(&value), column.type_sql)
-        });
-        Some(join(terms, " AND "))
+    /// Whether it began with a single row.
+    pub fn has_single_root(&self) -> bool {
+        self.root_key.is_some()
     }
-}
 
-/// A key as the registry has it, with the names that the key's columns have now. One of several
-/// columns, some of which were renamed, cannot be told apart.
-fn under_todays_names(key: &serde_json::Value, root: &Table) -> Option<serde_json::Value> {
-    let members = key.as_object()?;
-    if root
-        .key
-        .iter()
-        .all(|column| members.contains_key(&column.name.0))
-    {
-        return Some(key.clone());
+    /// The key of its root row in `table`, which is the root's. `None`: every row that it removed there is a root, or the key
+    /// no longer says which.
+    pub fn root_of(
+        &self,
+        session: &mut Session<'_, '_>,
+        table: &Table,
+    ) -> Outcome<Option<StoredKey>> {
+        let key = self.root_key.as_ref();
+        key.map_or(Ok(None), |key| StoredKey::read(session, table, key))
     }
-    match (root.key.as_slice(), members.values().next()) {
-        ([column], Some(value)) if members.len() == 1 => {
-            Some(serde_json::json!({ column.name.0.as_str(): value }))
-        }
-        _ => None,
+
+    /// The condition that row `t` of the root's table is this deletion's root, where it has a single one that its key
+    /// still tells; the key is written in as a constant.
+    pub fn is_root(&self) -> Option<String> {
+        self.root.as_ref().map(StoredKey::condition)
     }
 }
 

@@ -1,12 +1,30 @@
-//! The ids of deletions, and the group that those of one transaction form.
+//! The deletions of one transaction: they form a group, and what one of them removed beneath a row goes over to the deletion of
+//! that row.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use pgrx::{Uuid, pg_sys};
 
+struct Made {
+    deletion: Uuid,
+    how: How,
+    subtransaction: pg_sys::SubTransactionId,
+    /// The managed tables that it has rows of in place, once it is carried out.
+    tables: Vec<pg_sys::Oid>,
+}
+
+/// How a deletion was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// By `keepsake.soft_delete()`: whoever called it knows its id, and it stays a deletion of its own.
+    Call,
+    /// By a plain statement.
+    Statement,
+}
+
 thread_local! {
-    /// The first deletion of this transaction, and the subtransaction that made it.
-    static FIRST: Cell<Option<(pg_sys::SubTransactionId, Uuid)>> = const { Cell::new(None) };
+    /// Those of this transaction, in the order in which they began.
+    static MADE: RefCell<Vec<Made>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The id of a deletion to be: in the order of time.
@@ -15,16 +33,40 @@ pub fn new_deletion() -> Uuid {
 }
 
 /// The group of a deletion that this transaction makes: the id of its first one.
-pub fn group_of(deletion: Uuid) -> Uuid {
-    match FIRST.get() {
-        Some((_, first)) => first,
-        None => {
-            // SAFETY: reads a backend-local variable.
-            let current = unsafe { pg_sys::GetCurrentSubTransactionId() };
-            FIRST.set(Some((current, deletion)));
-            deletion
+pub fn group_of(deletion: Uuid, how: How) -> Uuid {
+    // SAFETY: reads a backend-local variable.
+    let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    MADE.with_borrow_mut(|made| {
+        if made.last().is_none_or(|last| last.deletion != deletion) {
+            made.push(Made {
+                deletion,
+                how,
+                subtransaction,
+                tables: Vec::new(),
+            });
         }
-    }
+        made.first().map_or(deletion, |first| first.deletion)
+    })
+}
+
+/// Notes that a deletion is carried out, and the managed tables that it has rows of.
+pub fn carried_out(deletion: Uuid, tables: impl IntoIterator<Item = pg_sys::Oid>) {
+    MADE.with_borrow_mut(|made| {
+        let mut latest_first = made.iter_mut().rev();
+        if let Some(one) = latest_first.find(|one| one.deletion == deletion) {
+            one.tables = tables.into_iter().collect();
+        }
+    });
+}
+
+/// The other deletions that plain statements of this transaction made, that are carried out and have rows of `table`.
+pub fn others_of(deletion: Uuid, table: pg_sys::Oid) -> Vec<Uuid> {
+    MADE.with_borrow(|made| {
+        let others = made.iter().filter(|one| {
+            one.deletion != deletion && one.how == How::Statement && one.tables.contains(&table)
+        });
+        others.map(|one| one.deletion).collect()
+    })
 }
 
 /// Follows transactions. Once in a backend's life.
@@ -47,26 +89,19 @@ unsafe extern "C-unwind" fn transaction_ends(
             | pg_sys::XactEvent::XACT_EVENT_ABORT
             | pg_sys::XactEvent::XACT_EVENT_PREPARE
     ) {
-        FIRST.set(None);
+        MADE.with_borrow_mut(Vec::clear);
     }
 }
 
+/// What began in an aborted subtransaction, or in one within it, was not made: those have higher numbers.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn subtransaction_ends(
     event: pg_sys::SubXactEvent::Type,
     subtransaction: pg_sys::SubTransactionId,
-    parent: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
     _argument: *mut std::ffi::c_void,
 ) {
-    let Some((_, first)) = FIRST
-        .get()
-        .filter(|(made_in, _)| *made_in >= subtransaction)
-    else {
-        return;
-    };
-    match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => FIRST.set(None),
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => FIRST.set(Some((parent, first))),
-        _ => {}
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        MADE.with_borrow_mut(|made| made.retain(|one| one.subtransaction < subtransaction));
     }
 }

@@ -7,6 +7,8 @@ SELECT c.oid,
        c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent)) AS inherits,
        pg_has_role(c.relowner, 'USAGE') AS owned,
        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS has_key,
+       (SELECT min(a.attname::text) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+        WHERE i.indrelid = c.oid AND i.indisprimary AND a.attgenerated <> '') AS generated_key,
        n.nspname ~ '^(pg_|information_schema$|keepsake$)' AS is_system,
        (SELECT array_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)) ORDER BY a.attname)
         FROM pg_attribute a

@@ -23,6 +23,7 @@ pub struct Description {
     is_system: bool,
     /// Those of its columns that have the names of the marks, with their types.
     pub state_columns: Vec<String>,
+    generated_key: Option<String>,
     cascading_parent: Option<String>,
     partition_trouble: Option<String>,
     refers_to_partition: Option<String>,
@@ -46,6 +47,7 @@ pub fn describe(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Descri
         has_key: flag("has_key")?,
         is_system: flag("is_system")?,
         state_columns: row.get_by_name("state_columns")?.unwrap_or_default(),
+        generated_key: text(row, "generated_key")?,
         cascading_parent: text(row, "cascading_parent")?,
         partition_trouble: text(row, "partition_trouble")?,
         refers_to_partition: text(row, "refers_to_partition")?,
@@ -149,15 +151,23 @@ impl Description {
                 format!("ALTER TABLE {} ADD PRIMARY KEY (…);", self.shown),
             ));
         }
+        if let Some(column) = &self.generated_key {
+            return Some((
+                format!(
+                    "The column {column} of its primary key is generated, so no trigger could keep its value while a row is deleted or held."
+                ),
+                "Give the table a primary key of ordinary columns.".to_owned(),
+            ));
+        }
         if self.state_columns.is_empty() || self.state_columns == marks {
             return None;
         }
         Some((
             format!(
-                "It has columns with the names that Keepsake needs but with other types: {}.",
+                "Keepsake adds the columns deleted_at timestamptz and deletion_id uuid, but the table already has {}.",
                 self.state_columns.join(", ")
             ),
-            "Rename them, or change them to deleted_at timestamptz and deletion_id uuid."
+            "Rename the table's own column, or give the table both columns with these types."
                 .to_owned(),
         ))
     }

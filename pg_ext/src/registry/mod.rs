@@ -2,11 +2,12 @@
 //!
 //! - `archived` tells which tables have an archive.
 //! - `deletion` reads the record of a deletion, for a caller who may act on it, and postpones or retries its purge.
-//! - `deletion_group` makes the ids of deletions, and `expiry` says when one expires.
+//! - `deletion_group` makes the ids of deletions, and knows those that this transaction has made; `expiry` says when one expires.
+//! - `stored_key` reads the keys of rows that deletions and holds keep.
 //! - `description` tells whether a table can be managed, and whether the caller owns it.
 //! - `locks` are the extension's own in PostgreSQL's lock manager.
 //!
-//! It uses `model`, `spi`, `graph` and `access`. A table that one room alone uses is that room's.
+//! It uses `model`, `postgres`, `spi`, `graph` and `access`. A table that one room alone uses is that room's.
 
 pub mod archived;
 pub mod deletion;
@@ -14,3 +15,4 @@ pub mod deletion_group;
 pub mod description;
 pub mod expiry;
 pub mod locks;
+pub mod stored_key;

@@ -52,7 +52,7 @@ pub fn find_all(
             search.constraint(constraint)?;
         }
         for (reference, parent) in graph.references_of(table.oid) {
-            if !reference.on_delete.sets_columns() {
+            if !reference.lets_go(table) {
                 search.parents(reference, parent, parents)?;
             }
         }

@@ -13,6 +13,7 @@ use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::OnConflict;
 use crate::model::row_id::{RowId, is_among};
 use crate::model::row_set::RowSet;
+use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::registry::deletion::{self, Deletion, State};
@@ -114,9 +115,9 @@ fn look_at_both(session: &mut Session<'_, '_>, graph: &Graph, id: Uuid) -> Outco
     let not_found = || Failure::DeletionNotFound {
         deletion: id.to_string(),
     };
-    let deletion = Deletion::read(session, id, false)?.ok_or_else(not_found)?;
+    let mut deletion = Deletion::read(session, id, false)?.ok_or_else(not_found)?;
     let mut conflicts = if root_in_place(graph, &deletion).is_some() {
-        Deletion::authorised(session, graph, id, false)?;
+        deletion = Deletion::authorised(session, graph, id, false)?;
         restore_archive::preview(session, id, Root::InPlace)?
     } else if restore_archive::holds_rows(session, id)? {
         restore_archive::preview(session, id, Root::Archived)?
@@ -309,12 +310,26 @@ fn bring_back(
         return Ok(report.into_json(deletion, on_conflict, conflicts));
     }
     refuse_unseen_parents(session, graph, tables, id, &[&staying, &skipped.rows])?;
+    let mut revived = Vec::new();
+    // Parents first: a trigger of the children's may want to find them.
+    for group in tables.iter().rev() {
+        for table in group.iter().rev() {
+            let passed = hand_over(session, table, id, &handed_over)?;
+            let left = skipped.rows.count(table.oid);
+            let due =
+                surveyed.rows_of(table) - passed.iter().map(|(_, rows)| rows).sum::<i64>() - left;
+            revived.push((*table, due, passed, left));
+        }
+        let due: Vec<(&Table, i64)> = revived
+            .iter()
+            .rev()
+            .take(group.len())
+            .map(|(table, due, ..)| (*table, *due))
+            .collect();
+        revive(session, graph, &due, id, &skipped.rows)?;
+    }
     let mut report = Report::default();
-    for table in tables.iter().flatten() {
-        let passed = hand_over(session, table, id, &handed_over)?;
-        let left = skipped.rows.count(table.oid);
-        let due = surveyed.rows_of(table) - passed.iter().map(|(_, rows)| rows).sum::<i64>() - left;
-        revive(session, table, id, &skipped.rows, due)?;
+    for (table, due, passed, left) in revived.into_iter().rev() {
         report.note(table, due, passed, left);
     }
     set_null_undo::put_back(session, graph, id)?;
@@ -450,7 +465,7 @@ fn find_handed_over(
         return Ok(HandedOver::default());
     }
     let root = root_in_place(graph, deletion);
-    let is_root = root.and_then(|root| deletion.is_root(root));
+    let is_root = root.and_then(|_| deletion.is_root());
     let root = root.zip(is_root.as_deref());
     HandedOver::find(session, graph, tables, root, deletion.id)
 }
@@ -474,7 +489,7 @@ fn skips_root(
     let sql = format!(
         "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id = $1 AND {}",
         root.rows(),
-        deletion.is_root(root).unwrap_or_else(|| "true".into()),
+        deletion.is_root().unwrap_or_else(|| "true".into()),
     );
     let mut found = false;
     for row in session.as_owner(root, &sql, &[deletion.id.into()])? {
@@ -562,35 +577,80 @@ fn hand_over(
     Ok(passed)
 }
 
-/// Makes the rows live that neither passed nor are skipped: `due` of them.
+/// Makes the rows of a group of tables live that neither passed nor are skipped: as many as are due of each. Where tables refer to each
+/// other and have triggers that look at a row before it is live, level by level.
 fn revive(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    due: &[(&Table, i64)],
+    deletion: Uuid,
+    skipped: &RowSet,
+) -> Outcome<()> {
+    let group: Vec<&Table> = due.iter().map(|(table, _)| *table).collect();
+    let mut changed = vec![0; due.len()];
+    if graph.is_cycle(&group) && group.iter().any(|table| table.may_prevent_update) {
+        loop {
+            let mut grew = false;
+            for ((table, _), changed) in due.iter().zip(&mut changed) {
+                let beneath_none = beneath_none(graph, table);
+                let rows = revive_rows(session, table, deletion, skipped, &beneath_none)?;
+                *changed += rows;
+                grew |= rows > 0;
+            }
+            if !grew {
+                break;
+            }
+        }
+    }
+    for ((table, due), mut changed) in due.iter().zip(changed) {
+        changed += revive_rows(session, table, deletion, skipped, "")?;
+        all_changed(table, changed, *due)?;
+        if table.may_prevent_update {
+            let left = format!(
+                "SELECT count(*) FROM {} AS t WHERE t.deletion_id = $1",
+                table.rows()
+            );
+            let left: Option<i64> = session
+                .as_owner(table, &left, &[deletion.into()])?
+                .first()
+                .get_one()?;
+            let left = usize::try_from(left.unwrap_or(0)).unwrap_or(usize::MAX);
+            all_changed(table, left, skipped.count(table.oid))?;
+        }
+    }
+    Ok(())
+}
+
+fn revive_rows(
     session: &mut Session<'_, '_>,
     table: &Table,
     deletion: Uuid,
     skipped: &RowSet,
-    due: i64,
-) -> Outcome<()> {
+    which: &str,
+) -> Outcome<usize> {
     let sql = format!(
         "UPDATE {} AS t SET deleted_at = NULL, deletion_id = NULL
-         WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{}",
+         WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{}{which}",
         table.rows(),
         skipped.excluding(table.oid, "t")
     );
-    let changed = session.write(table, &sql, &[deletion.into()])?.len();
-    all_changed(table, changed, due)?;
-    if !table.may_prevent_update {
-        return Ok(());
-    }
-    let sql = format!(
-        "SELECT count(*) FROM {} AS t WHERE t.deletion_id = $1",
-        table.rows()
-    );
-    let left: Option<i64> = session
-        .as_owner(table, &sql, &[deletion.into()])?
-        .first()
-        .get_one()?;
-    let left = usize::try_from(left.unwrap_or(0)).unwrap_or(usize::MAX);
-    all_changed(table, left, skipped.count(table.oid))
+    Ok(session.write(table, &sql, &[deletion.into()])?.len())
+}
+
+/// The condition that row `t` has no parent in the deletion, but for itself.
+fn beneath_none(graph: &Graph, table: &Table) -> String {
+    let references = graph
+        .references_of(table.oid)
+        .filter(|(reference, _)| !reference.lets_go(table));
+    let terms = references.map(|(reference, parent)| {
+        format!(
+            " AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {joins} AND p.deletion_id OPERATOR(pg_catalog.=) $1
+                  AND NOT (p.tableoid OPERATOR(pg_catalog.=) t.tableoid AND p.ctid OPERATOR(pg_catalog.=) t.ctid))",
+            parent = parent.rows(),
+            joins = reference.joins_by_parent_key("t", "p"),
+        )
+    });
+    join(terms, "")
 }
 
 /// A trigger may have kept rows, or their marks, from the engine.

@@ -68,7 +68,7 @@ fn add_dependents(
     let mut grew = false;
     for child in group {
         for (reference, parent) in graph.references_of(child.oid) {
-            if reference.on_delete.sets_columns() || skipped.count(parent.oid) == 0 {
+            if reference.lets_go(child) || skipped.count(parent.oid) == 0 {
                 continue;
             }
             for row in dependents(session, reference, child, parent, deletion, skipped)? {

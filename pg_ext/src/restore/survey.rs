@@ -91,7 +91,7 @@ pub fn live_references<'a>(
 ) -> Outcome<Vec<(&'a Reference, &'a Table)>> {
     graph
         .references_of(child.oid)
-        .filter(|(reference, _)| !reference.on_delete.sets_columns())
+        .filter(|(reference, _)| !reference.lets_go(child))
         .map(|(reference, parent)| {
             reference.check_readable(child, parent)?;
             Ok((reference, parent))

@@ -59,6 +59,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
         child: Ident(child),
         parent: Ident(parent),
         equals,
+        collation: None,
         parent_type: None,
     });
     let parent = plain_table(
@@ -80,6 +81,9 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
                 OnDelete::Restrict
             },
             set_columns: Vec::new(),
+            refuses_null: false,
+            restricts: false,
+            checked_at_commit: false,
             kind: Kind::ForeignKey,
             deferrable: false,
             readable: true,

@@ -95,7 +95,7 @@ pub fn begin(
     refuse_unless_may(session, &tables, &roots)?;
     row_choice::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
-        single_root: deletion.root_key.is_some() && scope != Scope::Group,
+        single_root: deletion.has_single_root() && scope != Scope::Group,
         deletion,
         tables,
         keys,
@@ -270,7 +270,7 @@ fn roots_of(
         return Ok(Set::of(tables, whole));
     };
     let of_table = Set::of(std::slice::from_ref(root), whole);
-    let Some(condition) = deletion.is_root(&root.table) else {
+    let Some(key) = deletion.root_of(session, &root.table)? else {
         let there = unreadable::has_rows(session, root, &of_table.rows(root.table.oid))?;
         return Ok(if there {
             of_table
@@ -279,8 +279,9 @@ fn roots_of(
         });
     };
     let sql = format!(
-        "SELECT t.keepsake_relation, t.keepsake_ctid FROM ({}) AS t WHERE {condition}",
-        root.source(&of_table.rows(root.table.oid))
+        "SELECT t.keepsake_relation, t.keepsake_ctid FROM ({}) AS t WHERE {}",
+        root.source(&of_table.rows(root.table.oid)),
+        key.condition()
     );
     let mut roots = Set::default();
     for row in session.over_archives(&root.table, &sql, &[])? {

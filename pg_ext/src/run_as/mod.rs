@@ -2,6 +2,7 @@
 //!
 //! - `role` enters a role and leaves it; `search_path` says where names are found and how values are printed.
 //! - `shielded_cursors`, `restricted_utility` and `at_once` take from restricted code what could outlive the call.
+//! - `trigger_policies` hides deleted rows from the triggers that the engine's writes fire.
 //! - `archive_reading` lets the engine's statements read archives.
 //! - `engine_query` makes sure that a statement of the engine's meets the tables that it means.
 //! - `engine_write` marks the engine's own writes, so that the triggers of a managed table let them pass.
@@ -16,3 +17,4 @@ pub mod restricted_utility;
 pub mod role;
 pub mod search_path;
 pub mod shielded_cursors;
+pub mod trigger_policies;

@@ -28,7 +28,16 @@ thread_local! {
     /// How many of them restrict what they run.
     static RESTRICTING: Cell<usize> = const { Cell::new(0) };
     /// How many statements ran when the innermost of an owner was entered.
-    static ENTERED: Cell<Option<usize>> = const { Cell::new(None) };
+    static ENTERED: Cell<Option<Entered>> = const { Cell::new(None) };
+}
+
+/// An owner's role, entered.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    /// How many statements ran then.
+    depth: usize,
+    /// Whether for a purge.
+    purges: bool,
 }
 
 /// Settings that would end the session of who called: with an error, whatever catches it, and after a time (PostgreSQL
@@ -86,7 +95,25 @@ pub fn is_restricted() -> bool {
 /// Whether a statement that is planned now is the engine's own on a user's table, and not one of a trigger or function
 /// that it has called.
 pub fn is_engines_own() -> bool {
-    ENTERED.get() == Some(statement_stack::depth())
+    ENTERED
+        .get()
+        .is_some_and(|entered| entered.depth == statement_stack::depth())
+}
+
+/// Whether what runs now is a trigger or function that a statement of the engine's has called, but for those of a purge, which runs for nobody's
+/// tenant.
+pub fn is_beneath_engine() -> bool {
+    let (_, context) = current();
+    context & ENGINE == ENGINE
+        && ENTERED
+            .get()
+            .is_some_and(|entered| !entered.purges && entered.depth < statement_stack::depth())
+}
+
+/// Lets policies bind the owner of a table again, until the engine's statement ends.
+pub fn force_policies() {
+    let (user, context) = current();
+    set(user, context & !pg_sys::SECURITY_NOFORCE_RLS);
 }
 
 /// Who the statements of this backend run as, and under which restrictions.
@@ -134,7 +161,10 @@ impl Role {
                 let (caller, _) = current();
                 let restricts = *restricted == Restricted::Everybodys || caller != *owner;
                 let as_owner = RunAs::enter(*owner, restricts, ENGINE, Some(path));
-                ENTERED.set(Some(statement_stack::depth()));
+                ENTERED.set(Some(Entered {
+                    depth: statement_stack::depth(),
+                    purges: *restricted == Restricted::Everybodys,
+                }));
                 as_owner
             }
             Self::ExtensionOwner(owner) => {
@@ -148,7 +178,7 @@ impl Role {
 #[derive(Debug)]
 pub struct RunAs {
     before: (pg_sys::Oid, u32),
-    entered: Option<usize>,
+    entered: Option<Entered>,
     /// An `Option`, so that `drop` can end it before the rights go back.
     settings: Option<LocalSettings>,
     /// Where it restricts.

@@ -117,7 +117,9 @@ ROLLBACK;
 BEGIN;
 CALL fill();
 ALTER TABLE file RENAME COLUMN owner_id TO owner_key;
-SELECT keepsake.soft_delete('post', 10);
+SELECT keepsake.soft_delete('post', 10) IS NOT NULL AS followed;
+ALTER TABLE file DROP COLUMN owner_key;
+SELECT keepsake.soft_delete('post', 11);
 ROLLBACK;
 
 -- A table that is taken back still may not refer to deleted rows.

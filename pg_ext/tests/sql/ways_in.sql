@@ -13,8 +13,9 @@ ROLLBACK TO s;
 INSERT INTO comment VALUES (200, 10) ON CONFLICT (id) DO UPDATE SET post_id = 11;
 INSERT INTO comment VALUES (200, 11) ON CONFLICT (id) DO UPDATE SET post_id = excluded.post_id RETURNING id, post_id;
 ROLLBACK TO s;
--- A deleted row is still in the way of its key, and is not revived by it.
+-- A deleted row is still in the way of its key, is not written to, and is not revived by it.
 INSERT INTO comment VALUES (100, 11) ON CONFLICT (id) DO UPDATE SET post_id = 11 RETURNING id, post_id, deleted_at IS NULL AS live;
+ROLLBACK TO s;
 INSERT INTO comment VALUES (100, 11) ON CONFLICT (id) DO UPDATE SET deleted_at = NULL, deletion_id = NULL;
 ROLLBACK TO s;
 

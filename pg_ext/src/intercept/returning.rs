@@ -1,0 +1,142 @@
+//! What the RETURNING clause of a converted DELETE shows: the rows as they were, as that of a DELETE does.
+//!
+//! The UPDATE that it became has given them marks. Before PostgreSQL 18 a RETURNING clause sees the new row alone, so the marks in it are NULL,
+//! as they were.
+
+use std::ffi::c_void;
+
+use pgrx::pg_sys;
+
+/// What is to be replaced.
+struct Marks {
+    /// The target's number in the range table.
+    target: i32,
+    /// Its columns `deleted_at` and `deletion_id`.
+    columns: [i16; 2],
+    relation: pg_sys::Relation,
+}
+
+/// Has the clause show the rows as they were.
+///
+/// # Safety
+/// The query is about to be planned, and `relation` its target, which is open.
+pub unsafe fn show_as_before(
+    query: &mut pg_sys::Query,
+    relation: pg_sys::Relation,
+    columns: [i16; 2],
+) {
+    let mut marks = Marks {
+        target: query.resultRelation,
+        columns,
+        relation,
+    };
+    // SAFETY: the clause is NULL or a list of expressions.
+    unsafe {
+        query.returningList = replace(query.returningList.cast(), (&raw mut marks).cast()).cast();
+    }
+}
+
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn replace(
+    node: *mut pg_sys::Node,
+    marks: *mut c_void,
+) -> *mut pg_sys::Node {
+    // SAFETY: nodes are read as what their tags say they are; the context is what `show_as_before` gives, and outlives the walk.
+    unsafe {
+        // A query in the clause only refers to the target from outside.
+        if node.is_null() || pgrx::is_a(node, pg_sys::NodeTag::T_Query) {
+            return node;
+        }
+        if pgrx::is_a(node, pg_sys::NodeTag::T_Var) {
+            return before(node.cast(), &*marks.cast::<Marks>());
+        }
+        mutate(node, marks)
+    }
+}
+
+#[cfg(any(feature = "pg14", feature = "pg15"))]
+unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::Node {
+    type Declared = unsafe extern "C-unwind" fn() -> *mut pg_sys::Node;
+    type Called = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> *mut pg_sys::Node;
+    // SAFETY: C declares it without its parameters, and calls it with both.
+    unsafe {
+        let mutator = std::mem::transmute::<Called, Declared>(replace);
+        pg_sys::expression_tree_mutator(node, Some(mutator), marks)
+    }
+}
+
+#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::Node {
+    // SAFETY: walks an expression.
+    unsafe { pg_sys::expression_tree_mutator_impl(node, Some(replace), marks) }
+}
+
+/// A column of the target as it was.
+#[cfg(feature = "pg18")]
+unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
+    // SAFETY: a column, which is copied and not written to.
+    unsafe {
+        let copy = pg_sys::copyObjectImpl(var.cast()).cast::<pg_sys::Var>();
+        if (*copy).varno != marks.target || (*copy).varlevelsup != 0 {
+            return copy.cast();
+        }
+        // After a DELETE there is no new row.
+        if (*copy).varreturningtype == pg_sys::VarReturningType::VAR_RETURNING_NEW {
+            return pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid)
+                .cast();
+        }
+        (*copy).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_OLD;
+        copy.cast()
+    }
+}
+
+/// A column of the target as it was.
+#[cfg(not(feature = "pg18"))]
+unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
+    // SAFETY: a column, which is copied and not written to.
+    unsafe {
+        let of_target =
+            i64::from((*var).varno) == i64::from(marks.target) && (*var).varlevelsup == 0;
+        if of_target && marks.columns.contains(&(*var).varattno) {
+            return pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid)
+                .cast();
+        }
+        if of_target && (*var).varattno == 0 {
+            return whole_row(&*var, marks).cast();
+        }
+        pg_sys::copyObjectImpl(var.cast()).cast()
+    }
+}
+
+/// The whole row as it was.
+#[cfg(not(feature = "pg18"))]
+unsafe fn whole_row(var: &pg_sys::Var, marks: &Marks) -> *mut pg_sys::RowExpr {
+    // SAFETY: the relation is open, and its descriptor valid while it is; nodes are built in the memory that the query lives in.
+    unsafe {
+        let shape = pgrx::tupdesc::PgTupleDesc::from_pg_unchecked((*marks.relation).rd_att);
+        let mut row = pgrx::PgBox::<pg_sys::RowExpr>::alloc_node(pg_sys::NodeTag::T_RowExpr);
+        for (column, number) in shape.iter().zip(1_i16..) {
+            let value: *mut pg_sys::Node = if column.attisdropped {
+                // Any value: nobody sees it (`expandRTE`).
+                pg_sys::makeNullConst(pg_sys::INT4OID, -1, pg_sys::InvalidOid).cast()
+            } else if marks.columns.contains(&number) {
+                pg_sys::makeNullConst(column.atttypid, column.atttypmod, column.attcollation).cast()
+            } else {
+                pg_sys::makeVar(
+                    marks.target as _,
+                    number,
+                    column.atttypid,
+                    column.atttypmod,
+                    column.attcollation,
+                    0,
+                )
+                .cast()
+            };
+            row.args = pg_sys::lappend(row.args, value.cast());
+        }
+        row.row_typeid = var.vartype;
+        row.row_format = pg_sys::CoercionForm::COERCE_IMPLICIT_CAST;
+        row.location = -1;
+        row.into_pg()
+    }
+}
