@@ -8,6 +8,10 @@ use std::ffi::c_void;
 use pgrx::pg_sys;
 
 /// What is to be replaced.
+#[cfg_attr(
+    feature = "pg18",
+    expect(dead_code, reason = "a clause of PostgreSQL 18 can name the old row")
+)]
 struct Marks {
     /// The target's number in the range table.
     target: i32,

@@ -70,7 +70,6 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                     let update = Update {
                         changed,
                         relation,
-                        columns: Columns::of(relation),
                         alone: only_ours_change_rows(relation),
                         is_engine,
                         passes_guard,
@@ -92,7 +91,6 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
 struct Update<'a> {
     changed: *mut pg_sys::Bitmapset,
     relation: &'a pg_sys::RelationData,
-    columns: Columns,
     /// Whether no other trigger may change any column before ours look.
     alone: bool,
     is_engine: bool,
@@ -109,6 +107,18 @@ impl Update<'_> {
 
     fn changes_any(&self, columns: &[i32]) -> bool {
         columns.iter().any(|column| self.has_changed(*column))
+    }
+
+    /// Whether it changes a column of the primary key. PostgreSQL's own caches say: under SERIALIZABLE, a look at the registry
+    /// would stand against whoever writes to it.
+    fn changes_key(&self) -> bool {
+        let relation = std::ptr::from_ref(self.relation).cast_mut();
+        let kind = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
+        // SAFETY: the relation is open; the sets are its own and the executor's, or NULL, which is empty.
+        unsafe {
+            let key = pg_sys::RelationGetIndexAttrBitmap(relation, kind);
+            pg_sys::bms_overlap(key, self.changed)
+        }
     }
 
     /// Whether it changes a column of a foreign key.
@@ -136,7 +146,7 @@ impl Update<'_> {
         match skipped(trigger) {
             Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict => false,
             Skipped::ForeignKeysUnchanged => !self.changes_foreign_keys(),
-            Skipped::KeyUnchanged => self.alone && !self.changes_any(&self.columns.key),
+            Skipped::KeyUnchanged => self.alone && !self.changes_key(),
             Skipped::MarksUnchangedOrSetByEngine => {
                 // What the condition names are the columns of old, whatever has their names by now.
                 let marks = in_condition(trigger);
@@ -144,7 +154,8 @@ impl Update<'_> {
                 self.is_engine || self.alone && (!self.changes_any(&marks) || self.converts && all)
             }
             Skipped::ReferencesUnchangedOrCheckedByEngine => {
-                self.passes_guard || self.alone && !self.changes_any(&self.columns.referring)
+                self.passes_guard
+                    || self.alone && !self.changes_any(&referring_columns(self.relation))
             }
         }
     }
@@ -169,39 +180,17 @@ impl Update<'_> {
     }
 }
 
-/// The columns of a table that the triggers without a condition look at, counted as the executor counts them in its sets.
-struct Columns {
-    key: Vec<i32>,
-    referring: Vec<i32>,
-}
-
-impl Columns {
-    fn of(relation: &pg_sys::RelationData) -> Self {
-        let graph = raise_unless_ok(cache::known());
-        let table = graph.table_or_root(relation.rd_id);
-        let numbers = |names: Vec<&str>| -> Vec<i32> {
-            names
-                .into_iter()
-                .filter_map(|name| number(relation, name))
-                .collect()
-        };
-        Self {
-            key: numbers(table.map_or_else(Vec::new, |table| {
-                table
-                    .key
-                    .iter()
-                    .map(|column| column.name.0.as_str())
-                    .collect()
-            })),
-            referring: numbers(table.map_or_else(Vec::new, |table| {
-                graph
-                    .references_of(table.oid)
-                    .flat_map(|(reference, _)| reference.child_columns())
-                    .map(|column| column.0.as_str())
-                    .collect()
-            })),
-        }
-    }
+/// The columns by which a table refers to managed ones, counted as the executor counts them in its sets.
+fn referring_columns(relation: &pg_sys::RelationData) -> Vec<i32> {
+    let graph = raise_unless_ok(cache::known());
+    let Some(table) = graph.table_or_root(relation.rd_id) else {
+        return Vec::new();
+    };
+    graph
+        .references_of(table.oid)
+        .flat_map(|(reference, _)| reference.child_columns())
+        .filter_map(|column| number(relation, &column.0))
+        .collect()
 }
 
 /// The number of a column, counted so.
