@@ -42,10 +42,13 @@ fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport
 #[pg_extern]
 fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     let Updated { old, new } = call.rows;
+    // As in `skip_triggers`: the registry is not looked at for what PostgreSQL's own caches say.
+    let key = primary_key(call.opened());
+    if key.iter().all(|column| old.has_same(new, column)) {
+        return Ok(Answer::row(new));
+    }
     let graph = cache::known()?;
-    let table = graph.managed_or_root(call.relation);
-    let moved = |table: &&Table| table.key.iter().any(|key| !old.has_same(new, &key.name.0));
-    let Some(table) = table.filter(moved) else {
+    let Some(table) = graph.managed_or_root(call.relation) else {
         return Ok(Answer::row(new));
     };
     with_session(|session| -> Outcome<()> {
@@ -233,6 +236,23 @@ pub fn refuse_if_declared(
         }
     }
     Ok(())
+}
+
+/// The names of the columns of a relation's primary key.
+fn primary_key(relation: &pg_sys::RelationData) -> Vec<String> {
+    let open = std::ptr::from_ref(relation).cast_mut();
+    let kind = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
+    // SAFETY: the relation is open for as long as the trigger's call lasts, and so is its descriptor.
+    let (columns, key) = unsafe {
+        let columns = pgrx::tupdesc::PgTupleDesc::from_pg_unchecked(relation.rd_att);
+        (columns, pg_sys::RelationGetIndexAttrBitmap(open, kind))
+    };
+    let in_key = columns.iter().filter(|column| {
+        let member = i32::from(column.attnum) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+        // SAFETY: the set is a copy of the relation's, or NULL, which is empty.
+        unsafe { pg_sys::bms_is_member(member, key) }
+    });
+    in_key.map(|column| column.name().to_owned()).collect()
 }
 
 fn only_the_engine(relation: pg_sys::Oid) -> Outcome<()> {
