@@ -640,7 +640,7 @@ export interface components {
         FileDeclaration: {
             /** @description At most 255 bytes of UTF-8; its extension defines the media type. */
             name: string;
-            /** @description The media type of the name's extension, or another name that browsers use for it; may be null or empty. Case and parameters are ignored. */
+            /** @description What the client takes the file for; may be null or empty. The extension of the name decides. A different type is reported in `notes`, and refused if the file may be shown in place. Case and parameters are ignored. */
             media_type?: string | null;
             /** @description In bytes. */
             size: number;

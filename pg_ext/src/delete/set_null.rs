@@ -91,7 +91,7 @@ fn refuses_value(raised: Raised) -> bool {
 enum Rows {
     All,
     Live,
-    /// By another deletion.
+    /// By this deletion, or by another.
     Deleted,
 }
 
@@ -133,7 +133,7 @@ impl Way<'_> {
         match self.rows {
             Rows::All => "",
             Rows::Live => " AND c.deletion_id IS NULL",
-            Rows::Deleted => " AND c.deletion_id OPERATOR(pg_catalog.<>) $1",
+            Rows::Deleted => " AND c.deletion_id IS NOT NULL",
         }
     }
 

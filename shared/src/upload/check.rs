@@ -148,6 +148,7 @@ fn check_file(
     notes: &mut Vec<FieldError>,
 ) -> Option<CheckedFile> {
     let name = check_name(index, &file.name, errors);
+    check_declared(index, file.media_type.as_deref(), errors);
     let media_type = name
         .as_ref()
         .and_then(|name| {
@@ -215,6 +216,19 @@ fn allowed_type(
         );
         FieldError::new(at(index, "name"), ErrorCode::MediaTypeNotAllowed, detail)
     })
+}
+
+/// The longest media type: two names of 127 characters (RFC 6838 §4.2) and the slash between them.
+const MAX_MEDIA_TYPE_CHARS: usize = 255;
+
+fn check_declared(index: usize, declared: Option<&str>, errors: &mut Vec<FieldError>) {
+    if declared.is_some_and(|declared| declared.chars().count() > MAX_MEDIA_TYPE_CHARS) {
+        errors.push(FieldError::new(
+            at(index, "media_type"),
+            ErrorCode::InvalidField,
+            format!("A media type has at most {MAX_MEDIA_TYPE_CHARS} characters."),
+        ));
+    }
 }
 
 /// A declared type is only compared with that of the name. What a browser or a telephone declares is
