@@ -64,7 +64,7 @@ test("a conflict shows both, and a new name resolves it", async ({ page, tenant 
   await page.getByRole("button", { name: "Restore beach" }).click();
   await expect(page.getByRole("heading", { name: "1 conflict" })).toBeVisible();
   const conflict = page.getByRole("region", { name: "1 conflict" });
-  await expect(conflict.getByText("Has its place now")).toBeVisible();
+  await expect(conflict.getByRole("heading", { name: "Has its place now" })).toBeVisible();
   await expect(conflict.getByRole("link", { name: "beach" })).toHaveAttribute(
     "href",
     `#/entity/post/${other}`,

@@ -67,7 +67,7 @@ test("the dry run says what would go, and a hold keeps it", async ({ page, tenan
   await held.getByRole("button", { name: "Release" }).click();
   await held.getByLabel("Reason for the release").fill("It was settled");
   await held.getByRole("button", { name: "Release" }).click();
-  await expect(page.getByRole("status").getByText("is held no longer")).toBeVisible();
+  await expect(page.getByRole("status").getByText("is no longer on hold")).toBeVisible();
   await expect(held).toHaveCount(0);
   await holds.getByRole("radio", { name: "Released" }).check();
   await expect(held).toContainText("released by olga");

@@ -21,7 +21,7 @@ test("files are shut until they are found clean, and open by themselves", async 
   const said = page.getByRole("status");
   await expect(said.getByText("All 2 files are being scanned for malware")).toBeVisible();
   await expect(files(page).getByText("Scanning")).toHaveCount(2);
-  await expect(files(page).getByText("opens by itself when it is found clean")).toHaveCount(2);
+  await expect(files(page).getByText("becomes available when it is found clean")).toHaveCount(2);
   await expect(files(page).getByRole("button")).toHaveCount(0);
   await look(page, "scan-waiting");
 

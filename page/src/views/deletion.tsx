@@ -32,7 +32,7 @@ export function DeletionView({ params: [id = ""] }: { params: readonly string[] 
       <Empty title="Permanently deleted" level={1}>
         <p>
           Its time in the <a href="#/bin">bin</a> is over, so it was purged, with the bytes of its files. It
-          cannot be brought back.
+          cannot be restored.
         </p>
       </Empty>
     );
