@@ -69,7 +69,7 @@ FROM referring r JOIN wanted ON wanted.carried_by = 'referring' OR wanted.carrie
 WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
 -- Triggers of the application's on DELETE, which a soft delete does not fire.
-SELECT 'warning', 'delete_trigger_silent', t.tgrelid::regclass::text,
+SELECT 'info', 'delete_trigger_silent', t.tgrelid::regclass::text,
        format('The trigger %I does not fire for a soft delete, which is an UPDATE of deleted_at; only a purge fires it.', t.tgname),
        ''
 FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN managed m ON m.relation = t.tgrelid

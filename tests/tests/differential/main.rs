@@ -70,8 +70,9 @@ async fn search(major: u16, seconds: u64) -> Result<()> {
             let time = Duration::from_secs(minutes.map_or(seconds, |minutes| minutes * 60));
             let file = checkout().join("tests/tests/differential/seeds");
             let seeds = Seeds::new(file, "differential", wanted.unwrap_or(1), time)?;
-            // And one that nobody has seen.
-            Box::new(seeds.chain([u64::from(u32::from_le_bytes(random()?))]))
+            // And, in a long search, one that nobody has seen.
+            let unseen = minutes.map(|_| random()).transpose()?;
+            Box::new(seeds.chain(unseen.map(|bytes| u64::from(u32::from_le_bytes(bytes)))))
         }
     };
     let mut tried = 0;
