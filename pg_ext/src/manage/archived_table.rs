@@ -43,7 +43,7 @@ impl Keep {
 
     /// How a table is kept now; `None` when it is not managed.
     pub fn of(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Option<Self>> {
-        let rows = session.catalog_now(
+        let rows = session.registry_now(
             "SELECT keep FROM keepsake.managed_table WHERE relation = $1",
             &[table.into()],
         )?;
