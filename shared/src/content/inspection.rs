@@ -21,7 +21,7 @@ pub const MAX_PIECES: u32 = 24;
 /// What the bytes of a file show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
-    /// The media type, as [`sniff`](super::sniff) gives it, where the bytes show one.
+    /// The media type, as [`sniff`](super::sniff()) gives it, where the bytes show one.
     pub kind: Option<&'static str>,
     /// How large a picture it is.
     pub picture: Picture,
