@@ -81,7 +81,7 @@ pub(crate) async fn create(
 ///    SHA-256. A wrong one → the set is rejected, its rows and objects are removed, 422 with the
 ///    problems of every file.
 /// 5. Otherwise a missing one → 409, with each that is missing, and nothing changes; or 410 when its
-///    URL works no longer. A whole set as well, [`COMPLETE_GRACE`] after its end.
+///    URL works no longer. A whole set as well, 15 seconds after its end.
 /// 6. Make all files available in one transaction; 200. Again for a set already completed; a
 ///    rejected one → 422 as the first time, an aborted one → 409, an expired one → 410, a name that
 ///    was taken meanwhile → 409. A key used for another request → 422, still at work → 409.
