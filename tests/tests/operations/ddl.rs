@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use keepsake_tests::places::TESTED_MAJORS;
 use sqlx::PgConnection;
 
-use crate::world::{DATABASE, Server, ask, check_invariants, expect, refusal, run};
+use crate::world::{DATABASE, Server, check_invariants, expect, refusal, run};
 
 #[tokio::test]
 async fn ddl_after_manage_is_followed_or_reported() -> Result<()> {
