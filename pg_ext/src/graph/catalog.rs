@@ -43,13 +43,14 @@ fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
         .collect()
 }
 
-fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
+/// The columns of the primary key, of a query that reads `key_names` and the other lists of them.
+pub fn key_columns(row: &SpiHeapTupleData<'_>) -> Outcome<Vec<KeyColumn>> {
     let names: Vec<String> = field(row, "key_names")?;
     let types: Vec<String> = field(row, "key_types")?;
     let type_oids: Vec<pg_sys::Oid> = field(row, "key_type_oids")?;
     let declared: Vec<pg_sys::Oid> = field(row, "key_declared_types")?;
     let operators: Vec<String> = field(row, "key_operators")?;
-    let key = names
+    Ok(names
         .into_iter()
         .zip(types)
         .zip(type_oids)
@@ -64,7 +65,10 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
                 equals,
             },
         )
-        .collect();
+        .collect())
+}
+
+fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
     Ok(Table {
         oid: field(row, "oid")?,
         shown: field(row, "shown")?,
@@ -89,7 +93,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
             .into_iter()
             .map(Ident)
             .collect(),
-        key,
+        key: key_columns(row)?,
     })
 }
 

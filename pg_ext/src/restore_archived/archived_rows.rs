@@ -11,10 +11,11 @@ use pgrx::spi::SpiHeapTupleData;
 use pgrx::{FromDatum, IntoDatum, JsonB, Uuid, pg_sys};
 use serde_json::Value;
 
+use crate::graph::catalog::key_columns;
 use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::{RowId, is_among};
 use crate::model::sql::{Ident, Literal, Qualified, join};
-use crate::model::table::{KeyColumn, Table};
+use crate::model::table::Table;
 use crate::spi::session::Session;
 
 const TABLES: &str = include_str!("read_tables.sql");
@@ -443,29 +444,9 @@ unsafe fn text(name: *const std::ffi::c_char) -> Option<Ident> {
 }
 
 fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Archived> {
-    let names: Vec<String> = field(row, "key_names")?;
-    let types: Vec<String> = field(row, "key_types")?;
-    let type_oids: Vec<pg_sys::Oid> = field(row, "key_type_oids")?;
-    let declared: Vec<pg_sys::Oid> = field(row, "key_declared_types")?;
-    let operators: Vec<String> = field(row, "key_operators")?;
-    let parts = names
-        .into_iter()
-        .zip(types)
-        .zip(type_oids)
-        .zip(declared)
-        .zip(operators);
-    let key = parts.map(
-        |((((name, type_sql), type_oid), declared_type), equals)| KeyColumn {
-            name: Ident(name),
-            type_sql,
-            type_oid,
-            declared_type,
-            equals,
-        },
-    );
     Ok(Archived {
         table: Table {
-            key: key.collect(),
+            key: key_columns(row)?,
             ..plain_table(
                 field(row, "oid")?,
                 field(row, "shown")?,
