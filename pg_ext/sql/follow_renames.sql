@@ -11,6 +11,10 @@ BEGIN
     SET columns = array_replace(columns, was::name, becomes::name), changed = array_replace(changed, was::name, becomes::name),
         key_columns = array_replace(key_columns, was::name, becomes::name)
     WHERE relation = of_table AND was = ANY (columns || key_columns);
+    UPDATE keepsake.archive_undo
+    SET columns = array_replace(columns, was, becomes),
+        row_key = CASE WHEN row_key ? was THEN (row_key - was) || jsonb_build_object(becomes, row_key -> was) ELSE row_key END
+    WHERE relation = of_table AND (row_key ? was OR was = ANY (columns));
     -- Of a dropped column doctor() tells.
     IF becomes <> '' THEN
         UPDATE keepsake.declared_reference
@@ -87,7 +91,7 @@ REVOKE ALL ON FUNCTION keepsake.follow_column(oid, text, text), keepsake.follow_
 
 -- Its function, in Rust, reads from the command which name became which.
 CREATE EVENT TRIGGER keepsake_follow_renames ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER TYPE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
+    WHEN TAG IN ('ALTER TABLE', 'ALTER TYPE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')
     EXECUTE FUNCTION keepsake.follow_renames();
 
 CREATE EVENT TRIGGER keepsake_attach_partition ON ddl_command_start WHEN TAG IN ('ALTER TABLE')

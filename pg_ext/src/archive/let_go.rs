@@ -27,7 +27,7 @@ struct LetGo {
     table: pg_sys::Oid,
     parent: pg_sys::Oid,
     key: Key,
-    columns: Vec<i16>,
+    columns: Vec<String>,
     old: Vec<Option<CString>>,
     new: Vec<Option<CString>>,
 }
@@ -118,7 +118,7 @@ fn keep(
         columns: reference
             .columns
             .iter()
-            .map(|column| column.number)
+            .map(|column| column.name.clone())
             .collect(),
         old: print(old),
         new: print(new),
@@ -143,7 +143,7 @@ pub fn enter(deletion: Uuid, group: Uuid, tables: &[pg_sys::Oid]) {
                 b"group_id" => group.into_datum(),
                 b"deletion_id" => deletion.into_datum(),
                 b"relation" => one.table.into_datum(),
-                b"attnums" => one.columns.clone().into_datum(),
+                b"columns" => one.columns.clone().into_datum(),
                 b"row_key" => one.key.jsonb(),
                 b"old_values" => texts(&one.old),
                 b"new_values" => texts(&one.new),

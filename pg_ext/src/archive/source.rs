@@ -50,10 +50,12 @@ pub struct Reference {
 }
 
 /// A referring column.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReferenceColumn {
     /// Its number in the managed table.
     pub number: i16,
+    /// Its name.
+    pub name: String,
     /// Its place among the columns of the table or partition, counted from 0.
     pub place: usize,
     /// Its type; of a domain what that is over.
@@ -317,6 +319,7 @@ fn references(
             };
             Some(ReferenceColumn {
                 number: *number,
+                name: column.name.clone(),
                 place: leaf.iter().position(is_it)?,
                 type_oid: column.type_oid,
             })

@@ -180,6 +180,10 @@ fn take_on_one(
             options.after_triggers.into(),
         ],
     )?;
+    session.registry(
+        "DELETE FROM keepsake.schema_exception WHERE relation = $1",
+        &[oid.into()],
+    )?;
     match Description::of(session, oid)?.archive {
         Some(archive) => {
             table::follow(session, archive, oid)?;

@@ -15,7 +15,7 @@ use crate::spi::session::Session;
 /// What some rows of one table held, in some of its columns.
 struct Part {
     relation: pg_sys::Oid,
-    columns: Vec<i16>,
+    columns: Vec<String>,
     /// The rows' keys, JSON objects.
     keys: Vec<String>,
     /// JSON arrays of text, one for each row, in the order of the columns.
@@ -27,14 +27,14 @@ struct Part {
 const WINDOW: i64 = 10_000;
 
 const READ: &str = "
-    SELECT relation::oid, attnums, array_agg(row_key::text), array_agg(to_jsonb(old_values)::text), array_agg(to_jsonb(new_values)::text)
+    SELECT relation::oid, columns, array_agg(row_key::text), array_agg(to_jsonb(old_values)::text), array_agg(to_jsonb(new_values)::text)
     FROM keepsake.archive_undo WHERE deletion_id = ANY ($1) AND relation::oid = ANY ($2) GROUP BY 1, 2";
 const TAKE: &str = "
     WITH taken AS (
         DELETE FROM keepsake.archive_undo AS u USING (
             SELECT ctid AS place FROM keepsake.archive_undo WHERE deletion_id = ANY ($1) ORDER BY deletion_id LIMIT $2) AS w
         WHERE u.ctid = w.place RETURNING u.*)
-    SELECT relation::oid, attnums, array_agg(row_key::text), array_agg(to_jsonb(old_values)::text), array_agg(to_jsonb(new_values)::text)
+    SELECT relation::oid, columns, array_agg(row_key::text), array_agg(to_jsonb(old_values)::text), array_agg(to_jsonb(new_values)::text)
     FROM taken GROUP BY 1, 2";
 
 fn read(
@@ -81,10 +81,10 @@ pub fn into_archive(
     Ok(())
 }
 
-fn archive_update(one: &Archived, columns: &[i16], group: &[Uuid]) -> Option<String> {
+fn archive_update(one: &Archived, columns: &[String], group: &[Uuid]) -> Option<String> {
     let kept: Vec<_> = columns
         .iter()
-        .map(|number| one.kept_name(*number))
+        .map(|name| one.kept_name(one.column(name)?.number))
         .collect::<Option<_>>()?;
     let key: Vec<String> = one
         .table
@@ -195,10 +195,10 @@ fn released(
 
 /// A query for the places, from 1, of old values that refer to one of `parents` by a key; `None` where the columns are not
 /// all those of the key.
-fn referred_to(one: &Archived, key: &ForeignKey, columns: &[i16], parents: &str) -> Option<String> {
+fn referred_to(one: &Archived, key: &ForeignKey, columns: &[String], parents: &str) -> Option<String> {
     let referring = key.reference.child_columns().into_iter().map(|name| {
         let column = one.columns.iter().find(|column| column.name == *name)?;
-        let place = columns.iter().position(|number| *number == column.number)?;
+        let place = columns.iter().position(|name| *name == column.name.0)?;
         Some(format!(
             "{} AS {name}",
             column.read(&element("u.old", place))
@@ -224,7 +224,7 @@ fn put_back_part(session: &mut Session<'_, '_>, one: &Archived, part: Part) -> O
     let columns = part
         .columns
         .iter()
-        .map(|number| one.columns.iter().find(|column| column.number == *number));
+        .map(|name| one.column(name));
     // A column that is gone has nothing to be put back.
     let Some(columns) = columns.collect::<Option<Vec<&Column>>>() else {
         return Ok(());

@@ -15,7 +15,7 @@ ALTER TABLE t ADD b text COLLATE "C"; ALTER TABLE t ALTER b SET STORAGE EXTERNAL
 ALTER TABLE t RENAME a2 TO x; ALTER TABLE t RENAME b TO a2; ALTER TABLE t RENAME x TO b; DELETE FROM t WHERE id = 7;
 ALTER TABLE t ALTER COLUMN a2 DROP NOT NULL; DELETE FROM t WHERE id = 8;
 SELECT * FROM (SELECT row_number() OVER (ORDER BY keepsake_deletion) AS n, to_jsonb(t) - 'keepsake_deletion' - 'keepsake_seq' AS row FROM plan_deleted.t) AS r;
-SELECT layout, source_attnum, source_name, archive_attnum, type, typmod, "collation", missing FROM keepsake.archive_column WHERE archive = 'plan_deleted.t'::regclass ORDER BY 1, 2;
+SELECT layout, source_attnum, source_name, archive_name, type, typmod, "collation", missing FROM keepsake.archive_column WHERE archive = 'plan_deleted.t'::regclass ORDER BY 1, 2;
 SELECT attnum, attname, format_type(atttypid, atttypmod), coalesce(attstattarget, -1) AS target, attstorage FROM pg_attribute WHERE attrelid = 'plan_deleted.t'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum;
 -- A column that is dropped is erased from the archive, also where it was kept under an earlier type.
 ALTER TABLE t DROP b; INSERT INTO t VALUES (20); DELETE FROM t;
