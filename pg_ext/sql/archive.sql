@@ -58,6 +58,8 @@ CREATE TABLE keepsake.archive_undo (
     old_values  text[] NOT NULL,
     new_values  text[] NOT NULL
 );
+-- Without a key, for who publishes all tables.
+ALTER TABLE keepsake.archive_undo REPLICA IDENTITY FULL;
 CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id);
 COMMENT ON TABLE keepsake.archive_undo IS
     'What rows referred to before the transaction of a deletion set it to NULL or to the default; restore() puts it back.';

@@ -1,7 +1,8 @@
 -- What becomes of archives when the schema changes. A change of the schema never fails because a table is archived: where
 -- Keepsake cannot follow at once it warns, and the next DELETE or doctor() finds what is left to do.
 
-CREATE TABLE keepsake.managed_schema (
+-- Its name comes last in the registry, so that the data of a dump says what is managed before it says what is to be.
+CREATE TABLE keepsake.whole_schema (
     -- A name, because pg_upgrade takes no regnamespace; it follows ALTER SCHEMA.
     schema      name PRIMARY KEY,
     -- Given to each table that is managed from now on; NULL leaves the default.
@@ -9,20 +10,20 @@ CREATE TABLE keepsake.managed_schema (
     on_truncate text,
     managed_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE keepsake.managed_schema IS
+COMMENT ON TABLE keepsake.whole_schema IS
     'Schemas of which every table with a primary key is managed with keep => ''archive'', also those created later.';
 
 CREATE TABLE keepsake.schema_exception (relation regclass PRIMARY KEY);
 COMMENT ON TABLE keepsake.schema_exception IS 'Tables of managed schemas that unmanage() has taken out.';
 
-GRANT SELECT ON keepsake.managed_schema, keepsake.schema_exception TO PUBLIC;
-SELECT pg_catalog.pg_extension_config_dump('keepsake.managed_schema', '');
+GRANT SELECT ON keepsake.whole_schema, keepsake.schema_exception TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('keepsake.whole_schema', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.schema_exception', '');
 
 -- The tables of managed schemas that should be managed and are not.
 CREATE VIEW keepsake.unmanaged_in_schema AS
     SELECT c.oid AS relation, n.oid AS schema, s.retention, s.on_truncate
-    FROM keepsake.managed_schema s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+    FROM keepsake.whole_schema s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition
       AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
       AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid)
@@ -91,22 +92,6 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
--- An archive without rows goes with its table: tools that create and drop tables leave nothing behind.
-CREATE FUNCTION keepsake.drop_if_empty(archive regclass) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    holds_rows boolean;
-BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', archive) INTO holds_rows;
-    IF NOT holds_rows THEN
-        EXECUTE format('DROP TABLE %s', archive);
-    END IF;
-EXCEPTION WHEN OTHERS THEN
-    -- It stays, and doctor() tells of it.
-    NULL;
-END
-$$;
-
 -- The tables that hang on an archived one by one of these: by a foreign key that removes or changes their rows, or by
 -- inheritance.
 CREATE FUNCTION keepsake.hanging_on_archived(named oid[])
@@ -140,14 +125,12 @@ DECLARE
     named oid[];
     each record;
 BEGIN
-    IF NOT EXISTS (SELECT FROM keepsake.archive_table) AND NOT EXISTS (SELECT FROM keepsake.managed_schema) THEN
+    IF NOT EXISTS (SELECT FROM keepsake.archive_table) AND NOT EXISTS (SELECT FROM keepsake.whole_schema) THEN
         RETURN;
     END IF;
     IF tg_tag = 'ALTER SCHEMA' THEN
         named := ARRAY(SELECT c.oid FROM pg_event_trigger_ddl_commands() e JOIN pg_class c ON c.relnamespace = e.objid
                        WHERE e.classid = 'pg_namespace'::regclass);
-    ELSIF tg_tag = 'REASSIGN OWNED' THEN
-        named := ARRAY(SELECT a.relation FROM keepsake.archive_table a WHERE a.relation IS NOT NULL);
     ELSE
         -- A partition concerns the table that it belongs to. Archives are Keepsake's own business.
         named := ARRAY(SELECT DISTINCT coalesce(pg_partition_root(e.objid)::oid, e.objid) FROM pg_event_trigger_ddl_commands() e
@@ -162,14 +145,9 @@ BEGIN
         PERFORM keepsake.number_anew(a.archive), keepsake.release_types(a.archive) FROM keepsake.archive_table a;
     END IF;
     -- What was managed before it became a partition is managed with the whole. Its archive waits for it to be detached again.
-    FOR each IN
-        DELETE FROM keepsake.managed_table m USING pg_class c, keepsake.managed_table r
-        WHERE c.oid = m.relation AND c.relispartition AND m.keep = 'archive'
-          AND r.relation = pg_partition_root(m.relation) AND r.keep = 'archive' AND r.relation = ANY (named)
-        RETURNING (SELECT a.archive FROM keepsake.archive_table a WHERE a.relation = m.relation)
-    LOOP
-        PERFORM keepsake.drop_if_empty(each.archive);
-    END LOOP;
+    DELETE FROM keepsake.managed_table m USING pg_class c, keepsake.managed_table r
+    WHERE c.oid = m.relation AND c.relispartition AND m.keep = 'archive'
+      AND r.relation = pg_partition_root(m.relation) AND r.keep = 'archive' AND r.relation = ANY (named);
     FOR each IN SELECT a.relation FROM keepsake.archive_table a WHERE a.relation = ANY (named) ORDER BY a.relation LOOP
         PERFORM keepsake.try_to_follow(each.relation);
     END LOOP;
@@ -202,7 +180,7 @@ BEGIN
         SELECT h.child, h.parent, h.reference, h.action, h.keep, s.schema IS NOT NULL AS taken_along, s.retention, s.on_truncate
         FROM keepsake.hanging_on_archived(named) h
         LEFT JOIN LATERAL (
-            SELECT s.schema, s.retention, s.on_truncate FROM keepsake.managed_schema s
+            SELECT s.schema, s.retention, s.on_truncate FROM keepsake.whole_schema s
             JOIN pg_namespace n ON n.nspname = s.schema JOIN pg_class c ON c.relnamespace = n.oid
             WHERE c.oid IN (h.child, h.parent) ORDER BY c.oid = h.child DESC LIMIT 1) AS s ON true
     LOOP
@@ -230,7 +208,7 @@ BEGIN
 END
 $$;
 CREATE EVENT TRIGGER keepsake_follow_archives ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER SCHEMA', 'REASSIGN OWNED')
+    WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER SCHEMA')
     EXECUTE FUNCTION keepsake.follow_archives();
 
 -- What a new column was given in the rows that were there is forgotten when the table is rewritten: it is noted before.
@@ -255,17 +233,10 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock
 DECLARE
     each record;
 BEGIN
-    DELETE FROM keepsake.managed_schema s USING pg_event_trigger_dropped_objects() o
+    DELETE FROM keepsake.whole_schema s USING pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_namespace'::regclass AND o.object_name = s.schema;
     DELETE FROM keepsake.schema_exception e USING pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0 AND o.objid = e.relation;
-    FOR each IN
-        SELECT a.archive FROM pg_event_trigger_dropped_objects() o JOIN keepsake.archive_table a ON a.relation = o.objid
-        JOIN pg_class c ON c.oid = a.archive
-        WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0
-    LOOP
-        PERFORM keepsake.drop_if_empty(each.archive);
-    END LOOP;
     DELETE FROM keepsake.archive_column k USING pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_class'::regclass AND o.objid = k.archive AND o.address_names[array_length(o.address_names, 1)] = k.archive_name AND o.objsubid > 0;
     FOR each IN
@@ -297,12 +268,57 @@ FROM (SELECT a.archive, a.relation, keepsake.numbering(a.relation) AS numbering 
 WHERE k.archive = now.archive AND k.numbered <> now.numbering
 $$;
 
+-- Without a primary key, rows of a published table cannot be removed: archives that are published are known by all their
+-- columns, so that restores and purges go on. doctor() tells what else that means.
+CREATE FUNCTION keepsake.identify_published(of_archive oid DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    each record;
+BEGIN
+    FOR each IN
+        SELECT a.archive FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive
+        WHERE c.relreplident = 'd' AND (of_archive IS NULL OR c.oid = of_archive) AND EXISTS (
+            SELECT FROM pg_publication p WHERE (p.pubdelete OR p.pubupdate) AND (
+                p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)
+                OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace)))
+        ORDER BY a.archive
+    LOOP
+        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', each.archive);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION keepsake.follow_publications() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+BEGIN
+    PERFORM keepsake.identify_published();
+EXCEPTION WHEN lock_not_available THEN
+    RAISE WARNING 'an archive that is published has no replica identity yet, because it is locked'
+        USING HINT = 'SELECT * FROM keepsake.doctor() names it, with the statement that gives it one.';
+END
+$$;
+CREATE EVENT TRIGGER keepsake_follow_publications ON ddl_command_end WHEN TAG IN ('CREATE PUBLICATION', 'ALTER PUBLICATION')
+    EXECUTE FUNCTION keepsake.follow_publications();
+
+-- Refuses a trigger of somebody else's that calls such a function.
+CREATE FUNCTION keepsake.refuse_other_call(function text, serves text, called_on oid, serves_on text, called text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF called_on <> ('keepsake.' || serves_on)::regclass OR serves NOT LIKE regexp_replace(called, '^(BEFORE|AFTER)(INSERT)(ROW)$', '\1 \2 %') THEN
+        RAISE EXCEPTION USING ERRCODE = 'trigger_protocol_violated', MESSAGE = format('%s() must be called as a trigger: %s', function, serves),
+            DETAIL = format('It was called on %s.', called_on::regclass), HINT = 'Drop the trigger that calls it.';
+    END IF;
+END
+$$;
+
 -- Called for each row that a dump brings; the engine's own change nothing here.
 CREATE FUNCTION keepsake.number_column() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    source oid := (SELECT a.relation FROM keepsake.archive_table a WHERE a.archive = NEW.archive);
+    source oid;
 BEGIN
+    PERFORM keepsake.refuse_other_call('keepsake.number_column', 'BEFORE INSERT ON keepsake.archive_column FOR EACH ROW', tg_relid, 'archive_column', tg_when || tg_op || tg_level);
+    SELECT a.relation INTO source FROM keepsake.archive_table a WHERE a.archive = NEW.archive;
     IF NEW.numbered <> keepsake.numbering(source) THEN
         NEW.numbered := keepsake.numbering(source);
         NEW.source_attnum := coalesce((SELECT s.attnum FROM pg_attribute s WHERE s.attrelid = source AND s.attname = NEW.source_name AND NOT s.attisdropped), -1);
@@ -315,7 +331,8 @@ CREATE TRIGGER number_column BEFORE INSERT ON keepsake.archive_column FOR EACH R
 CREATE FUNCTION keepsake.number_columns() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM keepsake.number_anew(NEW.archive), keepsake.release_types(NEW.archive);
+    PERFORM keepsake.refuse_other_call('keepsake.number_columns', 'AFTER INSERT ON keepsake.archive_table FOR EACH ROW', tg_relid, 'archive_table', tg_when || tg_op || tg_level);
+    PERFORM keepsake.number_anew(NEW.archive), keepsake.release_types(NEW.archive), keepsake.identify_published(NEW.archive);
     RETURN NULL;
 END
 $$;
@@ -335,6 +352,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION keepsake.try_to_manage, keepsake.drop_if_empty, keepsake.try_to_follow, keepsake.follow_archives,
+REVOKE ALL ON FUNCTION keepsake.identify_published, keepsake.follow_publications, keepsake.try_to_manage, keepsake.refuse_other_call, keepsake.try_to_follow, keepsake.follow_archives,
     keepsake.follow_rewrite, keepsake.follow_drops, keepsake.number_anew, keepsake.number_column, keepsake.number_columns, keepsake.release_types, keepsake.follow_archive FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION keepsake.try_to_manage TO PUBLIC;

@@ -15,6 +15,11 @@ archive AS (
     FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive)
 
 -- Rows that are deleted for good.
+SELECT 'error', 'table_unregistered', t.tgrelid::regclass::text, 'The table has the triggers of a table with an archive but is not managed, so its rows are deleted for good. A dump of the schema alone leaves it so.',
+       format('SELECT keepsake.manage(%L, keep => ''archive'');', t.tgrelid::regclass)
+FROM pg_trigger t
+WHERE t.tgfoid = 'keepsake.archive_row()'::regprocedure AND t.tgparentid = 0 AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = t.tgrelid)
+UNION ALL
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.manage(%L);', part.root::regclass)
 FROM part JOIN keepsake.own_triggers() AS wanted
@@ -56,7 +61,7 @@ FROM keepsake.unmanaged_in_schema u
 UNION ALL
 SELECT 'info', 'table_without_key', c.oid::regclass::text, 'The schema is managed, but this table is not: it has no primary key.',
        format('SELECT keepsake.manage(%L, keep => ''archive'', cascade => true);', c.oid::regclass)
-FROM keepsake.managed_schema s JOIN pg_namespace n ON n.nspname = s.schema JOIN pg_class c ON c.relnamespace = n.oid
+FROM keepsake.whole_schema s JOIN pg_namespace n ON n.nspname = s.schema JOIN pg_class c ON c.relnamespace = n.oid
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
   AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid)
@@ -91,7 +96,7 @@ UNION ALL
 SELECT 'error', 'archive_constraint', a.archive::text, format('The constraint %I is on the archive. Archived rows are not held to it.', con.conname), format('ALTER TABLE %s DROP CONSTRAINT %I;', a.archive, con.conname)
 FROM archive a JOIN pg_constraint con ON con.conrelid = a.archive WHERE con.contype <> 'n'
 UNION ALL
-SELECT 'warning', 'archive_policy', a.archive::text, format('The policy %I is on the archive. visible_when in keepsake.archive_table says who may see archived rows.', p.polname), format('DROP POLICY %I ON %s;', p.polname, a.archive)
+SELECT 'warning', 'archive_policy', a.archive::text, format('The policy %I is on the archive, which only the table''s owner may read.', p.polname), format('DROP POLICY %I ON %s;', p.polname, a.archive)
 FROM archive a JOIN pg_policy p ON p.polrelid = a.archive WHERE p.polname NOT LIKE 'keepsake\_%'
 UNION ALL
 SELECT 'error', 'archive_statistics', a.archive::text, format('ANALYZE collects statistics of the column %I, and runs code of its type''s owner for that.', at.attname),
@@ -124,13 +129,21 @@ UNION ALL
 SELECT 'warning', 'archive_behind', a.archive::text, format('The archive does not have the columns that %s has now. The next DELETE adds them, but no longer knows what a new column was given in rows that were there.', a.relation),
        format('SELECT keepsake.manage(%L);', a.relation)
 FROM archive a
-WHERE a.relation IS NOT NULL AND EXISTS (SELECT FROM keepsake.archive_column k WHERE k.archive = a.archive) AND ARRAY(
-        SELECT ROW (at.attnum, at.attname)::text FROM pg_attribute at
-        WHERE at.attrelid = a.relation AND at.attnum > 0 AND NOT at.attisdropped ORDER BY at.attnum)
-    <> ARRAY(
-        SELECT ROW (k.source_attnum, k.source_name)::text FROM keepsake.archive_column k
-        WHERE k.archive = a.archive AND k.layout = (SELECT max(l.layout) FROM keepsake.archive_column l WHERE l.archive = a.archive)
-        ORDER BY k.source_attnum)
+WHERE a.relation IS NOT NULL AND EXISTS (SELECT FROM keepsake.archive_column k WHERE k.archive = a.archive) AND EXISTS (
+    SELECT FROM (SELECT at.attnum, at.attname, at.atttypid, at.atttypmod, ty.typtype FROM pg_attribute at JOIN pg_type ty ON ty.oid = at.atttypid
+                 WHERE at.attrelid = a.relation AND at.attnum > 0 AND NOT at.attisdropped) AS s
+    FULL JOIN (SELECT k.* FROM keepsake.archive_column k
+               WHERE k.archive = a.archive AND k.layout = (SELECT max(l.layout) FROM keepsake.archive_column l WHERE l.archive = a.archive)) AS k
+        ON k.source_attnum = s.attnum
+    -- Of a domain the archive has what it is over.
+    WHERE s.attnum IS NULL OR k.source_attnum IS NULL OR s.attname <> k.source_name
+       OR s.typtype <> 'd' AND (s.atttypid, s.atttypmod) <> (k.type::oid, k.typmod))
+UNION ALL
+SELECT 'warning', 'archive_unregistered', c.oid::regclass::text,
+       'The registry does not know this archive, so its rows cannot be restored. A dump without the data of the extension leaves it, or a restore that has not ended.', ''
+FROM pg_class c
+WHERE c.relkind = 'r' AND c.relowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = 'keepsake_archive')
+  AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid)
 UNION ALL
 SELECT 'info', 'archive_of_dropped', a.archive::text,
        format('The table %I.%I was dropped. Its archive stays until its retention is over; then it can be dropped.', a.source_schema, a.source_name), ''
@@ -150,6 +163,14 @@ FROM pg_publication p
 WHERE p.puballtables AND EXISTS (SELECT FROM archive)
    OR EXISTS (SELECT FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM archive))
    OR EXISTS (SELECT FROM pg_publication_namespace pn WHERE pn.pnpubid = p.oid AND pn.pnnspid IN (SELECT relnamespace FROM archive))
+UNION ALL
+SELECT 'error', 'archive_without_identity', a.archive::text, format('The publication %I includes the archive, which has no replica identity, so restores and purges fail.', min(p.pubname)),
+       format('ALTER TABLE %s REPLICA IDENTITY FULL;', a.archive)
+FROM archive a JOIN pg_class c ON c.oid = a.archive AND c.relreplident IN ('d', 'n')
+JOIN pg_publication p ON (p.pubdelete OR p.pubupdate) AND (
+    p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.archive)
+    OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = a.relnamespace))
+GROUP BY a.archive
 UNION ALL
 SELECT 'warning', 'library_not_preloaded', current_database()::text,
        'The library is not loaded when a session starts. The first DELETE of a session loads it and is slower. Keep the libraries that the setting names already.',

@@ -26,7 +26,8 @@ const ARCHIVE: &str = "
     JOIN pg_class a ON a.oid = t.archive
     WHERE t.relation = $1";
 
-fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+/// The same.
+pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let rows = session.registry_now(ARCHIVE, &[oid.into()])?;
     let Some(row) = rows.first() else {
         return Ok(());

@@ -89,7 +89,9 @@ pub fn change(newest: &[Kept], now: &[Column]) -> Option<Change> {
         }
     }
     // A negative number is of a column that a dump has lost sight of: it is none that was dropped.
-    let is_gone = |kept: &&Kept| kept.column.number > 0 && !now.iter().any(|column| column.number == kept.column.number);
+    let is_gone = |kept: &&Kept| {
+        kept.column.number > 0 && !now.iter().any(|column| column.number == kept.column.number)
+    };
     let gone = newest.iter().filter(is_gone);
     change.dropped.extend(gone.map(|kept| kept.column.number));
     change.changes_layout |= newest.len() != now.len();

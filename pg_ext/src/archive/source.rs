@@ -52,8 +52,6 @@ pub struct Reference {
 /// A referring column.
 #[derive(Clone, Debug)]
 pub struct ReferenceColumn {
-    /// Its number in the managed table.
-    pub number: i16,
     /// Its name.
     pub name: String,
     /// Its place among the columns of the table or partition, counted from 0.
@@ -318,7 +316,6 @@ fn references(
                 !attribute.attisdropped && column_name(attribute) == column.name
             };
             Some(ReferenceColumn {
-                number: *number,
                 name: column.name.clone(),
                 place: leaf.iter().position(is_it)?,
                 type_oid: column.type_oid,

@@ -18,7 +18,7 @@ const LONGEST: usize = pg_sys::NAMEDATALEN as usize - 1;
 const COLUMNS: &str = include_str!("source_columns.sql");
 const NEWEST: &str = "
     SELECT k.layout, k.source_attnum, k.source_name::text AS name, a.attnum AS archive_attnum, k.type::oid, k.typmod,
-           to_regcollation(k.collation)::oid AS "collation", k.generated
+           to_regcollation(k.collation)::oid AS \"collation\", k.generated
     FROM keepsake.archive_column k
     JOIN pg_attribute a ON a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped
     WHERE k.archive = $1 AND k.layout = (SELECT max(layout) FROM keepsake.archive_column WHERE archive = $1)
@@ -103,11 +103,7 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
 }
 
 /// Drops an archive of that name that the registry does not know and that has no rows: a dump without data leaves it.
-fn drop_unregistered(
-    session: &mut Session<'_, '_>,
-    schema: &Ident,
-    table: &Ident,
-) -> Outcome<()> {
+fn drop_unregistered(session: &mut Session<'_, '_>, schema: &Ident, table: &Ident) -> Outcome<()> {
     let rows = session.registry(
         "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r' AND pg_get_userbyid(c.relowner) = $3

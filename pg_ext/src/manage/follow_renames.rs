@@ -83,7 +83,9 @@ impl Rename {
 
     const fn follow(&self) -> &'static str {
         match self.what {
-            Renamed::Schema => "UPDATE keepsake.managed_schema SET schema = $3::text::name WHERE $1 IS NOT NULL AND schema = $2::text::name",
+            Renamed::Schema => {
+                "UPDATE keepsake.whole_schema SET schema = $3::text::name WHERE $1 IS NOT NULL AND schema = $2::text::name"
+            }
             Renamed::Column => "SELECT keepsake.follow_column($1, $2, $3)",
             Renamed::Constraint => "SELECT keepsake.follow_constraint($1, $2, $3)",
             Renamed::EnumValue => "SELECT keepsake.follow_enum_value($1, $2, $3)",

@@ -34,7 +34,7 @@ fn forget_schema(schema: pg_sys::Oid) -> Result<(), ErrorReport> {
     Ok(with_session(|session| -> Outcome<()> {
         check(session, schema)?;
         session.registry(
-            "DELETE FROM keepsake.managed_schema s USING pg_namespace n WHERE n.oid = $1 AND s.schema = n.nspname",
+            "DELETE FROM keepsake.whole_schema s USING pg_namespace n WHERE n.oid = $1 AND s.schema = n.nspname",
             &[schema.into()],
         )?;
         Ok(())
@@ -56,9 +56,9 @@ fn register(
     }
     check(session, schema)?;
     session.registry(
-        "INSERT INTO keepsake.managed_schema (schema, retention, on_truncate) SELECT n.nspname, $2, $3 FROM pg_namespace n WHERE n.oid = $1
-         ON CONFLICT (schema) DO UPDATE SET retention = coalesce(excluded.retention, managed_schema.retention),
-             on_truncate = coalesce(excluded.on_truncate, managed_schema.on_truncate)",
+        "INSERT INTO keepsake.whole_schema (schema, retention, on_truncate) SELECT n.nspname, $2, $3 FROM pg_namespace n WHERE n.oid = $1
+         ON CONFLICT (schema) DO UPDATE SET retention = coalesce(excluded.retention, whole_schema.retention),
+             on_truncate = coalesce(excluded.on_truncate, whole_schema.on_truncate)",
         &[
             schema.into(),
             retention.map_or_else(DatumWithOid::null::<Interval>, Into::into),
@@ -72,7 +72,7 @@ fn register(
 pub fn except(session: &mut Session<'_, '_>, table: pg_sys::Oid) -> Outcome<()> {
     session.registry(
         "INSERT INTO keepsake.schema_exception (relation)
-         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN keepsake.managed_schema s ON s.schema = n.nspname WHERE c.oid = $1
+         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN keepsake.whole_schema s ON s.schema = n.nspname WHERE c.oid = $1
          ON CONFLICT DO NOTHING",
         &[table.into()],
     )?;

@@ -195,7 +195,12 @@ fn released(
 
 /// A query for the places, from 1, of old values that refer to one of `parents` by a key; `None` where the columns are not
 /// all those of the key.
-fn referred_to(one: &Archived, key: &ForeignKey, columns: &[String], parents: &str) -> Option<String> {
+fn referred_to(
+    one: &Archived,
+    key: &ForeignKey,
+    columns: &[String],
+    parents: &str,
+) -> Option<String> {
     let referring = key.reference.child_columns().into_iter().map(|name| {
         let column = one.columns.iter().find(|column| column.name == *name)?;
         let place = columns.iter().position(|name| *name == column.name.0)?;
@@ -221,10 +226,7 @@ fn referred_to(one: &Archived, key: &ForeignKey, columns: &[String], parents: &s
 }
 
 fn put_back_part(session: &mut Session<'_, '_>, one: &Archived, part: Part) -> Outcome<()> {
-    let columns = part
-        .columns
-        .iter()
-        .map(|name| one.column(name));
+    let columns = part.columns.iter().map(|name| one.column(name));
     // A column that is gone has nothing to be put back.
     let Some(columns) = columns.collect::<Option<Vec<&Column>>>() else {
         return Ok(());

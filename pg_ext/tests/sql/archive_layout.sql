@@ -3,7 +3,7 @@ CREATE SCHEMA plan;
 SET search_path = plan;
 CREATE TABLE t (id int PRIMARY KEY, a varchar(5), b int);
 SELECT keepsake.manage('t', keep => 'archive');
-ALTER EVENT TRIGGER keepsake_follow_ddl DISABLE;
+ALTER EVENT TRIGGER keepsake_follow_archives DISABLE; ALTER EVENT TRIGGER keepsake_follow_rewrite DISABLE; ALTER EVENT TRIGGER keepsake_follow_drops DISABLE;
 INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (4, 'd', 4), (5, 'e', 5), (6, 'f', 6), (7, 'g', 7), (8, 'h', 8);
 DELETE FROM t WHERE id = 1;
 ALTER TABLE t ADD c int DEFAULT 7; DELETE FROM t WHERE id = 2;
@@ -28,7 +28,7 @@ SELECT keepsake_layout, id, d FROM plan_deleted.t WHERE id IN (9, 10) ORDER BY i
 -- A table that is renamed, or moved, is still the same.
 CREATE SCHEMA other; ALTER TABLE t RENAME TO u; ALTER TABLE u SET SCHEMA other; INSERT INTO other.u VALUES (11); DELETE FROM other.u;
 SELECT keepsake_layout, id, d FROM plan_deleted.t WHERE id = 11;
-ALTER EVENT TRIGGER keepsake_follow_ddl ENABLE;
+ALTER EVENT TRIGGER keepsake_follow_archives ENABLE; ALTER EVENT TRIGGER keepsake_follow_rewrite ENABLE; ALTER EVENT TRIGGER keepsake_follow_drops ENABLE;
 RESET search_path;
 SET client_min_messages = warning;
 DROP SCHEMA plan, plan_deleted, other CASCADE;

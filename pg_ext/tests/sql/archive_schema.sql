@@ -78,14 +78,14 @@ SELECT relation::regclass FROM keepsake.unmanaged_in_schema ORDER BY relation::r
 -- It ends.
 SELECT keepsake.unmanage_schema('store');
 CREATE TABLE after_all (id int PRIMARY KEY);
-SELECT to_regclass('store_deleted.after_all'), (SELECT count(*) FROM keepsake.managed_schema);
+SELECT to_regclass('store_deleted.after_all'), (SELECT count(*) FROM keepsake.whole_schema);
 RESET ROLE; RESET search_path;
 SELECT keepsake.manage_schema('pg_catalog');
 SELECT keepsake.manage_schema('store_deleted');
 SELECT keepsake.manage_schema('aside');
 SET client_min_messages = warning;
 DROP SCHEMA store, aside, later CASCADE;
-SELECT count(*) FROM keepsake.managed_schema;
+SELECT count(*) FROM keepsake.whole_schema;
 SELECT archive FROM keepsake.archive_table ORDER BY archive::text;
 DROP SCHEMA store_deleted, later_deleted, aside_deleted CASCADE;
 SELECT count(*) FROM keepsake.archive_table;
