@@ -105,11 +105,11 @@ FROM (
            CASE con.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END AS action
     FROM pg_constraint con
     WHERE con.contype = 'f' AND con.conparentid = 0
-      AND con.conrelid IN (SELECT unnest(named) UNION SELECT part.relid FROM unnest(named) AS n (relation), pg_partition_tree(n.relation) AS part)
+      AND con.conrelid = ANY (ARRAY(SELECT unnest(named) UNION SELECT part.relid FROM unnest(named) AS n (relation), pg_partition_tree(n.relation) AS part))
       AND (to_jsonb(con) ->> 'conenforced')::boolean IS NOT FALSE
     UNION ALL
     SELECT h.inhrelid, h.inhparent, NULL, 'CASCADE'
-    FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE p.relkind = 'r') AS d
+    FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE p.relkind = 'r' AND h.inhrelid = ANY (named)) AS d
 JOIN keepsake.managed_table a ON a.relation = d.parent AND a.keep = 'archive'
 LEFT JOIN keepsake.managed_table m ON m.relation = d.child
 WHERE d.child = ANY (named) AND d.child <> d.parent
@@ -160,16 +160,19 @@ BEGIN
     LOOP
         PERFORM keepsake.try_to_manage(each.relation, NULL, NULL);
     END LOOP;
+    -- The command does not name a partition that it detached.
+    IF tg_tag = 'ALTER TABLE' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (named) AND c.relkind = 'p') THEN
+        named := named || ARRAY(
+            SELECT c.oid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid AND NOT c.relispartition
+            WHERE t.tgname = 'keepsake_archive_truncate' AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid));
+    END IF;
     FOR each IN
         SELECT u.relation, u.retention, u.on_truncate FROM keepsake.unmanaged_in_schema u
-        WHERE u.relation = ANY (named)
-           -- The command does not name a partition that it detached.
-           OR tg_tag = 'ALTER TABLE' AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = u.relation AND t.tgname = 'keepsake_archive_truncate')
-        ORDER BY u.relation
+        WHERE u.relation = ANY (named) ORDER BY u.relation
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.unmanaged_in_schema u WHERE u.relation = each.relation);
         -- A dump is being loaded, whose registry comes later.
-        CONTINUE WHEN EXISTS (
+        CONTINUE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = each.relation AND t.tgfoid = 'keepsake.archive_row()'::regprocedure) OR EXISTS (
             SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_namespace an ON an.nspname = n.nspname || '_deleted' AND pg_get_userbyid(an.nspowner) = 'keepsake_archive'
             JOIN pg_class ac ON ac.relnamespace = an.oid AND ac.relname = c.relname
