@@ -95,20 +95,22 @@ $$;
 -- The tables that hang on an archived one by one of these: by a foreign key that removes or changes their rows, or by
 -- inheritance.
 CREATE FUNCTION keepsake.hanging_on_archived(named oid[])
-RETURNS TABLE (child oid, parent oid, reference text, action text, keep text)
+RETURNS TABLE (child oid, parent oid, reference text, action text, keep text, is_new boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT d.child, d.parent, d.reference, d.action, m.keep
+SELECT d.child, d.parent, d.reference, d.action, m.keep, d.is_new
 FROM (
     SELECT coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid) AS child,
            coalesce(pg_partition_root(con.confrelid)::oid, con.confrelid) AS parent,
            con.conname::text AS reference,
-           CASE con.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END AS action
+           CASE con.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END AS action,
+           -- By this transaction.
+           age(con.xmin) <= 0 AS is_new
     FROM pg_constraint con
     WHERE con.contype = 'f' AND con.conparentid = 0
       AND con.conrelid = ANY (ARRAY(SELECT unnest(named) UNION SELECT part.relid FROM unnest(named) AS n (relation), pg_partition_tree(n.relation) AS part))
       AND (to_jsonb(con) ->> 'conenforced')::boolean IS NOT FALSE
     UNION ALL
-    SELECT h.inhrelid, h.inhparent, NULL, 'CASCADE'
+    SELECT h.inhrelid, h.inhparent, NULL, 'CASCADE', age(h.xmin) <= 0
     FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE p.relkind = 'r' AND h.inhrelid = ANY (named)) AS d
 JOIN keepsake.managed_table a ON a.relation = d.parent AND a.keep = 'archive'
 LEFT JOIN keepsake.managed_table m ON m.relation = d.child
@@ -186,6 +188,8 @@ BEGIN
             SELECT s.schema, s.retention, s.on_truncate FROM keepsake.whole_schema s
             JOIN pg_namespace n ON n.nspname = s.schema JOIN pg_class c ON c.relnamespace = n.oid
             WHERE c.oid IN (h.child, h.parent) ORDER BY c.oid = h.child DESC LIMIT 1) AS s ON true
+        -- What has been so before is doctor()'s to tell.
+        WHERE h.is_new
     LOOP
         IF each.keep IS NULL AND each.taken_along THEN
             PERFORM keepsake.try_to_manage(each.child, each.retention, each.on_truncate)

@@ -230,7 +230,8 @@ pub fn retention(table: pg_sys::Oid) -> Outcome<Option<Interval>> {
 const MANAGED: &str = "
     SELECT m.relation::oid AS table_oid, a.archive::oid AS archive, m.on_truncate = 'archive' AS archives_truncate, m.retention
     FROM keepsake.managed_table m JOIN keepsake.archive_table a USING (relation)
-    WHERE m.keep = 'archive' AND m.relation = coalesce(pg_partition_root($1::oid)::oid, $1::oid)";
+    WHERE m.keep = 'archive' AND (m.relation = $1 OR m.relation IN (SELECT relid FROM pg_partition_ancestors($1)))
+    ORDER BY m.relation = $1 LIMIT 1";
 
 /// The primary key of the managed table, by the names that its columns have in every partition.
 const KEY: &str = "

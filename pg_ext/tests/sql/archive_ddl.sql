@@ -79,6 +79,19 @@ SELECT id, x, y FROM change_deleted.p ORDER BY id;
 SELECT keepsake.restore(d.id) IS NOT NULL AS restored FROM keepsake.deletion d WHERE root_table = 'p'::regclass AND state = 'deleted' ORDER BY id;
 SELECT tableoid::regclass, id, x, y FROM p ORDER BY id;
 TRUNCATE p_2;
+-- A table that is not managed any more changes as any other; a managed one that becomes a partition of one that is not stays managed.
+CREATE TABLE once (id int PRIMARY KEY, u_id int);
+SELECT keepsake.manage('once', keep => 'archive');
+ALTER TABLE once ADD FOREIGN KEY (u_id) REFERENCES hall.u ON DELETE CASCADE;
+SELECT keepsake.unmanage('once');
+ALTER TABLE once ADD n int; ALTER TABLE once DROP CONSTRAINT once_u_id_fkey;
+CREATE TABLE whole (id int) PARTITION BY RANGE (id);
+CREATE TABLE part (id int PRIMARY KEY); SELECT keepsake.manage('part', keep => 'archive');
+ALTER TABLE whole ATTACH PARTITION part FOR VALUES FROM (0) TO (9);
+INSERT INTO whole VALUES (1), (2); DELETE FROM whole WHERE id = 1; DELETE FROM part WHERE id = 2;
+SELECT id FROM change_deleted.part ORDER BY id;
+SELECT keepsake.restore(d.id) -> 'restored' FROM keepsake.deletion d WHERE root_table = 'part'::regclass ORDER BY id;
+SELECT id FROM whole ORDER BY id;
 -- A hold keeps its row and no other, whatever the columns of the key are called and in whichever type rows were archived; also where nobody
 -- tells the archive of the change.
 CREATE TABLE held (id int, part text, n int, PRIMARY KEY (id, part));

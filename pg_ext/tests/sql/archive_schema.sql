@@ -80,6 +80,11 @@ SELECT keepsake.unmanage_schema('store');
 CREATE TABLE after_all (id int PRIMARY KEY);
 SELECT to_regclass('store_deleted.after_all'), (SELECT count(*) FROM keepsake.whole_schema);
 RESET ROLE; RESET search_path;
+-- A schema is the same under another name.
+CREATE SCHEMA was; SELECT keepsake.manage_schema('was'); ALTER SCHEMA was RENAME TO is_now;
+CREATE TABLE is_now.late (id int PRIMARY KEY);
+SELECT relation, archive FROM managed WHERE relation::text ~ 'is_now';
+DROP SCHEMA is_now CASCADE; DROP SCHEMA is_now_deleted CASCADE;
 SELECT keepsake.manage_schema('pg_catalog');
 SELECT keepsake.manage_schema('store_deleted');
 SELECT keepsake.manage_schema('aside');
