@@ -156,8 +156,12 @@ pub fn install() {
 }
 
 fn current_subtransaction() -> pg_sys::SubTransactionId {
+    unsafe extern "C-unwind" {
+        // As `pg_sys` has it, but without the guard against errors, which it cannot raise: it is called for each row.
+        fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+    }
     // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::GetCurrentSubTransactionId() }
+    unsafe { GetCurrentSubTransactionId() }
 }
 
 fn statement_began() -> pg_sys::TimestampTz {
@@ -492,7 +496,7 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let of_root = removal.counts.iter().filter(|count| count.table == root);
     let is_one = of_root.map(|count| count.rows).sum::<i64>() == 1;
     let single = removal.root.as_ref().filter(|root| root.is_only || is_one);
-    let key = single.and_then(|root| root.key.as_ref());
+    let key = single.and_then(|root| root.key.as_ref()?.jsonb());
     record::write(&record::Deletion {
         id: removal.id,
         group: group_of(removal.id, How::Statement),
