@@ -50,17 +50,20 @@ COMMENT ON TABLE keepsake.archive_column IS
 CREATE TABLE keepsake.archive_undo (
     group_id    uuid NOT NULL,
     deletion_id uuid NOT NULL,
+    -- In the order in which the transaction set them.
+    seq         integer NOT NULL,
     relation    regclass NOT NULL,
     -- Column names follow ALTER TABLE.
+    key_columns text[] NOT NULL,
     columns     text[] NOT NULL,
-    row_key     jsonb NOT NULL,
-    -- One for each of columns, as the column's type prints them.
+    -- One for each of key_columns or columns, as the column's type prints them.
+    key_values  text[] NOT NULL,
     old_values  text[] NOT NULL,
     new_values  text[] NOT NULL
 );
 -- Without a key, for who publishes all tables.
 ALTER TABLE keepsake.archive_undo REPLICA IDENTITY FULL;
-CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id);
+CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id, seq);
 COMMENT ON TABLE keepsake.archive_undo IS
     'What rows referred to before the transaction of a deletion set it to NULL or to the default; restore() puts it back.';
 

@@ -12,9 +12,8 @@ BEGIN
         key_columns = array_replace(key_columns, was::name, becomes::name)
     WHERE relation = of_table AND was = ANY (columns || key_columns);
     UPDATE keepsake.archive_undo
-    SET columns = array_replace(columns, was, becomes),
-        row_key = CASE WHEN row_key ? was THEN (row_key - was) || jsonb_build_object(becomes, row_key -> was) ELSE row_key END
-    WHERE relation = of_table AND (row_key ? was OR was = ANY (columns));
+    SET columns = array_replace(columns, was, becomes), key_columns = array_replace(key_columns, was, becomes)
+    WHERE relation = of_table AND was = ANY (columns || key_columns);
     -- Of a dropped column doctor() tells.
     IF becomes <> '' THEN
         UPDATE keepsake.declared_reference
