@@ -2,8 +2,8 @@
 //! columns anew; and what a part of a dump lacks is told.
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::places::tested_majors;
-use sqlx::PgConnection;
+use keepsake_tests::places::{postgres_program, tested_majors};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::world::{DATABASE, Server, ask, expect, finish, refusal, run};
 
@@ -75,9 +75,14 @@ fn load(server: &Server, into: &str, file: &std::path::Path, options: &[&str]) -
     Ok(())
 }
 
-/// Restores all deletions in both databases, and expects the same rows, each as it was.
+/// Expects the same rows in both databases, and restores all deletions in the second.
 async fn restores_alike(here: &mut PgConnection, there: &mut PgConnection) -> Result<()> {
     assert_eq!(rows(there).await?, rows(here).await?);
+    restored(there).await
+}
+
+/// Restores all deletions, and expects each row as it was.
+async fn restored(there: &mut PgConnection) -> Result<()> {
     run(there, WHOLE).await?;
     expect(
         there,
@@ -344,4 +349,56 @@ async fn published(major: u16) -> Result<()> {
         "public_deleted.later",
     )
     .await
+}
+
+/// The releases that `pg_upgrade` leads from and to: others here are not built alike.
+const UPGRADE: (u16, u16) = (16, 18);
+
+#[tokio::test]
+async fn pg_upgrade_takes_the_archives_along() -> Result<()> {
+    let (from, to) = UPGRADE;
+    let old = Server::start(from).await?;
+    let mut here = old.connect_to(DATABASE).await?;
+    run(&mut here, SHOP).await?;
+    let before = rows(&mut here).await?;
+    here.close().await?;
+    let mut new = Server::start(to).await?;
+    let mut empty = new.connect_to("postgres").await?;
+    run(&mut empty, &format!("DROP DATABASE {DATABASE}")).await?;
+    empty.close().await?;
+    for server in [&old, &new] {
+        finish(
+            server
+                .program("pg_ctl", "postgres")?
+                .args(["stop", "--wait", "--mode=fast", "--pgdata"])
+                .arg(server.scratch("")?),
+        )?;
+    }
+    finish(
+        new.program("pg_checksums", "postgres")?
+            .args(["--disable", "--pgdata"])
+            .arg(new.scratch("")?),
+    )?;
+    let programs = |major| -> Result<std::path::PathBuf> {
+        let server = postgres_program(major, "postgres")?;
+        Ok(server.parent().context("no folder")?.to_path_buf())
+    };
+    finish(
+        new.program("pg_upgrade", "postgres")?
+            .arg("--old-bindir")
+            .arg(programs(from)?)
+            .arg("--new-bindir")
+            .arg(programs(to)?)
+            .arg("--old-datadir")
+            .arg(old.scratch("")?)
+            .arg("--new-datadir")
+            .arg(new.scratch("")?)
+            .arg("--socketdir")
+            .arg(new.scratch("")?)
+            .current_dir(new.scratch("")?),
+    )?;
+    new.postgres.restart().await?;
+    let mut there = new.connect_to(DATABASE).await?;
+    assert_eq!(rows(&mut there).await?, before);
+    restored(&mut there).await
 }
