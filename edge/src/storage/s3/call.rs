@@ -164,6 +164,8 @@ impl S3 {
         for (name, value) in headers.headers() {
             fields.set(name, value).map_err(failed)?;
         }
+        // Of bytes that are compressed on the way some servers tell no length. Not signed: proxies change it.
+        fields.set("accept-encoding", "identity").map_err(failed)?;
         let init = RequestInit::new();
         init.set_method(call.method);
         init.set_headers(&fields);

@@ -24,11 +24,7 @@ impl Storage for S3 {
     ) -> Result<Option<StoredObject>, StorageError> {
         let call = Call {
             key: Some(key.as_str()),
-            // A length is told of bytes that are sent as they are; of compressed ones it may be left out.
-            headers: &[
-                ("x-amz-checksum-mode", "ENABLED"),
-                ("accept-encoding", "identity"),
-            ],
+            headers: &[("x-amz-checksum-mode", "ENABLED")],
             ..Call::new("HEAD")
         };
         let answer = self.call(&call).await?;
@@ -69,7 +65,7 @@ impl Storage for S3 {
         let range = format!("bytes={offset}-{last}");
         let call = Call {
             key: Some(key.as_str()),
-            headers: &[("range", &range), ("accept-encoding", "identity")],
+            headers: &[("range", &range)],
             ..Call::new("GET")
         };
         let answer = self.call(&call).await?;
@@ -98,7 +94,7 @@ impl Storage for S3 {
             let range = format!("bytes={offset}-{}", end - 1);
             let call = Call {
                 key: Some(key.as_str()),
-                headers: &[("range", &range), ("accept-encoding", "identity")],
+                headers: &[("range", &range)],
                 seconds: WINDOW_SECONDS,
                 ..Call::new("GET")
             };
