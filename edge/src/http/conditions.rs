@@ -63,7 +63,7 @@ fn second(text: &str) -> Option<u64> {
     let [_, day, month, year, time, "GMT"] = *text.split(' ').collect::<Vec<_>>() else {
         return None;
     };
-    let is_name = |place: &usize| month.len() == 3 && place % 3 == 0;
+    let is_name = |place: &usize| month.len() == 3 && place.is_multiple_of(3);
     let month = MONTHS.find(month).filter(is_name)? as u64;
     let mut number = digits(year, 4)? * 100 + month;
     for part in core::iter::once(day).chain(time.split(':')) {

@@ -79,6 +79,28 @@ pub(crate) fn misconfigured(path: &str, error: &ConfigError) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::problem;
+    use axum::response::IntoResponse;
+    use futures_util::FutureExt;
+    use http_body_util::BodyExt;
+
+    #[test]
+    fn names_a_setting_that_cannot_be_used_to_who_asks_for_health() {
+        let error = ConfigError {
+            name: "ALLOWED_ORIGINS",
+            problem: "must contain only origins".to_owned(),
+        };
+        let told = |path| {
+            let refused = misconfigured(path, &error).into_response();
+            let (response, failure) = problem::render(refused, path, "id");
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(failure.unwrap().cause, Some(error.to_string()));
+            let body = response.into_body().collect().now_or_never();
+            String::from_utf8(body.unwrap().unwrap().to_bytes().into()).unwrap()
+        };
+        assert!(told("/healthz").contains("ALLOWED_ORIGINS: must contain only origins"));
+        assert!(!told("/v1/attachments").contains("ALLOWED_ORIGINS"));
+    }
 
     #[test]
     fn asks_for_an_object_that_could_be() {
