@@ -19,6 +19,7 @@ SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The tr
        format('SELECT keepsake.manage(%L);', part.root::regclass)
 FROM part JOIN keepsake.own_triggers() AS wanted
     ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
+    OR wanted.carried_by = 'archived referred' AND part.root IN (SELECT d.parent FROM keepsake.declared_reference d)
 WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
                   WHERE t.tgrelid = part.relation AND t.tgname = wanted.name)
 UNION ALL

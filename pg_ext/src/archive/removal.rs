@@ -43,12 +43,20 @@ struct Removal {
     subtransaction: pg_sys::SubTransactionId,
     caller: Caller,
     reason: Option<String>,
+    entered: Option<Entered>,
     seq: i64,
     counts: Vec<Count>,
     root: Option<Root>,
     buffers: Vec<Buffer>,
     bytes: usize,
     memory: Memory,
+}
+
+/// That the deletion is in the registry already, before its statement has ended.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    subtransaction: pg_sys::SubTransactionId,
+    group: Uuid,
 }
 
 /// How many rows of a table a subtransaction has removed.
@@ -197,6 +205,45 @@ pub fn alone(reason: Option<&str>, work: impl FnOnce() -> Outcome<()>) -> Outcom
     Ok(made)
 }
 
+/// The deletion that the running statement is making, if it has removed anything.
+pub fn current() -> Option<Uuid> {
+    STATE.with_borrow(|state| state.open.as_ref().map(|open| open.id))
+}
+
+/// Enters that deletion in the registry at once: what is marked with it or remembered for it refers to it. What only the
+/// end of the statement tells follows then.
+pub fn enter_current() -> Outcome<()> {
+    let current = STATE.with_borrow(|state| {
+        let open = state.open.as_ref().filter(|open| open.entered.is_none())?;
+        let root = open.root.as_ref()?.table;
+        Some((open.id, root, open.caller.clone()))
+    });
+    let Some((id, root, caller)) = current else {
+        return Ok(());
+    };
+    let group = group_of(id, How::Statement);
+    let scratch = Memory::of_transaction(c"keepsake record");
+    scratch.enter(|| {
+        record::write(&record::Deletion {
+            id,
+            group,
+            root,
+            key: None,
+            caller: &caller,
+            reason: None,
+        })
+    })?;
+    STATE.with_borrow_mut(|state| {
+        if let Some(open) = &mut state.open {
+            open.entered = Some(Entered {
+                subtransaction: current_subtransaction(),
+                group,
+            });
+        }
+    });
+    Ok(())
+}
+
 /// Adds a row that was removed.
 pub fn add(source: &Rc<Source>, row: Row<'_>) -> Outcome<()> {
     let is_full = STATE.with_borrow_mut(|state| {
@@ -227,6 +274,7 @@ impl Removal {
             subtransaction: current_subtransaction(),
             caller: Caller::now(role),
             reason: None,
+            entered: None,
             seq: 0,
             counts: Vec::new(),
             root: None,
@@ -309,6 +357,9 @@ impl Removal {
                 .retain(|(subtransaction, _)| *subtransaction < aborted);
         }
         self.counts.retain(|count| count.subtransaction < aborted);
+        self.entered = self
+            .entered
+            .filter(|entered| entered.subtransaction < aborted);
         if self
             .root
             .as_ref()
@@ -337,6 +388,9 @@ impl Removal {
         }
         if let Some(root) = &mut self.root {
             moved(&mut root.subtransaction);
+        }
+        if let Some(entered) = &mut self.entered {
+            moved(&mut entered.subtransaction);
         }
         for mut count in std::mem::take(&mut self.counts) {
             moved(&mut count.subtransaction);
@@ -495,18 +549,26 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let is_one = of_root.map(|count| count.rows).sum::<i64>() == 1;
     let single = removal.root.as_ref().filter(|root| root.is_only || is_one);
     let key = single.and_then(|root| root.key.as_ref());
-    record::write(&record::Deletion {
+    let group = match removal.entered {
+        Some(entered) => entered.group,
+        None => group_of(removal.id, How::Statement),
+    };
+    let deletion = record::Deletion {
         id: removal.id,
-        group: group_of(removal.id, How::Statement),
+        group,
         root,
         key,
         caller: &removal.caller,
         reason: removal.reason.as_deref(),
-    })?;
+    };
+    match removal.entered {
+        Some(_) => record::complete(&deletion)?,
+        None => record::write(&deletion)?,
+    }
     let counts = removal.counts.iter().map(|count| (count.table, count.rows));
     record::write_counts(removal.id, counts);
     let tables: Vec<pg_sys::Oid> = removal.counts.iter().map(|count| count.table).collect();
-    let_go::enter(removal.id, group_of(removal.id, How::Statement), &tables);
+    let_go::enter(removal.id, group, &tables);
     Ok(())
 }
 

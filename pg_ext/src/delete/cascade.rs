@@ -8,6 +8,8 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::visible_keys::visible_keys;
+use crate::archive::removal;
+use crate::call::trigger_call::OldRows;
 use crate::delete::{absorb, set_null};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
@@ -33,14 +35,48 @@ const MOST_ROUNDS: usize = 16;
 /// come to rest.
 pub fn carry_out(
     session: &mut Session<'_, '_>,
-    mut graph: Rc<Graph>,
+    graph: Rc<Graph>,
     root: pg_sys::Oid,
     roots: usize,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let mut removed = Removed::from([(root, roots)]);
+    let removed = Removed::from([(root, roots)]);
+    carry_on(session, graph, removed, deletion, |_, _, _| Ok(root))
+}
+
+/// Carries a deletion of archived rows on to the tables kept in place: to what refers by a declared reference to the rows that have
+/// just gone from the table `relation`, which is the table or a partition, and to everything that follows from that.
+///
+/// # Errors
+/// As [`carry_out`].
+pub fn carry_beneath(
+    session: &mut Session<'_, '_>,
+    graph: Rc<Graph>,
+    relation: pg_sys::Oid,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let take = |session: &mut Session<'_, '_>, graph: &Graph, removed: &mut Removed| {
+        let parent = graph.table_or_root(relation);
+        if let Some(parent) = parent.filter(|parent| parent.archived) {
+            take_declared(session, graph, (relation, parent), deletion, removed)?;
+        }
+        Ok(parent.map_or(relation, |parent| parent.oid))
+    };
+    carry_on(session, graph, Removed::new(), deletion, take)
+}
+
+/// Takes rows with `take`, which answers with the table that the deletion began with, and follows what goes with them; until the
+/// schema has not changed meanwhile.
+fn carry_on(
+    session: &mut Session<'_, '_>,
+    mut graph: Rc<Graph>,
+    mut removed: Removed,
+    deletion: Uuid,
+    take: impl Fn(&mut Session<'_, '_>, &Graph, &mut Removed) -> Outcome<pg_sys::Oid>,
+) -> Outcome<()> {
     for _ in 0..MOST_ROUNDS {
-        let followed = follow(session, &graph, root, &mut removed, deletion);
+        let followed = take(session, &graph, &mut removed)
+            .and_then(|root| follow(session, &graph, root, &mut removed, deletion));
         // A foreign key may have been made, or a table managed, while we waited for a lock; now that we
         // hold it none can be. Or nothing has changed but statistics, which is not told apart.
         let now = cache::current(session)?;
@@ -65,12 +101,58 @@ fn follow(
     removed: &mut Removed,
     deletion: Uuid,
 ) -> Outcome<()> {
+    if removed.is_empty() {
+        return Ok(());
+    }
     for group in graph.parents_first() {
         cascade_into(session, graph, &group, deletion, removed)?;
     }
     set_null::apply(session, graph, removed.keys().copied(), deletion)?;
-    let root = graph.managed(session, root)?;
+    let archived = graph.table(root).filter(|table| table.archived);
+    let root = archived.map_or_else(|| graph.managed(session, root), Ok)?;
     refuse_if_referred(session, graph, root, removed, deletion)
+}
+
+/// Takes the rows in place that refer by a declared reference to rows that have just gone from a table with an archive, or from a
+/// partition of it.
+fn take_declared(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    (relation, parent): (pg_sys::Oid, &Table),
+    deletion: Uuid,
+    removed: &mut Removed,
+) -> Outcome<()> {
+    let declared = graph
+        .references_to(parent.oid)
+        .filter(|(reference, child)| reference.is_declared() && child.managed);
+    for (reference, child) in declared {
+        let step = Step {
+            graph,
+            reference,
+            child,
+            parent,
+            deletion,
+        };
+        step.take(session, &Parents::Gone, false, removed)?;
+        // Committed since an old snapshot was taken, and so overlooked.
+        let overlooked = format!(
+            "SELECT 1 FROM {source} JOIN {children} AS c ON {joins} AND c.deleted_at IS NULL LIMIT 1",
+            source = Parents::Gone.source(parent),
+            children = child.rows(),
+            joins = reference.joins("c", "p"),
+        );
+        if session.keeps_its_snapshot()
+            && session.exists_now((relation, child.owner), &overlooked, &[])?
+        {
+            return Err(Failure::ConcurrentChild {
+                table: parent.shown.clone(),
+            });
+        }
+    }
+    if !removed.is_empty() {
+        removal::enter_current()?;
+    }
+    Ok(())
 }
 
 /// The deleted rows that a step starts from.
@@ -79,6 +161,8 @@ enum Parents<'rows> {
     All,
     /// Those that the step before has removed.
     New(&'rows [RowId]),
+    /// Those that the trigger's statement has removed from a table with an archive.
+    Gone,
 }
 
 impl Parents<'_> {
@@ -87,6 +171,7 @@ impl Parents<'_> {
         let parents = parent.rows();
         match self {
             Self::All => format!("{parents} AS p"),
+            Self::Gone => format!("{} AS p", OldRows::NAME),
             Self::New(_) => format!(
                 "ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS f (relation, row)
                  JOIN {parents} AS p ON p.ctid OPERATOR(pg_catalog.=) f.row AND p.tableoid OPERATOR(pg_catalog.=) f.relation"
@@ -94,9 +179,17 @@ impl Parents<'_> {
         }
     }
 
+    /// The condition that a parent is one of the deletion's, which is `$1`.
+    fn deleted(&self) -> &'static str {
+        match self {
+            Self::All | Self::New(_) => "p.deletion_id OPERATOR(pg_catalog.=) $1",
+            Self::Gone => "$1 IS NOT NULL",
+        }
+    }
+
     fn arguments(&self, deletion: Uuid) -> Vec<DatumWithOid<'static>> {
         match self {
-            Self::All => vec![deletion.into()],
+            Self::All | Self::Gone => vec![deletion.into()],
             Self::New(rows) => {
                 let [relations, rows] = as_arguments(rows);
                 vec![deletion.into(), relations, rows]
@@ -203,7 +296,8 @@ impl Step<'_> {
         let source = parents.source(self.parent);
         let arguments = parents.arguments(self.deletion);
         let condition = format!(
-            "p.deletion_id OPERATOR(pg_catalog.=) $1 AND {} AND c.deleted_at IS NULL",
+            "{} AND {} AND c.deleted_at IS NULL",
+            parents.deleted(),
             reference.joins("c", "p")
         );
         let found = format!("SELECT 1 FROM {source} JOIN {children} AS c ON {condition}");
@@ -279,10 +373,11 @@ impl Step<'_> {
         arguments.push(others.into());
         let take = format!(
             "UPDATE {children} AS c SET deletion_id = $1 FROM {source}
-             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins} AND c.deletion_id OPERATOR(pg_catalog.=) ANY (${n})
+             WHERE {deleted} AND {joins} AND c.deletion_id OPERATOR(pg_catalog.=) ANY (${n})
              RETURNING c.tableoid, c.ctid",
             children = self.child.rows(),
             source = parents.source(self.parent),
+            deleted = parents.deleted(),
             joins = self.reference.joins("c", "p"),
             n = arguments.len(),
         );
@@ -374,7 +469,7 @@ pub fn refuse_at_commit(
             parent = table.rows(),
             children = child.rows(),
             joins = reference.joins("c", "p"),
-            live = live(child),
+            live = child.is_live("c"),
         );
         if session.exists_now((child.oid, child.owner), &sql, key)? {
             referrers.push((described(reference, child), reference, child));
@@ -387,14 +482,6 @@ fn described(reference: &Reference, child: &Table) -> String {
     format!("{} (constraint \"{}\")", child.shown, reference.name)
 }
 
-fn live(child: &Table) -> &'static str {
-    if child.managed {
-        "c.deleted_at IS NULL"
-    } else {
-        "true"
-    }
-}
-
 /// The live rows of `child` that refer to a row of the deletion.
 fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -> String {
     format!(
@@ -402,7 +489,7 @@ fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -
          WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {live}",
         parent = parent.rows(),
         joins = reference.joins("c", "p"),
-        live = live(child),
+        live = child.is_live("c"),
         child = child.rows(),
     )
 }
@@ -453,7 +540,8 @@ fn count_rows(session: &mut Session<'_, '_>, removed: &Removed, deletion: Uuid) 
     for (table, rows) in removed {
         let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
         session.registry(
-            "INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ($1, $2, $3)",
+            "INSERT INTO keepsake.deletion_table AS d (deletion_id, relation, row_count) VALUES ($1, $2, $3)
+             ON CONFLICT (deletion_id, relation) DO UPDATE SET row_count = d.row_count + excluded.row_count",
             &[deletion.into(), (*table).into(), rows.into()],
         )?;
     }

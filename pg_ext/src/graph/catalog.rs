@@ -78,6 +78,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         },
         owner: field(row, "owner")?,
         managed: field(row, "managed")?,
+        archived: field(row, "archived")?,
         marks: row
             .get_by_name::<String, _>("mark_columns")?
             .and_then(|numbers| marks(&numbers)),

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::manage::archived_table::{self, Keep};
 use crate::manage::triggers;
 use crate::model::error::{Failure, Outcome};
 use crate::registry::description::{describe, describe_managed};
@@ -12,7 +13,8 @@ use crate::spi::session::{Session, with_session};
 
 /// Declares that rows of `child` whose `type_column` is `type_value` refer, by `id_column`, to the
 /// primary key of `parent`. From then on such a row needs a live parent, goes with it when it is
-/// soft-deleted, and comes back with it. Both tables must be managed. The id column is of the
+/// soft-deleted, and comes back with it. Both tables must be managed, and the deleted rows of `child` kept in
+/// place; those of `parent` may be kept in an archive. The id column is of the
 /// key's type, or text in the form that the key's type prints.
 ///
 /// # Errors
@@ -82,15 +84,19 @@ fn declare(
     type_value: &str,
     parent: pg_sys::Oid,
 ) -> Outcome<()> {
-    for table in [child, parent] {
-        describe_managed(session, table)?;
+    describe_managed(session, child)?;
+    let into_archive = Keep::of(session, parent)? == Some(Keep::Archive);
+    if into_archive {
+        archived_table::let_refer(session, parent)?;
+    } else {
+        describe_managed(session, parent)?;
+        // As for a new foreign key: a DELETE that is under way does not know of the reference, and one of
+        // a table that nobody refers to locks its rows less (see `planner`).
+        session.ddl(&format!(
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            cache::current(session)?.managed(session, parent)?.name
+        ))?;
     }
-    // As for a new foreign key: a DELETE that is under way does not know of the reference, and one of
-    // a table that nobody refers to locks its rows less (see `planner`).
-    session.ddl(&format!(
-        "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-        cache::current(session)?.managed(session, parent)?.name
-    ))?;
     let fits = session
         .catalog(
             FITS,

@@ -13,6 +13,8 @@ use crate::model::sql::Qualified;
 pub enum Failure {
     /// The table was not given to `keepsake.manage()`.
     NotManaged { table: String },
+    /// The function is for tables kept in place, and this one has an archive.
+    KeptInArchive { table: String },
     /// `manage` cannot keep this table safe.
     CannotManage {
         table: String,
@@ -158,6 +160,12 @@ impl Failure {
                 format!("table {table} is not managed by Keepsake"),
                 None,
                 Some(format!("Run: SELECT keepsake.manage('{table}');")),
+            ),
+            Self::KeptInArchive { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the deleted rows of table {table} are kept in an archive"),
+                Some("The function is for tables that keep their deleted rows in place, marked by deleted_at and deletion_id. A table with an archive has no such rows.".into()),
+                Some(format!("To read its deleted rows, use keepsake.deleted_rows(NULL::{table}).")),
             ),
             Self::CannotManage { table, why, fix } => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot manage table {table}"), Some(why), Some(fix))

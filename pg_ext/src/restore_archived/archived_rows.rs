@@ -447,6 +447,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Archived> {
     Ok(Archived {
         table: Table {
             key: key_columns(row)?,
+            archived: true,
             ..plain_table(
                 field(row, "oid")?,
                 field(row, "shown")?,
@@ -484,6 +485,7 @@ pub fn plain_table(
         },
         owner,
         managed: false,
+        archived: false,
         marks: None,
         on_plain_delete: None,
         partitions: Vec::new(),

@@ -1,6 +1,6 @@
 //! Restore of archived rows: undo of a deletion that PostgreSQL itself carried out.
 //!
-//! - `restore_archive` has the SQL functions. `work` is what is asked for: which rows of which deletions, by whose right.
+//! - `restore_archive` carries one out. `work` is what is asked for: which rows of which deletions, by whose right.
 //! - `row_choice` decides that on the archive alone; `archived_rows` shows archived rows in the shape that their table has now.
 //! - `plan` decides what becomes of each row, by what stands in its way: `conflicts` with `unique_keys`, `orphans` without a
 //!   parent, `unreadable` rows. It is left out as long as nothing does: the indexes and the check of `foreign_keys` say so.
