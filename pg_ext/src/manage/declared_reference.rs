@@ -10,6 +10,7 @@ use crate::manage::triggers;
 use crate::model::error::{Failure, Outcome};
 use crate::registry::description::{describe, describe_managed};
 use crate::spi::session::{Session, with_session};
+use crate::spi::shown_names;
 
 /// Declares that rows of `child` whose `type_column` is `type_value` refer, by `id_column`, to the
 /// primary key of `parent`. From then on such a row needs a live parent, goes with it when it is
@@ -84,6 +85,15 @@ fn declare(
     type_value: &str,
     parent: pg_sys::Oid,
 ) -> Outcome<()> {
+    if Keep::of(session, child)? == Some(Keep::Archive) {
+        return Err(Failure::BadArgument {
+            what: format!(
+                "rows of table {} cannot refer by a declared reference, because its deleted rows are kept in an archive",
+                shown_names::table(session, child)?
+            ),
+            fix: "Keep the referring table in place; the table that it refers to may have an archive. Between two tables with archives, use a foreign key.".into(),
+        });
+    }
     describe_managed(session, child)?;
     let into_archive = Keep::of(session, parent)? == Some(Keep::Archive);
     if into_archive {

@@ -256,11 +256,29 @@ fn run_both(
     let mut restored =
         restored.or_else(|failure| with_those_in_place(session, graph, &deletion, failure))?;
     if restores_none(&restored.answer) {
+        let skipped = skipped_in_place(session, graph, id)?;
+        add_to(&mut restored.answer, &json!({ "skipped": skipped }));
         return Ok(restored.answer);
     }
     let rest = run_in_place(session, graph, &deletion, on_conflict, Extent::Whole)?;
     add_to(&mut restored.answer, &rest);
     with_beneath(session, restored, Some(id), on_conflict)
+}
+
+/// The rows in place of a deletion that is skipped as a whole, by table.
+fn skipped_in_place(session: &mut Session<'_, '_>, graph: &Graph, id: Uuid) -> Outcome<Vec<Value>> {
+    let counts = session.registry(
+        "SELECT relation::oid, row_count - purged FROM keepsake.deletion_table WHERE deletion_id = $1 ORDER BY relation::oid",
+        &[id.into()],
+    )?;
+    let mut lines = Vec::new();
+    for row in counts {
+        let table = row.get(1)?.and_then(|oid| graph.table(oid));
+        if let Some(table) = table.filter(|table| table.managed) {
+            lines.extend(line(&table.shown, row.get(2)?.unwrap_or(0)));
+        }
+    }
+    Ok(lines)
 }
 
 /// Adds to the conflicts of archived rows those that the deletion's rows in place would meet: the caller is told of all at once.

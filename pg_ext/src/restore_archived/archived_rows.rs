@@ -210,7 +210,12 @@ impl Archived {
 
     /// The same with computed columns, as an expression of the table sees a row: for FROM, under the table's own name.
     pub fn whole(&self, rows: &Rows) -> String {
-        let plain = self.source(rows);
+        self.whole_where(&rows.conditions("a"))
+    }
+
+    /// The same for the rows `a` of the archive that meet one of these conditions, no row two of them.
+    pub fn whole_where(&self, conditions: &[String]) -> String {
+        let plain = self.source_where(conditions);
         let computed: Vec<String> = self
             .columns
             .iter()
@@ -358,6 +363,17 @@ impl Archived {
         let column = self.columns.iter().find(|column| column.number == number)?;
         let kept = columns.get(&number).filter(|kept| kept.fits(column))?;
         Some((column, kept.name.as_ref()?, *layout))
+    }
+
+    /// What the archive calls a column, where all its layouts keep it in one place, in the type that the column has now.
+    pub fn kept_everywhere(&self, number: i16) -> Option<&Ident> {
+        let column = self.columns.iter().find(|column| column.number == number)?;
+        let mut places = self.layouts.values().map(|layout| {
+            let kept = layout.get(&number).filter(|kept| kept.fits(column))?;
+            kept.name.as_ref()
+        });
+        let first = places.next()??;
+        places.all(|place| place == Some(first)).then_some(first)
     }
 
     /// The key of row `alias` of a source as JSON; NULL where the table has none.
