@@ -322,11 +322,11 @@ BEGIN
     IF attachments.kept_apart(known.relation) THEN
         RETURN format('(SELECT (d.deleted).*, d.deletion_id FROM keepsake.deleted_rows(NULL::%s, %s, %s) AS d) AS t',
                       known.relation, coalesce(deletion, 'NULL'),
-                      coalesce(format('jsonb_build_object(%L, %s)', known.key_column, id), 'NULL'));
+                      CASE WHEN id IS NULL THEN 'NULL' ELSE format('jsonb_build_object(%L, %s)', known.key_column, id) END);
     END IF;
     RETURN format('(SELECT t.* FROM %s AS t WHERE %s AND %s) AS t', known.relation,
                   coalesce('t.deletion_id = ' || deletion, 't.deletion_id IS NOT NULL'),
-                  coalesce(format('t.%I = %s::%s', known.key_column, id, known.key_type), 'true'));
+                  CASE WHEN id IS NULL THEN 'true' ELSE format('t.%I = %s::%s', known.key_column, id, known.key_type) END);
 END
 $$;
 

@@ -99,6 +99,9 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
     /// Whether there is anything to be written: looked at by every statement.
     static PENDING: Cell<bool> = const { Cell::new(false) };
+    /// Whether `alone` writes what is removed, and not the end of a statement: the executor's hooks take the engine's own DELETE for
+    /// an outermost one where this library was loaded in the course of the statement that calls.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
     /// The outermost query, and who runs it.
     static OUTERMOST: Cell<(usize, pg_sys::Oid)> = const { Cell::new((0, pg_sys::InvalidOid)) };
 }
@@ -126,7 +129,7 @@ fn statement_began() -> pg_sys::TimestampTz {
 pub fn statement_begins(query: *const pg_sys::QueryDesc) {
     // SAFETY: reads a backend-local variable.
     OUTERMOST.set((query.addr(), unsafe { pg_sys::GetUserId() }));
-    if PENDING.get() {
+    if PENDING.get() && !ALONE.get() {
         let runs = |statement: Statement| match statement {
             Statement::Query(known) => known == query.addr(),
             Statement::Loading(began) => began == statement_began(),
@@ -144,7 +147,7 @@ pub fn statement_begins(query: *const pg_sys::QueryDesc) {
 
 /// An outermost query has run, and so have its triggers.
 pub fn statement_ended(query: &pg_sys::QueryDesc) {
-    if !PENDING.get() {
+    if !PENDING.get() || ALONE.get() {
         return;
     }
     let statement = Statement::Query(std::ptr::from_ref(query).addr());
@@ -192,7 +195,10 @@ pub fn begin_truncate() -> Outcome<()> {
 /// Makes a deletion of its own, with this reason, of what `work` removes; its id, or `None` if it removes nothing.
 pub fn alone(reason: Option<&str>, work: impl FnOnce() -> Outcome<()>) -> Outcome<Option<Uuid>> {
     write_all()?;
-    work()?;
+    {
+        let _alone = Alone::begin();
+        work()?;
+    }
     let made = STATE.with_borrow_mut(|state| {
         let open = state.open.as_mut()?;
         open.reason = reason.map(str::to_owned);
@@ -203,6 +209,21 @@ pub fn alone(reason: Option<&str>, work: impl FnOnce() -> Outcome<()>) -> Outcom
     });
     write_all()?;
     Ok(made)
+}
+
+/// While it lives, no statement's end writes what is removed.
+struct Alone(bool);
+
+impl Alone {
+    fn begin() -> Self {
+        Self(ALONE.replace(true))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        ALONE.set(self.0);
+    }
 }
 
 /// The deletion that the running statement is making, if it has removed anything.

@@ -168,8 +168,8 @@ impl Failure {
             Self::KeptInArchive { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("the deleted rows of table {table} are kept in an archive"),
-                Some("The function is for tables that keep their deleted rows in place, marked by deleted_at and deletion_id. A table with an archive has no such rows.".into()),
-                Some(format!("To read its deleted rows, use keepsake.deleted_rows(NULL::{table}).")),
+                Some("The function is for tables that keep their deleted rows in place. A table with an archive holds live rows only.".into()),
+                Some(format!("keepsake.deleted_rows(NULL::{table}) reads its deleted rows, keepsake.restore_row() restores one. If you need this function, unmanage the table and manage it with keep => 'in place'.")),
             ),
             Self::CannotManage { table, why, fix } => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot manage table {table}"), Some(why), Some(fix))

@@ -196,16 +196,15 @@ pub fn with_beneath(
     Ok(answer)
 }
 
-/// Adds to one answer the rows of another.
+/// Adds to one answer the rows of another, which refer to its own: they come first, as in a deletion of one kind.
 fn add_to(answer: &mut Value, rest: &Value) {
     for list in ["restored", "passed", "skipped", "superseded", "conflicts"] {
         let Some(more) = rest.get(list).and_then(Value::as_array) else {
             continue;
         };
-        match answer.get_mut(list).and_then(Value::as_array_mut) {
-            Some(lines) => lines.extend(more.iter().cloned()),
-            None => answer[list] = more.clone().into(),
-        }
+        let known = answer.get(list).and_then(Value::as_array);
+        let lines = more.iter().chain(known.into_iter().flatten()).cloned();
+        answer[list] = lines.collect::<Vec<Value>>().into();
     }
 }
 

@@ -175,6 +175,36 @@ DELETE FROM post WHERE id = 1;
 SELECT keepsake.purge_deletion(last('post')) - 'last';
 SELECT count(*) FROM file WHERE deleted_at IS NOT NULL;
 
+\echo == The first call of a session, in a function.
+INSERT INTO post VALUES (5, 'five');
+CREATE FUNCTION delete_five() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN keepsake.soft_delete('post', 5, 'why');
+END $$;
+\c -
+SET search_path = forum, public;
+\pset format unaligned
+\pset tuples_only on
+SELECT delete_five() = last('post')::text;
+SELECT reason, root_key FROM keepsake.deletion WHERE id = last('post');
+INSERT INTO post VALUES (6, 'six');
+INSERT INTO file VALUES (60, 'post', '6', 'six');
+\c -
+SET search_path = forum, public;
+SET client_min_messages = warning;
+\pset format unaligned
+\pset tuples_only on
+DELETE FROM post WHERE id = 6;
+SELECT * FROM holds(last('post'));
+SELECT keepsake.restore(last('post')) -> 'restored';
+
+\echo == What a deletion would do.
+SELECT * FROM keepsake.plan_delete('post', 6);
+DELETE FROM post WHERE id = 6;
+SELECT * FROM keepsake.purge_plan() WHERE table_name ~ '(post|file)$' ORDER BY 1, 2;
+SELECT keepsake.restore(last('post')) IS NOT NULL;
+SELECT * FROM keepsake.plan_delete('post', 2);
+
 \echo == A partitioned table, by its name and by that of a partition.
 CREATE TABLE event (id int PRIMARY KEY) PARTITION BY RANGE (id);
 CREATE TABLE event_low PARTITION OF event FOR VALUES FROM (0) TO (10);
