@@ -401,9 +401,7 @@ BEGIN
         INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
         IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
             entity := attachments.find_entity(entity_type, entity_id);
-            IF entity.deletion_id IS NOT NULL THEN
-                entity.is_there := keepsake.may_change_deleted(known.relation, entity.key);
-            END IF;
+            entity.is_there := entity.deletion_id IS NOT NULL AND keepsake.may_change_deleted(known.relation, entity.key);
         END IF;
     END IF;
     entity.is_there := coalesce(entity.is_there, false);
@@ -2321,6 +2319,10 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM (SELECT format(CASE conflict ->> 'kind'
             WHEN 'parent_deleted' THEN '%s cannot come back, because %s is deleted. Restore that first.'
             WHEN 'parent_missing' THEN '%s cannot come back, because what it belongs to is gone for good. Skip it.'
+            WHEN 'not_null' THEN '%s cannot come back, because a column without a value needs one now. Skip it.'
+            WHEN 'check' THEN '%s cannot come back, because a rule of its table refuses it now. Skip it.'
+            WHEN 'no_partition' THEN '%s cannot come back, because no partition of its table takes it now. Skip it.'
+            WHEN 'no_conversion' THEN '%s cannot come back, because a value of it does not fit its column any more. Skip it.'
             ELSE '%s cannot come back, because %s has its place now. Rename one of the two and try again, or skip it.' END,
         coalesce(attachments.in_words(item), format('a row of %s', conflict ->> 'table')),
         coalesce(attachments.in_words(holder), 'something you may not see')) AS said) AS sentence
@@ -2330,7 +2332,7 @@ $$;
 -- may have no policies.
 CREATE FUNCTION attachments.explain_conflicts(conflicts jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(c || jsonb_build_object(
+    SELECT coalesce(jsonb_agg(c - 'deletion_id' || jsonb_build_object(
         'item', item, 'holder_item', holder, 'holder_table', holder_table,
         'holder', CASE WHEN holder IS NOT NULL THEN c -> 'holder' END,
         'detail', attachments.conflict_in_words(c, item, holder)) ORDER BY n), '[]')
@@ -2379,6 +2381,8 @@ $$;
 -- Deletes a row that was found, and answers with the deletion; one that is deleted already is left as it is.
 CREATE FUNCTION attachments.delete_row(target attachments.found_entity, shown text, reason text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
 BEGIN
     IF target.is_there IS NOT TRUE THEN
         RETURN attachments.missing(target.relation, target.key, format('There is no %s.', shown));
@@ -2390,7 +2394,13 @@ EXCEPTION
     WHEN foreign_key_violation OR restrict_violation THEN
         RETURN attachments.fail('delete_blocked', 'Other rows that are not deleted with it still refer to it.');
     WHEN no_data_found THEN
-        RETURN attachments.fail('not_found', 'It no longer exists.');
+        -- Somebody has deleted it at this very moment.
+        known := attachments.entity_of(target.relation::text);
+        IF attachments.kept_apart(target.relation) THEN
+            target := attachments.find_entity(known.name, target.key ->> known.key_column::text);
+        END IF;
+        RETURN CASE WHEN target.deletion_id IS NULL THEN attachments.fail('not_found', 'It no longer exists.')
+               ELSE attachments.ok(jsonb_build_object('deletion_id', target.deletion_id, 'already', true)) END;
 END
 $$;
 
@@ -2590,7 +2600,7 @@ DECLARE
     sees_one boolean;
 BEGIN
     -- Its key may be that of a live row by now.
-    IF deletion.root_key IS NOT NULL AND attachments.kept_apart(deletion.root_table)
+    IF deletion.root_key IS NOT NULL AND deletion.state <> 'restored' AND attachments.kept_apart(deletion.root_table)
        AND deletion.root_table IN (SELECT attachments.tables_of_deletion(deletion.id)) THEN
         RETURN attachments.show_deleted_thing(known, deletion.root_key ->> known.key_column::text, deletion.id);
     ELSIF deletion.root_key IS NOT NULL THEN

@@ -248,9 +248,7 @@ BEGIN
         INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
         IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
             entity := attachments.find_entity(entity_type, entity_id);
-            IF entity.deletion_id IS NOT NULL THEN
-                entity.is_there := keepsake.may_change_deleted(known.relation, entity.key);
-            END IF;
+            entity.is_there := entity.deletion_id IS NOT NULL AND keepsake.may_change_deleted(known.relation, entity.key);
         END IF;
     END IF;
     entity.is_there := coalesce(entity.is_there, false);

@@ -35,6 +35,8 @@ $$;
 -- Deletes a row that was found, and answers with the deletion; one that is deleted already is left as it is.
 CREATE FUNCTION attachments.delete_row(target attachments.found_entity, shown text, reason text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
 BEGIN
     IF target.is_there IS NOT TRUE THEN
         RETURN attachments.missing(target.relation, target.key, format('There is no %s.', shown));
@@ -46,7 +48,13 @@ EXCEPTION
     WHEN foreign_key_violation OR restrict_violation THEN
         RETURN attachments.fail('delete_blocked', 'Other rows that are not deleted with it still refer to it.');
     WHEN no_data_found THEN
-        RETURN attachments.fail('not_found', 'It no longer exists.');
+        -- Somebody has deleted it at this very moment.
+        known := attachments.entity_of(target.relation::text);
+        IF attachments.kept_apart(target.relation) THEN
+            target := attachments.find_entity(known.name, target.key ->> known.key_column::text);
+        END IF;
+        RETURN CASE WHEN target.deletion_id IS NULL THEN attachments.fail('not_found', 'It no longer exists.')
+               ELSE attachments.ok(jsonb_build_object('deletion_id', target.deletion_id, 'already', true)) END;
 END
 $$;
 
@@ -246,7 +254,7 @@ DECLARE
     sees_one boolean;
 BEGIN
     -- Its key may be that of a live row by now.
-    IF deletion.root_key IS NOT NULL AND attachments.kept_apart(deletion.root_table)
+    IF deletion.root_key IS NOT NULL AND deletion.state <> 'restored' AND attachments.kept_apart(deletion.root_table)
        AND deletion.root_table IN (SELECT attachments.tables_of_deletion(deletion.id)) THEN
         RETURN attachments.show_deleted_thing(known, deletion.root_key ->> known.key_column::text, deletion.id);
     ELSIF deletion.root_key IS NOT NULL THEN

@@ -50,7 +50,7 @@ const CLASSES: &str = "
     WHERE d.state IN ('deleted', 'purging')";
 
 const COUNTS: &str = "
-    SELECT t.relation::oid, sum(t.row_count - t.purged)::bigint, min(format('%I.%I', a.source_schema, a.source_name))
+    SELECT t.relation::oid, sum(t.row_count - t.purged)::bigint, min(CASE WHEN a.archive IS NOT NULL THEN format('%I.%I', a.source_schema, a.source_name) END)
     FROM keepsake.deletion_table t
     -- What a dropped table had deleted is known by the OID that it had.
     LEFT JOIN keepsake.archive_table a ON coalesce(a.relation::oid, a.former) = t.relation::oid

@@ -173,15 +173,19 @@ fn carry_out(
     Err(Failure::RestoreConflicts { conflicts: raced })
 }
 
-/// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
+/// Whether an error is none of a conflict's. A trigger may raise those codes as well, for reasons of its own. Once the rows have been looked at, a value that does not fit is none of theirs.
 fn passes(raised: Raised, looked: bool) -> bool {
     !(!looked && unreadable::is_data_exception(raised.code))
-        && !matches!(
-            raised.code,
-            PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
-                | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
-                | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
-                | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
-                | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
-        )
+        && !(raised.names_what && is_conflict(raised.code))
+}
+
+fn is_conflict(code: PgSqlErrorCode) -> bool {
+    matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
+            | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
+            | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+            | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+    )
 }
