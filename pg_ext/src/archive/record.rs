@@ -1,4 +1,4 @@
-//! What the registry learns of a deletion that a plain statement made: written past SQL, since a DELETE waits for it.
+//! What the registry learns of a new deletion: written past SQL, since a DELETE waits for it.
 
 use std::ffi::{CStr, CString};
 
@@ -6,7 +6,6 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::archive::key::Key;
 use crate::archive::source::{self, Snapshot};
 use crate::archive::write::{Target, registry_table};
 use crate::model::error::Outcome;
@@ -24,6 +23,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who calls now.
+    pub fn current() -> Self {
+        // SAFETY: reads a backend-local variable.
+        Self::now(unsafe { pg_sys::GetUserId() })
+    }
+
     /// Who calls now, as `role`: `keepsake.actor` when the application has set it, else the subject of the token. Claims
     /// that cannot be read are none: a DELETE does not fail for them.
     pub fn now(role: pg_sys::Oid) -> Self {
@@ -100,8 +105,8 @@ pub struct Deletion<'a> {
     pub group: Uuid,
     /// The table of its roots.
     pub root: pg_sys::Oid,
-    /// The key of its only root.
-    pub key: Option<&'a Key>,
+    /// The key of its only root: a jsonb.
+    pub key: Option<pg_sys::Datum>,
     /// Who made it.
     pub caller: &'a Caller,
     /// Why.
@@ -133,7 +138,7 @@ pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
         b"id" => deletion.id.into_datum(),
         b"group_id" => deletion.group.into_datum(),
         b"root_table" => deletion.root.into_datum(),
-        b"root_key" => deletion.key.and_then(Key::jsonb),
+        b"root_key" => deletion.key,
         b"actor" => actor.as_deref().or(role).and_then(text),
         b"role" => names[0].datum(),
         b"session_role" => names[1].datum(),
@@ -151,9 +156,8 @@ pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
 pub fn complete(deletion: &Deletion<'_>) -> Outcome<()> {
     // There is none when the transaction commits.
     let _snapshot = Snapshot::ensured();
-    let key = deletion.key.and_then(Key::jsonb);
     // SAFETY: a value of this type, in the current memory.
-    let key = unsafe { DatumWithOid::new(key, pg_sys::JSONBOID) };
+    let key = unsafe { DatumWithOid::new(deletion.key, pg_sys::JSONBOID) };
     with_session(|session| {
         session.registry(
             "UPDATE keepsake.deletion SET root_table = $2, root_key = $3, reason = $4 WHERE id = $1",

@@ -10,6 +10,7 @@ use pgrx::{Uuid, pg_sys};
 use crate::access::visible_keys::visible_keys;
 use crate::archive::removal;
 use crate::call::trigger_call::OldRows;
+use crate::delete::record::count_rows;
 use crate::delete::{absorb, set_null};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
@@ -41,7 +42,13 @@ pub fn carry_out(
     deletion: Uuid,
 ) -> Outcome<()> {
     let removed = Removed::from([(root, roots)]);
-    carry_on(session, graph, removed, deletion, |_, _, _| Ok(root))
+    let removed = carry_on(session, graph, removed, deletion, |_, _, _| Ok(root))?;
+    count_rows(deletion, counts(&removed));
+    Ok(())
+}
+
+fn counts(removed: &Removed) -> impl Iterator<Item = (pg_sys::Oid, usize)> {
+    removed.iter().map(|(table, rows)| (*table, *rows))
 }
 
 /// Carries a deletion of archived rows on to the tables kept in place: to what refers by a declared reference to the rows that have
@@ -62,18 +69,20 @@ pub fn carry_beneath(
         }
         Ok(parent.map_or(relation, |parent| parent.oid))
     };
-    carry_on(session, graph, Removed::new(), deletion, take)
+    let removed = carry_on(session, graph, Removed::new(), deletion, take)?;
+    removal::count(counts(&removed));
+    Ok(())
 }
 
 /// Takes rows with `take`, which answers with the table that the deletion began with, and follows what goes with them; until the
-/// schema has not changed meanwhile.
+/// schema has not changed meanwhile. Answers with how many rows went.
 fn carry_on(
     session: &mut Session<'_, '_>,
     mut graph: Rc<Graph>,
     mut removed: Removed,
     deletion: Uuid,
     take: impl Fn(&mut Session<'_, '_>, &Graph, &mut Removed) -> Outcome<pg_sys::Oid>,
-) -> Outcome<()> {
+) -> Outcome<Removed> {
     for _ in 0..MOST_ROUNDS {
         let followed = take(session, &graph, &mut removed)
             .and_then(|root| follow(session, &graph, root, &mut removed, deletion));
@@ -82,12 +91,11 @@ fn carry_on(
         let now = cache::current(session)?;
         if Rc::ptr_eq(&now, &graph) {
             followed?;
-            count_rows(session, &removed, deletion)?;
             for table in removed.keys().filter_map(|oid| graph.table(*oid)) {
                 absorb::settle(session, table, deletion)?;
             }
             deletion_group::carried_out(deletion, removed.keys().copied());
-            return Ok(());
+            return Ok(removed);
         }
         graph = now;
     }
@@ -155,10 +163,14 @@ fn take_declared(
     Ok(())
 }
 
+/// From how many rows a step starts, at most, to be carried out by plans that are kept. To plan it anew takes longer then than to do it; of many
+/// rows, how many there are decides which plan is good.
+const FEW: usize = 16;
+
 /// The deleted rows that a step starts from.
 enum Parents<'rows> {
-    /// All that the deletion has removed so far.
-    All,
+    /// All that the deletion has removed so far, and how many that is.
+    All(usize),
     /// Those that the step before has removed.
     New(&'rows [RowId]),
     /// Those that the trigger's statement has removed from a table with an archive.
@@ -170,26 +182,50 @@ impl Parents<'_> {
     fn source(&self, parent: &Table) -> String {
         let parents = parent.rows();
         match self {
-            Self::All => format!("{parents} AS p"),
+            Self::All(_) => format!("{parents} AS p"),
             Self::Gone => format!("{} AS p", OldRows::NAME),
-            Self::New(_) => format!(
-                "ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS f (relation, row)
-                 JOIN {parents} AS p ON p.ctid OPERATOR(pg_catalog.=) f.row AND p.tableoid OPERATOR(pg_catalog.=) f.relation"
-            ),
+            Self::New(_) => {
+                // How many they are is hidden from the planner where its plan is kept: it would take one for just so many to be better, and plan
+                // each time.
+                let of = |n: u32| {
+                    if self.are_few() {
+                        format!("(SELECT ${n})")
+                    } else {
+                        format!("${n}")
+                    }
+                };
+                format!(
+                    "ROWS FROM (pg_catalog.unnest({relations}), pg_catalog.unnest({rows})) AS f (relation, row)
+                     JOIN {parents} AS p ON p.ctid OPERATOR(pg_catalog.=) f.row AND p.tableoid OPERATOR(pg_catalog.=) f.relation",
+                    relations = of(2),
+                    rows = of(3),
+                )
+            }
         }
     }
 
-    /// The condition that a parent is one of the deletion's, which is `$1`.
-    fn deleted(&self) -> &'static str {
+    /// The condition that `p` is of the deletion. Where its rows are known by their addresses, no index is to find them by the deletion: in a long
+    /// chain all rows so far have it.
+    fn are_deleted(&self) -> &'static str {
         match self {
-            Self::All | Self::New(_) => "p.deletion_id OPERATOR(pg_catalog.=) $1",
+            Self::All(_) => "p.deletion_id OPERATOR(pg_catalog.=) $1",
+            Self::New(_) => "p.deletion_id IS NOT DISTINCT FROM $1",
             Self::Gone => "$1 IS NOT NULL",
+        }
+    }
+
+    fn are_few(&self) -> bool {
+        match self {
+            Self::All(rows) => *rows <= FEW,
+            Self::New(rows) => rows.len() <= FEW,
+            // What a transition table has is different each time.
+            Self::Gone => false,
         }
     }
 
     fn arguments(&self, deletion: Uuid) -> Vec<DatumWithOid<'static>> {
         match self {
-            Self::All | Self::Gone => vec![deletion.into()],
+            Self::All(_) | Self::Gone => vec![deletion.into()],
             Self::New(rows) => {
                 let [relations, rows] = as_arguments(rows);
                 vec![deletion.into(), relations, rows]
@@ -210,7 +246,7 @@ fn cascade_into(
     let repeats = graph.is_cycle(group);
     let mut found: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
     for (reference, child, parent) in cascades_within(graph, group, deletion) {
-        if removed.contains_key(&parent.oid) {
+        if let Some(rows) = removed.get(&parent.oid).copied() {
             let step = Step {
                 graph,
                 reference,
@@ -218,7 +254,7 @@ fn cascade_into(
                 parent,
                 deletion,
             };
-            let rows = step.take(session, &Parents::All, repeats, removed)?;
+            let rows = step.take(session, &Parents::All(rows), repeats, removed)?;
             found.entry(child.oid).or_default().extend(rows);
         }
     }
@@ -297,7 +333,7 @@ impl Step<'_> {
         let arguments = parents.arguments(self.deletion);
         let condition = format!(
             "{} AND {} AND c.deleted_at IS NULL",
-            parents.deleted(),
+            parents.are_deleted(),
             reference.joins("c", "p")
         );
         let found = format!("SELECT 1 FROM {source} JOIN {children} AS c ON {condition}");
@@ -307,8 +343,12 @@ impl Step<'_> {
                 "SELECT count(*) FROM ({found} ORDER BY {key} FOR UPDATE OF c) AS locked",
                 key = child.key_columns("c"),
             );
-            let count = session.as_owner(child, &lock, &arguments)?.first();
-            locked = count.get_one::<i64>()?;
+            let count = if parents.are_few() {
+                session.as_owner_kept(child, &lock, &arguments)?
+            } else {
+                session.as_owner(child, &lock, &arguments)?
+            };
+            locked = count.first().get_one::<i64>()?;
         }
         let mark = format!(
             "UPDATE {children} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
@@ -319,7 +359,11 @@ impl Step<'_> {
                 ""
             }
         );
-        let marked = session.write(child, &mark, &arguments)?;
+        let marked = if parents.are_few() {
+            session.write_kept(child, &mark, &arguments)?
+        } else {
+            session.write(child, &mark, &arguments)?
+        };
         let count = marked.len();
         if returning || child.may_prevent_update {
             let mut stand = 0;
@@ -377,7 +421,7 @@ impl Step<'_> {
              RETURNING c.tableoid, c.ctid",
             children = self.child.rows(),
             source = parents.source(self.parent),
-            deleted = parents.deleted(),
+            deleted = parents.are_deleted(),
             joins = self.reference.joins("c", "p"),
             n = arguments.len(),
         );
@@ -533,17 +577,4 @@ fn describe_referrers(
     } else {
         Ok(format!("{described}: {}", named.join(", ")))
     }
-}
-
-/// Writes down how many rows of each table the deletion holds.
-fn count_rows(session: &mut Session<'_, '_>, removed: &Removed, deletion: Uuid) -> Outcome<()> {
-    for (table, rows) in removed {
-        let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
-        session.registry(
-            "INSERT INTO keepsake.deletion_table AS d (deletion_id, relation, row_count) VALUES ($1, $2, $3)
-             ON CONFLICT (deletion_id, relation) DO UPDATE SET row_count = d.row_count + excluded.row_count",
-            &[deletion.into(), (*table).into(), rows.into()],
-        )?;
-    }
-    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::registry::deletion::{self, Deletion, State};
-use crate::restore::archived_parents;
+use crate::restore::beneath_archived;
 use crate::restore::find_conflicts::{self, Parents};
 use crate::restore::handed_over::HandedOver;
 use crate::restore::set_null_undo;
@@ -379,7 +379,7 @@ fn bring_back(
     let mut staying = handed_over.rows();
     let left = match extent {
         Extent::Whole => RowSet::default(),
-        Extent::Beneath => archived_parents::elsewhere(session, graph, tables, id, &staying)?,
+        Extent::Beneath => beneath_archived::elsewhere(session, graph, tables, id, &staying)?,
     };
     staying.extend(&left);
     let parents = surveyed.parents;
