@@ -221,6 +221,7 @@ UPDATE event SET id = 12 WHERE id = 2;
 SELECT count(*) FROM file WHERE of_type = 'event' AND deleted_at IS NOT NULL;
 
 \echo == What doctor() finds, and unmanage() leaves.
+SELECT * FROM keepsake.doctor() WHERE object ~ '^forum_deleted' ORDER BY 1, 2, 3;
 SELECT check_name, object, finding FROM keepsake.doctor() WHERE object ~ '^(forum\.)?(post|comment|file|event)' AND severity = 'error' ORDER BY 1, 2;
 DROP TRIGGER keepsake_delete_declared ON post;
 SELECT check_name, object, finding, fix FROM keepsake.doctor() WHERE object ~ '^(forum\.)?(post|comment|file|event)' AND severity = 'error' ORDER BY 1, 2;
@@ -230,4 +231,5 @@ SELECT keepsake.declare_reference('comment', 'body', 'body', 'post', 'post');
 SELECT keepsake.unmanage('event', drop_archive => true);
 SELECT tgname FROM pg_trigger WHERE tgrelid = 'event'::regclass;
 DROP SCHEMA forum CASCADE;
+DROP SCHEMA forum_deleted CASCADE;
 DROP ROLE reader;
