@@ -88,7 +88,7 @@ fn is_probed(graph: &Graph, relation: pg_sys::Oid, child: &Table, row: Row<'_>) 
             None => return Ok(false),
         }
     }
-    for (reference, parent) in graph.references_of(child.oid) {
+    for (reference, parent) in graph.guarded_references_of(child.oid) {
         match parent_probe::refers_to_deleted(row, reference, parent) {
             Some(false) => {}
             Some(true) => return Err(dead_parent(reference, child, parent)),
