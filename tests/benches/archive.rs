@@ -30,8 +30,8 @@ const TABLES: &str = "
     CREATE INDEX ON SIDE.remark (post_id);";
 
 const BY_HAND: &str = "
-    ALTER TABLE hand.TABLE ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
-    CREATE INDEX ON hand.TABLE (deletion_id) WHERE deletion_id IS NOT NULL;";
+    ALTER TABLE hand.NAME ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
+    CREATE INDEX ON hand.NAME (deletion_id) WHERE deletion_id IS NOT NULL;";
 
 const MARKED: &str = "deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001'";
 
@@ -484,7 +484,7 @@ async fn main() -> Result<()> {
         run(&mut database, &TABLES.replace("SIDE", side)).await?;
     }
     for table in ["item", "thread", "post", "remark"] {
-        run(&mut database, &BY_HAND.replace("TABLE", table)).await?;
+        run(&mut database, &BY_HAND.replace("NAME", table)).await?;
     }
     run(
         &mut database,
