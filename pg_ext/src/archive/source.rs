@@ -74,6 +74,8 @@ pub struct Stored {
 /// A column of the primary key.
 #[derive(Clone, Debug)]
 pub struct KeyColumn {
+    /// Its number in the managed table.
+    pub number: i16,
     /// Its place among the columns of the table or partition, counted from 0.
     pub place: usize,
     /// Its name.
@@ -289,6 +291,7 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
             .position(|attribute| !attribute.attisdropped && column_name(attribute) == name)?;
         let kept = kept.iter().find(|kept| kept.column.name == name)?;
         Some(KeyColumn {
+            number: kept.column.number,
             place,
             type_oid: kept.column.type_oid,
             name,
