@@ -327,8 +327,9 @@ async fn compare(postgres: &Postgres, work: &Work) -> Result<()> {
 }
 
 /// Rows that each client of pgbench removes, one a transaction.
-const EACH: u32 = 5000;
+const EACH: u32 = 2000;
 const CLIENTS: u32 = 4;
+const SINGLE_ROUNDS: usize = 3;
 
 /// Single rows by pgbench.
 async fn compare_single(
@@ -343,7 +344,7 @@ async fn compare_single(
         transactions: EACH,
     };
     let mut times: [Vec<f64>; 2] = Default::default();
-    for round in 0..=ROUNDS {
+    for round in 0..=SINGLE_ROUNDS {
         let mut database = postgres.connect().await?;
         run(&mut database, EMPTY).await?;
         for side in SIDES {
@@ -508,7 +509,7 @@ async fn main() -> Result<()> {
     compare_single(
         &postgres,
         &folder,
-        "DELETE of one row, 4 clients, 20,000 times",
+        "DELETE of one row, 4 clients",
         "DELETE FROM SIDE.item WHERE id = :id",
         "1.5",
     )
@@ -516,7 +517,7 @@ async fn main() -> Result<()> {
     compare_single(
         &postgres,
         &folder,
-        "UPDATE of one row, 4 clients, 20,000 times",
+        "UPDATE of one row, 4 clients",
         "UPDATE SIDE.item SET label = 'y' WHERE id = :id",
         "1.00",
     )
@@ -524,7 +525,7 @@ async fn main() -> Result<()> {
     compare_single(
         &postgres,
         &folder,
-        "INSERT of one row, 4 clients, 20,000 times",
+        "INSERT of one row, 4 clients",
         "INSERT INTO SIDE.item VALUES (100000 + :id, 'y', 1)",
         "1.00",
     )
