@@ -6,8 +6,8 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
-use crate::archive::source;
 use crate::archive::table::{self, Source};
+use crate::archive::{follow_ddl, source};
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::manage::triggers::{self, OWN_TRIGGERS};
@@ -180,10 +180,12 @@ fn take_on_one(
             options.after_triggers.into(),
         ],
     )?;
+    session.registry(
+        "DELETE FROM keepsake.schema_exception WHERE relation = $1",
+        &[oid.into()],
+    )?;
     match Description::of(session, oid)?.archive {
-        Some(archive) => {
-            table::follow(session, archive, oid)?;
-        }
+        Some(_) => follow_ddl::follow(session, oid)?,
         None => {
             let source = Source {
                 oid,

@@ -1,7 +1,7 @@
 //! What a table gets when it is given to Keepsake, and loses when it is taken back.
 //!
 //! - `manage_table` has `manage` and `unmanage`; `triggers` creates and drops triggers, `drop_guards` those of other tables.
-//! - `archived_table` does the same for tables with an archive.
+//! - `archived_table` does the same for tables with an archive; `managed_schema` registers schemas whose tables all get one.
 //! - `declared_reference` and `reference_override` add to the references that the catalog knows.
 //! - `follow_renames` keeps the registry's names true, `attach_partition` lets a table with triggers become a partition;
 //!   `ddl_command` is what both are called for.
@@ -17,5 +17,6 @@ pub mod drop_guards;
 pub mod follow_renames;
 pub mod hide;
 pub mod manage_table;
+pub mod managed_schema;
 pub mod reference_override;
 pub mod triggers;
