@@ -107,10 +107,10 @@ const KEY: &str = "
     FROM pg_index i
     JOIN keepsake.archive_column k ON k.source_attnum = i.indkey[0]
         AND k.archive = $1 AND k.layout = (SELECT max(layout) FROM keepsake.archive_column WHERE archive = $1)
-    JOIN pg_attribute a ON a.attrelid = k.archive AND a.attnum = k.archive_attnum
+    JOIN pg_attribute a ON a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped
     JOIN pg_type t ON t.oid = k.type
     WHERE i.indrelid = $2 AND i.indisprimary AND t.typnamespace = 'pg_catalog'::regnamespace
-      AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = $1 AND x.indkey[0] = k.archive_attnum)";
+      AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = $1 AND x.indkey[0] = a.attnum)";
 
 /// Gives an archive an index over the first column of its source's key, if it has none: rows are looked for by it. Not over a type of
 /// anybody's own, whose code would run with each DELETE.
