@@ -452,7 +452,7 @@ async fn compare_purge(postgres: &Postgres, rows: u32) -> Result<()> {
         .await?;
         run(&mut backend.session, "VACUUM ANALYZE plain.gone").await?;
         let by_hand = format!(
-            "DO $$ BEGIN FOR n IN 0..{} LOOP DELETE FROM plain.gone WHERE id > n * 1000 AND id <= (n + 1) * 1000; COMMIT; END LOOP; END $$",
+            "DO $$ BEGIN FOR batch IN 0..{} LOOP DELETE FROM plain.gone WHERE id > batch * 1000 AND id <= (batch + 1) * 1000; COMMIT; END LOOP; END $$",
             rows / 1000
         );
         times[0].push(backend.measure(&by_hand).await?.time);
