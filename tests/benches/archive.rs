@@ -29,11 +29,12 @@ const TABLES: &str = "
     CREATE INDEX ON SIDE.post (thread_id);
     CREATE INDEX ON SIDE.remark (post_id);";
 
+/// With names of its own: Keepsake refuses to delete from a table that has its columns and is not managed.
 const BY_HAND: &str = "
-    ALTER TABLE hand.NAME ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
-    CREATE INDEX ON hand.NAME (deletion_id) WHERE deletion_id IS NOT NULL;";
+    ALTER TABLE hand.NAME ADD COLUMN gone_at timestamptz, ADD COLUMN gone_by uuid;
+    CREATE INDEX ON hand.NAME (gone_by) WHERE gone_by IS NOT NULL;";
 
-const MARKED: &str = "deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001'";
+const MARKED: &str = "gone_at = now(), gone_by = '00000000-0000-7000-8000-000000000001'";
 
 /// Everything as it was before each measurement. Rows of the archive go, too.
 const EMPTY: &str = "
@@ -157,8 +158,8 @@ fn works(rows: u32) -> Vec<Work> {
 fn cascade(remarks: u32) -> Work {
     let by_hand = format!(
         "UPDATE hand.thread SET {MARKED};
-         UPDATE hand.post AS c SET {MARKED} FROM hand.thread AS p WHERE p.deletion_id IS NOT NULL AND p.id = c.thread_id AND c.deleted_at IS NULL;
-         UPDATE hand.remark AS c SET {MARKED} FROM hand.post AS p WHERE p.deletion_id IS NOT NULL AND p.id = c.post_id AND c.deleted_at IS NULL"
+         UPDATE hand.post AS c SET {MARKED} FROM hand.thread AS p WHERE p.gone_by IS NOT NULL AND p.id = c.thread_id AND c.gone_at IS NULL;
+         UPDATE hand.remark AS c SET {MARKED} FROM hand.post AS p WHERE p.gone_by IS NOT NULL AND p.id = c.post_id AND c.gone_at IS NULL"
     );
     Work::new(
         format!("cascade 1,000 to 10,000 to {remarks}"),
@@ -451,7 +452,7 @@ async fn compare_purge(postgres: &Postgres, rows: u32) -> Result<()> {
         .await?;
         run(&mut backend.session, "VACUUM ANALYZE plain.gone").await?;
         let by_hand = format!(
-            "DO $$ BEGIN FOR n IN 0..{} LOOP DELETE FROM plain.gone WHERE id > n * 1000 AND id <= (n + 1) * 1000; COMMIT; END LOOP; END $$",
+            "DO $$ BEGIN FOR batch IN 0..{} LOOP DELETE FROM plain.gone WHERE id > batch * 1000 AND id <= (batch + 1) * 1000; COMMIT; END LOOP; END $$",
             rows / 1000
         );
         times[0].push(backend.measure(&by_hand).await?.time);
