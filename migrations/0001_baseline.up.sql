@@ -41,7 +41,7 @@ BEGIN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY (ARRAY[
             'is_filename', 'filename_comparison_key', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
-            'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted'])
+            'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted', 'deleted_rows', 'change_deleted', 'may_change_deleted'])
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO keepsake_api', called);
     END LOOP;
@@ -200,13 +200,14 @@ BEGIN
             USING ERRCODE = 'undefined_column',
                   HINT = 'Pass the name of the column that holds the tenant of a row.';
     END IF;
+    -- Where its deleted rows are kept stays as it is; of a table that is not managed yet, in place.
     PERFORM keepsake.manage(relation);
     INSERT INTO attachments.entity_type AS e (name, relation, key_column, key_type, tenant_column)
     VALUES (name, relation, entity_key.attname, entity_key.type, tenant_column)
     RETURNING e.* INTO entity;
     PERFORM keepsake.declare_reference('attachments.attachment', 'entity_type', 'entity_id', name, relation);
     EXECUTE format('GRANT SELECT, DELETE ON %s TO keepsake_api', relation);
-    PERFORM attachments.let_lock(relation);
+    PERFORM attachments.let_lock(entity);
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO keepsake_api',
                    (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation));
     PERFORM attachments.show_label(name, label_column);
@@ -218,11 +219,23 @@ COMMENT ON FUNCTION attachments.register_entity IS
     'Lets the rows of a table have attachments: manages the table, declares the reference, and lets the API find rows under the policies of the table. label_column holds the name that people see.';
 REVOKE ALL ON FUNCTION attachments.register_entity FROM PUBLIC;
 
--- A row lock needs the right to update any one column.
-CREATE FUNCTION attachments.let_lock(relation regclass) RETURNS void
+-- Whether the deleted rows of a table are kept apart from it, in an archive.
+CREATE FUNCTION attachments.kept_apart(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = kept_apart.relation AND m.keep = 'archive');
+END
+$$;
+
+-- A row lock needs the right to update any one column; a restore from an archive that to insert rows.
+CREATE FUNCTION attachments.let_lock(entity attachments.entity_type) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    EXECUTE format('GRANT UPDATE (deletion_id) ON %s TO keepsake_api', relation);
+    IF attachments.kept_apart(entity.relation) THEN
+        EXECUTE format('GRANT INSERT, UPDATE (%I) ON %s TO keepsake_api', entity.key_column, entity.relation);
+    ELSE
+        EXECUTE format('GRANT UPDATE (deletion_id) ON %s TO keepsake_api', entity.relation);
+    END IF;
 END
 $$;
 
@@ -231,14 +244,17 @@ REVOKE ALL ON FUNCTION attachments.let_lock FROM PUBLIC;
 -- Entities are listed by tenant, in the order of their keys.
 CREATE FUNCTION attachments.index_listing(entity attachments.entity_type) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    apart boolean := attachments.kept_apart(entity.relation);
 BEGIN
     IF NOT EXISTS (
         SELECT FROM pg_index i
-        WHERE i.indrelid = entity.relation AND pg_get_expr(i.indpred, i.indrelid) = '(deleted_at IS NULL)'
+        WHERE i.indrelid = entity.relation
+          AND pg_get_expr(i.indpred, i.indrelid) IS NOT DISTINCT FROM CASE WHEN NOT apart THEN '(deleted_at IS NULL)' END
           AND i.indkey[0] = (SELECT attnum FROM pg_attribute WHERE attrelid = entity.relation AND attname = entity.tenant_column)
           AND i.indkey[1] = (SELECT attnum FROM pg_attribute WHERE attrelid = entity.relation AND attname = entity.key_column)) THEN
-        EXECUTE format('CREATE INDEX ON %s (%I, %I) WHERE deleted_at IS NULL',
-                       entity.relation, entity.tenant_column, entity.key_column);
+        EXECUTE format('CREATE INDEX ON %s (%I, %I)%s', entity.relation, entity.tenant_column, entity.key_column,
+                       CASE WHEN NOT apart THEN ' WHERE deleted_at IS NULL' END);
     END IF;
 END
 $$;
@@ -298,14 +314,48 @@ REVOKE ALL ON FUNCTION attachments.show_legacy_url FROM PUBLIC;
 
 -- Finding --------------------------------------------------------------------------------------
 
--- The query for an entity of one type by its id. An id counts in the one spelling that the key's type prints: '07' is not 7.
+-- The deleted entities of one type as SQL: the table's columns and `deletion_id`, for FROM, as `t`. `deletion` and `id` are SQL for what
+-- tells which, or NULL: all of a deletion, or those with an id. Of an archive no more is read than that.
+CREATE FUNCTION attachments.deleted_sql(known attachments.entity_type, deletion text, id text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF attachments.kept_apart(known.relation) THEN
+        RETURN format('(SELECT (d.deleted).*, d.deletion_id FROM keepsake.deleted_rows(NULL::%s, %s, %s) AS d) AS t',
+                      known.relation, coalesce(deletion, 'NULL'),
+                      CASE WHEN id IS NULL THEN 'NULL' ELSE format('jsonb_build_object(%L, %s)', known.key_column, id) END);
+    END IF;
+    RETURN format('(SELECT t.* FROM %s AS t WHERE %s AND %s) AS t', known.relation,
+                  coalesce('t.deletion_id = ' || deletion, 't.deletion_id IS NOT NULL'),
+                  CASE WHEN id IS NULL THEN 'true' ELSE format('t.%I = %s::%s', known.key_column, id, known.key_type) END);
+END
+$$;
+
+-- The condition that row `t` has the id `$1` and is the tenant's. An id counts in the one spelling that the key's type prints: '07' is
+-- not 7.
+CREATE FUNCTION attachments.is_entity_sql(known attachments.entity_type) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('t.%1$I = $1::%2$s AND t.%1$I::text = $1 AND t.%3$I::text = attachments.tenant()',
+                  known.key_column, known.key_type, known.tenant_column);
+END
+$$;
+
+-- The query for an entity of one type by its id: in its table, which holds deleted ones as well unless they are kept apart.
 CREATE FUNCTION attachments.entity_query(known attachments.entity_type) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN format(
-        'SELECT jsonb_build_object(%1$L, t.%1$I), true, t.deletion_id FROM %3$s AS t
-         WHERE t.%1$I = $1::%2$s AND t.%1$I::text = $1 AND t.%4$I::text = attachments.tenant()',
-        known.key_column, known.key_type, known.relation, known.tenant_column);
+    RETURN format('SELECT jsonb_build_object(%1$L, t.%1$I), true, %2$s FROM %3$s AS t WHERE %4$s',
+        known.key_column, CASE WHEN attachments.kept_apart(known.relation) THEN 'NULL::uuid' ELSE 't.deletion_id' END,
+        known.relation, attachments.is_entity_sql(known));
+END
+$$;
+
+-- The same among the entities that are deleted and kept apart: the one that was deleted last.
+CREATE FUNCTION attachments.deleted_entity_query(known attachments.entity_type) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('SELECT jsonb_build_object(%1$L, t.%1$I), true, t.deletion_id FROM %2$s WHERE %3$s ORDER BY t.deletion_id DESC LIMIT 1',
+        known.key_column, attachments.deleted_sql(known, NULL, '$1'), attachments.is_entity_sql(known));
 END
 $$;
 
@@ -321,6 +371,9 @@ BEGIN
         RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
     END IF;
     EXECUTE attachments.entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
+        EXECUTE attachments.deleted_entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    END IF;
     IF entity.is_there IS NULL THEN
         entity.is_there := false;
         EXECUTE format(
@@ -335,7 +388,7 @@ EXCEPTION WHEN data_exception THEN
 END
 $$;
 
--- The same for a caller whom the policies let update the entity. The entity then stays until the transaction ends.
+-- The same for a caller whom the policies let update the entity. A live entity then stays until the transaction ends.
 CREATE FUNCTION attachments.lock_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
 LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -346,6 +399,10 @@ BEGIN
     IF FOUND THEN
         EXECUTE attachments.entity_query(known) || ' FOR KEY SHARE'
         INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+        IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
+            entity := attachments.find_entity(entity_type, entity_id);
+            entity.is_there := entity.deletion_id IS NOT NULL AND keepsake.may_change_deleted(known.relation, entity.key);
+        END IF;
     END IF;
     entity.is_there := coalesce(entity.is_there, false);
     RETURN entity;
@@ -2049,16 +2106,33 @@ CREATE FUNCTION attachments.show_thing(entity_type text, entity_id text) RETURNS
 LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
+    entity attachments.found_entity := attachments.find_entity(entity_type, entity_id);
     label text;
 BEGIN
-    IF NOT (attachments.find_entity(entity_type, entity_id)).is_there THEN
+    IF NOT entity.is_there THEN
         RETURN NULL;
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
+    IF entity.deletion_id IS NOT NULL THEN
+        RETURN attachments.show_deleted_thing(known, entity_id, entity.deletion_id);
+    END IF;
     EXECUTE format('SELECT %s FROM %s AS t WHERE t.%I = $1::%s',
                    attachments.label_sql(known), known.relation, known.key_column, known.key_type)
     INTO label USING entity_id;
     RETURN attachments.thing_item(entity_type, entity_id, label);
+END
+$$;
+
+-- An entity as a deletion has it; NULL when that does not, or the caller may not see it.
+CREATE FUNCTION attachments.show_deleted_thing(known attachments.entity_type, entity_id text, deletion uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_row record;
+BEGIN
+    EXECUTE format('SELECT true AS is_there, %s AS label FROM %s WHERE %s LIMIT 1',
+                   attachments.label_sql(known), attachments.deleted_sql(known, '$2', '$1'), attachments.is_entity_sql(known))
+    INTO found_row USING entity_id, deletion;
+    RETURN CASE WHEN found_row.is_there THEN attachments.thing_item(known.name, entity_id, found_row.label) END;
 END
 $$;
 
@@ -2112,13 +2186,13 @@ $$;
 CREATE FUNCTION attachments.entities_sql(entity attachments.entity_type, condition text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('SELECT row_number() OVER (ORDER BY t.%1$I DESC) AS n, t.%1$I::text AS id, %2$s AS label, %3$s AS parent_id
-                   FROM %4$s AS t WHERE t.deleted_at IS NULL AND t.%5$I = $1::%6$s AND t.%5$I::text = $1
+                   FROM %4$s AS t WHERE %8$s t.%5$I = $1::%6$s AND t.%5$I::text = $1
                      AND t.%1$I::text ~ ''^[A-Za-z0-9_-]{1,64}$'' AND %7$s',
                   entity.key_column, attachments.label_sql(entity),
                   coalesce((SELECT format('t.%I::text', p.child_column) FROM attachments.parent_kinds(entity) AS p LIMIT 1), 'NULL::text'),
                   entity.relation, entity.tenant_column,
                   (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = entity.relation AND a.attname = entity.tenant_column),
-                  condition)
+                  condition, CASE WHEN NOT attachments.kept_apart(entity.relation) THEN 't.deleted_at IS NULL AND' END)
 $$;
 
 CREATE FUNCTION attachments_api.list_entities(claims jsonb, request jsonb) RETURNS jsonb
@@ -2185,15 +2259,21 @@ CREATE FUNCTION attachments_api.rename_entity(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
+    entity attachments.found_entity;
     changed bigint;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
-    IF NOT (attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id')).is_there THEN
+    entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
+    IF NOT entity.is_there THEN
         RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
     IF attachments.label_sql(known) = 'NULL::text' THEN
         RETURN attachments.fail('invalid_field', format('Entities of type %s have no label that can be changed.', known.name));
+    END IF;
+    IF entity.deletion_id IS NOT NULL AND attachments.kept_apart(known.relation) THEN
+        PERFORM keepsake.change_deleted(known.relation, entity.key, known.label_column, request ->> 'label');
+        RETURN attachments.ok(attachments.show_thing(known.name, request ->> 'entity_id'));
     END IF;
     EXECUTE format('UPDATE %s AS t SET %I = $1::%s WHERE t.%I = $2::%s AND t.%I::text = attachments.tenant()',
                    known.relation, known.label_column,
@@ -2206,7 +2286,7 @@ BEGIN
     END IF;
     RETURN attachments.ok(attachments.show_thing(known.name, request ->> 'entity_id'));
 EXCEPTION
-    WHEN insufficient_privilege THEN
+    WHEN insufficient_privilege OR no_data_found THEN
         RETURN attachments.fail('not_found', format('There is no %s that you may rename.', attachments.show_entity(request)));
     WHEN unique_violation OR exclusion_violation THEN
         RETURN attachments.fail('name_taken', format(
@@ -2239,6 +2319,10 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM (SELECT format(CASE conflict ->> 'kind'
             WHEN 'parent_deleted' THEN '%s cannot come back, because %s is deleted. Restore that first.'
             WHEN 'parent_missing' THEN '%s cannot come back, because what it belongs to is gone for good. Skip it.'
+            WHEN 'not_null' THEN '%s cannot come back, because a column without a value needs one now. Skip it.'
+            WHEN 'check' THEN '%s cannot come back, because a rule of its table refuses it now. Skip it.'
+            WHEN 'no_partition' THEN '%s cannot come back, because no partition of its table takes it now. Skip it.'
+            WHEN 'no_conversion' THEN '%s cannot come back, because a value of it does not fit its column any more. Skip it.'
             ELSE '%s cannot come back, because %s has its place now. Rename one of the two and try again, or skip it.' END,
         coalesce(attachments.in_words(item), format('a row of %s', conflict ->> 'table')),
         coalesce(attachments.in_words(holder), 'something you may not see')) AS said) AS sentence
@@ -2248,7 +2332,7 @@ $$;
 -- may have no policies.
 CREATE FUNCTION attachments.explain_conflicts(conflicts jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(c || jsonb_build_object(
+    SELECT coalesce(jsonb_agg(c - 'deletion_id' || jsonb_build_object(
         'item', item, 'holder_item', holder, 'holder_table', holder_table,
         'holder', CASE WHEN holder IS NOT NULL THEN c -> 'holder' END,
         'detail', attachments.conflict_in_words(c, item, holder)) ORDER BY n), '[]')
@@ -2297,6 +2381,8 @@ $$;
 -- Deletes a row that was found, and answers with the deletion; one that is deleted already is left as it is.
 CREATE FUNCTION attachments.delete_row(target attachments.found_entity, shown text, reason text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
 BEGIN
     IF target.is_there IS NOT TRUE THEN
         RETURN attachments.missing(target.relation, target.key, format('There is no %s.', shown));
@@ -2305,10 +2391,16 @@ BEGIN
         'deletion_id', coalesce(target.deletion_id, keepsake.soft_delete(target.relation, target.key, reason)),
         'already', target.deletion_id IS NOT NULL));
 EXCEPTION
-    WHEN foreign_key_violation THEN
+    WHEN foreign_key_violation OR restrict_violation THEN
         RETURN attachments.fail('delete_blocked', 'Other rows that are not deleted with it still refer to it.');
     WHEN no_data_found THEN
-        RETURN attachments.fail('not_found', 'It no longer exists.');
+        -- Somebody has deleted it at this very moment.
+        known := attachments.entity_of(target.relation::text);
+        IF attachments.kept_apart(target.relation) THEN
+            target := attachments.find_entity(known.name, target.key ->> known.key_column::text);
+        END IF;
+        RETURN CASE WHEN target.deletion_id IS NULL THEN attachments.fail('not_found', 'It no longer exists.')
+               ELSE attachments.ok(jsonb_build_object('deletion_id', target.deletion_id, 'already', true)) END;
 END
 $$;
 
@@ -2472,6 +2564,13 @@ BEGIN
             SELECT t.relation FROM keepsake.deletion_table t WHERE t.deletion_id = ANY (deletions))
         GROUP BY h.relation
     LOOP
+        IF attachments.kept_apart(of_rows.relation) THEN
+            EXECUTE format('SELECT array_agg(DISTINCT d.deletion_id) FROM unnest($2) AS held (key), keepsake.deleted_rows(NULL::%s, NULL, held.key) AS d
+                            WHERE d.deletion_id = ANY ($1)', of_rows.relation)
+            INTO by_row USING deletions, of_rows.keys;
+            held := held || by_row;
+            CONTINUE;
+        END IF;
         EXECUTE (
             SELECT format('SELECT array_agg(DISTINCT t.deletion_id) FROM unnest($2) AS held (key) JOIN %s AS t ON %s WHERE t.deletion_id = ANY ($1)',
                           of_rows.relation,
@@ -2500,7 +2599,11 @@ DECLARE
     known attachments.entity_type := attachments.entity_of(deletion.root_table::text);
     sees_one boolean;
 BEGIN
-    IF deletion.root_key IS NOT NULL THEN
+    -- Its key may be that of a live row by now.
+    IF deletion.root_key IS NOT NULL AND deletion.state <> 'restored' AND attachments.kept_apart(deletion.root_table)
+       AND deletion.root_table IN (SELECT attachments.tables_of_deletion(deletion.id)) THEN
+        RETURN attachments.show_deleted_thing(known, deletion.root_key ->> known.key_column::text, deletion.id);
+    ELSIF deletion.root_key IS NOT NULL THEN
         RETURN attachments.show_row(deletion.root_table::text, deletion.root_key);
     ELSIF deletion.root_table = 'attachments.attachment'::regclass THEN
         sees_one := EXISTS (
@@ -2508,8 +2611,8 @@ BEGIN
             WHERE a.deletion_id = deletion.id AND attachments.show_file(a.id) IS NOT NULL);
         RETURN CASE WHEN sees_one THEN '{"kind": "attachment", "entity_type": "attachments", "id": null, "label": null}'::jsonb END;
     ELSIF known.name IS NOT NULL THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS t WHERE t.deletion_id = $1 AND t.%I::text = attachments.tenant())',
-                       known.relation, known.tenant_column)
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE t.%I::text = attachments.tenant())',
+                       attachments.deleted_sql(known, '$1'), known.tenant_column)
         INTO sees_one USING deletion.id;
         RETURN CASE WHEN sees_one THEN attachments.thing_item(known.name, NULL, NULL) END;
     END IF;
@@ -2533,8 +2636,8 @@ BEGIN
         SELECT e.* FROM attachments.entity_type e
         WHERE e.relation IN (SELECT attachments.tables_of_deletion(deletion)) ORDER BY e.name
     LOOP
-        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s AS t WHERE t.deletion_id = $1 AND t.%I::text = attachments.tenant() LIMIT $2) AS few',
-                       known.relation, known.tenant_column)
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE t.%I::text = attachments.tenant() LIMIT $2) AS few',
+                       attachments.deleted_sql(known, '$1'), known.tenant_column)
         INTO counted USING deletion, at_most + 1;
         capped := capped OR counted > at_most;
         IF counted > 0 THEN
@@ -2548,9 +2651,12 @@ BEGIN
         GROUP BY few.entity_type
     LOOP
         SELECT * INTO known FROM attachments.entity_type e WHERE e.name = files.entity_type;
-        EXECUTE format('SELECT count(*) FROM unnest($1) AS of_file (id) JOIN %s AS t ON t.%I = of_file.id::%s WHERE t.%I::text = attachments.tenant()',
-                       known.relation, known.key_column, known.key_type, known.tenant_column)
-        INTO counted USING files.ids;
+        -- Mostly the entity is in the same deletion; or it is live, or was deleted apart.
+        EXECUTE format('SELECT count(*) FROM unnest($1) AS of_file (id)
+                        WHERE of_file.id IN (SELECT t.%I::text FROM %s WHERE t.%I::text = attachments.tenant())
+                           OR (attachments.find_entity($3, of_file.id)).is_there',
+                       known.key_column, attachments.deleted_sql(known, '$2'), known.tenant_column)
+        INTO counted USING files.ids, deletion, known.name;
         files_counted := files_counted + counted;
         capped := capped OR files.more;
     END LOOP;
@@ -2584,10 +2690,10 @@ BEGIN
     LOOP
         RETURN QUERY EXECUTE format(
             'SELECT attachments.thing_item(%L, t.%I::text, %s), %L || t.%I::text, ARRAY[%s]::text[]
-             FROM %s AS t WHERE t.deletion_id = $1 AND t.%I::text = $3 ORDER BY t.%I LIMIT $2',
+             FROM %s WHERE t.%I::text = $3 ORDER BY t.%I LIMIT $2',
             known.name, known.key_column, attachments.label_sql(known), known.name || '/', known.key_column,
             (SELECT string_agg(format('%L || t.%I::text', p.parent_type || '/', p.child_column), ', ') FROM attachments.parent_kinds(known) AS p),
-            known.relation, known.tenant_column, known.key_column)
+            attachments.deleted_sql(known, '$1'), known.tenant_column, known.key_column)
         USING deletion, room, attachments.tenant();
         GET DIAGNOSTICS taken = ROW_COUNT;
         room := room - taken;
@@ -3221,6 +3327,11 @@ BEGIN
         EXECUTE format('SELECT %s FROM %s AS t WHERE t.%I = $1::%s',
                        attachments.label_sql(known), known.relation, known.key_column, known.key_type)
         INTO label USING target;
+        IF label IS NULL AND attachments.kept_apart(known.relation) THEN
+            EXECUTE format('SELECT %s FROM %s ORDER BY t.deletion_id DESC LIMIT 1',
+                           attachments.label_sql(known), attachments.deleted_sql(known, NULL, '$1'))
+            INTO label USING target;
+        END IF;
     ELSIF h.relation IS NOT NULL THEN
         target := h.row_key::text;
         label := h.relation::text;

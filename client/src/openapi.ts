@@ -800,7 +800,7 @@ export interface components {
         };
         Conflict: {
             /** @enum {unknown} */
-            kind: "unique" | "exclusion" | "parent_deleted" | "parent_missing";
+            kind: "unique" | "exclusion" | "parent_deleted" | "parent_missing" | "not_null" | "check" | "no_partition" | "no_conversion";
             table: string;
             key: Record<string, never> | null;
             constraint?: string | null;

@@ -47,13 +47,14 @@ BEGIN
             USING ERRCODE = 'undefined_column',
                   HINT = 'Pass the name of the column that holds the tenant of a row.';
     END IF;
+    -- Where its deleted rows are kept stays as it is; of a table that is not managed yet, in place.
     PERFORM keepsake.manage(relation);
     INSERT INTO attachments.entity_type AS e (name, relation, key_column, key_type, tenant_column)
     VALUES (name, relation, entity_key.attname, entity_key.type, tenant_column)
     RETURNING e.* INTO entity;
     PERFORM keepsake.declare_reference('attachments.attachment', 'entity_type', 'entity_id', name, relation);
     EXECUTE format('GRANT SELECT, DELETE ON %s TO keepsake_api', relation);
-    PERFORM attachments.let_lock(relation);
+    PERFORM attachments.let_lock(entity);
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO keepsake_api',
                    (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation));
     PERFORM attachments.show_label(name, label_column);
@@ -65,11 +66,23 @@ COMMENT ON FUNCTION attachments.register_entity IS
     'Lets the rows of a table have attachments: manages the table, declares the reference, and lets the API find rows under the policies of the table. label_column holds the name that people see.';
 REVOKE ALL ON FUNCTION attachments.register_entity FROM PUBLIC;
 
--- A row lock needs the right to update any one column.
-CREATE FUNCTION attachments.let_lock(relation regclass) RETURNS void
+-- Whether the deleted rows of a table are kept apart from it, in an archive.
+CREATE FUNCTION attachments.kept_apart(relation regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = kept_apart.relation AND m.keep = 'archive');
+END
+$$;
+
+-- A row lock needs the right to update any one column; a restore from an archive that to insert rows.
+CREATE FUNCTION attachments.let_lock(entity attachments.entity_type) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    EXECUTE format('GRANT UPDATE (deletion_id) ON %s TO keepsake_api', relation);
+    IF attachments.kept_apart(entity.relation) THEN
+        EXECUTE format('GRANT INSERT, UPDATE (%I) ON %s TO keepsake_api', entity.key_column, entity.relation);
+    ELSE
+        EXECUTE format('GRANT UPDATE (deletion_id) ON %s TO keepsake_api', entity.relation);
+    END IF;
 END
 $$;
 
@@ -78,14 +91,17 @@ REVOKE ALL ON FUNCTION attachments.let_lock FROM PUBLIC;
 -- Entities are listed by tenant, in the order of their keys.
 CREATE FUNCTION attachments.index_listing(entity attachments.entity_type) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    apart boolean := attachments.kept_apart(entity.relation);
 BEGIN
     IF NOT EXISTS (
         SELECT FROM pg_index i
-        WHERE i.indrelid = entity.relation AND pg_get_expr(i.indpred, i.indrelid) = '(deleted_at IS NULL)'
+        WHERE i.indrelid = entity.relation
+          AND pg_get_expr(i.indpred, i.indrelid) IS NOT DISTINCT FROM CASE WHEN NOT apart THEN '(deleted_at IS NULL)' END
           AND i.indkey[0] = (SELECT attnum FROM pg_attribute WHERE attrelid = entity.relation AND attname = entity.tenant_column)
           AND i.indkey[1] = (SELECT attnum FROM pg_attribute WHERE attrelid = entity.relation AND attname = entity.key_column)) THEN
-        EXECUTE format('CREATE INDEX ON %s (%I, %I) WHERE deleted_at IS NULL',
-                       entity.relation, entity.tenant_column, entity.key_column);
+        EXECUTE format('CREATE INDEX ON %s (%I, %I)%s', entity.relation, entity.tenant_column, entity.key_column,
+                       CASE WHEN NOT apart THEN ' WHERE deleted_at IS NULL' END);
     END IF;
 END
 $$;
@@ -145,14 +161,48 @@ REVOKE ALL ON FUNCTION attachments.show_legacy_url FROM PUBLIC;
 
 -- Finding --------------------------------------------------------------------------------------
 
--- The query for an entity of one type by its id. An id counts in the one spelling that the key's type prints: '07' is not 7.
+-- The deleted entities of one type as SQL: the table's columns and `deletion_id`, for FROM, as `t`. `deletion` and `id` are SQL for what
+-- tells which, or NULL: all of a deletion, or those with an id. Of an archive no more is read than that.
+CREATE FUNCTION attachments.deleted_sql(known attachments.entity_type, deletion text, id text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF attachments.kept_apart(known.relation) THEN
+        RETURN format('(SELECT (d.deleted).*, d.deletion_id FROM keepsake.deleted_rows(NULL::%s, %s, %s) AS d) AS t',
+                      known.relation, coalesce(deletion, 'NULL'),
+                      CASE WHEN id IS NULL THEN 'NULL' ELSE format('jsonb_build_object(%L, %s)', known.key_column, id) END);
+    END IF;
+    RETURN format('(SELECT t.* FROM %s AS t WHERE %s AND %s) AS t', known.relation,
+                  coalesce('t.deletion_id = ' || deletion, 't.deletion_id IS NOT NULL'),
+                  CASE WHEN id IS NULL THEN 'true' ELSE format('t.%I = %s::%s', known.key_column, id, known.key_type) END);
+END
+$$;
+
+-- The condition that row `t` has the id `$1` and is the tenant's. An id counts in the one spelling that the key's type prints: '07' is
+-- not 7.
+CREATE FUNCTION attachments.is_entity_sql(known attachments.entity_type) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('t.%1$I = $1::%2$s AND t.%1$I::text = $1 AND t.%3$I::text = attachments.tenant()',
+                  known.key_column, known.key_type, known.tenant_column);
+END
+$$;
+
+-- The query for an entity of one type by its id: in its table, which holds deleted ones as well unless they are kept apart.
 CREATE FUNCTION attachments.entity_query(known attachments.entity_type) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN format(
-        'SELECT jsonb_build_object(%1$L, t.%1$I), true, t.deletion_id FROM %3$s AS t
-         WHERE t.%1$I = $1::%2$s AND t.%1$I::text = $1 AND t.%4$I::text = attachments.tenant()',
-        known.key_column, known.key_type, known.relation, known.tenant_column);
+    RETURN format('SELECT jsonb_build_object(%1$L, t.%1$I), true, %2$s FROM %3$s AS t WHERE %4$s',
+        known.key_column, CASE WHEN attachments.kept_apart(known.relation) THEN 'NULL::uuid' ELSE 't.deletion_id' END,
+        known.relation, attachments.is_entity_sql(known));
+END
+$$;
+
+-- The same among the entities that are deleted and kept apart: the one that was deleted last.
+CREATE FUNCTION attachments.deleted_entity_query(known attachments.entity_type) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('SELECT jsonb_build_object(%1$L, t.%1$I), true, t.deletion_id FROM %2$s WHERE %3$s ORDER BY t.deletion_id DESC LIMIT 1',
+        known.key_column, attachments.deleted_sql(known, NULL, '$1'), attachments.is_entity_sql(known));
 END
 $$;
 
@@ -168,6 +218,9 @@ BEGIN
         RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
     END IF;
     EXECUTE attachments.entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
+        EXECUTE attachments.deleted_entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    END IF;
     IF entity.is_there IS NULL THEN
         entity.is_there := false;
         EXECUTE format(
@@ -182,7 +235,7 @@ EXCEPTION WHEN data_exception THEN
 END
 $$;
 
--- The same for a caller whom the policies let update the entity. The entity then stays until the transaction ends.
+-- The same for a caller whom the policies let update the entity. A live entity then stays until the transaction ends.
 CREATE FUNCTION attachments.lock_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
 LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -193,6 +246,10 @@ BEGIN
     IF FOUND THEN
         EXECUTE attachments.entity_query(known) || ' FOR KEY SHARE'
         INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+        IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
+            entity := attachments.find_entity(entity_type, entity_id);
+            entity.is_there := entity.deletion_id IS NOT NULL AND keepsake.may_change_deleted(known.relation, entity.key);
+        END IF;
     END IF;
     entity.is_there := coalesce(entity.is_there, false);
     RETURN entity;

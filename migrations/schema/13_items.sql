@@ -40,16 +40,33 @@ CREATE FUNCTION attachments.show_thing(entity_type text, entity_id text) RETURNS
 LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
+    entity attachments.found_entity := attachments.find_entity(entity_type, entity_id);
     label text;
 BEGIN
-    IF NOT (attachments.find_entity(entity_type, entity_id)).is_there THEN
+    IF NOT entity.is_there THEN
         RETURN NULL;
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
+    IF entity.deletion_id IS NOT NULL THEN
+        RETURN attachments.show_deleted_thing(known, entity_id, entity.deletion_id);
+    END IF;
     EXECUTE format('SELECT %s FROM %s AS t WHERE t.%I = $1::%s',
                    attachments.label_sql(known), known.relation, known.key_column, known.key_type)
     INTO label USING entity_id;
     RETURN attachments.thing_item(entity_type, entity_id, label);
+END
+$$;
+
+-- An entity as a deletion has it; NULL when that does not, or the caller may not see it.
+CREATE FUNCTION attachments.show_deleted_thing(known attachments.entity_type, entity_id text, deletion uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found_row record;
+BEGIN
+    EXECUTE format('SELECT true AS is_there, %s AS label FROM %s WHERE %s LIMIT 1',
+                   attachments.label_sql(known), attachments.deleted_sql(known, '$2', '$1'), attachments.is_entity_sql(known))
+    INTO found_row USING entity_id, deletion;
+    RETURN CASE WHEN found_row.is_there THEN attachments.thing_item(known.name, entity_id, found_row.label) END;
 END
 $$;
 
@@ -103,13 +120,13 @@ $$;
 CREATE FUNCTION attachments.entities_sql(entity attachments.entity_type, condition text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('SELECT row_number() OVER (ORDER BY t.%1$I DESC) AS n, t.%1$I::text AS id, %2$s AS label, %3$s AS parent_id
-                   FROM %4$s AS t WHERE t.deleted_at IS NULL AND t.%5$I = $1::%6$s AND t.%5$I::text = $1
+                   FROM %4$s AS t WHERE %8$s t.%5$I = $1::%6$s AND t.%5$I::text = $1
                      AND t.%1$I::text ~ ''^[A-Za-z0-9_-]{1,64}$'' AND %7$s',
                   entity.key_column, attachments.label_sql(entity),
                   coalesce((SELECT format('t.%I::text', p.child_column) FROM attachments.parent_kinds(entity) AS p LIMIT 1), 'NULL::text'),
                   entity.relation, entity.tenant_column,
                   (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = entity.relation AND a.attname = entity.tenant_column),
-                  condition)
+                  condition, CASE WHEN NOT attachments.kept_apart(entity.relation) THEN 't.deleted_at IS NULL AND' END)
 $$;
 
 CREATE FUNCTION attachments_api.list_entities(claims jsonb, request jsonb) RETURNS jsonb
@@ -176,15 +193,21 @@ CREATE FUNCTION attachments_api.rename_entity(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
+    entity attachments.found_entity;
     changed bigint;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
-    IF NOT (attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id')).is_there THEN
+    entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
+    IF NOT entity.is_there THEN
         RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));
     END IF;
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
     IF attachments.label_sql(known) = 'NULL::text' THEN
         RETURN attachments.fail('invalid_field', format('Entities of type %s have no label that can be changed.', known.name));
+    END IF;
+    IF entity.deletion_id IS NOT NULL AND attachments.kept_apart(known.relation) THEN
+        PERFORM keepsake.change_deleted(known.relation, entity.key, known.label_column, request ->> 'label');
+        RETURN attachments.ok(attachments.show_thing(known.name, request ->> 'entity_id'));
     END IF;
     EXECUTE format('UPDATE %s AS t SET %I = $1::%s WHERE t.%I = $2::%s AND t.%I::text = attachments.tenant()',
                    known.relation, known.label_column,
@@ -197,7 +220,7 @@ BEGIN
     END IF;
     RETURN attachments.ok(attachments.show_thing(known.name, request ->> 'entity_id'));
 EXCEPTION
-    WHEN insufficient_privilege THEN
+    WHEN insufficient_privilege OR no_data_found THEN
         RETURN attachments.fail('not_found', format('There is no %s that you may rename.', attachments.show_entity(request)));
     WHEN unique_violation OR exclusion_violation THEN
         RETURN attachments.fail('name_taken', format(

@@ -17,6 +17,10 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     FROM (SELECT format(CASE conflict ->> 'kind'
             WHEN 'parent_deleted' THEN '%s cannot come back, because %s is deleted. Restore that first.'
             WHEN 'parent_missing' THEN '%s cannot come back, because what it belongs to is gone for good. Skip it.'
+            WHEN 'not_null' THEN '%s cannot come back, because a column without a value needs one now. Skip it.'
+            WHEN 'check' THEN '%s cannot come back, because a rule of its table refuses it now. Skip it.'
+            WHEN 'no_partition' THEN '%s cannot come back, because no partition of its table takes it now. Skip it.'
+            WHEN 'no_conversion' THEN '%s cannot come back, because a value of it does not fit its column any more. Skip it.'
             ELSE '%s cannot come back, because %s has its place now. Rename one of the two and try again, or skip it.' END,
         coalesce(attachments.in_words(item), format('a row of %s', conflict ->> 'table')),
         coalesce(attachments.in_words(holder), 'something you may not see')) AS said) AS sentence
@@ -26,7 +30,7 @@ $$;
 -- may have no policies.
 CREATE FUNCTION attachments.explain_conflicts(conflicts jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(jsonb_agg(c || jsonb_build_object(
+    SELECT coalesce(jsonb_agg(c - 'deletion_id' || jsonb_build_object(
         'item', item, 'holder_item', holder, 'holder_table', holder_table,
         'holder', CASE WHEN holder IS NOT NULL THEN c -> 'holder' END,
         'detail', attachments.conflict_in_words(c, item, holder)) ORDER BY n), '[]')

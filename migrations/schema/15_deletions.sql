@@ -35,6 +35,8 @@ $$;
 -- Deletes a row that was found, and answers with the deletion; one that is deleted already is left as it is.
 CREATE FUNCTION attachments.delete_row(target attachments.found_entity, shown text, reason text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
 BEGIN
     IF target.is_there IS NOT TRUE THEN
         RETURN attachments.missing(target.relation, target.key, format('There is no %s.', shown));
@@ -43,10 +45,16 @@ BEGIN
         'deletion_id', coalesce(target.deletion_id, keepsake.soft_delete(target.relation, target.key, reason)),
         'already', target.deletion_id IS NOT NULL));
 EXCEPTION
-    WHEN foreign_key_violation THEN
+    WHEN foreign_key_violation OR restrict_violation THEN
         RETURN attachments.fail('delete_blocked', 'Other rows that are not deleted with it still refer to it.');
     WHEN no_data_found THEN
-        RETURN attachments.fail('not_found', 'It no longer exists.');
+        -- Somebody has deleted it at this very moment.
+        known := attachments.entity_of(target.relation::text);
+        IF attachments.kept_apart(target.relation) THEN
+            target := attachments.find_entity(known.name, target.key ->> known.key_column::text);
+        END IF;
+        RETURN CASE WHEN target.deletion_id IS NULL THEN attachments.fail('not_found', 'It no longer exists.')
+               ELSE attachments.ok(jsonb_build_object('deletion_id', target.deletion_id, 'already', true)) END;
 END
 $$;
 
@@ -210,6 +218,13 @@ BEGIN
             SELECT t.relation FROM keepsake.deletion_table t WHERE t.deletion_id = ANY (deletions))
         GROUP BY h.relation
     LOOP
+        IF attachments.kept_apart(of_rows.relation) THEN
+            EXECUTE format('SELECT array_agg(DISTINCT d.deletion_id) FROM unnest($2) AS held (key), keepsake.deleted_rows(NULL::%s, NULL, held.key) AS d
+                            WHERE d.deletion_id = ANY ($1)', of_rows.relation)
+            INTO by_row USING deletions, of_rows.keys;
+            held := held || by_row;
+            CONTINUE;
+        END IF;
         EXECUTE (
             SELECT format('SELECT array_agg(DISTINCT t.deletion_id) FROM unnest($2) AS held (key) JOIN %s AS t ON %s WHERE t.deletion_id = ANY ($1)',
                           of_rows.relation,
@@ -238,7 +253,11 @@ DECLARE
     known attachments.entity_type := attachments.entity_of(deletion.root_table::text);
     sees_one boolean;
 BEGIN
-    IF deletion.root_key IS NOT NULL THEN
+    -- Its key may be that of a live row by now.
+    IF deletion.root_key IS NOT NULL AND deletion.state <> 'restored' AND attachments.kept_apart(deletion.root_table)
+       AND deletion.root_table IN (SELECT attachments.tables_of_deletion(deletion.id)) THEN
+        RETURN attachments.show_deleted_thing(known, deletion.root_key ->> known.key_column::text, deletion.id);
+    ELSIF deletion.root_key IS NOT NULL THEN
         RETURN attachments.show_row(deletion.root_table::text, deletion.root_key);
     ELSIF deletion.root_table = 'attachments.attachment'::regclass THEN
         sees_one := EXISTS (
@@ -246,8 +265,8 @@ BEGIN
             WHERE a.deletion_id = deletion.id AND attachments.show_file(a.id) IS NOT NULL);
         RETURN CASE WHEN sees_one THEN '{"kind": "attachment", "entity_type": "attachments", "id": null, "label": null}'::jsonb END;
     ELSIF known.name IS NOT NULL THEN
-        EXECUTE format('SELECT EXISTS (SELECT FROM %s AS t WHERE t.deletion_id = $1 AND t.%I::text = attachments.tenant())',
-                       known.relation, known.tenant_column)
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE t.%I::text = attachments.tenant())',
+                       attachments.deleted_sql(known, '$1'), known.tenant_column)
         INTO sees_one USING deletion.id;
         RETURN CASE WHEN sees_one THEN attachments.thing_item(known.name, NULL, NULL) END;
     END IF;
@@ -271,8 +290,8 @@ BEGIN
         SELECT e.* FROM attachments.entity_type e
         WHERE e.relation IN (SELECT attachments.tables_of_deletion(deletion)) ORDER BY e.name
     LOOP
-        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s AS t WHERE t.deletion_id = $1 AND t.%I::text = attachments.tenant() LIMIT $2) AS few',
-                       known.relation, known.tenant_column)
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE t.%I::text = attachments.tenant() LIMIT $2) AS few',
+                       attachments.deleted_sql(known, '$1'), known.tenant_column)
         INTO counted USING deletion, at_most + 1;
         capped := capped OR counted > at_most;
         IF counted > 0 THEN
@@ -286,9 +305,12 @@ BEGIN
         GROUP BY few.entity_type
     LOOP
         SELECT * INTO known FROM attachments.entity_type e WHERE e.name = files.entity_type;
-        EXECUTE format('SELECT count(*) FROM unnest($1) AS of_file (id) JOIN %s AS t ON t.%I = of_file.id::%s WHERE t.%I::text = attachments.tenant()',
-                       known.relation, known.key_column, known.key_type, known.tenant_column)
-        INTO counted USING files.ids;
+        -- Mostly the entity is in the same deletion; or it is live, or was deleted apart.
+        EXECUTE format('SELECT count(*) FROM unnest($1) AS of_file (id)
+                        WHERE of_file.id IN (SELECT t.%I::text FROM %s WHERE t.%I::text = attachments.tenant())
+                           OR (attachments.find_entity($3, of_file.id)).is_there',
+                       known.key_column, attachments.deleted_sql(known, '$2'), known.tenant_column)
+        INTO counted USING files.ids, deletion, known.name;
         files_counted := files_counted + counted;
         capped := capped OR files.more;
     END LOOP;
@@ -322,10 +344,10 @@ BEGIN
     LOOP
         RETURN QUERY EXECUTE format(
             'SELECT attachments.thing_item(%L, t.%I::text, %s), %L || t.%I::text, ARRAY[%s]::text[]
-             FROM %s AS t WHERE t.deletion_id = $1 AND t.%I::text = $3 ORDER BY t.%I LIMIT $2',
+             FROM %s WHERE t.%I::text = $3 ORDER BY t.%I LIMIT $2',
             known.name, known.key_column, attachments.label_sql(known), known.name || '/', known.key_column,
             (SELECT string_agg(format('%L || t.%I::text', p.parent_type || '/', p.child_column), ', ') FROM attachments.parent_kinds(known) AS p),
-            known.relation, known.tenant_column, known.key_column)
+            attachments.deleted_sql(known, '$1'), known.tenant_column, known.key_column)
         USING deletion, room, attachments.tenant();
         GET DIAGNOSTICS taken = ROW_COUNT;
         room := room - taken;

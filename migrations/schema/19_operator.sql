@@ -75,6 +75,11 @@ BEGIN
         EXECUTE format('SELECT %s FROM %s AS t WHERE t.%I = $1::%s',
                        attachments.label_sql(known), known.relation, known.key_column, known.key_type)
         INTO label USING target;
+        IF label IS NULL AND attachments.kept_apart(known.relation) THEN
+            EXECUTE format('SELECT %s FROM %s ORDER BY t.deletion_id DESC LIMIT 1',
+                           attachments.label_sql(known), attachments.deleted_sql(known, NULL, '$1'))
+            INTO label USING target;
+        END IF;
     ELSIF h.relation IS NOT NULL THEN
         target := h.row_key::text;
         label := h.relation::text;

@@ -24,6 +24,7 @@ SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The tr
        format('SELECT keepsake.manage(%L);', part.root::regclass)
 FROM part JOIN keepsake.own_triggers() AS wanted
     ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
+    OR wanted.carried_by = 'archived referred' AND part.root IN (SELECT d.parent FROM keepsake.declared_reference d)
 WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
                   WHERE t.tgrelid = part.relation AND t.tgname = wanted.name)
 UNION ALL
@@ -91,6 +92,11 @@ UNION ALL
 SELECT 'error', 'archive_index', a.archive::text, format('The index %I is on the archive, so its code runs with each DELETE of the table.', i.relname), format('DROP INDEX %I.%I;', n.nspname, i.relname)
 FROM archive a JOIN pg_index x ON x.indrelid = a.archive JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace JOIN pg_am am ON am.oid = i.relam
 WHERE NOT (am.amname = 'brin' AND x.indkey::text = '1' AND x.indexprs IS NULL AND x.indpred IS NULL)
+  -- That over the key, for declared references: PostgreSQL's own code.
+  AND NOT (am.amname = 'btree' AND x.indnatts = 1 AND NOT x.indisunique AND x.indexprs IS NULL AND x.indpred IS NULL
+           AND (a.relation IS NULL OR EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.parent = a.relation))
+           AND EXISTS (SELECT FROM pg_opclass oc JOIN pg_type t ON t.oid = oc.opcintype
+                       WHERE oc.oid = x.indclass[0] AND oc.opcnamespace = 'pg_catalog'::regnamespace AND t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype <> 'p'))
   AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = x.indexrelid)
 UNION ALL
 SELECT 'error', 'archive_constraint', a.archive::text, format('The constraint %I is on the archive. Archived rows are not held to it.', con.conname), format('ALTER TABLE %s DROP CONSTRAINT %I;', a.archive, con.conname)

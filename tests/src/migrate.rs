@@ -48,11 +48,30 @@ pub async fn down_to(connection: &mut PgConnection, version: i64) -> Result<()> 
     taken_back.context("a migration could not be reverted")
 }
 
+/// Where the example application keeps what is deleted of its tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// In the tables, marked.
+    #[default]
+    InPlace,
+    /// In archives.
+    Apart,
+}
+
+impl Keep {
+    fn handed_over(self) -> &'static str {
+        match self {
+            Self::InPlace => include_str!("../example/kept_in_place.sql"),
+            Self::Apart => include_str!("../example/kept_apart.sql"),
+        }
+    }
+}
+
 /// Installs the example application of `tests/example`, unless it is there already.
 ///
 /// # Errors
 /// The file fails.
-pub async fn install_example(connection: &mut PgConnection) -> Result<()> {
+pub async fn install_example(connection: &mut PgConnection, keep: Keep) -> Result<()> {
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('public.post') IS NOT NULL")
         .fetch_one(&mut *connection)
         .await?;
@@ -64,6 +83,10 @@ pub async fn install_example(connection: &mut PgConnection) -> Result<()> {
         .execute(sqlx::raw_sql(include_str!("../example/forum.sql")))
         .await
         .context("tests/example/forum.sql failed")?;
+    transaction
+        .execute(sqlx::raw_sql(keep.handed_over()))
+        .await
+        .context("the tables of tests/example/forum.sql could not be handed over")?;
     transaction.commit().await?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use sqlx::Connection as _;
 
 use crate::leash::Leash;
-use crate::migrate::{self, WORKER};
+use crate::migrate::{self, Keep, WORKER};
 use crate::places;
 use crate::pool::Pool;
 use crate::postgres::{DATABASE, Postgres};
@@ -19,6 +19,8 @@ use crate::worker::{Companion, Worker, WorkerSettings};
 pub struct StackSettings {
     /// A folder whose data outlives the stack. Without one, the stack uses a temporary folder.
     pub kept_in: Option<PathBuf>,
+    /// Where the example application keeps what is deleted of its tables.
+    pub keep: Keep,
     /// The worker's port, if it is free.
     pub port: Option<u16>,
     /// Overrides of `[vars]` in `wrangler.toml`.
@@ -62,7 +64,7 @@ impl Stack {
         progress("Applying the migrations and installing the example application");
         let mut connection = postgres.connect().await?;
         migrate::up(&mut connection).await?;
-        migrate::install_example(&mut connection).await?;
+        migrate::install_example(&mut connection, settings.keep).await?;
         migrate::admit_worker(&mut connection, &secrets.worker_password).await?;
         connection.close().await?;
         let password = &secrets.worker_password;

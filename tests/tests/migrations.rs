@@ -149,7 +149,7 @@ async fn down_and_up_with_data_keeps_the_application() -> Result<()> {
     let postgres = Postgres::start(&folder, "secret", &leash).await?;
     let mut connection = postgres.connect().await?;
     migrate::up(&mut connection).await?;
-    migrate::install_example(&mut connection).await?;
+    migrate::install_example(&mut connection, migrate::Keep::default()).await?;
     declare_and_complete(&mut connection, 1).await?;
     declare_and_complete(&mut connection, 2).await?;
     connection

@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use keepsake_tests::migrate::Keep;
 use keepsake_tests::places::checkout;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::{Stack, StackSettings, throwaway_folder};
@@ -37,7 +38,12 @@ fn blocks(page: &str, language: &str) -> Result<String> {
 
 #[tokio::test]
 async fn the_tour_runs_as_written() -> Result<()> {
-    let stack = Stack::start(StackSettings::default(), |_| ()).await?;
+    // As `make dev` has it.
+    let settings = StackSettings {
+        keep: Keep::Apart,
+        ..StackSettings::default()
+    };
+    let stack = Stack::start(settings, |_| ()).await?;
     let folder = stack.folder().join("tour");
     std::fs::create_dir(&folder)?;
     symlink(checkout().join("tests"), folder.join("tests"))?;

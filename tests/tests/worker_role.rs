@@ -40,7 +40,7 @@ const APPLICATION: &str = "
 async fn database(postgres: &Postgres) -> Result<PgConnection> {
     let mut superuser = postgres.connect().await?;
     migrate::up(&mut superuser).await?;
-    migrate::install_example(&mut superuser).await?;
+    migrate::install_example(&mut superuser, migrate::Keep::default()).await?;
     migrate::admit_worker(&mut superuser, "worker").await?;
     superuser.execute(APPLICATION).await?;
     Ok(superuser)

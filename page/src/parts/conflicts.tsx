@@ -55,22 +55,25 @@ interface OneProps {
 function OneConflict({ conflict, mayWrite, onRenamed }: OneProps) {
   const { kind, item, holder_item, detail } = conflict;
   const isTaken = kind === "unique" || kind === "exclusion";
+  const hasParent = kind === "parent_deleted" || kind === "parent_missing";
   return (
     <>
       <div class="sides">
         <Side title="In the bin" item={item} fallback={row(conflict.table, conflict.key)} />
-        <Side
-          title={
-            isTaken
-              ? "Has its place now"
-              : kind === "parent_deleted"
-                ? "Belongs to, also in the bin"
-                : "Belonged to"
-          }
-          item={holder_item}
-          fallback={row(conflict.holder_table ?? conflict.table, conflict.holder)}
-          isLive={isTaken}
-        />
+        {(isTaken || hasParent) && (
+          <Side
+            title={
+              isTaken
+                ? "Has its place now"
+                : kind === "parent_deleted"
+                  ? "Belongs to, also in the bin"
+                  : "Belonged to"
+            }
+            item={holder_item}
+            fallback={row(conflict.holder_table ?? conflict.table, conflict.holder)}
+            isLive={isTaken}
+          />
+        )}
       </div>
       {detail && <p class="quiet">{detail}</p>}
       {mayWrite && isTaken && item && <Rename item={item} onRenamed={onRenamed} />}

@@ -2,17 +2,19 @@
 
 use std::ffi::{CStr, CString};
 
+use pgrx::datum::DatumWithOid;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::archive::source;
+use crate::archive::source::{self, Snapshot};
 use crate::archive::write::{Target, registry_table};
 use crate::model::error::Outcome;
 use crate::registry::expiry;
 use crate::registry::locks::{Lock, Mode};
+use crate::spi::session::with_session;
 
 /// Who deletes, as the registry records it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     role: pg_sys::Oid,
     session_role: pg_sys::Oid,
@@ -148,6 +150,26 @@ pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
         _ => None,
     });
     Ok(())
+}
+
+/// Enters of a deletion that is entered already what only the end of its statement tells.
+pub fn complete(deletion: &Deletion<'_>) -> Outcome<()> {
+    // There is none when the transaction commits.
+    let _snapshot = Snapshot::ensured();
+    // SAFETY: a value of this type, in the current memory.
+    let key = unsafe { DatumWithOid::new(deletion.key, pg_sys::JSONBOID) };
+    with_session(|session| {
+        session.registry(
+            "UPDATE keepsake.deletion SET root_table = $2, root_key = $3, reason = $4 WHERE id = $1",
+            &[
+                deletion.id.into(),
+                deletion.root.into(),
+                key,
+                deletion.reason.into(),
+            ],
+        )?;
+        Ok(())
+    })
 }
 
 /// Enters how many rows of each table a deletion has. Takes memory in the current context.

@@ -45,6 +45,7 @@ struct Removal {
     subtransaction: pg_sys::SubTransactionId,
     caller: Caller,
     reason: Option<String>,
+    entered: Option<Entered>,
     /// How many rows it has had, by which they are numbered. It stops at the last number that there is.
     rows: i32,
     counts: Vec<Count>,
@@ -52,6 +53,13 @@ struct Removal {
     buffers: Vec<Buffer>,
     bytes: usize,
     memory: Memory,
+}
+
+/// That the deletion is in the registry already, before its statement has ended.
+#[derive(Clone, Copy, Debug)]
+struct Entered {
+    subtransaction: pg_sys::SubTransactionId,
+    group: Uuid,
 }
 
 /// How many rows of a table a subtransaction has removed.
@@ -142,6 +150,9 @@ thread_local! {
     static STATE: RefCell<State> = RefCell::default();
     /// Whether there is anything to be written: looked at by every statement.
     static PENDING: Cell<bool> = const { Cell::new(false) };
+    /// Whether `alone` writes what is removed, and not the end of a statement: the executor's hooks take the engine's own DELETE for
+    /// an outermost one where this library was loaded in the course of the statement that calls.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
     /// The outermost query, and who runs it.
     static OUTERMOST: Cell<(usize, pg_sys::Oid)> = const { Cell::new((0, pg_sys::InvalidOid)) };
 }
@@ -173,7 +184,7 @@ fn statement_began() -> pg_sys::TimestampTz {
 pub fn statement_begins(query: *const pg_sys::QueryDesc) {
     // SAFETY: reads a backend-local variable.
     OUTERMOST.set((query.addr(), unsafe { pg_sys::GetUserId() }));
-    if PENDING.get() {
+    if PENDING.get() && !ALONE.get() {
         let runs = |statement: Statement| match statement {
             Statement::Query(known) => known == query.addr(),
             Statement::Loading(began) => began == statement_began(),
@@ -191,7 +202,7 @@ pub fn statement_begins(query: *const pg_sys::QueryDesc) {
 
 /// An outermost query has run, and so have its triggers.
 pub fn statement_ended(query: &pg_sys::QueryDesc) {
-    if !PENDING.get() {
+    if !PENDING.get() || ALONE.get() {
         return;
     }
     let statement = Statement::Query(std::ptr::from_ref(query).addr());
@@ -239,7 +250,10 @@ pub fn begin_truncate() -> Outcome<()> {
 /// Makes a deletion of its own, with this reason, of what `work` removes; its id, or `None` if it removes nothing.
 pub fn alone(reason: Option<&str>, work: impl FnOnce() -> Outcome<()>) -> Outcome<Option<Uuid>> {
     write_all()?;
-    work()?;
+    {
+        let _alone = Alone::begin();
+        work()?;
+    }
     let made = STATE.with_borrow_mut(|state| {
         let open = state.open.as_mut()?;
         open.reason = reason.map(str::to_owned);
@@ -250,6 +264,73 @@ pub fn alone(reason: Option<&str>, work: impl FnOnce() -> Outcome<()>) -> Outcom
     });
     write_all()?;
     Ok(made)
+}
+
+/// While it lives, no statement's end writes what is removed.
+struct Alone(bool);
+
+impl Alone {
+    fn begin() -> Self {
+        Self(ALONE.replace(true))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        ALONE.set(self.0);
+    }
+}
+
+/// The deletion that the running statement is making, if it has removed anything.
+pub fn current() -> Option<Uuid> {
+    STATE.with_borrow(|state| state.open.as_ref().map(|open| open.id))
+}
+
+/// Enters that deletion in the registry at once: what is marked with it or remembered for it refers to it. What only the
+/// end of the statement tells follows then.
+pub fn enter_current() -> Outcome<()> {
+    let current = STATE.with_borrow(|state| {
+        let open = state.open.as_ref().filter(|open| open.entered.is_none())?;
+        let root = open.root.as_ref()?.table;
+        Some((open.id, root, open.caller.clone()))
+    });
+    let Some((id, root, caller)) = current else {
+        return Ok(());
+    };
+    let group = group_of(id, How::Statement);
+    let scratch = Memory::of_transaction(c"keepsake record");
+    scratch.enter(|| {
+        record::write(&record::Deletion {
+            id,
+            group,
+            root,
+            key: None,
+            caller: &caller,
+            reason: None,
+        })
+    })?;
+    STATE.with_borrow_mut(|state| {
+        if let Some(open) = &mut state.open {
+            open.entered = Some(Entered {
+                subtransaction: current_subtransaction(),
+                group,
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Counts rows that are kept in place and went with those that the running statement has removed.
+pub fn count(rows: impl Iterator<Item = (pg_sys::Oid, usize)>) {
+    STATE.with_borrow_mut(|state| {
+        let Some(open) = &mut state.open else {
+            return;
+        };
+        for (table, rows) in rows {
+            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+            open.count(current_subtransaction(), table, rows);
+        }
+    });
 }
 
 /// Adds a row that was removed.
@@ -282,6 +363,7 @@ impl Removal {
             subtransaction: current_subtransaction(),
             caller: Caller::now(role),
             reason: None,
+            entered: None,
             rows: 0,
             counts: Vec::new(),
             root: None,
@@ -377,6 +459,9 @@ impl Removal {
             }
         }
         self.counts.retain(|count| count.subtransaction < aborted);
+        self.entered = self
+            .entered
+            .filter(|entered| entered.subtransaction < aborted);
         if self
             .root
             .as_ref()
@@ -400,6 +485,9 @@ impl Removal {
         }
         if let Some(root) = &mut self.root {
             moved(&mut root.subtransaction);
+        }
+        if let Some(entered) = &mut self.entered {
+            moved(&mut entered.subtransaction);
         }
         for mut count in std::mem::take(&mut self.counts) {
             moved(&mut count.subtransaction);
@@ -497,18 +585,26 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let is_one = of_root.map(|count| count.rows).sum::<i64>() == 1;
     let single = removal.root.as_ref().filter(|root| root.is_only || is_one);
     let key = single.and_then(|root| root.key.as_ref()?.jsonb());
-    record::write(&record::Deletion {
+    let group = match removal.entered {
+        Some(entered) => entered.group,
+        None => group_of(removal.id, How::Statement),
+    };
+    let deletion = record::Deletion {
         id: removal.id,
-        group: group_of(removal.id, How::Statement),
+        group,
         root,
         key,
         caller: &removal.caller,
         reason: removal.reason.as_deref(),
-    })?;
+    };
+    match removal.entered {
+        Some(_) => record::complete(&deletion)?,
+        None => record::write(&deletion)?,
+    }
     let counts = removal.counts.iter().map(|count| (count.table, count.rows));
     record::write_counts(removal.id, counts);
     let tables: Vec<pg_sys::Oid> = removal.counts.iter().map(|count| count.table).collect();
-    let_go::enter(removal.id, group_of(removal.id, How::Statement), &tables);
+    let_go::enter(removal.id, group, &tables);
     Ok(())
 }
 

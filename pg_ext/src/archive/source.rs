@@ -192,10 +192,11 @@ fn learn(relation: &pg_sys::RelationData) -> Outcome<Option<Rc<Source>>> {
 }
 
 /// A snapshot that is active, where there was none.
-struct Snapshot(bool);
+pub struct Snapshot(bool);
 
 impl Snapshot {
-    fn ensured() -> Self {
+    /// Makes one active, if none is.
+    pub fn ensured() -> Self {
         // SAFETY: within a transaction; `drop` takes the snapshot off the stack again.
         unsafe {
             let is_active = pg_sys::ActiveSnapshotSet();

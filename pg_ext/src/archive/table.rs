@@ -102,6 +102,32 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
     Ok(archive)
 }
 
+const KEY: &str = "
+    SELECT a.attname::text AS name
+    FROM pg_index i
+    JOIN keepsake.archive_column k ON k.source_attnum = i.indkey[0]
+        AND k.archive = $1 AND k.layout = (SELECT max(layout) FROM keepsake.archive_column WHERE archive = $1)
+    JOIN pg_attribute a ON a.attrelid = k.archive AND a.attnum = k.archive_attnum
+    JOIN pg_type t ON t.oid = k.type
+    WHERE i.indrelid = $2 AND i.indisprimary AND t.typnamespace = 'pg_catalog'::regnamespace
+      AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = $1 AND x.indkey[0] = k.archive_attnum)";
+
+/// Gives an archive an index over the first column of its source's key, if it has none: rows are looked for by it. Not over a type of
+/// anybody's own, whose code would run with each DELETE.
+pub fn index_key(
+    session: &mut Session<'_, '_>,
+    archive: pg_sys::Oid,
+    source: pg_sys::Oid,
+) -> Outcome<()> {
+    let found = session.registry_now(KEY, &[archive.into(), source.into()])?;
+    if let Some(row) = found.first() {
+        let column = Ident(field(row, "name")?);
+        let name = name_of(session, archive)?;
+        session.registry(&format!("CREATE INDEX ON {name} ({column})"), &[])?;
+    }
+    Ok(())
+}
+
 /// Drops an archive of that name that the registry does not know and that has no rows: a dump without data leaves it.
 fn drop_unregistered(session: &mut Session<'_, '_>, schema: &Ident, table: &Ident) -> Outcome<()> {
     let rows = session.registry(

@@ -35,6 +35,8 @@ pub enum Carrier {
     ArchivedReferring,
     /// Every managed table with an archive that does not allow TRUNCATE.
     ArchivedWatched,
+    /// Every managed table with an archive that declared references refer to.
+    ArchivedReferred,
 }
 
 impl Carrier {
@@ -51,6 +53,7 @@ impl Carrier {
             Self::Archived => "archived",
             Self::ArchivedReferring => "archived referring",
             Self::ArchivedWatched => "archived watched",
+            Self::ArchivedReferred => "archived referred",
         }
     }
 }
@@ -185,6 +188,8 @@ own_triggers! {
         "Remembers what a row referred to when the reference is set to NULL or to a default."
     BeforeTruncate archive_truncate on Carrier::ArchivedWatched, Always, Never:
         "Refuses TRUNCATE, or archives the rows."
+    AfterOldRows delete_declared on Carrier::ArchivedReferred, Always, Never:
+        "Deletes the rows in place that refer to the deleted rows by a declared reference."
 }
 
 /// Those that these tables have.

@@ -8,6 +8,8 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::visible_keys::visible_keys;
+use crate::archive::removal;
+use crate::call::trigger_call::OldRows;
 use crate::delete::record::count_rows;
 use crate::delete::{absorb, set_null};
 use crate::graph::cache;
@@ -34,28 +36,66 @@ const MOST_ROUNDS: usize = 16;
 /// come to rest.
 pub fn carry_out(
     session: &mut Session<'_, '_>,
-    mut graph: Rc<Graph>,
+    graph: Rc<Graph>,
     root: pg_sys::Oid,
     roots: usize,
     deletion: Uuid,
 ) -> Outcome<()> {
-    let mut removed = Removed::from([(root, roots)]);
+    let removed = Removed::from([(root, roots)]);
+    let removed = carry_on(session, graph, removed, deletion, |_, _, _| Ok(root))?;
+    count_rows(deletion, counts(&removed));
+    Ok(())
+}
+
+fn counts(removed: &Removed) -> impl Iterator<Item = (pg_sys::Oid, usize)> {
+    removed.iter().map(|(table, rows)| (*table, *rows))
+}
+
+/// Carries a deletion of archived rows on to the tables kept in place: to what refers by a declared reference to the rows that have
+/// just gone from the table `relation`, which is the table or a partition, and to everything that follows from that.
+///
+/// # Errors
+/// As [`carry_out`].
+pub fn carry_beneath(
+    session: &mut Session<'_, '_>,
+    graph: Rc<Graph>,
+    relation: pg_sys::Oid,
+    deletion: Uuid,
+) -> Outcome<()> {
+    let take = |session: &mut Session<'_, '_>, graph: &Graph, removed: &mut Removed| {
+        let parent = graph.table_or_root(relation);
+        if let Some(parent) = parent.filter(|parent| parent.archived) {
+            take_declared(session, graph, (relation, parent), deletion, removed)?;
+        }
+        Ok(parent.map_or(relation, |parent| parent.oid))
+    };
+    let removed = carry_on(session, graph, Removed::new(), deletion, take)?;
+    removal::count(counts(&removed));
+    Ok(())
+}
+
+/// Takes rows with `take`, which answers with the table that the deletion began with, and follows what goes with them; until the
+/// schema has not changed meanwhile. Answers with how many rows went.
+fn carry_on(
+    session: &mut Session<'_, '_>,
+    mut graph: Rc<Graph>,
+    mut removed: Removed,
+    deletion: Uuid,
+    take: impl Fn(&mut Session<'_, '_>, &Graph, &mut Removed) -> Outcome<pg_sys::Oid>,
+) -> Outcome<Removed> {
     for _ in 0..MOST_ROUNDS {
-        let followed = follow(session, &graph, root, &mut removed, deletion);
+        let followed = take(session, &graph, &mut removed)
+            .and_then(|root| follow(session, &graph, root, &mut removed, deletion));
         // A foreign key may have been made, or a table managed, while we waited for a lock; now that we
         // hold it none can be. Or nothing has changed but statistics, which is not told apart.
         let now = cache::current(session)?;
         if Rc::ptr_eq(&now, &graph) {
             followed?;
-            count_rows(
-                deletion,
-                removed.iter().map(|(table, rows)| (*table, *rows)),
-            );
             for table in removed.keys().filter_map(|oid| graph.table(*oid)) {
                 absorb::settle(session, table, deletion)?;
             }
             deletion_group::carried_out(deletion, removed.keys().copied());
-            return Ok(());
+            return Ok(removed);
         }
         graph = now;
     }
@@ -69,12 +109,58 @@ fn follow(
     removed: &mut Removed,
     deletion: Uuid,
 ) -> Outcome<()> {
+    if removed.is_empty() {
+        return Ok(());
+    }
     for group in graph.parents_first() {
         cascade_into(session, graph, &group, deletion, removed)?;
     }
     set_null::apply(session, graph, removed.keys().copied(), deletion)?;
-    let root = graph.managed(session, root)?;
+    let archived = graph.table(root).filter(|table| table.archived);
+    let root = archived.map_or_else(|| graph.managed(session, root), Ok)?;
     refuse_if_referred(session, graph, root, removed, deletion)
+}
+
+/// Takes the rows in place that refer by a declared reference to rows that have just gone from a table with an archive, or from a
+/// partition of it.
+fn take_declared(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    (relation, parent): (pg_sys::Oid, &Table),
+    deletion: Uuid,
+    removed: &mut Removed,
+) -> Outcome<()> {
+    let declared = graph
+        .references_to(parent.oid)
+        .filter(|(reference, child)| reference.is_declared() && child.managed);
+    for (reference, child) in declared {
+        let step = Step {
+            graph,
+            reference,
+            child,
+            parent,
+            deletion,
+        };
+        step.take(session, &Parents::Gone, false, removed)?;
+        // Committed since an old snapshot was taken, and so overlooked.
+        let overlooked = format!(
+            "SELECT 1 FROM {source} JOIN {children} AS c ON {joins} AND c.deleted_at IS NULL LIMIT 1",
+            source = Parents::Gone.source(parent),
+            children = child.rows(),
+            joins = reference.joins("c", "p"),
+        );
+        if session.keeps_its_snapshot()
+            && session.exists_now((relation, child.owner), &overlooked, &[])?
+        {
+            return Err(Failure::ConcurrentChild {
+                table: parent.shown.clone(),
+            });
+        }
+    }
+    if !removed.is_empty() {
+        removal::enter_current()?;
+    }
+    Ok(())
 }
 
 /// From how many rows a step starts, at most, to be carried out by plans that are kept. To plan it anew takes longer then than to do it; of many
@@ -87,6 +173,8 @@ enum Parents<'rows> {
     All(usize),
     /// Those that the step before has removed.
     New(&'rows [RowId]),
+    /// Those that the trigger's statement has removed from a table with an archive.
+    Gone,
 }
 
 impl Parents<'_> {
@@ -95,6 +183,7 @@ impl Parents<'_> {
         let parents = parent.rows();
         match self {
             Self::All(_) => format!("{parents} AS p"),
+            Self::Gone => format!("{} AS p", OldRows::NAME),
             Self::New(_) => {
                 // How many they are is hidden from the planner where its plan is kept: it would take one for just so many to be better, and plan
                 // each time.
@@ -121,6 +210,7 @@ impl Parents<'_> {
         match self {
             Self::All(_) => "p.deletion_id OPERATOR(pg_catalog.=) $1",
             Self::New(_) => "p.deletion_id IS NOT DISTINCT FROM $1",
+            Self::Gone => "$1 IS NOT NULL",
         }
     }
 
@@ -128,12 +218,14 @@ impl Parents<'_> {
         match self {
             Self::All(rows) => *rows <= FEW,
             Self::New(rows) => rows.len() <= FEW,
+            // What a transition table has is different each time.
+            Self::Gone => false,
         }
     }
 
     fn arguments(&self, deletion: Uuid) -> Vec<DatumWithOid<'static>> {
         match self {
-            Self::All(_) => vec![deletion.into()],
+            Self::All(_) | Self::Gone => vec![deletion.into()],
             Self::New(rows) => {
                 let [relations, rows] = as_arguments(rows);
                 vec![deletion.into(), relations, rows]
@@ -421,7 +513,7 @@ pub fn refuse_at_commit(
             parent = table.rows(),
             children = child.rows(),
             joins = reference.joins("c", "p"),
-            live = live(child),
+            live = child.is_live("c"),
         );
         if session.exists_now((child.oid, child.owner), &sql, key)? {
             referrers.push((described(reference, child), reference, child));
@@ -434,14 +526,6 @@ fn described(reference: &Reference, child: &Table) -> String {
     format!("{} (constraint \"{}\")", child.shown, reference.name)
 }
 
-fn live(child: &Table) -> &'static str {
-    if child.managed {
-        "c.deleted_at IS NULL"
-    } else {
-        "true"
-    }
-}
-
 /// The live rows of `child` that refer to a row of the deletion.
 fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -> String {
     format!(
@@ -449,7 +533,7 @@ fn referring(what: &str, reference: &Reference, child: &Table, parent: &Table) -
          WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {live}",
         parent = parent.rows(),
         joins = reference.joins("c", "p"),
-        live = live(child),
+        live = child.is_live("c"),
         child = child.rows(),
     )
 }

@@ -2,15 +2,17 @@
 //!
 //! - `soft_delete` has the SQL function; `record` enters the deletion in the registry and finds its roots.
 //! - `cascade` marks what cascades, and refuses while live rows restrict.
+//! - `declared` has the trigger that carries a deletion of archived rows on to what is kept in place.
 //! - `absorb` gives up deletions whose rows went over to that of their parents, in the same transaction.
 //! - `set_null` releases what SET NULL and SET DEFAULT release, and remembers what it was.
 //! - `preview` says what a soft delete would do.
 //!
-//! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access` and `registry`. Deletions by a plain DELETE begin in
+//! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access`, `registry` and `archive`. Deletions by a plain DELETE begin in
 //! `intercept`.
 
 pub mod absorb;
 pub mod cascade;
+pub mod declared;
 pub mod preview;
 pub mod record;
 pub mod set_null;

@@ -1,6 +1,7 @@
 //! What a soft delete would do, without doing it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
 
 use pgrx::AnyElement;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -9,11 +10,13 @@ use pgrx::prelude::*;
 use crate::access::target_row::{self, Key, key_from_any};
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::graph::catalog;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::reference::{OnDelete, Reference};
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
+use crate::registry::archived;
 use crate::spi::session::{Session, with_reading_session};
 
 /// What `soft_delete(relation, key)` would do now, a row for each table and way: `delete`; `set
@@ -79,8 +82,14 @@ fn plan_delete_text(
 type Step = (String, String, Option<String>, i64);
 
 fn preview(session: &mut Session<'_, '_>, oid: pg_sys::Oid, key: Key<'_>) -> Outcome<Vec<Step>> {
-    let graph = cache::current(session)?;
-    let root = graph.managed(session, oid)?;
+    let archived = archived::has_archive(session, oid)?;
+    let graph = if archived {
+        Rc::new(catalog::read_all(session)?)
+    } else {
+        cache::current(session)?
+    };
+    let root = graph.table(oid).filter(|_| archived);
+    let root = root.map_or_else(|| graph.managed(session, oid), Ok)?;
     let row = target_row::find(session, root, key)?.ok_or_else(|| Failure::RowNotFound {
         table: root.shown.clone(),
     })?;
@@ -133,12 +142,12 @@ impl Reached {
         let mut front = self.rows.clone();
         while !front.is_empty() {
             let mut next: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
-            for child in group.iter().filter(|table| table.managed) {
-                for (reference, parent) in graph.references_of(child.oid) {
+            for child in group {
+                for (reference, parent) in graph.all_references_of(child.oid) {
                     let Some(rows) = front.get(&parent.oid) else {
                         continue;
                     };
-                    if reference.on_delete == OnDelete::Cascade {
+                    if takes_along(reference, child, parent) {
                         let found = referring(session, reference, child, parent, rows)?;
                         let new = self.add(child, found);
                         next.entry(child.oid).or_default().extend(new);
@@ -150,6 +159,11 @@ impl Reached {
         }
         Ok(())
     }
+}
+
+/// Whether rows of `child` go with those of `parent` that they refer to: where PostgreSQL deletes, by every cascading reference.
+fn takes_along(reference: &Reference, child: &Table, parent: &Table) -> bool {
+    reference.on_delete == OnDelete::Cascade && (child.managed || parent.archived)
 }
 
 /// The rows of `child`, live ones where it is managed, that refer to these of `parent`; with the
@@ -189,7 +203,7 @@ fn steps(session: &mut Session<'_, '_>, graph: &Graph, reached: &Reached) -> Out
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         steps.insert((0, parent.shown.clone(), None), count);
         for (reference, child) in graph.references_to(*oid) {
-            if reference.on_delete == OnDelete::Cascade && child.managed {
+            if takes_along(reference, child, parent) {
                 continue;
             }
             let others = referring(session, reference, child, parent, rows)?

@@ -20,12 +20,26 @@ pub fn read(session: &Session<'_, '_>) -> Outcome<Graph> {
     Ok(Graph::new(tables(session)?, references(session)?))
 }
 
+/// The graph of all managed tables, those with an archive as well: for what only looks.
+pub fn read_all(session: &Session<'_, '_>) -> Outcome<Graph> {
+    let all = |sql: &str| sql.replace("keepsake.kept_in_place", "keepsake.managed_table");
+    let mut tables = read_tables(session, &all(&format!("{CONCERNED}{TABLES}")))?;
+    for table in &mut tables {
+        table.managed &= !table.archived;
+    }
+    Ok(Graph::new(
+        tables,
+        read_references(session, &all(REFERENCES))?,
+    ))
+}
+
 fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
-    session
-        .registry_now(&format!("{CONCERNED}{TABLES}"), &[])?
-        .iter()
-        .map(read_table)
-        .collect()
+    read_tables(session, &format!("{CONCERNED}{TABLES}"))
+}
+
+fn read_tables(session: &Session<'_, '_>, sql: &str) -> Outcome<Vec<Table>> {
+    let rows = session.registry_now(sql, &[])?;
+    rows.iter().map(read_table).collect()
 }
 
 /// One table, whether it is in the graph or not. As the graph knows it, it is managed if it is kept in place.
@@ -36,11 +50,12 @@ pub fn table(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Option<Tabl
 }
 
 fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
-    session
-        .registry_now(REFERENCES, &[])?
-        .iter()
-        .map(read_reference)
-        .collect()
+    read_references(session, REFERENCES)
+}
+
+fn read_references(session: &Session<'_, '_>, sql: &str) -> Outcome<Vec<Reference>> {
+    let rows = session.registry_now(sql, &[])?;
+    rows.iter().map(read_reference).collect()
 }
 
 /// The columns of the primary key, of a query that reads `key_names` and the other lists of them.
@@ -78,6 +93,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         },
         owner: field(row, "owner")?,
         managed: field(row, "managed")?,
+        archived: field(row, "archived")?,
         marks: row
             .get_by_name::<String, _>("mark_columns")?
             .and_then(|numbers| marks(&numbers)),

@@ -1,4 +1,4 @@
--- Tables kept in place, and every table that refers to one or is referred to by one.
+-- Tables kept in place, and every table that refers to one or is referred to by one: those with an archive by declared references.
 WITH concerned AS (
     SELECT relation::oid AS oid FROM keepsake.kept_in_place
     UNION
@@ -9,4 +9,6 @@ WITH concerned AS (
     WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid IN (SELECT relation FROM keepsake.kept_in_place)
     UNION
     SELECT child FROM keepsake.declared_reference WHERE parent IN (SELECT relation FROM keepsake.kept_in_place)
+    UNION
+    SELECT parent FROM keepsake.declared_reference WHERE child IN (SELECT relation FROM keepsake.kept_in_place)
 )

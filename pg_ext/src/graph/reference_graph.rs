@@ -24,6 +24,18 @@ pub struct Graph {
     groups: Vec<Vec<pg_sys::Oid>>,
 }
 
+const KEPT: &str = "SELECT 1 FROM keepsake.managed_table WHERE relation = $1";
+
+/// What to say of a table that is not kept in place.
+pub fn not_in_place(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Failure> {
+    let table = shown_names::table(session, oid)?;
+    Ok(if session.registry_now(KEPT, &[oid.into()])?.is_empty() {
+        Failure::NotManaged { table }
+    } else {
+        Failure::KeptInArchive { table }
+    })
+}
+
 impl Graph {
     /// Builds the graph from its parts.
     pub fn new(tables: Vec<Table>, references: Vec<Reference>) -> Self {
@@ -85,9 +97,7 @@ impl Graph {
     pub fn managed(&self, session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<&Table> {
         match self.table(oid).filter(|table| table.managed) {
             Some(table) => Ok(table),
-            None => Err(Failure::NotManaged {
-                table: shown_names::table(session, oid)?,
-            }),
+            None => Err(not_in_place(session, oid)?),
         }
     }
 
@@ -100,10 +110,29 @@ impl Graph {
             .collect()
     }
 
-    /// References out of `child` into a managed table.
+    /// References out of `child` into a table kept in place.
     pub fn references_of(&self, child: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
         self.all_references_of(child)
             .filter(|(_, parent)| parent.managed)
+    }
+
+    /// Declared references out of `child` into a table with an archive.
+    pub fn archived_references_of(
+        &self,
+        child: pg_sys::Oid,
+    ) -> impl Iterator<Item = (&Reference, &Table)> {
+        self.all_references_of(child)
+            .filter(|(reference, parent)| reference.is_declared() && parent.archived)
+    }
+
+    /// References out of `child` that are guarded: those into a table kept in place, and declared ones into one with an archive.
+    pub fn guarded_references_of(
+        &self,
+        child: pg_sys::Oid,
+    ) -> impl Iterator<Item = (&Reference, &Table)> {
+        self.all_references_of(child).filter(|(reference, parent)| {
+            parent.managed || reference.is_declared() && parent.archived
+        })
     }
 
     /// References out of `child`, those into tables that are not managed as well, as far as they
@@ -121,7 +150,7 @@ impl Graph {
     /// Whether a column of the table belongs to several references.
     pub fn shares_columns(&self, table: &Table) -> bool {
         let mut seen = HashSet::new();
-        self.references_of(table.oid)
+        self.guarded_references_of(table.oid)
             .flat_map(|(reference, _)| reference.child_columns())
             .any(|column| !seen.insert(&column.0))
     }

@@ -88,7 +88,7 @@ fn is_probed(graph: &Graph, relation: pg_sys::Oid, child: &Table, row: Row<'_>) 
             None => return Ok(false),
         }
     }
-    for (reference, parent) in graph.references_of(child.oid) {
+    for (reference, parent) in graph.guarded_references_of(child.oid) {
         match parent_probe::refers_to_deleted(row, reference, parent) {
             Some(false) => {}
             Some(true) => return Err(dead_parent(reference, child, parent)),
@@ -137,7 +137,7 @@ fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> 
     let graph = cache::known()?;
     if let Some(table) = graph.table_or_root(call.relation)
         && graph
-            .references_of(table.oid)
+            .guarded_references_of(table.oid)
             .any(|(reference, _)| is_moved(&call.rows, reference))
         && !is_live_and_probed(&call, &graph, table)?
     {
@@ -339,7 +339,7 @@ fn check_references(
     let Some(child) = graph.table_or_root(relation) else {
         return Ok(());
     };
-    let references = graph.references_of(child.oid);
+    let references = graph.guarded_references_of(child.oid);
     for (reference, parent) in references.filter(|(reference, _)| concerned(reference)) {
         reference.check_there(child)?;
         // A table of attachments has a reference for each type of thing; most statements mean one of them.
@@ -367,7 +367,7 @@ fn meant(source: &str, reference: &Reference) -> String {
 
 /// Live rows of `source` whose parent is deleted or, for a declared reference, not there.
 fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -> String {
-    let live = live(child);
+    let live = child.is_live("c");
     let joins = reference.joins_by_parent_key("c", "p");
     let parent_name = parent.rows();
     match reference.kind {
@@ -376,17 +376,10 @@ fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -
         ),
         Kind::Declared { .. } => format!(
             "SELECT 1 FROM {source} AS c WHERE {live} AND {set}
-             AND NOT EXISTS (SELECT FROM {parent_name} AS p WHERE {joins} AND p.deleted_at IS NULL) LIMIT 1",
+             AND NOT EXISTS (SELECT FROM {parent_name} AS p WHERE {joins} AND {there}) LIMIT 1",
             set = reference.is_set("c"),
+            there = parent.is_live("p"),
         ),
-    }
-}
-
-fn live(child: &Table) -> &'static str {
-    if child.managed {
-        "c.deleted_at IS NULL"
-    } else {
-        "true"
     }
 }
 
@@ -403,7 +396,7 @@ fn lock_parents(
     let sql = format!(
         "SELECT 1 FROM {parent_name} AS p WHERE EXISTS (SELECT FROM {source} AS c WHERE {live} AND {joins}) ORDER BY {key} FOR KEY SHARE OF p",
         parent_name = parent.rows(),
-        live = live(child),
+        live = child.is_live("c"),
         joins = reference.joins_by_parent_key("c", "p"),
         key = parent.key_columns("p"),
     );

@@ -187,7 +187,7 @@ fn referring_columns(relation: &pg_sys::RelationData) -> Vec<i32> {
         return Vec::new();
     };
     graph
-        .references_of(table.oid)
+        .guarded_references_of(table.oid)
         .flat_map(|(reference, _)| reference.child_columns())
         .filter_map(|column| number(relation, &column.0))
         .collect()

@@ -10,6 +10,7 @@ use crate::archive::table::{self, Source};
 use crate::archive::{follow_ddl, source};
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
+use crate::manage::drop_guards;
 use crate::manage::triggers::{self, OWN_TRIGGERS};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
@@ -165,6 +166,13 @@ fn take_on_one(
 ) -> Outcome<Vec<pg_sys::Oid>> {
     let found = Description::of(session, oid)?;
     found.check_safe()?;
+    if options.on_truncate.is_some_and(|does| does != "reject") && is_referred(session, oid)? {
+        return Err(Failure::CannotManage {
+            table: found.shown,
+            why: "Rows of other tables refer to it by a declared reference. TRUNCATE would leave them behind.".into(),
+            fix: "Leave on_truncate at 'reject', and use DELETE.".into(),
+        });
+    }
     // Whoever adds a foreign key to the table, or a partition, comes before or after.
     let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", found.name);
     session.ddl(&lock)?;
@@ -259,6 +267,47 @@ fn dependents(
     Ok(along)
 }
 
+const REFERRED: &str = "SELECT 1 FROM keepsake.declared_reference WHERE parent = $1";
+
+/// Whether declared references refer to the table.
+fn is_referred(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<bool> {
+    Ok(!session.registry_now(REFERRED, &[oid.into()])?.is_empty())
+}
+
+/// Makes a table with an archive ready for declared references that refer to it: what refers to its rows goes with them, and a
+/// restore finds its archived rows by their keys. Whoever deletes from it comes before or after.
+pub fn let_refer(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+    let found = Description::of(session, oid)?;
+    found.check_owned()?;
+    let name = &found.name;
+    session.ddl(&format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))?;
+    let truncates = session.registry_now(
+        "SELECT 1 FROM keepsake.managed_table WHERE relation = $1 AND on_truncate <> 'reject'",
+        &[oid.into()],
+    )?;
+    if !truncates.is_empty() {
+        return Err(Failure::BadArgument {
+            what: format!(
+                "rows cannot refer to table {} by a declared reference while TRUNCATE may empty it",
+                found.shown
+            ),
+            fix: format!(
+                "SELECT keepsake.manage('{}', on_truncate => 'reject') first.",
+                found.shown
+            ),
+        });
+    }
+    if let Some(archive) = found.archive {
+        table::index_key(session, archive, oid)?;
+    }
+    for (_, part_name) in parts(session, oid)? {
+        for trigger in own_triggers::on(Carrier::ArchivedReferred) {
+            triggers::create_on(session, &part_name, trigger, &[])?;
+        }
+    }
+    Ok(())
+}
+
 const REFERS: &str = "SELECT 1 FROM pg_constraint WHERE contype = 'f' AND conrelid = $1";
 
 /// The triggers of an archived table. Row triggers are PostgreSQL's to carry to partitions.
@@ -280,6 +329,9 @@ fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualifie
             &[oid.into()],
         )?
         .is_empty();
+    if is_referred(session, oid)? {
+        let_refer(session, oid)?;
+    }
     for (part, part_name) in parts(session, oid)? {
         for trigger in own_triggers::on(Carrier::ArchivedWatched) {
             if allows {
@@ -362,6 +414,7 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
         Carrier::Archived,
         Carrier::ArchivedReferring,
         Carrier::ArchivedWatched,
+        Carrier::ArchivedReferred,
     ];
     for (part, part_name) in parts(session, oid)? {
         for trigger in carriers.into_iter().flat_map(own_triggers::on) {
@@ -377,7 +430,7 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
     }
     source::forget(oid);
     cache::invalidate(oid);
-    Ok(())
+    drop_guards::drop_needless_guards(session)
 }
 
 const MAY_ERASE: &str = "SELECT has_function_privilege('keepsake.purge_deletion(uuid)', 'EXECUTE')";

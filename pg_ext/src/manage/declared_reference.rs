@@ -5,14 +5,17 @@ use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::manage::archived_table::{self, Keep};
 use crate::manage::triggers;
 use crate::model::error::{Failure, Outcome};
 use crate::registry::description::{describe, describe_managed};
 use crate::spi::session::{Session, with_session};
+use crate::spi::shown_names;
 
 /// Declares that rows of `child` whose `type_column` is `type_value` refer, by `id_column`, to the
 /// primary key of `parent`. From then on such a row needs a live parent, goes with it when it is
-/// soft-deleted, and comes back with it. Both tables must be managed. The id column is of the
+/// soft-deleted, and comes back with it. Both tables must be managed, and the deleted rows of `child` kept in
+/// place; those of `parent` may be kept in an archive. The id column is of the
 /// key's type, or text in the form that the key's type prints.
 ///
 /// # Errors
@@ -82,15 +85,28 @@ fn declare(
     type_value: &str,
     parent: pg_sys::Oid,
 ) -> Outcome<()> {
-    for table in [child, parent] {
-        describe_managed(session, table)?;
+    if Keep::of(session, child)? == Some(Keep::Archive) {
+        return Err(Failure::BadArgument {
+            what: format!(
+                "rows of table {} cannot refer by a declared reference, because its deleted rows are kept in an archive",
+                shown_names::table(session, child)?
+            ),
+            fix: "Keep the referring table in place; the table that it refers to may have an archive. Between two tables with archives, use a foreign key.".into(),
+        });
     }
-    // As for a new foreign key: a DELETE that is under way does not know of the reference, and one of
-    // a table that nobody refers to locks its rows less (see `planner`).
-    session.ddl(&format!(
-        "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-        cache::current(session)?.managed(session, parent)?.name
-    ))?;
+    describe_managed(session, child)?;
+    let into_archive = Keep::of(session, parent)? == Some(Keep::Archive);
+    if into_archive {
+        archived_table::let_refer(session, parent)?;
+    } else {
+        describe_managed(session, parent)?;
+        // As for a new foreign key: a DELETE that is under way does not know of the reference, and one of
+        // a table that nobody refers to locks its rows less (see `planner`).
+        session.ddl(&format!(
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            cache::current(session)?.managed(session, parent)?.name
+        ))?;
+    }
     let fits = session
         .catalog(
             FITS,

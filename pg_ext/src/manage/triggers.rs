@@ -77,7 +77,10 @@ pub fn guard_references(
     child: &Table,
 ) -> Outcome<()> {
     let there = |(reference, _): &(&Reference, &Table)| !reference.lost;
-    let mut references = graph.references_of(child.oid).filter(there).peekable();
+    let mut references = graph
+        .guarded_references_of(child.oid)
+        .filter(there)
+        .peekable();
     if references.peek().is_none() {
         return Ok(());
     }

@@ -13,6 +13,8 @@ use crate::model::sql::Qualified;
 pub enum Failure {
     /// The table was not given to `keepsake.manage()`.
     NotManaged { table: String },
+    /// The function is for tables kept in place, and this one has an archive.
+    KeptInArchive { table: String },
     /// `manage` cannot keep this table safe.
     CannotManage {
         table: String,
@@ -41,6 +43,10 @@ pub enum Failure {
     TruncateArchived { table: String },
     /// The caller lacks the DELETE privilege.
     MayNotDelete { table: String },
+    /// The caller lacks the UPDATE privilege on a column.
+    MayNotUpdate { table: String, column: String },
+    /// The caller lacks the SELECT privilege.
+    MayNotRead { table: String },
     /// The caller lacks the INSERT privilege.
     MayNotInsert { table: String },
     /// A row would come back to a partition that is a foreign table.
@@ -161,6 +167,12 @@ impl Failure {
                 None,
                 Some(format!("Run: SELECT keepsake.manage('{table}');")),
             ),
+            Self::KeptInArchive { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the deleted rows of table {table} are kept in an archive"),
+                Some("The function is for tables that keep their deleted rows in place. A table with an archive holds live rows only.".into()),
+                Some(format!("keepsake.deleted_rows(NULL::{table}) reads its deleted rows, keepsake.restore_row() restores one. If you need this function, unmanage the table and manage it with keep => 'in place'.")),
+            ),
             Self::CannotManage { table, why, fix } => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot manage table {table}"), Some(why), Some(fix))
             }
@@ -185,8 +197,8 @@ impl Failure {
             Self::NotArchived { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("{table} has no archive"),
-                Some("Single rows are restored from an archive; a table that keeps its deleted rows itself has none.".into()),
-                Some("Give keepsake.restore() the deletion, which is in the row's deletion_id.".into()),
+                Some("The function is for tables managed with keep => 'archive'. A table that keeps its deleted rows in place has them in it, with deleted_at and deletion_id.".into()),
+                Some("Read the table itself, and give keepsake.restore() the row's deletion_id.".into()),
             ),
             Self::HoldsDeletedRows { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -217,6 +229,18 @@ impl Failure {
                 format!("permission denied to delete from table {table}"),
                 None,
                 Some("To delete, restore or purge, you need the DELETE privilege on the root table of the deletion.".into()),
+            ),
+            Self::MayNotUpdate { table, column } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to update column {column} of table {table}"),
+                None,
+                Some("To change a deleted row, you need the UPDATE privilege that a live one asks for.".into()),
+            ),
+            Self::MayNotRead { table } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied to read table {table}"),
+                None,
+                Some("To read its deleted rows, you need the SELECT privilege on the table.".into()),
             ),
             Self::MayNotInsert { table } => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -18,6 +18,13 @@ impl RowSet {
         self.tables.entry(table).or_default().insert(row)
     }
 
+    /// Adds the rows of another.
+    pub fn extend(&mut self, other: &Self) {
+        for (table, rows) in &other.tables {
+            self.tables.entry(*table).or_default().extend(rows);
+        }
+    }
+
     /// Whether the row is among them.
     pub fn contains(&self, table: pg_sys::Oid, row: RowId) -> bool {
         self.tables

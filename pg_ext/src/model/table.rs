@@ -18,8 +18,10 @@ pub struct Table {
     pub shown: String,
     /// The role that owns it.
     pub owner: pg_sys::Oid,
-    /// Whether it was given to `keepsake.manage()`; then it has `deleted_at` and `deletion_id`.
+    /// Whether its deleted rows are kept in place; then it has `deleted_at` and `deletion_id`.
     pub managed: bool,
+    /// Whether its deleted rows are kept in an archive.
+    pub archived: bool,
     /// The numbers of its columns `deleted_at` and `deletion_id`, where it has them, of their types.
     pub marks: Option<[i16; 2]>,
     /// What a plain DELETE does, where it is managed.
@@ -95,6 +97,15 @@ impl Table {
             self.name.to_string()
         } else {
             format!("ONLY {}", self.name)
+        }
+    }
+
+    /// The condition that row `alias` is live.
+    pub fn is_live(&self, alias: &str) -> String {
+        if self.managed {
+            format!("{alias}.deleted_at IS NULL")
+        } else {
+            "true".into()
         }
     }
 

@@ -77,6 +77,12 @@ impl RaisedError {
         })
     }
 
+    /// Whether it names a table or a type.
+    pub fn names_what(&self) -> bool {
+        let data = self.data();
+        !data.table_name.is_null() || !data.datatype_name.is_null()
+    }
+
     /// The constraint that it names.
     pub fn constraint(&self) -> Option<String> {
         self.text(self.data().constraint_name)

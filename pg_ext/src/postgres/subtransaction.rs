@@ -45,6 +45,8 @@ pub struct Raised {
     pub code: PgSqlErrorCode,
     /// Whether PostgreSQL raised it because the statement was to be interrupted, and not some code that says so.
     pub by_interrupt: bool,
+    /// Whether it names a table or a type, as the errors of constraints do, and those that a trigger raises mostly do not.
+    pub names_what: bool,
 }
 
 /// Does `work` in a subtransaction. When it fails, all that it did is undone and the outcome says
@@ -85,8 +87,12 @@ fn caught(
         let error = RaisedError::take(savepoint.memory);
         savepoint.roll_back();
         let code = error.code();
-        let by_interrupt = error.is_interrupt();
-        if passes(Raised { code, by_interrupt }) {
+        let raised = Raised {
+            code,
+            by_interrupt: error.is_interrupt(),
+            names_what: error.names_what(),
+        };
+        if passes(raised) {
             error.raise_again();
         }
         return Caught::Error {
@@ -126,6 +132,7 @@ fn raised(report: &ErrorReportWithLevel) -> Raised {
     Raised {
         code: report.sql_error_code(),
         by_interrupt: false,
+        names_what: true,
     }
 }
 

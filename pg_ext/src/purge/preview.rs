@@ -50,8 +50,11 @@ const CLASSES: &str = "
     WHERE d.state IN ('deleted', 'purging')";
 
 const COUNTS: &str = "
-    SELECT t.relation::oid, sum(t.row_count - t.purged)::bigint
-    FROM keepsake.deletion_table t WHERE t.deletion_id = ANY ($1) AND t.purged < t.row_count
+    SELECT t.relation::oid, sum(t.row_count - t.purged)::bigint, min(CASE WHEN a.archive IS NOT NULL THEN format('%I.%I', a.source_schema, a.source_name) END)
+    FROM keepsake.deletion_table t
+    -- What a dropped table had deleted is known by the OID that it had.
+    LEFT JOIN keepsake.archive_table a ON coalesce(a.relation::oid, a.former) = t.relation::oid
+    WHERE t.deletion_id = ANY ($1) AND t.purged < t.row_count
     GROUP BY 1";
 
 fn preview(
@@ -146,10 +149,10 @@ fn count(
         let (Some(table), Some(rows)) = (row.get::<pg_sys::Oid>(1)?, row.get::<i64>(2)?) else {
             continue;
         };
-        if let Some(table) = graph.table(table) {
-            *lines
-                .entry((table.shown.clone(), outcome.to_owned()))
-                .or_default() += rows;
+        let in_place = graph.table(table).filter(|table| table.managed);
+        let shown = in_place.map(|table| table.shown.clone());
+        if let Some(shown) = shown.or(row.get(3)?) {
+            *lines.entry((shown, outcome.to_owned())).or_default() += rows;
         }
     }
     Ok(())

@@ -49,12 +49,12 @@ pub fn group_of(deletion: Uuid, how: How) -> Uuid {
     })
 }
 
-/// Notes that a deletion is carried out, and the managed tables that it has rows of.
+/// Notes that a deletion is carried out, and the managed tables that it has rows of in place.
 pub fn carried_out(deletion: Uuid, tables: impl IntoIterator<Item = pg_sys::Oid>) {
     MADE.with_borrow_mut(|made| {
         let mut latest_first = made.iter_mut().rev();
         if let Some(one) = latest_first.find(|one| one.deletion == deletion) {
-            one.tables = tables.into_iter().collect();
+            one.tables.extend(tables);
         }
     });
 }

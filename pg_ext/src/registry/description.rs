@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
+use crate::graph::reference_graph::not_in_place;
 use crate::model::error::{Failure, Outcome};
 use crate::spi::session::Session;
 
@@ -65,7 +66,7 @@ pub fn describe_managed(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcom
     if found.managed {
         Ok(found)
     } else {
-        Err(Failure::NotManaged { table: found.shown })
+        Err(not_in_place(session, table)?)
     }
 }
 

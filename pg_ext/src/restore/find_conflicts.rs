@@ -17,6 +17,7 @@ use crate::model::row_id::RowId;
 use crate::model::row_set::RowSet;
 use crate::model::sql::{Literal, join};
 use crate::model::table::Table;
+use crate::restore::archived_parents::{self, Lost, Returning};
 use crate::restore::live_constraint::{self, LiveConstraint};
 use crate::spi::session::Session;
 
@@ -25,8 +26,10 @@ use crate::spi::session::Session;
 pub struct Parents {
     /// A parent outside the deletion is deleted.
     pub deleted: bool,
-    /// A parent is not there at all.
+    /// A parent is not there at all, or in an archive.
     pub missing: bool,
+    /// Which archived parents count as live.
+    pub returning: Returning,
 }
 
 /// Every conflict that restoring `deletion` would meet. `stays` are its rows that stay deleted.
@@ -55,6 +58,11 @@ pub fn find_all(
             if !reference.lets_go(table) {
                 search.parents(reference, parent, parents)?;
             }
+        }
+        if parents.missing {
+            let returning = parents.returning;
+            let lost = archived_parents::lost(session, graph, table, deletion, stays, returning)?;
+            found.extend(lost.into_iter().map(Lost::conflict));
         }
     }
     Ok(found)

@@ -12,6 +12,7 @@ use crate::model::row_id::{RowId, is_among};
 use crate::model::row_set::RowSet;
 use crate::model::sql::Literal;
 use crate::model::table::Table;
+use crate::restore::archived_parents::{self, Returning};
 use crate::spi::session::Session;
 
 /// For each table, the rows to hand over and the deletion that each passes to.
@@ -36,9 +37,45 @@ impl HandedOver {
     ) -> Outcome<Self> {
         let mut handed_over = Self::default();
         for group in tables.iter().rev() {
+            for child in group {
+                handed_over.begin_with_lost(session, graph, child, root, deletion)?;
+            }
             while handed_over.extend_into(session, graph, group, root, deletion)? {}
         }
         Ok(handed_over)
+    }
+
+    /// The rows whose parents are in an archive, by another deletion.
+    fn begin_with_lost(
+        &mut self,
+        session: &mut Session<'_, '_>,
+        graph: &Graph,
+        child: &Table,
+        root: Option<Root<'_>>,
+        deletion: Uuid,
+    ) -> Outcome<()> {
+        let root = match root {
+            Some((table, condition)) if table.oid == child.oid => {
+                let sql = format!(
+                    "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id = $1 AND {condition}",
+                    child.rows()
+                );
+                RowId::read_all(session.as_owner(child, &sql, &[deletion.into()])?)?
+            }
+            _ => Vec::new(),
+        };
+        let mut stays = RowSet::default();
+        for row in root {
+            stays.insert(child.oid, row);
+        }
+        let returning = Returning::SameDeletion;
+        for lost in archived_parents::lost(session, graph, child, deletion, &stays, returning)? {
+            if let Some(holder) = lost.holder.filter(|holder| *holder != deletion) {
+                let known = self.tables.entry(child.oid).or_default();
+                known.entry(lost.row).or_insert(holder);
+            }
+        }
+        Ok(())
     }
 
     fn extend_into(

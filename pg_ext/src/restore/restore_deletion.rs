@@ -17,12 +17,13 @@ use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::registry::deletion::{self, Deletion, State};
+use crate::restore::beneath_archived;
 use crate::restore::find_conflicts::{self, Parents};
 use crate::restore::handed_over::HandedOver;
 use crate::restore::set_null_undo;
 use crate::restore::skip_conflicts::{self, Skipped};
 use crate::restore::survey::{Lock, Survey, live_references, survey};
-use crate::restore_archived::restore_archive;
+use crate::restore_archived::restore_archive::{self, Restored};
 use crate::restore_archived::work::Root;
 use crate::spi::session::{Session, with_reading_session, with_session};
 
@@ -160,12 +161,60 @@ fn run(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outc
     let graph = cache::current(session)?;
     if !restore_archive::concerns(session, id)? {
         let deletion = Deletion::authorised(session, &graph, id, true)?;
-        return run_in_place(session, &graph, &deletion, on_conflict);
+        return run_in_place(session, &graph, &deletion, on_conflict, Extent::Whole);
     }
     if deletion::holding(session, &graph, &[id])?.is_empty() {
-        return restore_archive::run(session, id, on_conflict, Root::Archived);
+        let restored = restore_archive::run(session, id, on_conflict, Root::Archived)?;
+        return with_beneath(session, restored, Some(id), on_conflict);
     }
     run_both(session, &graph, id, on_conflict)
+}
+
+/// Adds to a restore of archived rows what hung on them and is kept in place, of all deletions that they came back from but one.
+pub fn with_beneath(
+    session: &mut Session<'_, '_>,
+    restored: Restored,
+    but_for: Option<Uuid>,
+    on_conflict: OnConflict,
+) -> Outcome<Value> {
+    let Restored {
+        mut answer,
+        mut from,
+    } = restored;
+    let graph = cache::current(session)?;
+    // In the order of time, as whoever else locks several of them.
+    from.sort_by_key(|id| *id.as_bytes());
+    for id in from.into_iter().filter(|id| Some(*id) != but_for) {
+        if deletion::holding(session, &graph, &[id])?.is_empty() {
+            continue;
+        }
+        if let Some(deletion) = Deletion::read(session, id, true)? {
+            let rest = run_in_place(session, &graph, &deletion, on_conflict, Extent::Beneath)?;
+            add_to(&mut answer, &rest);
+        }
+    }
+    Ok(answer)
+}
+
+/// Adds to one answer the rows of another, which refer to its own: they come first, as in a deletion of one kind.
+fn add_to(answer: &mut Value, rest: &Value) {
+    for list in ["restored", "passed", "skipped", "superseded", "conflicts"] {
+        let Some(more) = rest.get(list).and_then(Value::as_array) else {
+            continue;
+        };
+        let known = answer.get(list).and_then(Value::as_array);
+        let lines = more.iter().chain(known.into_iter().flatten()).cloned();
+        answer[list] = lines.collect::<Vec<Value>>().into();
+    }
+}
+
+/// Which of a deletion's rows in place are restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// All.
+    Whole,
+    /// Those that hang on rows that came back from an archive.
+    Beneath,
 }
 
 /// A deletion with rows in archives and in place: those of its root's kind come first, since the others refer to them.
@@ -191,32 +240,60 @@ fn run_both(
         if !deletion.may_delete_rows(session, graph)? {
             return Err(not_found());
         }
-        return run_in_place(session, graph, &deletion, on_conflict);
+        return run_in_place(session, graph, &deletion, on_conflict, Extent::Whole);
     }
-    let mut answer = if root_in_place {
+    if root_in_place {
         let deletion = Deletion::authorised(session, graph, id, true)?;
-        run_in_place(session, graph, &deletion, on_conflict)?
-    } else {
-        restore_archive::run(session, id, on_conflict, Root::Archived)?
-    };
-    if restores_none(&answer) {
+        let mut answer = run_in_place(session, graph, &deletion, on_conflict, Extent::Whole)?;
+        if !restores_none(&answer) {
+            let rest = restore_archive::run(session, id, on_conflict, Root::InPlace)?;
+            add_to(&mut answer, &rest.answer);
+        }
         return Ok(answer);
     }
-    let rest = if root_in_place {
-        restore_archive::run(session, id, on_conflict, Root::InPlace)?
-    } else {
-        run_in_place(session, graph, &deletion, on_conflict)?
-    };
-    for list in ["restored", "passed", "skipped", "superseded", "conflicts"] {
-        let Some(more) = rest.get(list).and_then(Value::as_array) else {
-            continue;
-        };
-        match answer.get_mut(list).and_then(Value::as_array_mut) {
-            Some(lines) => lines.extend(more.iter().cloned()),
-            None => answer[list] = more.clone().into(),
+    let restored = restore_archive::run(session, id, on_conflict, Root::Archived);
+    let mut restored =
+        restored.or_else(|failure| with_those_in_place(session, graph, &deletion, failure))?;
+    if restores_none(&restored.answer) {
+        let skipped = skipped_in_place(session, graph, id)?;
+        add_to(&mut restored.answer, &json!({ "skipped": skipped }));
+        return Ok(restored.answer);
+    }
+    let rest = run_in_place(session, graph, &deletion, on_conflict, Extent::Whole)?;
+    add_to(&mut restored.answer, &rest);
+    with_beneath(session, restored, Some(id), on_conflict)
+}
+
+/// The rows in place of a deletion that is skipped as a whole, by table.
+fn skipped_in_place(session: &mut Session<'_, '_>, graph: &Graph, id: Uuid) -> Outcome<Vec<Value>> {
+    let counts = session.registry(
+        "SELECT relation::oid, row_count - purged FROM keepsake.deletion_table WHERE deletion_id = $1 ORDER BY relation::oid",
+        &[id.into()],
+    )?;
+    let mut lines = Vec::new();
+    for row in counts {
+        let table = row.get(1)?.and_then(|oid| graph.table(oid));
+        if let Some(table) = table.filter(|table| table.managed) {
+            lines.extend(line(&table.shown, row.get(2)?.unwrap_or(0)));
         }
     }
-    Ok(answer)
+    Ok(lines)
+}
+
+/// Adds to the conflicts of archived rows those that the deletion's rows in place would meet: the caller is told of all at once.
+fn with_those_in_place(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+    failure: Failure,
+) -> Outcome<Restored> {
+    let Failure::RestoreConflicts { mut conflicts } = failure else {
+        return Err(failure);
+    };
+    if still_deleted(deletion)? {
+        conflicts.extend(look(session, graph, deletion)?);
+    }
+    Err(Failure::RestoreConflicts { conflicts })
 }
 
 /// Restores the rows that are kept in place, for a caller who may.
@@ -225,6 +302,7 @@ fn run_in_place(
     graph: &Graph,
     deletion: &Deletion,
     on_conflict: OnConflict,
+    extent: Extent,
 ) -> Outcome<Value> {
     if !still_deleted(deletion)? {
         return Ok(Report::default().into_json(deletion, on_conflict, Vec::new()));
@@ -234,12 +312,19 @@ fn run_in_place(
     // A lock costs a WAL record for each row, and what it guards against is rare. A row that moves to
     // another partition passes the guard.
     let moves = tables.iter().flatten().any(|table| table.partitioned);
-    let lock = on_conflict == OnConflict::Skip || moves;
+    let lock = on_conflict == OnConflict::Skip || extent == Extent::Beneath || moves;
     for _ in 0..ATTEMPTS {
         // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
         // undone, and the next look says who.
         let tried = attempt_unless(passes, || {
-            bring_back(session, graph, &tables, deletion, on_conflict, lock)
+            bring_back(
+                session,
+                graph,
+                &tables,
+                deletion,
+                (on_conflict, extent),
+                lock,
+            )
         });
         match tried {
             Ok(answer) => return Ok(answer),
@@ -282,7 +367,7 @@ fn bring_back(
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
-    on_conflict: OnConflict,
+    (on_conflict, extent): (OnConflict, Extent),
     lock: bool,
 ) -> Outcome<Value> {
     let id = deletion.id;
@@ -291,9 +376,14 @@ fn bring_back(
         surveyed = survey(session, graph, tables, id, Lock::RowsAndParents)?;
     }
     let handed_over = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
-    let staying = handed_over.rows();
+    let mut staying = handed_over.rows();
+    let left = match extent {
+        Extent::Whole => RowSet::default(),
+        Extent::Beneath => beneath_archived::elsewhere(session, graph, tables, id, &staying)?,
+    };
+    staying.extend(&left);
     let parents = surveyed.parents;
-    let skipped = match on_conflict {
+    let mut skipped = match on_conflict {
         OnConflict::Skip => skip_conflicts::find(session, graph, tables, id, &staying, parents)?,
         OnConflict::Fail | OnConflict::Parents => {
             let found = find_conflicts::find_all(session, graph, tables, id, &staying, parents)?;
@@ -310,6 +400,8 @@ fn bring_back(
         return Ok(report.into_json(deletion, on_conflict, conflicts));
     }
     refuse_unseen_parents(session, graph, tables, id, &[&staying, &skipped.rows])?;
+    let reported = skipped.rows.clone();
+    skipped.rows.extend(&left);
     let mut revived = Vec::new();
     // Parents first: a trigger of the children's may want to find them.
     for group in tables.iter().rev() {
@@ -318,7 +410,7 @@ fn bring_back(
             let left = skipped.rows.count(table.oid);
             let due =
                 surveyed.rows_of(table) - passed.iter().map(|(_, rows)| rows).sum::<i64>() - left;
-            revived.push((*table, due, passed, left));
+            revived.push((*table, due, passed));
         }
         let due: Vec<(&Table, i64)> = revived
             .iter()
@@ -329,8 +421,8 @@ fn bring_back(
         revive(session, graph, &due, id, &skipped.rows)?;
     }
     let mut report = Report::default();
-    for (table, due, passed, left) in revived.into_iter().rev() {
-        report.note(table, due, passed, left);
+    for (table, due, passed) in revived.into_iter().rev() {
+        report.note(table, due, passed, reported.count(table.oid));
     }
     set_null_undo::put_back(session, graph, id)?;
     resolve(session, tables, id, &skipped.rows)?;

@@ -57,6 +57,25 @@ pub fn find(
     }
 }
 
+/// Adds the rows of the deletion that refer to one of `rows`, until none is new.
+pub fn add_all_dependents(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    tables: &[Vec<&Table>],
+    deletion: Uuid,
+    rows: &mut RowSet,
+) -> Outcome<()> {
+    for group in tables.iter().rev() {
+        loop {
+            let mut known = rows.clone();
+            if !add_dependents(session, graph, group, deletion, &mut known, rows)? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn add_dependents(
     session: &mut Session<'_, '_>,
     graph: &Graph,

@@ -5,8 +5,10 @@ use pgrx::{Uuid, pg_sys};
 use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
 use crate::model::reference::Reference;
+use crate::model::row_set::RowSet;
 use crate::model::sql::join;
 use crate::model::table::Table;
+use crate::restore::archived_parents::{self, Returning};
 use crate::restore::find_conflicts::Parents;
 use crate::spi::session::Session;
 
@@ -48,6 +50,14 @@ impl Lock {
             Self::Parents
         }
     }
+
+    /// Whoever only looks has restored nothing before.
+    fn returning(self) -> Returning {
+        match self {
+            Self::Nothing => Returning::SameDeletion,
+            Self::Parents | Self::RowsAndParents => Returning::Nothing,
+        }
+    }
 }
 
 /// Counts the rows and looks for parents outside the deletion.
@@ -74,13 +84,27 @@ pub fn survey(
         }
     }
     let mut deleted = false;
+    for child in tables.iter().rev().flatten() {
+        if lock != Lock::Nothing {
+            archived_parents::lock(session, graph, child, deletion)?;
+        }
+        let stays = RowSet::default();
+        let lost =
+            archived_parents::lost(session, graph, child, deletion, &stays, lock.returning())?;
+        deleted |= lost.iter().any(|one| one.holder.is_some());
+        missing |= !lost.is_empty();
+    }
     for (child, reference, parent) in outside {
         let lock_parents = lock != Lock::Nothing;
         deleted |= survey_parents(session, child, reference, parent, deletion, lock_parents)?;
     }
     Ok(Survey {
         rows,
-        parents: Parents { deleted, missing },
+        parents: Parents {
+            deleted,
+            missing,
+            returning: lock.returning(),
+        },
     })
 }
 

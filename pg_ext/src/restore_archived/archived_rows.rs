@@ -210,7 +210,12 @@ impl Archived {
 
     /// The same with computed columns, as an expression of the table sees a row: for FROM, under the table's own name.
     pub fn whole(&self, rows: &Rows) -> String {
-        let plain = self.source(rows);
+        self.whole_where(&rows.conditions("a"))
+    }
+
+    /// The same for the rows `a` of the archive that meet one of these conditions, no row two of them.
+    pub fn whole_where(&self, conditions: &[String]) -> String {
+        let plain = self.source_where(conditions);
         let computed: Vec<String> = self
             .columns
             .iter()
@@ -365,6 +370,17 @@ impl Archived {
         Some((column, kept.name.as_ref()?, *layout))
     }
 
+    /// What the archive calls a column, where all its layouts keep it in one place, in the type that the column has now.
+    pub fn kept_everywhere(&self, number: i16) -> Option<&Ident> {
+        let column = self.columns.iter().find(|column| column.number == number)?;
+        let mut places = self.layouts.values().map(|layout| {
+            let kept = layout.get(&number).filter(|kept| kept.fits(column))?;
+            kept.name.as_ref()
+        });
+        let first = places.next()??;
+        places.all(|place| place == Some(first)).then_some(first)
+    }
+
     /// The equality of a column of the primary key; `None` of any other.
     pub fn key_equals(&self, column: &Column) -> Option<&str> {
         let key = self.table.key.iter().find(|key| key.name == column.name)?;
@@ -458,6 +474,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Archived> {
     Ok(Archived {
         table: Table {
             key: key_columns(row)?,
+            archived: true,
             ..plain_table(
                 field(row, "oid")?,
                 field(row, "shown")?,
@@ -495,6 +512,7 @@ pub fn plain_table(
         },
         owner,
         managed: false,
+        archived: false,
         marks: None,
         on_plain_delete: None,
         partitions: Vec::new(),

@@ -1,14 +1,12 @@
-//! Restore of archived rows: undo of a deletion that PostgreSQL itself carried out.
+//! Restore of archived rows: undo of a deletion that PostgreSQL itself carried out. The SQL functions are in
+//! [`crate::restore`], which sees to the rows of the same deletions that are kept in place.
 
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::prelude::*;
-use pgrx::{AnyElement, JsonB, PgSqlErrorCode, Uuid, pg_sys};
+use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::access::target_row::{Key, key_from_any};
-use crate::call::arguments::Regclass;
+use crate::access::target_row::Key;
 use crate::model::conflict::Conflict;
-use crate::model::error::{Failure, Outcome, required};
+use crate::model::error::{Failure, Outcome};
 use crate::model::on_conflict::OnConflict;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::restore_archived::archived_rows::Archived;
@@ -16,7 +14,25 @@ use crate::restore_archived::plan::Plan;
 use crate::restore_archived::unreadable;
 use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row};
 use crate::restore_archived::write;
-use crate::spi::session::{Session, with_session};
+use crate::spi::session::Session;
+
+/// What a restore brought back.
+#[derive(Debug)]
+pub struct Restored {
+    /// What the caller is told.
+    pub answer: Value,
+    /// The deletions that rows came back from.
+    pub from: Vec<Uuid>,
+}
+
+impl Restored {
+    fn nothing(deletion: Uuid, on_conflict: OnConflict) -> Self {
+        Self {
+            answer: write::Report::default().into_json(deletion, on_conflict, &[]),
+            from: Vec::new(),
+        }
+    }
+}
 
 /// Whether archived rows belong to the deletion, or a table with an archive is its root's.
 pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
@@ -47,61 +63,32 @@ pub fn run(
     id: Uuid,
     on_conflict: OnConflict,
     root: Root,
-) -> Outcome<Value> {
+) -> Outcome<Restored> {
     match begin(session, id, Scope::Deletion, root)? {
         Some(work) => carry_out(session, work, on_conflict),
-        None => Ok(write::Report::default().into_json(id, on_conflict, &[])),
+        None => Ok(Restored::nothing(id, on_conflict)),
     }
 }
 
 /// Restores all deletions of the transaction that made this one.
-fn run_group(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outcome<Value> {
+pub fn run_group(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    on_conflict: OnConflict,
+) -> Outcome<Restored> {
     match begin(session, id, Scope::Group, Root::Archived)? {
         Some(work) => carry_out(session, work, on_conflict),
-        None => Ok(write::Report::default().into_json(id, on_conflict, &[])),
+        None => Ok(Restored::nothing(id, on_conflict)),
     }
 }
 
-/// Restores the last version of a row that was deleted from `relation`, whose rows are archived, and the rows beneath it
-/// that were deleted with it. The answer and `on_conflict` are those of `restore`; `deletion_id` is that of the row, which
-/// keeps its other rows.
-///
-/// # Errors
-/// P0002 when the archive has no such row, or none that the caller may see and delete; 55000 when the table has no archive,
-/// or the purge of the row's deletion has begun; 23000, 42501 and 40001 as `restore`.
-#[pg_extern]
-fn restore_row(
-    relation: Option<Regclass>,
-    key: Option<AnyElement>,
-    on_conflict: default!(Option<&str>, "'fail'"),
-) -> Result<JsonB, ErrorReport> {
-    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
-    let oid = required(relation, "relation")?.oid();
-    let key = required(key, "key")?;
-    let report = with_session(|session| run_row(session, oid, key_from_any(&key), on_conflict));
-    Ok(JsonB(report?))
-}
-
-/// The same, with the key as text in the form that the key's type reads.
-#[pg_extern(name = "restore_row")]
-fn restore_row_text(
-    relation: Option<Regclass>,
-    key: Option<&str>,
-    on_conflict: default!(Option<&str>, "'fail'"),
-) -> Result<JsonB, ErrorReport> {
-    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
-    let oid = required(relation, "relation")?.oid();
-    let key = Key::Text(required(key, "key")?);
-    let report = with_session(|session| run_row(session, oid, key, on_conflict));
-    Ok(JsonB(report?))
-}
-
-fn run_row(
+/// Restores the last version of a row, and the rows beneath it that were deleted with it.
+pub fn run_row(
     session: &mut Session<'_, '_>,
     relation: pg_sys::Oid,
     key: Key<'_>,
     on_conflict: OnConflict,
-) -> Outcome<Value> {
+) -> Outcome<Restored> {
     let work = begin_row(session, relation, key)?;
     let of_table = |one: &&Archived| one.table.oid == relation;
     let table = work
@@ -114,30 +101,6 @@ fn run_row(
         Failure::DeletionNotFound { .. } => Failure::RowNotFound { table },
         failure => failure,
     })
-}
-
-/// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
-/// those of `restore`.
-///
-/// # Errors
-/// As `restore`.
-#[pg_extern]
-fn restore_group(
-    deletion: Option<Uuid>,
-    on_conflict: default!(Option<&str>, "'fail'"),
-) -> Result<JsonB, ErrorReport> {
-    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
-    let deletion = required(deletion, "deletion")?;
-    let report = with_session(|session| {
-        if concerns(session, deletion)? {
-            run_group(session, deletion, on_conflict)
-        } else {
-            Err(Failure::DeletionNotFound {
-                deletion: deletion.to_string(),
-            })
-        }
-    });
-    Ok(JsonB(report?))
 }
 
 /// Every conflict that `run` would meet now.
@@ -154,7 +117,11 @@ pub fn preview(session: &mut Session<'_, '_>, id: Uuid, root: Root) -> Outcome<V
 const ATTEMPTS: usize = 3;
 
 /// Writes the rows; looks for what stands in their way only when something does.
-fn carry_out(session: &mut Session<'_, '_>, work: Work, on_conflict: OnConflict) -> Outcome<Value> {
+fn carry_out(
+    session: &mut Session<'_, '_>,
+    work: Work,
+    on_conflict: OnConflict,
+) -> Outcome<Restored> {
     let id = work.deletion.id;
     let mut plan = Plan::unseen(work);
     let mut raced = Vec::new();
@@ -178,7 +145,10 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, on_conflict: OnConflict)
         ) {
             Ok(report) => {
                 let conflicts = plan.shown(session)?;
-                return Ok(report.into_json(id, on_conflict, &conflicts));
+                return Ok(Restored {
+                    from: report.from.clone(),
+                    answer: report.into_json(id, on_conflict, &conflicts),
+                });
             }
             Err(Caught::Failure(Failure::RestoreConflicts { conflicts })) => raced = conflicts,
             Err(Caught::Failure(failure)) => return Err(failure),
@@ -203,15 +173,19 @@ fn carry_out(session: &mut Session<'_, '_>, work: Work, on_conflict: OnConflict)
     Err(Failure::RestoreConflicts { conflicts: raced })
 }
 
-/// Whether an error is none of a conflict's. Once the rows have been looked at, a value that does not fit is none of theirs.
+/// Whether an error is none of a conflict's. A trigger may raise those codes as well, for reasons of its own. Once the rows have been looked at, a value that does not fit is none of theirs.
 fn passes(raised: Raised, looked: bool) -> bool {
     !(!looked && unreadable::is_data_exception(raised.code))
-        && !matches!(
-            raised.code,
-            PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
-                | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
-                | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
-                | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
-                | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
-        )
+        && !(raised.names_what && is_conflict(raised.code))
+}
+
+fn is_conflict(code: PgSqlErrorCode) -> bool {
+    matches!(
+        code,
+        PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION
+            | PgSqlErrorCode::ERRCODE_EXCLUSION_VIOLATION
+            | PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION
+            | PgSqlErrorCode::ERRCODE_NOT_NULL_VIOLATION
+            | PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+    )
 }

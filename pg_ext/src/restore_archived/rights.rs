@@ -20,6 +20,7 @@ enum Command {
     Select,
     Delete,
     Insert,
+    Update,
 }
 
 impl Command {
@@ -28,6 +29,7 @@ impl Command {
             Self::Select => "r",
             Self::Delete => "d",
             Self::Insert => "a",
+            Self::Update => "w",
         }
     }
 }
@@ -105,9 +107,52 @@ pub fn would_pass(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) ->
     Ok(unseen == Some(0))
 }
 
+/// Whether the caller could see and update each of the archived rows, were they live.
+pub fn would_update(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -> Outcome<bool> {
+    let policies = [(Command::Select, false), (Command::Update, false)];
+    all_pass(session, one, rows, policies)
+}
+
+/// Whether he could have made the archived rows by an update, were they live.
+pub fn would_be_let(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -> Outcome<bool> {
+    let policies = [(Command::Select, false), (Command::Update, true)];
+    all_pass(session, one, rows, policies)
+}
+
+fn all_pass(
+    session: &mut Session<'_, '_>,
+    one: &Archived,
+    rows: &Rows,
+    [first, second]: [(Command, bool); 2],
+) -> Outcome<bool> {
+    if !is_bound(session, &one.table)? {
+        return Ok(true);
+    }
+    let sql = format!(
+        "SELECT pg_catalog.count(*) FROM {whole} WHERE (({first}) AND ({second})) IS NOT TRUE",
+        whole = one.whole(rows),
+        first = policies_of(session, &one.table, first)?,
+        second = policies_of(session, &one.table, second)?,
+    );
+    let failing: Option<i64> = session.over_archives_as_caller(&sql)?.first().get_one()?;
+    Ok(failing == Some(0))
+}
+
 /// The table's policies for a kind of statement that bind the caller, as one condition on a row.
 fn policies(session: &Session<'_, '_>, table: &Table, command: Command) -> Outcome<String> {
-    let checks = matches!(command, Command::Insert);
+    policies_of(
+        session,
+        table,
+        (command, matches!(command, Command::Insert)),
+    )
+}
+
+/// The same; with `checks` as they check a row that is written.
+fn policies_of(
+    session: &Session<'_, '_>,
+    table: &Table,
+    (command, checks): (Command, bool),
+) -> Outcome<String> {
     let rows = session
         .catalog_in_callers_path(
             POLICIES,

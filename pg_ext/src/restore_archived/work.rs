@@ -114,12 +114,7 @@ pub fn begin_row(
     relation: pg_sys::Oid,
     key: Key<'_>,
 ) -> Outcome<Work> {
-    let mut found = open(session, vec![relation], Scope::Deletion)?;
-    let Some(one) = found.pop() else {
-        return Err(Failure::NotArchived {
-            table: shown_names::table(session, relation)?,
-        });
-    };
+    let one = open_one(session, relation, Scope::Deletion)?;
     rights::refuse_unless_may(session, &one.table)?;
     let row_not_found = || Failure::RowNotFound {
         table: one.table.shown.clone(),
@@ -157,6 +152,43 @@ pub fn begin_row(
         roots,
         locked,
     })
+}
+
+/// The newest version of a row in the archive of a table.
+pub fn find_newest(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+) -> Outcome<Option<(Archived, RowId)>> {
+    let one = open_one(session, relation, Scope::Preview)?;
+    let key = key.values(session, &one.table)?;
+    let found = find_row(session, &one, &key, None)?;
+    Ok(found.map(|(row, _)| (one, row)))
+}
+
+/// The same; its deletion is locked, so that nobody restores or purges it meanwhile.
+pub fn find_locked(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+) -> Outcome<Option<(Archived, RowId)>> {
+    let one = open_one(session, relation, Scope::Deletion)?;
+    let key = key.values(session, &one.table)?;
+    let Some((row, id)) = find_row(session, &one, &key, None)? else {
+        return Ok(None);
+    };
+    let locked = lock(session, id, Scope::Deletion)?;
+    Ok(locked.map(|_| (one, row)))
+}
+
+/// One table, which must have an archive.
+fn open_one(session: &Session<'_, '_>, relation: pg_sys::Oid, scope: Scope) -> Outcome<Archived> {
+    match open(session, vec![relation], scope)?.pop() {
+        Some(one) => Ok(one),
+        None => Err(Failure::NotArchived {
+            table: shown_names::table(session, relation)?,
+        }),
+    }
 }
 
 /// The rows to begin with, and those that hang on them among `others`, as they were before the transaction let go of them.

@@ -28,6 +28,8 @@ pub struct Report {
     passed: Vec<Value>,
     skipped: Vec<Value>,
     superseded: Vec<Value>,
+    /// The deletions that rows left.
+    pub from: Vec<Uuid>,
 }
 
 impl Report {
@@ -124,6 +126,7 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
     report.superseded = lines(plan, &plan.superseded);
     pass_on(session, plan, &mut taken, &mut report)?;
     settle(session, &taken)?;
+    report.from = taken.keys().copied().collect();
     // Last opened, first closed: levels of the trigger queue are a stack.
     while let Some(group) = groups.pop() {
         session.while_owner(group.owned.as_ref(), |_| {

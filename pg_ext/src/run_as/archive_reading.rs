@@ -32,7 +32,7 @@ pub fn install() {
     }
 }
 
-/// While it lives, the next statement of this text may read archives.
+/// While it lives, the next statement of this text may read archives, and deletions in the registry.
 #[derive(Debug)]
 pub struct Reading;
 
@@ -60,6 +60,16 @@ pub fn is_archive(relation: pg_sys::Oid) -> bool {
     // SAFETY: looks the role up; `true` answers with none where there is none.
     let owner = unsafe { pg_sys::get_role_oid(OWNER.as_ptr(), true) };
     owner != pg_sys::InvalidOid && owner_of(relation) == Some(owner)
+}
+
+/// Whether a relation is the registry's table of deletions.
+fn is_deletions(relation: pg_sys::Oid) -> bool {
+    // SAFETY: looks names up; `true` answers with none where there is none.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
+        schema != pg_sys::InvalidOid
+            && pg_sys::get_relname_relid(c"deletion".as_ptr(), schema) == relation
+    }
 }
 
 /// The role that owns every archive, where it is there.
@@ -117,6 +127,10 @@ unsafe fn open(query: *mut pg_sys::Query) {
             match (*entry).rtekind {
                 pg_sys::RTEKind::RTE_RELATION if is_archive((*entry).relid) => {
                     check_as(&*query, entry, owner());
+                }
+                pg_sys::RTEKind::RTE_RELATION if is_deletions((*entry).relid) => {
+                    let owner = owner_of((*entry).relid).unwrap_or(pg_sys::InvalidOid);
+                    check_as(&*query, entry, owner);
                 }
                 pg_sys::RTEKind::RTE_SUBQUERY => open((*entry).subquery),
                 _ => {}

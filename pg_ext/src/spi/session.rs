@@ -248,6 +248,21 @@ impl<'conn> Session<'_, 'conn> {
         Ok(())
     }
 
+    /// Sends the rows of a query over archives to a receiver, with the caller's own rights, under the policies of the tables that it
+    /// reads.
+    ///
+    /// # Safety
+    /// As [`Self::send_archived`].
+    pub unsafe fn send_archived_to_caller(
+        &mut self,
+        sql: &str,
+        receiver: *mut pg_sys::DestReceiver,
+    ) -> Outcome<()> {
+        let _restricted = RunAs::restricted_caller();
+        // SAFETY: the caller's promise.
+        unsafe { self.send_archived(sql, receiver) }
+    }
+
     /// Does work that runs what the owner of a table wrote, as him; as the caller where no table is given.
     pub fn while_owner<R>(
         &mut self,

@@ -1,6 +1,11 @@
 //! The whole path on real parts: PostgreSQL with the extension, the worker under `wrangler dev`,
 //! HTTP. One module a story; each test has a tenant of its own.
 
+use keepsake_tests::migrate::Keep;
+
+/// Where the entities keep what is deleted of them; `tests/e2e_kept_apart` runs some of these tests with archives.
+const KEEP: Keep = Keep::InPlace;
+
 mod agreement;
 mod atomicity;
 mod audit;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use keepsake_tests::fixtures::PNG;
+use keepsake_tests::migrate::Keep;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::world::{Tenant, deletion_id, tenant, until};
@@ -74,9 +75,18 @@ async fn a_rule_of_the_application_that_forbids_it_is_told() -> Result<()> {
     let trigger = format!(
         "CREATE FUNCTION public.forbid_{post}() RETURNS trigger LANGUAGE plpgsql AS
          $$ BEGIN RAISE check_violation USING MESSAGE = 'not now'; END $$;
-         CREATE TRIGGER forbid_{post} BEFORE UPDATE ON public.post FOR EACH ROW
-             WHEN (OLD.id = {post} AND NEW.deleted_at IS NULL) EXECUTE FUNCTION public.forbid_{post}();",
-        post = tenant.post
+         CREATE TRIGGER forbid_{post} {when} EXECUTE FUNCTION public.forbid_{post}();",
+        post = tenant.post,
+        when = match crate::KEEP {
+            Keep::InPlace => format!(
+                "BEFORE UPDATE ON public.post FOR EACH ROW WHEN (OLD.id = {} AND NEW.deleted_at IS NULL)",
+                tenant.post
+            ),
+            Keep::Apart => format!(
+                "AFTER INSERT ON public.post FOR EACH ROW WHEN (NEW.id = {})",
+                tenant.post
+            ),
+        }
     );
     let mut database = tenant.database().await?;
     sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))

@@ -24,7 +24,11 @@ pub async fn shared_stack() -> Result<&'static Stack> {
 
 /// A stack for a test that kills parts of it.
 pub async fn own_stack() -> Result<Stack> {
-    Stack::start(StackSettings::default(), |_| ()).await
+    let settings = StackSettings {
+        keep: crate::KEEP,
+        ..StackSettings::default()
+    };
+    Stack::start(settings, |_| ()).await
 }
 
 /// A stack whose objects are in a store that speaks S3, with these further settings.

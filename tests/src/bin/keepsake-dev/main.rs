@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use keepsake_tests::migrate::Keep;
 use keepsake_tests::places;
 use keepsake_tests::stack::{Stack, StackSettings};
 use session::Session;
@@ -72,6 +73,7 @@ async fn run() -> Result<()> {
 async fn serve(folder: &Path) -> Result<()> {
     let settings = StackSettings {
         kept_in: Some(folder.to_path_buf()),
+        keep: Keep::Apart,
         port: Some(USUAL_PORT),
         ..StackSettings::default()
     };

@@ -1,0 +1,83 @@
+//! Restore of a single archived row, and of all that one transaction has archived.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{AnyElement, JsonB, Uuid, pg_sys};
+use serde_json::Value;
+
+use crate::access::target_row::{Key, key_from_any};
+use crate::call::arguments::Regclass;
+use crate::model::error::{Failure, Outcome, required};
+use crate::model::on_conflict::OnConflict;
+use crate::restore::restore_deletion::with_beneath;
+use crate::restore_archived::restore_archive;
+use crate::spi::session::{Session, with_session};
+
+/// Restores the last version of a row that was deleted from `relation`, whose rows are archived, and the rows beneath it
+/// that were deleted with it. The answer and `on_conflict` are those of `restore`; `deletion_id` is that of the row, which
+/// keeps its other rows.
+///
+/// # Errors
+/// P0002 when the archive has no such row, or none that the caller may see and delete; 55000 when the table has no archive,
+/// or the purge of the row's deletion has begun; 23000, 42501 and 40001 as `restore`.
+#[pg_extern]
+fn restore_row(
+    relation: Option<Regclass>,
+    key: Option<AnyElement>,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
+    let oid = required(relation, "relation")?.oid();
+    let key = required(key, "key")?;
+    let report = with_session(|session| one(session, oid, key_from_any(&key), on_conflict));
+    Ok(JsonB(report?))
+}
+
+/// The same, with the key as text in the form that the key's type reads.
+#[pg_extern(name = "restore_row")]
+fn restore_row_text(
+    relation: Option<Regclass>,
+    key: Option<&str>,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
+    let oid = required(relation, "relation")?.oid();
+    let key = Key::Text(required(key, "key")?);
+    let report = with_session(|session| one(session, oid, key, on_conflict));
+    Ok(JsonB(report?))
+}
+
+fn one(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+    on_conflict: OnConflict,
+) -> Outcome<Value> {
+    let restored = restore_archive::run_row(session, relation, key, on_conflict)?;
+    with_beneath(session, restored, None, on_conflict)
+}
+
+/// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
+/// those of `restore`.
+///
+/// # Errors
+/// As `restore`.
+#[pg_extern]
+fn restore_group(
+    deletion: Option<Uuid>,
+    on_conflict: default!(Option<&str>, "'fail'"),
+) -> Result<JsonB, ErrorReport> {
+    let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
+    let deletion = required(deletion, "deletion")?;
+    let report = with_session(|session| {
+        if restore_archive::concerns(session, deletion)? {
+            let restored = restore_archive::run_group(session, deletion, on_conflict)?;
+            with_beneath(session, restored, None, on_conflict)
+        } else {
+            Err(Failure::DeletionNotFound {
+                deletion: deletion.to_string(),
+            })
+        }
+    });
+    Ok(JsonB(report?))
+}

@@ -1,0 +1,137 @@
+//! Changes a value of an archived row, so that it has a place when it is restored.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{JsonB, pg_sys};
+
+use crate::access::target_row::Key;
+use crate::call::arguments::Regclass;
+use crate::model::error::{Failure, Outcome, required};
+use crate::model::row_id::{RowId, is_among};
+use crate::restore_archived::archived_rows::{Archived, Rows};
+use crate::restore_archived::rights;
+use crate::restore_archived::work;
+use crate::spi::session::{Session, with_session};
+use crate::spi::shown_names;
+
+/// Sets a column of the last archived version of a row, as an UPDATE would that of a live one: `value` is text in the form that
+/// the column's type reads. It asks for the UPDATE privilege on the column, and the row must pass the caller's policies, before and
+/// after. Not of the primary key, by which the row's deletion knows it.
+///
+/// # Errors
+/// P0002 when the archive has no such row, or none that the caller may see and update; 42501 without the privilege; 55000 when
+/// the table has no archive, or the purge of the row's deletion has begun; 22023 for a column that cannot be set.
+#[pg_extern]
+fn change_deleted(
+    relation: Option<Regclass>,
+    key: Option<JsonB>,
+    column_name: Option<&str>,
+    value: Option<&str>,
+) -> Result<(), ErrorReport> {
+    let oid = required(relation, "relation")?.oid();
+    let key = Key::Columns(required(key, "key")?.into());
+    let column = required(column_name, "column_name")?;
+    Ok(with_session(|session| {
+        run(session, oid, key, column, value)
+    })?)
+}
+
+/// Whether the caller could update the last archived version of a row, were it live: he has the UPDATE privilege on the table or a
+/// column of it, and its policies let him.
+#[pg_extern]
+fn may_change_deleted(relation: Option<Regclass>, key: Option<JsonB>) -> Result<bool, ErrorReport> {
+    let oid = required(relation, "relation")?.oid();
+    let key = Key::Columns(required(key, "key")?.into());
+    Ok(with_session(|session| may_change(session, oid, key))?)
+}
+
+const MAY_ANY: &str = "SELECT pg_catalog.has_any_column_privilege($1, 'UPDATE')";
+
+fn may_change(session: &mut Session<'_, '_>, relation: pg_sys::Oid, key: Key<'_>) -> Outcome<bool> {
+    let may = session.catalog(MAY_ANY, &[relation.into()])?;
+    if may.first().get_one::<bool>()? != Some(true) {
+        return Ok(false);
+    }
+    let Some((one, row)) = work::find_newest(session, relation, key)? else {
+        return Ok(false);
+    };
+    let mut rows = Rows::default();
+    rows.also.insert(row);
+    rights::would_update(session, &one, &rows)
+}
+
+const MAY: &str = "SELECT pg_catalog.has_column_privilege($1, $2, 'UPDATE')";
+
+fn run(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    key: Key<'_>,
+    column: &str,
+    value: Option<&str>,
+) -> Outcome<()> {
+    let found = work::find_locked(session, relation, key)?;
+    let Some((one, row)) = found else {
+        return Err(Failure::RowNotFound {
+            table: shown_names::table(session, relation)?,
+        });
+    };
+    let not_found = || Failure::RowNotFound {
+        table: one.table.shown.clone(),
+    };
+    let target = kept_column(&one, column)?;
+    let may = session.catalog(MAY, &[relation.into(), column.into()])?;
+    if may.first().get_one::<bool>()? != Some(true) {
+        return Err(Failure::MayNotUpdate {
+            table: one.table.shown.clone(),
+            column: column.to_owned(),
+        });
+    }
+    let mut rows = Rows::default();
+    rows.also.insert(row);
+    if !rights::would_update(session, &one, &rows)? {
+        return Err(not_found());
+    }
+    let sql = format!(
+        "UPDATE {archive} AS a SET {target} WHERE {row} RETURNING a.tableoid, a.ctid",
+        archive = one.archive_name,
+        row = is_among(&rows.also, "a"),
+    );
+    let changed = RowId::read_all(session.write_archive(&sql, &[value.into()])?)?;
+    let mut after = Rows::default();
+    after.also.extend(changed);
+    if after.is_empty() || !rights::would_be_let(session, &one, &after)? {
+        return Err(not_found());
+    }
+    Ok(())
+}
+
+/// What to set in the archive, to `$1`.
+fn kept_column(one: &Archived, column: &str) -> Outcome<String> {
+    let wrong = |what: String, fix: &str| Failure::BadArgument {
+        what,
+        fix: fix.into(),
+    };
+    if one.table.key.iter().any(|key| key.name.0 == column) {
+        return Err(wrong(
+            format!("column {column} is part of the primary key"),
+            "Restore the row first.",
+        ));
+    }
+    let known = one.stored_columns().find(|known| known.name.0 == column);
+    let known = known.ok_or_else(|| {
+        wrong(
+            format!(
+                "table {} has no column {column} that can be set",
+                one.table.shown
+            ),
+            "Pass the name of a column that is not generated.",
+        )
+    })?;
+    let kept = one.kept_everywhere(known.number).ok_or_else(|| {
+        wrong(
+            format!("the type of column {column} has changed since rows were archived"),
+            "Restore the row first.",
+        )
+    })?;
+    Ok(format!("{kept} = {}", known.read("$1")))
+}
