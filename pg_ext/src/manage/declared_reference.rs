@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
-use crate::manage::triggers;
+use crate::manage::{manage_table, triggers};
 use crate::model::error::{Failure, Outcome};
 use crate::registry::description::{describe, describe_managed};
 use crate::spi::session::{Session, with_session};
@@ -46,6 +46,9 @@ fn declare_reference(
 #[pg_extern]
 fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
     let oid = child.oid();
+    if manage_table::has_begun(oid) {
+        return Ok(());
+    }
     Ok(with_session(|session| {
         let found = describe(session, oid)?;
         found.check_owned()?;
