@@ -17,7 +17,27 @@ const REFERENCES: &str = include_str!("read_references.sql");
 
 /// The graph as it is committed now.
 pub fn read(session: &Session<'_, '_>) -> Outcome<Graph> {
-    Ok(Graph::new(tables(session)?, references(session)?))
+    Ok(Graph::new(tables(session)?, references(session, None)?))
+}
+
+/// The table and the tables that refer to it.
+const NEAR: &str = "
+    SELECT $1::oid AS oid
+    UNION SELECT con.conrelid FROM pg_constraint con WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid = $1
+    UNION SELECT d.child FROM keepsake.declared_reference d WHERE d.parent = $1";
+
+/// Of the graph what concerns one table: it, the tables that refer to it, and all that these refer to.
+pub fn read_near(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Graph> {
+    let mut near: Vec<pg_sys::Oid> = Vec::new();
+    for row in session.registry_now(NEAR, &[table.into()])? {
+        near.push(field(&row, "oid")?);
+    }
+    let references = references(session, Some(&near))?;
+    near.extend(references.iter().map(|reference| reference.parent));
+    let sql = format!("WITH concerned AS (SELECT DISTINCT unnest($1) AS oid) {TABLES}");
+    let rows = session.registry_now(&sql, &[near.into()])?;
+    let tables = rows.iter().map(read_table).collect::<Outcome<_>>()?;
+    Ok(Graph::new(tables, references))
 }
 
 fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
@@ -35,9 +55,13 @@ pub fn table(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Option<Tabl
     rows.first().map(read_table).transpose()
 }
 
-fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
+/// The references of these tables; all, if none are given.
+fn references(
+    session: &Session<'_, '_>,
+    children: Option<&[pg_sys::Oid]>,
+) -> Outcome<Vec<Reference>> {
     session
-        .registry_now(REFERENCES, &[])?
+        .registry_now(REFERENCES, &[children.map(<[pg_sys::Oid]>::to_vec).into()])?
         .iter()
         .map(read_reference)
         .collect()

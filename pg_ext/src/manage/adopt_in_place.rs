@@ -29,7 +29,7 @@ pub fn adopt(
     adopt: Adopt<'_>,
     foreign: Vec<Uuid>,
 ) -> Outcome<()> {
-    let graph = cache::current(session)?;
+    let graph = cache::near(session, oid)?;
     let table = graph.managed(session, oid)?;
     let reading = Reading {
         table,
@@ -166,11 +166,11 @@ fn record(
 
 /// Refuses if a live row refers to an adopted one, or to a deleted parent.
 pub fn check_references(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
-    let graph = cache::current(session)?;
+    let graph = cache::near(session, oid)?;
     let table = graph.managed(session, oid)?;
     let children = graph.references_to(table.oid).map(|(_, child)| child);
     for child in children.filter(|child| child.managed).chain([table]) {
-        guard::check_existing(session, child.oid).map_err(|failure| match failure {
+        guard::check_existing(session, &graph, child.oid).map_err(|failure| match failure {
             Failure::DeadParent {
                 child,
                 parent,

@@ -218,12 +218,18 @@ fn archive_of(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<pg_sys
     table::create(session, &source)
 }
 
-/// Makes the archive of a table that has none, for its deleted rows to be copied there. Its name and layout, and what it
-/// calls each stored column.
-pub fn make_archive(
-    session: &mut Session<'_, '_>,
-    oid: pg_sys::Oid,
-) -> Outcome<(Qualified, i32, Vec<(Ident, Ident)>)> {
+/// An archive that rows are to be copied to.
+pub struct Made {
+    /// Its name.
+    pub archive: Qualified,
+    /// The number of its newest layout.
+    pub layout: i32,
+    /// The stored columns of its table, and what it calls them.
+    pub columns: Vec<(Ident, Ident)>,
+}
+
+/// Makes the archive of a table that has none, for its deleted rows to be copied there.
+pub fn make_archive(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Made> {
     let archive = archive_of(session, oid)?;
     let columns = session.catalog_now(STORED, &[archive.into(), oid.into()])?;
     let text = |row: &SpiHeapTupleData<'_>, name: &str| -> Outcome<Ident> {
@@ -234,7 +240,11 @@ pub fn make_archive(
         .map(|row| Ok((text(row, "name")?, text(row, "kept")?)));
     let columns = columns.collect::<Outcome<Vec<_>>>()?;
     let (layout, _) = table::newest(session, archive)?;
-    Ok((table::name_of(session, archive)?, layout, columns))
+    Ok(Made {
+        archive: table::name_of(session, archive)?,
+        layout,
+        columns,
+    })
 }
 
 /// The columns of the newest layout, but for those that are computed whenever they are read.

@@ -53,7 +53,7 @@ fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
         let found = describe(session, oid)?;
         found.check_owned()?;
         found.check_references()?;
-        let graph = cache::current(session)?;
+        let graph = cache::near(session, oid)?;
         let Some(table) = graph.table(oid) else {
             return Ok(());
         };
@@ -61,7 +61,7 @@ fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
             triggers::guard_state(session, table, on_delete)?;
         }
         triggers::guard_references(session, &graph, table)?;
-        crate::intercept::guard::check_existing(session, oid)
+        crate::intercept::guard::check_existing(session, &graph, oid)
     })?)
 }
 
@@ -124,5 +124,5 @@ fn declare(
     let graph = cache::current(session)?;
     let table = graph.managed(session, child)?;
     triggers::guard_references(session, &graph, table)?;
-    crate::intercept::guard::check_existing(session, child)
+    crate::intercept::guard::check_existing(session, &graph, child)
 }

@@ -176,7 +176,7 @@ fn manage_table(
     // Another call may have come first, and registering has waited for it.
     let found = describe(session, oid)?;
     add_columns(session, oid, &found.state_columns)?;
-    let graph = cache::current(session)?;
+    let graph = cache::near(session, oid)?;
     let table = graph.managed(session, oid)?;
     if adopt.is_none() {
         refuse_foreign_marks(session, table, !before.managed)?;
@@ -321,7 +321,7 @@ fn add_columns(session: &mut Session<'_, '_>, oid: pg_sys::Oid, found: &[String]
         .map(|(name, type_name)| format!("ADD COLUMN {name} pg_catalog.{type_name}"))
         .collect();
     if !added.is_empty() {
-        let name = cache::current(session)?
+        let name = cache::near(session, oid)?
             .managed(session, oid)?
             .name
             .to_string();

@@ -6,7 +6,6 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 
-use crate::archive::table;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::intercept::guard;
@@ -189,7 +188,7 @@ fn refuse_mixed(
 /// Refuses if a row refers to a deleted one: nothing is left that it could refer to.
 fn refuse_referrers(session: &mut Session<'_, '_>, graph: &Graph, table: &Table) -> Outcome<()> {
     for (_, child) in graph.references_to(table.oid) {
-        guard::check_existing(session, child.oid).map_err(|failure| match failure {
+        guard::check_existing(session, graph, child.oid).map_err(|failure| match failure {
             Failure::DeadParent { child, parent, reference, .. } => Failure::CannotManage {
                 table: table.shown.clone(),
                 why: format!("Rows of {child} refer to deleted rows of {parent} by \"{reference}\", which would go."),
@@ -233,8 +232,12 @@ fn live_indexes(session: &mut Session<'_, '_>, table: &Table) -> Outcome<Vec<Liv
 
 /// Copies the deleted rows to a new archive. Only stored values are read, with no right of the owner's.
 fn copy(session: &mut Session<'_, '_>, moved: &Table, number: i64) -> Outcome<()> {
-    let (archive, layout, columns) = archived_table::make_archive(session, moved.oid)?;
-    let columns: Vec<(Ident, Ident)> = columns;
+    let made = archived_table::make_archive(session, moved.oid)?;
+    let archived_table::Made {
+        archive,
+        layout,
+        columns,
+    } = made;
     let to = columns.iter().map(|(_, kept)| format!(", {kept}"));
     let from = columns.iter().map(|(column, _)| format!(", t.{column}"));
     // Rows of several tables of a deletion are told apart by their numbers.
