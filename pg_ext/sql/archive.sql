@@ -45,14 +45,17 @@ COMMENT ON TABLE keepsake.archive_column IS
 CREATE TABLE keepsake.archive_undo (
     group_id    uuid NOT NULL,
     deletion_id uuid NOT NULL,
+    -- In the order in which the transaction set them.
+    seq         integer NOT NULL,
     relation    regclass NOT NULL,
+    key_attnums smallint[] NOT NULL,
     attnums     smallint[] NOT NULL,
-    row_key     jsonb NOT NULL,
-    -- One for each of attnums, as the column's type prints them.
+    -- One for each of key_attnums or attnums, as the column's type prints them.
+    key_values  text[] NOT NULL,
     old_values  text[] NOT NULL,
     new_values  text[] NOT NULL
 );
-CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id);
+CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id, seq);
 COMMENT ON TABLE keepsake.archive_undo IS
     'What rows referred to before the transaction of a deletion set it to NULL or to the default; restore() puts it back.';
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use keepsake_tests::pgbench::{self, Load};
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -40,6 +41,12 @@ const EMPTY: &str = "
         hand.item, hand.thread, hand.post, hand.remark, kept_deleted.item, kept_deleted.thread, kept_deleted.post, kept_deleted.remark;
     DELETE FROM keepsake.deletion_table; DELETE FROM keepsake.deletion;";
 
+/// Reads what a session keeps of its tables: what is compared are sessions that have made a deletion before.
+const FIRST: &str = "
+    INSERT INTO SIDE.item VALUES (0, 'x', 0); INSERT INTO SIDE.thread VALUES (0, 'x');
+    INSERT INTO SIDE.post VALUES (0, 0, 'x'); INSERT INTO SIDE.remark VALUES (0, 0, 'x');
+    DELETE FROM SIDE.item WHERE id = 0; DELETE FROM SIDE.thread WHERE id = 0;";
+
 const ITEMS: &str =
     "INSERT INTO SIDE.item SELECT n, repeat('x', 40), n FROM generate_series(1, ROWS) AS n;";
 
@@ -56,6 +63,7 @@ struct Work {
     before: [String; 3],
     measured: [String; 3],
     aim: &'static str,
+    rounds: usize,
 }
 
 impl Work {
@@ -71,6 +79,7 @@ impl Work {
             before: Default::default(),
             measured,
             aim,
+            rounds: ROUNDS,
         }
     }
 }
@@ -116,6 +125,15 @@ fn works(rows: u32) -> Vec<Work> {
             ),
             "1.00",
         ),
+        Work {
+            before: on_both("COPY (SELECT * FROM SIDE.item) TO 'FILE'; DELETE FROM SIDE.item"),
+            ..Work::new(
+                "COPY of 30,000 rows",
+                items.clone(),
+                on_both("COPY SIDE.item FROM 'FILE'"),
+                "1.00",
+            )
+        },
         Work::new(
             "DELETE of 30,000 rows",
             items,
@@ -128,8 +146,10 @@ fn works(rows: u32) -> Vec<Work> {
         ),
     ];
     for remarks in [100_000, rows] {
-        works.push(cascade(remarks));
-        works.push(restore(remarks));
+        for mut work in [cascade(remarks), restore(remarks)] {
+            work.rounds = if remarks > 100_000 { 3 } else { ROUNDS };
+            works.push(work);
+        }
     }
     works
 }
@@ -252,8 +272,10 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 }
 
 async fn compare(postgres: &Postgres, work: &Work) -> Result<()> {
+    let file = postgres.folder().join("data/items").display().to_string();
+    let with_file = |sql: &str| sql.replace("FILE", &file);
     let mut costs: [Vec<Cost>; 3] = Default::default();
-    for round in 0..=ROUNDS {
+    for round in 0..=work.rounds {
         let mut backend = Backend::connect(postgres).await?;
         run(&mut backend.session, EMPTY).await?;
         for side in SIDES {
@@ -264,7 +286,7 @@ async fn compare(postgres: &Postgres, work: &Work) -> Result<()> {
             if work.measured[at].is_empty() {
                 continue;
             }
-            run(&mut backend.session, &work.before[at]).await?;
+            run(&mut backend.session, &with_file(&work.before[at])).await?;
             for table in ["thread", "post", "remark", "item"] {
                 run(
                     &mut backend.session,
@@ -272,7 +294,8 @@ async fn compare(postgres: &Postgres, work: &Work) -> Result<()> {
                 )
                 .await?;
             }
-            let cost = backend.measure(&work.measured[at]).await?;
+            run(&mut backend.session, &FIRST.replace("SIDE", SIDES[at])).await?;
+            let cost = backend.measure(&with_file(&work.measured[at])).await?;
             // The first round fills what is kept in memory.
             if round > 0 {
                 costs.push(cost);
@@ -307,8 +330,7 @@ async fn compare(postgres: &Postgres, work: &Work) -> Result<()> {
 const EACH: u32 = 5000;
 const CLIENTS: u32 = 4;
 
-/// Single rows by pgbench. Its backends end with it, and then the server's own count of its ended processes has
-/// their time.
+/// Single rows by pgbench.
 async fn compare_single(
     postgres: &Postgres,
     folder: &Path,
@@ -316,6 +338,10 @@ async fn compare_single(
     statement: &str,
     aim: &str,
 ) -> Result<()> {
+    let load = Load {
+        clients: CLIENTS,
+        transactions: EACH,
+    };
     let mut times: [Vec<f64>; 2] = Default::default();
     for round in 0..=ROUNDS {
         let mut database = postgres.connect().await?;
@@ -331,31 +357,10 @@ async fn compare_single(
         run(&mut database, "VACUUM ANALYZE").await?;
         database.close().await?;
         for (at, times) in times.iter_mut().enumerate() {
-            let script = folder.join("single.sql");
             let sql = statement.replace("SIDE", SIDES[at]);
-            fs::write(
-                &script,
-                format!("\\set n :n + 1\n\\set id :client_id * {EACH} + :n\n{sql};\n"),
-            )?;
-            let server = server_of(postgres)?;
-            let before = ended(server)?;
-            let output = postgres
-                .program("pgbench")?
-                .args(["--no-vacuum", "--protocol=prepared", "--define=n=0"])
-                .arg(format!("--client={CLIENTS}"))
-                .arg(format!("--transactions={EACH}"))
-                .arg("--file")
-                .arg(&script)
-                .output()?;
-            ensure!(
-                output.status.success(),
-                "pgbench: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-            // The server is told of its children's ends a moment later.
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            let cost = pgbench::cost(postgres, folder, load, &sql).await?;
             if round > 0 {
-                times.push(ended(server)? - before);
+                times.push(cost);
             }
         }
     }
@@ -365,28 +370,6 @@ async fn compare_single(
         kept / plain
     );
     Ok(())
-}
-
-/// The server's first process, by the file that it keeps its number in.
-fn server_of(postgres: &Postgres) -> Result<i32> {
-    let file = fs::read_to_string(postgres.folder().join("data/postmaster.pid"))?;
-    Ok(file.lines().next().unwrap_or_default().parse()?)
-}
-
-/// Milliseconds of the processor that the ended children of a process had, to a hundredth of a second.
-fn ended(process: i32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    let (_, numbers) = stat.rsplit_once(')').context("no name in /proc/…/stat")?;
-    let numbers: Vec<&str> = numbers.split_whitespace().collect();
-    // After the name: state is the first; the 14th and 15th are those of the children.
-    let ticks = |at: usize| {
-        numbers
-            .get(at)
-            .context("too few numbers in /proc/…/stat")?
-            .parse::<f64>()
-            .context("not a number")
-    };
-    Ok((ticks(13)? + ticks(14)?) * 10.0)
 }
 
 /// What a backend takes for one DELETE of all rows.
@@ -514,7 +497,7 @@ async fn main() -> Result<()> {
     postgres.restart().await?;
     println!(
         "{:<42} {:>12} {:>12} {:>8} {:>6} {:>8} {:>8}",
-        format!("median of {ROUNDS}"),
+        format!("median of {ROUNDS}, of 3 beyond 100,000"),
         "plain",
         "archive",
         "ratio",

@@ -4,9 +4,11 @@
 //! median of each and the ratio to the work by hand. `KEEPSAKE_BENCH_ROWS` sets how many rows there
 //! are (10,000, 100,000 and 1,000,000, one after the other).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use keepsake_tests::pgbench::{self, Load};
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -29,9 +31,11 @@ const TABLES: &str = "
     CREATE INDEX ON SCHEMA.remark (post_id);
     CREATE TABLE SCHEMA.label (id int PRIMARY KEY);
     CREATE TABLE SCHEMA.labelled (id int PRIMARY KEY, label_id int REFERENCES SCHEMA.label ON DELETE SET NULL, body text);
-    CREATE INDEX ON SCHEMA.labelled (label_id);";
+    CREATE INDEX ON SCHEMA.labelled (label_id);
+    CREATE TABLE SCHEMA.link (id int PRIMARY KEY, up int REFERENCES SCHEMA.link ON DELETE CASCADE);
+    CREATE INDEX ON SCHEMA.link (up);";
 
-const MANAGED: &str = "SELECT keepsake.manage('kept.thread', '0'), keepsake.manage('kept.post', '0'), keepsake.manage('kept.remark', '0'), keepsake.manage('kept.label', '0');";
+const MANAGED: &str = "SELECT keepsake.manage('kept.thread', '0'), keepsake.manage('kept.post', '0'), keepsake.manage('kept.remark', '0'), keepsake.manage('kept.label', '0'), keepsake.manage('kept.link', '0');";
 
 const BY_HAND: &str = "
     ALTER TABLE bare.NAME ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
@@ -53,7 +57,8 @@ fn fill(schema: &str, rows: u32) -> String {
          INSERT INTO {schema}.post VALUES (0, 2, 'x');
          INSERT INTO {schema}.remark SELECT n, n % {posts} + 1, repeat('x', 40) FROM generate_series(1, {rows}) n;
          INSERT INTO {schema}.label VALUES (1);
-         INSERT INTO {schema}.labelled SELECT n, 1, repeat('x', 40) FROM generate_series(1, {rows}) n;"
+         INSERT INTO {schema}.labelled SELECT n, 1, repeat('x', 40) FROM generate_series(1, {rows}) n;
+         INSERT INTO {schema}.link SELECT n, nullif(n - 1, 0) FROM generate_series(1, 5000) n;"
     )
 }
 
@@ -118,6 +123,15 @@ fn comparisons(rows: u32) -> Vec<Comparison> {
             ],
         },
         Comparison {
+            what: "a chain of 5,000, to PostgreSQL's own",
+            undoes: Default::default(),
+            measured: [
+                "DELETE FROM kept.link WHERE id = 1;".to_owned(),
+                "DELETE FROM hard.link WHERE id = 1;".to_owned(),
+                String::new(),
+            ],
+        },
+        Comparison {
             what: "inserting as many children",
             undoes: Default::default(),
             measured: on_each(&format!(
@@ -137,6 +151,120 @@ fn comparisons(rows: u32) -> Vec<Comparison> {
             measured: on_each("UPDATE SCHEMA.remark SET body = 'y';"),
         },
     ]
+}
+
+/// Single statements, each on its own: one a transaction, prepared, four clients at once.
+const SINGLE: Load = Load {
+    clients: 4,
+    transactions: 5000,
+};
+
+/// What each of them finds. `bare.done` stands for the registry.
+const SINGLE_ROWS: &str = "
+    TRUNCATE bare.done;
+    DELETE FROM SCHEMA.remark WHERE id > 1000000;
+    DELETE FROM SCHEMA.post WHERE id > 1000000;
+    INSERT INTO SCHEMA.post SELECT 1000000 + n, 1, 'x' FROM generate_series(1, 20000) AS n;
+    INSERT INTO SCHEMA.remark SELECT 1000000 + n, 1000000 + (n + 4) / 5, 'x' FROM generate_series(1, 100000) AS n;";
+
+const DONE: &str = "CREATE TABLE bare.done (id uuid PRIMARY KEY, actor text, deleted_at timestamptz, expires_at timestamptz);
+    CREATE INDEX ON bare.done (expires_at, id);";
+
+/// A single statement, and what it may cost at most: of the same by hand, and of the plain one.
+struct Single {
+    what: &'static str,
+    kept: &'static str,
+    by_hand: &'static str,
+    plain: &'static str,
+    aims: &'static str,
+}
+
+const SINGLES: [Single; 4] = [
+    Single {
+        what: "DELETE of one row",
+        kept: "DELETE FROM kept.remark WHERE id = 1000000 + :id",
+        by_hand: "WITH d AS (INSERT INTO bare.done VALUES (gen_random_uuid(), current_user, now(), now() + interval '30 days') RETURNING id)
+             UPDATE bare.remark AS t SET deleted_at = now(), deletion_id = d.id FROM d WHERE t.id = 1000000 + :id",
+        plain: "DELETE FROM hard.remark WHERE id = 1000000 + :id",
+        aims: "2, 4",
+    },
+    Single {
+        what: "DELETE of one row and its five children",
+        kept: "DELETE FROM kept.post WHERE id = 1000000 + :id",
+        by_hand: "WITH d AS (INSERT INTO bare.done VALUES (gen_random_uuid(), current_user, now(), now() + interval '30 days') RETURNING id),
+             p AS (UPDATE bare.post AS t SET deleted_at = now(), deletion_id = d.id FROM d WHERE t.id = 1000000 + :id)
+             UPDATE bare.remark AS t SET deleted_at = now(), deletion_id = d.id FROM d WHERE t.post_id = 1000000 + :id AND t.deleted_at IS NULL",
+        plain: "DELETE FROM hard.post WHERE id = 1000000 + :id",
+        aims: "",
+    },
+    Single {
+        what: "INSERT of one child",
+        kept: "INSERT INTO kept.remark VALUES (2000000 + :id, 1, 'x')",
+        by_hand: "INSERT INTO bare.remark VALUES (2000000 + :id, 1, 'x')",
+        plain: "INSERT INTO hard.remark VALUES (2000000 + :id, 1, 'x')",
+        aims: "1.25",
+    },
+    Single {
+        what: "UPDATE of a referring column",
+        kept: "UPDATE kept.remark SET post_id = 2 WHERE id = 1000000 + :id",
+        by_hand: "UPDATE bare.remark SET post_id = 2 WHERE id = 1000000 + :id",
+        plain: "UPDATE hard.remark SET post_id = 2 WHERE id = 1000000 + :id",
+        aims: "1.15",
+    },
+];
+
+async fn compare_single(postgres: &Postgres, folder: &Path, single: &Single) -> Result<()> {
+    const ROUNDS: usize = 3;
+    let mut costs = SIDES.map(|_| Vec::new());
+    for round in 0..=ROUNDS {
+        let mut database = postgres.connect().await?;
+        run(&mut database, "TRUNCATE keepsake.deletion CASCADE").await?;
+        for side in SIDES {
+            // Rows that are deleted are out of the way of those that are made.
+            run(&mut database, "SET session_replication_role = replica").await?;
+            run(&mut database, SINGLE_ROWS.replace("SCHEMA", side)).await?;
+            run(&mut database, "RESET session_replication_role").await?;
+        }
+        run(&mut database, "VACUUM ANALYZE").await?;
+        database.close().await?;
+        let statements = [single.kept, single.by_hand, single.plain];
+        for (statement, costs) in statements.into_iter().zip(&mut costs) {
+            let cost = pgbench::cost(postgres, folder, SINGLE, statement).await?;
+            if round > 0 {
+                costs.push(cost);
+            }
+        }
+    }
+    let [kept, by_hand, plain] = costs.map(|mut costs| {
+        costs.sort_by(f64::total_cmp);
+        costs.get(ROUNDS / 2).copied().unwrap_or_default()
+    });
+    println!(
+        "{:<42} {kept:>9.0} ms {by_hand:>9.0} ms {:>6.2} × {plain:>9.0} ms {:>6.2} × {:>6}",
+        single.what,
+        kept / by_hand,
+        kept / plain,
+        single.aims,
+    );
+    Ok(())
+}
+
+async fn run_singles(postgres: &Postgres, folder: &Path) -> Result<()> {
+    let mut database = postgres.connect().await?;
+    run(&mut database, schema()).await?;
+    for side in SIDES {
+        run(&mut database, fill(side, 10_000)).await?;
+    }
+    run(&mut database, DONE).await?;
+    database.close().await?;
+    println!(
+        "\n{:<42} {:>12} {:>12} {:>8} {:>12} {:>8} {:>6}",
+        "20,000 times, processor time", "keepsake", "by hand", "ratio", "plain", "ratio", "aims"
+    );
+    for single in &SINGLES {
+        compare_single(postgres, folder, single).await?;
+    }
+    Ok(())
 }
 
 async fn run(database: &mut PgConnection, sql: impl Into<String>) -> Result<()> {
@@ -164,7 +292,7 @@ async fn measure(database: &mut PgConnection, undoes: &str, measured: &str) -> R
         run(
             database,
             format!(
-                "VACUUM {side}.thread, {side}.post, {side}.remark, {side}.label, {side}.labelled"
+                "VACUUM {side}.thread, {side}.post, {side}.remark, {side}.label, {side}.labelled, {side}.link"
             ),
         )
         .await?;
@@ -307,6 +435,7 @@ async fn main() -> Result<()> {
     for rows in sizes {
         run_with(&postgres, rows).await?;
     }
+    run_singles(&postgres, &folder).await?;
     println!();
     time_presign(&mut postgres.connect().await?).await
 }

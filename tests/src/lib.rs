@@ -13,6 +13,7 @@ pub mod fixtures;
 pub mod leash;
 pub mod migrate;
 mod owner;
+pub mod pgbench;
 pub mod places;
 pub mod pool;
 pub mod postgres;

@@ -10,7 +10,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid};
 
-use crate::archive::key::{Key, printed};
+use crate::archive::key::printed;
 use crate::archive::setting;
 use crate::archive::source::{self, Reference, Source};
 use crate::archive::write::{Target, registry_table};
@@ -26,8 +26,9 @@ struct LetGo {
     entered: Option<pg_sys::SubTransactionId>,
     table: pg_sys::Oid,
     parent: pg_sys::Oid,
-    key: Key,
+    key: Vec<i16>,
     columns: Vec<i16>,
+    key_values: Vec<Option<CString>>,
     old: Vec<Option<CString>>,
     new: Vec<Option<CString>>,
 }
@@ -98,23 +99,28 @@ fn keep(
 ) {
     let _formats = LocalSettings::exact_output();
     // Without a key the row could not be found again.
-    let Some(key) = Key::of(source, new) else {
+    if source.key.is_empty() {
         return;
-    };
+    }
     let print = |row: &[Option<pg_sys::Datum>]| {
-        let values = reference.columns.iter().map(|column| {
-            let value = row.get(column.place).copied().flatten()?;
-            Some(printed(column.type_oid, value))
-        });
-        values.collect::<Vec<_>>()
+        let values = reference
+            .columns
+            .iter()
+            .map(|column| printed_at(row, column.place, column.type_oid));
+        values.collect()
     };
+    let key_values = source
+        .key
+        .iter()
+        .map(|column| printed_at(new, column.place, column.type_oid));
     let let_go = LetGo {
         // SAFETY: reads a backend-local variable.
         subtransaction: unsafe { pg_sys::GetCurrentSubTransactionId() },
         entered: None,
         table: source.table,
         parent: reference.parent,
-        key,
+        key: source.key.iter().map(|column| column.number).collect(),
+        key_values: key_values.collect(),
         columns: reference
             .columns
             .iter()
@@ -124,6 +130,15 @@ fn keep(
         new: print(new),
     };
     REMEMBERED.with_borrow_mut(|all| all.push(let_go));
+}
+
+fn printed_at(
+    row: &[Option<pg_sys::Datum>],
+    place: usize,
+    type_oid: pg_sys::Oid,
+) -> Option<CString> {
+    let value = row.get(place).copied().flatten()?;
+    Some(printed(type_oid, value))
 }
 
 /// Enters in the registry what referred to tables of which this deletion has rows. Takes memory in the current context.
@@ -137,14 +152,19 @@ pub fn enter(deletion: Uuid, group: Uuid, tables: &[pg_sys::Oid]) {
     // SAFETY: reads a backend-local variable.
     let current = unsafe { pg_sys::GetCurrentSubTransactionId() };
     REMEMBERED.with_borrow_mut(|all| {
-        let concerned = |one: &&mut LetGo| one.entered.is_none() && tables.contains(&one.parent);
-        for one in all.iter_mut().filter(concerned) {
+        let concerned = |one: &LetGo| one.entered.is_none() && tables.contains(&one.parent);
+        for (one, seq) in all.iter_mut().zip(0_i32..) {
+            if !concerned(one) {
+                continue;
+            }
             target.insert_named(|column| match column.to_bytes() {
                 b"group_id" => group.into_datum(),
                 b"deletion_id" => deletion.into_datum(),
                 b"relation" => one.table.into_datum(),
+                b"seq" => seq.into_datum(),
+                b"key_attnums" => one.key.clone().into_datum(),
                 b"attnums" => one.columns.clone().into_datum(),
-                b"row_key" => one.key.jsonb(),
+                b"key_values" => texts(&one.key_values),
                 b"old_values" => texts(&one.old),
                 b"new_values" => texts(&one.new),
                 _ => None,

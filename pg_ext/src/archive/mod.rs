@@ -4,6 +4,7 @@
 //! - `capture` is the row trigger, `truncate` that of TRUNCATE: a managed table has these two and nothing else.
 //! - `removal` collects what one client's statement removes, and makes a deletion of it when it has ended; `key` is the key of
 //!   its root, `record` what the registry learns.
+//! - `row` makes the archived row of a removed one, in a `row_memory`.
 //! - `let_go` remembers references that were set to NULL or to a default.
 //! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
 //! - `setting` switches all of it off.
@@ -20,6 +21,8 @@ pub mod let_go;
 pub mod memory;
 pub mod record;
 pub mod removal;
+pub mod row;
+pub mod row_memory;
 pub mod setting;
 pub mod source;
 pub mod table;

@@ -1,11 +1,10 @@
-//! What the registry learns of a deletion that a plain statement made: written past SQL, since a DELETE waits for it.
+//! What the registry learns of a new deletion: written past SQL, since a DELETE waits for it.
 
 use std::ffi::{CStr, CString};
 
 use pgrx::{IntoDatum, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::archive::key::Key;
 use crate::archive::source;
 use crate::archive::write::{Target, registry_table};
 use crate::model::error::Outcome;
@@ -22,6 +21,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Who calls now.
+    pub fn current() -> Self {
+        // SAFETY: reads a backend-local variable.
+        Self::now(unsafe { pg_sys::GetUserId() })
+    }
+
     /// Who calls now, as `role`: `keepsake.actor` when the application has set it, else the subject of the token. Claims
     /// that cannot be read are none: a DELETE does not fail for them.
     pub fn now(role: pg_sys::Oid) -> Self {
@@ -98,8 +103,8 @@ pub struct Deletion<'a> {
     pub group: Uuid,
     /// The table of its roots.
     pub root: pg_sys::Oid,
-    /// The key of its only root.
-    pub key: Option<&'a Key>,
+    /// The key of its only root: a jsonb.
+    pub key: Option<pg_sys::Datum>,
     /// Who made it.
     pub caller: &'a Caller,
     /// Why.
@@ -131,7 +136,7 @@ pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
         b"id" => deletion.id.into_datum(),
         b"group_id" => deletion.group.into_datum(),
         b"root_table" => deletion.root.into_datum(),
-        b"root_key" => deletion.key.and_then(Key::jsonb),
+        b"root_key" => deletion.key,
         b"actor" => actor.as_deref().or(role).and_then(text),
         b"role" => names[0].datum(),
         b"session_role" => names[1].datum(),

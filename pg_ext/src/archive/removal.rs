@@ -13,7 +13,9 @@ use crate::archive::key::Key;
 use crate::archive::let_go;
 use crate::archive::memory::Memory;
 use crate::archive::record::{self, Caller};
-use crate::archive::source::{Source, Stored};
+use crate::archive::row;
+use crate::archive::row_memory::RowMemory;
+use crate::archive::source::Source;
 use crate::archive::write::Target;
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
@@ -43,7 +45,8 @@ struct Removal {
     subtransaction: pg_sys::SubTransactionId,
     caller: Caller,
     reason: Option<String>,
-    seq: i64,
+    /// How many rows it has had, by which they are numbered. It stops at the last number that there is.
+    rows: i32,
     counts: Vec<Count>,
     root: Option<Root>,
     buffers: Vec<Buffer>,
@@ -72,11 +75,59 @@ struct Root {
     is_only: bool,
 }
 
-/// Rows that wait to be written to one archive, in the order of their removal.
+/// Rows that wait to be written to one archive.
 #[derive(Debug)]
 struct Buffer {
     archive: pg_sys::Oid,
-    rows: Vec<(pg_sys::SubTransactionId, pg_sys::HeapTuple)>,
+    /// In the order of their removal; each part has a later subtransaction than the one before it.
+    parts: Vec<Part>,
+}
+
+/// Rows that one subtransaction has removed.
+#[derive(Debug)]
+struct Part {
+    subtransaction: pg_sys::SubTransactionId,
+    rows: Vec<pg_sys::HeapTuple>,
+    bytes: usize,
+    memory: RowMemory,
+}
+
+impl Buffer {
+    /// The part of a subtransaction, which is the current one.
+    fn part(&mut self, subtransaction: pg_sys::SubTransactionId) -> &mut Part {
+        let is_there = |last: &Part| last.subtransaction == subtransaction;
+        if !self.parts.last().is_some_and(is_there) {
+            self.parts.push(Part {
+                subtransaction,
+                rows: Vec::new(),
+                bytes: 0,
+                memory: RowMemory::default(),
+            });
+        }
+        let last = self.parts.len() - 1;
+        &mut self.parts[last]
+    }
+
+    /// How many rows wait.
+    fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.rows.len()).sum()
+    }
+
+    /// Where the parts begin that a subtransaction and those within it have removed.
+    fn since(&self, subtransaction: pg_sys::SubTransactionId) -> usize {
+        self.parts
+            .partition_point(|part| part.subtransaction < subtransaction)
+    }
+
+    /// What a subtransaction removed is its parent's.
+    fn hand_over(&mut self, committed: pg_sys::SubTransactionId, parent: pg_sys::SubTransactionId) {
+        for part in self.parts.split_off(self.since(committed)) {
+            let of_parent = self.part(parent);
+            of_parent.rows.extend(part.rows);
+            of_parent.bytes += part.bytes;
+            of_parent.memory.append(part.memory);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -105,8 +156,12 @@ pub fn install() {
 }
 
 fn current_subtransaction() -> pg_sys::SubTransactionId {
+    unsafe extern "C-unwind" {
+        // As `pg_sys` has it, but without the guard against errors, which it cannot raise: it is called for each row.
+        fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
+    }
     // SAFETY: reads a backend-local variable.
-    unsafe { pg_sys::GetCurrentSubTransactionId() }
+    unsafe { GetCurrentSubTransactionId() }
 }
 
 fn statement_began() -> pg_sys::TimestampTz {
@@ -227,7 +282,7 @@ impl Removal {
             subtransaction: current_subtransaction(),
             caller: Caller::now(role),
             reason: None,
-            seq: 0,
+            rows: 0,
             counts: Vec::new(),
             root: None,
             buffers: Vec::new(),
@@ -239,50 +294,61 @@ impl Removal {
     /// Adds a row; whether there are enough to be written.
     fn add(&mut self, source: &Rc<Source>, row: Row<'_>) -> Outcome<bool> {
         let subtransaction = current_subtransaction();
-        let values = row.values();
-        if values.len() != source.columns.len() {
+        if row.width() != source.columns.len() {
             return Err(Failure::ColumnGone {
                 column: format!("{}", source.columns.len()),
             });
         }
-        self.seq += 1;
+        self.rows = self.rows.saturating_add(1);
+        self.count(subtransaction, source.table, 1);
+        self.note_root(subtransaction, source, row);
+        let head = row::head(self.id, self.rows, source.layout);
+        let at = self.buffer(source.archive);
+        let buffer = &mut self.buffers[at];
+        let part = buffer.part(subtransaction);
         let tuple = self
             .memory
-            .enter(|| archived(source, &values, self.id, self.seq));
+            .enter(|| row::archived(source, row, &head, &mut part.memory));
+        part.rows.push(tuple);
         // SAFETY: the tuple has just been made.
         let bytes = unsafe { (*tuple).t_len } as usize;
+        part.bytes += bytes;
         self.bytes += bytes;
-        self.count(subtransaction, source.table, 1);
+        Ok(part.rows.len() >= MOST_ROWS
+            || self.bytes >= MOST_BYTES
+            || buffer.parts.len() > 1 && buffer.len() >= MOST_ROWS)
+    }
+
+    /// The number of the buffer for an archive.
+    fn buffer(&mut self, archive: pg_sys::Oid) -> usize {
+        let known = self.buffers.iter().position(|one| one.archive == archive);
+        known.unwrap_or_else(|| {
+            self.buffers.push(Buffer {
+                archive,
+                parts: Vec::new(),
+            });
+            self.buffers.len() - 1
+        })
+    }
+
+    /// Remembers the first row, and prefers one that the outermost statement removes itself.
+    fn note_root(
+        &mut self,
+        subtransaction: pg_sys::SubTransactionId,
+        source: &Source,
+        row: Row<'_>,
+    ) {
         let is_direct = statement_stack::depth() <= 1;
         let has_better = |root: &Root| root.is_direct || !is_direct;
         if !self.root.as_ref().is_some_and(has_better) {
             self.root = Some(Root {
                 subtransaction,
                 table: source.table,
-                key: Key::of(source, &values),
+                key: Key::of(source, &row.values()),
                 is_direct,
                 is_only: false,
             });
         }
-        let buffer = self
-            .buffers
-            .iter_mut()
-            .find(|one| one.archive == source.archive);
-        let rows = match buffer {
-            Some(buffer) => &mut buffer.rows,
-            None => {
-                let archive = source.archive;
-                let rows = Vec::new();
-                self.buffers.push(Buffer { archive, rows });
-                // One has just been added.
-                match self.buffers.last_mut() {
-                    Some(buffer) => &mut buffer.rows,
-                    None => return Ok(false),
-                }
-            }
-        };
-        rows.push((subtransaction, tuple));
-        Ok(rows.len() >= MOST_ROWS || self.bytes >= MOST_BYTES)
     }
 
     fn count(&mut self, subtransaction: pg_sys::SubTransactionId, table: pg_sys::Oid, rows: i64) {
@@ -304,9 +370,11 @@ impl Removal {
     /// Forgets what a subtransaction removed that is rolled back.
     fn forget_since(&mut self, aborted: pg_sys::SubTransactionId) {
         for buffer in &mut self.buffers {
-            buffer
-                .rows
-                .retain(|(subtransaction, _)| *subtransaction < aborted);
+            for part in buffer.parts.split_off(buffer.since(aborted)) {
+                self.bytes -= part.bytes;
+                // SAFETY: its rows are in no buffer any more; the context is that of the removal.
+                unsafe { part.memory.free() };
+            }
         }
         self.counts.retain(|count| count.subtransaction < aborted);
         if self
@@ -328,12 +396,7 @@ impl Removal {
             is_its
         };
         for buffer in &mut self.buffers {
-            // The rows of the innermost subtransaction are the last ones.
-            for (subtransaction, _) in buffer.rows.iter_mut().rev() {
-                if !moved(subtransaction) {
-                    break;
-                }
-            }
+            buffer.hand_over(committed, parent);
         }
         if let Some(root) = &mut self.root {
             moved(&mut root.subtransaction);
@@ -352,90 +415,27 @@ impl Removal {
     }
 
     /// The rows that this subtransaction can write, out of their buffers.
-    fn take(
-        &mut self,
-        current: pg_sys::SubTransactionId,
-    ) -> Vec<(pg_sys::Oid, Vec<pg_sys::HeapTuple>)> {
-        let taken = self.buffers.iter_mut().filter_map(|buffer| {
-            let first = buffer
-                .rows
-                .partition_point(|(subtransaction, _)| *subtransaction < current);
-            let rows = buffer.rows.drain(first..).map(|(_, row)| row);
-            let rows: Vec<_> = rows.collect();
-            (!rows.is_empty()).then_some((buffer.archive, rows))
+    fn take(&mut self, current: pg_sys::SubTransactionId) -> Vec<(pg_sys::Oid, Part)> {
+        let taken = self.buffers.iter_mut().flat_map(|buffer| {
+            let archive = buffer.archive;
+            let parts = buffer.parts.split_off(buffer.since(current));
+            parts.into_iter().map(move |part| (archive, part))
         });
         taken.collect()
     }
 
-    /// Frees rows that were written.
-    fn free(&mut self, written: Vec<(pg_sys::Oid, Vec<pg_sys::HeapTuple>)>) {
-        if self.buffers.iter().all(|buffer| buffer.rows.is_empty()) {
-            self.memory.reset();
-            self.bytes = 0;
-            return;
-        }
-        for row in written.into_iter().flat_map(|(_, rows)| rows) {
-            // SAFETY: the row was made by us, is in no buffer any more, and is freed once.
-            unsafe {
-                self.bytes = self.bytes.saturating_sub((*row).t_len as usize);
-                pg_sys::heap_freetuple(row);
-            }
+    /// Frees rows that were written, and keeps their memory for further ones.
+    fn free(&mut self, written: Vec<(pg_sys::Oid, Part)>) {
+        for (archive, mut part) in written {
+            self.bytes -= part.bytes;
+            // SAFETY: its rows are in no buffer any more; the context is that of the removal.
+            unsafe { part.memory.clear() };
+            part.rows.clear();
+            part.bytes = 0;
+            let at = self.buffer(archive);
+            self.buffers[at].parts.push(part);
         }
     }
-}
-
-/// A row as its archive has it, in the current memory.
-fn archived(
-    source: &Source,
-    values: &[Option<pg_sys::Datum>],
-    deletion: Uuid,
-    seq: i64,
-) -> pg_sys::HeapTuple {
-    let mut id = *deletion.as_bytes();
-    let mut datums = vec![pg_sys::Datum::from(0_usize); source.width];
-    let mut nulls = vec![true; source.width];
-    let mut put = |place: usize, value: pg_sys::Datum| {
-        if let (Some(datum), Some(null)) = (datums.get_mut(place), nulls.get_mut(place)) {
-            (*datum, *null) = (value, false);
-        }
-    };
-    put(0, pg_sys::Datum::from(id.as_mut_ptr()));
-    put(1, pg_sys::Datum::from(seq));
-    put(2, pg_sys::Datum::from(source.layout));
-    let mut fetched = Vec::new();
-    for (column, value) in source.columns.iter().zip(values) {
-        if let (Some(place), Some(value)) = (column.place, *value) {
-            put(place, inside(*column, value, &mut fetched));
-        }
-    }
-    // SAFETY: one value and one flag for each column of the shape, each of the column's type: the archive's column has the
-    // type of the source's. The tuple is a copy.
-    unsafe {
-        let tuple =
-            pg_sys::heap_form_tuple(source.shape(), datums.as_mut_ptr(), nulls.as_mut_ptr());
-        for value in fetched {
-            pg_sys::pfree(value);
-        }
-        tuple
-    }
-}
-
-/// A value that is stored outside of its row is fetched: the table may be gone before the row is written.
-fn inside(
-    column: Stored,
-    value: pg_sys::Datum,
-    fetched: &mut Vec<*mut std::ffi::c_void>,
-) -> pg_sys::Datum {
-    // SAFETY: a value of a type of variable length, which is a pointer to it.
-    unsafe {
-        let pointer = value.cast_mut_ptr::<pg_sys::varlena>();
-        if column.may_be_external && pgrx::varatt_is_1b_e(pointer) {
-            let here = pg_sys::detoast_external_attr(pointer);
-            fetched.push(here.cast());
-            return pg_sys::Datum::from(here);
-        }
-    }
-    value
 }
 
 /// Writes the rows that are collected, as many as this subtransaction can write.
@@ -455,12 +455,14 @@ fn flush() -> Outcome<()> {
 }
 
 /// Writes rows to their archives. Of one that was dropped since, nothing is to be kept.
-fn write_rows(taken: &[(pg_sys::Oid, Vec<pg_sys::HeapTuple>)]) {
+fn write_rows(taken: &[(pg_sys::Oid, Part)]) {
     let scratch = Memory::of_transaction(c"keepsake write");
-    for (archive, rows) in taken {
-        if let Some(target) = Target::open(*archive) {
-            for rows in rows.chunks(MOST_ROWS) {
-                // SAFETY: the rows are in the memory of the removal, which is not reset before they were written.
+    for (archive, part) in taken {
+        if !part.rows.is_empty()
+            && let Some(target) = Target::open(*archive)
+        {
+            for rows in part.rows.chunks(MOST_ROWS) {
+                // SAFETY: the rows are in the memory of the removal, which is not freed before they were written.
                 scratch.enter(|| unsafe { target.insert(rows) });
                 scratch.reset();
             }
@@ -494,7 +496,7 @@ fn enter(removal: &Removal) -> Outcome<()> {
     let of_root = removal.counts.iter().filter(|count| count.table == root);
     let is_one = of_root.map(|count| count.rows).sum::<i64>() == 1;
     let single = removal.root.as_ref().filter(|root| root.is_only || is_one);
-    let key = single.and_then(|root| root.key.as_ref());
+    let key = single.and_then(|root| root.key.as_ref()?.jsonb());
     record::write(&record::Deletion {
         id: removal.id,
         group: group_of(removal.id, How::Statement),

@@ -29,6 +29,8 @@ pub struct Source {
     pub layout: i32,
     /// The columns of this very table or partition, in order.
     pub columns: Vec<Stored>,
+    /// Whether the archive has them in the same order.
+    pub keeps_order: bool,
     /// How many columns the archive has, those that are dropped included.
     pub width: usize,
     /// The primary key.
@@ -72,6 +74,8 @@ pub struct Stored {
 /// A column of the primary key.
 #[derive(Clone, Debug)]
 pub struct KeyColumn {
+    /// Its number in the managed table.
+    pub number: i16,
     /// Its place among the columns of the table or partition, counted from 0.
     pub place: usize,
     /// Its name.
@@ -115,6 +119,8 @@ impl Source {
 thread_local! {
     /// `None` of tables that are not archived.
     static KNOWN: RefCell<HashMap<pg_sys::Oid, Option<Rc<Source>>>> = RefCell::default();
+    /// That which was asked for last.
+    static LAST: RefCell<Option<(pg_sys::Oid, Rc<Source>)>> = const { RefCell::new(None) };
     /// How long what is deleted in a managed table can be restored.
     static RETENTIONS: RefCell<HashMap<pg_sys::Oid, Interval>> = RefCell::default();
     /// How often something has been forgotten, to notice what changes during a reading.
@@ -138,6 +144,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 pub fn forget(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     write::forget(relation);
+    LAST.with_borrow_mut(|last| *last = None);
     RETENTIONS.with_borrow_mut(|known| {
         known.retain(|table, _| relation != pg_sys::InvalidOid && *table != relation);
     });
@@ -157,7 +164,18 @@ pub fn forget(relation: pg_sys::Oid) {
 
 /// What is known of the table or partition `relation`, which is open; `None` when it is not archived.
 pub fn of(relation: &pg_sys::RelationData) -> Outcome<Option<Rc<Source>>> {
+    let last = LAST.with_borrow(|last| match last {
+        Some((leaf, source)) if *leaf == relation.rd_id => Some(Rc::clone(source)),
+        _ => None,
+    });
+    if last.is_some() {
+        return Ok(last);
+    }
     let known = KNOWN.with_borrow(|known| known.get(&relation.rd_id).cloned());
+    if let Some(Some(source)) = &known {
+        let last = (relation.rd_id, Rc::clone(source));
+        LAST.with_borrow_mut(|one| *one = Some(last));
+    }
     match known {
         Some(source) => Ok(source),
         None => learn(relation),
@@ -263,7 +281,7 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
     };
     // SAFETY: the descriptor of an open relation, which is not released here.
     let leaf = unsafe { PgTupleDesc::from_pg_unchecked(relation.rd_att) };
-    let columns = leaf
+    let columns: Vec<Stored> = leaf
         .iter()
         .map(|attribute| stored(attribute, &kept))
         .collect();
@@ -273,6 +291,7 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
             .position(|attribute| !attribute.attisdropped && column_name(attribute) == name)?;
         let kept = kept.iter().find(|kept| kept.column.name == name)?;
         Some(KeyColumn {
+            number: kept.column.number,
             place,
             type_oid: kept.column.type_oid,
             name,
@@ -284,6 +303,7 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
         archive,
         archives_truncate: row.get_by_name("archives_truncate")?.unwrap_or(false),
         layout,
+        keeps_order: columns.iter().filter_map(|column| column.place).is_sorted(),
         columns,
         width,
         key: places.collect(),

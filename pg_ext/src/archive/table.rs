@@ -63,7 +63,7 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
     let [deletion, seq, layout] = HEAD;
     session.registry(
         &format!(
-            "CREATE {unlogged}TABLE {name} ({deletion} pg_catalog.uuid NOT NULL, {seq} pg_catalog.int8 NOT NULL,
+            "CREATE {unlogged}TABLE {name} ({deletion} pg_catalog.uuid NOT NULL, {seq} pg_catalog.int4 NOT NULL,
              {layout} pg_catalog.int4 NOT NULL{payload}) USING heap",
             unlogged = if source.unlogged { "UNLOGGED " } else { "" },
             payload = payload.collect::<String>(),

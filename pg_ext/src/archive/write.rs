@@ -118,53 +118,54 @@ impl Target {
     /// # Safety
     /// The tuples are valid, and stay so during the call.
     pub unsafe fn insert(&self, rows: &[pg_sys::HeapTuple]) {
-        // SAFETY: the relation is open; the slots have its shape and hold the caller's tuples, which a slot does not free;
-        // all of it outlives the calls that take it.
+        // SAFETY: the relation is open; the rows are the caller's, of the relation's shape, and outlive the calls.
         unsafe {
-            // A copy of the shape is not counted: the resource owner would look through all counts for each slot.
-            let shape = match rows {
-                [_] => self.shape(),
-                _ => pg_sys::CreateTupleDescCopy(self.shape()),
-            };
-            let mut slots: Vec<*mut pg_sys::TupleTableSlot> = rows
-                .iter()
-                .map(|row| {
-                    let slot =
-                        pg_sys::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsHeapTuple);
-                    pg_sys::ExecStoreHeapTuple(*row, slot, false);
-                    slot
-                })
-                .collect();
             let command = pg_sys::GetCurrentCommandId(true);
             let none = std::ptr::null_mut();
-            if let ([row], [slot]) = (rows, slots.as_slice()) {
+            if let [row] = rows {
                 pg_sys::heap_insert(self.relation, *row, command, 0, none);
-                (**slot).tts_tid = (**row).t_self;
-            } else if let Ok(count) = i32::try_from(slots.len()) {
-                pg_sys::heap_multi_insert(
-                    self.relation,
-                    slots.as_mut_ptr(),
-                    count,
-                    command,
-                    0,
-                    none,
-                );
+                self.insert_into_indexes(&[(*row, (**row).t_self)]);
+                return;
             }
-            self.insert_into_indexes(&slots);
-            for slot in slots {
-                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            let mut shells: Vec<_> = rows.iter().map(|row| self.shell(*row)).collect();
+            let mut slots: Vec<*mut pg_sys::TupleTableSlot> = shells
+                .iter_mut()
+                .map(|shell| (&raw mut *shell).cast())
+                .collect();
+            if let Ok(count) = i32::try_from(slots.len()) {
+                let slots = slots.as_mut_ptr();
+                pg_sys::heap_multi_insert(self.relation, slots, count, command, 0, none);
             }
+            let written = rows.iter().zip(&shells);
+            let written: Vec<_> = written
+                .map(|(row, shell)| (*row, shell.base.tts_tid))
+                .collect();
+            self.insert_into_indexes(&written);
         }
     }
 
+    /// What `heap_multi_insert` needs of a slot: it reads the tuple, and writes down where it is. A slot of the executor's would cost more than
+    /// the insertion. It looks as if it owned its tuple, or the tuple would be copied first; nothing frees it.
+    fn shell(&self, row: pg_sys::HeapTuple) -> pg_sys::HeapTupleTableSlot {
+        let mut shell = pg_sys::HeapTupleTableSlot::default();
+        shell.base.type_ = pg_sys::NodeTag::T_TupleTableSlot;
+        shell.base.tts_flags = pg_sys::TTS_FLAG_SHOULDFREE as u16;
+        shell.base.tts_ops = &raw const pg_sys::TTSOpsHeapTuple;
+        shell.base.tts_tupleDescriptor = self.shape();
+        shell.tuple = row;
+        shell
+    }
+
     /// # Safety
-    /// The slots hold rows of the relation, with the addresses at which they were written.
-    unsafe fn insert_into_indexes(&self, slots: &[*mut pg_sys::TupleTableSlot]) {
+    /// The rows are of the relation, and with each is the address at which it was written.
+    unsafe fn insert_into_indexes(&self, rows: &[(pg_sys::HeapTuple, pg_sys::ItemPointerData)]) {
         let prepared = self.prepared();
-        for index in &prepared.indexes {
-            // SAFETY: the index is one of the relation's, whose lock keeps it: whoever drops or rebuilds an index waits for
-            // those who write to its table (`WaitForLockers` in index.c).
-            unsafe {
+        // SAFETY: each index is one of the relation's, whose lock keeps it: whoever drops or rebuilds an index waits for
+        // those who write to its table (`WaitForLockers` in index.c). The slot has the relation's shape and frees no row.
+        unsafe {
+            let slot =
+                pg_sys::MakeSingleTupleTableSlot(self.shape(), &raw const pg_sys::TTSOpsHeapTuple);
+            for index in &prepared.indexes {
                 let opened = pg_sys::RelationIdGetRelation(index.oid);
                 if opened.is_null() {
                     continue;
@@ -180,14 +181,15 @@ impl Target {
                         && (*info).ii_IndexAttrNumbers[0] == 1
                         && index.predicate.is_null();
                     let mut before = None;
-                    for slot in slots {
-                        let place = (**slot).tts_tid.ip_blkid;
-                        let block = Some((place.bi_hi, place.bi_lo));
+                    for (row, address) in rows {
+                        let block = Some((address.ip_blkid.bi_hi, address.ip_blkid.bi_lo));
                         if by_block && block == before {
                             continue;
                         }
                         before = block;
-                        self.insert_into_index(index, &prepared, (opened, info), *slot);
+                        pg_sys::ExecStoreHeapTuple(*row, slot, false);
+                        (*slot).tts_tid = *address;
+                        self.insert_into_index(index, &prepared, (opened, info), slot);
                     }
                     if index.info.is_none() {
                         clean_up(opened, info);
@@ -195,6 +197,7 @@ impl Target {
                 }
                 pg_sys::RelationClose(opened);
             }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
         }
     }
 

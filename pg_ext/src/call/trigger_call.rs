@@ -212,9 +212,43 @@ impl<'call> Rows<'call> for Nothing {
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'call>(&'call pg_sys::TriggerData);
 
-impl NewRows<'_> {
+impl<'call> NewRows<'call> {
     /// The name of the transition table.
     pub const NAME: &'static str = "keepsake_new";
+
+    /// The row, where there is but one.
+    pub fn only(&self) -> Option<Row<'call>> {
+        let opened = relation(self.0)?;
+        let store = self.0.tg_newtable;
+        // SAFETY: the transition table is there as long as the call, and its rows have the shape of the relation, which is open; the one is copied into
+        // the current memory. A read pointer of its own disturbs no other reader.
+        unsafe {
+            if pg_sys::tuplestore_tuple_count(store) != 1 {
+                return None;
+            }
+            let reader =
+                pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as _);
+            pg_sys::tuplestore_select_read_pointer(store, reader);
+            pg_sys::tuplestore_rescan(store);
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                opened.rd_att,
+                &raw const pg_sys::TTSOpsMinimalTuple,
+            );
+            let mut is_copy = false;
+            let tuple = if pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
+                pg_sys::ExecFetchSlotHeapTuple(slot, false, &raw mut is_copy)
+            } else {
+                std::ptr::null_mut()
+            };
+            let row = if is_copy {
+                Row::of_relation(opened, tuple)
+            } else {
+                None
+            };
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            row
+        }
+    }
 }
 
 impl<'call> Rows<'call> for NewRows<'call> {

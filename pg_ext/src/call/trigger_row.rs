@@ -16,6 +16,31 @@ pub struct Row<'call> {
     shape: &'call pg_sys::TupleDescData,
 }
 
+/// A row as it is stored: its values without their types, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'call> {
+    /// How many columns it has; fewer than its table, if those were added later.
+    pub columns: usize,
+    /// A bit for each column, set where it is not NULL; `None` where none is.
+    pub nulls: Option<&'call [u8]>,
+    /// The values. They begin at a place that is aligned for every type.
+    pub data: &'call [u8],
+    /// Whether a value is stored outside of the row.
+    pub has_external: bool,
+    /// `HEAP_HASVARWIDTH`, where it has a value of a type without a fixed width; else 0.
+    pub width_flag: u16,
+}
+
+impl Image<'_> {
+    /// Whether a column, counted from 0, is NULL.
+    pub fn is_null(&self, column: usize) -> bool {
+        self.nulls.is_some_and(|bits| {
+            bits.get(column / 8)
+                .is_none_or(|byte| byte & (1 << (column % 8)) == 0)
+        })
+    }
+}
+
 /// The columns that mark a row as deleted, found to be of their types in this very row's shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks<'call> {
@@ -77,9 +102,38 @@ impl<'call> Row<'call> {
         place.ip_posid == MOVED && block == pg_sys::InvalidBlockNumber
     }
 
+    /// How it is stored.
+    /// <https://github.com/postgres/postgres/blob/REL_15_STABLE/src/include/access/htup_details.h>
+    pub fn image(self) -> Image<'call> {
+        // SAFETY: a tuple has a header, a bitmap if the header says so, and `t_len` bytes in all; nobody changes them as long
+        // as the row lives.
+        unsafe {
+            let header = self.tuple.t_data;
+            let mask = u32::from((*header).t_infomask);
+            let columns = usize::from((*header).t_infomask2) & pg_sys::HEAP_NATTS_MASK as usize;
+            let bits = (&raw const (*header).t_bits).cast::<u8>();
+            let begin = usize::from((*header).t_hoff);
+            let length = self.tuple.t_len as usize - begin;
+            let data = header.cast::<u8>().add(begin);
+            Image {
+                columns,
+                nulls: (mask & pg_sys::HEAP_HASNULL != 0)
+                    .then(|| std::slice::from_raw_parts(bits, columns.div_ceil(8))),
+                data: std::slice::from_raw_parts(data, length),
+                has_external: mask & pg_sys::HEAP_HASEXTERNAL != 0,
+                width_flag: (mask & pg_sys::HEAP_HASVARWIDTH) as u16,
+            }
+        }
+    }
+
+    /// How many columns its table has, those dropped included.
+    pub fn width(self) -> usize {
+        usize::try_from(self.shape.natts).unwrap_or(0)
+    }
+
     /// All its values as they are stored, one for each column, those dropped included; `None` for NULL.
     pub fn values(self) -> Vec<Option<pg_sys::Datum>> {
-        let count = usize::try_from(self.shape.natts).unwrap_or(0);
+        let count = self.width();
         let mut datums = vec![pg_sys::Datum::from(0_usize); count];
         let mut nulls = vec![true; count];
         // SAFETY: the row has this shape, and the arrays a place for each of its columns.

@@ -8,6 +8,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::visible_keys::visible_keys;
+use crate::delete::record::count_rows;
 use crate::delete::{absorb, set_null};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
@@ -46,7 +47,10 @@ pub fn carry_out(
         let now = cache::current(session)?;
         if Rc::ptr_eq(&now, &graph) {
             followed?;
-            count_rows(session, &removed, deletion)?;
+            count_rows(
+                deletion,
+                removed.iter().map(|(table, rows)| (*table, *rows)),
+            );
             for table in removed.keys().filter_map(|oid| graph.table(*oid)) {
                 absorb::settle(session, table, deletion)?;
             }
@@ -73,10 +77,14 @@ fn follow(
     refuse_if_referred(session, graph, root, removed, deletion)
 }
 
+/// From how many rows a step starts, at most, to be carried out by plans that are kept. To plan it anew takes longer then than to do it; of many
+/// rows, how many there are decides which plan is good.
+const FEW: usize = 16;
+
 /// The deleted rows that a step starts from.
 enum Parents<'rows> {
-    /// All that the deletion has removed so far.
-    All,
+    /// All that the deletion has removed so far, and how many that is.
+    All(usize),
     /// Those that the step before has removed.
     New(&'rows [RowId]),
 }
@@ -86,17 +94,46 @@ impl Parents<'_> {
     fn source(&self, parent: &Table) -> String {
         let parents = parent.rows();
         match self {
-            Self::All => format!("{parents} AS p"),
-            Self::New(_) => format!(
-                "ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS f (relation, row)
-                 JOIN {parents} AS p ON p.ctid OPERATOR(pg_catalog.=) f.row AND p.tableoid OPERATOR(pg_catalog.=) f.relation"
-            ),
+            Self::All(_) => format!("{parents} AS p"),
+            Self::New(_) => {
+                // How many they are is hidden from the planner where its plan is kept: it would take one for just so many to be better, and plan
+                // each time.
+                let of = |n: u32| {
+                    if self.are_few() {
+                        format!("(SELECT ${n})")
+                    } else {
+                        format!("${n}")
+                    }
+                };
+                format!(
+                    "ROWS FROM (pg_catalog.unnest({relations}), pg_catalog.unnest({rows})) AS f (relation, row)
+                     JOIN {parents} AS p ON p.ctid OPERATOR(pg_catalog.=) f.row AND p.tableoid OPERATOR(pg_catalog.=) f.relation",
+                    relations = of(2),
+                    rows = of(3),
+                )
+            }
+        }
+    }
+
+    /// The condition that `p` is of the deletion. Where its rows are known by their addresses, no index is to find them by the deletion: in a long
+    /// chain all rows so far have it.
+    fn are_deleted(&self) -> &'static str {
+        match self {
+            Self::All(_) => "p.deletion_id OPERATOR(pg_catalog.=) $1",
+            Self::New(_) => "p.deletion_id IS NOT DISTINCT FROM $1",
+        }
+    }
+
+    fn are_few(&self) -> bool {
+        match self {
+            Self::All(rows) => *rows <= FEW,
+            Self::New(rows) => rows.len() <= FEW,
         }
     }
 
     fn arguments(&self, deletion: Uuid) -> Vec<DatumWithOid<'static>> {
         match self {
-            Self::All => vec![deletion.into()],
+            Self::All(_) => vec![deletion.into()],
             Self::New(rows) => {
                 let [relations, rows] = as_arguments(rows);
                 vec![deletion.into(), relations, rows]
@@ -117,7 +154,7 @@ fn cascade_into(
     let repeats = graph.is_cycle(group);
     let mut found: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
     for (reference, child, parent) in cascades_within(graph, group, deletion) {
-        if removed.contains_key(&parent.oid) {
+        if let Some(rows) = removed.get(&parent.oid).copied() {
             let step = Step {
                 graph,
                 reference,
@@ -125,7 +162,7 @@ fn cascade_into(
                 parent,
                 deletion,
             };
-            let rows = step.take(session, &Parents::All, repeats, removed)?;
+            let rows = step.take(session, &Parents::All(rows), repeats, removed)?;
             found.entry(child.oid).or_default().extend(rows);
         }
     }
@@ -203,7 +240,8 @@ impl Step<'_> {
         let source = parents.source(self.parent);
         let arguments = parents.arguments(self.deletion);
         let condition = format!(
-            "p.deletion_id OPERATOR(pg_catalog.=) $1 AND {} AND c.deleted_at IS NULL",
+            "{} AND {} AND c.deleted_at IS NULL",
+            parents.are_deleted(),
             reference.joins("c", "p")
         );
         let found = format!("SELECT 1 FROM {source} JOIN {children} AS c ON {condition}");
@@ -213,8 +251,12 @@ impl Step<'_> {
                 "SELECT count(*) FROM ({found} ORDER BY {key} FOR UPDATE OF c) AS locked",
                 key = child.key_columns("c"),
             );
-            let count = session.as_owner(child, &lock, &arguments)?.first();
-            locked = count.get_one::<i64>()?;
+            let count = if parents.are_few() {
+                session.as_owner_kept(child, &lock, &arguments)?
+            } else {
+                session.as_owner(child, &lock, &arguments)?
+            };
+            locked = count.first().get_one::<i64>()?;
         }
         let mark = format!(
             "UPDATE {children} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
@@ -225,7 +267,11 @@ impl Step<'_> {
                 ""
             }
         );
-        let marked = session.write(child, &mark, &arguments)?;
+        let marked = if parents.are_few() {
+            session.write_kept(child, &mark, &arguments)?
+        } else {
+            session.write(child, &mark, &arguments)?
+        };
         let count = marked.len();
         if returning || child.may_prevent_update {
             let mut stand = 0;
@@ -279,10 +325,11 @@ impl Step<'_> {
         arguments.push(others.into());
         let take = format!(
             "UPDATE {children} AS c SET deletion_id = $1 FROM {source}
-             WHERE p.deletion_id OPERATOR(pg_catalog.=) $1 AND {joins} AND c.deletion_id OPERATOR(pg_catalog.=) ANY (${n})
+             WHERE {deleted} AND {joins} AND c.deletion_id OPERATOR(pg_catalog.=) ANY (${n})
              RETURNING c.tableoid, c.ctid",
             children = self.child.rows(),
             source = parents.source(self.parent),
+            deleted = parents.are_deleted(),
             joins = self.reference.joins("c", "p"),
             n = arguments.len(),
         );
@@ -446,16 +493,4 @@ fn describe_referrers(
     } else {
         Ok(format!("{described}: {}", named.join(", ")))
     }
-}
-
-/// Writes down how many rows of each table the deletion holds.
-fn count_rows(session: &mut Session<'_, '_>, removed: &Removed, deletion: Uuid) -> Outcome<()> {
-    for (table, rows) in removed {
-        let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
-        session.registry(
-            "INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ($1, $2, $3)",
-            &[deletion.into(), (*table).into(), rows.into()],
-        )?;
-    }
-    Ok(())
 }

@@ -79,7 +79,7 @@ fn run(
             table: root.shown.clone(),
         });
     }
-    record(session, root, deletion, key, reason, How::Call)?;
+    record(root, deletion, key, reason, How::Call)?;
     cascade::carry_out(session, graph, oid, roots, deletion)?;
     Ok(deletion)
 }

@@ -14,6 +14,7 @@ use crate::delete::cascade;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
+use crate::intercept::parent_probe;
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{Kind, Reference};
 use crate::model::sql::join;
@@ -65,8 +66,45 @@ fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport>
 /// key's own check, which has waited for whoever was deleting the parent.
 #[pg_extern]
 fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorReport> {
+    let graph = cache::known()?;
+    let table = graph.table_or_root(call.relation);
+    let one = table.filter(|table| !EngineWrite::is_to(table.oid));
+    if let Some((table, row)) = one.zip(call.rows.only())
+        && is_probed(&graph, call.relation, table, row)?
+    {
+        return Ok(Answer::nothing());
+    }
     guard_new_rows(call.relation, &call.rows)?;
     Ok(Answer::nothing())
+}
+
+/// Refuses a row that refers to a deleted one. Whether that could be told without a query.
+fn is_probed(graph: &Graph, relation: pg_sys::Oid, child: &Table, row: Row<'_>) -> Outcome<bool> {
+    if child.managed {
+        let marks = graph.marks_of(relation).and_then(|marks| row.marks(marks));
+        match marks.map(|marks| marks.are_null()[0]) {
+            Some(true) => {}
+            Some(false) => return Ok(true),
+            None => return Ok(false),
+        }
+    }
+    for (reference, parent) in graph.references_of(child.oid) {
+        match parent_probe::refers_to_deleted(row, reference, parent) {
+            Some(false) => {}
+            Some(true) => return Err(dead_parent(reference, child, parent)),
+            None => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure {
+    Failure::DeadParent {
+        child: child.shown.clone(),
+        parent: parent.shown.clone(),
+        reference: reference.name.clone(),
+        constraint: reference.constraint_of(child),
+    }
 }
 
 /// AFTER UPDATE of a partitioned table, once a statement: the same for its new rows, some of which may have moved to
@@ -101,6 +139,7 @@ fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> 
         && graph
             .references_of(table.oid)
             .any(|(reference, _)| is_moved(&call.rows, reference))
+        && !is_live_and_probed(&call, &graph, table)?
     {
         with_session(|session| guard_updated(session, &call, &graph, table))?;
     }
@@ -121,6 +160,14 @@ fn check_deferred(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport
         with_session(|session| cascade::refuse_at_commit(session, &graph, table, &key))?;
     }
     Ok(Answer::nothing())
+}
+
+/// The same for a live row, where it can be told without a query. Deleted rows, and what the engine writes, take more than that.
+fn is_live_and_probed(call: &Call<'_, AfterUpdate>, graph: &Graph, table: &Table) -> Outcome<bool> {
+    let is_live = !table.managed || call.rows.old.deletion().is_none();
+    Ok(is_live
+        && !EngineWrite::is_to(table.oid)
+        && is_probed(graph, call.relation, table, call.rows.new)?)
 }
 
 /// Whether a column of the reference has changed, by so much as a bit.
@@ -319,12 +366,7 @@ fn check_references_of(
         }
         let orphans = orphans(child, source, reference, parent);
         if session.exists_now(at, &orphans, values)? {
-            return Err(Failure::DeadParent {
-                child: child.shown.clone(),
-                parent: parent.shown.clone(),
-                reference: reference.name.clone(),
-                constraint: reference.constraint_of(child),
-            });
+            return Err(dead_parent(reference, child, parent));
         }
     }
     Ok(())

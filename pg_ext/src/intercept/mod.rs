@@ -6,6 +6,7 @@
 //! - `insert_again` makes a deleted row live again that is inserted anew.
 //! - `upsert` has ON CONFLICT and MERGE treat deleted rows as rows that are not there.
 //! - `guard` has the trigger functions that keep live rows from referring to deleted ones.
+//!   `parent_probe` looks a single row's parent up for it.
 //! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do.
 //!
 //! It uses `delete`, `hold`, and the rooms before them.
@@ -13,6 +14,7 @@
 pub mod executor_hooks;
 pub mod guard;
 pub mod insert_again;
+pub mod parent_probe;
 pub mod planner;
 pub mod returning;
 pub mod shows_deleted;

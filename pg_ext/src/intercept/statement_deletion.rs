@@ -461,7 +461,7 @@ fn finish(
     if !checked || table.key_is_watched {
         lock(session, table, deletion)?;
     }
-    record(session, table, deletion, key, None, How::Statement)?;
+    record(table, deletion, key, None, How::Statement)?;
     cascade::carry_out(session, Rc::clone(graph), table.oid, roots, deletion)
 }
 

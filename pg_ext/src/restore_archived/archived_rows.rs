@@ -360,6 +360,12 @@ impl Archived {
         Some((column, kept.name.as_ref()?, *layout))
     }
 
+    /// The equality of a column of the primary key; `None` of any other.
+    pub fn key_equals(&self, column: &Column) -> Option<&str> {
+        let key = self.table.key.iter().find(|key| key.name == column.name)?;
+        Some(&key.equals)
+    }
+
     /// The key of row `alias` of a source as JSON; NULL where the table has none.
     pub fn key_json(&self, alias: &str) -> String {
         if self.table.key.is_empty() {

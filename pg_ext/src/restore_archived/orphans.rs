@@ -20,6 +20,8 @@ use crate::spi::session::Session;
 pub struct Orphan {
     /// Its table and its place in the archive.
     pub row: (pg_sys::Oid, RowId),
+    /// The deletion that has it.
+    pub deletion: Option<Uuid>,
     /// Which foreign key says so, by its place among the keys.
     pub key: usize,
     /// The deletion that has the parent, if any has.
@@ -69,7 +71,7 @@ impl Search<'_> {
         });
         format!(
             "WITH keepsake_rows AS MATERIALIZED (
-                 SELECT s.keepsake_relation, s.keepsake_ctid, {columns} FROM ({source}) AS s WHERE {is_set}){inside},
+                 SELECT s.keepsake_relation, s.keepsake_ctid, s.keepsake_deletion, {columns} FROM ({source}) AS s WHERE {is_set}){inside},
              keepsake_orphans AS MATERIALIZED (
                  SELECT c.* FROM keepsake_rows AS c
                  WHERE NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins} AND {live}){not_inside})",
@@ -126,7 +128,8 @@ pub fn orphans(
         set,
     };
     let sql = format!(
-        "{with} SELECT c.keepsake_relation, c.keepsake_ctid, h.keepsake_deletion, h.keepsake_relation, h.keepsake_ctid, h.keepsake_key
+        "{with} SELECT c.keepsake_relation, c.keepsake_ctid, c.keepsake_deletion,
+                h.keepsake_deletion, h.keepsake_relation, h.keepsake_ctid, h.keepsake_key
          FROM keepsake_orphans AS c {holder}",
         with = search.with(),
         holder = search.holder(),
@@ -139,9 +142,10 @@ pub fn orphans(
         found.push(Orphan {
             row: (child.table.oid, place),
             key: number,
-            holder: row.get(3)?,
-            parent: RowId::read(&row, 4)?.map(|parent| (key.parent.oid, parent)),
-            parent_key: read_json(&row, 6)?,
+            deletion: row.get(3)?,
+            holder: row.get(4)?,
+            parent: RowId::read(&row, 5)?.map(|parent| (key.parent.oid, parent)),
+            parent_key: read_json(&row, 7)?,
         });
     }
     Ok(found)

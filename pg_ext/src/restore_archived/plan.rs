@@ -68,6 +68,7 @@ impl Plan {
         if on_conflict == OnConflict::Parents {
             plan.take_parents(session)?;
         }
+        plan.leave_behind(session)?;
         plan.hold(session)?;
         match on_conflict {
             OnConflict::Skip => plan.skip(session)?,
@@ -217,6 +218,25 @@ impl Plan {
             Ok(()) => Ok(true),
             Err(Failure::MayNotDelete { .. } | Failure::MayNotInsert { .. }) => Ok(false),
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// Leaves where they are rows that would be brought along and lack another parent: their own deletion, or the parent's,
+    /// brings them back.
+    fn leave_behind(&mut self, session: &mut Session<'_, '_>) -> Outcome<()> {
+        loop {
+            let mut left = false;
+            for orphan in self.orphans(session)? {
+                let (table, row) = orphan.row;
+                let is_asked_for = orphan
+                    .deletion
+                    .is_none_or(|deletion| self.work.whole.contains(&deletion))
+                    || self.work.roots.rows(table).also.contains(&row);
+                left |= !is_asked_for && self.set.remove(table, row);
+            }
+            if !left {
+                return Ok(());
+            }
         }
     }
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use pgrx::{Uuid, pg_sys};
 
 use crate::model::error::Outcome;
-use crate::model::row_id::RowId;
+use crate::model::row_id::{RowId, is_among};
 use crate::model::sql::join;
 use crate::restore_archived::archived_rows::{Archived, Rows};
 use crate::restore_archived::foreign_keys::ForeignKey;
-use crate::spi::session::Session;
+use crate::spi::session::{Session, first_column};
 
 /// Rows of several tables, by table.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,15 @@ impl Set {
                 .map(|one| (one.table.oid, rows.clone()))
                 .collect(),
         }
+    }
+
+    /// These rows alone.
+    pub fn of_rows(rows: &HashMap<pg_sys::Oid, BTreeSet<RowId>>) -> Self {
+        let mut set = Self::default();
+        for (table, rows) in rows {
+            set.tables.entry(*table).or_default().also.extend(rows);
+        }
+        set
     }
 
     /// Whether there is none.
@@ -56,6 +65,30 @@ impl Set {
     pub fn add(&mut self, table: pg_sys::Oid, row: RowId) -> bool {
         let rows = self.tables.entry(table).or_default();
         rows.without.remove(&row) || rows.also.insert(row)
+    }
+
+    /// The deletions that the rows are of.
+    pub fn deletions(
+        &self,
+        session: &mut Session<'_, '_>,
+        tables: &[Archived],
+    ) -> Outcome<Vec<Uuid>> {
+        let mut deletions = BTreeSet::new();
+        for one in tables {
+            let rows = self.rows(one.table.oid);
+            deletions.extend(rows.deletions.iter().map(|id| *id.as_bytes()));
+            if rows.also.is_empty() {
+                continue;
+            }
+            let sql = format!(
+                "SELECT DISTINCT a.keepsake_deletion FROM {} AS a WHERE {}",
+                one.archive_name,
+                is_among(&rows.also, "a")
+            );
+            let found: Vec<Uuid> = first_column(session.write_archive(&sql, &[])?)?;
+            deletions.extend(found.iter().map(|id| *id.as_bytes()));
+        }
+        Ok(deletions.into_iter().map(Uuid::from_bytes).collect())
     }
 
     /// Takes a row out.

@@ -1,106 +1,183 @@
 //! References that the transaction of a deletion let go of, by SET NULL or SET DEFAULT or by a statement of its own: a
 //! restore puts back what the columns held, where they still hold what was left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
+use pgrx::datum::DatumWithOid;
+use pgrx::itemptr::item_pointer_to_u64;
 use pgrx::{Uuid, pg_sys};
 
 use crate::model::error::Outcome;
-use crate::model::sql::{Literal, join};
-use crate::restore_archived::archived_rows::{Archived, Column, one_of};
+use crate::model::sql::join;
+use crate::restore_archived::archived_rows::{Archived, Column, field, one_of};
 use crate::restore_archived::foreign_keys::{self, ForeignKey};
 use crate::restore_archived::row_choice::Set;
+use crate::spi::cursor::Cursor;
 use crate::spi::session::Session;
 
-/// What some rows of one table held, in some of its columns.
+/// What some rows of one table held, in some of its columns; no row is in it twice.
 struct Part {
     relation: pg_sys::Oid,
+    /// The columns of the table's key.
+    key: Vec<i16>,
     columns: Vec<i16>,
-    /// The rows' keys, JSON objects.
-    keys: Vec<String>,
-    /// JSON arrays of text, one for each row, in the order of the columns.
-    old: Vec<String>,
-    new: Vec<String>,
+    entries: Vec<Entry>,
+    /// The keys of the rows.
+    rows: HashSet<String>,
 }
+
+/// What a row held. The values are JSON arrays of text, as their types print them.
+struct Entry {
+    /// Where the registry keeps it.
+    place: pg_sys::ItemPointerData,
+    key: String,
+    old: String,
+    new: String,
+}
+
+impl Part {
+    fn add(&mut self, entry: Entry) {
+        self.rows.insert(entry.key.clone());
+        self.entries.push(entry);
+    }
+
+    fn places(&self) -> Vec<pg_sys::ItemPointerData> {
+        self.entries.iter().map(|entry| entry.place).collect()
+    }
+
+    fn old(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.old.clone()).collect()
+    }
+
+    /// For a statement that knows them as `u (key, old, new)`.
+    fn arguments(&self) -> [DatumWithOid<'static>; 3] {
+        let texts = |text: fn(&Entry) -> &String| -> Vec<String> {
+            self.entries
+                .iter()
+                .map(|entry| text(entry).clone())
+                .collect()
+        };
+        [
+            texts(|entry| &entry.key).into(),
+            texts(|entry| &entry.old).into(),
+            texts(|entry| &entry.new).into(),
+        ]
+    }
+}
+
+const ENTRIES: &str = "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (key, old, new)";
 
 /// How many rows are taken up at a time.
 const WINDOW: i64 = 10_000;
 
+/// What was let go of last is put back first: it may be what makes the value before it fit.
 const READ: &str = "
-    SELECT relation::oid, attnums, array_agg(row_key::text), array_agg(to_jsonb(old_values)::text), array_agg(to_jsonb(new_values)::text)
-    FROM keepsake.archive_undo WHERE deletion_id = ANY ($1) AND relation::oid = ANY ($2) GROUP BY 1, 2";
-const TAKE: &str = "
-    WITH taken AS (
-        DELETE FROM keepsake.archive_undo AS u USING (
-            SELECT ctid AS place FROM keepsake.archive_undo WHERE deletion_id = ANY ($1) ORDER BY deletion_id LIMIT $2) AS w
-        WHERE u.ctid = w.place RETURNING u.*)
-    SELECT relation::oid, attnums, array_agg(row_key::text), array_agg(to_jsonb(old_values)::text), array_agg(to_jsonb(new_values)::text)
-    FROM taken GROUP BY 1, 2";
+    SELECT ctid AS place, relation::oid AS relation, key_attnums, attnums,
+           to_jsonb(key_values)::text AS key, to_jsonb(old_values)::text AS old, to_jsonb(new_values)::text AS new
+    FROM keepsake.archive_undo WHERE deletion_id = ANY ($1) ORDER BY deletion_id DESC, seq DESC";
 
-fn read(
-    session: &mut Session<'_, '_>,
-    sql: &str,
-    args: &[pgrx::datum::DatumWithOid<'_>],
-) -> Outcome<Vec<Part>> {
-    let mut parts = Vec::new();
-    for row in session.registry(sql, args)? {
-        parts.push(Part {
-            relation: row.get(1)?.unwrap_or(pg_sys::InvalidOid),
-            columns: row.get(2)?.unwrap_or_default(),
-            keys: row.get(3)?.unwrap_or_default(),
-            old: row.get(4)?.unwrap_or_default(),
-            new: row.get(5)?.unwrap_or_default(),
-        });
+/// The entries of some deletions, a window at a time.
+struct Entries<'conn>(Cursor<'conn>);
+
+impl<'conn> Entries<'conn> {
+    fn of(session: &mut Session<'_, 'conn>, deletions: &[Uuid]) -> Outcome<Self> {
+        let cursor = session.registry_cursor(READ, &[deletions.to_vec().into()])?;
+        Ok(Self(cursor))
     }
-    Ok(parts)
+
+    /// The next of them; none at the end.
+    fn next(&mut self) -> Outcome<Vec<Part>> {
+        let mut parts: Vec<Part> = Vec::new();
+        for row in self.0.fetch(WINDOW)? {
+            let (relation, key, columns) = (
+                field(&row, "relation")?,
+                field(&row, "key_attnums")?,
+                field(&row, "attnums")?,
+            );
+            let entry = Entry {
+                place: field(&row, "place")?,
+                key: field(&row, "key")?,
+                old: field(&row, "old")?,
+                new: field(&row, "new")?,
+            };
+            let is_its = |part: &&mut Part| {
+                part.relation == relation && part.key == key && part.columns == columns
+            };
+            let last = parts.iter_mut().rev().find(is_its);
+            match last.filter(|part| !part.rows.contains(&entry.key)) {
+                Some(part) => part.add(entry),
+                None => {
+                    let mut part = Part {
+                        relation,
+                        key,
+                        columns,
+                        entries: Vec::new(),
+                        rows: HashSet::new(),
+                    };
+                    part.add(entry);
+                    parts.push(part);
+                }
+            }
+        }
+        Ok(parts)
+    }
 }
 
-/// Rows that `deletions` let go of and that the same transaction then deleted, with these or by others of its `group`, are
-/// archived as they were left: gives them back what they had held, in the archive.
+/// Entries that have been put back into archived rows, by their places in the registry.
+pub type Done = HashSet<u64>;
+
+/// Rows that the deletions of the set let go of and that the same transaction then deleted, with these or by others of its
+/// `group`, are archived as they were left: gives them back what they had held, in the archive, each entry once. Answers
+/// whether a row has changed; its place in the archive is another then.
 pub fn into_archive(
     session: &mut Session<'_, '_>,
-    tables: &[Archived],
-    keys: &[ForeignKey],
-    deletions: &[Uuid],
+    (tables, keys): (&[Archived], &[ForeignKey]),
+    set: &Set,
     group: &[Uuid],
-) -> Outcome<()> {
-    let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
-    let parts = read(session, READ, &[deletions.to_vec().into(), oids.into()])?;
-    let set = Set::of(tables, deletions);
-    for part in parts {
-        let Some(one) = tables.iter().find(|one| one.table.oid == part.relation) else {
-            continue;
-        };
-        let part = released(session, one, keys, (tables, &set), part)?;
-        let Some(sql) = archive_update(one, &part.columns, group).filter(|_| !part.keys.is_empty())
-        else {
-            continue;
-        };
-        session.write_archive(&sql, &[part.keys.into(), part.old.into(), part.new.into()])?;
+    done: &mut Done,
+) -> Outcome<bool> {
+    let deletions = set.deletions(session, tables)?;
+    let mut entries = Entries::of(session, &deletions)?;
+    let mut changed = false;
+    loop {
+        let parts = entries.next()?;
+        if parts.is_empty() {
+            return Ok(changed);
+        }
+        for mut part in parts {
+            let Some(one) = tables.iter().find(|one| one.table.oid == part.relation) else {
+                continue;
+            };
+            part.entries
+                .retain(|entry| !done.contains(&item_pointer_to_u64(entry.place)));
+            let part = released(session, one, keys, (tables, set), part)?;
+            let Some(sql) = archive_update(one, &part, group) else {
+                continue;
+            };
+            done.extend(part.places().into_iter().map(item_pointer_to_u64));
+            let rows = session.write_archive(&sql, &part.arguments())?.len();
+            changed |= rows > 0;
+        }
     }
-    Ok(())
 }
 
-fn archive_update(one: &Archived, columns: &[i16], group: &[Uuid]) -> Option<String> {
-    let kept: Vec<_> = columns
-        .iter()
-        .map(|number| one.kept_name(*number))
-        .collect::<Option<_>>()?;
-    let key: Vec<String> = one
-        .table
-        .key
-        .iter()
-        .map(|key| {
-            let column = one.columns.iter().find(|column| column.name == key.name)?;
-            let (_, name, _) = one.kept_name(column.number)?;
-            let text = format!(
-                "(u.key::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {})",
-                Literal(&key.name.0)
-            );
-            Some(format!("a.{name} {} {}", key.equals, column.read(&text)))
-        })
-        .collect::<Option<_>>()?;
+fn archive_update(one: &Archived, part: &Part, group: &[Uuid]) -> Option<String> {
+    let kept = |numbers: &[i16]| -> Option<Vec<_>> {
+        numbers
+            .iter()
+            .map(|number| one.kept_name(*number))
+            .collect()
+    };
+    let (kept, key) = (kept(&part.columns)?, kept(&part.key)?);
+    let is_row = key.iter().zip(0..).map(|((column, name, _), n)| {
+        let value = column.read(&element("u.key", n));
+        Some(format!("a.{name} {} {value}", one.key_equals(column)?))
+    });
+    let is_row = is_row.collect::<Option<Vec<String>>>()?;
     let layout = kept.first().map(|(.., layout)| *layout)?;
+    if part.entries.is_empty() {
+        return None;
+    }
     let set = kept
         .iter()
         .zip(0..)
@@ -112,13 +189,12 @@ fn archive_update(one: &Archived, columns: &[i16], group: &[Uuid]) -> Option<Str
         )
     });
     Some(format!(
-        "UPDATE {archive} AS a SET {set}
-         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (key, old, new)
-         WHERE a.keepsake_deletion {group} AND a.keepsake_layout OPERATOR(pg_catalog.=) {layout} AND {key} AND {left}",
+        "UPDATE {archive} AS a SET {set} FROM {ENTRIES}
+         WHERE a.keepsake_deletion {group} AND a.keepsake_layout OPERATOR(pg_catalog.=) {layout} AND {is_row} AND {left}",
         archive = one.archive_name,
         set = join(set, ", "),
         group = one_of(group),
-        key = key.join(" AND "),
+        is_row = is_row.join(" AND "),
         left = join(left, " AND "),
     ))
 }
@@ -128,31 +204,64 @@ fn element(array: &str, n: usize) -> String {
     format!("({array}::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {n})")
 }
 
-/// Puts back what live rows held. `restored` are the rows that have come back, which are still in the archive as well.
-pub fn put_back(
+/// Puts back what live rows held, and forgets it. `restored` are the rows that have come back, which are still in the
+/// archive as well; what referred to others waits for these.
+pub fn put_back(session: &mut Session<'_, '_>, restored: (&[Archived], &Set)) -> Outcome<()> {
+    each_released(session, restored, |session, one, part| {
+        let places = part.places();
+        put_back_part(session, one, part)?;
+        session.registry(
+            "DELETE FROM keepsake.archive_undo WHERE ctid = ANY ($1)",
+            &[places.into()],
+        )?;
+        Ok(())
+    })
+}
+
+/// What referred to rows that pass to another deletion passes with them.
+pub fn pass_on(
     session: &mut Session<'_, '_>,
-    deletions: &[Uuid],
-    restored: (&[Archived], &Set),
+    passed: (&[Archived], &Set),
+    holder: Uuid,
 ) -> Outcome<()> {
+    each_released(session, passed, |session, _, part| {
+        session.registry(
+            "UPDATE keepsake.archive_undo SET deletion_id = $2 WHERE ctid = ANY ($1)",
+            &[part.places().into(), holder.into()],
+        )?;
+        Ok(())
+    })
+}
+
+/// The entries that the deletions of these rows have, where they referred to one of these rows.
+fn each_released(
+    session: &mut Session<'_, '_>,
+    (tables, set): (&[Archived], &Set),
+    mut work: impl FnMut(&mut Session<'_, '_>, &Archived, Part) -> Outcome<()>,
+) -> Outcome<()> {
+    let deletions = set.deletions(session, tables)?;
+    let mut entries = Entries::of(session, &deletions)?;
     loop {
-        let parts = read(session, TAKE, &[deletions.to_vec().into(), WINDOW.into()])?;
+        let parts = entries.next()?;
         if parts.is_empty() {
             return Ok(());
         }
         for part in parts {
-            let tables = Archived::read(session, &[part.relation])?;
-            let Some(one) = tables.first() else {
+            let children = Archived::read(session, &[part.relation])?;
+            let Some(one) = children.first() else {
                 continue;
             };
-            let keys = foreign_keys::read(session, &tables)?;
-            let part = released(session, one, &keys, restored, part)?;
-            put_back_part(session, one, part)?;
+            let keys = foreign_keys::read(session, &children)?;
+            let part = released(session, one, &keys, (tables, set), part)?;
+            if !part.entries.is_empty() {
+                work(session, one, part)?;
+            }
         }
     }
 }
 
-/// Those of the rows that referred to a restored row. Others were let go of for reasons of their own, or their parent stays
-/// deleted.
+/// Those of the entries that referred to a row of the set. Others were let go of for reasons of their own, or their parent
+/// stays deleted.
 fn released(
     session: &mut Session<'_, '_>,
     one: &Archived,
@@ -175,22 +284,17 @@ fn released(
         let Some(sql) = referred_to(one, key, &part.columns, &parent.source(&rows)) else {
             continue;
         };
-        for row in session.over_archives(&key.parent, &sql, &[part.old.clone().into()])? {
+        for row in session.over_archives(&key.parent, &sql, &[part.old().into()])? {
             places.extend(row.get::<i64>(1)?.and_then(|n| usize::try_from(n - 1).ok()));
         }
     }
-    let pick = |texts: &[String]| {
-        places
-            .iter()
-            .filter_map(|place| texts.get(*place).cloned())
-            .collect()
-    };
-    Ok(Part {
-        keys: pick(&part.keys),
-        old: pick(&part.old),
-        new: pick(&part.new),
-        ..part
-    })
+    let mut place = 0_usize;
+    let mut part = part;
+    part.entries.retain(|_| {
+        place += 1;
+        places.contains(&(place - 1))
+    });
+    Ok(part)
 }
 
 /// A query for the places, from 1, of old values that refer to one of `parents` by a key; `None` where the columns are not
@@ -221,27 +325,25 @@ fn referred_to(one: &Archived, key: &ForeignKey, columns: &[i16], parents: &str)
 }
 
 fn put_back_part(session: &mut Session<'_, '_>, one: &Archived, part: Part) -> Outcome<()> {
-    let columns = part
-        .columns
-        .iter()
-        .map(|number| one.columns.iter().find(|column| column.number == *number));
-    // A column that is gone has nothing to be put back.
-    let Some(columns) = columns.collect::<Option<Vec<&Column>>>() else {
+    let now = |numbers: &[i16]| -> Option<Vec<&Column>> {
+        let find = |number: &i16| one.columns.iter().find(|column| column.number == *number);
+        numbers.iter().map(find).collect()
+    };
+    // A column that is gone has nothing to be put back, and a row without its key is not found.
+    let (Some(columns), Some(key)) = (now(&part.columns), now(&part.key)) else {
         return Ok(());
     };
-    if part.keys.is_empty() {
-        return Ok(());
-    }
-    let is_row = one.table.key.iter().map(|key| {
-        let text = format!(
-            "(u.key::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {})",
-            Literal(&key.name.0)
-        );
-        format!(
-            "t.{} {} CAST({text} AS {})",
-            key.name, key.equals, key.type_sql
-        )
+    let is_row = key.into_iter().zip(0..).map(|(column, n)| {
+        let value = column.read(&element("u.key", n));
+        Some(format!(
+            "t.{} {} {value}",
+            column.name,
+            one.key_equals(column)?
+        ))
     });
+    let Some(is_row) = is_row.collect::<Option<Vec<String>>>() else {
+        return Ok(());
+    };
     let set = columns.iter().zip(0..);
     let set =
         set.map(|(column, n)| format!("{} = {}", column.name, column.read(&element("u.old", n))));
@@ -253,18 +355,12 @@ fn put_back_part(session: &mut Session<'_, '_>, one: &Archived, part: Part) -> O
         )
     });
     let sql = format!(
-        "UPDATE {rows} AS t SET {set}
-         FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (key, old, new)
-         WHERE {is_row} AND {left}",
+        "UPDATE {rows} AS t SET {set} FROM {ENTRIES} WHERE {is_row} AND {left}",
         rows = one.table.rows(),
         set = join(set, ", "),
-        is_row = join(is_row, " AND "),
+        is_row = is_row.join(" AND "),
         left = join(left, " AND "),
     );
-    session.write(
-        &one.table,
-        &sql,
-        &[part.keys.into(), part.old.into(), part.new.into()],
-    )?;
+    session.write(&one.table, &sql, &part.arguments())?;
     Ok(())
 }

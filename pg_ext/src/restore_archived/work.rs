@@ -1,5 +1,6 @@
 //! What is to be restored: which archived rows, of which deletions, and by whose right.
 
+use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::target_row::Key;
@@ -7,7 +8,7 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::RowId;
 use crate::model::sql::join;
 use crate::registry::deletion::{Deletion, State};
-use crate::restore_archived::archived_rows::Archived;
+use crate::restore_archived::archived_rows::{Archived, one_of};
 use crate::restore_archived::foreign_keys::{self, ForeignKey};
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::{self, Set};
@@ -29,6 +30,8 @@ pub struct Work {
     pub set: Set,
     /// Those whose restore the caller must have a right to.
     pub roots: Set,
+    /// The deletions that are to come back whole. What others of the transaction have is brought along where it can be.
+    pub whole: Vec<Uuid>,
     /// Whether it is one row that was asked for.
     pub single_root: bool,
     /// The deletions that are locked.
@@ -76,10 +79,9 @@ pub fn begin(
         Scope::Group => (locked.as_slice(), [].as_slice()),
         Scope::Deletion | Scope::Preview => locked.split_at(1),
     };
-    if scope != Scope::Preview {
-        undo::into_archive(session, &tables, &keys, whole, &locked)?;
-    }
-    let mut set = Set::of(&tables, whole);
+    let set = gather(session, (&tables, &keys), others, &locked, scope, |_| {
+        Ok(Set::of(&tables, whole))
+    })?;
     let mut roots = Set::default();
     if root == Root::Archived {
         for id in whole {
@@ -93,8 +95,8 @@ pub fn begin(
         }
     }
     refuse_unless_may(session, &tables, &roots)?;
-    row_choice::close(session, &tables, &keys, &mut set, others)?;
     Ok(Some(Work {
+        whole: whole.to_vec(),
         single_root: deletion.has_single_root() && scope != Scope::Group,
         deletion,
         tables,
@@ -122,16 +124,31 @@ pub fn begin_row(
     let row_not_found = || Failure::RowNotFound {
         table: one.table.shown.clone(),
     };
-    let (row, id) = find_row(session, &one, key)?.ok_or_else(row_not_found)?;
+    let key = key.values(session, &one.table)?;
+    let (_, id) = find_row(session, &one, &key, None)?.ok_or_else(row_not_found)?;
     let Some((deletion, locked)) = lock(session, id, Scope::Deletion)? else {
         return Err(row_not_found());
     };
     let (tables, keys) = open_all(session, &locked, Scope::Deletion)?;
-    let mut set = Set::default();
-    set.add(relation, row);
-    let roots = set.clone();
-    row_choice::close(session, &tables, &keys, &mut set, &locked)?;
+    let mut roots = Set::default();
+    let set = gather(
+        session,
+        (&tables, &keys),
+        &locked,
+        &locked,
+        Scope::Deletion,
+        |session| {
+            // Where it is now.
+            let row = find_row(session, &one, &key, Some(id))?
+                .ok_or_else(row_not_found)?
+                .0;
+            roots = Set::default();
+            roots.add(relation, row);
+            Ok(roots.clone())
+        },
+    )?;
     Ok(Work {
+        whole: Vec::new(),
         single_root: true,
         deletion,
         tables,
@@ -142,22 +159,47 @@ pub fn begin_row(
     })
 }
 
-/// The newest version of a row in the archive, and its deletion.
+/// The rows to begin with, and those that hang on them among `others`, as they were before the transaction let go of them.
+fn gather(
+    session: &mut Session<'_, '_>,
+    (tables, keys): (&[Archived], &[ForeignKey]),
+    others: &[Uuid],
+    group: &[Uuid],
+    scope: Scope,
+    mut begin: impl FnMut(&mut Session<'_, '_>) -> Outcome<Set>,
+) -> Outcome<Set> {
+    let mut done = undo::Done::new();
+    loop {
+        let mut set = begin(session)?;
+        row_choice::close(session, tables, keys, &mut set, others)?;
+        // What an archived row gets back may make it hang on a row of the set, and moves it in the archive.
+        if scope == Scope::Preview
+            || !undo::into_archive(session, (tables, keys), &set, group, &mut done)?
+        {
+            return Ok(set);
+        }
+    }
+}
+
+/// The newest version of a row in the archive, or that of one deletion, and its deletion.
 fn find_row(
     session: &mut Session<'_, '_>,
     one: &Archived,
-    key: Key<'_>,
+    key: &[DatumWithOid<'_>],
+    of: Option<Uuid>,
 ) -> Outcome<Option<(RowId, Uuid)>> {
-    let values = key.values(session, &one.table)?;
     let is_row = one.table.key.iter().zip(1..);
     let is_row = is_row.map(|(column, n)| format!("t.{} {} ${n}", column.name, column.equals));
+    let of = of.map_or_else(String::new, |id| {
+        format!(" AND t.keepsake_deletion {}", one_of(&[id]))
+    });
     let sql = format!(
-        "SELECT t.keepsake_relation, t.keepsake_ctid, t.keepsake_deletion FROM ({}) AS t WHERE {}
+        "SELECT t.keepsake_relation, t.keepsake_ctid, t.keepsake_deletion FROM ({}) AS t WHERE {}{of}
          ORDER BY t.keepsake_deletion DESC, t.keepsake_seq DESC LIMIT 1",
         one.source_of_all(),
         join(is_row, " AND "),
     );
-    let mut rows = session.over_archives(&one.table, &sql, &values)?;
+    let mut rows = session.over_archives(&one.table, &sql, key)?;
     let Some(row) = rows.next() else {
         return Ok(None);
     };

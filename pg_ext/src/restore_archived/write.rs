@@ -17,6 +17,7 @@ use crate::restore_archived::insert::{Level, Target};
 use crate::restore_archived::plan::{ByTable, Plan};
 use crate::restore_archived::restoring::restoring;
 use crate::restore_archived::rights;
+use crate::restore_archived::row_choice::Set;
 use crate::restore_archived::undo;
 use crate::spi::session::Session;
 
@@ -96,7 +97,7 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
     }
     check_parents(session, plan)?;
     check_rights(session, plan)?;
-    undo::put_back(session, &whole(plan), (&plan.work.tables, &plan.set))?;
+    undo::put_back(session, (&plan.work.tables, &plan.set))?;
     let mut taken = Taken::new();
     for group in &groups {
         for (table, written) in &group.written {
@@ -131,19 +132,6 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
         })?;
     }
     Ok(report)
-}
-
-/// The deletions that came back as a whole, as far as they could: what they let go of is put back.
-fn whole(plan: &Plan) -> Vec<Uuid> {
-    let mut whole: Vec<Uuid> = Vec::new();
-    for one in &plan.work.tables {
-        for deletion in plan.set.rows(one.table.oid).deletions {
-            if !whole.contains(&deletion) {
-                whole.push(deletion);
-            }
-        }
-    }
-    whole
 }
 
 fn rows_of(plan: &Plan, table: pg_sys::Oid) -> Option<(&Archived, Rows)> {
@@ -306,6 +294,7 @@ fn pass_on(
     report: &mut Report,
 ) -> Outcome<()> {
     for (holder, tables) in &plan.held {
+        undo::pass_on(session, (&plan.work.tables, &Set::of_rows(tables)), *holder)?;
         for (one, rows) in by_table(plan, tables) {
             let table = one.table.oid;
             let sql = format!(
@@ -366,6 +355,10 @@ fn settle(session: &mut Session<'_, '_>, taken: &Taken) -> Outcome<()> {
                     caller.role.as_str().into(),
                     caller.session_role.as_str().into(),
                 ],
+            )?;
+            session.registry(
+                "DELETE FROM keepsake.archive_undo WHERE deletion_id = $1",
+                &[(*deletion).into()],
             )?;
             continue;
         }

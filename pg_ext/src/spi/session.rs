@@ -165,6 +165,19 @@ impl<'conn> Session<'_, 'conn> {
         })
     }
 
+    /// The same, with a plan that is kept: for a statement on few rows, which takes longer to plan than to run.
+    pub fn as_owner_kept(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        self.with_owner(table, SearchPath::pinned(), |session| {
+            let statement = session.kept(sql, args)?;
+            session.execute(statement, args)
+        })
+    }
+
     /// The same, for a statement that reads what the caller wrote, under the settings that he wrote it with.
     pub fn as_owner_in_callers_formats(
         &mut self,

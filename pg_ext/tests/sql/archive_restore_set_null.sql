@@ -48,6 +48,73 @@ COMMIT;
 SELECT keepsake.restore(last('a')) -> 'restored';
 SELECT keepsake.restore(last('b')) -> 'restored';
 SELECT * FROM c ORDER BY 1;
+\echo == What an earlier deletion of the transaction let go of comes back with the row that another brings along.
+CREATE TABLE root (id int PRIMARY KEY);
+CREATE TABLE branch (id int, k int, root_id int REFERENCES root ON DELETE CASCADE, PRIMARY KEY (id, k));
+CREATE TABLE leaf (id int PRIMARY KEY, branch_id int, branch_k int, FOREIGN KEY (branch_id, branch_k) REFERENCES branch ON DELETE SET NULL);
+SELECT keepsake.manage('root', keep => 'archive', cascade => true), keepsake.manage('leaf', keep => 'archive');
+INSERT INTO root VALUES (1), (2);
+INSERT INTO branch VALUES (1, 1, 1), (2, 1, 2), (3, 1, NULL);
+INSERT INTO leaf VALUES (1, 1, 1), (2, 2, 1), (3, 3, 1);
+BEGIN;
+DELETE FROM branch WHERE id IN (1, 3);
+DELETE FROM root WHERE id = 1;
+COMMIT;
+SELECT keepsake.restore(last('root')) -> 'restored';
+SELECT * FROM leaf ORDER BY 1;
+SELECT keepsake.restore(last('branch')) -> 'restored';
+SELECT * FROM leaf ORDER BY 1;
+
+\echo == The same where the row that let go was deleted after it.
+BEGIN;
+DELETE FROM branch WHERE id = 1;
+DELETE FROM leaf WHERE id = 1;
+DELETE FROM root WHERE id = 1;
+COMMIT;
+SELECT keepsake.restore(last('root')) -> 'restored';
+SELECT * FROM leaf ORDER BY 1;
+SELECT count(*) FROM keepsake.deletion WHERE root_table = 'leaf'::regclass AND state = 'deleted';
+
+\echo == A row passes to another deletion, and what referred to it with it.
+DELETE FROM branch WHERE id IN (1, 2);
+DELETE FROM root WHERE id = 1;
+SELECT keepsake.restore(last('branch')) -> 'passed' -> 0 -> 'rows';
+SELECT * FROM leaf ORDER BY 1;
+SELECT keepsake.restore(last('root')) -> 'restored';
+SELECT * FROM leaf ORDER BY 1;
+
+\echo == One row of several; the columns of the key and of the reference have other names by now.
+DELETE FROM branch WHERE id IN (1, 2);
+ALTER TABLE leaf RENAME id TO number;
+ALTER TABLE leaf RENAME branch_id TO up;
+SELECT keepsake.restore_row('branch', '{"id": 2, "k": 1}'::jsonb) -> 'restored';
+SELECT * FROM leaf ORDER BY 1;
+SELECT keepsake.restore(last('branch')) -> 'restored';
+SELECT * FROM leaf ORDER BY 1;
+SELECT count(*) FROM keepsake.archive_undo;
+
+\echo == First to the default, then to NULL: step by step.
+BEGIN;
+DELETE FROM a WHERE id = 2;
+UPDATE c SET d_id = NULL WHERE d_id = 9;
+DELETE FROM a WHERE id = 9;
+COMMIT;
+SELECT * FROM c ORDER BY 1;
+SELECT keepsake.restore_group(last('a')) -> 'restored';
+SELECT * FROM c ORDER BY 1;
+\echo == A row beneath two others of the transaction waits for both.
+CREATE TABLE node (id int PRIMARY KEY, left_id int REFERENCES node ON DELETE SET NULL, right_id int REFERENCES node ON DELETE SET NULL);
+SELECT keepsake.manage('node', keep => 'archive', cascade => true);
+INSERT INTO node VALUES (5, NULL, NULL), (7, NULL, NULL), (2, 5, 7);
+BEGIN;
+DELETE FROM node WHERE id = 2;
+DELETE FROM node WHERE id = 5;
+DELETE FROM node WHERE id = 7;
+COMMIT;
+SELECT keepsake.restore(last('node')) -> 'restored';
+SELECT keepsake.restore(last('node')) -> 'restored';
+SELECT * FROM node ORDER BY 1;
+SELECT state FROM keepsake.deletion WHERE root_table = 'node'::regclass;
 DROP SCHEMA kept CASCADE;
 DROP SCHEMA kept_deleted CASCADE;
 DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);

@@ -137,8 +137,9 @@ impl Case {
         number: usize,
         tally: &mut Tally,
     ) -> Result<Option<Difference>> {
-        server.make(number, self.keep, self.preloaded).await?;
+        let snapshots = server.make(number, self.keep, self.preloaded).await?;
         let found = self.run_in(server, number, tally);
+        drop(snapshots);
         server.discard(number).await?;
         found
     }

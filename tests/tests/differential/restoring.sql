@@ -68,16 +68,32 @@ CREATE FUNCTION seen.not_archived() RETURNS TABLE (what text, relation text, key
     LIMIT 20
 $$;
 
--- Restores them all, the latest first: nothing else has happened, so none may fail.
+-- Restores them all, the latest first: nothing else has happened, so none may fail. But where a key waits for the commit, a
+-- transaction may remove a row after the one that it refers to, which then has to come back with it.
 CREATE FUNCTION seen.restore_all() RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
     r record;
+    conflicts text;
 BEGIN
     FOR r IN SELECT id FROM seen.open() ORDER BY id DESC LOOP
-        RETURN NEXT keepsake.restore(r.id)::text;
+        BEGIN
+            RETURN NEXT keepsake.restore(r.id)::text;
+        EXCEPTION WHEN integrity_constraint_violation THEN
+            GET STACKED DIAGNOSTICS conflicts = PG_EXCEPTION_DETAIL;
+            IF NOT seen.lack_parents_of_deferrable_keys(conflicts::jsonb) THEN
+                RAISE;
+            END IF;
+            RETURN NEXT keepsake.restore(r.id, on_conflict => 'parents')::text;
+        END;
         INSERT INTO seen.deletions VALUES (r.id);
     END LOOP;
 END $$;
+
+CREATE FUNCTION seen.lack_parents_of_deferrable_keys(conflicts jsonb) RETURNS boolean LANGUAGE sql AS $$
+    SELECT bool_and(c ->> 'kind' = 'parent_deleted' AND EXISTS (
+        SELECT FROM pg_constraint WHERE conrelid = (c ->> 'table')::regclass AND conname = c ->> 'constraint' AND condeferrable))
+    FROM jsonb_array_elements(conflicts) AS c
+$$;
 
 -- The registry counts what the archive holds.
 CREATE FUNCTION seen.wrong_counts() RETURNS TABLE (deletion uuid, relation text, counted bigint, there bigint) LANGUAGE sql AS $$

@@ -19,12 +19,6 @@ pub enum OnDelete {
     NoAction,
 }
 
-/// Whether there are keys with SET NULL and SET DEFAULT: in a long search alone. A value that one took is not always put
-/// back where several deletions of one transaction are restored one by one (seed 4 on 15).
-fn sets_columns() -> bool {
-    std::env::var_os("KEEPSAKE_DIFFERENTIAL_MINUTES").is_some()
-}
-
 /// A foreign key over the columns `up…`, and `upk…` where the parent's key has two columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference {
@@ -183,12 +177,11 @@ impl Table {
         let action = if self.keyless {
             random.one_of(&[OnDelete::Restrict, OnDelete::NoAction])
         } else {
-            let sets = usize::from(sets_columns());
             random.weighted(&[
                 (8, OnDelete::Cascade),
-                (3 * sets, OnDelete::SetNull),
-                (sets, OnDelete::SetNullListed),
-                (2 * sets, OnDelete::SetDefault),
+                (3, OnDelete::SetNull),
+                (1, OnDelete::SetNullListed),
+                (2, OnDelete::SetDefault),
                 (1, OnDelete::Restrict),
                 (2, OnDelete::NoAction),
             ])

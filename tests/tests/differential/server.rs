@@ -80,8 +80,16 @@ impl Server {
         Ok(server)
     }
 
-    /// Makes both databases of a case.
-    pub async fn make(&self, case: usize, keep: Keep, preloaded: bool) -> Result<()> {
+    /// Makes both databases of a case, and holds a snapshot in each: PostgreSQL removes dead rows from a page in passing,
+    /// and when it does depends on what else runs. The next rows then stand elsewhere, and which of two rows is
+    /// refused first is another one.
+    pub async fn make(
+        &self,
+        case: usize,
+        keep: Keep,
+        preloaded: bool,
+    ) -> Result<Vec<PgConnection>> {
+        let mut snapshots = Vec::new();
         for side in [Side::Plain, Side::Kept] {
             let name = side.database(case);
             let template = match side {
@@ -100,8 +108,15 @@ impl Server {
                 ))
                 .await?;
             }
+            let mut snapshot = self.connect(&name).await?;
+            run(
+                &mut snapshot,
+                "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_class LIMIT 1",
+            )
+            .await?;
+            snapshots.push(snapshot);
         }
-        Ok(())
+        Ok(snapshots)
     }
 
     pub async fn discard(&self, case: usize) -> Result<()> {
