@@ -374,32 +374,3 @@ where
 {
     rows.iter().map(value).collect::<Vec<T>>().into()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::implied;
-
-    #[test]
-    fn simple_conditions_say_what_a_live_row_has() {
-        let implied = |text| implied(text).map(|(column, value)| (column.0, value));
-        let is =
-            |name: &str, value: Option<&str>| Some((name.to_owned(), value.map(str::to_owned)));
-        assert_eq!(implied(" Deleted_At  IS not null "), is("deleted_at", None));
-        assert_eq!(implied("\"deletedAt\" IS NOT NULL"), is("deletedAt", None));
-        assert_eq!(implied("is_deleted"), is("is_deleted", Some("false")));
-        assert_eq!(implied("NOT is_active"), is("is_active", Some("true")));
-        assert_eq!(implied("not \"isActive\""), is("isActive", Some("true")));
-        for other in [
-            "",
-            "status = 'gone'",
-            "a AND b",
-            "f(x)",
-            "deleted_at IS NULL",
-            "1",
-            "a.b",
-            "\"a\"\"b\"",
-        ] {
-            assert_eq!(implied(other), None, "{other}");
-        }
-    }
-}

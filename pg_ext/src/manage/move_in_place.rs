@@ -40,15 +40,13 @@ const UNDO: &str = "
     WITH moved AS (DELETE FROM keepsake.archive_undo AS u WHERE u.relation = ANY ($1) RETURNING u.*)
     INSERT INTO keepsake.detached (deletion_id, relation, reference, columns, changed, key_columns, row_keys, old_values, new_values)
     SELECT u.deletion_id, u.relation, coalesce(f.name, ''), c.names, c.names, k.names,
-           array_agg((SELECT jsonb_agg(u.row_key ->> n.name ORDER BY n.i)::text FROM unnest(k.names) WITH ORDINALITY AS n (name, i))),
-           array_agg(to_jsonb(u.old_values)::text), array_agg(to_jsonb(u.new_values)::text)
+           array_agg(to_jsonb(u.key_values)::text ORDER BY u.seq), array_agg(to_jsonb(u.old_values)::text ORDER BY u.seq),
+           array_agg(to_jsonb(u.new_values)::text ORDER BY u.seq)
     FROM moved AS u
     CROSS JOIN LATERAL (SELECT array_agg(a.attname ORDER BY n.i) AS names FROM unnest(u.attnums) WITH ORDINALITY AS n (attnum, i)
                         JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = n.attnum) AS c
-    CROSS JOIN LATERAL (SELECT array_agg(a.attname ORDER BY n.i) AS names
-                        FROM pg_index x, unnest(x.indkey::int2[]) WITH ORDINALITY AS n (attnum, i)
-                        JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = n.attnum
-                        WHERE x.indrelid = u.relation AND x.indisprimary) AS k
+    CROSS JOIN LATERAL (SELECT array_agg(a.attname ORDER BY n.i) AS names FROM unnest(u.key_attnums) WITH ORDINALITY AS n (attnum, i)
+                        JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = n.attnum) AS k
     CROSS JOIN LATERAL (SELECT min(con.conname) AS name FROM pg_constraint con
                         WHERE con.contype = 'f' AND con.conrelid = u.relation AND con.conkey = u.attnums) AS f
     GROUP BY u.deletion_id, u.relation, f.name, c.names, k.names";

@@ -50,17 +50,20 @@ const INDEXES: &str = r"
     ORDER BY 1";
 /// What SET NULL and SET DEFAULT replaced, as an archive remembers it.
 const UNDO: &str = "
-    INSERT INTO keepsake.archive_undo (group_id, deletion_id, relation, attnums, row_key, old_values, new_values)
-    SELECT d.group_id, x.deletion_id, x.relation,
-           ARRAY(SELECT a.attnum FROM unnest(x.columns) WITH ORDINALITY AS c (name, n)
-                 JOIN pg_attribute a ON a.attrelid = x.relation AND a.attname = c.name AND NOT a.attisdropped ORDER BY c.n),
-           (SELECT jsonb_object_agg(k.name, r.key::jsonb -> (k.n - 1)::int) FROM unnest(x.key_columns) WITH ORDINALITY AS k (name, n)),
+    INSERT INTO keepsake.archive_undo (group_id, deletion_id, seq, relation, key_attnums, attnums, key_values, old_values, new_values)
+    SELECT d.group_id, x.deletion_id, row_number() OVER (PARTITION BY x.deletion_id ORDER BY x.id, r.n), x.relation, k.attnums, c.attnums,
+           ARRAY(SELECT r.key::jsonb ->> (k.n - 1)::int FROM unnest(x.key_columns) WITH ORDINALITY AS k (name, n) ORDER BY k.n),
            ARRAY(SELECT r.old::jsonb ->> (c.n - 1)::int FROM unnest(x.columns) WITH ORDINALITY AS c (name, n) ORDER BY c.n),
            ARRAY(SELECT CASE WHEN r.new IS NOT NULL THEN r.new::jsonb ->> (c.n - 1)::int
                              WHEN c.name <> ALL (x.changed) THEN r.old::jsonb ->> (c.n - 1)::int END
                  FROM unnest(x.columns) WITH ORDINALITY AS c (name, n) ORDER BY c.n)
-    FROM moved AS x JOIN keepsake.deletion AS d ON d.id = x.deletion_id,
-         LATERAL unnest(x.row_keys, x.old_values, x.new_values) AS r (key, old, new)
+    FROM moved AS x
+    JOIN keepsake.deletion AS d ON d.id = x.deletion_id
+    CROSS JOIN LATERAL (SELECT array_agg(a.attnum ORDER BY n.i) AS attnums FROM unnest(x.key_columns) WITH ORDINALITY AS n (name, i)
+                        JOIN pg_attribute a ON a.attrelid = x.relation AND a.attname = n.name AND NOT a.attisdropped) AS k
+    CROSS JOIN LATERAL (SELECT array_agg(a.attnum ORDER BY n.i) AS attnums FROM unnest(x.columns) WITH ORDINALITY AS n (name, i)
+                        JOIN pg_attribute a ON a.attrelid = x.relation AND a.attname = n.name AND NOT a.attisdropped) AS c
+    CROSS JOIN LATERAL unnest(x.row_keys, x.old_values, x.new_values) WITH ORDINALITY AS r (key, old, new, n)
     WHERE '' <> ALL (x.columns) AND '' <> ALL (x.key_columns)";
 const MOVED_UNDO: &str = "
     WITH moved AS (DELETE FROM keepsake.detached AS x USING keepsake.deletion_table AS t
@@ -87,9 +90,9 @@ pub fn to_archive(
         hide::undo(session, table)?;
     }
     let mut indexes = Vec::new();
-    for (table, number) in moving.iter().zip(0..) {
+    for table in &moving {
         indexes.push(live_indexes(session, table)?);
-        copy(session, table, number)?;
+        copy(session, table)?;
     }
     session.registry(&format!("{MOVED_UNDO}{UNDO}"), &[tables.clone().into()])?;
     for table in &moving {
@@ -231,7 +234,7 @@ fn live_indexes(session: &mut Session<'_, '_>, table: &Table) -> Outcome<Vec<Liv
 }
 
 /// Copies the deleted rows to a new archive. Only stored values are read, with no right of the owner's.
-fn copy(session: &mut Session<'_, '_>, moved: &Table, number: i64) -> Outcome<()> {
+fn copy(session: &mut Session<'_, '_>, moved: &Table) -> Outcome<()> {
     let made = archived_table::make_archive(session, moved.oid)?;
     let archived_table::Made {
         archive,
@@ -240,14 +243,12 @@ fn copy(session: &mut Session<'_, '_>, moved: &Table, number: i64) -> Outcome<()
     } = made;
     let to = columns.iter().map(|(_, kept)| format!(", {kept}"));
     let from = columns.iter().map(|(column, _)| format!(", t.{column}"));
-    // Rows of several tables of a deletion are told apart by their numbers.
     let sql = format!(
         "INSERT INTO {archive} (keepsake_deletion, keepsake_seq, keepsake_layout{to})
-         SELECT t.deletion_id, {first} + pg_catalog.row_number() OVER (PARTITION BY t.deletion_id), {layout}{from}
+         SELECT t.deletion_id, CAST(pg_catalog.row_number() OVER (PARTITION BY t.deletion_id) AS pg_catalog.int4), {layout}{from}
          FROM {rows} AS t WHERE t.deletion_id IS NOT NULL ORDER BY t.deletion_id",
         to = join(to, ""),
         from = join(from, ""),
-        first = number << 40,
         rows = moved.rows(),
     );
     session.registry(&sql, &[])?;

@@ -60,6 +60,15 @@ SELECT count(*), array_agg(id ORDER BY id) FROM flagged WHERE deletion_id IS NOT
 SELECT keepsake.restore(deletion_id) -> 'restored' AS restored FROM flagged WHERE id = 1;
 SELECT id, is_active, status, deleted_at IS NULL AS live FROM flagged ORDER BY 1;
 
+-- Names in quotes.
+CREATE TABLE camel (id int PRIMARY KEY, "deletedAt" timestamptz, "isActive" boolean DEFAULT true, "a""b" boolean);
+INSERT INTO camel VALUES (1, '2024-01-01', true, false), (2, NULL, false, false), (3, NULL, true, true), (4, NULL, true, false);
+SELECT keepsake.manage('camel', adopt => ' "deletedAt"  is not NULL', adopt_time => '"deletedAt"');
+SELECT keepsake.manage('camel', adopt => 'not "isActive"');
+SELECT keepsake.manage('camel', adopt => '"a""b"');
+SELECT keepsake.manage('camel', adopt => '"a""b"', adopt_live => '{"a\"b": false}');
+SELECT id, "deletedAt" IS NULL AND "isActive" AND NOT "a""b" AS as_live, deleted_at IS NULL AS live FROM camel ORDER BY 1;
+
 -- Marks that are of no deletion are not passed over in silence: of a table that was copied, or of another database.
 CREATE TABLE copied (id int PRIMARY KEY, deleted_at timestamptz, deletion_id uuid);
 INSERT INTO copied VALUES (1, '2024-05-01', '00000000-0000-4000-8000-000000000001'), (2, '2024-05-01', '00000000-0000-4000-8000-000000000001'), (3, NULL, NULL);
