@@ -48,6 +48,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@scripts/client-types --check
 	@scripts/build-client
 	@$(env) tsc --project client/tests
+	@echo "==> The client can be published"
+	@scripts/check-client-package
 	@echo "==> The embedding guide shows the tested files"
 	@scripts/embedding-guide --check
 	@$(env) tsc --project examples/tests

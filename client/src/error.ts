@@ -16,8 +16,23 @@ export type Conflict = components["schemas"]["Conflict"];
  */
 export type ErrorCode = components["schemas"]["Code"] | "network_error" | "unexpected_answer";
 
-/** Statuses with which a server, or a proxy before it, says "not now". */
-const NOT_NOW = [429, 502, 503, 504];
+/** Codes of answers of Keepsake that stay the same until somebody corrects something. */
+const LASTING: readonly ErrorCode[] = ["keys_unusable"];
+
+/** Codes with which an object store says "not now", whatever the status. */
+const STORE_NOT_NOW = [
+  "ConditionalRequestConflict",
+  "OperationAborted",
+  "RequestTimeout",
+  "InternalError",
+  "ServiceUnavailable",
+  "SlowDown",
+];
+
+/** Whether a server, or a proxy before it, says "not now" by this status: not 501 and 505, which say "never". */
+function isNotNow(status: number): boolean {
+  return status === 408 || status === 429 || (status >= 500 && status !== 501 && status !== 505);
+}
 
 /** A request that failed. Programs decide by `code`; people read `title` and `detail`. */
 export class KeepsakeError extends Error {
@@ -40,10 +55,12 @@ export class KeepsakeError extends Error {
   readonly requestId: string | undefined;
   /** Seconds after which the server asks to be tried again, if it said so. */
   readonly retryAfter: number | undefined;
+  /** The code of an object store that refused a file, such as `RequestTimeout`. */
+  readonly storeCode: string | undefined;
 
   constructor(
     problem: Omit<Problem, "type" | "code"> & { code: ErrorCode },
-    options: { retryAfter?: number | undefined; cause?: unknown } = {},
+    options: { retryAfter?: number | undefined; storeCode?: string | undefined; cause?: unknown } = {},
   ) {
     super(`${problem.title}: ${problem.detail}`, { cause: options.cause });
     this.code = problem.code;
@@ -55,12 +72,17 @@ export class KeepsakeError extends Error {
     this.quota = problem.quota;
     this.requestId = problem.request_id;
     this.retryAfter = options.retryAfter;
+    this.storeCode = options.storeCode;
   }
 
   /** Whether the same request, unchanged, may succeed a little later. */
   get retryable(): boolean {
+    if (LASTING.includes(this.code)) return false;
     return (
-      this.code === "network_error" || this.code === "idempotency_in_flight" || NOT_NOW.includes(this.status)
+      this.code === "network_error" ||
+      this.code === "idempotency_in_flight" ||
+      isNotNow(this.status) ||
+      STORE_NOT_NOW.includes(this.storeCode ?? "")
     );
   }
 
@@ -99,7 +121,7 @@ export class KeepsakeError extends Error {
         title: "Unexpected response",
         detail: `The response with status ${status} is not from Keepsake. Retry later.`,
       },
-      options,
+      { ...options, storeCode: /<Code>(\w+)<\/Code>/.exec(body)?.[1] },
     );
   }
 

@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Check the worker, and optionally the database and the store */
+        /** Check the worker, and optionally all that it needs */
         get: operations["health"];
         put?: never;
         post?: never;
@@ -260,7 +260,10 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** Redirect to a short-lived URL of the bytes */
+        /**
+         * Redirect to a short-lived URL of the bytes
+         * @description A `HEAD` gets a URL that is signed for `HEAD`.
+         */
         get: operations["getContent"];
         put?: never;
         post?: never;
@@ -849,7 +852,7 @@ export interface components {
          * @description Stable: programs may rely on it.
          * @enum {string}
          */
-        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "internal";
+        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "precondition_failed" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "keys_unusable" | "internal";
         Limits: {
             /** @description Files in one upload. */
             max_files: number;
@@ -1323,7 +1326,7 @@ export interface operations {
     health: {
         parameters: {
             query?: {
-                /** @description Also check the database, the version of its schema, and the store. */
+                /** @description Also check the database, the version of its schema, the store, and the keys of the issuer. `?deep` alone means `true`. */
                 deep?: boolean;
             };
             header?: never;
@@ -1911,7 +1914,7 @@ export interface operations {
     getContent: {
         parameters: {
             query?: {
-                /** @description Show the file instead of saving it. Only for types that are safe to show. */
+                /** @description Show the file instead of saving it. Only for types that are safe to show. `?inline` alone means `true`. */
                 inline?: boolean;
             };
             header?: never;
@@ -1979,6 +1982,9 @@ export interface operations {
                 Range?: string;
                 "If-Range"?: string;
                 "If-None-Match"?: string;
+                "If-Modified-Since"?: string;
+                "If-Match"?: string;
+                "If-Unmodified-Since"?: string;
             };
             path: {
                 /** @description The permission itself, from an upload or a redirect. */
@@ -1993,7 +1999,9 @@ export interface operations {
                 headers: {
                     /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, until the URL expires. */
+                    /** @description When the file was stored. */
+                    "Last-Modified": string;
+                    /** @description `private` and `no-transform`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
@@ -2012,7 +2020,9 @@ export interface operations {
                 headers: {
                     /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, until the URL expires. */
+                    /** @description When the file was stored. */
+                    "Last-Modified": string;
+                    /** @description `private` and `no-transform`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
@@ -2033,7 +2043,9 @@ export interface operations {
                 headers: {
                     /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, until the URL expires. */
+                    /** @description When the file was stored. */
+                    "Last-Modified": string;
+                    /** @description `private` and `no-transform`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
@@ -2043,6 +2055,7 @@ export interface operations {
             };
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            412: components["responses"]["Problem"];
             416: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
@@ -2086,7 +2099,12 @@ export interface operations {
     headObject: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "If-None-Match"?: string;
+                "If-Modified-Since"?: string;
+                "If-Match"?: string;
+                "If-Unmodified-Since"?: string;
+            };
             path: {
                 /** @description The permission itself, from an upload or a redirect. */
                 token: string;
@@ -2100,7 +2118,9 @@ export interface operations {
                 headers: {
                     /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, until the URL expires. */
+                    /** @description When the file was stored. */
+                    "Last-Modified": string;
+                    /** @description `private` and `no-transform`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
@@ -2117,7 +2137,9 @@ export interface operations {
                 headers: {
                     /** @description Identifies the bytes, which never change. */
                     ETag: string;
-                    /** @description `private`, until the URL expires. */
+                    /** @description When the file was stored. */
+                    "Last-Modified": string;
+                    /** @description `private` and `no-transform`, until the URL expires. */
                     "Cache-Control": string;
                     /** @description `bytes`. */
                     "Accept-Ranges": string;
@@ -2127,6 +2149,7 @@ export interface operations {
             };
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            412: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];

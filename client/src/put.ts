@@ -16,6 +16,9 @@ export interface PutOptions {
 /** The store has the object already: an earlier attempt arrived, and only its answer was lost. */
 const STORED_ALREADY = 412;
 
+/** Bytes that are read at once to be sent. */
+const PIECE_BYTES = 256 * 1024;
+
 /** Sends bytes to a signed URL. */
 export async function put(target: SignedPut, body: Blob, options: PutOptions = {}): Promise<void> {
   // Only an XMLHttpRequest tells how far an upload is, and only browsers have it.
@@ -35,12 +38,12 @@ interface Answer {
   body: string;
 }
 
-async function byFetch(target: SignedPut, body: Blob, { signal }: PutOptions): Promise<Answer> {
+async function byFetch(target: SignedPut, body: Blob, options: PutOptions): Promise<Answer> {
+  const { signal } = options;
   try {
     const response = await fetch(target.url, {
       method: "PUT",
-      headers: target.headers,
-      body,
+      ...content(target, body, options),
       credentials: "omit",
       signal: signal ?? null,
     });
@@ -54,6 +57,32 @@ async function byFetch(target: SignedPut, body: Blob, { signal }: PutOptions): P
     signal?.throwIfAborted();
     throw KeepsakeError.unreachable(error);
   }
+}
+
+/** The headers and the body. Node alone sends a stream with its length, so that it tells how far it is. */
+function content({ headers }: SignedPut, body: Blob, { onProgress }: PutOptions) {
+  if (onProgress === undefined || !isNode() || body.size === 0) return { headers, body };
+  let sent = 0;
+  const counted = new ReadableStream<Uint8Array>({
+    async pull(output) {
+      onProgress(sent);
+      const piece = body.slice(sent, sent + PIECE_BYTES);
+      sent += piece.size;
+      if (piece.size === 0) output.close();
+      else output.enqueue(new Uint8Array(await piece.arrayBuffer()));
+    },
+  });
+  return {
+    headers: { ...headers, "content-length": String(body.size) },
+    body: counted,
+    duplex: "half" as const,
+  };
+}
+
+function isNode(): boolean {
+  const { process } = globalThis as { process?: { versions?: Record<string, string> } };
+  const versions = process?.versions ?? {};
+  return "node" in versions && !("bun" in versions) && !("deno" in versions);
 }
 
 function byXhr(target: SignedPut, body: Blob, options: PutOptions): Promise<Answer> {

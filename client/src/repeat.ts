@@ -1,26 +1,47 @@
 import { KeepsakeError } from "./error.js";
 
-/** How often something is tried at most, the first time included. */
-const ATTEMPTS = 4;
+/** How long something is tried. */
+export interface Patience {
+  /** How often at most, the first time included. */
+  attempts: number;
+  /** The longest pause between two attempts, in milliseconds. A longer `Retry-After` is left to the caller, in the error. */
+  longestPause: number;
+}
+
+/** For a request: whoever waits for its answer should be told soon. */
+export const REQUEST: Patience = { attempts: 4, longestPause: 10_000 };
+
+/** For the bytes of a file, of which the next attempt spares the others: about a minute of trouble. */
+export const BYTES: Patience = { attempts: 9, longestPause: 20_000 };
 
 /** The first pause, in milliseconds; each next one is twice as long. */
 const FIRST_PAUSE = 250;
 
-/** No longer pause is made, in milliseconds: whoever waits is told instead. */
-const LONGEST_PAUSE = 10_000;
+/** How often a browser is asked whether it is online again, should it not say so by itself, in milliseconds. */
+const ASK_AGAIN = 15_000;
 
 /**
  * Does something that may be done again without harm, and does it again while it fails for a
- * reason that passes. A `Retry-After` is respected; one that is too long to wait for is left to the
- * caller, in the error.
+ * reason that passes. A `Retry-After` is respected. While the browser is offline it waits, however
+ * long that takes: that is no attempt.
  */
-export async function repeat<T>(act: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+export async function repeat<T>(
+  act: () => Promise<T>,
+  signal: AbortSignal | undefined,
+  patience: Patience = REQUEST,
+): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
     try {
       return await act();
     } catch (error) {
-      const pause = error instanceof KeepsakeError ? pauseAfter(error, attempt) : undefined;
+      if (!(error instanceof KeepsakeError) || !error.retryable) throw error;
+      if (error.code === "network_error" && isOffline()) {
+        await online(signal);
+        attempt = 0;
+        continue;
+      }
+      const pause = pauseAfter(error, attempt, patience);
       if (pause === undefined) throw error;
       await sleep(pause, signal);
     }
@@ -28,26 +49,47 @@ export async function repeat<T>(act: () => Promise<T>, signal: AbortSignal | und
 }
 
 /** Milliseconds to wait; nothing when it is not to be tried again. */
-function pauseAfter(error: KeepsakeError, attempt: number): number | undefined {
-  if (!error.retryable || attempt === ATTEMPTS) return undefined;
+function pauseAfter(error: KeepsakeError, attempt: number, patience: Patience): number | undefined {
+  if (attempt >= patience.attempts) return undefined;
   if (error.retryAfter !== undefined) {
     const asked = error.retryAfter * 1000;
-    return asked <= LONGEST_PAUSE ? asked : undefined;
+    return asked <= patience.longestPause ? asked : undefined;
   }
+  const pause = Math.min(FIRST_PAUSE * 2 ** (attempt - 1), patience.longestPause);
   // Half of it is chance, so that many callers do not come back in the same moment.
-  return FIRST_PAUSE * 2 ** (attempt - 1) * (0.5 + Math.random() / 2);
+  return pause * (0.5 + Math.random() / 2);
 }
 
-function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+/** Only browsers know. */
+function isOffline(): boolean {
+  return globalThis.navigator?.onLine === false;
+}
+
+async function online(signal: AbortSignal | undefined): Promise<void> {
+  while (isOffline()) {
+    const back = new AbortController();
+    const tell = () => back.abort();
+    globalThis.addEventListener("online", tell, { once: true });
+    try {
+      await sleep(ASK_AGAIN, signal, back.signal);
+    } finally {
+      globalThis.removeEventListener("online", tell);
+    }
+  }
+}
+
+/** Waits; less where `enough` says so. */
+function sleep(milliseconds: number, signal: AbortSignal | undefined, enough?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const stop = () => {
+    const end = () => {
       clearTimeout(timer);
-      reject(signal?.reason);
+      signal?.removeEventListener("abort", end);
+      enough?.removeEventListener("abort", end);
+      if (signal?.aborted) reject(signal.reason);
+      else resolve();
     };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", stop);
-      resolve();
-    }, milliseconds);
-    signal?.addEventListener("abort", stop, { once: true });
+    const timer = setTimeout(end, milliseconds);
+    signal?.addEventListener("abort", end, { once: true });
+    enough?.addEventListener("abort", end, { once: true });
   });
 }

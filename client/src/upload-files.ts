@@ -1,7 +1,7 @@
 import { KeepsakeError } from "./error.js";
 import type { Completed, EntityRef, Keepsake, Upload } from "./keepsake.js";
 import { put } from "./put.js";
-import { repeat } from "./repeat.js";
+import { BYTES, repeat } from "./repeat.js";
 import { loadRules, type Rules } from "./rules.js";
 
 /** How far an upload is. */
@@ -25,6 +25,13 @@ export interface UploadFilesOptions {
   onProgress?: (progress: UploadProgress) => void;
   /** Gives the upload up. */
   signal?: AbortSignal;
+  /**
+   * Told what was declared, once, before anything is sent. Whoever keeps it, as JSON, can go on later with `resume`, after
+   * a reload too. So a set that fails for a reason that passes is left open.
+   */
+  onDeclared?: (upload: Upload) => void;
+  /** Goes on with a set that was declared before, of the same files in the same order: parts that are stored are not sent again. */
+  resume?: Upload;
   /** The rules, if they are loaded already or have to be loaded in a special way. */
   rules?: Rules;
 }
@@ -38,36 +45,64 @@ const SIDE_BY_SIDE = 3;
  *
  * Names are cleaned first, as the server's own `sanitize_filename` cleans them.
  */
-export async function uploadFiles(
-  keepsake: Keepsake,
-  { entity, files, onProgress, signal: given, rules: loaded }: UploadFilesOptions,
-): Promise<Completed> {
+export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOptions): Promise<Completed> {
+  const { entity, files, onProgress, onDeclared, resume, signal: given } = options;
   const stop = new AbortController();
   const signal = given === undefined ? stop.signal : AbortSignal.any([given, stop.signal]);
-  const rules = loaded ?? (await loadRules());
+  const rules = options.rules ?? (await loadRules());
   const named = files.map((file) => withName(file, rules.sanitizeFileName(file.name)));
   const meter = new Meter(named, onProgress);
 
-  const request = await checked(keepsake, rules, entity, named, meter, signal);
-  const upload = await keepsake.uploads.declare(request, { signal });
+  const upload = resume ?? (await declared(keepsake, rules, entity, named, meter, signal));
+  if (resume === undefined) onDeclared?.(upload);
   try {
+    sameFiles(upload, named);
     meter.begin("uploading");
-    const tasks = upload.files.flatMap((target, index) => {
-      const file = named[index];
-      return file === undefined
-        ? []
-        : sendTasks({ keepsake, rules, upload, target, file, signal, meter: meter.of(index) });
-    });
+    const tasks: Task[] = [];
+    for (const [index, target] of upload.files.entries()) {
+      const file = named[index] ?? new File([], "");
+      const sending = { keepsake, rules, upload, target, file, signal, meter: meter.of(index) };
+      tasks.push(...sendTasks(sending, resume && (await storedParts(sending))));
+    }
     await sideBySide(tasks);
     meter.begin("completing");
     return await keepsake.uploads.complete(upload.id, { signal });
   } catch (error) {
     // The others need not go on.
     stop.abort(error);
+    const goesOn = onDeclared !== undefined || resume !== undefined;
+    const mayPass = error instanceof KeepsakeError && error.retryable;
     // What holds room in the quota is given back; where that fails, too, it runs out by itself.
-    await keepsake.uploads.abort(upload.id).catch(() => undefined);
+    if (!(goesOn && mayPass)) await keepsake.uploads.abort(upload.id).catch(() => undefined);
     throw error;
   }
+}
+
+/** Checks the files and declares them. */
+async function declared(
+  keepsake: Keepsake,
+  rules: Rules,
+  entity: EntityRef,
+  files: readonly File[],
+  meter: Meter,
+  signal: AbortSignal,
+): Promise<Upload> {
+  const request = await checked(keepsake, rules, entity, files, meter, signal);
+  return keepsake.uploads.declare(request, { signal });
+}
+
+/** Whoever goes on must have the files that were declared. Their bytes are compared by the store. */
+function sameFiles(upload: Upload, files: readonly File[]): void {
+  if (upload.files.length !== files.length) {
+    throw new TypeError(`${upload.files.length} files were declared, and ${files.length} are given`);
+  }
+}
+
+/** The parts of a file that the store has. */
+async function storedParts({ keepsake, upload, target, signal }: Sending): Promise<Map<number, number>> {
+  if (!("multipart" in target)) return new Map();
+  const { parts } = await keepsake.uploads.listParts(upload.id, target.attachment_id, { signal });
+  return new Map(parts.map(({ number, size }) => [number, size]));
 }
 
 /** The request that declares the files, once nothing is wrong with them. */
@@ -132,32 +167,37 @@ interface Sending {
 type Task = () => Promise<void>;
 
 /** What is to be done to send one file. */
-function sendTasks(sending: Sending): Task[] {
+function sendTasks(sending: Sending, stored: ReadonlyMap<number, number> = new Map()): Task[] {
   const { target, file, meter, signal } = sending;
-  if ("multipart" in target) return partTasks(sending, target.attachment_id, target.multipart);
-  return [() => repeat(() => put(target, file, { onProgress: meter, signal }), signal)];
+  if ("multipart" in target) return partTasks(sending, target.attachment_id, target.multipart, stored);
+  return [() => repeat(() => put(target, file, { onProgress: meter, signal }), signal, BYTES)];
 }
 
 function partTasks(
   { keepsake, rules, upload, file, meter, signal }: Sending,
   attachmentId: string,
   plan: { part_size: number; part_count: number; checksum: "sha256" | "crc32c" | null },
+  stored: ReadonlyMap<number, number>,
 ): Task[] {
-  const sent: number[] = [];
-  return Array.from({ length: plan.part_count }, (_, index) => async () => {
+  const sent = Array.from({ length: plan.part_count }, (_, index) => stored.get(index + 1) ?? 0);
+  const tell = () => meter(sent.reduce((sum, one) => sum + one, 0));
+  tell();
+  const missing = [...sent.keys()].filter((index) => !stored.has(index + 1));
+  return missing.map((index) => async () => {
     const body = file.slice(index * plan.part_size, (index + 1) * plan.part_size);
-    const checksum = plan.checksum && { checksum: await rules.checksum(plan.checksum, body) };
+    const checksum = plan.checksum && { checksum: await rules.checksum(plan.checksum, body, { signal }) };
     const part = { number: index + 1, ...checksum };
     const onProgress = (bytes: number) => {
       sent[index] = bytes;
-      meter(sent.reduce((sum, one) => sum + one, 0));
+      tell();
     };
     // Signed anew each time: a URL may have run out while the part waited.
-    await repeat(async () => {
+    const send = async () => {
       const request = { attachment_id: attachmentId, parts: [part] };
       const signed = await keepsake.uploads.signParts(upload.id, request, { signal });
       for (const target of signed.parts) await put(target, body, { onProgress, signal });
-    }, signal);
+    };
+    await repeat(send, signal, BYTES);
   });
 }
 
@@ -191,7 +231,9 @@ class Meter {
   of(index: number): (bytes: number) => void {
     return (bytes) => {
       const file = this.#files[index];
-      if (file !== undefined) file.loaded = bytes;
+      // What is sent again is not told again.
+      if (file === undefined || file.loaded >= bytes) return;
+      file.loaded = bytes;
       this.#tell();
     };
   }

@@ -44,7 +44,7 @@ async function failure(promise: Promise<unknown>): Promise<KeepsakeError> {
 test("what fails for a reason that passes is sent again, each time with a token", async () => {
   const tokens = ["one", "two", "three", "four"];
   const { keepsake, asked } = answeredBy(
-    [unplugged, problem(503, "database_unavailable"), () => new Response("", { status: 502 }), json(USAGE)],
+    [unplugged, problem(500, "internal"), () => new Response("", { status: 520 }), json(USAGE)],
     () => tokens.shift() ?? "none",
   );
   assert.deepEqual(await keepsake.usage(), USAGE);
@@ -59,7 +59,7 @@ test("it is given up in the end, and what is not going to pass at once", async (
   assert.equal(out.asked.length, 4);
 
   for (const [status, code] of [
-    [500, "internal"],
+    [500, "keys_unusable"],
     [404, "not_found"],
     [409, "name_taken"],
   ] as const) {

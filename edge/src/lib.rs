@@ -33,7 +33,7 @@ use axum::{
 use config::Config;
 use context::RequestContext;
 use db::Postgres;
-use http::{ApiError, bridge, cors, problem, request_id};
+use http::{bridge, cors, problem, request_id};
 use log::Level;
 use serde_json::json;
 use std::sync::Arc;
@@ -68,11 +68,11 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
                 RequestContext::new(Arc::clone(config), &head.uri, env, Arc::clone(&context));
             let answer = routes::answer(request, context).await;
             match head.method {
-                Method::OPTIONS => cors::preflight(answer),
+                Method::OPTIONS => cors::preflight(answer, &config.allowed_headers),
                 _ => answer,
             }
         }
-        Err(error) => ApiError::internal(error).into_response(),
+        Err(error) => routes::misconfigured(head.uri.path(), error).into_response(),
     };
     bridge::discard(&incoming, &head.headers).await;
 

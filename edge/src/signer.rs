@@ -7,7 +7,9 @@ use crate::{
     config::{Config, StoreSettings},
     model::DeclaredFile,
 };
-use keepsake_shared::{FileName, MediaType, ObjectKey, ObjectToken, capabilities::PutSubject};
+use keepsake_shared::{
+    FileName, MediaType, ObjectKey, ObjectToken, capabilities::PutSubject, content_disposition,
+};
 use serde_json::{Map, Value, json};
 use std::{fmt, time::Duration};
 use time::OffsetDateTime;
@@ -181,13 +183,14 @@ impl Signer<'_> {
         })
     }
 
-    /// A URL that reads one object, under the name its uploader gave it. It is shown in place only
-    /// if that is asked for and its type is safe to show.
+    /// A URL that reads one object with `method`, GET or HEAD, under the name its uploader gave it. It is shown in place
+    /// only if that is asked for and its type is safe to show.
     ///
     /// # Errors
     /// What cannot be signed.
     pub(crate) fn download(
         &self,
+        method: &str,
         key: ObjectKey,
         file_name: FileName,
         media_type: MediaType,
@@ -207,7 +210,13 @@ impl Signer<'_> {
                 expires_at: window.ends_at,
             })),
             StoreSettings::S3(s3) => s3
-                .download(&key, &file_name, inline, window.begun_at, window.seconds())
+                .download(
+                    method,
+                    &key,
+                    &content_disposition(&file_name, inline),
+                    window.begun_at,
+                    window.seconds(),
+                )
                 .map_err(SigningError::new),
         }
     }

@@ -77,6 +77,29 @@ test("what the rules refuse is refused before anything is sent", async ({ page, 
   await expect(files(page)).toHaveCount(1);
 });
 
+test("a file gets another name before it is sent", async ({ page, tenant }) => {
+  await open(page, tenant);
+  await choose(page, [note("image.txt"), png()]);
+  const rename = async (from: string, to: string) => {
+    await page.getByRole("button", { name: `Edit file ${from}` }).click();
+    await page.getByRole("textbox", { name: "Name" }).fill(to);
+    await page.getByRole("button", { name: "Save changes" }).click();
+  };
+  await rename("image.txt", "run.exe");
+  await expect(trouble(page)).toContainText("image.txt was not renamed");
+  await rename("image.txt", " from the train/2.txt ");
+  await expect(trouble(page)).toHaveCount(0);
+  await look(page, "upload-renamed");
+  await start(page, 2);
+  await expect(page.getByRole("status").getByText("All 2 files are added.")).toBeVisible();
+  await expect(files(page)).toHaveCount(2);
+  const names = await sql(
+    `SELECT string_agg(name, ',' ORDER BY name) FROM attachments.attachment WHERE tenant_id = ${text(tenant.name)}`,
+  );
+  expect(names).toContain("2.txt");
+  expect(names).not.toContain("image.txt");
+});
+
 test("what the server refuses is said in its words, and nothing is added", async ({ page, tenant }) => {
   await open(page, tenant);
   await choose(page, [note()]);

@@ -28,16 +28,21 @@ COMMENT ON TABLE keepsake.archive_table IS
 CREATE TABLE keepsake.archive_column (
     archive        regclass NOT NULL,
     layout         integer NOT NULL,
+    -- A column of the table's is known by its number, which stays when it is renamed.
     source_attnum  smallint NOT NULL,
+    -- What it is called now, in every layout: a dump numbers columns anew.
     source_name    name NOT NULL,
-    archive_attnum smallint NOT NULL,
+    -- Nobody but Keepsake renames a column of an archive.
+    archive_name   name NOT NULL,
     type           regtype NOT NULL,
     typmod         integer NOT NULL,
-    -- NULL where the type has none.
-    "collation"    regcollation,
+    -- A text, because pg_upgrade takes no regcollation; NULL where the type has none.
+    "collation"    text,
     missing        text,
     generated      boolean NOT NULL,
-    PRIMARY KEY (archive, layout, source_attnum)
+    -- Of which table source_attnum is: see keepsake.number_anew().
+    numbered       text NOT NULL,
+    PRIMARY KEY (archive, layout, archive_name)
 );
 COMMENT ON TABLE keepsake.archive_column IS
     'The columns that a table had when rows were archived, one layout after the other. missing: what rows of earlier layouts have in a column that came with this one.';
@@ -48,13 +53,16 @@ CREATE TABLE keepsake.archive_undo (
     -- In the order in which the transaction set them.
     seq         integer NOT NULL,
     relation    regclass NOT NULL,
-    key_attnums smallint[] NOT NULL,
-    attnums     smallint[] NOT NULL,
-    -- One for each of key_attnums or attnums, as the column's type prints them.
+    -- Column names follow ALTER TABLE.
+    key_columns text[] NOT NULL,
+    columns     text[] NOT NULL,
+    -- One for each of key_columns or columns, as the column's type prints them.
     key_values  text[] NOT NULL,
     old_values  text[] NOT NULL,
     new_values  text[] NOT NULL
 );
+-- Without a key, for who publishes all tables.
+ALTER TABLE keepsake.archive_undo REPLICA IDENTITY FULL;
 CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id, seq);
 COMMENT ON TABLE keepsake.archive_undo IS
     'What rows referred to before the transaction of a deletion set it to NULL or to the default; restore() puts it back.';

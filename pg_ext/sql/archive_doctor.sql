@@ -15,6 +15,11 @@ archive AS (
     FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive)
 
 -- Rows that are deleted for good.
+SELECT 'error', 'table_unregistered', t.tgrelid::regclass::text, 'The table has the triggers of a table with an archive but is not managed, so its rows are deleted for good. A dump of the schema alone leaves it so.',
+       format('SELECT keepsake.manage(%L, keep => ''archive'');', t.tgrelid::regclass)
+FROM pg_trigger t
+WHERE t.tgfoid = 'keepsake.archive_row()'::regprocedure AND t.tgparentid = 0 AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = t.tgrelid)
+UNION ALL
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.manage(%L);', part.root::regclass)
 FROM part JOIN keepsake.own_triggers() AS wanted
@@ -37,13 +42,31 @@ WHERE (s.setdatabase = 0 OR d.datname = current_database())
   AND setting ~* '^keepsake\.capture=' AND setting !~* '=(on|t|tr|tru|true|y|ye|yes|1)$'
 UNION ALL
 -- Rows that a DELETE elsewhere takes along or changes, and nobody keeps.
-SELECT DISTINCT 'error', 'child_unmanaged', con.conrelid::regclass::text,
-       CASE WHEN m.keep = 'in place' THEN format('It refers to %s, which has an archive, but keeps its own deleted rows in place.', con.confrelid::regclass)
-            ELSE format('A DELETE in %s removes or changes rows of this table for good, because it is not managed.', con.confrelid::regclass) END,
-       CASE WHEN m.keep = 'in place' THEN format('SELECT keepsake.unmanage(%L); ', con.conrelid::regclass) ELSE '' END
-       || format('SELECT keepsake.manage(%L, keep => ''archive'', cascade => true);', con.conrelid::regclass)
-FROM pg_constraint con JOIN archived ON archived.relation = con.confrelid LEFT JOIN keepsake.managed_table m ON m.relation = con.conrelid
-WHERE con.contype = 'f' AND con.conparentid = 0 AND (con.confdeltype IN ('c', 'n', 'd') OR m.keep = 'in place') AND m.keep IS DISTINCT FROM 'archive'
+SELECT 'error', 'child_unmanaged', h.child::regclass::text,
+       CASE WHEN h.keep = 'in place' THEN format('It refers to %s, which has an archive, but keeps its own deleted rows in place.', h.parent::regclass)
+            ELSE format('A DELETE in %s %s rows of this table for good, because it is not managed.', h.parent::regclass, CASE h.action WHEN 'CASCADE' THEN 'removes' ELSE 'changes' END) END,
+       CASE WHEN h.keep = 'in place' THEN format('SELECT keepsake.unmanage(%L); ', h.child::regclass) ELSE '' END
+       || format('SELECT keepsake.manage(%L, keep => ''archive'', cascade => true);', h.child::regclass)
+FROM (SELECT DISTINCT ON (h.child) h.* FROM keepsake.hanging_on_archived(ARRAY(SELECT oid FROM pg_class WHERE relkind IN ('r', 'p'))) AS h
+      ORDER BY h.child, h.parent, h.action) AS h
+UNION ALL
+-- Managed schemas.
+SELECT 'warning', 'table_unmanaged', u.relation::regclass::text,
+       coalesce((SELECT format('The schema is managed, but this table is not: %s refers to it and keeps its deleted rows in place.', min(con.conrelid::regclass::text))
+                 FROM pg_constraint con JOIN keepsake.managed_table m ON m.relation = con.conrelid AND m.keep = 'in place'
+                 WHERE con.contype = 'f' AND con.confrelid = u.relation HAVING count(*) > 0),
+                'The schema is managed, but this table is not: it had another owner, or was locked, or its event trigger was disabled.'),
+       format('SELECT keepsake.manage(%L, %L, keep => ''archive'', on_truncate => %L, cascade => true);', u.relation::regclass, u.retention, u.on_truncate)
+FROM keepsake.unmanaged_in_schema u
+UNION ALL
+SELECT 'info', 'table_without_key', c.oid::regclass::text, 'The schema is managed, but this table is not: it has no primary key.',
+       format('SELECT keepsake.manage(%L, keep => ''archive'', cascade => true);', c.oid::regclass)
+FROM keepsake.whole_schema s JOIN pg_namespace n ON n.nspname = s.schema JOIN pg_class c ON c.relnamespace = n.oid
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+  AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+  AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid)
+  AND NOT EXISTS (SELECT FROM keepsake.schema_exception e WHERE e.relation = c.oid)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 UNION ALL
 -- Who may do what with archives.
 SELECT 'error', 'archive_owner', a.archive::text, format('The archive belongs to %I: whoever owns it can change it, and code of its owner''s would run with his rights.', pg_get_userbyid(a.relowner)),
@@ -56,6 +79,10 @@ SELECT 'warning', 'archive_granted', a.archive::text,
 FROM archive a CROSS JOIN LATERAL aclexplode(a.relacl) AS x
 WHERE x.grantee <> a.relowner AND x.privilege_type <> 'SELECT'
 GROUP BY a.archive, x.grantee
+UNION ALL
+SELECT 'error', 'archive_open', a.archive::text, format('%s has row-level security, and its archive has not: whoever may read the archive sees every row.', a.relation),
+       format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY; SELECT keepsake.follow_archive(%L);', a.archive, a.relation)
+FROM archive a JOIN pg_class c ON c.oid = a.relation WHERE c.relrowsecurity AND NOT a.relrowsecurity
 UNION ALL
 -- What somebody else has put on archives: it would run, or fail, when rows are deleted.
 SELECT 'error', 'archive_trigger', a.archive::text, format('The trigger %I is on the archive. Rows that are archived do not fire it.', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, a.archive)
@@ -83,8 +110,40 @@ UNION ALL
 SELECT 'warning', 'archive_unlogged', a.archive::text, format('%s is logged and its archive is not: a crash empties the archive.', a.relation), format('ALTER TABLE %s SET LOGGED;', a.archive)
 FROM archive a JOIN pg_class c ON c.oid = a.relation WHERE c.relpersistence = 'p' AND a.relpersistence = 'u'
 UNION ALL
+SELECT 'warning', 'archive_holds_type', a.archive::text, 'DROP TYPE and DROP COLLATION are refused because of columns of the archive.', format('SELECT keepsake.release_types(%L::regclass);', a.archive)
+FROM archive a
+WHERE EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = a.archive AND d.objsubid > 0 AND d.deptype = 'n'
+              AND d.refclassid IN ('pg_type'::regclass, 'pg_collation'::regclass))
+UNION ALL
+-- Layouts.
 SELECT 'error', 'archive_layout_lost', a.archive::text, 'keepsake.archive_column has no columns for the archive, so its rows cannot be restored. Restore keepsake.archive_column from a backup.', ''
 FROM archive a WHERE NOT EXISTS (SELECT FROM keepsake.archive_column k WHERE k.archive = a.archive)
+UNION ALL
+SELECT 'warning', 'archive_column_lost', a.archive::text,
+       format('A column in which the archive kept values of %s is gone. Rows are restored without them.', string_agg(DISTINCT quote_ident(k.source_name), ', ')),
+       format('DELETE FROM keepsake.archive_column k WHERE k.archive = %L::regclass AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped);', a.archive)
+FROM archive a JOIN keepsake.archive_column k ON k.archive = a.archive
+WHERE NOT EXISTS (SELECT FROM pg_attribute at WHERE at.attrelid = k.archive AND at.attname = k.archive_name AND NOT at.attisdropped)
+GROUP BY a.archive
+UNION ALL
+SELECT 'warning', 'archive_behind', a.archive::text, format('The archive does not have the columns that %s has now. The next DELETE adds them, but no longer knows what a new column was given in rows that were there.', a.relation),
+       format('SELECT keepsake.manage(%L);', a.relation)
+FROM archive a
+WHERE a.relation IS NOT NULL AND EXISTS (SELECT FROM keepsake.archive_column k WHERE k.archive = a.archive) AND EXISTS (
+    SELECT FROM (SELECT at.attnum, at.attname, at.atttypid, at.atttypmod, ty.typtype FROM pg_attribute at JOIN pg_type ty ON ty.oid = at.atttypid
+                 WHERE at.attrelid = a.relation AND at.attnum > 0 AND NOT at.attisdropped) AS s
+    FULL JOIN (SELECT k.* FROM keepsake.archive_column k
+               WHERE k.archive = a.archive AND k.layout = (SELECT max(l.layout) FROM keepsake.archive_column l WHERE l.archive = a.archive)) AS k
+        ON k.source_attnum = s.attnum
+    -- Of a domain the archive has what it is over.
+    WHERE s.attnum IS NULL OR k.source_attnum IS NULL OR s.attname <> k.source_name
+       OR s.typtype <> 'd' AND (s.atttypid, s.atttypmod) <> (k.type::oid, k.typmod))
+UNION ALL
+SELECT 'warning', 'archive_unregistered', c.oid::regclass::text,
+       'The registry does not know this archive, so its rows cannot be restored. A dump without the data of the extension leaves it, or a restore that has not ended.', ''
+FROM pg_class c
+WHERE c.relkind = 'r' AND c.relowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = 'keepsake_archive')
+  AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid)
 UNION ALL
 SELECT 'info', 'archive_of_dropped', a.archive::text,
        format('The table %I.%I was dropped. Its archive stays until its retention is over; then it can be dropped.', a.source_schema, a.source_name), ''
@@ -104,6 +163,14 @@ FROM pg_publication p
 WHERE p.puballtables AND EXISTS (SELECT FROM archive)
    OR EXISTS (SELECT FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM archive))
    OR EXISTS (SELECT FROM pg_publication_namespace pn WHERE pn.pnpubid = p.oid AND pn.pnnspid IN (SELECT relnamespace FROM archive))
+UNION ALL
+SELECT 'error', 'archive_without_identity', a.archive::text, format('The publication %I includes the archive, which has no replica identity, so restores and purges fail.', min(p.pubname)),
+       format('ALTER TABLE %s REPLICA IDENTITY FULL;', a.archive)
+FROM archive a JOIN pg_class c ON c.oid = a.archive AND c.relreplident IN ('d', 'n')
+JOIN pg_publication p ON (p.pubdelete OR p.pubupdate) AND (
+    p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.archive)
+    OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = a.relnamespace))
+GROUP BY a.archive
 UNION ALL
 SELECT 'warning', 'library_not_preloaded', current_database()::text,
        'The library is not loaded when a session starts. The first DELETE of a session loads it and is slower. Keep the libraries that the setting names already.',

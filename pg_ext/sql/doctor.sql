@@ -77,7 +77,7 @@ WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.prona
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index on deletion_id, so every restore and purge reads the whole table.',
@@ -314,12 +314,12 @@ UNION ALL
 -- Deletions whose rows are gone with their tables or partitions.
 SELECT 'warning', 'deletion_lost', d.root_table::text,
        format('Open deletions whose tables were dropped or are no longer managed: %s.', count(*)),
-       format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.root_table = %L::regclass AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count);', d.root_table)
+       format('UPDATE keepsake.deletion d SET state = ''purged'', settled_at = now() WHERE d.state IN (''deleted'', ''purging'') AND d.root_table = %L::regclass AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m USING (relation) WHERE t.deletion_id = d.id AND t.purged < t.row_count) AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.archive_table a ON t.relation::oid IN (a.relation::oid, a.former) WHERE t.deletion_id = d.id AND t.purged < t.row_count);', d.root_table)
 FROM keepsake.deletion d
 WHERE d.state IN ('deleted', 'purging') AND EXISTS (SELECT FROM keepsake.deletion_table t WHERE t.deletion_id = d.id)
   AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.managed_table m ON m.relation = t.relation WHERE t.deletion_id = d.id AND t.purged < t.row_count)
-  -- The archive of a dropped table stays.
-  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.archive_table a ON a.former = t.relation::oid WHERE t.deletion_id = d.id AND t.purged < t.row_count)
+  -- An archive outlives its table.
+  AND NOT EXISTS (SELECT FROM keepsake.deletion_table t JOIN keepsake.archive_table a ON t.relation::oid IN (a.relation::oid, a.former) WHERE t.deletion_id = d.id AND t.purged < t.row_count)
 GROUP BY d.root_table
 UNION ALL
 SELECT 'info', 'purge_put_off', array_to_string(put_off.tables, ', '),

@@ -11,6 +11,9 @@ BEGIN
     SET columns = array_replace(columns, was::name, becomes::name), changed = array_replace(changed, was::name, becomes::name),
         key_columns = array_replace(key_columns, was::name, becomes::name)
     WHERE relation = of_table AND was = ANY (columns || key_columns);
+    UPDATE keepsake.archive_undo
+    SET columns = array_replace(columns, was, becomes), key_columns = array_replace(key_columns, was, becomes)
+    WHERE relation = of_table AND was = ANY (columns || key_columns);
     -- Of a dropped column doctor() tells.
     IF becomes <> '' THEN
         UPDATE keepsake.declared_reference
@@ -87,7 +90,7 @@ REVOKE ALL ON FUNCTION keepsake.follow_column(oid, text, text), keepsake.follow_
 
 -- Its function, in Rust, reads from the command which name became which.
 CREATE EVENT TRIGGER keepsake_follow_renames ON ddl_command_end
-    WHEN TAG IN ('ALTER TABLE', 'ALTER TYPE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE')
+    WHEN TAG IN ('ALTER TABLE', 'ALTER TYPE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')
     EXECUTE FUNCTION keepsake.follow_renames();
 
 CREATE EVENT TRIGGER keepsake_attach_partition ON ddl_command_start WHEN TAG IN ('ALTER TABLE')

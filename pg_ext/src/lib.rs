@@ -114,14 +114,25 @@ extension_sql_file!(
     requires = ["registry"]
 );
 extension_sql_file!(
-    "../sql/metrics.sql",
-    name = "metrics",
-    requires = ["hold", "purge_run", "outbox"]
+    "../sql/archive_ddl.sql",
+    name = "archive_ddl",
+    requires = [
+        "archive",
+        archive::follow_ddl::follow_archive,
+        manage::manage_table::manage,
+        manage::managed_schema::register_schema,
+        manage::managed_schema::forget_schema
+    ]
 );
 extension_sql_file!(
     "../sql/archive_doctor.sql",
     name = "archive_doctor",
-    requires = ["archive", manage::triggers::own_triggers]
+    requires = ["archive_ddl", manage::triggers::own_triggers]
+);
+extension_sql_file!(
+    "../sql/metrics.sql",
+    name = "metrics",
+    requires = ["hold", "purge_run", "outbox"]
 );
 extension_sql_file!(
     "../sql/doctor.sql",

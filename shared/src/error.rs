@@ -63,7 +63,7 @@ error_codes! {
     BodyTooLarge = "body_too_large", 413, "The body is too large";
     /// The body did not arrive in time. Nothing was changed: send the request again.
     BodyTooSlow = "body_too_slow", 408, "The body arrived too slowly";
-    /// The body's content type is not `application/json`.
+    /// The body's content type is not `application/json`, or the body is compressed.
     UnsupportedContentType = "unsupported_content_type", 415, "The body must be JSON";
     /// The path exists, but not for this method.
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed for this path";
@@ -71,6 +71,8 @@ error_codes! {
     NotFound = "not_found", 404, "Not found";
     /// The requested bytes are outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", 416, "The range is outside the file";
+    /// The file is not the one that `If-Match` names, or was stored after `If-Unmodified-Since`.
+    PreconditionFailed = "precondition_failed", 412, "The file does not meet the request's condition";
     /// The caller sent too many requests. Wait for `Retry-After`, then retry.
     TooManyRequests = "too_many_requests", 429, "Too many requests";
 
@@ -182,6 +184,8 @@ error_codes! {
     StorageUnavailable = "storage_unavailable", 503, "The object store is unavailable";
     /// The keys that verify bearer tokens cannot be fetched. Retry later.
     KeysUnavailable = "keys_unavailable", 503, "The keys that verify tokens are unavailable";
+    /// The issuer publishes no key that can verify tokens. Its keys or the worker's settings need to be corrected; retrying does not help.
+    KeysUnusable = "keys_unusable", 500, "The keys that verify tokens cannot be used";
     /// The worker failed. The cause is in its log, under the request id.
     Internal = "internal", 500, "Internal error";
 }

@@ -17,7 +17,7 @@ use crate::keyed_hash::keyed;
 pub const MIN_KEY_BYTES: usize = 32;
 
 /// The longest key id, in characters.
-pub const MAX_KEY_ID_CHARS: usize = 32;
+pub const MAX_KEY_ID_CHARS: usize = 128;
 
 const STANDARD: GeneralPurpose = engine(&alphabet::STANDARD);
 const URL_SAFE: GeneralPurpose = engine(&alphabet::URL_SAFE);
@@ -38,8 +38,8 @@ pub enum KeyRingError {
     /// An entry has not the form `id:base64`.
     #[error("key {0} has not the form \"id:base64\"")]
     Form(usize),
-    /// A key id is not 1 to 32 of `A-Z a-z 0-9 _ -`.
-    #[error("the id of key {0} is not 1 to 32 letters, digits, '_' and '-'")]
+    /// A key id is not 1 to 128 of `A-Z a-z 0-9 _ -`.
+    #[error("the id of key {0} is not 1 to 128 letters, digits, '_' and '-'")]
     KeyId(usize),
     /// A key is not base64.
     #[error("key {0} is not base64")]

@@ -164,8 +164,9 @@ impl Api {
                 .context("the worker's answer broke off")?
                 .to_vec(),
         };
-        // Nothing that anybody sends, and nothing that breaks, may end in this.
-        ensure!(reply.status != 500, "the worker failed: {}", reply.shown());
+        // Nothing that anybody sends, and nothing that breaks, may end in this; but what an operator set may.
+        let is_failure = reply.status == 500 && reply.code().as_deref() != Some("keys_unusable");
+        ensure!(!is_failure, "the worker failed: {}", reply.shown());
         // A signed URL of a store that is not the worker is not ours to describe.
         if is_path || url.path().starts_with("/v1/objects/") {
             contract::check(&method, url.path(), body.as_deref(), &reply)?;

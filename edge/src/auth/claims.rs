@@ -1,8 +1,10 @@
 //! What a verified token says: RFC 7519 §4.1, and the tenant and the scopes.
 
 use super::{AuthError, sound_json};
-use crate::config::TokenSettings;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use crate::{
+    config::{Claim, TokenSettings},
+    model::Scope,
+};
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -14,20 +16,22 @@ const LAST_MOMENT: f64 = 253_402_300_799.0;
 
 /// The claims the worker itself looks at. Times are seconds since the epoch, with or without a
 /// fraction.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct Claims {
     exp: Option<f64>,
     nbf: Option<f64>,
-    /// Not looked at, but a time if it is there.
-    #[serde(rename = "iat")]
-    _iat: Option<f64>,
     sub: Option<String>,
-    pub(super) tenant: Option<String>,
-    scope: Option<String>,
     iss: Option<String>,
-    #[serde(default)]
-    aud: Audience,
+    /// Whom the token is for. A single one may stand alone (RFC 7519 §4.1.3).
+    aud: Vec<String>,
+    /// Of the claim that the settings name.
+    pub(super) tenant: Option<String>,
+    /// What the token allows, in the issuer's words or by the map of the settings.
+    scopes: Vec<String>,
 }
+
+/// Why a token is refused of which a claim has another form than it has everywhere.
+const FORM: AuthError = AuthError::Invalid("one of its claims has an unexpected form");
 
 /// Claims of tokens that the same key signs and that are no access tokens, whose headers may well be silent, for `typ` is
 /// optional in most of them: of an ID token (OpenID Connect Core §3.1.3.6, §3.3.2.11, and the financial-grade profile), of a
@@ -48,53 +52,51 @@ fn is_for_something_else(claims: &Value) -> bool {
     let is_there = |name: &str| !claims[name].is_null();
     OTHER_PURPOSES.into_iter().any(is_there)
         // Of an ID token, but some issuers put it into access tokens, too; those have a scope.
-        || (is_there("nonce") && !is_there("scope"))
+        || (is_there("nonce") && !is_there("scope") && !is_there("scp"))
         || OTHER_NAMES.into_iter().any(|(claim, name)| {
             let told = claims[claim].as_str().unwrap_or_default();
             told.eq_ignore_ascii_case(name)
         })
 }
 
-/// `aud` is one string or a list of them (RFC 7519 §4.1.3).
-#[derive(Debug, Clone, Default)]
-struct Audience(Vec<String>);
-
-impl Audience {
-    fn includes(&self, wanted: &str) -> bool {
-        self.0.iter().any(|one| one == wanted)
-    }
-}
-
-impl<'de> Deserialize<'de> for Audience {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::String(one) => Ok(Self(vec![one])),
-            many => serde_json::from_value(many)
-                .map(Self)
-                .map_err(D::Error::custom),
-        }
-    }
-}
-
 impl Claims {
-    /// Reads the claims, and makes sure that the database reads the same in all of them: see [`sound_json`].
+    /// Reads the claims, and makes sure that the database reads the same in all of them: see [`sound_json`]. Returns them
+    /// with the text that the database is given, which names the tenant where its functions look for it.
     ///
     /// # Errors
     /// `Invalid`: claims of another form, or of a token that is for something else.
-    pub(super) fn read(text: &str) -> Result<Self, AuthError> {
-        let claims: Self = sound_json::read(text).ok_or(AuthError::Invalid(
-            "one of its claims has an unexpected form",
-        ))?;
-        match serde_json::from_str(text) {
-            Ok(all) if !is_for_something_else(&all) => Ok(claims),
-            _ => Err(AuthError::Invalid("it is not an access token")),
+    pub(super) fn read(
+        text: String,
+        settings: &TokenSettings,
+    ) -> Result<(Self, String), AuthError> {
+        let mut all = sound_json::read(&text).ok_or(FORM)?;
+        if !all.is_object() {
+            return Err(FORM);
         }
+        if is_for_something_else(&all) {
+            return Err(AuthError::Invalid("it is not an access token"));
+        }
+        // Not looked at, but a time if it is there.
+        moment(&all["iat"])?;
+        let claims = Self {
+            exp: moment(&all["exp"])?,
+            nbf: moment(&all["nbf"])?,
+            sub: word(&all["sub"])?,
+            iss: word(&all["iss"])?,
+            aud: audience(&all)?,
+            tenant: tenant(settings.tenant_claim.of(&all))?,
+            scopes: scopes(&all, settings)?,
+        };
+        if settings.tenant_claim == Claim::default() {
+            return Ok((claims, text));
+        }
+        all["tenant"] = claims.tenant.clone().into();
+        Ok((claims, all.to_string()))
     }
 
     /// Whether the token has this scope.
-    pub(super) fn allows(&self, scope: &str) -> bool {
-        let scopes = self.scope.as_deref().unwrap_or_default();
-        scopes.split(' ').any(|one| one == scope)
+    pub(super) fn allows(&self, scope: Scope) -> bool {
+        self.scopes.iter().any(|one| one == scope.name())
     }
 
     /// `exp` is there and not over, `nbf` has come if it is there; both give or take the leeway.
@@ -126,7 +128,7 @@ impl Claims {
             ));
         }
         match &settings.audience {
-            Some(audience) if !self.aud.includes(audience) => Err(AuthError::Invalid(
+            Some(audience) if !self.aud.contains(audience) => Err(AuthError::Invalid(
                 "its aud claim does not include the expected audience",
             )),
             _ => Ok(()),
@@ -148,5 +150,70 @@ impl Claims {
     /// The subject, after [`Self::check_subject`].
     pub(super) fn subject(&self) -> &str {
         self.sub.as_deref().unwrap_or_default()
+    }
+}
+
+/// A tenant's name. Some issuers number theirs.
+fn tenant(claim: Option<&Value>) -> Result<Option<String>, AuthError> {
+    match claim {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name.clone())),
+        Some(Value::Number(number)) if number.is_u64() => Ok(Some(number.to_string())),
+        Some(_) => Err(FORM),
+    }
+}
+
+/// What a token allows: by `scope` (RFC 8693 §4.2), by `scp`, as Entra and Okta call it, and by the claim of the settings that
+/// has the caller's roles. A role that the map does not have stands for itself.
+fn scopes(all: &Value, settings: &TokenSettings) -> Result<Vec<String>, AuthError> {
+    let mut scopes = words(all.get("scope"))?;
+    scopes.extend(words(all.get("scp"))?);
+    let roles = settings.roles_claim.as_ref().map(|claim| claim.of(all));
+    for role in words(roles.flatten())? {
+        match settings.roles.iter().find(|(name, _)| *name == role) {
+            Some((_, allowed)) => scopes.extend(allowed.iter().map(|one| one.name().to_owned())),
+            None => scopes.push(role),
+        }
+    }
+    Ok(scopes)
+}
+
+/// A list of words, or a text of words between spaces.
+fn words(claim: Option<&Value>) -> Result<Vec<String>, AuthError> {
+    match claim {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(text.split(' ').map(ToOwned::to_owned).collect()),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map(ToOwned::to_owned).ok_or(FORM))
+            .collect(),
+        Some(_) => Err(FORM),
+    }
+}
+
+/// Whom a token is for; without `aud` whom it was issued to: Cognito (`client_id`, RFC 9068 §2.2) and Clerk (`azp`) name no
+/// audience.
+fn audience(all: &Value) -> Result<Vec<String>, AuthError> {
+    let party = || all["client_id"].as_str().or_else(|| all["azp"].as_str());
+    match &all["aud"] {
+        Value::Null => Ok(party().map(ToOwned::to_owned).into_iter().collect()),
+        Value::String(one) => Ok(vec![one.clone()]),
+        many => words(Some(many)),
+    }
+}
+
+fn moment(claim: &Value) -> Result<Option<f64>, AuthError> {
+    match claim {
+        Value::Null => Ok(None),
+        Value::Number(number) => Ok(number.as_f64()),
+        _ => Err(FORM),
+    }
+}
+
+fn word(claim: &Value) -> Result<Option<String>, AuthError> {
+    match claim {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        _ => Err(FORM),
     }
 }

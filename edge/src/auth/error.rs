@@ -1,4 +1,4 @@
-use super::Scope;
+use crate::model::Scope;
 
 /// Why a request has no caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,4 +15,6 @@ pub(crate) enum AuthError {
     Scope(Scope),
     /// The issuer's keys cannot be had, so that nothing is known of the token.
     NoKeys,
+    /// What the issuer publishes is no key set that can be used, with the reason.
+    UnusableKeys(&'static str),
 }

@@ -1,13 +1,17 @@
 //! Who a request comes from, by its bearer token.
 
 use super::{
-    AuthError, Scope,
+    AuthError,
     claims::Claims,
     key_cache,
     token::{Algorithm, Token},
     webcrypto,
 };
-use crate::{clock, config::TokenSettings, model::Caller};
+use crate::{
+    clock,
+    config::TokenSettings,
+    model::{Caller, Scope},
+};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use keepsake_shared::TenantId;
 use time::OffsetDateTime;
@@ -78,7 +82,7 @@ impl Identity {
     pub(crate) fn may_ask(&self) -> bool {
         self.0.as_ref().is_ok_and(|verified| {
             verified.claims.tenant.is_some()
-                && [Scope::Read, Scope::Write].map(|scope| verified.claims.allows(scope.name()))
+                && [Scope::Read, Scope::Write].map(|scope| verified.claims.allows(scope))
                     != [false; 2]
         })
     }
@@ -87,8 +91,8 @@ impl Identity {
 /// Verifies the token of a request.
 ///
 /// 1. Exactly one `Authorization: Bearer` header; else `Missing`.
-/// 2. A compact JWS with a known `kid` for its `alg`, no `crit` and a matching signature; else
-///    `Invalid`, or `NoKeys` when the issuer's keys cannot be had.
+/// 2. A compact JWS with a known key for its `alg`, no `crit` and a matching signature; else
+///    `Invalid`, or `NoKeys` or `UnusableKeys` when the issuer's keys cannot be had.
 /// 3. `exp` is there and not over, `nbf` (if there) has come, both give or take the leeway; else
 ///    `Expired` or `Invalid`.
 /// 4. `iss` and `aud` as the settings ask; else `Invalid`.
@@ -101,13 +105,10 @@ async fn verify(
     if !is_genuine(&token, settings).await? {
         return Err(AuthError::Invalid("its signature does not match"));
     }
-    let claims = Claims::read(&token.payload)?;
+    let (claims, text) = Claims::read(token.payload, settings)?;
     claims.check_time(settings, now)?;
     claims.check_source(settings)?;
-    Ok(Verified {
-        claims,
-        text: token.payload,
-    })
+    Ok(Verified { claims, text })
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, AuthError> {
@@ -131,14 +132,14 @@ async fn is_genuine(token: &Token<'_>, settings: &TokenSettings) -> Result<bool,
     let not_accepted = AuthError::Invalid("its alg is not accepted");
     let (signed, signature) = (token.signed.as_bytes(), token.signature.as_slice());
     match token.algorithm {
-        Algorithm::Hs256 => settings
-            .keys
-            .as_ref()
-            .ok_or(not_accepted)?
-            .key(&token.kid)
-            .map(|key| key.verify(&[signed], signature))
-            .ok_or(AuthError::Invalid("its kid is unknown")),
-        Algorithm::Rs256 | Algorithm::Es256 => {
+        Algorithm::Hs256 => {
+            let keys = settings.keys.as_ref().ok_or(not_accepted)?;
+            let kid = token.kid.as_deref().ok_or(key_cache::UNNAMED)?;
+            keys.key(kid)
+                .map(|key| key.verify(&[signed], signature))
+                .ok_or(key_cache::UNKNOWN)
+        }
+        Algorithm::Rs256 | Algorithm::Es256 | Algorithm::EdDsa => {
             let jwks = settings.jwks.as_ref().ok_or(not_accepted)?;
             let key = key_cache::find(token, jwks).await?;
             webcrypto::verify(&key, signed, signature)
@@ -150,8 +151,8 @@ async fn is_genuine(token: &Token<'_>, settings: &TokenSettings) -> Result<bool,
 
 impl Verified {
     fn require(self, scope: Scope) -> Result<Self, AuthError> {
-        let operates = scope == Scope::Metrics && self.claims.allows(Scope::Operator.name());
-        if operates || self.claims.allows(scope.name()) {
+        let operates = scope == Scope::Metrics && self.claims.allows(Scope::Operator);
+        if operates || self.claims.allows(scope) {
             Ok(self)
         } else {
             Err(AuthError::Scope(scope))
@@ -174,7 +175,7 @@ impl Verified {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::token::MAX_TOKEN_BYTES;
+    use crate::{auth::token::MAX_TOKEN_BYTES, config::Claim};
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     use futures_util::FutureExt;
     use keepsake_shared::KeyRing;
@@ -188,6 +189,9 @@ mod tests {
             jwks: None,
             issuer: None,
             audience: None,
+            tenant_claim: Claim::default(),
+            roles_claim: None,
+            roles: Vec::new(),
             leeway: 30,
         }
     }
@@ -260,7 +264,7 @@ mod tests {
         assert_eq!(caller.claims, good().to_string());
         let allows = |scope| {
             let text = good().to_string();
-            let claims = Claims::read(&text).unwrap();
+            let (claims, text) = Claims::read(text, &settings()).unwrap();
             Verified { claims, text }.require(scope).map(drop)
         };
         assert_eq!(allows(Scope::Read), Ok(()));
@@ -424,8 +428,9 @@ mod tests {
             ("iat", json!({})),
             ("sub", json!("a\u{0}b")),
             ("sub", json!(["ann"])),
-            ("scope", json!(["attachments:read"])),
+            ("scope", json!(["attachments:read", 7])),
             ("scope", json!(7)),
+            ("scp", json!({})),
             ("iss", json!({})),
             ("aud", json!(7)),
             ("aud", json!([7])),
@@ -566,9 +571,178 @@ mod tests {
             json!("../x"),
             json!("a b"),
             json!("x".repeat(65)),
-            json!(1),
+            json!(-1),
+            json!(1.5),
+            json!(["acme"]),
+            json!({ "id": "acme" }),
         ] {
             assert!(is_invalid(refusal(with("tenant", tenant))));
+        }
+    }
+
+    /// What a token allows, and the tenant and the claims that the database is given.
+    fn read(claims: Value, settings: &TokenSettings) -> (Vec<Scope>, String, Value) {
+        let headers = HeaderMap::from_iter([(
+            AUTHORIZATION,
+            format!("Bearer {}", token(&claims)).parse().unwrap(),
+        )]);
+        let verified = verify(&headers, settings, clock::now())
+            .now_or_never()
+            .unwrap();
+        let verified = verified.unwrap();
+        let scopes = [Scope::Read, Scope::Write, Scope::Metrics, Scope::Operator];
+        let allowed = scopes
+            .into_iter()
+            .filter(|scope| verified.claims.allows(*scope));
+        let allowed = allowed.collect();
+        let caller = verified.caller().unwrap();
+        let text = serde_json::from_str(&caller.claims).unwrap();
+        (allowed, caller.tenant.as_str().to_owned(), text)
+    }
+
+    #[test]
+    fn reads_scopes_as_issuers_write_them() {
+        let both = vec![Scope::Read, Scope::Write];
+        for (name, value) in [
+            ("scope", json!("openid attachments:read attachments:write")),
+            ("scope", json!(["attachments:write", "attachments:read"])),
+            ("scp", json!("attachments:read attachments:write")),
+            (
+                "scp",
+                json!(["attachments:read", "attachments:write", "openid"]),
+            ),
+        ] {
+            let mut claims = with("scope", Value::Null);
+            claims[name] = value;
+            assert_eq!(read(claims.clone(), &settings()).0, both, "{claims}");
+        }
+        let mut id_token = with("scope", Value::Null);
+        id_token["nonce"] = json!("n");
+        assert!(is_invalid(refusal(id_token.clone())));
+        id_token["scp"] = json!(["attachments:read"]);
+        assert_eq!(read(id_token, &settings()).0, [Scope::Read]);
+    }
+
+    #[test]
+    fn makes_scopes_of_roles() {
+        let settings = |claim: &str| TokenSettings {
+            roles_claim: Some(claim.parse().unwrap()),
+            roles: vec![
+                ("org:editor".to_owned(), vec![Scope::Read, Scope::Write]),
+                ("staff".to_owned(), vec![Scope::Read]),
+            ],
+            ..settings()
+        };
+        for (claim, value, want) in [
+            (
+                "roles",
+                json!({ "roles": ["staff", "other"] }),
+                vec![Scope::Read],
+            ),
+            (
+                "org_role",
+                json!({ "org_role": "org:editor" }),
+                vec![Scope::Read, Scope::Write],
+            ),
+            (
+                "cognito:groups",
+                json!({ "cognito:groups": ["org:editor"] }),
+                vec![Scope::Read, Scope::Write],
+            ),
+            (
+                "/realm_access/roles",
+                json!({ "realm_access": { "roles": ["staff"] } }),
+                vec![Scope::Read],
+            ),
+            (
+                "permissions",
+                json!({ "permissions": ["attachments:write"] }),
+                vec![Scope::Write],
+            ),
+            ("roles", json!({}), vec![]),
+            ("roles", json!({ "roles": [], "scope": "staff" }), vec![]),
+        ] {
+            let mut claims = with("scope", Value::Null);
+            claims
+                .as_object_mut()
+                .unwrap()
+                .extend(value.as_object().unwrap().clone());
+            assert_eq!(read(claims.clone(), &settings(claim)).0, want, "{claims}");
+        }
+        let odd = token(&with("roles", json!({ "staff": true })));
+        assert!(is_invalid(check(&odd, &settings("roles")).unwrap_err()));
+    }
+
+    #[test]
+    fn finds_the_tenant_where_the_settings_say() {
+        let settings = |claim: &str| TokenSettings {
+            tenant_claim: claim.parse().unwrap(),
+            ..settings()
+        };
+        for (claim, value, want) in [
+            ("tenant", json!({ "tenant": 42 }), "42"),
+            (
+                "tid",
+                json!({ "tid": "72f988bf-86f1-41af-91ab-2d7cd011db47" }),
+                "72f988bf-86f1-41af-91ab-2d7cd011db47",
+            ),
+            ("org_id", json!({ "org_id": 7 }), "7"),
+            (
+                "https://example.com/tenant",
+                json!({ "https://example.com/tenant": "globex" }),
+                "globex",
+            ),
+            (
+                "/app_metadata/tenant_id",
+                json!({ "app_metadata": { "tenant_id": "globex" } }),
+                "globex",
+            ),
+            (
+                "/https:~1~1a.b/org",
+                json!({ "https://a.b": { "org": "globex" } }),
+                "globex",
+            ),
+        ] {
+            // A claim that is called as ours, and is not the one.
+            let mut claims = with("tenant", json!("initech"));
+            claims
+                .as_object_mut()
+                .unwrap()
+                .extend(value.as_object().unwrap().clone());
+            let (_, tenant, given) = read(claims, &settings(claim));
+            assert_eq!(tenant, want, "{claim}");
+            let found = &given["tenant"];
+            assert_eq!(
+                found
+                    .as_str()
+                    .map_or_else(|| found.to_string(), ToOwned::to_owned),
+                want
+            );
+            assert_eq!(given["sub"], "ann");
+        }
+        let elsewhere = check(&token(&good()), &settings("org_id")).unwrap_err();
+        assert_eq!(elsewhere, AuthError::NoTenant);
+    }
+
+    #[test]
+    fn a_token_without_an_audience_is_its_client_s() {
+        let strict = TokenSettings {
+            audience: Some("app".to_owned()),
+            ..settings()
+        };
+        for (name, value, is_good) in [
+            ("client_id", json!("app"), true),
+            ("azp", json!("app"), true),
+            ("client_id", json!("other"), false),
+            ("azp", json!(["app"]), false),
+        ] {
+            let mut claims = with(name, value);
+            assert_eq!(check(&token(&claims), &strict).is_ok(), is_good, "{claims}");
+            claims["aud"] = json!("account");
+            assert!(
+                is_invalid(check(&token(&claims), &strict).unwrap_err()),
+                "{claims}"
+            );
         }
     }
 

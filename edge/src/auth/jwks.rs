@@ -1,7 +1,7 @@
 //! A JSON Web Key Set (RFC 7517): the public keys that an issuer publishes.
 //!
 //! What it holds comes from outside. A key is taken only if it can be nothing but a public key for
-//! RS256 or ES256; every other is left out, as RFC 7517 §5 wants, without refusing the set.
+//! RS256, ES256 or EdDSA; every other is left out, as RFC 7517 §5 wants, without refusing the set.
 
 use super::token::Algorithm;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,7 +14,7 @@ const MAX_KEYS: usize = 100;
 /// time.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
-/// Bytes of a coordinate on P-256 (RFC 7518 §6.2.1.2).
+/// Bytes of a coordinate on P-256 (RFC 7518 §6.2.1.2), and of a public key of Ed25519 (RFC 8032 §5.1.5).
 const COORDINATE_BYTES: usize = 32;
 
 /// The usable keys of a set. Never empty.
@@ -24,25 +24,35 @@ pub(super) struct KeySet(Vec<PublicKey>);
 /// One key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PublicKey {
-    kid: String,
+    kid: Option<String>,
     /// The one algorithm it verifies.
     pub(super) algorithm: Algorithm,
-    /// Its JWK members beside `kty`, each checked: names and values in base64url.
-    pub(super) numbers: [(&'static str, String); 2],
+    /// Its JWK members beside those that its algorithm fixes, each checked: names and values in base64url.
+    pub(super) numbers: Vec<(&'static str, String)>,
 }
 
 /// Why a text is no key set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeySetError {
     /// Not JSON, or not an object with a list of keys.
-    #[error("it is not a JSON Web Key Set")]
     Form,
     /// More keys than [`MAX_KEYS`].
-    #[error("it has more than {MAX_KEYS} keys")]
     TooMany,
-    /// Not one public key for RS256 or ES256 with a kid of its own.
-    #[error("it has no public key for RS256 or ES256 with a kid of its own")]
+    /// Not one public key for RS256, ES256 or EdDSA with a kid of its own.
     NoUsableKey,
+}
+
+impl KeySetError {
+    /// What is wrong with the issuer's answer.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Form => "it is not a JSON Web Key Set",
+            Self::TooMany => "it has more than 100 keys",
+            Self::NoUsableKey => {
+                "it has no public key for RS256, ES256 or EdDSA with a kid of its own"
+            }
+        }
+    }
 }
 
 impl KeySet {
@@ -75,11 +85,15 @@ impl KeySet {
         Ok(Self(unique))
     }
 
-    /// The key of this name for this algorithm.
-    pub(super) fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&PublicKey> {
-        self.0
-            .iter()
-            .find(|key| key.kid == kid && key.algorithm == algorithm)
+    /// The key of this name for this algorithm. A key without a name is meant by every token if it is the only one of its
+    /// algorithm, and by those that name none if it is not.
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&PublicKey> {
+        let mut keys = self.0.iter().filter(|key| key.algorithm == algorithm);
+        let named = keys.clone().find(|key| key.kid.as_deref() == kid);
+        named.or_else(|| match (keys.next(), keys.next()) {
+            (Some(only), None) if only.kid.is_none() => Some(only),
+            _ => None,
+        })
     }
 }
 
@@ -95,18 +109,25 @@ impl PublicKey {
         let (algorithm, numbers) = match (member("kty")?, member("crv")) {
             ("RSA", _) => (
                 Algorithm::Rs256,
-                [
+                vec![
                     ("n", modulus(member("n")?)?),
                     ("e", exponent(member("e")?)?),
                 ],
             ),
             ("EC", Some("P-256")) => (
                 Algorithm::Es256,
-                [
+                vec![
                     ("x", coordinate(member("x")?)?),
                     ("y", coordinate(member("y")?)?),
                 ],
             ),
+            ("OKP", Some("Ed25519")) => (Algorithm::EdDsa, vec![("x", coordinate(member("x")?)?)]),
+            _ => return None,
+        };
+        // A name may be missing, but not be anything else than a text.
+        let kid = match &jwk["kid"] {
+            Value::Null => None,
+            Value::String(kid) => Some(kid.clone()),
             _ => return None,
         };
         let declared = match jwk.get("alg") {
@@ -114,9 +135,12 @@ impl PublicKey {
             Some(name) => Algorithm::parse(name.as_str()?),
         };
         (declared == Some(algorithm)).then_some(Self {
-            kid: member("kid")?.to_owned(),
+            kid,
             algorithm,
-            numbers: numbers.map(|(name, value)| (name, value.to_owned())),
+            numbers: numbers
+                .into_iter()
+                .map(|(name, value)| (name, value.to_owned()))
+                .collect(),
         })
     }
 
@@ -190,6 +214,12 @@ pub(super) mod tests {
             "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" })
     }
 
+    /// The key of RFC 8037, appendix A.2.
+    fn edwards_key(kid: &str) -> Value {
+        json!({ "kty": "OKP", "crv": "Ed25519", "kid": kid,
+            "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" })
+    }
+
     fn parse(keys: &Value) -> Result<KeySet, KeySetError> {
         KeySet::parse(json!({ "keys": keys }).to_string().as_bytes())
     }
@@ -207,20 +237,20 @@ pub(super) mod tests {
     #[test]
     fn reads_the_set_of_rfc_7517() {
         let set = KeySet::parse(RFC_7517_A_1.as_bytes()).unwrap();
-        assert!(set.find("2011-04-29", Algorithm::Rs256).is_some());
-        assert!(set.find("2011-04-29", Algorithm::Hs256).is_none());
-        assert!(set.find("2011-04-29", Algorithm::Es256).is_none());
+        assert!(set.find(Some("2011-04-29"), Algorithm::Rs256).is_some());
+        assert!(set.find(Some("2011-04-29"), Algorithm::Hs256).is_none());
+        assert!(set.find(Some("2011-04-29"), Algorithm::Es256).is_none());
         assert!(
-            set.find("1", Algorithm::Es256).is_none(),
+            set.find(Some("1"), Algorithm::Es256).is_none(),
             "it is for encryption"
         );
     }
 
     #[test]
     fn reads_the_keys_of_rfc_7515() {
-        let set = parse(&json!([rsa_key("a"), curve_key("a")])).unwrap();
-        for algorithm in [Algorithm::Rs256, Algorithm::Es256] {
-            assert_eq!(set.find("a", algorithm).unwrap().algorithm, algorithm);
+        let set = parse(&json!([rsa_key("a"), curve_key("a"), edwards_key("a")])).unwrap();
+        for algorithm in [Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] {
+            assert_eq!(set.find(Some("a"), algorithm).unwrap().algorithm, algorithm);
         }
     }
 
@@ -230,6 +260,8 @@ pub(super) mod tests {
             with(rsa_key("a"), "alg", json!("RS256")),
             with(rsa_key("a"), "use", json!("sig")),
             with(curve_key("a"), "key_ops", json!(["verify"])),
+            with(edwards_key("a"), "alg", json!("EdDSA")),
+            with(edwards_key("a"), "alg", json!("Ed25519")),
             with(
                 curve_key("a"),
                 "x5c",
@@ -245,7 +277,11 @@ pub(super) mod tests {
             with(rsa_key("a"), "alg", json!("ES256")),
             with(rsa_key("a"), "use", json!("enc")),
             with(rsa_key("a"), "key_ops", json!(["encrypt"])),
-            with(rsa_key("a"), "kid", Value::Null),
+            with(rsa_key("a"), "kid", json!(7)),
+            with(edwards_key("a"), "crv", json!("Ed448")),
+            with(edwards_key("a"), "crv", json!("X25519")),
+            with(edwards_key("a"), "x", json!("AQAB")),
+            with(edwards_key("a"), "alg", json!("ES256")),
             with(curve_key("a"), "crv", json!("P-384")),
             with(curve_key("a"), "crv", json!("secp256k1")),
             with(curve_key("a"), "kty", json!("OKP")),
@@ -299,9 +335,30 @@ pub(super) mod tests {
             rsa_key("b")
         ]))
         .unwrap();
-        assert!(set.find("a", Algorithm::Rs256).is_none());
-        assert!(set.find("a", Algorithm::Es256).is_some());
-        assert!(set.find("b", Algorithm::Rs256).is_some());
+        assert!(set.find(Some("a"), Algorithm::Rs256).is_none());
+        assert!(set.find(Some("a"), Algorithm::Es256).is_some());
+        assert!(set.find(Some("b"), Algorithm::Rs256).is_some());
+    }
+
+    #[test]
+    fn a_key_without_a_name_serves_where_nothing_else_can_be_meant() {
+        let nameless = |key| with(key, "kid", Value::Null);
+        let found = |keys: Value, kid| {
+            let set = parse(&keys).unwrap();
+            let key = set.find(kid, Algorithm::Rs256).cloned();
+            key.map(|key| key.kid)
+        };
+        for kid in [None, Some("a"), Some("b")] {
+            let alone = json!([nameless(rsa_key("")), curve_key("b")]);
+            assert_eq!(found(alone, kid), Some(None), "{kid:?}");
+        }
+        let both = json!([nameless(rsa_key("")), rsa_key("a")]);
+        assert_eq!(found(both.clone(), None), Some(None));
+        assert_eq!(found(both.clone(), Some("a")), Some(Some("a".to_owned())));
+        assert_eq!(found(both, Some("b")), None);
+        assert_eq!(found(json!([rsa_key("a")]), None), None);
+        let two = json!([nameless(rsa_key("")), nameless(rsa_key(""))]);
+        assert_eq!(parse(&two), Err(KeySetError::NoUsableKey));
     }
 
     #[test]

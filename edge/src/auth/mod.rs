@@ -1,10 +1,10 @@
 //! Bearer tokens: who calls, for which tenant, and what they may do.
 //!
-//! A token is a JWT (RFC 7519), signed with HS256 by a key of the ring, or with RS256 or ES256 by a public key of the
-//! issuer's JWKS, named by `kid`. The kind of key decides the algorithm: the header only chooses among keys of that kind,
+//! A token is a JWT (RFC 7519), signed with HS256 by a key of the ring, or with RS256, ES256 or EdDSA by a public key of
+//! the issuer's JWKS, named by `kid`. The kind of key decides the algorithm: the header only chooses among keys of that kind,
 //! so that no public key ever serves as a secret. The tenant and the scopes come from the token alone.
 //!
-//! - `identity`: verifies a request's token. `token` takes it apart, `claims` judges it, `scope` says what it may allow.
+//! - `identity`: verifies a request's token. `token` takes it apart, `claims` judges it.
 //! - `sound_json`: JSON that all readers read alike.
 //! - `jwks`, `key_cache`, `webcrypto`: the issuer's public keys, where they are kept, and signatures by them.
 //!
@@ -15,11 +15,10 @@ mod error;
 mod identity;
 mod jwks;
 mod key_cache;
-mod scope;
 mod sound_json;
 mod token;
 mod webcrypto;
 
 pub(crate) use error::AuthError;
 pub(crate) use identity::Identity;
-pub(crate) use scope::Scope;
+pub(crate) use key_cache::check as check_issuer;

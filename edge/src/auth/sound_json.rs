@@ -2,8 +2,9 @@
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
+    de::{Error, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Value;
 use std::fmt;
 
 /// The largest power of ten, up or down, that a number may be written with. Every number that a double holds can be
@@ -13,7 +14,7 @@ const MAX_EXPONENT: u32 = 400;
 /// Reads JSON of which every reader makes the same, and which `jsonb` takes: no name stands twice in an object (readers
 /// take the first or the last), no text has a NUL or half of a surrogate pair, no number is out of reach, and nothing is
 /// nested deeper than `serde_json` goes.
-pub(super) fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
+pub(super) fn read(text: &str) -> Option<Value> {
     serde_json::from_str::<Sound>(text).ok()?;
     if !exponents_are_small(text) {
         return None;
@@ -117,7 +118,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn is_sound(text: &str) -> bool {
-        read::<Value>(text).is_some()
+        read(text).is_some()
     }
 
     #[test]

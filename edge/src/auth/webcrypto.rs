@@ -36,6 +36,7 @@ fn algorithm(algorithm: Algorithm) -> Result<Object, JsValue> {
             ("namedCurve", "P-256"),
             ("hash", "SHA-256"),
         ]),
+        Algorithm::EdDsa => object(&[("name", "Ed25519")]),
         Algorithm::Rs256 => object(&[("name", "RSASSA-PKCS1-v1_5"), ("hash", "SHA-256")]),
         // No public key has it, and a secret is never brought here.
         Algorithm::Hs256 => Err(JsValue::NULL),
@@ -45,6 +46,7 @@ fn algorithm(algorithm: Algorithm) -> Result<Object, JsValue> {
 fn jwk(key: &PublicKey) -> Result<Object, JsValue> {
     let kind: &[_] = match key.algorithm {
         Algorithm::Es256 => &[("kty", "EC"), ("crv", "P-256")],
+        Algorithm::EdDsa => &[("kty", "OKP"), ("crv", "Ed25519")],
         Algorithm::Rs256 | Algorithm::Hs256 => &[("kty", "RSA"), ("alg", "RS256")],
     };
     let numbers = key

@@ -1,10 +1,11 @@
 //! The settings as the worker uses them, checked against each other.
 
 use super::{
+    claim::Claim,
     parsers::{ConfigError, must_be_within},
     table::{MAX_OBJECT_BYTES, Settings},
 };
-use crate::{db::Address, storage::S3Settings};
+use crate::{db::Address, model::Scope, storage::S3Settings};
 use keepsake_shared::{
     KeyRing, Limits,
     capabilities::{Capabilities, StoreKind},
@@ -20,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreSettings,
     /// Origins whose pages may call the API, exactly as a browser sends them.
     pub(crate) allowed_origins: Vec<String>,
+    /// Headers that they may send beside those that the API takes, as a preflight names them.
+    pub(crate) allowed_headers: String,
     /// The limits of one upload set.
     pub(crate) limits: Limits,
     /// Files of more bytes are uploaded in parts.
@@ -107,12 +110,18 @@ impl StoreSettings {
 pub(crate) struct TokenSettings {
     /// Secrets by `kid`, for HS256.
     pub(crate) keys: Option<KeyRing>,
-    /// Where the issuer publishes its keys, for RS256 and ES256.
+    /// Where the issuer publishes its keys, for RS256, ES256 and EdDSA.
     pub(crate) jwks: Option<JwksSettings>,
     /// Required `iss`, if set.
     pub(crate) issuer: Option<String>,
     /// Required member of `aud`, if set.
     pub(crate) audience: Option<String>,
+    /// The claim that names the tenant.
+    pub(crate) tenant_claim: Claim,
+    /// The claim that has the caller's roles, if one does.
+    pub(crate) roles_claim: Option<Claim>,
+    /// The scopes that roles grant.
+    pub(crate) roles: Vec<(String, Vec<Scope>)>,
     /// Seconds by which the issuer's clock may differ from ours.
     pub(crate) leeway: u32,
 }
@@ -136,13 +145,14 @@ impl Config {
     pub(crate) fn read(
         lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
     ) -> Result<Self, ConfigError> {
-        let settings = Settings::read(lookup)?;
+        let settings = Settings::read(&lookup)?;
         let store = store(&settings)?;
         let tokens = tokens(&settings)?;
         check_sizes(&settings, &store.capabilities())?;
         Ok(Self {
             store,
             allowed_origins: settings.allowed_origins.unwrap_or_default(),
+            allowed_headers: settings.allowed_headers,
             limits: Limits {
                 max_files: settings.max_files,
                 max_file_bytes: settings.max_file_bytes,
@@ -262,6 +272,12 @@ fn tokens(settings: &Settings) -> Result<TokenSettings, ConfigError> {
     if settings.jwks_url.is_some() && settings.jwt_issuer.is_none() {
         return Err(ConfigError::new("JWT_ISSUER", "is required with JWKS_URL"));
     }
+    if settings.roles.is_some() && settings.roles_claim.is_none() {
+        return Err(ConfigError::new(
+            "JWT_ROLES_CLAIM",
+            "is required with JWT_ROLES",
+        ));
+    }
     Ok(TokenSettings {
         keys: settings.jwt_keys.clone(),
         jwks: settings.jwks_url.clone().map(|url| JwksSettings {
@@ -271,6 +287,9 @@ fn tokens(settings: &Settings) -> Result<TokenSettings, ConfigError> {
         }),
         issuer: settings.jwt_issuer.clone(),
         audience: settings.jwt_audience.clone(),
+        tenant_claim: settings.tenant_claim.clone(),
+        roles_claim: settings.roles_claim.clone(),
+        roles: settings.roles.clone().unwrap_or_default(),
         leeway: settings.jwt_leeway,
     })
 }
@@ -334,6 +353,38 @@ mod tests {
     }
 
     #[test]
+    fn lets_apps_and_extensions_in() {
+        let origins = "capacitor://localhost,tauri://localhost,chrome-extension://abcdefghijklmnopabcdefghijklmnop,\
+            moz-extension://0ab1c2d3-0000-4000-8000-1234567890ab,ionic://localhost,app://obsidian.md";
+        let config = read(&[
+            ("ALLOWED_ORIGINS", origins),
+            ("ALLOWED_HEADERS", "X-Of-Ours,baggage"),
+        ])
+        .unwrap();
+        assert_eq!(
+            config.allowed_origins,
+            origins.split(',').collect::<Vec<_>>()
+        );
+        assert_eq!(config.allowed_headers, "x-of-ours, baggage");
+    }
+
+    #[test]
+    fn reads_roles() {
+        let claim = ("JWT_ROLES_CLAIM", "roles");
+        let roles = (
+            "JWT_ROLES",
+            "org:admin = attachments:read attachments:write, a=b=metrics",
+        );
+        let tokens = read(&[claim, roles]).unwrap().tokens;
+        let want = [
+            ("org:admin".to_owned(), vec![Scope::Read, Scope::Write]),
+            ("a=b".to_owned(), vec![Scope::Metrics]),
+        ];
+        assert_eq!(tokens.roles, want);
+        assert_eq!(read(&[roles]).unwrap_err().name, "JWT_ROLES_CLAIM");
+    }
+
+    #[test]
     fn names_the_setting_that_is_wrong_and_keeps_its_value_to_itself() {
         for (name, value) in [
             ("ALLOWED_ORIGINS", "*"),
@@ -341,6 +392,17 @@ mod tests {
             ("ALLOWED_ORIGINS", "https://A.example.com"),
             ("ALLOWED_ORIGINS", "a.example.com"),
             ("ALLOWED_ORIGINS", "https://"),
+            ("ALLOWED_ORIGINS", "file://home"),
+            ("ALLOWED_ORIGINS", "null"),
+            ("ALLOWED_ORIGINS", "Capacitor://localhost"),
+            ("ALLOWED_ORIGINS", "tauri://localhost/"),
+            ("ALLOWED_HEADERS", "*"),
+            ("ALLOWED_HEADERS", "x-one x-two"),
+            ("OBJECTS_ORIGIN", "tauri://localhost"),
+            ("JWT_TENANT_CLAIM", "a tenant"),
+            ("JWT_ROLES", "editor"),
+            ("JWT_ROLES", "editor=attachments:own"),
+            ("JWT_ROLES", "=attachments:read"),
             ("MAX_FILES", "0"),
             ("MAX_FILES", "-1"),
             ("MAX_FILES", "many"),

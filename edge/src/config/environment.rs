@@ -6,21 +6,32 @@ use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use worker::{Env, js_sys::Reflect, wasm_bindgen::JsValue};
 
-static CONFIG: OnceLock<Arc<Config>> = OnceLock::new();
+static CONFIG: OnceLock<Result<Arc<Config>, ConfigError>> = OnceLock::new();
 
 /// The settings.
 ///
 /// # Errors
 /// A setting that cannot be used.
 pub(crate) fn load(env: &Env) -> Result<Arc<Config>, ConfigError> {
-    if let Some(config) = CONFIG.get() {
-        return Ok(Arc::clone(config));
+    CONFIG.get_or_init(|| read(env)).clone()
+}
+
+/// Reads them, and tells the log what is wrong or should be changed.
+fn read(env: &Env) -> Result<Arc<Config>, ConfigError> {
+    let config = Config::read(|name| lookup(env, name));
+    match &config {
+        Ok(config) => {
+            if let Some(advice) = config.advice() {
+                log::write(Level::Warning, "settings", json!({ "advice": advice }));
+            }
+        }
+        Err(error) => log::write(
+            Level::Error,
+            "settings",
+            json!({ "cause": error.to_string() }),
+        ),
     }
-    let config = Config::read(|name| lookup(env, name))?;
-    if let Some(advice) = config.advice() {
-        log::write(Level::Warning, "settings", json!({ "advice": advice }));
-    }
-    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
+    config.map(Arc::new)
 }
 
 fn lookup(env: &Env, name: &'static str) -> Result<Option<String>, ConfigError> {

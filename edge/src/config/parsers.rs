@@ -1,6 +1,7 @@
 //! The forms that a setting can have. An error says what the setting must be, never what it is.
 
-use axum::http::Uri;
+use crate::model::Scope;
+use axum::http::{HeaderName, Uri};
 use keepsake_shared::{KeyRing, capabilities::StoreKind};
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
@@ -82,27 +83,72 @@ pub(super) fn kind(value: &str) -> Result<StoreKind, String> {
 
 /// A comma-separated list of origins. `*` is refused: any page could then use a token that it got hold of.
 pub(super) fn origins(value: &str) -> Result<Vec<String>, String> {
+    list(value, page_origin)
+}
+
+/// The names of headers, separated by commas. `*` is refused: it is no name, and browsers take it for all but the token.
+pub(super) fn header_names(value: &str) -> Result<String, String> {
+    let names = list(value, |name| {
+        HeaderName::from_str(name)
+            .ok()
+            .filter(|_| name != "*")
+            .map(|name| name.to_string())
+            .ok_or_else(|| "must be names of headers, separated by commas".to_owned())
+    })?;
+    Ok(names.join(", "))
+}
+
+/// Roles, and the scopes that each grants: `role=scope scope`, separated by commas.
+pub(super) fn roles(value: &str) -> Result<Vec<(String, Vec<Scope>)>, String> {
+    list(value, |entry| {
+        let (role, scopes) = entry.rsplit_once('=').unwrap_or_default();
+        let scopes: Option<Vec<_>> = scopes.split_whitespace().map(Scope::parse).collect();
+        match (role.trim(), scopes) {
+            ("", _) | (_, None) => Err(
+                "must be role=scope, with scopes of Keepsake between spaces and a comma after each role".to_owned(),
+            ),
+            (role, Some(scopes)) => Ok((role.to_owned(), scopes)),
+        }
+    })
+}
+
+/// What stands between commas.
+pub(super) fn list<T>(
+    value: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
     let entries = value.split(',').map(str::trim);
     entries
         .filter(|entry| !entry.is_empty())
-        .map(origin)
+        .map(read)
         .collect()
 }
 
-/// One origin as RFC 6454 §6.2 writes it: scheme, host and port, in lower case, nothing after.
+/// The origin of a site: see [`page_origin`].
 pub(super) fn origin(value: &str) -> Result<String, String> {
-    let host = value
-        .strip_prefix("https://")
-        .or_else(|| value.strip_prefix("http://"))
-        .unwrap_or_default();
-    let well_formed = !host.is_empty()
-        && host
+    match page_origin(value) {
+        Ok(origin) if value.starts_with("http://") || value.starts_with("https://") => Ok(origin),
+        _ => Err("must be an origin such as https://files.example.com, in lower case, with nothing after the host".to_owned()),
+    }
+}
+
+/// One origin as RFC 6454 §6.2 writes it: scheme, host and port, in lower case, nothing after. The scheme is HTTP's, or
+/// that of an app or an extension, such as `capacitor`, `tauri` or `chrome-extension`.
+fn page_origin(value: &str) -> Result<String, String> {
+    let (scheme, host) = value.split_once("://").unwrap_or_default();
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme != "file"
+        && scheme
             .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':' | b'[' | b']'));
-    if well_formed {
+            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
+    let is_host = !host.is_empty()
+        && host.bytes().all(
+            |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b':' | b'[' | b']'),
+        );
+    if is_scheme && is_host {
         Ok(value.to_owned())
     } else {
-        Err("must contain only origins such as https://app.example.com, in lower case, with nothing after the host".to_owned())
+        Err("must contain only origins such as https://app.example.com or capacitor://localhost, in lower case, with nothing after the host".to_owned())
     }
 }
 

@@ -1,10 +1,14 @@
 //! Every setting of the worker, one line each. `scripts/check-settings` compares the lines with the documentation and
 //! with `wrangler.toml`.
 
-use super::parsers::{
-    ConfigError, either, https, keys, kind, number, origin, origins, parsed, text,
+use super::{
+    claim::Claim,
+    parsers::{
+        ConfigError, either, header_names, https, keys, kind, number, origin, origins, parsed,
+        roles, text,
+    },
 };
-use crate::db::Address;
+use crate::{db::Address, model::Scope};
 use keepsake_shared::{FileTypes, KeyRing, capabilities::StoreKind};
 use std::ops::RangeInclusive;
 
@@ -29,24 +33,47 @@ macro_rules! settings {
             ///
             /// # Errors
             /// The first setting that cannot be used.
-            pub(super) fn read(
-                lookup: impl Fn(&'static str) -> Result<Option<String>, ConfigError>,
-            ) -> Result<Self, ConfigError> {
+            pub(super) fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
                 Ok(Self {
-                    $($field: {
-                        let value = lookup($name)?.filter(|value| !value.trim().is_empty());
-                        settings!(@read $name, value, $parse $(, $default)?)?
-                    },)+
+                    $($field: settings!(@read lookup, $name, $parse $(, $default)?)?,)+
                 })
             }
         }
     };
-    (@read $name:literal, $value:ident, $parse:expr, $default:literal) => {
-        $parse($value.as_deref().unwrap_or($default)).map_err(|problem| ConfigError::new($name, problem))
+    (@read $lookup:ident, $name:literal, $parse:expr, $default:literal) => {
+        with_default($lookup, $name, $default, $parse)
     };
-    (@read $name:literal, $value:ident, $parse:expr) => {
-        $value.as_deref().map(|value| $parse(value)).transpose().map_err(|problem| ConfigError::new($name, problem))
+    (@read $lookup:ident, $name:literal, $parse:expr) => {
+        optional($lookup, $name, $parse)
     };
+}
+
+/// Where settings come from.
+type Lookup<'a> = &'a dyn Fn(&'static str) -> Result<Option<String>, ConfigError>;
+
+fn given(lookup: Lookup<'_>, name: &'static str) -> Result<Option<String>, ConfigError> {
+    Ok(lookup(name)?.filter(|value| !value.trim().is_empty()))
+}
+
+fn with_default<T>(
+    lookup: Lookup<'_>,
+    name: &'static str,
+    default: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    let value = given(lookup, name)?;
+    let value = value.as_deref().unwrap_or(default);
+    parse(value).map_err(|problem| ConfigError::new(name, problem))
+}
+
+fn optional<T>(
+    lookup: Lookup<'_>,
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, ConfigError> {
+    let value = given(lookup, name)?;
+    let value = value.as_deref().map(parse).transpose();
+    value.map_err(|problem| ConfigError::new(name, problem))
 }
 
 settings! {
@@ -60,6 +87,7 @@ settings! {
     secret "S3_SECRET_ACCESS_KEY"      => s3_secret_access_key: Option<String>               , text                                      , "For `s3`: the key that signs";
     secret "S3_SESSION_TOKEN"          => s3_session_token: Option<String>                   , text                                      , "For `s3`: the token of temporary credentials";
            "ALLOWED_ORIGINS"           => allowed_origins: Option<Vec<String>>               , origins                                   , "Origins whose pages may call the API, separated by commas; none by default";
+           "ALLOWED_HEADERS"           => allowed_headers: String               = "baggage, sentry-trace, traceparent, tracestate, x-requested-with", header_names, "Headers that these pages may send beside those that the API takes, separated by commas";
            "MAX_FILES"                 => max_files: u32                        = "5"        , number(1..=100)                           , "Files in one upload set, at most 100";
            "MAX_FILE_BYTES"            => max_file_bytes: u64                   = "10485760" , number(1..=MAX_OBJECT_BYTES)              , "Bytes of one file";
            "MAX_SET_BYTES"             => max_set_bytes: u64                    = "26214400" , number(1..=100 * MAX_OBJECT_BYTES)        , "Bytes of all files of one upload set";
@@ -74,9 +102,12 @@ settings! {
            "DOWNLOAD_WINDOW_SECONDS"   => download_window: u64                  = "0"        , number(0..=3600)                          , "How long all downloads of a file get the same URL, so that caches can reuse it, 0 to 3600";
            "OBJECTS_ORIGIN"            => objects_origin: Option<String>                     , origin                                    , "Origin of signed object URLs, such as `https://files.example.com`; by default that of the request";
            "JWT_ISSUER"                => jwt_issuer: Option<String>                         , text                                      , "Required `iss` of a token; not checked by default, required with `JWKS_URL`";
-           "JWT_AUDIENCE"              => jwt_audience: Option<String>                       , text                                      , "Required `aud` of a token; not checked by default, recommended with `JWKS_URL`";
+           "JWT_AUDIENCE"              => jwt_audience: Option<String>                       , text                                      , "Required `aud` of a token, or `client_id` or `azp` of one without `aud`; not checked by default, recommended with `JWKS_URL`";
+           "JWT_TENANT_CLAIM"          => tenant_claim: Claim                   = "tenant"   , parsed                                    , "The claim that names the tenant: a name such as `org_id`, or a JSON pointer such as `/app_metadata/tenant_id`";
+           "JWT_ROLES_CLAIM"           => roles_claim: Option<Claim>                         , parsed                                    , "A claim with the caller's roles, a list or words between spaces: a name or a JSON pointer. A role grants the scopes of `JWT_ROLES`, or the one of its own name";
+           "JWT_ROLES"                 => roles: Option<Vec<(String, Vec<Scope>)>>           , roles                                     , "The scopes that roles grant: `role=scope scope`, several separated by commas";
            "JWT_LEEWAY_SECONDS"        => jwt_leeway: u32                       = "30"       , number(0..=300)                           , "Allowed difference from the issuer's clock, 0 to 300";
-           "JWKS_URL"                  => jwks_url: Option<String>                           , https                                     , "Where the issuer publishes its keys (RFC 7517) for RS256 and ES256; https";
+           "JWKS_URL"                  => jwks_url: Option<String>                           , https                                     , "Where the issuer publishes its keys (RFC 7517) for RS256, ES256 and EdDSA; https";
            "JWKS_TTL_SECONDS"          => jwks_ttl: i64                         = "600"      , number(1..=86_400)                        , "How long the issuer's keys are fresh, 1 to 86400; while the issuer is down they serve a day longer";
            "JWKS_REFRESH_SECONDS"      => jwks_refresh: i64                     = "30"       , number(1..=3600)                          , "How long an unknown `kid` waits for the next request to the issuer, 1 to 3600";
     secret "JWT_KEYS"                  => jwt_keys: Option<KeyRing>                          , keys                                      , "Keys of bearer tokens, HS256: `kid:base64`, several separated by commas; all verify. Required without `JWKS_URL`";

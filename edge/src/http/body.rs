@@ -7,7 +7,10 @@ use super::{
 use crate::clock;
 use axum::{
     body::{Bytes, HttpBody as Body},
-    http::{HeaderMap, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, HeaderValue,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
 };
 use http_body_util::BodyExt;
 use keepsake_shared::{ErrorCode, FieldError};
@@ -39,7 +42,7 @@ where
 
 /// Reads the bytes of a request that are said to be JSON.
 ///
-/// 1. `Content-Type: application/json`; else 415.
+/// 1. `Content-Type: application/json` and no `Content-Encoding`; else 415.
 /// 2. At most [`MAX_JSON_BYTES`], counted while reading; else 413.
 /// 3. All of it within [`MAX_BODY_TIME`]; else 408.
 ///
@@ -65,14 +68,25 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let essence = declared.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(ApiError::new(
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(ApiError::new(
             ErrorCode::UnsupportedContentType,
             "The body must be JSON. Send it with Content-Type: application/json.",
-        ))
+        ));
     }
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(encoded()),
+        _ => Ok(()),
+    }
+}
+
+/// RFC 9110 §15.5.16: `Accept-Encoding` says which codings are read.
+fn encoded() -> ApiError {
+    ApiError::new(
+        ErrorCode::UnsupportedContentType,
+        "The body is compressed, which is not supported. Send it without Content-Encoding.",
+    )
+    .with_header("accept-encoding", HeaderValue::from_static("identity"))
 }
 
 fn require_short(headers: &HeaderMap) -> Result<(), ApiError> {

@@ -14,11 +14,11 @@ use axum::{
     response::Response,
 };
 
-const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, idempotency-key, if-match, if-none-match, if-range, range, x-amz-checksum-sha256, x-request-id",
-);
+/// The headers that the API takes.
+const REQUEST_HEADERS: &str = "authorization, content-type, idempotency-key, if-match, if-modified-since, if-none-match, \
+    if-range, if-unmodified-since, range, x-amz-checksum-sha256, x-request-id";
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept-ranges, content-disposition, content-range, etag, keepsake-deletion, location, retry-after, x-request-id",
+    "accept-ranges, content-disposition, content-range, etag, keepsake-deletion, last-modified, location, retry-after, x-request-id",
 );
 /// Seconds a browser may remember a preflight; Chromium caps it at two hours.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
@@ -61,9 +61,10 @@ impl<'a> Readers<'a> {
 }
 
 /// The answer to `OPTIONS`, made of what the router answers, whose routes do not have that method: 204, with the methods
-/// that the path takes, and with what else a page that may read it may send. Where there is no path, a page may at
-/// least read that.
-pub(crate) fn preflight(answer: Response) -> Response {
+/// that the path takes, and with what else a page that may read it may send: the headers of the API, and those of the
+/// settings, which tracing libraries and frameworks add to every request. Where there is no path, a page may at least read
+/// that.
+pub(crate) fn preflight(answer: Response, further_headers: &str) -> Response {
     if !matches!(
         answer.status(),
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND
@@ -76,7 +77,11 @@ pub(crate) fn preflight(answer: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(ALLOW, methods.clone());
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+    let allowed = HeaderValue::from_str(&format!("{REQUEST_HEADERS}, {further_headers}"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        allowed.unwrap_or(HeaderValue::from_static(REQUEST_HEADERS)),
+    );
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     response
 }
@@ -128,7 +133,7 @@ mod tests {
         response
             .headers_mut()
             .insert(ALLOW, "GET,HEAD".parse().unwrap());
-        let mut response = preflight(response);
+        let mut response = preflight(response, "traceparent, x-of-our-own");
         apply(&request, Readers::of(path, &listed), response.headers_mut());
         response.headers().clone()
     }
@@ -145,7 +150,7 @@ mod tests {
         ] {
             let mut answer = Response::new(Body::empty());
             *answer.status_mut() = status;
-            assert_eq!(preflight(answer).status(), want);
+            assert_eq!(preflight(answer, "").status(), want);
         }
     }
 
@@ -158,6 +163,16 @@ mod tests {
         );
         assert_eq!(headers[VARY], "Origin");
         assert!(headers.contains_key(ACCESS_CONTROL_ALLOW_METHODS));
+        let allowed = headers[ACCESS_CONTROL_ALLOW_HEADERS].to_str().unwrap();
+        let allowed: Vec<_> = allowed.split(", ").collect();
+        for name in [
+            "authorization",
+            "if-unmodified-since",
+            "traceparent",
+            "x-of-our-own",
+        ] {
+            assert!(allowed.contains(&name), "{name}");
+        }
     }
 
     #[test]

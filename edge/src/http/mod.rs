@@ -2,7 +2,7 @@
 //!
 //! - `bridge`: the runtime's requests and responses, as axum's and back.
 //! - `problem`: [`ApiError`], and the problem document it becomes.
-//! - `body`, `query`, `idempotency`, `etag`, `range`, `headers`: parts of a request, parsed and checked.
+//! - `body`, `query`, `idempotency`, `etag`, `conditions`, `range`, `headers`: parts of a request, parsed and checked.
 //! - `cors`, `request_id`, `rate_limit`: what stands before every route.
 //! - `cursor`: signed places in a listing.
 //!
@@ -10,6 +10,7 @@
 
 pub(crate) mod body;
 pub(crate) mod bridge;
+pub(crate) mod conditions;
 pub(crate) mod cors;
 pub(crate) mod cursor;
 pub(crate) mod etag;

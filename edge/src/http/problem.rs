@@ -116,6 +116,12 @@ impl ApiError {
         self
     }
 
+    /// What the client is told instead.
+    pub(crate) fn with_detail(mut self, detail: impl Display) -> Self {
+        self.0.detail = detail.to_string();
+        self
+    }
+
     /// What really happened, for the log alone.
     pub(crate) fn with_cause(mut self, cause: impl Display) -> Self {
         self.0.cause = Some(cause.to_string());

@@ -53,11 +53,11 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A yes-or-no parameter; `false` when absent.
+    /// A yes-or-no parameter; `false` when absent, `true` when only named.
     pub(crate) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {
             None | Some("false" | "0") => Ok(false),
-            Some("true" | "1") => Ok(true),
+            Some("" | "true" | "1") => Ok(true),
             Some(_) => Err(invalid(name, "must be true or false")),
         }
     }
@@ -200,6 +200,13 @@ mod tests {
             "deleted"
         );
         assert!(query.flag("deep").unwrap());
+    }
+
+    #[test]
+    fn a_flag_needs_no_value() {
+        for text in ["deep", "deep=", "deep=1"] {
+            assert!(parse(text).unwrap().flag("deep").unwrap(), "{text}");
+        }
     }
 
     #[test]

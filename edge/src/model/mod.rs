@@ -3,13 +3,16 @@
 //! - `caller`: the tenant and the claims of a verified token.
 //! - `declared_file`: one file of an upload set.
 //! - `multipart`: a file's multipart upload and its stored parts.
+//! - `scope`: what a token may allow.
 //!
 //! Plain types without behaviour. Nothing here may call another room.
 
 mod caller;
 mod declared_file;
 mod multipart;
+mod scope;
 
 pub(crate) use caller::Caller;
 pub(crate) use declared_file::DeclaredFile;
 pub(crate) use multipart::{Multipart, StoredPart};
+pub(crate) use scope::Scope;

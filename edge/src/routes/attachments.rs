@@ -14,7 +14,7 @@ use crate::{
 use axum::{
     extract::{RawQuery, Request, State},
     http::{
-        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
         header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY},
     },
     response::{IntoResponse, Response},
@@ -135,7 +135,7 @@ pub(crate) async fn get(
     Ok(response)
 }
 
-/// `GET /v1/attachments/{id}/content?inline`: redirects to a short-lived URL of the bytes.
+/// `GET` or `HEAD /v1/attachments/{id}/content?inline`: redirects to a short-lived URL of the bytes, for the same method.
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the id and the query; malformed → 400.
@@ -148,6 +148,7 @@ pub(crate) async fn content(
     Reader(caller): Reader,
     Params(attachment): Params<String>,
     RawQuery(query): RawQuery,
+    method: Method,
 ) -> Result<Response, ApiError> {
     let request = request(&attachment)?;
     let inline = Query::parse(query.as_deref(), &["inline"])?.flag("inline")?;
@@ -157,6 +158,7 @@ pub(crate) async fn content(
         .await?;
     let content: Content = db::read(answer)?;
     let url = context.signer().download(
+        method.as_str(),
         own(&caller, content.object_key)?,
         content.name,
         content.media_type,

@@ -38,7 +38,7 @@ impl From<AuthError> for ApiError {
             ),
             AuthError::NoTenant => Self::new(
                 ErrorCode::MissingTenant,
-                "The token names no tenant. Its issuer must set the `tenant` claim.",
+                "The token names no tenant. Its issuer must set the claim `tenant`, or the one that JWT_TENANT_CLAIM names.",
             ),
             AuthError::Scope(scope) => refused(
                 ErrorCode::InsufficientScope,
@@ -51,6 +51,12 @@ impl From<AuthError> for ApiError {
             AuthError::NoKeys => Self::new(
                 ErrorCode::KeysUnavailable,
                 "The keys that verify the token cannot be fetched. Retry in a moment.",
+            ),
+            AuthError::UnusableKeys(reason) => Self::new(
+                ErrorCode::KeysUnusable,
+                format_args!(
+                    "What JWKS_URL answers cannot be used: {reason}. Retrying does not help. Correct the setting or the keys."
+                ),
             ),
         }
     }

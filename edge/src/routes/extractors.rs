@@ -1,10 +1,10 @@
 //! What a handler takes as arguments: who calls, and the variable parts of the path.
 
 use crate::{
-    auth::{AuthError, Identity, Scope},
+    auth::{AuthError, Identity},
     context::RequestContext,
     http::ApiError,
-    model::Caller,
+    model::{Caller, Scope},
 };
 use axum::{
     extract::{FromRequestParts, Path},

@@ -37,6 +37,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+pub(crate) use health::misconfigured;
 use std::sync::OnceLock;
 use tower_service::Service;
 

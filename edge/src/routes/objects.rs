@@ -10,7 +10,7 @@ use crate::{
     http::{
         ApiError,
         bridge::RawBody,
-        etag,
+        conditions::{Validators, Verdict},
         headers::{content_length, value as header},
         range::ByteRange,
         rate_limit::Counted,
@@ -23,8 +23,9 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{
-            ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-            CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+            ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+            CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
+            LAST_MODIFIED, RANGE,
         },
     },
     response::{IntoResponse, Response},
@@ -193,8 +194,9 @@ async fn take_back(bucket: &Bucket, key: &ObjectKey) -> Result<(), ApiError> {
 ///
 /// 1. The token is ours, for a download, and not expired; else 403.
 /// 2. Open the object; not there any more → 404, the bucket fails → 503.
-/// 3. `If-None-Match` names its ETag → 304, whatever the range (RFC 9110 §13.2.2).
-/// 4. `If-Range` with another ETag sets the range aside. One that the object does not reach → 416.
+/// 3. It is not what `If-Match` or `If-Unmodified-Since` means → 412; what `If-None-Match` or `If-Modified-Since` says the
+///    client has → 304; whatever the range (RFC 9110 §13.2.2).
+/// 4. `If-Range` of another object sets the range aside. One that the object does not reach → 416.
 /// 5. 206 with the part, or 200 with the whole, as a stream.
 #[worker::send]
 pub(crate) async fn read(
@@ -205,15 +207,16 @@ pub(crate) async fn read(
     let permitted = permitted(&context, &token).await?;
     let bucket = context.bucket()?;
     let mut range = wanted_range(&headers, permitted.size);
-    // Whether these ranges count depends on the object's ETag, so that comes before its bytes.
+    // Whether these ranges count depends on which object it is, so that comes before its bytes.
     if range == ByteRange::Unsatisfiable
         || (range != ByteRange::Whole && headers.contains_key(IF_RANGE))
     {
         let found = bucket.head(&permitted.key).await?.ok_or_else(gone)?;
-        if etag::matches(headers.get(IF_NONE_MATCH), &found.etag) {
+        let validators = validators(&found);
+        if validators.judge(&headers) != Verdict::Met {
             return respond(&permitted, &headers, ByteRange::Whole, found);
         }
-        if !etag::allows_range(headers.get(IF_RANGE), &found.etag) {
+        if !validators.allow_range(&headers) {
             range = ByteRange::Whole;
         } else if range == ByteRange::Unsatisfiable {
             return Err(unsatisfiable(permitted.size)?);
@@ -231,7 +234,7 @@ pub(crate) async fn read(
 ///
 /// 1. The token is ours, for a download, and not expired; else 403.
 /// 2. Look at the object; not there any more → 404, the bucket fails → 503.
-/// 3. `If-None-Match` names its ETag → 304, else 200.
+/// 3. The conditions as of `GET`: 412, 304, or 200.
 #[worker::send]
 pub(crate) async fn head(
     State(context): State<RequestContext>,
@@ -377,11 +380,16 @@ fn respond(
 ) -> Result<Response, ApiError> {
     let mut headers = HeaderMap::new();
     headers.insert(ETAG, header(&found.etag)?);
+    headers.insert(LAST_MODIFIED, header(&found.modified)?);
     headers.insert(CACHE_CONTROL, cache_control(permitted)?);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if etag::matches(request.get(IF_NONE_MATCH), &found.etag) {
-        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    match validators(&found).judge(request) {
+        Verdict::Failed => return Err(another()),
+        Verdict::NotModified => return Ok((StatusCode::NOT_MODIFIED, headers).into_response()),
+        Verdict::Met => {}
     }
+    // A proxy that passes over `no-transform` leaves alone what has a coding: compressed, a part of a file would be none.
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));
     let disposition = content_disposition(&permitted.file_name, permitted.inline);
     headers.insert(
         CONTENT_TYPE,
@@ -413,12 +421,27 @@ fn respond(
     Ok(response)
 }
 
+fn validators(found: &Download) -> Validators<'_> {
+    Validators {
+        etag: &found.etag,
+        modified: &found.modified,
+    }
+}
+
+/// The object is there, and is not the one that the client means.
+fn another() -> ApiError {
+    ApiError::new(
+        ErrorCode::PreconditionFailed,
+        "The file is not the one that If-Match or If-Unmodified-Since asks for. Request it without this condition.",
+    )
+}
+
 /// The bytes under a key never change, so a browser may keep them, which seeking in a film needs;
 /// but no longer than the URL itself works, so that keeping them gives nothing that the URL does
-/// not.
+/// not. Nobody in between may compress them: their length, their ranges and their ETag are those of the bytes.
 fn cache_control(permitted: &Permitted) -> Result<HeaderValue, ApiError> {
     let seconds = (permitted.expires_at - clock::now()).whole_seconds().max(0);
-    header(&format!("private, max-age={seconds}"))
+    header(&format!("private, max-age={seconds}, no-transform"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
 use std::ops;
 use worker::{
     Conditional, Data, HttpMetadata, MultipartUpload, Object, Range, ResponseBody, UploadedPart,
-    wasm_bindgen::JsCast, web_sys::ReadableStream,
+    js_sys::Date, wasm_bindgen::JsCast, web_sys::ReadableStream,
 };
 
 /// R2's own number for "the checksum you specified did not match what we received"
@@ -47,6 +47,8 @@ pub(crate) struct Download {
     pub(crate) size: u64,
     /// Its strong entity tag, quoted.
     pub(crate) etag: String,
+    /// When it was stored, as `Last-Modified` says it.
+    pub(crate) modified: String,
     /// The bytes asked for; none when only the head was.
     pub(crate) body: Option<ReadableStream>,
 }
@@ -324,6 +326,9 @@ fn download(object: &Object, body: Option<ReadableStream>) -> Download {
     Download {
         size: object.size(),
         etag: object.http_etag(),
+        modified: Date::new(&(object.uploaded().as_millis() as f64).into())
+            .to_utc_string()
+            .into(),
         body,
     }
 }

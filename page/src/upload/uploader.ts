@@ -105,6 +105,7 @@ class Uploader {
     this.#uppy.addPostProcessor((ids) => this.#complete(ids));
     this.#uppy.on("upload-error", this.#settle);
     this.#uppy.on("cancel-all", this.#abort);
+    this.#uppy.on("dashboard:file-edit-complete", this.#rename);
     this.#uppy.on("restored", () => void this.#reconcile());
     this.#lists = mendLists(options.target);
     addEventListener("online", this.#goOn);
@@ -125,6 +126,7 @@ class Uploader {
         proudlyDisplayPoweredByUppy: false,
         // What it would say is said beside it, and stays there.
         disableInformer: true,
+        metaFields: [{ id: "name", name: "Name" }],
         note: `Up to ${counted(max_files, "file")} at once, ${size(max_file_bytes)} each, ${size(max_set_bytes)} in total.`,
         locale: { strings: { dashboardTitle: "Files to add", removeFile: "Remove %{file}" } },
       })
@@ -161,6 +163,19 @@ class Uploader {
     );
     return refusal ? false : named;
   }
+
+  /** Gives a file another name before it is declared: cleaned, and checked as if it were added under it. */
+  readonly #rename = (file: KeepsakeFile | undefined): void => {
+    if (!file || file.meta.name === file.name) return;
+    const renamed = { ...file, name: this.#rules.sanitizeFileName(file.meta.name ?? "") };
+    const refusal = this.#rules.checkUpload(draft(this.#options.entity, [renamed]), this.#limits);
+    const name = refusal || file.meta.declared ? file.name : renamed.name;
+    this.#uppy.setFileMeta(file.id, { name });
+    this.#uppy.setFileState(file.id, { name, error: null });
+    this.#options.onTrouble(
+      refusal && { summary: `${file.name} was not renamed.`, files: problemsOf(refusal, [renamed]) },
+    );
+  };
 
   /** Before anything is sent: the rules, the digests, and one declaration for all. */
   async #declare(ids: readonly string[]): Promise<void> {

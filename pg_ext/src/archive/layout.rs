@@ -40,6 +40,14 @@ pub struct Change {
     pub added: Vec<Column>,
     /// Columns of the source that are gone: people drop columns to erase what is in them.
     pub dropped: Vec<i16>,
+    changes_layout: bool,
+}
+
+impl Change {
+    /// Whether columns have other names and nothing else has changed: the layout stays.
+    pub const fn only_renames(&self) -> bool {
+        self.added.is_empty() && self.dropped.is_empty() && !self.changes_layout
+    }
 }
 
 /// What has changed between the newest layout and the table as it is now; `None` when nothing has.
@@ -66,18 +74,26 @@ pub fn change(newest: &[Kept], now: &[Column]) -> Option<Change> {
         kept: Vec::new(),
         added: Vec::new(),
         dropped: Vec::new(),
+        changes_layout: false,
     };
     for column in now {
         match newest.iter().find(|kept| stores(kept, column)) {
-            Some(kept) => change.kept.push(Kept {
-                column: column.clone(),
-                archive_number: kept.archive_number,
-            }),
+            Some(kept) => {
+                change.changes_layout |= kept.column.generated != column.generated;
+                change.kept.push(Kept {
+                    column: column.clone(),
+                    archive_number: kept.archive_number,
+                });
+            }
             None => change.added.push(column.clone()),
         }
     }
-    let is_gone = |kept: &&Kept| !now.iter().any(|column| column.number == kept.column.number);
+    // A negative number is of a column that a dump has lost sight of: it is none that was dropped.
+    let is_gone = |kept: &&Kept| {
+        kept.column.number > 0 && !now.iter().any(|column| column.number == kept.column.number)
+    };
     let gone = newest.iter().filter(is_gone);
     change.dropped.extend(gone.map(|kept| kept.column.number));
+    change.changes_layout |= newest.len() != now.len();
     Some(change)
 }

@@ -26,8 +26,8 @@ struct LetGo {
     entered: Option<pg_sys::SubTransactionId>,
     table: pg_sys::Oid,
     parent: pg_sys::Oid,
-    key: Vec<i16>,
-    columns: Vec<i16>,
+    key: Vec<String>,
+    columns: Vec<String>,
     key_values: Vec<Option<CString>>,
     old: Vec<Option<CString>>,
     new: Vec<Option<CString>>,
@@ -119,12 +119,16 @@ fn keep(
         entered: None,
         table: source.table,
         parent: reference.parent,
-        key: source.key.iter().map(|column| column.number).collect(),
+        key: source
+            .key
+            .iter()
+            .map(|column| column.name.clone())
+            .collect(),
         key_values: key_values.collect(),
         columns: reference
             .columns
             .iter()
-            .map(|column| column.number)
+            .map(|column| column.name.clone())
             .collect(),
         old: print(old),
         new: print(new),
@@ -162,8 +166,8 @@ pub fn enter(deletion: Uuid, group: Uuid, tables: &[pg_sys::Oid]) {
                 b"deletion_id" => deletion.into_datum(),
                 b"relation" => one.table.into_datum(),
                 b"seq" => seq.into_datum(),
-                b"key_attnums" => one.key.clone().into_datum(),
-                b"attnums" => one.columns.clone().into_datum(),
+                b"key_columns" => one.key.clone().into_datum(),
+                b"columns" => one.columns.clone().into_datum(),
                 b"key_values" => texts(&one.key_values),
                 b"old_values" => texts(&one.old),
                 b"new_values" => texts(&one.new),

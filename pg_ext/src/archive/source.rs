@@ -52,10 +52,10 @@ pub struct Reference {
 }
 
 /// A referring column.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ReferenceColumn {
-    /// Its number in the managed table.
-    pub number: i16,
+    /// Its name.
+    pub name: String,
     /// Its place among the columns of the table or partition, counted from 0.
     pub place: usize,
     /// Its type; of a domain what that is over.
@@ -74,8 +74,6 @@ pub struct Stored {
 /// A column of the primary key.
 #[derive(Clone, Debug)]
 pub struct KeyColumn {
-    /// Its number in the managed table.
-    pub number: i16,
     /// Its place among the columns of the table or partition, counted from 0.
     pub place: usize,
     /// Its name.
@@ -248,7 +246,8 @@ pub fn retention(table: pg_sys::Oid) -> Outcome<Option<Interval>> {
 const MANAGED: &str = "
     SELECT m.relation::oid AS table_oid, a.archive::oid AS archive, m.on_truncate = 'archive' AS archives_truncate, m.retention
     FROM keepsake.managed_table m JOIN keepsake.archive_table a USING (relation)
-    WHERE m.keep = 'archive' AND m.relation = coalesce(pg_partition_root($1::oid)::oid, $1::oid)";
+    WHERE m.keep = 'archive' AND (m.relation = $1 OR m.relation IN (SELECT relid FROM pg_partition_ancestors($1)))
+    ORDER BY m.relation = $1 LIMIT 1";
 
 /// The primary key of the managed table, by the names that its columns have in every partition.
 const KEY: &str = "
@@ -291,7 +290,6 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
             .position(|attribute| !attribute.attisdropped && column_name(attribute) == name)?;
         let kept = kept.iter().find(|kept| kept.column.name == name)?;
         Some(KeyColumn {
-            number: kept.column.number,
             place,
             type_oid: kept.column.type_oid,
             name,
@@ -336,7 +334,7 @@ fn references(
                 !attribute.attisdropped && column_name(attribute) == column.name
             };
             Some(ReferenceColumn {
-                number: *number,
+                name: column.name.clone(),
                 place: leaf.iter().position(is_it)?,
                 type_oid: column.type_oid,
             })

@@ -8,7 +8,11 @@ SELECT a.attnum, a.attname::text AS name, base.type, base.typmod,
        CASE WHEN a.attstorage <> t.typstorage
             THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END AS storage,
        CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END AS compression,
-       CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END AS missing
+       -- Of a partitioned table its partitions have it.
+       (SELECT (m.attmissingval::text::text[])[1] FROM pg_attribute m
+        WHERE m.atthasmissing AND m.attname = a.attname
+          AND m.attrelid = ANY (ARRAY(SELECT $1::oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid)))
+        ORDER BY m.attrelid LIMIT 1) AS missing
 FROM pg_attribute a
 CROSS JOIN LATERAL (
     WITH RECURSIVE over (type, typmod, kind, next, next_typmod) AS (

@@ -6,7 +6,7 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::archive::layout::{self, Change, Column, Kept};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified, join};
-use crate::spi::session::Session;
+use crate::spi::session::{Session, first_column};
 
 /// The role that owns every archive.
 const OWNER: &str = "keepsake_archive";
@@ -17,8 +17,10 @@ const LONGEST: usize = pg_sys::NAMEDATALEN as usize - 1;
 
 const COLUMNS: &str = include_str!("source_columns.sql");
 const NEWEST: &str = "
-    SELECT k.layout, k.source_attnum, k.source_name::text AS name, k.archive_attnum, k.type::oid, k.typmod, k.collation::oid, k.generated
+    SELECT k.layout, k.source_attnum, k.source_name::text AS name, a.attnum AS archive_attnum, k.type::oid, k.typmod,
+           to_regcollation(k.collation)::oid AS \"collation\", k.generated
     FROM keepsake.archive_column k
+    JOIN pg_attribute a ON a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped
     WHERE k.archive = $1 AND k.layout = (SELECT max(layout) FROM keepsake.archive_column WHERE archive = $1)
     ORDER BY k.source_attnum";
 
@@ -50,6 +52,7 @@ struct Wanted {
 /// Makes the archive of a table that has none, with its first layout.
 pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys::Oid> {
     let schema = schema_for(session, &source.name.schema)?;
+    drop_unregistered(session, &schema, &source.name.name)?;
     let name = Qualified {
         name: free_name(session, &schema, &source.name.name)?,
         schema,
@@ -95,8 +98,31 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
             archive_number,
         })
         .collect();
-    enter(session, archive, 1, &kept, &[])?;
+    enter(session, (archive, source.oid), 1, &kept, &[])?;
     Ok(archive)
+}
+
+/// Drops an archive of that name that the registry does not know and that has no rows: a dump without data leaves it.
+fn drop_unregistered(session: &mut Session<'_, '_>, schema: &Ident, table: &Ident) -> Outcome<()> {
+    let rows = session.registry(
+        "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r' AND pg_get_userbyid(c.relowner) = $3
+           AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid)",
+        &[schema.0.as_str().into(), table.0.as_str().into(), OWNER.into()],
+    )?;
+    let name = Qualified {
+        schema: schema.clone(),
+        name: table.clone(),
+    };
+    if rows.is_empty()
+        || !session
+            .registry(&format!("SELECT 1 FROM {name} LIMIT 1"), &[])?
+            .is_empty()
+    {
+        return Ok(());
+    }
+    session.registry(&format!("DROP TABLE {name}"), &[])?;
+    Ok(())
 }
 
 /// Brings the layouts of an archive up to date with its source, if they are not; answers with the newest.
@@ -107,6 +133,8 @@ pub fn follow(
 ) -> Outcome<(i32, Vec<Kept>)> {
     let columns = wanted(session, source)?;
     let now: Vec<Column> = columns.iter().map(|wanted| wanted.column.clone()).collect();
+    // What a dump has numbered anew is another column, whatever its number.
+    session.registry("SELECT keepsake.number_anew($1)", &[archive.into()])?;
     let (number, newest) = newest(session, archive)?;
     if layout::change(&newest, &now).is_none() {
         return Ok((number, newest));
@@ -121,6 +149,7 @@ pub fn follow(
     let Some(change) = layout::change(&newest, &now) else {
         return Ok((number, newest));
     };
+    let only_renames = change.only_renames();
     let kept = append(session, (archive, &name), &columns, change)?;
     let added = columns.iter().filter(|wanted| {
         !newest
@@ -130,8 +159,23 @@ pub fn follow(
     let missing: Vec<(i16, &str)> = added
         .filter_map(|wanted| Some((wanted.column.number, wanted.missing.as_deref()?)))
         .collect();
-    enter(session, archive, number + 1, &kept, &missing)?;
+    name_sources(session, archive)?;
+    if only_renames {
+        return Ok((number, kept));
+    }
+    enter(session, (archive, source), number + 1, &kept, &missing)?;
     Ok((number + 1, kept))
+}
+
+/// Calls the columns of the source by the names that they have now, in every layout.
+fn name_sources(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
+    session.registry(
+        "UPDATE keepsake.archive_column k SET source_name = s.attname
+         FROM keepsake.archive_table t JOIN pg_attribute s ON s.attrelid = t.relation AND NOT s.attisdropped
+         WHERE t.archive = $1 AND k.archive = t.archive AND s.attnum = k.source_attnum AND k.source_name <> s.attname",
+        &[archive.into()],
+    )?;
+    Ok(())
 }
 
 /// Gives an archive the columns of a new layout.
@@ -147,6 +191,7 @@ fn append(
             &[],
         )?;
     }
+    forget_lost(session, archive)?;
     let added: Vec<&Wanted> = change
         .added
         .iter()
@@ -163,6 +208,7 @@ fn append(
         )?;
     }
     store_alike(session, name, added.iter().copied().zip(&names))?;
+    release_types(session, archive)?;
     let now = columns_of(session, archive)?;
     let mut kept = change.kept;
     for (wanted, column) in added.iter().zip(&names) {
@@ -177,6 +223,16 @@ fn append(
     Ok(kept)
 }
 
+/// Forgets columns that the archive has no more: another column may be called so from now on.
+fn forget_lost(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
+    session.registry(
+        "DELETE FROM keepsake.archive_column k WHERE k.archive = $1 AND NOT EXISTS (
+             SELECT FROM pg_attribute a WHERE a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped)",
+        &[archive.into()],
+    )?;
+    Ok(())
+}
+
 /// The columns of the archive that any layout has for these columns of the source.
 fn kept_of(
     session: &Session<'_, '_>,
@@ -188,8 +244,8 @@ fn kept_of(
     }
     let rows = session.registry_now(
         "SELECT a.attname::text AS name FROM pg_attribute a
-         WHERE a.attrelid = $1 AND NOT a.attisdropped AND a.attnum IN (
-             SELECT k.archive_attnum FROM keepsake.archive_column k WHERE k.archive = $1 AND k.source_attnum = ANY ($2))
+         WHERE a.attrelid = $1 AND NOT a.attisdropped AND a.attname IN (
+             SELECT k.archive_name FROM keepsake.archive_column k WHERE k.archive = $1 AND k.source_attnum = ANY ($2))
          ORDER BY a.attnum",
         &[archive.into(), source_numbers.to_vec().into()],
     )?;
@@ -240,21 +296,33 @@ fn name_anew(
             None => continue,
         };
         let passing = format!("keepsake_moving_{number}");
-        rename(session, table, name, &passing)?;
+        rename(session, (archive, table), name, &passing)?;
         moves.push((passing, target));
     }
     for (passing, target) in moves {
-        rename(session, table, &passing, &target)?;
+        rename(session, (archive, table), &passing, &target)?;
     }
     let added = targets.into_iter().filter(|(number, _)| number.is_none());
     Ok(added.map(|(_, name)| Ident(name)).collect())
 }
 
-fn rename(session: &mut Session<'_, '_>, table: &Qualified, from: &str, to: &str) -> Outcome<()> {
-    let (from, to) = (Ident(from.to_owned()), Ident(to.to_owned()));
+fn rename(
+    session: &mut Session<'_, '_>,
+    (archive, table): (pg_sys::Oid, &Qualified),
+    from: &str,
+    to: &str,
+) -> Outcome<()> {
     session.registry(
-        &format!("ALTER TABLE {table} RENAME COLUMN {from} TO {to}"),
+        &format!(
+            "ALTER TABLE {table} RENAME COLUMN {} TO {}",
+            Ident(from.to_owned()),
+            Ident(to.to_owned())
+        ),
         &[],
+    )?;
+    session.registry(
+        "UPDATE keepsake.archive_column SET archive_name = $3::text::name WHERE archive = $1 AND archive_name = $2::text::name",
+        &[archive.into(), from.into(), to.into()],
     )?;
     Ok(())
 }
@@ -280,6 +348,73 @@ fn store_alike<'a>(
         session.registry(&format!("ALTER TABLE {name} {}", join(actions, ", ")), &[])?;
     }
     Ok(())
+}
+
+/// Lets types and collations go that an archive has columns of.
+fn release_types(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
+    session.registry("SELECT keepsake.release_types($1)", &[archive.into()])?;
+    Ok(())
+}
+
+/// Names an archive as its source is named now, and moves it to the archives of that schema.
+pub fn rename_like(
+    session: &mut Session<'_, '_>,
+    archive: pg_sys::Oid,
+    source: &Source,
+) -> Outcome<()> {
+    let name = name_of(session, archive)?;
+    let schema = schema_for(session, &source.name.schema)?;
+    // By way of a name that is free in both schemas.
+    let passing = Qualified {
+        schema: name.schema.clone(),
+        name: Ident(format!("keepsake_moving_{archive}")),
+    };
+    session.registry(
+        &format!("ALTER TABLE {name} RENAME TO {}", passing.name),
+        &[],
+    )?;
+    if schema != passing.schema {
+        session.registry(&format!("ALTER TABLE {passing} SET SCHEMA {schema}"), &[])?;
+    }
+    let passing = Qualified { schema, ..passing };
+    let wanted = free_name(session, &passing.schema, &source.name.name)?;
+    session.registry(&format!("ALTER TABLE {passing} RENAME TO {wanted}"), &[])?;
+    session.registry(
+        "UPDATE keepsake.archive_table SET source_schema = $2::text::name, source_name = $3::text::name WHERE archive = $1",
+        &[
+            archive.into(),
+            source.name.schema.0.as_str().into(),
+            source.name.name.0.as_str().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Shows an archive to the owner that its source has now, and to nobody else any more.
+pub fn show_anew(
+    session: &mut Session<'_, '_>,
+    archive: pg_sys::Oid,
+    source: &Source,
+) -> Outcome<()> {
+    let name = name_of(session, archive)?;
+    let readers: Vec<String> = first_column(session.registry(
+        "SELECT DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END
+         FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS x WHERE c.oid = $1 AND x.grantee <> c.relowner",
+        &[archive.into()],
+    )?)?;
+    for reader in readers {
+        session.registry(&format!("REVOKE ALL ON {name} FROM {reader} CASCADE"), &[])?;
+    }
+    let closed = !session
+        .registry(
+            "SELECT 1 FROM pg_policy WHERE polrelid = $1 AND polname = 'keepsake_source_owner'",
+            &[archive.into()],
+        )?
+        .is_empty();
+    if closed {
+        session.registry(&format!("DROP POLICY keepsake_source_owner ON {name}"), &[])?;
+    }
+    show(session, &name, source)
 }
 
 /// Who may read an archive: the owner of its source, and whom he lets. Under row-level security of the source, he alone.
@@ -375,7 +510,7 @@ fn field<T: pgrx::FromDatum + pgrx::IntoDatum>(
 /// Enters a layout in the registry.
 fn enter(
     session: &mut Session<'_, '_>,
-    archive: pg_sys::Oid,
+    (archive, source): (pg_sys::Oid, pg_sys::Oid),
     number: i32,
     kept: &[Kept],
     missing: &[(i16, &str)],
@@ -390,7 +525,11 @@ fn enter(
             .find(|(number, _)| *number == column.number)
             .map(|(_, value)| *value);
         session.registry(
-            "INSERT INTO keepsake.archive_column VALUES ($1, $2, $3, $4::text::name, $5, $6, $7, $8, $9, $10)",
+            "INSERT INTO keepsake.archive_column (archive, layout, source_attnum, source_name, archive_name, type, typmod, \"collation\", missing, generated, numbered)
+             SELECT $1, $2, $3, $4::text::name, a.attname, $6, $7,
+                    (SELECT format('%I.%I', n.nspname, l.collname) FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = $8),
+                    $9, $10, keepsake.numbering($11)
+             FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $5",
             &[
                 archive.into(),
                 number.into(),
@@ -402,6 +541,7 @@ fn enter(
                 column.collation.into(),
                 missing.into(),
                 column.generated.into(),
+                source.into(),
             ],
         )?;
     }

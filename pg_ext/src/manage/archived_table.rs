@@ -6,8 +6,8 @@ use pgrx::datum::Interval;
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
-use crate::archive::source;
 use crate::archive::table::{self, Source};
+use crate::archive::{follow_ddl, source};
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::manage::triggers::{self, OWN_TRIGGERS};
@@ -194,6 +194,10 @@ fn take_on_one(
             options.after_triggers.into(),
         ],
     )?;
+    session.registry(
+        "DELETE FROM keepsake.schema_exception WHERE relation = $1",
+        &[oid.into()],
+    )?;
     archive_of(session, oid)?;
     add_triggers(session, oid, &found.name)?;
     source::forget(oid);
@@ -205,7 +209,7 @@ fn take_on_one(
 fn archive_of(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<pg_sys::Oid> {
     let found = Description::of(session, oid)?;
     if let Some(archive) = found.archive {
-        table::follow(session, archive, oid)?;
+        follow_ddl::follow(session, oid)?;
         return Ok(archive);
     }
     let source = Source {

@@ -1,4 +1,4 @@
-//! The event trigger that keeps the registry true when a column, a foreign key or a value of an enum gets another name: it reads the command
+//! The event trigger that keeps the registry true when a schema, a column, a foreign key or a value of an enum gets another name: it reads the command
 //! itself, where both names stand.
 
 use std::ffi::{CStr, c_char};
@@ -11,7 +11,7 @@ use crate::manage::ddl_command::command;
 use crate::model::error::Outcome;
 use crate::spi::session::{Session, with_session};
 
-/// On `ddl_command_end` of ALTER TABLE and ALTER TYPE.
+/// On `ddl_command_end` of ALTER TABLE, ALTER TYPE and ALTER SCHEMA.
 #[pg_extern(
     sql = "CREATE FUNCTION keepsake.follow_renames() RETURNS event_trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
            REVOKE ALL ON FUNCTION keepsake.follow_renames() FROM PUBLIC;"
@@ -28,6 +28,7 @@ fn follow_renames(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
 
 /// What got another name.
 enum Renamed {
+    Schema,
     Column,
     Constraint,
     EnumValue,
@@ -52,6 +53,7 @@ unsafe fn rename(call: pg_sys::FunctionCallInfo) -> Outcome<Option<Rename>> {
             let what = match rename.renameType {
                 pg_sys::ObjectType::OBJECT_COLUMN => Renamed::Column,
                 pg_sys::ObjectType::OBJECT_TABCONSTRAINT => Renamed::Constraint,
+                pg_sys::ObjectType::OBJECT_SCHEMA => Renamed::Schema,
                 _ => return Ok(None),
             };
             return Ok(Rename::of(what, rename.subname, rename.newname));
@@ -81,15 +83,21 @@ impl Rename {
 
     const fn follow(&self) -> &'static str {
         match self.what {
+            Renamed::Schema => {
+                "UPDATE keepsake.whole_schema SET schema = $3::text::name WHERE $1 IS NOT NULL AND schema = $2::text::name"
+            }
             Renamed::Column => "SELECT keepsake.follow_column($1, $2, $3)",
             Renamed::Constraint => "SELECT keepsake.follow_constraint($1, $2, $3)",
             Renamed::EnumValue => "SELECT keepsake.follow_enum_value($1, $2, $3)",
         }
     }
 
-    /// The tables or types whose column, constraint or value the command has renamed.
+    /// The schema, or the tables or types whose column, constraint or value the command has renamed.
     const fn owners(&self) -> &'static str {
         match self.what {
+            Renamed::Schema => {
+                "SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_namespace'::regclass"
+            }
             Renamed::Column => {
                 "SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_class'::regclass"
             }
@@ -115,7 +123,7 @@ fn follow(session: &mut Session<'_, '_>, rename: &Rename) -> Outcome<()> {
             rename.becomes.as_str().into(),
         ];
         session.registry(rename.follow(), &names)?;
-        if !matches!(rename.what, Renamed::EnumValue) {
+        if matches!(rename.what, Renamed::Column | Renamed::Constraint) {
             cache::invalidate(owner);
         }
     }

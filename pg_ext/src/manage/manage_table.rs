@@ -13,6 +13,7 @@ use crate::manage::adopt::Adopt;
 use crate::manage::archived_table::{self, Keep, Options};
 use crate::manage::drop_guards;
 use crate::manage::hide;
+use crate::manage::managed_schema;
 use crate::manage::triggers;
 use crate::manage::{adopt_archived, adopt_in_place, move_in_place, move_to_archive};
 use crate::model::error::{Failure, Outcome, required};
@@ -118,9 +119,14 @@ fn manage(
 #[pg_extern]
 fn unmanage(relation: Regclass, drop_archive: default!(bool, "false")) -> Result<(), ErrorReport> {
     let oid = relation.oid();
-    Ok(with_session(|session| match Keep::of(session, oid)? {
-        Some(Keep::Archive) => archived_table::hand_back(session, oid, drop_archive),
-        _ => unmanage_table(session, oid),
+    Ok(with_session(|session| {
+        let keep = Keep::of(session, oid)?;
+        describe(session, oid)?.check_owned()?;
+        managed_schema::except(session, oid)?;
+        match keep {
+            Some(Keep::Archive) => archived_table::hand_back(session, oid, drop_archive),
+            _ => unmanage_table(session, oid),
+        }
     })?)
 }
 

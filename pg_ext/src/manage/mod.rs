@@ -1,7 +1,7 @@
 //! What a table gets when it is given to Keepsake, and loses when it is taken back.
 //!
 //! - `manage_table` has `manage` and `unmanage`; `triggers` creates and drops triggers, `drop_guards` those of other tables.
-//! - `archived_table` does the same for tables with an archive.
+//! - `archived_table` does the same for tables with an archive; `managed_schema` registers schemas whose tables all get one.
 //! - `adopt` says which rows are soft-deleted already; `adopt_in_place` and `adopt_archived` make deletions of them.
 //! - `move_to_archive` and `move_in_place` take a table from the one way of keeping its deleted rows to the other.
 //! - `declared_reference` and `reference_override` add to the references that the catalog knows.
@@ -22,6 +22,7 @@ pub mod drop_guards;
 pub mod follow_renames;
 pub mod hide;
 pub mod manage_table;
+pub mod managed_schema;
 pub mod move_in_place;
 pub mod move_to_archive;
 pub mod reference_override;

@@ -27,6 +27,8 @@ pub enum Failure {
     },
     /// The caller does not own the table.
     NotOwner { table: String },
+    /// The caller does not own the schema.
+    NotSchemaOwner { schema: String },
     /// The table's deleted rows are in no archive.
     NotArchived { table: String },
     /// The table still holds soft-deleted rows.
@@ -173,6 +175,12 @@ impl Failure {
                 format!("must be owner of table {table}"),
                 None,
                 Some("Run this as the table's owner. Only the owner can add triggers to a table.".into()),
+            ),
+            Self::NotSchemaOwner { schema } => (
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("must be owner of schema {schema}"),
+                None,
+                Some("Run this as the schema's owner.".into()),
             ),
             Self::NotArchived { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

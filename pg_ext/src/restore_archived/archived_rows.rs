@@ -280,6 +280,11 @@ impl Archived {
         )
     }
 
+    /// The column that is called so now.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name.0 == name)
+    }
+
     /// The columns that are not computed.
     pub fn stored_columns(&self) -> impl Iterator<Item = &Column> {
         self.columns

@@ -11,7 +11,7 @@ SELECT k.archive::oid AS archive,
        k.type::oid AS missing_type,
        k.typmod AS missing_typmod
 FROM keepsake.archive_column k
-LEFT JOIN pg_attribute a ON a.attrelid = k.archive AND a.attnum = k.archive_attnum AND NOT a.attisdropped
+LEFT JOIN pg_attribute a ON a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped
 LEFT JOIN pg_type t ON t.oid = k.type
 LEFT JOIN pg_namespace tn ON tn.oid = t.typnamespace
 WHERE k.archive::oid = ANY ($1)

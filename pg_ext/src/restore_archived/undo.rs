@@ -19,8 +19,8 @@ use crate::spi::session::Session;
 struct Part {
     relation: pg_sys::Oid,
     /// The columns of the table's key.
-    key: Vec<i16>,
-    columns: Vec<i16>,
+    key: Vec<String>,
+    columns: Vec<String>,
     entries: Vec<Entry>,
     /// The keys of the rows.
     rows: HashSet<String>,
@@ -72,7 +72,7 @@ const WINDOW: i64 = 10_000;
 
 /// What was let go of last is put back first: it may be what makes the value before it fit.
 const READ: &str = "
-    SELECT ctid AS place, relation::oid AS relation, key_attnums, attnums,
+    SELECT ctid AS place, relation::oid AS relation, key_columns, columns,
            to_jsonb(key_values)::text AS key, to_jsonb(old_values)::text AS old, to_jsonb(new_values)::text AS new
     FROM keepsake.archive_undo WHERE deletion_id = ANY ($1) ORDER BY deletion_id DESC, seq DESC";
 
@@ -91,8 +91,8 @@ impl<'conn> Entries<'conn> {
         for row in self.0.fetch(WINDOW)? {
             let (relation, key, columns) = (
                 field(&row, "relation")?,
-                field(&row, "key_attnums")?,
-                field(&row, "attnums")?,
+                field(&row, "key_columns")?,
+                field(&row, "columns")?,
             );
             let entry = Entry {
                 place: field(&row, "place")?,
@@ -162,10 +162,10 @@ pub fn into_archive(
 }
 
 fn archive_update(one: &Archived, part: &Part, group: &[Uuid]) -> Option<String> {
-    let kept = |numbers: &[i16]| -> Option<Vec<_>> {
-        numbers
+    let kept = |names: &[String]| -> Option<Vec<_>> {
+        names
             .iter()
-            .map(|number| one.kept_name(*number))
+            .map(|name| one.kept_name(one.column(name)?.number))
             .collect()
     };
     let (kept, key) = (kept(&part.columns)?, kept(&part.key)?);
@@ -299,10 +299,15 @@ fn released(
 
 /// A query for the places, from 1, of old values that refer to one of `parents` by a key; `None` where the columns are not
 /// all those of the key.
-fn referred_to(one: &Archived, key: &ForeignKey, columns: &[i16], parents: &str) -> Option<String> {
+fn referred_to(
+    one: &Archived,
+    key: &ForeignKey,
+    columns: &[String],
+    parents: &str,
+) -> Option<String> {
     let referring = key.reference.child_columns().into_iter().map(|name| {
         let column = one.columns.iter().find(|column| column.name == *name)?;
-        let place = columns.iter().position(|number| *number == column.number)?;
+        let place = columns.iter().position(|name| *name == column.name.0)?;
         Some(format!(
             "{} AS {name}",
             column.read(&element("u.old", place))
@@ -325,9 +330,8 @@ fn referred_to(one: &Archived, key: &ForeignKey, columns: &[i16], parents: &str)
 }
 
 fn put_back_part(session: &mut Session<'_, '_>, one: &Archived, part: Part) -> Outcome<()> {
-    let now = |numbers: &[i16]| -> Option<Vec<&Column>> {
-        let find = |number: &i16| one.columns.iter().find(|column| column.number == *number);
-        numbers.iter().map(find).collect()
+    let now = |names: &[String]| -> Option<Vec<&Column>> {
+        names.iter().map(|name| one.column(name)).collect()
     };
     // A column that is gone has nothing to be put back, and a row without its key is not found.
     let (Some(columns), Some(key)) = (now(&part.columns), now(&part.key)) else {

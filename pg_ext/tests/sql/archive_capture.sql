@@ -117,7 +117,7 @@ CALL refill();
 UPDATE post SET title = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) i) WHERE id = 1;
 DROP VIEW made, titles;
 SELECT erase();
-SELECT length(title), rank FROM box_deleted.post ORDER BY id;
+SELECT length(title), rank_old, rank FROM box_deleted.post ORDER BY id;
 
 -- Partitions: by the root, by name, with other column numbers; a row that moves is not removed.
 CREATE TABLE event (id int, at int, what text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);

@@ -38,10 +38,48 @@ SELECT * FROM findings;
 SELECT cure('archive_missing');
 
 -- Tables that hang on an archived one.
+ALTER EVENT TRIGGER keepsake_follow_archives DISABLE;
 CREATE TABLE visitor (id int PRIMARY KEY, bed_id int REFERENCES bed ON DELETE SET NULL);
 CREATE TABLE staying (id int PRIMARY KEY, bed_id int); SELECT keepsake.manage('staying'); ALTER TABLE staying ADD FOREIGN KEY (bed_id) REFERENCES bed;
+ALTER EVENT TRIGGER keepsake_follow_archives ENABLE;
 SELECT * FROM findings;
 SELECT cure('child_unmanaged');
+
+-- What no event trigger has told: columns, types, row-level security.
+CREATE TYPE state AS ENUM ('ill', 'well');
+ALTER EVENT TRIGGER keepsake_follow_archives DISABLE; ALTER EVENT TRIGGER keepsake_follow_rewrite DISABLE; ALTER EVENT TRIGGER keepsake_follow_drops DISABLE;
+ALTER TABLE bed ADD fresh state DEFAULT 'ill'; ALTER TABLE visitor ALTER bed_id TYPE bigint;
+ALTER TABLE bed ENABLE ROW LEVEL SECURITY;
+SELECT check_name, object, fix FROM keepsake.doctor() WHERE check_name = 'event_trigger_disabled';
+ALTER EVENT TRIGGER keepsake_follow_archives ENABLE; ALTER EVENT TRIGGER keepsake_follow_rewrite ENABLE; ALTER EVENT TRIGGER keepsake_follow_drops ENABLE;
+SELECT * FROM findings;
+SELECT cure('archive_behind'), cure('archive_open');
+UPDATE pg_depend SET deptype = 'n' WHERE classid = 'pg_class'::regclass AND objid = 'ward_deleted.bed'::regclass AND refclassid = 'pg_type'::regclass AND objsubid > 0;
+SELECT * FROM findings;
+SELECT cure('archive_holds_type');
+ALTER TABLE bed DISABLE ROW LEVEL SECURITY;
+ALTER EVENT TRIGGER keepsake_follow_drops DISABLE; ALTER EVENT TRIGGER keepsake_forget_dropped_tables DISABLE;
+ALTER TABLE ward_deleted.patient DROP COLUMN name;
+ALTER EVENT TRIGGER keepsake_follow_drops ENABLE; ALTER EVENT TRIGGER keepsake_forget_dropped_tables ENABLE;
+SELECT * FROM findings;
+SELECT cure('archive_column_lost');
+SELECT cure('archive_behind');
+
+-- Triggers without registry, as a dump of the schema alone leaves them.
+BEGIN; DELETE FROM keepsake.managed_table WHERE relation = 'visitor'::regclass; DELETE FROM keepsake.archive_table WHERE relation = 'visitor'::regclass;
+SELECT * FROM findings;
+SELECT cure('table_unregistered');
+SELECT * FROM findings;
+ROLLBACK;
+
+-- Managed schemas.
+CREATE SCHEMA ward2; CREATE TABLE ward2.one (id int PRIMARY KEY); CREATE TABLE ward2.two (id int);
+SELECT keepsake.manage_schema('ward2', retention => '1 day');
+ALTER EVENT TRIGGER keepsake_follow_archives DISABLE; CREATE TABLE ward2.three (id int PRIMARY KEY); ALTER EVENT TRIGGER keepsake_follow_archives ENABLE;
+SELECT * FROM findings;
+SELECT cure('table_unmanaged'), cure('table_without_key');
+SELECT retention FROM keepsake.managed_table WHERE relation = 'ward2.three'::regclass;
+SET client_min_messages = warning; DROP SCHEMA ward2, ward2_deleted CASCADE; RESET client_min_messages;
 
 -- Who may do what with archives, and what others have put there.
 ALTER TABLE ward_deleted.bed OWNER TO CURRENT_USER;

@@ -8,7 +8,7 @@ SELECT keepsake.manage('parent', keep => 'archive', cascade => true), keepsake.m
 SELECT tgrelid::regclass, tgname, tgattr, tgqual FROM pg_trigger WHERE tgname = 'keepsake_archive_reference' ORDER BY 1;
 INSERT INTO parent SELECT generate_series(1, 9);
 INSERT INTO child VALUES (1, 1, NULL, NULL, 'by the foreign key'), (2, NULL, 2, NULL, 'to the default'), (3, NULL, NULL, 3, 'by the application'), (4, 4, NULL, NULL, 'not removed'), (5, 5, 5, NULL, 'twice');
-CREATE VIEW kept AS SELECT d.root_key AS of, u.relation, (SELECT array_agg(attname) FROM pg_attribute WHERE attrelid = u.relation AND attnum = ANY (u.attnums)) AS columns, u.key_values, u.old_values, u.new_values, u.group_id = d.group_id AS same_group
+CREATE VIEW kept AS SELECT d.root_key AS of, u.relation, u.columns, u.key_values, u.old_values, u.new_values, u.group_id = d.group_id AS same_group
     FROM keepsake.archive_undo u JOIN keepsake.deletion d ON d.id = u.deletion_id ORDER BY d.id, u.key_values::text, 3;
 DELETE FROM parent WHERE id = 1;
 DELETE FROM parent WHERE id = 2;

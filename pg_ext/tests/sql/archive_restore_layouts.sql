@@ -62,6 +62,6 @@ SELECT keepsake.restore(last('other.u')) -> 'restored';
 SELECT count(*) FROM other.u;
 DROP SCHEMA other CASCADE;
 DROP SCHEMA kept CASCADE;
-DROP SCHEMA kept_deleted CASCADE;
+DROP SCHEMA kept_deleted, other_deleted CASCADE;
 DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
 RESET search_path;

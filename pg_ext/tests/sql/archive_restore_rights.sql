@@ -135,10 +135,11 @@ COMMIT;
 SELECT count(*) FROM seen;
 
 \echo == Archives of tables with other owners: code of each runs as its own.
-CREATE TABLE kept.attached (id int PRIMARY KEY, note_id int REFERENCES note ON DELETE CASCADE);
+CREATE TABLE kept.attached (id int PRIMARY KEY, note_id int);
 ALTER TABLE attached OWNER TO kept_bob;
 GRANT REFERENCES ON note TO kept_bob;
 SELECT keepsake.manage('attached', keep => 'archive');
+ALTER TABLE attached ADD FOREIGN KEY (note_id) REFERENCES note ON DELETE CASCADE;
 CREATE TRIGGER looks AFTER INSERT ON attached FOR EACH ROW EXECUTE FUNCTION see();
 INSERT INTO attached VALUES (1, 2);
 DELETE FROM note WHERE id = 2;

@@ -60,7 +60,7 @@ fn wrong_settings_are_refused_by_place() {
         (format!(":{STANDARD}"), KeyRingError::KeyId(1)),
         (format!("a.b:{STANDARD}"), KeyRingError::KeyId(1)),
         (
-            format!("{}:{STANDARD}", "k".repeat(33)),
+            format!("{}:{STANDARD}", "k".repeat(129)),
             KeyRingError::KeyId(1),
         ),
         (format!("{good},b:not base64!"), KeyRingError::NotBase64(2)),

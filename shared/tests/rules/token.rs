@@ -191,7 +191,7 @@ fn codes() {
 #[test]
 fn the_longest_token_fits() {
     let longest = "\"".repeat(251) + ".pdf";
-    let keys = ring(&NEW.replace("new", &"k".repeat(32)));
+    let keys = ring(&NEW.replace("new", &"k".repeat(128)));
     let key = format!(
         "t/{}/{}/{}/0198f7d0-1111-7aaa-8bbb-000000000001.abcdefghij",
         "t".repeat(64),

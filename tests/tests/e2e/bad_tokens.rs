@@ -133,7 +133,8 @@ async fn a_tenant_that_is_none() -> Result<()> {
         json!("a/b"),
         json!("a' OR true --"),
         json!(["acme"]),
-        json!(7),
+        json!(-7),
+        json!(7.5),
     ] {
         let mut claims = claims(&tenant.name, "ada");
         claims["tenant"] = name.clone();
@@ -287,7 +288,8 @@ async fn odd_claims_are_refused_or_reach_the_database_whole() -> Result<()> {
         ("nbf", "\"1\"", Some("invalid_token")),
         ("nbf", "1.5", None),
         ("iat", "[]", Some("invalid_token")),
-        ("scope", "[\"attachments:read\"]", Some("invalid_token")),
+        ("scope", "[\"attachments:read\"]", None),
+        ("scope", "[7]", Some("invalid_token")),
         ("sub", "7", Some("invalid_token")),
     ];
     for (name, value, refused) in cases {

@@ -185,3 +185,82 @@ async fn the_log_holds_no_credential() -> Result<()> {
     }
     Ok(())
 }
+
+/// Apps and extensions have origins of their own, and tracing libraries add headers to every request.
+#[tokio::test]
+async fn apps_and_their_tracing_headers_get_in() -> Result<()> {
+    let app = "capacitor://localhost";
+    let vars = [
+        (
+            "ALLOWED_ORIGINS",
+            format!("{app}, tauri://localhost, {OURS}"),
+        ),
+        ("ALLOWED_HEADERS", "traceparent, x-of-ours".to_owned()),
+    ];
+    let vars = vars.map(|(name, value)| (name.to_owned(), value));
+    let settings = StackSettings {
+        vars: vars.into(),
+        ..StackSettings::default()
+    };
+    let stack = Stack::start(settings, |_| ()).await?;
+    let tenant = Tenant::new(&stack).await?;
+    let ordinary = crate::world::tenant().await?;
+    for (tenant, origin, further) in [
+        (&tenant, app, &["traceparent", "x-of-ours"][..]),
+        (
+            &ordinary,
+            "https://app.example.com",
+            &["sentry-trace", "baggage", "traceparent", "x-requested-with"],
+        ),
+    ] {
+        let url = tenant.upload_one(PNG).await?;
+        let url = format!("/v1/attachments/{}/content", text(&url, "/id")?);
+        let redirect = tenant.api.get(&url).await?;
+        let object = redirect.header("location").context("no Location")?;
+        for path in [url.as_str(), object] {
+            let wants = [("origin", origin), ("access-control-request-method", "GET")];
+            let preflight = tenant
+                .api
+                .with_bearer(None)
+                .send(Method::OPTIONS, path, &wants, None)
+                .await?;
+            preflight.expect(204)?;
+            // The shared stack lists no origin: there only the objects are for any page.
+            if path == url && origin != app {
+                continue;
+            }
+            let allowed = preflight
+                .header("access-control-allow-headers")
+                .context("no headers are allowed")?;
+            let allowed: Vec<_> = allowed.split(", ").collect();
+            for name in further
+                .iter()
+                .chain(&["authorization", "if-unmodified-since"])
+            {
+                assert!(allowed.contains(name), "{path}: {name}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// RFC 9110 §15.5.16.
+#[tokio::test]
+async fn a_compressed_body_is_refused_as_such() -> Result<()> {
+    let tenant = tenant().await?;
+    // What gzip makes of `{}`.
+    let body = [
+        31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 171, 174, 5, 0, 67, 191, 166, 163, 2, 0, 0, 0,
+    ];
+    let headers = [
+        ("content-type", "application/json"),
+        ("content-encoding", "gzip"),
+    ];
+    let reply = tenant
+        .api
+        .send(Method::POST, "/v1/uploads", &headers, Some(body.to_vec()))
+        .await?;
+    reply.expect_problem(415, "unsupported_content_type")?;
+    assert_eq!(reply.header("accept-encoding"), Some("identity"));
+    Ok(())
+}

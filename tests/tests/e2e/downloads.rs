@@ -323,6 +323,111 @@ async fn ranges_and_conditions() -> Result<()> {
     Ok(())
 }
 
+/// RFC 9110 §13: what a client that resumes, or that checks what it has, may ask.
+#[tokio::test]
+async fn conditions_are_met_or_refused() -> Result<()> {
+    let tenant = tenant().await?;
+    let url = signed_url(&tenant, TEXT, "").await?;
+    let whole = tenant.api.get(&url).await?;
+    let tag = whole.header("etag").context("no ETag")?.to_owned();
+    let stored = whole.header("last-modified").context("no Last-Modified")?;
+    let stored = stored.to_owned();
+    let (before, after) = (
+        "Thu, 01 Jan 2015 00:00:00 GMT",
+        "Thu, 01 Jan 2099 00:00:00 GMT",
+    );
+
+    for (condition, status) in [
+        (("if-match", tag.as_str()), 200),
+        (("if-match", "*"), 200),
+        (("if-match", "\"another\""), 412),
+        (("if-unmodified-since", stored.as_str()), 200),
+        (("if-unmodified-since", before), 412),
+        (("if-modified-since", stored.as_str()), 304),
+        (("if-modified-since", after), 304),
+        (("if-modified-since", before), 200),
+    ] {
+        let reply = tenant.api.get_with(&url, &[condition]).await?;
+        let head = tenant
+            .api
+            .send(Method::HEAD, &url, &[condition], None)
+            .await?;
+        assert_eq!(
+            (reply.status, head.status),
+            (status, status),
+            "{condition:?}"
+        );
+        // In whatever part of it, even one that it does not have.
+        for range in ["bytes=2-6", "bytes=99999-"] {
+            let part = tenant
+                .api
+                .get_with(&url, &[condition, ("range", range)])
+                .await?;
+            let want = match (status, range) {
+                (200, "bytes=2-6") => 206,
+                (200, _) => 416,
+                (other, _) => other,
+            };
+            assert_eq!(part.status, want, "{condition:?} {range}");
+            if want == 412 {
+                part.expect_problem(412, "precondition_failed")?;
+            }
+        }
+    }
+
+    for (if_range, status) in [(tag.as_str(), 206), (stored.as_str(), 206), (before, 200)] {
+        let wants = [("range", "bytes=2-6"), ("if-range", if_range)];
+        let reply = tenant.api.get_with(&url, &wants).await?;
+        reply.expect(status)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_in_between_may_compress_the_bytes() -> Result<()> {
+    let tenant = tenant().await?;
+    let url = signed_url(&tenant, TEXT, "").await?;
+    for (range, status) in [("bytes=0-", 206), ("bytes=2-6", 206), ("items=1", 200)] {
+        let wants = [("range", range), ("accept-encoding", "gzip, br")];
+        let reply = tenant.api.get_with(&url, &wants).await?;
+        reply.expect(status)?;
+        let cache = reply.header("cache-control").unwrap_or_default();
+        assert!(cache.contains("no-transform"), "{cache}");
+        let coding = reply.header("content-encoding").unwrap_or("identity");
+        assert_eq!(coding, "identity", "{range}");
+        let want = if range == "bytes=2-6" {
+            &TEXT.bytes[2..=6]
+        } else {
+            TEXT.bytes
+        };
+        assert_eq!(reply.body, want, "{range}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn content_is_asked_for_by_head_and_with_a_bare_flag() -> Result<()> {
+    let (stack, _) = shared_s3_stack().await?;
+    for (tenant, is_served_here) in [(tenant().await?, true), (Tenant::new(stack).await?, false)] {
+        let attachment = tenant.upload_one(PNG).await?;
+        let path = format!("/v1/attachments/{}/content?inline", id(&attachment)?);
+        for method in [Method::HEAD, Method::GET] {
+            let redirect = tenant.api.send(method.clone(), &path, &[], None).await?;
+            redirect.expect(302)?;
+            let url = redirect.header("location").context("no Location")?;
+            let reply = tenant.api.send(method.clone(), url, &[], None).await?;
+            assert_eq!(reply.status, 200, "{method} {url}");
+            // The store of the tests does as a URL says on GET alone.
+            if is_served_here || method == Method::GET {
+                assert!(disposition_of(&reply)?.starts_with("inline"), "{method}");
+            }
+            let length = reply.header("content-length").context("no length")?;
+            assert_eq!(length, PNG.bytes.len().to_string(), "{method}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_is_gone_has_no_range_to_miss() -> Result<()> {
     let tenant = tenant().await?;

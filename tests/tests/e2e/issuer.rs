@@ -15,7 +15,8 @@ use keepsake_tests::token::{claims, jws};
 use ring::rand::SystemRandom;
 use ring::rsa;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RsaKeyPair,
 };
 use serde_json::{Value, json};
 
@@ -61,6 +62,8 @@ pub enum Signer {
     Rsa(RsaKeyPair),
     /// ES256.
     Curve(EcdsaKeyPair),
+    /// For EdDSA.
+    Edwards(Ed25519KeyPair),
 }
 
 impl Signer {
@@ -96,10 +99,20 @@ impl Signer {
         Ok(Self::Curve(pair.map_err(|error| anyhow!("{error}"))?))
     }
 
-    const fn algorithm(&self) -> &'static str {
+    /// A new key for EdDSA (RFC 8037).
+    pub fn edwards() -> Result<Self> {
+        let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+        let made = made.map_err(|error| anyhow!("{error}"))?;
+        let pair = Ed25519KeyPair::from_pkcs8(made.as_ref());
+        Ok(Self::Edwards(pair.map_err(|error| anyhow!("{error}"))?))
+    }
+
+    /// Its `alg`.
+    pub const fn alg(&self) -> &'static str {
         match self {
             Self::Rsa(_) => "RS256",
             Self::Curve(_) => "ES256",
+            Self::Edwards(_) => "EdDSA",
         }
     }
 
@@ -118,6 +131,10 @@ impl Signer {
                     "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y),
                 })
             }
+            Self::Edwards(pair) => json!({
+                "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": kid,
+                "x": URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()),
+            }),
         }
     }
 
@@ -134,7 +151,7 @@ impl Signer {
     pub fn token(&self, kid: &str, tenant: &str) -> Result<String> {
         let mut claims = claims(tenant, "ada");
         claims["iss"] = ISSUER.into();
-        self.token_of(&json!({ "alg": self.algorithm(), "kid": kid }), &claims)
+        self.token_of(&json!({ "alg": self.alg(), "kid": kid }), &claims)
     }
 
     /// A token with any header and claims.
@@ -156,6 +173,7 @@ impl Signer {
                 let signature = signature.map_err(|error| anyhow!("{error}"))?;
                 Ok(signature.as_ref().to_vec())
             }
+            Self::Edwards(pair) => Ok(pair.sign(signed).as_ref().to_vec()),
         }
     }
 }

@@ -21,6 +21,7 @@ mod file_types;
 mod hostile_database;
 mod idempotency;
 mod issuer;
+mod issuers;
 mod json_bombs;
 mod listing;
 mod long_uploads;

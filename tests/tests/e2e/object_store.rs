@@ -39,6 +39,10 @@ pub enum Fault {
     Slow(Duration),
     /// It is done, and answered after so long a time.
     DoneButSlow(Duration),
+    /// The range is passed over: the answer is the whole object, with 200.
+    Whole,
+    /// The answer tells no length, unless only bytes as they are were asked for.
+    NoLength,
 }
 
 /// A fault that waits for its request.
@@ -52,6 +56,8 @@ struct Trap {
 
 #[derive(Debug, Default)]
 struct Trouble {
+    /// Where the objects are.
+    root: PathBuf,
     traps: Mutex<VecDeque<Trap>>,
 }
 
@@ -78,7 +84,10 @@ impl ObjectStore {
         let mut service = S3ServiceBuilder::new(files);
         service.set_auth(SimpleAuth::from_single(ACCESS_KEY, secret_key.as_str()));
         let service = service.build();
-        let trouble = Arc::new(Trouble::default());
+        let trouble = Arc::new(Trouble {
+            root: folder.clone(),
+            traps: Mutex::default(),
+        });
 
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
@@ -300,8 +309,23 @@ async fn answer(
     if let Some(Fault::Slow(time)) = fault {
         tokio::time::sleep(time).await;
     }
-    let done = service.call(request).await.map_err(|_| Lost)?;
+    let object = trouble
+        .root
+        .join(request.uri().path().trim_start_matches('/'));
+    let as_it_is = request
+        .headers()
+        .get("accept-encoding")
+        .is_some_and(|value| value == "identity");
+    let mut done = service.call(request).await.map_err(|_| Lost)?;
     match fault {
+        Some(Fault::Whole) => {
+            let bytes = std::fs::read(object).map_err(|_| Lost)?;
+            Ok(HttpResponse::new(Body::from(bytes)))
+        }
+        Some(Fault::NoLength) if !as_it_is => {
+            done.headers_mut().remove("content-length");
+            Ok(done)
+        }
         Some(Fault::DoneButRefused(status)) => Ok(refusal(status)),
         Some(Fault::ReplyLost) => Err(Lost),
         Some(Fault::DoneButSlow(time)) => {

@@ -1,4 +1,4 @@
-//! Tokens signed by a key that the issuer publishes (RS256, ES256), and an issuer that is away, slow
+//! Tokens signed by a key that the issuer publishes (RS256, ES256, EdDSA), and an issuer that is away, slow
 //! or hostile.
 
 use std::time::Duration;
@@ -69,12 +69,14 @@ async fn a_published_key_opens_and_never_as_a_secret() -> Result<()> {
     let (stack, issuer) = stack().await?;
     let tenant = Tenant::new(&stack).await?;
     let (api, name) = (&tenant.api, tenant.name.as_str());
-    let (rsa, curve) = (Signer::rsa()?, Signer::curve()?);
-    // Two kinds under one name: the kind decides.
-    issuer.publishes(&[rsa.jwk("k"), curve.jwk("k")]);
+    let (rsa, curve, edwards) = (Signer::rsa()?, Signer::curve()?, Signer::edwards()?);
+    // Three kinds under one name: the kind decides.
+    issuer.publishes(&[rsa.jwk("k"), curve.jwk("k"), edwards.jwk("k")]);
 
     opens(api, &rsa.token("k", name)?).await?;
     opens(api, &curve.token("k", name)?).await?;
+    opens(api, &edwards.token("k", name)?).await?;
+    refused(api, &Signer::edwards()?.token("k", name)?).await?;
     let mut ours = claims(name, "ada");
     ours["iss"] = ISSUER.into();
     opens(api, &mint(&ours, &stack.secrets.jwt_key)).await?;
@@ -94,7 +96,9 @@ async fn a_published_key_opens_and_never_as_a_secret() -> Result<()> {
     }
     for (alg, signer) in [
         ("ES256", &rsa),
+        ("EdDSA", &rsa),
         ("RS256", &curve),
+        ("RS256", &edwards),
         ("PS256", &rsa),
         ("none", &rsa),
     ] {
@@ -211,15 +215,24 @@ async fn an_issuer_that_is_away_or_hostile() -> Result<()> {
         Answer::Redirect(set(json!([evil.jwk("evil")]))),
     ] {
         issuer.answers(answer.clone());
-        let shown = format!("{answer:?}").chars().take(60).collect::<String>();
+        let issuer_answer = answer;
+        let shown = format!("{issuer_answer:?}")
+            .chars()
+            .take(60)
+            .collect::<String>();
         let asked = issuer.asked();
         until("the issuer is asked", async || {
             let answer = ask(api, &evil_token).await?;
             if issuer.asked() == asked {
                 return Ok(false);
             }
+            // What is no usable set stays none, however often it is asked for.
+            let (status, code) = match &issuer_answer {
+                Answer::Text(200, text) if text.len() < 1 << 20 => (500, "keys_unusable"),
+                _ => (503, "keys_unavailable"),
+            };
             answer
-                .expect_problem(503, "keys_unavailable")
+                .expect_problem(status, code)
                 .with_context(|| shown.clone())?;
             Ok(true)
         })
@@ -249,4 +262,75 @@ async fn an_issuer_that_is_away_or_hostile() -> Result<()> {
 
     issuer.publishes(&[good.jwk("good"), evil.jwk("evil")]);
     opens_soon(api, &evil_token).await
+}
+
+/// An issuer that publishes one key, and calls it nothing.
+#[tokio::test]
+async fn a_key_without_a_name_is_usable_while_it_is_the_only_one() -> Result<()> {
+    let (stack, issuer) = stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let (api, name) = (&tenant.api, tenant.name.as_str());
+    let (ours, other) = (Signer::curve()?, Signer::curve()?);
+    let nameless = |signer: &Signer| {
+        let mut jwk = signer.jwk("");
+        jwk.as_object_mut().map(|jwk| jwk.remove("kid"));
+        jwk
+    };
+    issuer.publishes(&[nameless(&ours)]);
+    let mut claims = claims(name, "ada");
+    claims["iss"] = ISSUER.into();
+    for header in [
+        json!({ "alg": "ES256" }),
+        json!({ "alg": "ES256", "kid": "any" }),
+    ] {
+        opens(api, &ours.token_of(&header, &claims)?).await?;
+        refused(api, &other.token_of(&header, &claims)?).await?;
+    }
+    let long = "k".repeat(128);
+    issuer.publishes(&[nameless(&ours), other.jwk(&long)]);
+    opens_soon(api, &other.token(&long, name)?).await?;
+    opens(api, &ours.token_of(&json!({ "alg": "ES256" }), &claims)?).await?;
+    refused(api, &ours.token("any", name)?).await
+}
+
+/// A fault of the configuration is told as what it is, where it is looked for, and not as something that passes.
+#[tokio::test]
+async fn keys_that_cannot_be_used_are_told_as_such() -> Result<()> {
+    let (stack, issuer) = stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let (api, name) = (&tenant.api, tenant.name.as_str());
+    let signer = Signer::edwards()?;
+    let healthy = async || api.with_bearer(None).get("/healthz?deep=1").await;
+    healthy().await?.expect_problem(503, "keys_unavailable")?;
+
+    issuer.answers(Answer::Text(
+        200,
+        json!({ "keys": [{ "kty": "OKP", "crv": "X25519" }] }).to_string(),
+    ));
+    let token = signer.token("k", name)?;
+    until("the set is read", async || {
+        Ok(healthy().await?.status == 500)
+    })
+    .await?;
+    let told = healthy().await?;
+    told.expect_problem(500, "keys_unusable")?;
+    assert!(told.header("retry-after").is_none());
+    let refused = ask(api, &token).await?;
+    let problem = refused.expect_problem(500, "keys_unusable")?;
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("no public key"), "{detail}");
+    // Told once, however often it is asked for.
+    tokio::time::sleep(2 * REFRESH).await;
+    for _ in 0..3 {
+        healthy().await?.expect_problem(500, "keys_unusable")?;
+    }
+    let log = std::fs::read_to_string(stack.folder().join("worker.log"))?;
+    assert_eq!(log.matches("\"event\":\"jwks\"").count(), 2, "{log}");
+
+    issuer.publishes(&[signer.jwk("k")]);
+    until("the new set is read", async || {
+        Ok(healthy().await?.status == 200)
+    })
+    .await?;
+    opens(api, &token).await
 }

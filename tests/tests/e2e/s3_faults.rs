@@ -71,6 +71,21 @@ async fn a_store_that_stumbles_is_asked_again() -> Result<()> {
     assert_agreement(stack, Place::Store(store)).await
 }
 
+/// RFC 9110 §14.2: a server may pass over a range. One that compresses tells no length, unless it is asked not to.
+#[tokio::test]
+async fn a_store_that_answers_in_its_own_way_is_understood() -> Result<()> {
+    let (stack, store, _turn) = turn().await?;
+    for (method, fault) in [("GET", Fault::Whole), ("HEAD", Fault::NoLength)] {
+        let tenant = Tenant::new(stack).await?;
+        let upload = stored(&tenant, &[PNG, PDF, TEXT]).await?;
+        store.trap(method, "", fault, 3);
+        tenant.complete(&upload).await?.json_if(200)?;
+        assert_eq!(store.disarm(), 0, "{fault:?} was not met");
+        assert_eq!(tenant.visible().await?.len(), 3);
+    }
+    assert_agreement(stack, Place::Store(store)).await
+}
+
 #[tokio::test]
 async fn a_store_that_is_down_changes_nothing() -> Result<()> {
     let (stack, store, _turn) = turn().await?;

@@ -2,6 +2,7 @@
 //! reads on a standby, changes the tables, takes the extension away, and loses power.
 
 mod archive_crash;
+mod archive_dump;
 mod crash;
 mod ddl;
 mod dump;

@@ -2,13 +2,14 @@
 
 use super::{S3, S3Settings};
 use crate::{clock, storage::StorageError};
+use http_body_util::BodyExt;
 use keepsake_shared::{
     Sha256Digest,
     sigv4::{self, AuthorizationRequest, Payload, SigV4Error},
 };
 use std::{sync::PoisonError, time::Duration};
 use worker::{
-    Delay,
+    Body, Delay,
     js_sys::{self, Uint8Array},
     wasm_bindgen::{JsCast, JsValue},
     wasm_bindgen_futures::JsFuture,
@@ -83,6 +84,28 @@ impl Answer {
         Ok(Uint8Array::new(&buffer).to_vec())
     }
 
+    /// `length` bytes of the body from `offset`, fewer at its end. What comes behind them is not read.
+    pub(super) async fn part(&self, offset: u64, length: usize) -> Result<Vec<u8>, StorageError> {
+        let mut body = match self.response.body() {
+            Some(stream) => Body::new(stream),
+            None => return Ok(Vec::new()),
+        };
+        let (mut skip, mut part) = (offset, Vec::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| StorageError(format!("S3: the answer broke off: {error}")))?;
+            let bytes = frame.into_data().unwrap_or_default();
+            let begin = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
+            skip -= begin as u64;
+            part.extend_from_slice(&bytes[begin..]);
+            if part.len() >= length {
+                part.truncate(length);
+                break;
+            }
+        }
+        Ok(part)
+    }
+
     /// The whole body as text.
     pub(super) async fn text(&self) -> Result<String, StorageError> {
         String::from_utf8(self.bytes().await?)
@@ -141,6 +164,8 @@ impl S3 {
         for (name, value) in headers.headers() {
             fields.set(name, value).map_err(failed)?;
         }
+        // Of bytes that are compressed on the way some servers tell no length. Not signed: proxies change it.
+        fields.set("accept-encoding", "identity").map_err(failed)?;
         let init = RequestInit::new();
         init.set_method(call.method);
         init.set_headers(&fields);

@@ -1,8 +1,7 @@
 use crate::clock;
 use keepsake_shared::{
-    FileName, ObjectKey,
+    ObjectKey,
     capabilities::StoreKind,
-    content_disposition,
     sigv4::{
         Bucket, Payload, PostRequest, PresignRequest, Request, SigV4Error, SignedForm, Signer,
         SigningKeyCache, post_form, presign,
@@ -94,28 +93,30 @@ impl S3Settings {
         post_form(&request, &self.signer, &mut keys, clock::now())
     }
 
-    /// A URL that reads one object for so many seconds from `signed_at`. Where the store lets the URL
-    /// say so, the file is shown or saved as asked, under its name; elsewhere that was fixed when it was
-    /// stored.
+    /// A URL that reads one object with `method`, GET or HEAD, for so many seconds from `signed_at`. Where the store lets the
+    /// URL say so, the answer has this `Content-Disposition`, and nobody in between may compress it; elsewhere the first was
+    /// fixed when it was stored.
     ///
     /// # Errors
     /// What cannot be signed.
     pub(crate) fn download(
         &self,
+        method: &str,
         key: &ObjectKey,
-        name: &FileName,
-        inline: bool,
+        disposition: &str,
         signed_at: OffsetDateTime,
         expires_seconds: u32,
     ) -> Result<String, SigV4Error> {
-        let disposition = content_disposition(name, inline);
-        let query = [("response-content-disposition", disposition.as_str())];
+        let query = [
+            ("response-cache-control", "private, no-transform"),
+            ("response-content-disposition", disposition),
+        ];
         let query = if self.kind.capabilities().disposition_override {
             &query[..]
         } else {
             &[]
         };
-        self.presign_at(signed_at, "GET", key.as_str(), query, &[], expires_seconds)
+        self.presign_at(signed_at, method, key.as_str(), query, &[], expires_seconds)
     }
 }
 

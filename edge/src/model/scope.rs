@@ -12,6 +12,14 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
+    const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Metrics, Self::Operator];
+
+    /// The scope of this name, which is case-sensitive (RFC 6749 §3.3).
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+
+    /// The word that stands for it in a token.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Read => "attachments:read",

@@ -1,0 +1,61 @@
+//! Archives follow their sources when the schema changes; `sql/archive_ddl.sql` has the event triggers.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::archive::{source, table};
+use crate::call::arguments::Regclass;
+use crate::model::error::Outcome;
+use crate::model::sql::{Ident, Qualified};
+use crate::spi::session::{Session, with_session};
+
+/// Brings the archive of `relation` up to date: its columns, its name, and who may read it. Called by event triggers alone.
+#[pg_extern]
+fn follow_archive(relation: Regclass) -> Result<(), ErrorReport> {
+    Ok(with_session(|session| follow(session, relation.oid()))?)
+}
+
+const ARCHIVE: &str = "
+    SELECT t.archive::oid AS archive, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, c.relrowsecurity AS has_rls,
+           (t.source_schema, t.source_name) <> (n.nspname, c.relname) AS renamed,
+           c.relrowsecurity AND NOT a.relrowsecurity
+           OR NOT EXISTS (SELECT FROM aclexplode(a.relacl) x WHERE x.grantee = c.relowner AND x.privilege_type = 'SELECT' AND x.is_grantable) AS shown_otherwise
+    FROM keepsake.archive_table t
+    JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class a ON a.oid = t.archive
+    WHERE t.relation = $1";
+
+/// The same.
+pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+    let rows = session.registry_now(ARCHIVE, &[oid.into()])?;
+    let Some(row) = rows.first() else {
+        return Ok(());
+    };
+    let flag = |name: &str| -> Outcome<bool> { Ok(row.get_by_name(name)?.unwrap_or(false)) };
+    let text =
+        |name: &str| -> Outcome<Ident> { Ok(Ident(row.get_by_name(name)?.unwrap_or_default())) };
+    let number = |name: &str| -> Outcome<pg_sys::Oid> {
+        Ok(row.get_by_name(name)?.unwrap_or(pg_sys::InvalidOid))
+    };
+    let archive = number("archive")?;
+    let source = table::Source {
+        oid,
+        name: Qualified {
+            schema: text("schema")?,
+            name: text("name")?,
+        },
+        owner: number("owner")?,
+        unlogged: false,
+        has_rls: flag("has_rls")?,
+    };
+    table::follow(session, archive, oid)?;
+    if flag("renamed")? {
+        table::rename_like(session, archive, &source)?;
+    }
+    if flag("shown_otherwise")? {
+        table::show_anew(session, archive, &source)?;
+    }
+    source::forget(oid);
+    Ok(())
+}

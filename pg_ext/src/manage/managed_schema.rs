@@ -1,0 +1,103 @@
+//! Managed schemas: which schemas have every table managed.
+
+use pgrx::datum::{DatumWithOid, Interval};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::manage::archived_table::Keep;
+use crate::model::error::{Failure, Outcome};
+use crate::spi::session::{Session, with_session};
+
+/// Enters a schema in the registry. `keepsake.manage_schema()` calls it, and then manages what is there.
+///
+/// # Errors
+/// 42501 for anyone but the schema's owner; 0A000 for a schema that holds no tables of an application's; 22023 for `keep =>
+/// 'in place'`, which would add columns to tables.
+#[pg_extern]
+fn register_schema(
+    schema: pg_sys::Oid,
+    keep: &str,
+    retention: Option<Interval>,
+    on_truncate: Option<&str>,
+) -> Result<(), ErrorReport> {
+    Ok(with_session(|session| {
+        register(session, schema, keep, retention, on_truncate)
+    })?)
+}
+
+/// Removes a schema from the registry: see `keepsake.unmanage_schema()`.
+///
+/// # Errors
+/// 42501 for anyone but the schema's owner.
+#[pg_extern]
+fn forget_schema(schema: pg_sys::Oid) -> Result<(), ErrorReport> {
+    Ok(with_session(|session| -> Outcome<()> {
+        check(session, schema)?;
+        session.registry(
+            "DELETE FROM keepsake.whole_schema s USING pg_namespace n WHERE n.oid = $1 AND s.schema = n.nspname",
+            &[schema.into()],
+        )?;
+        Ok(())
+    })?)
+}
+
+fn register(
+    session: &mut Session<'_, '_>,
+    schema: pg_sys::Oid,
+    keep: &str,
+    retention: Option<Interval>,
+    on_truncate: Option<&str>,
+) -> Outcome<()> {
+    if Keep::parse(keep)? != Keep::Archive {
+        return Err(Failure::BadArgument {
+            what: "a schema cannot be kept in place".into(),
+            fix: "Give keep => 'archive', or manage each table.".into(),
+        });
+    }
+    check(session, schema)?;
+    session.registry(
+        "INSERT INTO keepsake.whole_schema (schema, retention, on_truncate) SELECT n.nspname, $2, $3 FROM pg_namespace n WHERE n.oid = $1
+         ON CONFLICT (schema) DO UPDATE SET retention = coalesce(excluded.retention, whole_schema.retention),
+             on_truncate = coalesce(excluded.on_truncate, whole_schema.on_truncate)",
+        &[
+            schema.into(),
+            retention.map_or_else(DatumWithOid::null::<Interval>, Into::into),
+            on_truncate.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Leaves a table out of its schema, if that is managed.
+pub fn except(session: &mut Session<'_, '_>, table: pg_sys::Oid) -> Outcome<()> {
+    session.registry(
+        "INSERT INTO keepsake.schema_exception (relation)
+         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN keepsake.whole_schema s ON s.schema = n.nspname WHERE c.oid = $1
+         ON CONFLICT DO NOTHING",
+        &[table.into()],
+    )?;
+    Ok(())
+}
+
+const DESCRIBE: &str = "
+    SELECT n.nspname::text AS name, pg_has_role(n.nspowner, 'USAGE') AS owned,
+           n.nspname ~ '^(pg_|information_schema$|keepsake$)' OR pg_get_userbyid(n.nspowner) = 'keepsake_archive' AS is_system
+    FROM pg_namespace n WHERE n.oid = $1";
+
+fn check(session: &Session<'_, '_>, schema: pg_sys::Oid) -> Outcome<()> {
+    let rows = session.catalog_now(DESCRIBE, &[schema.into()])?;
+    let row = rows.first().ok_or_else(|| Failure::RowNotFound {
+        table: "pg_namespace".into(),
+    })?;
+    let name: String = row.get_by_name("name")?.unwrap_or_default();
+    if row.get_by_name("owned")? != Some(true) {
+        return Err(Failure::NotSchemaOwner { schema: name });
+    }
+    if row.get_by_name("is_system")? == Some(true) {
+        return Err(Failure::BadArgument {
+            what: format!("schema {name} belongs to PostgreSQL or to Keepsake"),
+            fix: "Manage a schema of your application.".into(),
+        });
+    }
+    Ok(())
+}
