@@ -253,9 +253,8 @@ pub fn make_archive(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<
 
 /// The columns of the newest layout, but for those that are computed whenever they are read.
 const STORED: &str = "
-    SELECT a.attname::text AS name, s.attname::text AS kept FROM keepsake.archive_column k
+    SELECT a.attname::text AS name, k.archive_name::text AS kept FROM keepsake.archive_column k
     JOIN pg_attribute a ON a.attrelid = $2 AND a.attnum = k.source_attnum AND a.attgenerated <> 'v'
-    JOIN pg_attribute s ON s.attrelid = $1 AND s.attnum = k.archive_attnum
     WHERE k.archive = $1 AND k.layout = (SELECT max(layout) FROM keepsake.archive_column WHERE archive = $1) ORDER BY a.attnum";
 
 /// The tables that go with this one when it is managed: a removal of its rows would take theirs, or change them.

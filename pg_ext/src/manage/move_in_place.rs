@@ -39,17 +39,15 @@ const DELETIONS: &str = "
 const UNDO: &str = "
     WITH moved AS (DELETE FROM keepsake.archive_undo AS u WHERE u.relation = ANY ($1) RETURNING u.*)
     INSERT INTO keepsake.detached (deletion_id, relation, reference, columns, changed, key_columns, row_keys, old_values, new_values)
-    SELECT u.deletion_id, u.relation, coalesce(f.name, ''), c.names, c.names, k.names,
+    SELECT u.deletion_id, u.relation, coalesce(f.name, ''), u.columns::name[], u.columns::name[], u.key_columns::name[],
            array_agg(to_jsonb(u.key_values)::text ORDER BY u.seq), array_agg(to_jsonb(u.old_values)::text ORDER BY u.seq),
            array_agg(to_jsonb(u.new_values)::text ORDER BY u.seq)
     FROM moved AS u
-    CROSS JOIN LATERAL (SELECT array_agg(a.attname ORDER BY n.i) AS names FROM unnest(u.attnums) WITH ORDINALITY AS n (attnum, i)
-                        JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = n.attnum) AS c
-    CROSS JOIN LATERAL (SELECT array_agg(a.attname ORDER BY n.i) AS names FROM unnest(u.key_attnums) WITH ORDINALITY AS n (attnum, i)
-                        JOIN pg_attribute a ON a.attrelid = u.relation AND a.attnum = n.attnum) AS k
     CROSS JOIN LATERAL (SELECT min(con.conname) AS name FROM pg_constraint con
-                        WHERE con.contype = 'f' AND con.conrelid = u.relation AND con.conkey = u.attnums) AS f
-    GROUP BY u.deletion_id, u.relation, f.name, c.names, k.names";
+                        WHERE con.contype = 'f' AND con.conrelid = u.relation
+                          AND u.columns = ARRAY(SELECT a.attname::text FROM unnest(con.conkey) WITH ORDINALITY AS n (attnum, i)
+                                                JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = n.attnum ORDER BY n.i)) AS f
+    GROUP BY u.deletion_id, u.relation, f.name, u.columns, u.key_columns";
 
 /// A table that moves, with its archive.
 struct Moved {

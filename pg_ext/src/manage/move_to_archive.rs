@@ -50,8 +50,9 @@ const INDEXES: &str = r"
     ORDER BY 1";
 /// What SET NULL and SET DEFAULT replaced, as an archive remembers it.
 const UNDO: &str = "
-    INSERT INTO keepsake.archive_undo (group_id, deletion_id, seq, relation, key_attnums, attnums, key_values, old_values, new_values)
-    SELECT d.group_id, x.deletion_id, row_number() OVER (PARTITION BY x.deletion_id ORDER BY x.id, r.n), x.relation, k.attnums, c.attnums,
+    INSERT INTO keepsake.archive_undo (group_id, deletion_id, seq, relation, key_columns, columns, key_values, old_values, new_values)
+    SELECT d.group_id, x.deletion_id, row_number() OVER (PARTITION BY x.deletion_id ORDER BY x.id, r.n), x.relation,
+           x.key_columns::text[], x.columns::text[],
            ARRAY(SELECT r.key::jsonb ->> (k.n - 1)::int FROM unnest(x.key_columns) WITH ORDINALITY AS k (name, n) ORDER BY k.n),
            ARRAY(SELECT r.old::jsonb ->> (c.n - 1)::int FROM unnest(x.columns) WITH ORDINALITY AS c (name, n) ORDER BY c.n),
            ARRAY(SELECT CASE WHEN r.new IS NOT NULL THEN r.new::jsonb ->> (c.n - 1)::int
@@ -59,10 +60,6 @@ const UNDO: &str = "
                  FROM unnest(x.columns) WITH ORDINALITY AS c (name, n) ORDER BY c.n)
     FROM moved AS x
     JOIN keepsake.deletion AS d ON d.id = x.deletion_id
-    CROSS JOIN LATERAL (SELECT array_agg(a.attnum ORDER BY n.i) AS attnums FROM unnest(x.key_columns) WITH ORDINALITY AS n (name, i)
-                        JOIN pg_attribute a ON a.attrelid = x.relation AND a.attname = n.name AND NOT a.attisdropped) AS k
-    CROSS JOIN LATERAL (SELECT array_agg(a.attnum ORDER BY n.i) AS attnums FROM unnest(x.columns) WITH ORDINALITY AS n (name, i)
-                        JOIN pg_attribute a ON a.attrelid = x.relation AND a.attname = n.name AND NOT a.attisdropped) AS c
     CROSS JOIN LATERAL unnest(x.row_keys, x.old_values, x.new_values) WITH ORDINALITY AS r (key, old, new, n)
     WHERE '' <> ALL (x.columns) AND '' <> ALL (x.key_columns)";
 const MOVED_UNDO: &str = "
