@@ -13,8 +13,8 @@ use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-/// Three copies of one schema: `kept` is managed, `bare` is not but has the same columns and
-/// indexes, `hard` has neither and deletes for good.
+/// Three copies of one schema: `kept` is managed, `bare` is not but has columns and
+/// indexes like it, `hard` has neither and deletes for good.
 const SCHEMA: &str = "
     DROP SCHEMA IF EXISTS kept, bare, hard CASCADE;
     DROP EXTENSION IF EXISTS keepsake CASCADE;
@@ -37,9 +37,10 @@ const TABLES: &str = "
 
 const MANAGED: &str = "SELECT keepsake.manage('kept.thread', '0'), keepsake.manage('kept.post', '0'), keepsake.manage('kept.remark', '0'), keepsake.manage('kept.label', '0'), keepsake.manage('kept.link', '0');";
 
+/// With names of its own: Keepsake refuses to delete from a table that has its columns and is not managed.
 const BY_HAND: &str = "
-    ALTER TABLE bare.NAME ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
-    CREATE INDEX ON bare.NAME (deletion_id) WHERE deletion_id IS NOT NULL;";
+    ALTER TABLE bare.NAME ADD COLUMN gone_at timestamptz, ADD COLUMN gone_by uuid;
+    CREATE INDEX ON bare.NAME (gone_by) WHERE gone_by IS NOT NULL;";
 
 const SIDES: [&str; 3] = ["kept", "bare", "hard"];
 
@@ -70,17 +71,17 @@ struct Comparison {
     measured: [String; 3],
 }
 
-const MARKED: &str = "deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001'";
+const MARKED: &str = "gone_at = now(), gone_by = '00000000-0000-7000-8000-000000000001'";
 
 fn comparisons(rows: u32) -> Vec<Comparison> {
     let on_each = |sql: &str| SIDES.map(|side| sql.replace("SCHEMA", side));
     let by_hand = format!("
         UPDATE bare.thread SET {MARKED} WHERE id = 1;
-        UPDATE bare.post c SET {MARKED} FROM bare.thread p WHERE p.deletion_id IS NOT NULL AND p.id = c.thread_id AND c.deleted_at IS NULL;
-        UPDATE bare.remark c SET {MARKED} FROM bare.post p WHERE p.deletion_id IS NOT NULL AND p.id = c.post_id AND c.deleted_at IS NULL;");
+        UPDATE bare.post c SET {MARKED} FROM bare.thread p WHERE p.gone_by IS NOT NULL AND p.id = c.thread_id AND c.gone_at IS NULL;
+        UPDATE bare.remark c SET {MARKED} FROM bare.post p WHERE p.gone_by IS NOT NULL AND p.id = c.post_id AND c.gone_at IS NULL;");
     let deleted = "SELECT keepsake.soft_delete('kept.thread', 1);";
     let restored_by_hand = ["thread", "post", "remark"].map(|table| {
-        format!("UPDATE bare.{table} SET deleted_at = NULL, deletion_id = NULL WHERE deletion_id IS NOT NULL;")
+        format!("UPDATE bare.{table} SET gone_at = NULL, gone_by = NULL WHERE gone_by IS NOT NULL;")
     });
     let posts = rows / 100;
     vec![
@@ -156,7 +157,7 @@ fn comparisons(rows: u32) -> Vec<Comparison> {
 /// Single statements, each on its own: one a transaction, prepared, four clients at once.
 const SINGLE: Load = Load {
     clients: 4,
-    transactions: 5000,
+    transactions: 2000,
 };
 
 /// What each of them finds. `bare.done` stands for the registry.
@@ -164,10 +165,10 @@ const SINGLE_ROWS: &str = "
     TRUNCATE bare.done;
     DELETE FROM SCHEMA.remark WHERE id > 1000000;
     DELETE FROM SCHEMA.post WHERE id > 1000000;
-    INSERT INTO SCHEMA.post SELECT 1000000 + n, 1, 'x' FROM generate_series(1, 20000) AS n;
-    INSERT INTO SCHEMA.remark SELECT 1000000 + n, 1000000 + (n + 4) / 5, 'x' FROM generate_series(1, 100000) AS n;";
+    INSERT INTO SCHEMA.post SELECT 1000000 + n, 1, 'x' FROM generate_series(1, 8000) AS n;
+    INSERT INTO SCHEMA.remark SELECT 1000000 + n, 1000000 + (n + 4) / 5, 'x' FROM generate_series(1, 40000) AS n;";
 
-const DONE: &str = "CREATE TABLE bare.done (id uuid PRIMARY KEY, actor text, deleted_at timestamptz, expires_at timestamptz);
+const DONE: &str = "CREATE TABLE bare.done (id uuid PRIMARY KEY, actor text, gone_at timestamptz, expires_at timestamptz);
     CREATE INDEX ON bare.done (expires_at, id);";
 
 /// A single statement, and what it may cost at most: of the same by hand, and of the plain one.
@@ -184,7 +185,7 @@ const SINGLES: [Single; 4] = [
         what: "DELETE of one row",
         kept: "DELETE FROM kept.remark WHERE id = 1000000 + :id",
         by_hand: "WITH d AS (INSERT INTO bare.done VALUES (gen_random_uuid(), current_user, now(), now() + interval '30 days') RETURNING id)
-             UPDATE bare.remark AS t SET deleted_at = now(), deletion_id = d.id FROM d WHERE t.id = 1000000 + :id",
+             UPDATE bare.remark AS t SET gone_at = now(), gone_by = d.id FROM d WHERE t.id = 1000000 + :id",
         plain: "DELETE FROM hard.remark WHERE id = 1000000 + :id",
         aims: "2, 4",
     },
@@ -192,8 +193,8 @@ const SINGLES: [Single; 4] = [
         what: "DELETE of one row and its five children",
         kept: "DELETE FROM kept.post WHERE id = 1000000 + :id",
         by_hand: "WITH d AS (INSERT INTO bare.done VALUES (gen_random_uuid(), current_user, now(), now() + interval '30 days') RETURNING id),
-             p AS (UPDATE bare.post AS t SET deleted_at = now(), deletion_id = d.id FROM d WHERE t.id = 1000000 + :id)
-             UPDATE bare.remark AS t SET deleted_at = now(), deletion_id = d.id FROM d WHERE t.post_id = 1000000 + :id AND t.deleted_at IS NULL",
+             p AS (UPDATE bare.post AS t SET gone_at = now(), gone_by = d.id FROM d WHERE t.id = 1000000 + :id)
+             UPDATE bare.remark AS t SET gone_at = now(), gone_by = d.id FROM d WHERE t.post_id = 1000000 + :id AND t.gone_at IS NULL",
         plain: "DELETE FROM hard.post WHERE id = 1000000 + :id",
         aims: "",
     },
@@ -259,7 +260,7 @@ async fn run_singles(postgres: &Postgres, folder: &Path) -> Result<()> {
     database.close().await?;
     println!(
         "\n{:<42} {:>12} {:>12} {:>8} {:>12} {:>8} {:>6}",
-        "20,000 times, processor time", "keepsake", "by hand", "ratio", "plain", "ratio", "aims"
+        "8,000 times, processor time", "keepsake", "by hand", "ratio", "plain", "ratio", "aims"
     );
     for single in &SINGLES {
         compare_single(postgres, folder, single).await?;

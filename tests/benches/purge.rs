@@ -99,9 +99,9 @@ const SCHEMA: &str = "
     INSERT INTO SCHEMA.remark SELECT n, n % (ROWS / 100) + 1, 'some text' FROM generate_series(1, ROWS) n;";
 
 const MARKED: &str = "
-    ALTER TABLE bare.NAME ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid;
-    CREATE INDEX ON bare.NAME (deletion_id) WHERE deletion_id IS NOT NULL;
-    UPDATE bare.NAME SET deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001';";
+    ALTER TABLE bare.NAME ADD COLUMN gone_at timestamptz, ADD COLUMN gone_by uuid;
+    CREATE INDEX ON bare.NAME (gone_by) WHERE gone_by IS NOT NULL;
+    UPDATE bare.NAME SET gone_at = now(), gone_by = '00000000-0000-7000-8000-000000000001';";
 
 /// The same by hand: leaf first, by key, the rows of each batch found through the index.
 async fn purge_by_hand(database: &mut PgConnection) -> Result<()> {
@@ -113,7 +113,7 @@ async fn purge_by_hand(database: &mut PgConnection) -> Result<()> {
     for table in ["remark", "post", "thread"] {
         let sql = format!(
             "DELETE FROM bare.{table} WHERE id = ANY (ARRAY(
-                 SELECT id FROM bare.{table} WHERE deletion_id = '00000000-0000-7000-8000-000000000001' LIMIT {BATCH}))"
+                 SELECT id FROM bare.{table} WHERE gone_by = '00000000-0000-7000-8000-000000000001' LIMIT {BATCH}))"
         );
         loop {
             let gone = sqlx::query(AssertSqlSafe(sql.clone()))

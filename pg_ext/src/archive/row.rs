@@ -140,9 +140,8 @@ fn formed(source: &Source, values: &[Option<pg_sys::Datum>], head: &Head) -> pg_
         }
     };
     put(0, pg_sys::Datum::from(id.as_ptr()));
-    for (place, number) in (1..).zip(numbers.chunks_exact(4)) {
-        let number = number.try_into().map_or(0, i32::from_ne_bytes);
-        put(place, pg_sys::Datum::from(number));
+    for (place, number) in (1..).zip(numbers.as_chunks::<4>().0) {
+        put(place, pg_sys::Datum::from(i32::from_ne_bytes(*number)));
     }
     let mut fetched = Vec::new();
     for (column, value) in source.columns.iter().zip(values) {
