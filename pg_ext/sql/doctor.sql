@@ -98,7 +98,7 @@ UNION ALL
 -- Tables with the columns and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind.
 SELECT 'error', 'table_unregistered', c.oid::regclass::text,
        'The table has the columns deleted_at and deletion_id but is not managed: its rows are removed permanently, and deleted_at is an ordinary column.',
-       format('SELECT keepsake.manage(%L);', c.oid::regclass)
+       format('SELECT keepsake.manage(%L, adopt => ''deleted_at IS NOT NULL'');', c.oid::regclass)
 FROM pg_class c
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'keepsake'::regnamespace AND c.oid NOT IN (SELECT relation FROM keepsake.managed_table)
   AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped

@@ -33,7 +33,13 @@ pub fn current(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
     Ok(graph)
 }
 
-/// The same, for a row's trigger: opens a session only when nothing is kept.
+/// Of the graph what concerns one table, for what changes the schema and so forgets it at once: reading all of it each time
+/// would make the work for many tables quadratic.
+pub fn near(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Rc<Graph>> {
+    kept().map_or_else(|| catalog::read_near(session, table).map(Rc::new), Ok)
+}
+
+/// The whole, for a row's trigger: opens a session only when nothing is kept.
 pub fn known() -> Outcome<Rc<Graph>> {
     kept().map_or_else(|| with_session(|session| current(session)), Ok)
 }

@@ -17,7 +17,27 @@ const REFERENCES: &str = include_str!("read_references.sql");
 
 /// The graph as it is committed now.
 pub fn read(session: &Session<'_, '_>) -> Outcome<Graph> {
-    Ok(Graph::new(tables(session)?, references(session)?))
+    Ok(Graph::new(tables(session)?, references(session, None)?))
+}
+
+/// The table and the tables that refer to it.
+const NEAR: &str = "
+    SELECT $1::oid AS oid
+    UNION SELECT con.conrelid FROM pg_constraint con WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid = $1
+    UNION SELECT d.child FROM keepsake.declared_reference d WHERE d.parent = $1";
+
+/// Of the graph what concerns one table: it, the tables that refer to it, and all that these refer to.
+pub fn read_near(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Graph> {
+    let mut near: Vec<pg_sys::Oid> = Vec::new();
+    for row in session.registry_now(NEAR, &[table.into()])? {
+        near.push(field(&row, "oid")?);
+    }
+    let references = references(session, Some(&near))?;
+    near.extend(references.iter().map(|reference| reference.parent));
+    let sql = format!("WITH concerned AS (SELECT DISTINCT unnest($1) AS oid) {TABLES}");
+    let rows = session.registry_now(&sql, &[near.into()])?;
+    let tables = rows.iter().map(read_table).collect::<Outcome<_>>()?;
+    Ok(Graph::new(tables, references))
 }
 
 /// The graph of all managed tables, those with an archive as well: for what only looks.
@@ -29,7 +49,7 @@ pub fn read_all(session: &Session<'_, '_>) -> Outcome<Graph> {
     }
     Ok(Graph::new(
         tables,
-        read_references(session, &all(REFERENCES))?,
+        read_references(session, &all(REFERENCES), None)?,
     ))
 }
 
@@ -49,12 +69,20 @@ pub fn table(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Option<Tabl
     rows.first().map(read_table).transpose()
 }
 
-fn references(session: &Session<'_, '_>) -> Outcome<Vec<Reference>> {
-    read_references(session, REFERENCES)
+/// The references of these tables; all, if none are given.
+fn references(
+    session: &Session<'_, '_>,
+    children: Option<&[pg_sys::Oid]>,
+) -> Outcome<Vec<Reference>> {
+    read_references(session, REFERENCES, children)
 }
 
-fn read_references(session: &Session<'_, '_>, sql: &str) -> Outcome<Vec<Reference>> {
-    let rows = session.registry_now(sql, &[])?;
+fn read_references(
+    session: &Session<'_, '_>,
+    sql: &str,
+    children: Option<&[pg_sys::Oid]>,
+) -> Outcome<Vec<Reference>> {
+    let rows = session.registry_now(sql, &[children.map(<[pg_sys::Oid]>::to_vec).into()])?;
     rows.iter().map(read_reference).collect()
 }
 

@@ -1,4 +1,4 @@
--- Foreign keys that touch a table kept in place, then the declared references.
+-- Foreign keys that touch a table kept in place, then the declared references; those of the tables in $1, unless that is NULL.
 WITH known AS (
     SELECT con.conname::text AS name,
            con.conrelid AS child,
@@ -53,7 +53,7 @@ WITH known AS (
         SELECT CASE o.on_delete WHEN 'cascade' THEN 'c' WHEN 'set null' THEN 'n' WHEN 'set default' THEN 'd' ELSE 'r' END AS on_delete
         FROM keepsake.reference_override o WHERE o.child = con.conrelid AND o.reference = con.conname
     ) override ON true
-    WHERE con.contype = 'f' AND con.conparentid = 0
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND ($1 IS NULL OR con.conrelid = ANY ($1))
       -- What is not enforced does nothing (PostgreSQL 18).
       AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
       AND (con.confrelid IN (SELECT relation FROM keepsake.kept_in_place)
@@ -80,7 +80,7 @@ WITH known AS (
                         AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
     LEFT JOIN pg_operator op ON op.oid = am.amopopr
     LEFT JOIN pg_namespace opn ON opn.oid = op.oprnamespace
-    WHERE d.child IN (SELECT relation FROM keepsake.kept_in_place) AND d.parent IN (SELECT relation FROM keepsake.managed_table)
+    WHERE ($1 IS NULL OR d.child::oid = ANY ($1)) AND d.child IN (SELECT relation FROM keepsake.kept_in_place) AND d.parent IN (SELECT relation FROM keepsake.managed_table)
 )
 SELECT known.*,
        known.child::regclass::text AS shown,

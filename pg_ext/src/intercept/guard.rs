@@ -234,10 +234,14 @@ pub fn refuse_dead_parent(
 }
 
 /// Refuses when rows already in `child` would have failed the guard.
-pub fn check_existing(session: &mut Session<'_, '_>, child: pg_sys::Oid) -> Outcome<()> {
-    let source = cache::current(session)?.table(child).map(Table::rows);
+pub fn check_existing(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    child: pg_sys::Oid,
+) -> Outcome<()> {
+    let source = graph.table(child).map(Table::rows);
     source.map_or(Ok(()), |source| {
-        check_references(session, child, &source, &[], |_| true)
+        check_references_of(session, graph, (child, &source), &[], |_| true)
     })
 }
 
@@ -335,7 +339,16 @@ fn check_references(
     concerned: impl Fn(&Reference) -> bool,
 ) -> Outcome<()> {
     let graph = cache::current(session)?;
-    let relation = child;
+    check_references_of(session, &graph, (child, source), values, concerned)
+}
+
+fn check_references_of(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    (relation, source): (pg_sys::Oid, &str),
+    values: &[DatumWithOid<'_>],
+    concerned: impl Fn(&Reference) -> bool,
+) -> Outcome<()> {
     let Some(child) = graph.table_or_root(relation) else {
         return Ok(());
     };

@@ -72,6 +72,14 @@ pub struct Options<'a> {
 }
 
 impl Options<'_> {
+    /// What of it is meant for a table that is taken along.
+    pub fn of_a_child(self) -> Self {
+        Self {
+            retention: None,
+            ..self
+        }
+    }
+
     fn check(&self) -> Outcome<()> {
         let wrong = |name, given: Option<&str>, allowed: &[&str]| match given {
             Some(given) if !allowed.contains(&given) => Err(Failure::BadArgument {
@@ -106,19 +114,16 @@ pub fn take_on(
     Ok(())
 }
 
-/// Refuses to keep a table in place that has an archive, that refers to one that has, or for which something is asked that
+/// Refuses to keep a table in place that refers to one with an archive, or for which something is asked that
 /// only an archive has.
 pub fn check_in_place(
     session: &Session<'_, '_>,
     oid: pg_sys::Oid,
-    now: Option<Keep>,
     options: Options<'_>,
 ) -> Outcome<()> {
-    if options.on_truncate.is_some() || options.after_triggers.is_some() || options.cascade {
-        return Err(Failure::BadArgument {
-            what: "on_truncate, after_triggers and cascade are of tables with an archive".into(),
-            fix: "Leave them out, or give keep => 'archive'.".into(),
-        });
+    refuse_options(options)?;
+    if options.cascade {
+        return Err(only_of_archives());
     }
     let found = Description::of(session, oid)?;
     let refuse = |why: String, fix: String| {
@@ -128,12 +133,6 @@ pub fn check_in_place(
             fix,
         })
     };
-    if now == Some(Keep::Archive) {
-        return refuse(
-            "It is kept in an archive already.".into(),
-            format!("SELECT keepsake.unmanage('{}') first.", found.shown),
-        );
-    }
     let parents = session.catalog_now(ARCHIVED_PARENT, &[oid.into()])?;
     let parent: Option<String> = match parents.first() {
         Some(row) => row.get(1)?,
@@ -150,6 +149,21 @@ pub fn check_in_place(
             ),
         ),
         None => Ok(()),
+    }
+}
+
+/// Refuses what only a table with an archive has.
+pub fn refuse_options(options: Options<'_>) -> Outcome<()> {
+    if options.on_truncate.is_none() && options.after_triggers.is_none() {
+        return Ok(());
+    }
+    Err(only_of_archives())
+}
+
+fn only_of_archives() -> Failure {
+    Failure::BadArgument {
+        what: "on_truncate, after_triggers and cascade are of tables with an archive".into(),
+        fix: "Leave them out, or give keep => 'archive'.".into(),
     }
 }
 
@@ -192,24 +206,64 @@ fn take_on_one(
         "DELETE FROM keepsake.schema_exception WHERE relation = $1",
         &[oid.into()],
     )?;
-    match Description::of(session, oid)?.archive {
-        Some(_) => follow_ddl::follow(session, oid)?,
-        None => {
-            let source = Source {
-                oid,
-                name: found.name.clone(),
-                owner: found.owner,
-                unlogged: found.persistence == "u",
-                has_rls: found.has_rls,
-            };
-            table::create(session, &source)?;
-        }
-    }
+    archive_of(session, oid)?;
     add_triggers(session, oid, &found.name)?;
     source::forget(oid);
     cache::invalidate(oid);
     Ok(along)
 }
+
+/// The archive of a table in its newest layout, made if there is none.
+fn archive_of(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<pg_sys::Oid> {
+    let found = Description::of(session, oid)?;
+    if let Some(archive) = found.archive {
+        follow_ddl::follow(session, oid)?;
+        return Ok(archive);
+    }
+    let source = Source {
+        oid,
+        name: found.name.clone(),
+        owner: found.owner,
+        unlogged: found.persistence == "u",
+        has_rls: found.has_rls,
+    };
+    table::create(session, &source)
+}
+
+/// An archive that rows are to be copied to.
+pub struct Made {
+    /// Its name.
+    pub archive: Qualified,
+    /// The number of its newest layout.
+    pub layout: i32,
+    /// The stored columns of its table, and what it calls them.
+    pub columns: Vec<(Ident, Ident)>,
+}
+
+/// Makes the archive of a table that has none, for its deleted rows to be copied there.
+pub fn make_archive(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Made> {
+    let archive = archive_of(session, oid)?;
+    let columns = session.catalog_now(STORED, &[archive.into(), oid.into()])?;
+    let text = |row: &SpiHeapTupleData<'_>, name: &str| -> Outcome<Ident> {
+        Ok(Ident(row.get_by_name(name)?.unwrap_or_default()))
+    };
+    let columns = columns
+        .iter()
+        .map(|row| Ok((text(row, "name")?, text(row, "kept")?)));
+    let columns = columns.collect::<Outcome<Vec<_>>>()?;
+    let (layout, _) = table::newest(session, archive)?;
+    Ok(Made {
+        archive: table::name_of(session, archive)?,
+        layout,
+        columns,
+    })
+}
+
+/// The columns of the newest layout, but for those that are computed whenever they are read.
+const STORED: &str = "
+    SELECT a.attname::text AS name, k.archive_name::text AS kept FROM keepsake.archive_column k
+    JOIN pg_attribute a ON a.attrelid = $2 AND a.attnum = k.source_attnum AND a.attgenerated <> 'v'
+    WHERE k.archive = $1 AND k.layout = (SELECT max(layout) FROM keepsake.archive_column WHERE archive = $1) ORDER BY a.attnum";
 
 /// The tables that go with this one when it is managed: a removal of its rows would take theirs, or change them.
 fn dependents(
@@ -410,6 +464,21 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
         }
         session.registry(&format!("DROP TABLE {archive_name}"), &[])?;
     }
+    drop_triggers(session, oid)?;
+    for forget in [
+        "DELETE FROM keepsake.bound_storage WHERE relation = $1",
+        "DELETE FROM keepsake.declared_reference WHERE $1 IN (child, parent)",
+        "DELETE FROM keepsake.managed_table WHERE relation = $1",
+    ] {
+        session.registry(forget, &[oid.into()])?;
+    }
+    source::forget(oid);
+    cache::invalidate(oid);
+    drop_guards::drop_needless_guards(session)
+}
+
+/// Drops the triggers of an archived table and its partitions.
+pub fn drop_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let carriers = [
         Carrier::Archived,
         Carrier::ArchivedReferring,
@@ -421,16 +490,7 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
             drop_trigger(session, part, &part_name, trigger.name())?;
         }
     }
-    for forget in [
-        "DELETE FROM keepsake.bound_storage WHERE relation = $1",
-        "DELETE FROM keepsake.declared_reference WHERE $1 IN (child, parent)",
-        "DELETE FROM keepsake.managed_table WHERE relation = $1",
-    ] {
-        session.registry(forget, &[oid.into()])?;
-    }
-    source::forget(oid);
-    cache::invalidate(oid);
-    drop_guards::drop_needless_guards(session)
+    Ok(())
 }
 
 const MAY_ERASE: &str = "SELECT has_function_privilege('keepsake.purge_deletion(uuid)', 'EXECUTE')";

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
 use crate::manage::archived_table::{self, Keep};
-use crate::manage::triggers;
+use crate::manage::{manage_table, triggers};
 use crate::model::error::{Failure, Outcome};
 use crate::registry::description::{describe, describe_managed};
 use crate::spi::session::{Session, with_session};
@@ -49,11 +49,14 @@ fn declare_reference(
 #[pg_extern]
 fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
     let oid = child.oid();
+    if manage_table::has_begun(oid) {
+        return Ok(());
+    }
     Ok(with_session(|session| {
         let found = describe(session, oid)?;
         found.check_owned()?;
         found.check_references()?;
-        let graph = cache::current(session)?;
+        let graph = cache::near(session, oid)?;
         let Some(table) = graph.table(oid) else {
             return Ok(());
         };
@@ -61,7 +64,7 @@ fn guard_references(child: Regclass) -> Result<(), ErrorReport> {
             triggers::guard_state(session, table, on_delete)?;
         }
         triggers::guard_references(session, &graph, table)?;
-        crate::intercept::guard::check_existing(session, oid)
+        crate::intercept::guard::check_existing(session, &graph, oid)
     })?)
 }
 
@@ -137,5 +140,5 @@ fn declare(
     let graph = cache::current(session)?;
     let table = graph.managed(session, child)?;
     triggers::guard_references(session, &graph, table)?;
-    crate::intercept::guard::check_existing(session, child)
+    crate::intercept::guard::check_existing(session, &graph, child)
 }

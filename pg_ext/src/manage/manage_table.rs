@@ -1,16 +1,21 @@
 //! `manage` and `unmanage`: what a table gets when it is given to Keepsake.
 
+use pgrx::Uuid;
+use std::cell::Cell;
+
 use pgrx::datum::Interval;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::call::arguments::Regclass;
+use crate::call::arguments::{Jsonb, Regclass};
 use crate::graph::cache;
+use crate::manage::adopt::Adopt;
 use crate::manage::archived_table::{self, Keep, Options};
 use crate::manage::drop_guards;
 use crate::manage::hide;
 use crate::manage::managed_schema;
 use crate::manage::triggers;
+use crate::manage::{adopt_archived, adopt_in_place, move_in_place, move_to_archive};
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::table::Table;
@@ -30,9 +35,13 @@ use crate::spi::session::{Session, first_column, with_session};
 /// INSERT triggers (`fire`, the default) or not (`skip`). `cascade` takes along the tables whose rows
 /// a DELETE would remove or change.
 ///
+/// `adopt` takes over rows that the application has soft-deleted itself: it is the condition that a row is deleted. Each becomes
+/// a deletion; rows that have the same `adopt_group`, or were deleted at the same time beneath another row, become one.
+///
 /// # Errors
 /// 0A000 with the fix in the HINT when the table cannot be kept safe; 42501 for anyone but the owner.
 #[pg_extern]
+#[expect(clippy::too_many_arguments, reason = "they are named in SQL")]
 fn manage(
     relation: Option<Regclass>,
     retention: default!(Option<Interval>, "NULL"),
@@ -41,6 +50,12 @@ fn manage(
     on_truncate: default!(Option<&str>, "NULL"),
     after_triggers: default!(Option<&str>, "NULL"),
     cascade: default!(Option<bool>, "false"),
+    adopt: default!(Option<&str>, "NULL"),
+    adopt_time: default!(Option<&str>, "NULL"),
+    adopt_actor: default!(Option<&str>, "NULL"),
+    adopt_tenant: default!(Option<&str>, "NULL"),
+    adopt_group: default!(Option<&str>, "NULL"),
+    adopt_live: default!(Option<Jsonb>, "NULL"),
 ) -> Result<(), ErrorReport> {
     let oid = required(relation, "relation")?.oid();
     let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
@@ -51,17 +66,45 @@ fn manage(
         after_triggers,
         cascade: required(cascade, "cascade")?,
     };
+    let live = adopt_live.map(|live| live.0);
+    let adopt = Adopt::of(
+        adopt,
+        Adopt {
+            condition: "",
+            time: adopt_time,
+            actor: adopt_actor,
+            tenant: adopt_tenant,
+            group: adopt_group,
+            live: live.as_ref(),
+        },
+    )?;
     Ok(with_session(|session| {
         let now = Keep::of(session, oid)?;
         match keep.or(now).unwrap_or(Keep::InPlace) {
-            Keep::Archive if on_delete.is_none() => archived_table::take_on(session, oid, options),
+            Keep::Archive if on_delete.is_none() => {
+                if now == Some(Keep::InPlace) {
+                    refuse_adoption(adopt)?;
+                    return move_to_archive::to_archive(session, oid, options);
+                }
+                archived_table::take_on(session, oid, options)?;
+                adopt.map_or(Ok(()), |adopt| adopt_archived::adopt(session, oid, adopt))
+            }
             Keep::Archive => Err(Failure::BadArgument {
                 what: "on_delete is of tables that are kept in place".into(),
                 fix: "Leave it out: a DELETE of archived rows is PostgreSQL's own.".into(),
             }),
+            Keep::InPlace if now == Some(Keep::Archive) => {
+                refuse_adoption(adopt)?;
+                archived_table::refuse_options(options)?;
+                let tables = move_in_place::closure(session, oid, options.cascade)?;
+                move_in_place::in_place(session, &tables, |session, table| {
+                    let retention = retention.filter(|_| table == oid);
+                    manage_table(session, table, retention, on_delete, None)
+                })
+            }
             Keep::InPlace => {
-                archived_table::check_in_place(session, oid, now, options)?;
-                manage_table(session, oid, retention, on_delete)
+                archived_table::check_in_place(session, oid, options)?;
+                manage_table(session, oid, retention, on_delete, adopt)
             }
         }
     })?)
@@ -87,31 +130,63 @@ fn unmanage(relation: Regclass, drop_archive: default!(bool, "false")) -> Result
     })?)
 }
 
+thread_local! {
+    static BEGUN: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+}
+
+/// While it lives, `manage()` makes a table managed. What it does to the table concerns no event trigger: it guards and
+/// checks the table itself, once its rows are marked.
+struct Begun(pg_sys::Oid);
+
+impl Begun {
+    fn of(table: pg_sys::Oid) -> Self {
+        Self(BEGUN.replace(table))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        BEGUN.set(self.0);
+    }
+}
+
+/// Whether `manage()` is at work on the table.
+pub fn has_begun(table: pg_sys::Oid) -> bool {
+    BEGUN.get() == table
+}
+
+/// Marks mean one thing in a call: here the table has some of Keepsake's own.
+fn refuse_adoption(adopt: Option<Adopt<'_>>) -> Outcome<()> {
+    match adopt {
+        None => Ok(()),
+        Some(_) => Err(Failure::BadArgument {
+            what: "rows cannot be adopted while the table is moved to an archive".into(),
+            fix: "Adopt them first, in a call without keep.".into(),
+        }),
+    }
+}
+
 fn manage_table(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
     retention: Option<Interval>,
     on_delete: Option<OnPlainDelete>,
+    adopt: Option<Adopt<'_>>,
 ) -> Outcome<()> {
-    describe(session, oid)?.check_safe()?;
+    let before = describe(session, oid)?;
+    before.check_safe(adopt.is_some())?;
+    let _begun = Begun::of(oid);
     retention::register(session, oid, retention)?;
     let on_delete = set_on_delete(session, oid, on_delete)?;
     cache::invalidate(oid);
     // Another call may have come first, and registering has waited for it.
     let found = describe(session, oid)?;
-    if found.state_columns.is_empty() {
-        let name = cache::current(session)?
-            .managed(session, oid)?
-            .name
-            .to_string();
-        session.ddl(
-            &format!("ALTER TABLE {name} ADD COLUMN deleted_at pg_catalog.timestamptz, ADD COLUMN deletion_id pg_catalog.uuid"),
-        )?;
-        cache::invalidate(oid);
-    }
-    let graph = cache::current(session)?;
+    add_columns(session, oid, &found.state_columns)?;
+    let graph = cache::near(session, oid)?;
     let table = graph.managed(session, oid)?;
-    refuse_foreign_marks(session, table)?;
+    if adopt.is_none() {
+        refuse_foreign_marks(session, table, !before.managed)?;
+    }
     add_index(session, table)?;
     triggers::guard_state(session, table, on_delete)?;
     triggers::guard_references(session, &graph, table)?;
@@ -119,6 +194,13 @@ fn manage_table(
         triggers::guard_references(session, &graph, child)?;
     }
     cache::invalidate(oid);
+    if let Some(adopt) = adopt {
+        let foreign = foreign_ids(session, table)?;
+        adopt_in_place::adopt(session, oid, adopt, foreign)?;
+        refuse_foreign_marks(session, table, true)?;
+    } else if !before.managed {
+        adopt_in_place::check_references(session, oid)?;
+    }
     if on_delete == OnPlainDelete::Convert {
         tell_silent_triggers(session, table)?;
     }
@@ -235,22 +317,68 @@ fn set_on_delete(
     OnPlainDelete::parse(name.as_deref().unwrap_or_default())
 }
 
-/// Rows that something else has marked as deleted belong to no deletion, and could never come back.
-fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
+/// Adds those of the two columns that the table has not.
+fn add_columns(session: &mut Session<'_, '_>, oid: pg_sys::Oid, found: &[String]) -> Outcome<()> {
+    let lacks = |column: &&(&str, &str)| !found.iter().any(|found| found.starts_with(column.0));
+    let missing = [("deleted_at", "timestamptz"), ("deletion_id", "uuid")];
+    let added: Vec<String> = missing
+        .iter()
+        .filter(lacks)
+        .map(|(name, type_name)| format!("ADD COLUMN {name} pg_catalog.{type_name}"))
+        .collect();
+    if !added.is_empty() {
+        let name = cache::near(session, oid)?
+            .managed(session, oid)?
+            .name
+            .to_string();
+        session.ddl(&format!("ALTER TABLE {name} {}", added.join(", ")))?;
+        cache::invalidate(oid);
+    }
+    Ok(())
+}
+
+/// Rows that something else has marked as deleted belong to no deletion, and could never come back. `all`: also those that have
+/// an id; of a table that was managed all along these are ours.
+fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table, all: bool) -> Outcome<()> {
     let sql = format!(
         "SELECT 1 FROM {} AS t
          WHERE (t.deleted_at IS NULL) OPERATOR(pg_catalog.<>) (t.deletion_id IS NULL) LIMIT 1",
         table.rows()
     );
-    if session.as_owner(table, &sql, &[])?.is_empty() {
+    let half = !session.as_owner(table, &sql, &[])?.is_empty();
+    if !half && !(all && !foreign_ids(session, table)?.is_empty()) {
         return Ok(());
     }
     Err(Failure::CannotManage {
         table: table.shown.clone(),
-        why: "It holds rows that have only one of deleted_at and deletion_id.".into(),
-        fix: "Remove these rows, or set both columns to NULL and delete the rows with keepsake.soft_delete()."
-            .into(),
+        why: if half {
+            "It holds rows that have only one of deleted_at and deletion_id."
+        } else {
+            "It holds rows with a deletion_id of no deletion."
+        }
+        .into(),
+        fix: format!(
+            "To make deletions of these rows, run SELECT keepsake.manage('{}', adopt => 'deleted_at IS NOT NULL'). Otherwise remove them, or set both columns to NULL.",
+            table.shown
+        ),
     })
+}
+
+/// The values of `deletion_id` that are of no deletion with rows of this table.
+fn foreign_ids(session: &mut Session<'_, '_>, table: &Table) -> Outcome<Vec<Uuid>> {
+    let sql = format!(
+        "SELECT DISTINCT t.deletion_id FROM {} AS t WHERE t.deletion_id IS NOT NULL",
+        table.rows()
+    );
+    let ids: Vec<Uuid> = first_column(session.as_owner(table, &sql, &[])?)?;
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    first_column(session.registry(
+        "SELECT n.id FROM unnest($1) AS n (id) WHERE NOT EXISTS (
+             SELECT FROM keepsake.deletion_table AS t WHERE t.deletion_id = n.id AND t.relation = $2)",
+        &[ids.into(), table.oid.into()],
+    )?)
 }
 
 const HAS_INDEX: &str = "

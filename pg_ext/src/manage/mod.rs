@@ -2,6 +2,8 @@
 //!
 //! - `manage_table` has `manage` and `unmanage`; `triggers` creates and drops triggers, `drop_guards` those of other tables.
 //! - `archived_table` does the same for tables with an archive; `managed_schema` registers schemas whose tables all get one.
+//! - `adopt` says which rows are soft-deleted already; `adopt_in_place` and `adopt_archived` make deletions of them.
+//! - `move_to_archive` and `move_in_place` take a table from the one way of keeping its deleted rows to the other.
 //! - `declared_reference` and `reference_override` add to the references that the catalog knows.
 //! - `follow_renames` keeps the registry's names true, `attach_partition` lets a table with triggers become a partition;
 //!   `ddl_command` is what both are called for.
@@ -9,6 +11,9 @@
 //!
 //! It uses `intercept` (to check existing rows), `purge` (to register a retention), and the rooms before them.
 
+pub mod adopt;
+pub mod adopt_archived;
+pub mod adopt_in_place;
 pub mod archived_table;
 pub mod attach_partition;
 pub mod ddl_command;
@@ -18,5 +23,7 @@ pub mod follow_renames;
 pub mod hide;
 pub mod manage_table;
 pub mod managed_schema;
+pub mod move_in_place;
+pub mod move_to_archive;
 pub mod reference_override;
 pub mod triggers;

@@ -41,6 +41,17 @@ impl LocalSettings {
         level
     }
 
+    /// Statements fire no triggers of a table's, those of foreign keys among them, but for what is enabled always.
+    pub fn without_triggers() -> Self {
+        let level = Self::open(&[]);
+        level.set_as(
+            pg_sys::GucContext::PGC_SUSET,
+            c"session_replication_role",
+            c"replica",
+        );
+        level
+    }
+
     /// Values that are printed and read exactly, whatever the caller has set: a key that went into jsonb must be
     /// found again by a session with other settings.
     pub fn exact_output() -> Self {

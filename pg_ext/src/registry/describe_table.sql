@@ -14,15 +14,17 @@ SELECT c.oid,
         FROM pg_attribute a
         WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname IN ('deleted_at', 'deletion_id')) AS state_columns,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid) AS managed,
-       -- A parent that refers back cannot be managed first.
-       (WITH RECURSIVE below (oid) AS (
-            SELECT c.oid
-            UNION SELECT con.conrelid FROM pg_constraint con JOIN below ON con.confrelid = below.oid WHERE con.contype = 'f')
-        SELECT min(format('%s (constraint %s)', con.confrelid::regclass, con.conname))
-        FROM pg_constraint con
-        WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.conparentid = 0 AND con.confdeltype = 'c'
-          AND con.confrelid NOT IN (SELECT oid FROM below)
-          AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = con.confrelid)) AS cascading_parent,
+       -- A parent that refers back cannot be managed first; who refers to whom is only asked of parents that are not managed.
+       (SELECT min(format('%s (constraint %s)', con.confrelid::regclass, con.conname))
+        FROM (SELECT con.confrelid, con.conname FROM pg_constraint con
+              WHERE con.contype = 'f' AND con.conrelid = c.oid AND con.conparentid = 0 AND con.confdeltype = 'c' AND con.confrelid <> c.oid
+                AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = con.confrelid)
+              OFFSET 0) AS con
+        WHERE NOT EXISTS (
+            WITH RECURSIVE below (oid) AS (
+                SELECT c.oid
+                UNION SELECT con.conrelid FROM pg_constraint con JOIN below ON con.confrelid = below.oid WHERE con.contype = 'f')
+            SELECT FROM below WHERE below.oid = con.confrelid)) AS cascading_parent,
        (SELECT coalesce(
                    'Its partition ' || min(part.relid::regclass::text) FILTER (WHERE pc.relkind = 'f') || ' is a foreign table.',
                    'The partition ' || min(part.relid::regclass::text) FILTER (WHERE con.oid IS NOT NULL) || ' has a foreign key of its own.',

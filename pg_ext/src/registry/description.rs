@@ -98,12 +98,13 @@ impl Description {
         })
     }
 
-    /// Refuses anyone but the owner, and a table whose rows could not be undeleted.
-    pub fn check_safe(&self) -> Outcome<()> {
+    /// Refuses anyone but the owner, and a table whose rows could not be undeleted. `adopts`: its rows are soft-deleted
+    /// already, so that it may have one of the columns that the other is added to.
+    pub fn check_safe(&self, adopts: bool) -> Outcome<()> {
         self.check_owned()?;
         let refusal = self
             .refusal_of_kind()
-            .or_else(|| self.refusal_of_columns())
+            .or_else(|| self.refusal_of_columns(adopts))
             .or_else(|| self.refusal_of_parent());
         match refusal {
             None => Ok(()),
@@ -144,7 +145,7 @@ impl Description {
     }
 
     /// Which columns it lacks, or has of other types.
-    fn refusal_of_columns(&self) -> Option<(String, String)> {
+    fn refusal_of_columns(&self, adopts: bool) -> Option<(String, String)> {
         let marks = ["deleted_at timestamp with time zone", "deletion_id uuid"];
         if !self.has_key {
             return Some((
@@ -160,16 +161,35 @@ impl Description {
                 "Give the table a primary key of ordinary columns.".to_owned(),
             ));
         }
-        if self.state_columns.is_empty() || self.state_columns == marks {
+        let fits = |column: &String| marks.contains(&column.as_str());
+        let is_whole = self.state_columns.is_empty() || self.state_columns == marks;
+        let is_own = adopts && self.state_columns.iter().all(fits);
+        if is_whole || is_own {
             return None;
         }
+        let adopt = format!(
+            "SELECT keepsake.manage('{}', adopt => 'deleted_at IS NOT NULL');",
+            self.shown
+        );
+        let fix = match self.state_columns.as_slice() {
+            [own] if own == marks[0] => {
+                format!(
+                    "If the column marks rows as deleted, make deletions of them: {adopt} Otherwise rename it."
+                )
+            }
+            [own] if own.starts_with("deleted_at timestamp") => format!(
+                "If the column marks rows as deleted, run ALTER TABLE {} ALTER deleted_at TYPE timestamptz USING deleted_at AT TIME ZONE 'UTC'; {adopt} Otherwise rename it.",
+                self.shown
+            ),
+            _ => "Rename the table's own column, or give the table both columns with these types."
+                .to_owned(),
+        };
         Some((
             format!(
                 "Keepsake adds the columns deleted_at timestamptz and deletion_id uuid, but the table already has {}.",
                 self.state_columns.join(", ")
             ),
-            "Rename the table's own column, or give the table both columns with these types."
-                .to_owned(),
+            fix,
         ))
     }
 

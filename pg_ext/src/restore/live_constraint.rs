@@ -22,6 +22,8 @@ pub struct LiveConstraint {
     expressions: Vec<String>,
     operators: Vec<String>,
     collations: Vec<String>,
+    /// How rows that clash are found near each other, for each key.
+    narrowed_by: Vec<String>,
     /// Each column of the table, as it would be in a live row.
     columns: Vec<String>,
 }
@@ -47,6 +49,7 @@ pub fn read_all(
             expressions: row.get_by_name("expressions")?.unwrap_or_default(),
             operators: row.get_by_name("operators")?.unwrap_or_default(),
             collations: row.get_by_name("collations")?.unwrap_or_default(),
+            narrowed_by: row.get_by_name("narrowed_by")?.unwrap_or_default(),
             columns: Vec::new(),
         });
     }
@@ -204,21 +207,42 @@ impl LiveConstraint {
         )
     }
 
-    /// The restored rows that may clash among themselves. Of a unique index those whose key comes
-    /// twice: PostgreSQL has no statistics of a deletion and would plan the join for one row.
+    /// The restored rows that may clash among themselves: those whose key comes twice, or whose ranges may overlap.
+    /// PostgreSQL has no statistics of a deletion and would plan the join for one row.
     fn candidates(&self) -> String {
-        if self.exclusion {
-            return "keepsake_restored".into();
+        let keys = |how: &'static str| {
+            let keys = self.narrowed_by.iter().zip(&self.collations).zip(1..);
+            keys.filter(move |((by, _), _)| *by == how)
+                .map(|((_, collation), n)| (format!("a.keepsake_k{n}"), collation))
+        };
+        // Of a unique index every key is compared for equality.
+        let equal: Vec<_> = if self.exclusion {
+            keys("equal").collect()
+        } else {
+            let keys = self.collations.iter().zip(1..);
+            keys.map(|(collation, n)| (format!("a.keepsake_k{n}"), collation))
+                .collect()
+        };
+        let set = equal.iter().map(|(key, _)| format!("{key} IS NOT NULL"));
+        let set = if self.nulls_equal || equal.is_empty() {
+            "true".into()
+        } else {
+            join(set, " AND ")
+        };
+        let same = equal
+            .iter()
+            .map(|(key, collation)| format!("{key}{collation}"));
+        let same: Vec<String> = same.collect();
+        let range = keys("range").next().filter(|_| self.exclusion);
+        match range {
+            Some((range, _)) => overlapping(&same, &set, &range),
+            None if same.is_empty() => "keepsake_restored".into(),
+            None => format!(
+                "(SELECT n.* FROM (SELECT a.*, pg_catalog.count(*) OVER (PARTITION BY {key}) AS keepsake_n
+                                   FROM keepsake_restored AS a WHERE {set}) AS n WHERE n.keepsake_n OPERATOR(pg_catalog.>) 1)",
+                key = same.join(", "),
+            ),
         }
-        let parts = || self.collations.iter().zip(1..);
-        let key = parts().map(|(collation, n)| format!("a.keepsake_k{n}{collation}"));
-        let set = parts().map(|(_, n)| format!("a.keepsake_k{n} IS NOT NULL"));
-        format!(
-            "(SELECT n.* FROM (SELECT a.*, pg_catalog.count(*) OVER (PARTITION BY {key}) AS keepsake_n
-                               FROM keepsake_restored AS a WHERE {set}) AS n WHERE n.keepsake_n OPERATOR(pg_catalog.>) 1)",
-            key = join(key, ", "),
-            set = if self.nulls_equal { "true".into() } else { join(set, " AND ") },
-        )
     }
 
     /// Clashes among the rows that would come back: each pair twice, once from either side, in the
@@ -243,6 +267,29 @@ impl LiveConstraint {
             order = by_key(table),
         )
     }
+}
+
+/// Rows with ranges that may overlap another's, among those that have the same other keys: in their order, a range that
+/// begins after all before it have ended begins a new group, and the rows of no other group overlap it.
+fn overlapping(same: &[String], set: &str, range: &str) -> String {
+    let partition = if same.is_empty() {
+        String::new()
+    } else {
+        format!("PARTITION BY {} ", same.join(", "))
+    };
+    let group = same.iter().cloned().chain(["a.keepsake_group".to_owned()]);
+    format!(
+        "(SELECT a.* FROM (
+             SELECT a.*, pg_catalog.count(*) OVER (PARTITION BY {group}) AS keepsake_n FROM (
+                 SELECT a.*, pg_catalog.sum(a.keepsake_begins) OVER ({partition}ORDER BY {range}) AS keepsake_group FROM (
+                     SELECT a.*, CASE WHEN pg_catalog.lower_inf({range}) OR pg_catalog.bool_or(pg_catalog.upper_inf({range})) OVER before
+                                        OR pg_catalog.lower({range}) OPERATOR(pg_catalog.<=) pg_catalog.max(pg_catalog.upper({range})) OVER before
+                                      THEN 0 ELSE 1 END AS keepsake_begins
+                     FROM keepsake_restored AS a WHERE {set} AND NOT pg_catalog.isempty({range})
+                     WINDOW before AS ({partition}ORDER BY {range} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS a) AS a) AS a
+          WHERE a.keepsake_n OPERATOR(pg_catalog.>) 1)",
+        group = join(group, ", "),
+    )
 }
 
 fn by_key(table: &Table) -> String {

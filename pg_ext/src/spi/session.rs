@@ -372,6 +372,17 @@ impl<'conn> Session<'_, 'conn> {
         self.write_to_all(&[table], sql, args)
     }
 
+    /// Writes like [`Self::write`], with a statement that reads archives.
+    pub fn write_from_archive(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::by(sql);
+        self.write(table, sql, args)
+    }
+
     /// Writes to several tables in one statement, as the owner of the first.
     pub fn write_to_all(
         &mut self,

@@ -61,7 +61,6 @@ CREATE TABLE author (id int PRIMARY KEY);
 CREATE TABLE prize (id int PRIMARY KEY, author_id int REFERENCES author);
 SELECT keepsake.manage('author'), keepsake.manage('prize');
 SELECT keepsake.manage('author', keep => 'archive');
-SELECT keepsake.manage('book', keep => 'in place');
 CREATE TABLE editor (id int PRIMARY KEY);
 ALTER TABLE prize ADD editor_id int REFERENCES editor;
 SELECT keepsake.manage('editor', keep => 'archive', cascade => true);

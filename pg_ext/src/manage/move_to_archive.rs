@@ -1,0 +1,304 @@
+//! From `keep => 'in place'` to `keep => 'archive'`: the deleted rows of a table go to an archive, with their deletions.
+//!
+//! Deletions keep their ids, and with them their holds, retention and roots. All tables that have rows of a deletion
+//! move together, since a restore finds its rows in one way.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+
+use crate::graph::cache;
+use crate::graph::reference_graph::Graph;
+use crate::intercept::guard;
+use crate::manage::archived_table::{self, Options};
+use crate::manage::{drop_guards, hide, triggers};
+use crate::model::error::{Failure, Outcome};
+use crate::model::sql::{Ident, join};
+use crate::model::table::Table;
+use crate::postgres::settings::LocalSettings;
+use crate::registry::description::describe;
+use crate::spi::session::{Session, first_cell, first_column};
+
+/// Children of $1 in place, of which it cannot be without: they refer to it.
+const CHILDREN: &str = "
+    SELECT DISTINCT m.relation::oid FROM pg_constraint con
+    JOIN keepsake.kept_in_place m ON m.relation = coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid)
+    WHERE con.contype = 'f' AND con.confrelid = $1 AND con.conrelid <> $1";
+const ELSEWHERE: &str = "
+    SELECT min(o.relation::regclass::text) FROM keepsake.deletion_table t
+    JOIN keepsake.deletion d ON d.id = t.deletion_id AND d.state IN ('deleted', 'purging')
+    JOIN keepsake.deletion_table o ON o.deletion_id = d.id AND o.purged < o.row_count AND o.relation <> ALL ($1)
+    JOIN keepsake.kept_in_place m ON m.relation = o.relation
+    WHERE t.relation = ANY ($1) AND t.purged < t.row_count";
+/// What only tables in place have.
+const ONLY_IN_PLACE: &str = "
+    SELECT 'It is bound to storage.' FROM keepsake.bound_storage WHERE relation = $1
+    UNION ALL SELECT format('It has a declared reference to %s, or one from it.', parent) FROM keepsake.declared_reference WHERE $1 IN (child, parent)
+    UNION ALL SELECT format('Its foreign key %I is overridden for soft deletes.', reference) FROM keepsake.reference_override WHERE child = $1
+    LIMIT 1";
+/// Indexes and exclusion constraints that read the marks, but for our own index. `plain`: they cover the live rows.
+const INDEXES: &str = r"
+    SELECT x.indexrelid::regclass::text AS shown, con.conname::text AS name,
+           coalesce(pg_get_expr(x.indpred, x.indrelid) = '(deleted_at IS NULL)', false)
+               AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey::int2[])
+                               AND a.attname IN ('deleted_at', 'deletion_id')) AS plain,
+           regexp_replace(coalesce(pg_get_constraintdef(con.oid), pg_get_indexdef(x.indexrelid)),
+                          '\s+WHERE \(+deleted_at IS NULL\)+', '') AS definition
+    FROM pg_index x LEFT JOIN pg_constraint con ON con.conindid = x.indexrelid AND con.contype = 'x'
+    WHERE x.indrelid = $1
+      AND pg_get_indexdef(x.indexrelid) ~ '\y(deleted_at|deletion_id)\y'
+      AND coalesce(pg_get_expr(x.indpred, x.indrelid), '') <> '(deletion_id IS NOT NULL)'
+    ORDER BY 1";
+/// What SET NULL and SET DEFAULT replaced, as an archive remembers it.
+const UNDO: &str = "
+    INSERT INTO keepsake.archive_undo (group_id, deletion_id, seq, relation, key_columns, columns, key_values, old_values, new_values)
+    SELECT d.group_id, x.deletion_id, row_number() OVER (PARTITION BY x.deletion_id ORDER BY x.id, r.n), x.relation,
+           x.key_columns::text[], x.columns::text[],
+           ARRAY(SELECT r.key::jsonb ->> (k.n - 1)::int FROM unnest(x.key_columns) WITH ORDINALITY AS k (name, n) ORDER BY k.n),
+           ARRAY(SELECT r.old::jsonb ->> (c.n - 1)::int FROM unnest(x.columns) WITH ORDINALITY AS c (name, n) ORDER BY c.n),
+           ARRAY(SELECT CASE WHEN r.new IS NOT NULL THEN r.new::jsonb ->> (c.n - 1)::int
+                             WHEN c.name <> ALL (x.changed) THEN r.old::jsonb ->> (c.n - 1)::int END
+                 FROM unnest(x.columns) WITH ORDINALITY AS c (name, n) ORDER BY c.n)
+    FROM moved AS x
+    JOIN keepsake.deletion AS d ON d.id = x.deletion_id
+    CROSS JOIN LATERAL unnest(x.row_keys, x.old_values, x.new_values) WITH ORDINALITY AS r (key, old, new, n)
+    WHERE '' <> ALL (x.columns) AND '' <> ALL (x.key_columns)";
+const MOVED_UNDO: &str = "
+    WITH moved AS (DELETE FROM keepsake.detached AS x USING keepsake.deletion_table AS t
+                   WHERE t.deletion_id = x.deletion_id AND t.relation = ANY ($1) RETURNING x.*)";
+
+/// Moves a table to an archive; with `cascade`, the tables that refer to it as well.
+pub fn to_archive(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    options: Options<'_>,
+) -> Outcome<()> {
+    let tables = closure(session, oid, options.cascade)?;
+    for table in &tables {
+        check(session, *table)?;
+    }
+    refuse_mixed(session, oid, &tables)?;
+    let graph = cache::current(session)?;
+    let moving: Vec<&Table> = tables
+        .iter()
+        .map(|oid| graph.managed(session, *oid))
+        .collect::<Outcome<_>>()?;
+    for table in &moving {
+        refuse_referrers(session, &graph, table)?;
+        hide::undo(session, table)?;
+    }
+    let mut indexes = Vec::new();
+    for table in &moving {
+        indexes.push(live_indexes(session, table)?);
+        copy(session, table)?;
+    }
+    session.registry(&format!("{MOVED_UNDO}{UNDO}"), &[tables.clone().into()])?;
+    for table in &moving {
+        remove(session, table)?;
+    }
+    for (table, indexes) in moving.iter().zip(indexes) {
+        unmark(session, table, &indexes)?;
+    }
+    drop_guards::drop_needless_guards(session)?;
+    // Children first: a table in place may not refer to one with an archive.
+    tables.iter().rev().try_for_each(|table| {
+        let given = if *table == oid {
+            options
+        } else {
+            options.of_a_child()
+        };
+        archived_table::take_on(session, *table, given)
+    })
+}
+
+/// The table, and with `cascade` those in place that refer to it or to these: parents before the children found by them.
+fn closure(
+    session: &Session<'_, '_>,
+    oid: pg_sys::Oid,
+    cascade: bool,
+) -> Outcome<Vec<pg_sys::Oid>> {
+    let mut tables = vec![oid];
+    let mut next = 0;
+    while let (Some(table), true) = (tables.get(next).copied(), cascade) {
+        for row in session.registry_now(CHILDREN, &[table.into()])? {
+            let child = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
+            if !tables.contains(&child) {
+                tables.push(child);
+            }
+        }
+        next += 1;
+    }
+    Ok(tables)
+}
+
+/// Locks a table of the caller's, and refuses one that an archive cannot have as it is.
+fn check(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+    let found = describe(session, oid)?;
+    found.check_owned()?;
+    let name = cache::current(session)?
+        .managed(session, oid)?
+        .name
+        .to_string();
+    session.ddl(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
+    let only: Vec<String> = first_column(session.registry(ONLY_IN_PLACE, &[oid.into()])?)?;
+    match only.into_iter().next() {
+        None => Ok(()),
+        Some(why) => Err(Failure::CannotManage {
+            table: found.shown.clone(),
+            why: format!("{why} That is of tables that are kept in place."),
+            fix: "Keep the table in place, or undo that first.".into(),
+        }),
+    }
+}
+
+/// Refuses where a deletion would have rows of both kinds.
+fn refuse_mixed(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    tables: &[pg_sys::Oid],
+) -> Outcome<()> {
+    let other: Option<String> = session
+        .registry(ELSEWHERE, &[tables.to_vec().into()])?
+        .first()
+        .get_one()?;
+    let Some(other) = other else {
+        return Ok(());
+    };
+    let shown = describe(session, oid)?.shown;
+    let below = closure(session, oid, true)?;
+    let above = session.catalog(
+        "SELECT $1::regclass::oid = ANY ($2)",
+        &[other.as_str().into(), below.into()],
+    )?;
+    let first = if first_cell(above)? == Some(true) {
+        &shown
+    } else {
+        &other
+    };
+    Err(Failure::CannotManage {
+        table: shown.clone(),
+        why: format!(
+            "A deletion has rows of it and of {other}, which stays in place; no restore could bring back both at once."
+        ),
+        fix: format!(
+            "Move both: SELECT keepsake.manage('{first}', keep => 'archive', cascade => true) takes along the tables that refer to {first}. Or restore or purge these deletions."
+        ),
+    })
+}
+
+/// Refuses if a row refers to a deleted one: nothing is left that it could refer to.
+fn refuse_referrers(session: &mut Session<'_, '_>, graph: &Graph, table: &Table) -> Outcome<()> {
+    for (_, child) in graph.references_to(table.oid) {
+        guard::check_existing(session, graph, child.oid).map_err(|failure| match failure {
+            Failure::DeadParent { child, parent, reference, .. } => Failure::CannotManage {
+                table: table.shown.clone(),
+                why: format!("Rows of {child} refer to deleted rows of {parent} by \"{reference}\", which would go."),
+                fix: "Make them refer to live rows or to none.".into(),
+            },
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
+/// An index that covers live rows alone, and how it is made to cover all.
+struct LiveIndex {
+    definition: String,
+    /// The name, of a constraint.
+    constraint: Option<Ident>,
+}
+
+/// The indexes that read the marks, which go with them.
+fn live_indexes(session: &mut Session<'_, '_>, table: &Table) -> Outcome<Vec<LiveIndex>> {
+    let mut indexes = Vec::new();
+    for row in session.catalog_now(INDEXES, &[table.oid.into()])? {
+        let text = |name: &str| -> Outcome<Option<String>> { Ok(row.get_by_name(name)?) };
+        if row.get_by_name("plain")? != Some(true) {
+            return Err(Failure::CannotManage {
+                table: table.shown.clone(),
+                why: format!(
+                    "The index {} reads deleted_at or deletion_id, which the table does not have any more when it has an archive.",
+                    text("shown")?.unwrap_or_default()
+                ),
+                fix: "Drop the index, or create it again without these columns afterwards.".into(),
+            });
+        }
+        indexes.push(LiveIndex {
+            definition: text("definition")?.unwrap_or_default(),
+            constraint: text("name")?.map(Ident),
+        });
+    }
+    Ok(indexes)
+}
+
+/// Copies the deleted rows to a new archive. Only stored values are read, with no right of the owner's.
+fn copy(session: &mut Session<'_, '_>, moved: &Table) -> Outcome<()> {
+    let made = archived_table::make_archive(session, moved.oid)?;
+    let archived_table::Made {
+        archive,
+        layout,
+        columns,
+    } = made;
+    let to = columns.iter().map(|(_, kept)| format!(", {kept}"));
+    let from = columns.iter().map(|(column, _)| format!(", t.{column}"));
+    let sql = format!(
+        "INSERT INTO {archive} (keepsake_deletion, keepsake_seq, keepsake_layout{to})
+         SELECT t.deletion_id, CAST(pg_catalog.row_number() OVER (PARTITION BY t.deletion_id) AS pg_catalog.int4), {layout}{from}
+         FROM {rows} AS t WHERE t.deletion_id IS NOT NULL ORDER BY t.deletion_id",
+        to = join(to, ""),
+        from = join(from, ""),
+        rows = moved.rows(),
+    );
+    session.registry(&sql, &[])?;
+    Ok(())
+}
+
+/// Removes the deleted rows. No trigger is to see it: nothing is deleted, and nothing refers to the rows.
+fn remove(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
+    let no_args: &[DatumWithOid<'_>] = &[];
+    let _silent = LocalSettings::without_triggers();
+    let delete = format!(
+        "DELETE FROM {} AS t WHERE t.deletion_id IS NOT NULL",
+        table.rows()
+    );
+    session.write(table, &delete, no_args)?;
+    let left = format!(
+        "SELECT 1 FROM {} AS t WHERE t.deletion_id IS NOT NULL LIMIT 1",
+        table.rows()
+    );
+    if session.as_owner(table, &left, no_args)?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Prevented {
+        table: table.shown.clone(),
+    })
+}
+
+/// Takes from a table what it has because its rows were kept in place.
+fn unmark(session: &mut Session<'_, '_>, table: &Table, indexes: &[LiveIndex]) -> Outcome<()> {
+    triggers::drop_all(session, table)?;
+    // First: the event trigger then guards the references that it may still have to tables in place.
+    session.registry(
+        "UPDATE keepsake.managed_table SET keep = 'archive', on_delete = 'convert' WHERE relation = $1",
+        &[table.oid.into()],
+    )?;
+    cache::invalidate(table.oid);
+    let name = &table.name;
+    for index in indexes {
+        if let Some(constraint) = &index.constraint {
+            session.ddl(&format!("ALTER TABLE {name} DROP CONSTRAINT {constraint}"))?;
+        }
+    }
+    session.ddl(&format!(
+        "ALTER TABLE {name} DROP COLUMN deleted_at, DROP COLUMN deletion_id"
+    ))?;
+    for index in indexes {
+        match &index.constraint {
+            Some(constraint) => session.ddl(&format!(
+                "ALTER TABLE {name} ADD CONSTRAINT {constraint} {}",
+                index.definition
+            ))?,
+            None => session.ddl(&index.definition)?,
+        }
+    }
+    Ok(())
+}
