@@ -44,8 +44,10 @@ TABLE live;
 SELECT * FROM holds(last('post'));
 SELECT root_key, (SELECT count(*) FROM keepsake.deletion) FROM keepsake.deletion WHERE id = last('post');
 SELECT * FROM keepsake.restore_conflicts(last('post'));
-SELECT keepsake.restore(last('post')) - 'deletion_id';
+SELECT last('post') AS post \gset
+SELECT keepsake.restore(:'post') - 'deletion_id';
 TABLE live;
+SELECT keepsake.restore(:'post') - 'deletion_id', (SELECT count(*) FROM keepsake.restore_conflicts(:'post'));
 
 \echo == By soft_delete(), by a cascade alone, within a function, in a rolled back savepoint.
 SELECT keepsake.soft_delete('comment', c(1), 'why') IS NOT NULL;
