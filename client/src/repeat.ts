@@ -6,13 +6,18 @@ export interface Patience {
   attempts: number;
   /** The longest pause between two attempts, in milliseconds. A longer `Retry-After` is left to the caller, in the error. */
   longestPause: number;
+  /** Whether it waits while the browser is offline, however long that takes. */
+  waitsOffline: boolean;
 }
 
 /** For a request: whoever waits for its answer should be told soon. */
-export const REQUEST: Patience = { attempts: 4, longestPause: 10_000 };
+export const REQUEST: Patience = { attempts: 4, longestPause: 10_000, waitsOffline: false };
 
 /** For the bytes of a file, of which the next attempt spares the others: about a minute of trouble. */
-export const BYTES: Patience = { attempts: 9, longestPause: 20_000 };
+export const BYTES: Patience = { attempts: 9, longestPause: 20_000, waitsOffline: true };
+
+/** For a request of an upload, which tries several times by itself. */
+export const OFFLINE: Patience = { attempts: 1, longestPause: 0, waitsOffline: true };
 
 /** The first pause, in milliseconds; each next one is twice as long. */
 const FIRST_PAUSE = 250;
@@ -22,8 +27,8 @@ const ASK_AGAIN = 15_000;
 
 /**
  * Does something that may be done again without harm, and does it again while it fails for a
- * reason that passes. A `Retry-After` is respected. While the browser is offline it waits, however
- * long that takes: that is no attempt.
+ * reason that passes. A `Retry-After` is respected. What waits while the browser is offline does not
+ * count that as an attempt.
  */
 export async function repeat<T>(
   act: () => Promise<T>,
@@ -36,7 +41,7 @@ export async function repeat<T>(
       return await act();
     } catch (error) {
       if (!(error instanceof KeepsakeError) || !error.retryable) throw error;
-      if (error.code === "network_error" && isOffline()) {
+      if (patience.waitsOffline && error.code === "network_error" && isOffline()) {
         await online(signal);
         attempt = 0;
         continue;

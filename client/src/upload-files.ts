@@ -1,7 +1,7 @@
 import { KeepsakeError } from "./error.js";
 import type { Completed, EntityRef, Keepsake, Upload } from "./keepsake.js";
 import { put } from "./put.js";
-import { BYTES, repeat } from "./repeat.js";
+import { BYTES, OFFLINE, repeat } from "./repeat.js";
 import { loadRules, type Rules } from "./rules.js";
 
 /** How far an upload is. */
@@ -27,7 +27,7 @@ export interface UploadFilesOptions {
   signal?: AbortSignal;
   /**
    * Told what was declared, once, before anything is sent. Whoever keeps it, as JSON, can go on later with `resume`, after
-   * a reload too. So a set that fails for a reason that passes is left open.
+   * a reload too. So a set that fails is left open; `signal` gives it up.
    */
   onDeclared?: (upload: Upload) => void;
   /** Goes on with a set that was declared before, of the same files in the same order: parts that are stored are not sent again. */
@@ -53,27 +53,32 @@ export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOption
   const named = files.map((file) => withName(file, rules.sanitizeFileName(file.name)));
   const meter = new Meter(named, onProgress);
 
+  if (resume !== undefined) sameFiles(resume, named);
   const upload = resume ?? (await declared(keepsake, rules, entity, named, meter, signal));
   if (resume === undefined) onDeclared?.(upload);
   try {
-    sameFiles(upload, named);
-    meter.begin("uploading");
-    const tasks: Task[] = [];
-    for (const [index, target] of upload.files.entries()) {
-      const file = named[index] ?? new File([], "");
-      const sending = { keepsake, rules, upload, target, file, signal, meter: meter.of(index) };
-      tasks.push(...sendTasks(sending, resume && (await storedParts(sending))));
+    const isOpen =
+      resume === undefined || (await keepsake.uploads.status(upload.id, { signal })).state === "pending";
+    if (isOpen) {
+      meter.begin("uploading");
+      const tasks: Task[] = [];
+      for (const [index, target] of wholeFilesFirst(upload)) {
+        const file = named[index] ?? new File([], "");
+        const sending = { keepsake, rules, upload, target, file, signal, meter: meter.of(index) };
+        tasks.push(...sendTasks(sending, resume && (await storedParts(sending))));
+      }
+      await sideBySide(tasks);
     }
-    await sideBySide(tasks);
     meter.begin("completing");
-    return await keepsake.uploads.complete(upload.id, { signal });
+    // Also tells what became of a set whose completion was not answered.
+    return await repeat(() => keepsake.uploads.complete(upload.id, { signal }), signal, OFFLINE);
   } catch (error) {
     // The others need not go on.
     stop.abort(error);
-    const goesOn = onDeclared !== undefined || resume !== undefined;
-    const mayPass = error instanceof KeepsakeError && error.retryable;
+    const mayGoOn = (onDeclared !== undefined || resume !== undefined) && !given?.aborted;
     // What holds room in the quota is given back; where that fails, too, it runs out by itself.
-    if (!(goesOn && mayPass)) await keepsake.uploads.abort(upload.id).catch(() => undefined);
+    if (!mayGoOn)
+      await keepsake.uploads.abort(upload.id, { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
     throw error;
   }
 }
@@ -89,6 +94,13 @@ async function declared(
 ): Promise<Upload> {
   const request = await checked(keepsake, rules, entity, files, meter, signal);
   return keepsake.uploads.declare(request, { signal });
+}
+
+/** The URL of a whole file runs out sooner than the set, those of parts are signed when they are needed. */
+function wholeFilesFirst(upload: Upload): [number, Upload["files"][number]][] {
+  const files = [...upload.files.entries()];
+  const isWhole = ([, target]: (typeof files)[number]) => !("multipart" in target);
+  return [...files.filter(isWhole), ...files.filter((entry) => !isWhole(entry))];
 }
 
 /** Whoever goes on must have the files that were declared. Their bytes are compared by the store. */

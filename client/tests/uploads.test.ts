@@ -34,6 +34,8 @@ class Fake {
   readonly stored = new Map<string, Buffer>();
   /** What else was asked. */
   readonly asked: string[] = [];
+  /** What becomes of the set. */
+  state = "pending";
   /** The parts that are stored before. */
   parts: { number: number; size: number }[] = [];
   readonly #server = createServer((request, response) => {
@@ -114,6 +116,8 @@ class Fake {
       }
       case "GET /v1/uploads/u/parts":
         return { attachment_id: "a0", part_size: PART, part_count: 3, checksum: null, parts: this.parts };
+      case "GET /v1/uploads/u":
+        return { id: "u", state: this.state, expires_at: "2030-01-01T00:00:00Z", files: [] };
       case "POST /v1/uploads/u/complete":
         return { id: "u", state: "completed", attachments: [] };
       default:
@@ -207,6 +211,30 @@ test("an upload that was declared before goes on with what is missing", async ()
   const first = seen.find(({ phase, loaded }) => phase === "uploading" && loaded > 0);
   assert.equal(first?.loaded, long().size - PART);
   await assert.rejects(uploadFiles(fake.keepsake(), { entity, files: [], rules, resume }), TypeError);
+  assert.ok(!fake.asked.includes("DELETE /v1/uploads/u"), "the set was aborted");
+});
+
+test("an upload whose completion was not answered is found complete", async () => {
+  const fake = await new Fake().start({ inParts: true });
+  const resume = fake.upload([{ name: "long.txt", size: long().size }]);
+  fake.state = "completed";
+  const done = await uploadFiles(fake.keepsake(), { entity, files: [long()], rules, resume });
+  assert.deepEqual([done.state, fake.puts], ["completed", []]);
+});
+
+test("whoever can go on keeps the set, unless he gives it up", async () => {
+  const fake = await new Fake().start();
+  const options = { entity, files: [notes()], rules, onDeclared: () => undefined };
+  // As a URL that has run out.
+  fake.stumbles.set("/o/0", [{ status: 403, code: "AccessDenied" }]);
+  await failure(uploadFiles(fake.keepsake(), options));
+  assert.ok(!fake.asked.includes("DELETE /v1/uploads/u"), "the set was aborted");
+  const stop = new AbortController();
+  fake.stumbles.set("/o/0", Array<Stumble>(12).fill({ status: 500 }));
+  const given = uploadFiles(fake.keepsake(), { ...options, signal: stop.signal });
+  setTimeout(() => stop.abort(), 300);
+  await assert.rejects(given, { name: "AbortError" });
+  assert.ok(fake.asked.includes("DELETE /v1/uploads/u"), "the set was left open");
 });
 
 test("progress is told of each file and of the set, while bytes are sent, and never goes back", async () => {

@@ -5,7 +5,11 @@ use crate::{
     config::{Claim, TokenSettings},
     model::Scope,
 };
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// Longest `sub`, in bytes.
@@ -22,8 +26,10 @@ pub(super) struct Claims {
     nbf: Option<f64>,
     sub: Option<String>,
     iss: Option<String>,
-    /// Whom the token is for. A single one may stand alone (RFC 7519 §4.1.3).
-    aud: Vec<String>,
+    /// Whom the token is for, if it says so. A single one may stand alone (RFC 7519 §4.1.3).
+    aud: Option<Vec<String>>,
+    /// To whom it was issued: `client_id` (RFC 9068 §2.2), or `azp`.
+    client: Option<String>,
     /// Of the claim that the settings name.
     pub(super) tenant: Option<String>,
     /// What the token allows, in the issuer's words or by the map of the settings.
@@ -69,7 +75,7 @@ impl Claims {
         text: String,
         settings: &TokenSettings,
     ) -> Result<(Self, String), AuthError> {
-        let mut all = sound_json::read(&text).ok_or(FORM)?;
+        let all = sound_json::read(&text).ok_or(FORM)?;
         if !all.is_object() {
             return Err(FORM);
         }
@@ -83,15 +89,16 @@ impl Claims {
             nbf: moment(&all["nbf"])?,
             sub: word(&all["sub"])?,
             iss: word(&all["iss"])?,
-            aud: audience(&all)?,
+            aud: audience(&all["aud"])?,
+            client: client(&all)?,
             tenant: tenant(settings.tenant_claim.of(&all))?,
             scopes: scopes(&all, settings)?,
         };
         if settings.tenant_claim == Claim::default() {
             return Ok((claims, text));
         }
-        all["tenant"] = claims.tenant.clone().into();
-        Ok((claims, all.to_string()))
+        let text = with_tenant(&text, claims.tenant.as_deref())?;
+        Ok((claims, text))
     }
 
     /// Whether the token has this scope.
@@ -127,11 +134,18 @@ impl Claims {
                 "its iss claim is not the expected issuer",
             ));
         }
-        match &settings.audience {
-            Some(audience) if !self.aud.contains(audience) => Err(AuthError::Invalid(
-                "its aud claim does not include the expected audience",
-            )),
-            _ => Ok(()),
+        let is_for_us = match (&self.aud, &settings.audience, &settings.client) {
+            (_, None, None) => true,
+            (Some(aud), Some(expected), _) => aud.contains(expected),
+            (None, _, Some(expected)) => self.client.as_ref() == Some(expected),
+            (Some(_), None, Some(_)) | (None, Some(_), None) => false,
+        };
+        if is_for_us {
+            Ok(())
+        } else {
+            Err(AuthError::Invalid(
+                "its aud claim does not include the expected audience, nor was it issued to the expected client",
+            ))
         }
     }
 
@@ -153,27 +167,50 @@ impl Claims {
     }
 }
 
-/// A tenant's name. Some issuers number theirs.
+/// The same claims, with the tenant where the database's functions look for it. Whatever else they say stays as it is
+/// written: a number may be longer than a JSON reader of ours would keep it.
+fn with_tenant(text: &str, tenant: Option<&str>) -> Result<String, AuthError> {
+    let mut all: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(|_| FORM)?;
+    let tenant = to_raw_value(&tenant).map_err(|_| FORM)?;
+    all.insert("tenant".to_owned(), tenant);
+    serde_json::to_string(&all).map_err(|_| FORM)
+}
+
+/// A tenant's name. Some issuers number theirs; 0 is none.
 fn tenant(claim: Option<&Value>) -> Result<Option<String>, AuthError> {
     match claim {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) => Ok(Some(name.clone())),
+        Some(Value::Number(number)) if number.as_u64() == Some(0) => Ok(None),
         Some(Value::Number(number)) if number.is_u64() => Ok(Some(number.to_string())),
         Some(_) => Err(FORM),
     }
 }
 
 /// What a token allows: by `scope` (RFC 8693 §4.2), by `scp`, as Entra and Okta call it, and by the claim of the settings that
-/// has the caller's roles. A role that the map does not have stands for itself.
+/// has the caller's roles. A role grants what the map says. One that is not in it grants what it is called, if that concerns
+/// its tenant alone: what all tenants have, nobody gets by a name that somebody may have chosen.
 fn scopes(all: &Value, settings: &TokenSettings) -> Result<Vec<String>, AuthError> {
     let mut scopes = words(all.get("scope"))?;
     scopes.extend(words(all.get("scp"))?);
-    let roles = settings.roles_claim.as_ref().map(|claim| claim.of(all));
-    for role in words(roles.flatten())? {
-        match settings.roles.iter().find(|(name, _)| *name == role) {
-            Some((_, allowed)) => scopes.extend(allowed.iter().map(|one| one.name().to_owned())),
-            None => scopes.push(role),
-        }
+    let Some(claim) = &settings.roles_claim else {
+        return Ok(scopes);
+    };
+    let roles = match claim.of(all) {
+        Some(Value::String(role)) if !claim.has_words() => vec![role.clone()],
+        roles => words(roles)?,
+    };
+    for role in roles {
+        let allowed = settings.roles.iter().find(|(name, _)| *name == role);
+        let allowed = match allowed {
+            Some((_, allowed)) => allowed.as_slice(),
+            None => match Scope::parse(&role) {
+                Some(Scope::Read) => &[Scope::Read][..],
+                Some(Scope::Write) => &[Scope::Write],
+                _ => &[],
+            },
+        };
+        scopes.extend(allowed.iter().map(|one| one.name().to_owned()));
     }
     Ok(scopes)
 }
@@ -191,14 +228,20 @@ fn words(claim: Option<&Value>) -> Result<Vec<String>, AuthError> {
     }
 }
 
-/// Whom a token is for; without `aud` whom it was issued to: Cognito (`client_id`, RFC 9068 §2.2) and Clerk (`azp`) name no
-/// audience.
-fn audience(all: &Value) -> Result<Vec<String>, AuthError> {
-    let party = || all["client_id"].as_str().or_else(|| all["azp"].as_str());
-    match &all["aud"] {
-        Value::Null => Ok(party().map(ToOwned::to_owned).into_iter().collect()),
-        Value::String(one) => Ok(vec![one.clone()]),
-        many => words(Some(many)),
+/// Whom a token is for.
+fn audience(claim: &Value) -> Result<Option<Vec<String>>, AuthError> {
+    match claim {
+        Value::Null => Ok(None),
+        Value::String(one) => Ok(Some(vec![one.clone()])),
+        many => words(Some(many)).map(Some),
+    }
+}
+
+/// To whom a token was issued. Cognito says `client_id`, and Clerk `azp`; neither names an audience.
+fn client(all: &Value) -> Result<Option<String>, AuthError> {
+    match &all["client_id"] {
+        Value::Null => Ok(all["azp"].as_str().map(ToOwned::to_owned)),
+        client => word(client),
     }
 }
 

@@ -189,6 +189,7 @@ mod tests {
             jwks: None,
             issuer: None,
             audience: None,
+            client: None,
             tenant_claim: Claim::default(),
             roles_claim: None,
             roles: Vec::new(),
@@ -660,6 +661,20 @@ mod tests {
                 vec![Scope::Write],
             ),
             ("roles", json!({}), vec![]),
+            // What all tenants have is granted by the settings alone.
+            (
+                "roles",
+                json!({ "roles": ["operator", "metrics", "attachments:read"] }),
+                vec![Scope::Read],
+            ),
+            // A text is one role, except where texts are lists by their definition.
+            ("role", json!({ "role": "machine staff" }), vec![]),
+            ("role", json!({ "role": "staff" }), vec![Scope::Read]),
+            (
+                "scope",
+                json!({ "scope": "openid staff" }),
+                vec![Scope::Read],
+            ),
             ("roles", json!({ "roles": [], "scope": "staff" }), vec![]),
         ] {
             let mut claims = with("scope", Value::Null);
@@ -687,6 +702,11 @@ mod tests {
                 "72f988bf-86f1-41af-91ab-2d7cd011db47",
             ),
             ("org_id", json!({ "org_id": 7 }), "7"),
+            (
+                "org_id",
+                json!({ "org_id": 18_446_744_073_709_551_615_u64 }),
+                "18446744073709551615",
+            ),
             (
                 "https://example.com/tenant",
                 json!({ "https://example.com/tenant": "globex" }),
@@ -722,11 +742,40 @@ mod tests {
         }
         let elsewhere = check(&token(&good()), &settings("org_id")).unwrap_err();
         assert_eq!(elsewhere, AuthError::NoTenant);
+        let none = check(&token(&with("org_id", json!(0))), &settings("org_id")).unwrap_err();
+        assert_eq!(none, AuthError::NoTenant);
+    }
+
+    #[test]
+    fn the_database_gets_the_claims_as_they_are_written() {
+        let settings = TokenSettings {
+            tenant_claim: "org".parse().unwrap(),
+            ..settings()
+        };
+        let text = good().to_string();
+        let text = text.replacen(
+            '{',
+            "{\"org\":\"globex\",\"uid\":100000000000000000001,\"rate\":1.10,",
+            1,
+        );
+        let (_, given) = Claims::read(text, &settings).unwrap();
+        assert!(given.contains("\"uid\":100000000000000000001"), "{given}");
+        assert!(given.contains("\"rate\":1.10"), "{given}");
+        assert!(given.contains("\"tenant\":\"globex\""), "{given}");
     }
 
     #[test]
     fn a_token_without_an_audience_is_its_client_s() {
         let strict = TokenSettings {
+            client: Some("app".to_owned()),
+            ..settings()
+        };
+        let of_both = TokenSettings {
+            audience: Some("account".to_owned()),
+            client: Some("app".to_owned()),
+            ..settings()
+        };
+        let of_audience = TokenSettings {
             audience: Some("app".to_owned()),
             ..settings()
         };
@@ -738,11 +787,19 @@ mod tests {
         ] {
             let mut claims = with(name, value);
             assert_eq!(check(&token(&claims), &strict).is_ok(), is_good, "{claims}");
+            assert_eq!(
+                check(&token(&claims), &of_both).is_ok(),
+                is_good,
+                "{claims}"
+            );
+            assert!(check(&token(&claims), &of_audience).is_err(), "{claims}");
             claims["aud"] = json!("account");
             assert!(
                 is_invalid(check(&token(&claims), &strict).unwrap_err()),
                 "{claims}"
             );
+            // For whom it is counts more than to whom it was issued.
+            assert!(check(&token(&claims), &of_both).is_ok(), "{claims}");
         }
     }
 

@@ -58,7 +58,7 @@ impl Config {
     /// What works but should be changed, for the log of a worker that starts.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         let tokens = &self.tokens;
-        (tokens.jwks.is_some() && tokens.audience.is_none()).then_some(
+        (tokens.jwks.is_some() && tokens.audience.is_none() && tokens.client.is_none()).then_some(
             "JWT_AUDIENCE is not set: the worker accepts every token that the issuer of JWKS_URL signs, also for \
              other applications, if it names a scope and a tenant. Set it to the audience of tokens for this worker.",
         )
@@ -116,6 +116,8 @@ pub(crate) struct TokenSettings {
     pub(crate) issuer: Option<String>,
     /// Required member of `aud`, if set.
     pub(crate) audience: Option<String>,
+    /// To whom a token without `aud` must have been issued, if set.
+    pub(crate) client: Option<String>,
     /// The claim that names the tenant.
     pub(crate) tenant_claim: Claim,
     /// The claim that has the caller's roles, if one does.
@@ -287,6 +289,7 @@ fn tokens(settings: &Settings) -> Result<TokenSettings, ConfigError> {
         }),
         issuer: settings.jwt_issuer.clone(),
         audience: settings.jwt_audience.clone(),
+        client: settings.jwt_client.clone(),
         tenant_claim: settings.tenant_claim.clone(),
         roles_claim: settings.roles_claim.clone(),
         roles: settings.roles.clone().unwrap_or_default(),

@@ -16,6 +16,12 @@ impl Claim {
             claims.get(&self.0)
         }
     }
+
+    /// Whether it is a scope claim, whose text is a list of words (RFC 8693 §4.2). Elsewhere a text is one role, whose name may
+    /// have spaces.
+    pub(crate) fn has_words(&self) -> bool {
+        matches!(self.0.as_str(), "scope" | "scp")
+    }
 }
 
 /// The claim that the database's functions read.

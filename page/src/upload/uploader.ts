@@ -171,7 +171,7 @@ class Uploader {
     const refusal = this.#rules.checkUpload(draft(this.#options.entity, [renamed]), this.#limits);
     const name = refusal || file.meta.declared ? file.name : renamed.name;
     this.#uppy.setFileMeta(file.id, { name });
-    this.#uppy.setFileState(file.id, { name, error: null });
+    this.#uppy.setFileState(file.id, { name });
     this.#options.onTrouble(
       refusal && { summary: `${file.name} was not renamed.`, files: problemsOf(refusal, [renamed]) },
     );

@@ -130,7 +130,7 @@ fn clerk(tenant: &str) -> Result<Shape> {
         signer: Signer::rsa()?,
         settings: &[
             ("JWT_ISSUER", "https://clerk.example.com"),
-            ("JWT_AUDIENCE", "https://app.example.com"),
+            ("JWT_CLIENT", "https://app.example.com"),
             ("JWT_TENANT_CLAIM", "/o/id"),
             ("JWT_ROLES_CLAIM", "/o/rol"),
             (
@@ -165,7 +165,7 @@ fn cognito(tenant: &str) -> Result<Shape> {
                 "JWT_ISSUER",
                 "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_aBcDeFgHi",
             ),
-            ("JWT_AUDIENCE", "1h57kf5cpq17m0eml12EXAMPLE"),
+            ("JWT_CLIENT", "1h57kf5cpq17m0eml12EXAMPLE"),
             ("JWT_TENANT_CLAIM", "custom:tenant"),
             ("JWT_ROLES_CLAIM", "cognito:groups"),
             ("JWT_ROLES", "editors=attachments:read attachments:write"),

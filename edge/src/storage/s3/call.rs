@@ -84,6 +84,13 @@ impl Answer {
         Ok(Uint8Array::new(&buffer).to_vec())
     }
 
+    /// Whether a partial answer has the bytes from `offset` on (RFC 9110 §14.4).
+    pub(super) fn begins_at(&self, offset: u64) -> bool {
+        let begin = format!("bytes {offset}-");
+        self.header("content-range")
+            .is_some_and(|range| range.starts_with(&begin))
+    }
+
     /// `length` bytes of the body from `offset`, fewer at its end. What comes behind them is not read.
     pub(super) async fn part(&self, offset: u64, length: usize) -> Result<Vec<u8>, StorageError> {
         let mut body = match self.response.body() {

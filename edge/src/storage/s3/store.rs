@@ -70,7 +70,7 @@ impl Storage for S3 {
         };
         let answer = self.call(&call).await?;
         match answer.status {
-            206 => answer.bytes().await,
+            206 if answer.begins_at(offset) => answer.part(0, length).await,
             // A server may pass over a range (RFC 9110 §14.2).
             200 => answer.part(offset, length).await,
             // The object ends before, or has gone since it was looked at.
@@ -100,9 +100,9 @@ impl Storage for S3 {
             };
             let answer = self.call(&call).await?;
             match (answer.status, answer.stream()) {
-                (206, Some(stream)) => hasher.add(&stream).await?,
-                // The range was passed over: this is the whole object.
-                (200, Some(stream)) if offset == 0 => {
+                (206, Some(stream)) if answer.begins_at(offset) => hasher.add(&stream).await?,
+                // The range was passed over: this is the whole object. More than a window would wait in memory.
+                (200, Some(stream)) if offset == 0 && size <= WINDOW_BYTES => {
                     hasher.add(&stream).await?;
                     break;
                 }
