@@ -239,10 +239,11 @@ pub fn check_existing(
     graph: &Graph,
     child: pg_sys::Oid,
 ) -> Outcome<()> {
-    let source = graph.table(child).map(Table::rows);
-    source.map_or(Ok(()), |source| {
-        check_references_of(session, graph, (child, &source), &[], |_| true)
-    })
+    let Some(table) = graph.table(child) else {
+        return Ok(());
+    };
+    let rows = Checked::Existing(table.rows());
+    check_references_of(session, graph, child, &rows, |_| true)
 }
 
 /// Refuses to let the row of a BEFORE DELETE trigger go for good while another row, live or deleted,
@@ -339,33 +340,64 @@ fn check_references(
     concerned: impl Fn(&Reference) -> bool,
 ) -> Outcome<()> {
     let graph = cache::current(session)?;
-    check_references_of(session, &graph, (child, source), values, concerned)
+    let rows = Checked::Given(source, values);
+    check_references_of(session, &graph, child, &rows, concerned)
+}
+
+/// Rows to check, and so as whom their check runs: nothing that the owner of their table wrote may run as the parent's.
+enum Checked<'a> {
+    /// A row, or those of a statement, as a query and its values.
+    Given(&'a str, &'a [DatumWithOid<'a>]),
+    /// All rows of the child.
+    Existing(String),
+}
+
+impl Checked<'_> {
+    fn source(&self) -> &str {
+        match self {
+            Self::Given(source, _) => source,
+            Self::Existing(source) => source,
+        }
+    }
+
+    fn exists_now(
+        &self,
+        session: &mut Session<'_, '_>,
+        (relation, child, parent): (pg_sys::Oid, &Table, &Table),
+        sql: &str,
+    ) -> Outcome<bool> {
+        match self {
+            Self::Given(_, values) => session.exists_now((relation, parent.owner), sql, values),
+            Self::Existing(_) => session.exists_now_beside(child, parent.oid, sql, &[]),
+        }
+    }
 }
 
 fn check_references_of(
     session: &mut Session<'_, '_>,
     graph: &Graph,
-    (relation, source): (pg_sys::Oid, &str),
-    values: &[DatumWithOid<'_>],
+    relation: pg_sys::Oid,
+    rows: &Checked<'_>,
     concerned: impl Fn(&Reference) -> bool,
 ) -> Outcome<()> {
     let Some(child) = graph.table_or_root(relation) else {
         return Ok(());
     };
+    let source = rows.source();
     let references = graph.guarded_references_of(child.oid);
     for (reference, parent) in references.filter(|(reference, _)| concerned(reference)) {
         reference.check_there(child)?;
         // A table of attachments has a reference for each type of thing; most statements mean one of them.
-        let at = (relation, parent.owner);
+        let at = (relation, child, parent);
         let declared = reference.is_declared();
-        if declared && !session.exists_now(at, &meant(source, reference), values)? {
+        if declared && !rows.exists_now(session, at, &meant(source, reference))? {
             continue;
         }
         if reference.deferrable || declared {
-            lock_parents(session, child, source, reference, parent, values)?;
+            lock_parents(session, child, rows, reference, parent)?;
         }
         let orphans = orphans(child, source, reference, parent);
-        if session.exists_now(at, &orphans, values)? {
+        if rows.exists_now(session, at, &orphans)? {
             return Err(dead_parent(reference, child, parent));
         }
     }
@@ -401,11 +433,11 @@ fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -
 fn lock_parents(
     session: &mut Session<'_, '_>,
     child: &Table,
-    source: &str,
+    rows: &Checked<'_>,
     reference: &Reference,
     parent: &Table,
-    values: &[DatumWithOid<'_>],
 ) -> Outcome<()> {
+    let source = rows.source();
     let sql = format!(
         "SELECT 1 FROM {parent_name} AS p WHERE EXISTS (SELECT FROM {source} AS c WHERE {live} AND {joins}) ORDER BY {key} FOR KEY SHARE OF p",
         parent_name = parent.rows(),
@@ -413,6 +445,9 @@ fn lock_parents(
         joins = reference.joins_by_parent_key("c", "p"),
         key = parent.key_columns("p"),
     );
-    session.as_owner(parent, &sql, values)?;
+    match rows {
+        Checked::Given(_, values) => session.as_owner(parent, &sql, values)?,
+        Checked::Existing(_) => session.as_owner_beside(child, parent.oid, &sql, &[])?,
+    };
     Ok(())
 }

@@ -134,7 +134,7 @@ impl Work<'_> {
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         self.record(session, deletion, first, count)?;
         if let Some(revive) = &self.revive {
-            session.write_archive(revive, &[deletion.into()])?;
+            session.over_archives(table, revive, &[deletion.into()])?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::manage::archived_table::Keep;
-use crate::model::error::{Failure, Outcome};
+use crate::model::error::{Failure, Outcome, required};
 use crate::spi::session::{Session, with_session};
 
 /// Enters a schema in the registry. `keepsake.manage_schema()` calls it, and then manages what is there.
@@ -15,11 +15,12 @@ use crate::spi::session::{Session, with_session};
 /// 'in place'`, which would add columns to tables.
 #[pg_extern]
 fn register_schema(
-    schema: pg_sys::Oid,
-    keep: &str,
+    schema: Option<pg_sys::Oid>,
+    keep: Option<&str>,
     retention: Option<Interval>,
     on_truncate: Option<&str>,
 ) -> Result<(), ErrorReport> {
+    let (schema, keep) = (required(schema, "schema")?, required(keep, "keep")?);
     Ok(with_session(|session| {
         register(session, schema, keep, retention, on_truncate)
     })?)

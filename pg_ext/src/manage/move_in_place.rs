@@ -276,7 +276,7 @@ fn refuse_lost_parents(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outco
             parents = parent.rows(),
             joins = reference.joins_by_parent_key("c", "p"),
         );
-        if session.exists_now((oid, parent.owner), &sql, &[])? {
+        if session.exists_now_beside(table, parent.oid, &sql, &[])? {
             return Err(cannot(
                 table,
                 format!(

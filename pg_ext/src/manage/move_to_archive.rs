@@ -230,7 +230,7 @@ fn live_indexes(session: &mut Session<'_, '_>, table: &Table) -> Outcome<Vec<Liv
     Ok(indexes)
 }
 
-/// Copies the deleted rows to a new archive. Only stored values are read, with no right of the owner's.
+/// Copies the deleted rows to a new archive. What the planner runs of the table's indexes runs as its owner.
 fn copy(session: &mut Session<'_, '_>, moved: &Table) -> Outcome<()> {
     let made = archived_table::make_archive(session, moved.oid)?;
     let archived_table::Made {
@@ -248,7 +248,7 @@ fn copy(session: &mut Session<'_, '_>, moved: &Table) -> Outcome<()> {
         from = join(from, ""),
         rows = moved.rows(),
     );
-    session.registry(&sql, &[])?;
+    session.over_archives(moved, &sql, &[])?;
     Ok(())
 }
 

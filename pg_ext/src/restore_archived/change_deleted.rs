@@ -96,7 +96,7 @@ fn run(
         archive = one.archive_name,
         row = is_among(&rows.also, "a"),
     );
-    let changed = RowId::read_all(session.write_archive(&sql, &[value.into()])?)?;
+    let changed = RowId::read_all(session.over_archives(&one.table, &sql, &[value.into()])?)?;
     let mut after = Rows::default();
     after.also.extend(changed);
     if after.is_empty() || !rights::would_be_let(session, &one, &after)? {

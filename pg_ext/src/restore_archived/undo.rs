@@ -155,7 +155,9 @@ pub fn into_archive(
                 continue;
             };
             done.extend(part.places().into_iter().map(item_pointer_to_u64));
-            let rows = session.write_archive(&sql, &part.arguments())?.len();
+            let rows = session
+                .over_archives(&one.table, &sql, &part.arguments())?
+                .len();
             changed |= rows > 0;
         }
     }

@@ -4,7 +4,7 @@
 //! Archives belong to a role without rights, and the owner needs none on them: the statement's rights to its archives are
 //! asked of the archives' owner, as those of a view's tables are of the view's. That is done to the analysed query, and
 //! only to the statement whose text was announced, from its analysis to its planning: functions that the planner calls
-//! come later.
+//! come later. In the same way a statement on one table may be let read another one.
 
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -18,7 +18,7 @@ use crate::postgres::pg_list::pointers;
 const OWNER: &CStr = c"keepsake_archive";
 
 thread_local! {
-    static ANNOUNCED: RefCell<Option<String>> = const { RefCell::new(None) };
+    static ANNOUNCED: RefCell<Option<Announced>> = const { RefCell::new(None) };
 }
 
 static mut NEXT: pg_sys::post_parse_analyze_hook_type = None;
@@ -32,6 +32,12 @@ pub fn install() {
     }
 }
 
+/// A statement, and the other table that it reads.
+struct Announced {
+    sql: String,
+    beside: Option<pg_sys::Oid>,
+}
+
 /// While it lives, the next statement of this text may read archives, and deletions in the registry.
 #[derive(Debug)]
 pub struct Reading;
@@ -39,7 +45,17 @@ pub struct Reading;
 impl Reading {
     /// Announces the statement.
     pub fn by(sql: &str) -> Self {
-        ANNOUNCED.set(Some(sql.to_owned()));
+        Self::announce(sql, None)
+    }
+
+    /// The same for one that also reads `table`, with its owner's rights to it.
+    pub fn beside(sql: &str, table: pg_sys::Oid) -> Self {
+        Self::announce(sql, Some(table))
+    }
+
+    fn announce(sql: &str, beside: Option<pg_sys::Oid>) -> Self {
+        let sql = sql.to_owned();
+        ANNOUNCED.set(Some(Announced { sql, beside }));
         Self
     }
 }
@@ -96,8 +112,8 @@ unsafe extern "C-unwind" fn analysed(
 ) {
     // SAFETY: passes on what the parser gave; the query has just been made, and nothing else uses it yet.
     unsafe {
-        if is_announced(state) {
-            open(query);
+        if let Some(beside) = announced(state) {
+            open(query, beside);
         }
         if let Some(next) = NEXT {
             pg_guard_ffi_boundary(|| next(state, query, jumble));
@@ -105,22 +121,22 @@ unsafe extern "C-unwind" fn analysed(
     }
 }
 
-unsafe fn is_announced(state: *mut pg_sys::ParseState) -> bool {
+/// The other table of the statement, if it is the announced one.
+unsafe fn announced(state: *mut pg_sys::ParseState) -> Option<Option<pg_sys::Oid>> {
     ANNOUNCED.with_borrow(|announced| {
-        let Some(announced) = announced else {
-            return false;
-        };
+        let announced = announced.as_ref()?;
         // SAFETY: the parser's state names the text that it parses, if there is one.
         let text = unsafe { state.as_ref() }.map(|state| state.p_sourcetext);
         text.filter(|text| !text.is_null())
             // SAFETY: it is a string that outlives the parsing.
-            .is_some_and(|text| unsafe { CStr::from_ptr(text) }.to_bytes() == announced.as_bytes())
+            .filter(|text| unsafe { CStr::from_ptr(*text) }.to_bytes() == announced.sql.as_bytes())
+            .map(|_| announced.beside)
     })
 }
 
-/// Has the rights to the archives that a query reads checked as their owner's. Our statements read them in FROM and WITH
-/// alone.
-unsafe fn open(query: *mut pg_sys::Query) {
+/// Has the rights to the archives that a query reads or writes checked as their owner's, and those to the table beside as
+/// its owner's. Our statements name them in FROM and WITH alone, or write to them.
+unsafe fn open(query: *mut pg_sys::Query, beside: Option<pg_sys::Oid>) {
     // SAFETY: a query's range table and WITH list hold nodes of these types; a node says by its tag what it is.
     unsafe {
         for entry in pointers::<pg_sys::RangeTblEntry>((*query).rtable) {
@@ -132,14 +148,18 @@ unsafe fn open(query: *mut pg_sys::Query) {
                     let owner = owner_of((*entry).relid).unwrap_or(pg_sys::InvalidOid);
                     check_as(&*query, entry, owner);
                 }
-                pg_sys::RTEKind::RTE_SUBQUERY => open((*entry).subquery),
+                pg_sys::RTEKind::RTE_RELATION if beside == Some((*entry).relid) => {
+                    let owner = owner_of((*entry).relid).unwrap_or(pg_sys::InvalidOid);
+                    check_as(&*query, entry, owner);
+                }
+                pg_sys::RTEKind::RTE_SUBQUERY => open((*entry).subquery, beside),
                 _ => {}
             }
         }
         for with in pointers::<pg_sys::CommonTableExpr>((*query).cteList) {
             let inner = (*with).ctequery;
             if !inner.is_null() && pgrx::is_a(inner, pg_sys::NodeTag::T_Query) {
-                open(inner.cast());
+                open(inner.cast(), beside);
             }
         }
     }

@@ -12,7 +12,7 @@ use pgrx::{JsonB, Uuid};
 use serde_json::json;
 
 use crate::call::arguments::Jsonb;
-use crate::model::error::Failure;
+use crate::model::error::{Failure, required};
 
 fn refused(error: impl std::fmt::Display, fix: &'static str) -> ErrorReport {
     Failure::BadArgument {
@@ -138,12 +138,18 @@ fn is_file_types(text: &str) -> bool {
 /// # Errors
 /// 22023 when a name is no file name, or the choice none.
 #[pg_extern(immutable, strict, parallel_safe, name = "check_file_types")]
-fn check_types_of_names(names: Vec<String>, file_types: &str) -> Result<JsonB, ErrorReport> {
+fn check_types_of_names(
+    names: Vec<Option<String>>,
+    file_types: &str,
+) -> Result<JsonB, ErrorReport> {
     const FIX: &str = "Each name is a file name, and file types are words such as +zip or -mov.";
     let names: Vec<FileName> = names
         .iter()
-        .map(|name| FileName::parse(name).map_err(|error| refused(error, FIX)))
-        .collect::<Result<_, _>>()?;
+        .map(|name| {
+            let name = required(name.as_deref(), "name")?;
+            FileName::parse(name).map_err(|error| refused(error, FIX))
+        })
+        .collect::<Result<_, ErrorReport>>()?;
     let file_types: FileTypes = file_types.parse().map_err(|error| refused(error, FIX))?;
     let errors = check_file_types(names.iter(), file_types);
     Ok(JsonB(

@@ -212,6 +212,19 @@ impl<'conn> Session<'_, 'conn> {
         self.as_owner_in_schema(table, sql, args)
     }
 
+    /// As [`Self::as_owner`], for a statement that also reads another table, with that one's owner's rights to it. What is
+    /// in the statement runs as the owner of `table`, as in PostgreSQL's own check of a new foreign key.
+    pub fn as_owner_beside(
+        &mut self,
+        table: &Table,
+        other: pg_sys::Oid,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _reading = Reading::beside(sql, other);
+        self.as_owner(table, sql, args)
+    }
+
     /// The same with the caller's own rights, under the policies of the tables that it reads.
     pub fn over_archives_as_caller(&mut self, sql: &str) -> Outcome<SpiTupleTable<'conn>> {
         let _reading = Reading::by(sql);
@@ -448,6 +461,18 @@ impl<'conn> Session<'_, 'conn> {
             magnitude: self.magnitude,
         };
         Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
+    }
+
+    /// The same for a statement over rows of `table` that also reads another one: see [`Self::as_owner_beside`].
+    pub fn exists_now_beside(
+        &mut self,
+        table: &Table,
+        other: pg_sys::Oid,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<bool> {
+        let _reading = Reading::beside(sql, other);
+        self.exists_now((table.oid, table.owner), sql, args)
     }
 
     /// Reads the catalog as it is committed *now*, as whoever calls: what triggers and

@@ -1,0 +1,60 @@
+-- What a table's owner wrote runs as he, where archived rows are changed and where a new foreign key is looked at.
+CREATE ROLE regress_eve;
+CREATE SCHEMA eve AUTHORIZATION regress_eve;
+CREATE TABLE language (id int PRIMARY KEY);
+SELECT keepsake.manage('language');
+GRANT REFERENCES ON language TO regress_eve;
+GRANT USAGE ON SCHEMA keepsake TO regress_eve;
+GRANT SELECT ON keepsake.deletion TO regress_eve;
+INSERT INTO language VALUES (1), (2);
+DELETE FROM language WHERE id = 2;
+SET ROLE regress_eve;
+CREATE FUNCTION eve.tell() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_user = 'regress_eve' THEN RAISE NOTICE 'runs as its owner'; ELSE RAISE WARNING 'runs as %', current_user; END IF;
+END $$;
+CREATE FUNCTION eve.one() RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN PERFORM eve.tell(); RETURN 1; END $$;
+CREATE TYPE eve.mood AS ENUM ('low', 'high');
+CREATE FUNCTION eve.mood(text) RETURNS eve.mood LANGUAGE plpgsql AS $$
+BEGIN PERFORM eve.tell(); RETURN CASE $1 WHEN 'low' THEN 'low'::eve.mood ELSE 'high'::eve.mood END; END $$;
+CREATE CAST (text AS eve.mood) WITH FUNCTION eve.mood(text) AS ASSIGNMENT;
+CREATE FUNCTION eve.fits(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN PERFORM eve.tell(); RETURN true; END $$;
+CREATE DOMAIN eve.fitting AS int CHECK (eve.fits(VALUE));
+CREATE TABLE eve.parent (id eve.mood PRIMARY KEY);
+CREATE TABLE eve.child (id int PRIMARY KEY, mood eve.mood REFERENCES eve.parent ON DELETE SET NULL, sizes eve.fitting[], language int);
+SELECT keepsake.manage('eve.parent', keep => 'archive', cascade => true), keepsake.manage('eve.child', keep => 'archive');
+INSERT INTO eve.parent VALUES ('low');
+INSERT INTO eve.child (id, mood, language) VALUES (1, 'low', 1), (2, NULL, 1);
+DELETE FROM eve.child WHERE id = 2;
+
+-- A value for an archived row is read by its owner's cast and his domain's check.
+SELECT keepsake.change_deleted('eve.child', '{"id": 2}'::jsonb, 'mood', 'high');
+SELECT keepsake.change_deleted('eve.child', '{"id": 2}'::jsonb, 'sizes', '{7}');
+
+-- So is what a transaction let go of, where it is put back into an archived row.
+BEGIN;
+DELETE FROM eve.parent;
+DELETE FROM eve.child;
+COMMIT;
+SELECT keepsake.restore_group(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'eve.parent'::regclass;
+SELECT id, mood, language FROM eve.child ORDER BY id;
+
+-- A new reference: the rows that are there are read as their owner, whose index has an expression that the planner runs.
+CREATE TABLE eve.speaker (id int PRIMARY KEY, language int);
+INSERT INTO eve.speaker VALUES (1, 1);
+CREATE INDEX ON eve.speaker ((language + eve.one()));
+\connect
+SET ROLE regress_eve;
+ALTER TABLE eve.speaker ADD CONSTRAINT speaks FOREIGN KEY (language) REFERENCES public.language NOT VALID;
+ALTER TABLE eve.speaker DROP CONSTRAINT speaks;
+INSERT INTO eve.speaker VALUES (2, 2);
+ALTER TABLE eve.speaker ADD CONSTRAINT speaks FOREIGN KEY (language) REFERENCES public.language NOT VALID;
+RESET ROLE;
+
+SET client_min_messages = warning;
+DROP SCHEMA eve CASCADE;
+DROP SCHEMA IF EXISTS eve_deleted CASCADE;
+DROP TABLE language;
+DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
+DROP OWNED BY regress_eve;
+DROP ROLE regress_eve;
