@@ -84,7 +84,8 @@ fn run(
     Ok(deletion)
 }
 
-/// Deletes a row of a table with an archive: PostgreSQL's own DELETE, as the caller.
+/// Deletes a row of a table with an archive: PostgreSQL's own DELETE, by the caller's rights to the row, as the table's owner,
+/// whose triggers fire.
 fn archive(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
@@ -110,7 +111,7 @@ fn archive(
             fix: "Use DELETE, or SET keepsake.capture = on.".into(),
         });
     }
-    let deletion = removal::alone(reason, || session.as_caller(&sql, &row.args()).map(drop))?;
+    let deletion = removal::alone(reason, || session.write(&root, &sql, &row.args()).map(drop))?;
     deletion.ok_or_else(not_found)
 }
 

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};
 
 use crate::access::target_row::Key;
-use crate::call::arguments::Regclass;
+use crate::call::arguments::{Jsonb, Regclass};
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::row_id::{RowId, is_among};
 use crate::restore_archived::archived_rows::{Archived, Rows};
@@ -24,12 +24,12 @@ use crate::spi::shown_names;
 #[pg_extern]
 fn change_deleted(
     relation: Option<Regclass>,
-    key: Option<JsonB>,
+    key: Option<Jsonb>,
     column_name: Option<&str>,
     value: Option<&str>,
 ) -> Result<(), ErrorReport> {
     let oid = required(relation, "relation")?.oid();
-    let key = Key::Columns(required(key, "key")?.into());
+    let key = Key::Columns(JsonB(required(key, "key")?.0).into());
     let column = required(column_name, "column_name")?;
     Ok(with_session(|session| {
         run(session, oid, key, column, value)
@@ -39,9 +39,9 @@ fn change_deleted(
 /// Whether the caller could update the last archived version of a row, were it live: he has the UPDATE privilege on the table or a
 /// column of it, and its policies let him.
 #[pg_extern]
-fn may_change_deleted(relation: Option<Regclass>, key: Option<JsonB>) -> Result<bool, ErrorReport> {
+fn may_change_deleted(relation: Option<Regclass>, key: Option<Jsonb>) -> Result<bool, ErrorReport> {
     let oid = required(relation, "relation")?.oid();
-    let key = Key::Columns(required(key, "key")?.into());
+    let key = Key::Columns(JsonB(required(key, "key")?.0).into());
     Ok(with_session(|session| may_change(session, oid, key))?)
 }
 

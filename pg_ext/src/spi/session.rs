@@ -134,15 +134,6 @@ impl<'conn> Session<'_, 'conn> {
         Ok(self.client.select(sql, None, args)?)
     }
 
-    /// Runs a statement as if the caller had sent it: with his rights, and under his settings.
-    pub fn as_caller(
-        &mut self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiTupleTable<'conn>> {
-        self.execute(sql, args)
-    }
-
     /// Reads rows of a table with the caller's own rights, under its policies.
     pub fn as_caller_under_policies(
         &mut self,

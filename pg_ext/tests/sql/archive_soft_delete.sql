@@ -1,4 +1,4 @@
--- soft_delete() of a table with an archive: a DELETE by key, as the caller, with a reason.
+-- soft_delete() of a table with an archive: a DELETE by key, by the rights of the caller, with a reason.
 CREATE SCHEMA desk;
 SET search_path = desk;
 CREATE TABLE post (id int PRIMARY KEY, owner_name name DEFAULT current_user);
