@@ -4,7 +4,7 @@
 //! them with that deletion, whose restore puts them back. Without one they are forgotten with the transaction.
 
 use std::cell::RefCell;
-use std::ffi::CString;
+use std::ffi::{CString, c_char};
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -178,13 +178,34 @@ pub fn enter(deletion: Uuid, group: Uuid, tables: &[pg_sys::Oid]) {
     });
 }
 
-/// An array of texts.
+/// An array of texts, in the encoding of the database.
 fn texts(values: &[Option<CString>]) -> Option<pg_sys::Datum> {
-    let texts = values.iter().map(|value| {
-        let text = value.as_deref()?.to_str().ok()?;
-        Some(text.to_owned())
-    });
-    texts.collect::<Vec<Option<String>>>().into_datum()
+    let mut length = i32::try_from(values.len()).ok()?;
+    let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+    let mut texts: Vec<pg_sys::Datum> = values
+        .iter()
+        .map(|value| match value {
+            // SAFETY: copies a string into the current memory.
+            Some(text) => pg_sys::Datum::from(unsafe { pg_sys::cstring_to_text(text.as_ptr()) }),
+            None => pg_sys::Datum::from(0_usize),
+        })
+        .collect();
+    let mut first = 1;
+    // SAFETY: one value and one flag for each element, in one dimension; text is of variable length, by reference, and aligned as an int.
+    let array = unsafe {
+        pg_sys::construct_md_array(
+            texts.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+            1,
+            &raw mut length,
+            &raw mut first,
+            pg_sys::TEXTOID,
+            -1,
+            false,
+            b'i' as c_char,
+        )
+    };
+    Some(pg_sys::Datum::from(array))
 }
 
 /// The transaction has ended.

@@ -26,7 +26,7 @@ struct Part {
     rows: HashSet<String>,
 }
 
-/// What a row held. The values are JSON arrays of text, as their types print them.
+/// What a row held. The values are JSON arrays of text, as their types print them, escaped: they are ASCII in a database of any encoding.
 struct Entry {
     /// Where the registry keeps it.
     place: pg_sys::ItemPointerData,
@@ -73,7 +73,9 @@ const WINDOW: i64 = 10_000;
 /// What was let go of last is put back first: it may be what makes the value before it fit.
 const READ: &str = "
     SELECT ctid AS place, relation::oid AS relation, key_columns, columns,
-           to_jsonb(key_values)::text AS key, to_jsonb(old_values)::text AS old, to_jsonb(new_values)::text AS new
+           encode(convert_to(to_jsonb(key_values)::text, 'UTF8'), 'escape') AS key,
+           encode(convert_to(to_jsonb(old_values)::text, 'UTF8'), 'escape') AS old,
+           encode(convert_to(to_jsonb(new_values)::text, 'UTF8'), 'escape') AS new
     FROM keepsake.archive_undo WHERE deletion_id = ANY ($1) ORDER BY deletion_id DESC, seq DESC";
 
 /// The entries of some deletions, a window at a time.
@@ -201,9 +203,12 @@ fn archive_update(one: &Archived, part: &Part, group: &[Uuid]) -> Option<String>
     ))
 }
 
-/// The n-th text of a JSON array.
+/// The n-th text of an escaped JSON array.
 fn element(array: &str, n: usize) -> String {
-    format!("({array}::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {n})")
+    let bytes = format!("pg_catalog.decode({array}, 'escape')");
+    format!(
+        "(pg_catalog.convert_from({bytes}, 'UTF8')::pg_catalog.jsonb OPERATOR(pg_catalog.->>) {n})"
+    )
 }
 
 /// Puts back what live rows held, and forgets it. `restored` are the rows that have come back, which are still in the
