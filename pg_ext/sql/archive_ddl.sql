@@ -34,14 +34,31 @@ CREATE VIEW keepsake.unmanaged_in_schema AS
 COMMENT ON VIEW keepsake.unmanaged_in_schema IS 'Tables with a primary key in managed schemas that are not managed themselves.';
 GRANT SELECT ON keepsake.unmanaged_in_schema TO PUBLIC;
 
+-- Whether the tables that would be managed along with a table have its owner: without a word from theirs, those of others are not.
+CREATE FUNCTION keepsake.goes_with_its_own(of_table oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE along (oid) AS (
+    SELECT of_table
+    UNION
+    SELECT d.child FROM along CROSS JOIN LATERAL (
+        SELECT coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid) AS child FROM pg_constraint con
+        WHERE con.contype = 'f' AND con.confdeltype IN ('c', 'n', 'd') AND (to_jsonb(con) ->> 'conenforced')::boolean IS NOT FALSE
+          AND con.confrelid IN (SELECT along.oid UNION ALL SELECT part.relid::oid FROM pg_partition_tree(along.oid) AS part)
+        UNION ALL
+        SELECT h.inhrelid FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE h.inhparent = along.oid AND p.relkind = 'r') AS d
+    WHERE NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = d.child)
+)
+SELECT count(DISTINCT c.relowner) = 1 FROM along JOIN pg_class c ON c.oid = along.oid
+$$;
+
 -- Manages a table with the rights of whoever calls; says why where it cannot.
-CREATE FUNCTION keepsake.try_to_manage(relation regclass, retention interval, on_truncate text) RETURNS boolean
+CREATE FUNCTION keepsake.try_to_manage(relation regclass, retention interval, on_truncate text, take_along boolean DEFAULT true) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     why text;
     fix text;
 BEGIN
-    PERFORM keepsake.manage(relation, retention, keep => 'archive', on_truncate => on_truncate, cascade => true);
+    PERFORM keepsake.manage(relation, retention, keep => 'archive', on_truncate => on_truncate, cascade => take_along);
     RETURN true;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS why = PG_EXCEPTION_DETAIL, fix = PG_EXCEPTION_HINT;
@@ -160,7 +177,7 @@ BEGIN
           AND EXISTS (SELECT FROM pg_partition_tree(m.relation) AS part
                       WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = part.relid AND t.tgname = 'keepsake_archive_truncate'))
     LOOP
-        PERFORM keepsake.try_to_manage(each.relation, NULL, NULL);
+        PERFORM keepsake.try_to_manage(each.relation, NULL, NULL, keepsake.goes_with_its_own(each.relation));
     END LOOP;
     -- The command does not name a partition that it detached.
     IF tg_tag = 'ALTER TABLE' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (named) AND c.relkind = 'p') THEN
@@ -179,7 +196,7 @@ BEGIN
             JOIN pg_namespace an ON an.nspname = n.nspname || '_deleted' AND pg_get_userbyid(an.nspowner) = 'keepsake_archive'
             JOIN pg_class ac ON ac.relnamespace = an.oid AND ac.relname = c.relname
             WHERE c.oid = each.relation AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = ac.oid));
-        PERFORM keepsake.try_to_manage(each.relation, each.retention, each.on_truncate);
+        PERFORM keepsake.try_to_manage(each.relation, each.retention, each.on_truncate, keepsake.goes_with_its_own(each.relation));
     END LOOP;
     FOR each IN
         SELECT h.child, h.parent, h.reference, h.action, h.keep, s.schema IS NOT NULL AS taken_along, s.retention, s.on_truncate
@@ -192,7 +209,7 @@ BEGIN
         WHERE h.is_new
     LOOP
         IF each.keep IS NULL AND each.taken_along THEN
-            PERFORM keepsake.try_to_manage(each.child, each.retention, each.on_truncate)
+            PERFORM keepsake.try_to_manage(each.child, each.retention, each.on_truncate, keepsake.goes_with_its_own(each.child))
             WHERE NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = each.child);
         ELSIF each.keep = 'in place' THEN
             RAISE EXCEPTION USING ERRCODE = 'feature_not_supported',

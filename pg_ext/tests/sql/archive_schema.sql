@@ -75,6 +75,18 @@ DELETE FROM keepsake.schema_exception;
 SET ROLE regress_store;
 ALTER TABLE late_keeper ADD x int;
 SELECT relation::regclass FROM keepsake.unmanaged_in_schema ORDER BY relation::regclass::text;
+-- A table of somebody else's is not managed because the one that it refers to is.
+CREATE TABLE stock (id int UNIQUE); CREATE TABLE own_shelf (id int PRIMARY KEY, stock_id int REFERENCES stock (id) ON DELETE CASCADE);
+SELECT keepsake.unmanage('own_shelf'); CREATE TABLE aside.shelf (id int PRIMARY KEY, stock_id int REFERENCES stock (id) ON DELETE CASCADE);
+GRANT REFERENCES ON stock TO regress_store_guest; GRANT ALL ON SCHEMA aside TO regress_store_guest;
+SET ROLE regress_store_guest;
+CREATE TABLE aside.victim (id int PRIMARY KEY, stock_id int REFERENCES store.stock (id) ON DELETE CASCADE);
+SET ROLE regress_store;
+ALTER TABLE stock ADD PRIMARY KEY (id);
+SELECT relation FROM public.managed WHERE relation::text ~ 'stock|shelf|victim';
+RESET ROLE; DROP TABLE aside.victim; SET ROLE regress_store;
+ALTER TABLE stock ADD x int;
+SELECT relation FROM public.managed WHERE relation::text ~ 'stock|shelf|victim';
 -- It ends.
 SELECT keepsake.unmanage_schema('store');
 CREATE TABLE after_all (id int PRIMARY KEY);
