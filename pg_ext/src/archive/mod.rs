@@ -10,13 +10,14 @@
 //! - `setting` switches all of it off.
 //! - `find_rows` finds archived rows by their keys.
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
-//! - `follow_ddl` brings an archive up to date when the schema has changed.
+//! - `follow_ddl` brings an archive up to date when the schema has changed, `follow_reassign` after `REASSIGN OWNED`.
 //!
 //! It uses `model`, `postgres`, `call`, `spi` and `registry`.
 
 pub mod capture;
 pub mod find_rows;
 pub mod follow_ddl;
+pub mod follow_reassign;
 pub mod key;
 pub mod layout;
 pub mod let_go;

@@ -50,6 +50,9 @@ SET ROLE regress_first; SELECT count(*) FROM hall_deleted.u; RESET ROLE;
 ALTER TABLE hall.u ENABLE ROW LEVEL SECURITY;
 SELECT relrowsecurity FROM pg_class WHERE oid = 'hall_deleted.u'::regclass;
 SET ROLE regress_second; SELECT count(*) FROM hall_deleted.u; RESET ROLE;
+REASSIGN OWNED BY regress_second TO regress_first;
+SET ROLE regress_second; SELECT count(*) FROM hall_deleted.u; RESET ROLE;
+SET ROLE regress_first; SELECT count(*) FROM hall_deleted.u; RESET ROLE;
 ALTER TABLE hall.u OWNER TO CURRENT_USER;
 -- Who refers to it later.
 CREATE TABLE child (id int PRIMARY KEY, u_id int REFERENCES hall.u ON DELETE CASCADE);
