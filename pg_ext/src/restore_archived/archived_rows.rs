@@ -21,6 +21,10 @@ use crate::spi::session::Session;
 const TABLES: &str = include_str!("read_tables.sql");
 const COLUMNS: &str = include_str!("read_columns.sql");
 const LAYOUTS: &str = include_str!("read_layouts.sql");
+const EXPRESSIONS: &str = "
+    SELECT a.attnum, pg_catalog.pg_get_expr(d.adbin, d.adrelid)
+    FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_attrdef AS d ON d.adrelid OPERATOR(pg_catalog.=) a.attrelid AND d.adnum OPERATOR(pg_catalog.=) a.attnum
+    WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attgenerated OPERATOR(pg_catalog.<>) ''";
 
 /// A table whose rows are archived, and what is in its archive.
 #[derive(Debug)]
@@ -172,6 +176,9 @@ impl Archived {
                 one.columns.push(column);
             }
         }
+        for one in &mut tables {
+            print_computed(session, one)?;
+        }
         for row in &session.registry_now(LAYOUTS, &[archives.into()])? {
             let archive: pg_sys::Oid = field(row, "archive")?;
             if let Some(one) = tables.iter_mut().find(|one| one.archive == archive) {
@@ -211,6 +218,15 @@ impl Archived {
     /// The same with computed columns, as an expression of the table sees a row: for FROM, under the table's own name.
     pub fn whole(&self, rows: &Rows) -> String {
         self.whole_where(&rows.conditions("a"))
+    }
+
+    /// The same as a query.
+    pub fn whole_query(&self, rows: &Rows) -> String {
+        format!(
+            "SELECT {}.* FROM {}",
+            self.table.name.name,
+            self.whole(rows)
+        )
     }
 
     /// The same for the rows `a` of the archive that meet one of these conditions, no row two of them.
@@ -539,6 +555,23 @@ fn read_column(row: &SpiHeapTupleData<'_>) -> Outcome<Column> {
         collate_sql: row.get_by_name("collate_sql")?,
         missing: row.get_by_name("missing")?,
     })
+}
+
+/// Prints the expressions of computed columns as they are read where they are evaluated, as the owner of the table: a function in its
+/// schema is not taken for one of PostgreSQL's.
+fn print_computed(session: &Session<'_, '_>, one: &mut Archived) -> Outcome<()> {
+    if one.columns.iter().all(|column| column.computed.is_none()) {
+        return Ok(());
+    }
+    for row in session.catalog_in_schema(&one.table, EXPRESSIONS, &[one.table.oid.into()])? {
+        let (number, expression) = (row.get::<i16>(1)?, row.get::<String>(2)?);
+        let mut columns = one.columns.iter_mut();
+        let column = columns.find(|column| Some(column.number) == number);
+        if let (Some(column), Some(expression)) = (column, expression) {
+            column.computed = Some(expression);
+        }
+    }
+    Ok(())
 }
 
 fn read_kept(row: &SpiHeapTupleData<'_>) -> Outcome<Kept> {

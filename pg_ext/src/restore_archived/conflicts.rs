@@ -18,6 +18,7 @@ use crate::restore_archived::foreign_keys::ForeignKey;
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::Set;
 use crate::restore_archived::unique_keys::Place;
+use crate::spi::owners_rows::ROWS;
 use crate::spi::session::Session;
 
 const UNIQUE: &str = include_str!("read_unique.sql");
@@ -252,11 +253,13 @@ fn describe(
             return Ok(HashMap::new());
         }
         let sql = format!(
-            "SELECT keepsake_relation, keepsake_ctid FROM {} WHERE {}",
-            one.whole(&rows),
+            "SELECT keepsake_relation, keepsake_ctid FROM {ROWS} AS {} WHERE {}",
+            one.table.name.name,
             rights::would_see(session, &one.table)?
         );
-        RowId::read_all(session.over_archives_as_caller(&sql)?)?
+        session.with_owners_rows(&one.table, &one.whole_query(&rows), |session| {
+            RowId::read_all(session.as_caller_under_policies(&sql, &[])?)
+        })?
     } else {
         rows.also.iter().copied().collect()
     };

@@ -11,6 +11,7 @@ use crate::model::sql::{Literal, join};
 use crate::restore_archived::archived_rows::Archived;
 use crate::restore_archived::rights;
 use crate::restore_archived::work::{Scope, open};
+use crate::spi::owners_rows::ROWS;
 use crate::spi::session::{Session, with_reading_session};
 
 /// `keepsake.deleted_rows(NULL::post)`: the archived rows of a table, each with its deletion. `deletion` and `key`, an object with a
@@ -87,14 +88,20 @@ unsafe fn answer(call: pg_sys::FunctionCallInfo, asked: &Asked) -> Outcome<()> {
             std::ptr::null_mut(),
             std::ptr::null(),
         );
-        with_reading_session(|session| {
-            let sql = query(session, relation, asked)?;
-            session.send_archived_to_caller(&sql, receiver)
-        })
+        with_reading_session(|session| send(session, relation, asked, receiver))
     }
 }
 
-fn query(session: &Session<'_, '_>, relation: pg_sys::Oid, asked: &Asked) -> Outcome<String> {
+/// Sends the rows to a receiver.
+///
+/// # Safety
+/// The receiver is valid until this returns.
+unsafe fn send(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    asked: &Asked,
+    receiver: *mut pg_sys::DestReceiver,
+) -> Outcome<()> {
     let found = open(session, vec![relation], Scope::Preview)?;
     let Some(one) = found.first() else {
         return Err(match not_in_place(session, relation)? {
@@ -110,33 +117,52 @@ fn query(session: &Session<'_, '_>, relation: pg_sys::Oid, asked: &Asked) -> Out
             table: one.table.shown.clone(),
         });
     }
-    let name = &one.table.name.name;
-    let visible = if rights::is_bound(session, &one.table)? {
-        format!("({}) IS TRUE", rights::would_see(session, &one.table)?)
+    let live = asked.live.then(|| {
+        format!(
+            "SELECT t, NULL::pg_catalog.uuid, NULL::pg_catalog.timestamptz, NULL::pg_catalog.text FROM {} AS t",
+            one.table.rows()
+        )
+    });
+    let bound = rights::is_bound(session, &one.table)?;
+    let seen = if bound {
+        Some(format!(
+            "SELECT {name}.keepsake_row, {name}.keepsake_deletion, {name}.keepsake_deleted_at, {name}.keepsake_actor
+             FROM {ROWS} AS {name} WHERE ({condition}) IS TRUE",
+            name = one.table.name.name,
+            condition = rights::would_see(session, &one.table)?,
+        ))
     } else {
-        "true".into()
+        None
     };
+    let archived = archived(one, asked, bound);
+    // SAFETY: the caller's promise.
+    unsafe {
+        session.send_owners_rows(
+            &one.table,
+            (live.as_deref(), &archived, seen.as_deref()),
+            receiver,
+        )
+    }
+}
+
+/// The query for the archived rows; with `columns`, also each column by its name, for policies to be asked about.
+fn archived(one: &Archived, asked: &Asked, columns: bool) -> String {
     let row_type = &one.table.name;
-    let columns = one
+    let values = one
         .columns
         .iter()
         .map(|column| format!("s.{}", column.name));
-    let deleted = format!(
-        "SELECT CAST(ROW({columns}) AS {row_type}), s.keepsake_deletion, d.deleted_at, d.actor
-         FROM (SELECT {name}.* FROM {whole} WHERE {visible}) AS s
+    format!(
+        "SELECT CAST(ROW({values}) AS {row_type}) AS keepsake_row, {deletion}, d.deleted_at AS keepsake_deleted_at, d.actor AS keepsake_actor
+         FROM (SELECT {name}.* FROM {whole}) AS s
          JOIN keepsake.deletion AS d ON d.id OPERATOR(pg_catalog.=) s.keepsake_deletion
          WHERE d.state OPERATOR(pg_catalog.=) 'deleted'{key}",
-        columns = join(columns, ", "),
+        values = join(values, ", "),
+        deletion = if columns { "s.*" } else { "s.keepsake_deletion" },
+        name = one.table.name.name,
         whole = one.whole_where(&conditions(asked)),
         key = key_condition(one, asked),
-    );
-    if !asked.live {
-        return Ok(deleted);
-    }
-    Ok(format!(
-        "SELECT t, NULL::pg_catalog.uuid, NULL::pg_catalog.timestamptz, NULL::pg_catalog.text FROM {} AS t UNION ALL {deleted}",
-        one.table.rows()
-    ))
+    )
 }
 
 /// Conditions on row `a` of the archive.

@@ -10,6 +10,7 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::restore_archived::archived_rows::{Archived, Rows};
+use crate::spi::owners_rows::ROWS;
 use crate::spi::session::Session;
 
 const POLICIES: &str = include_str!("read_policies.sql");
@@ -73,17 +74,15 @@ pub fn passes_live(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -
         .iter()
         .map(|key| format!("{name}.{0} {1} s.{0}", key.name, key.equals));
     let sql = format!(
-        "WITH s AS MATERIALIZED ({source})
+        "WITH s AS MATERIALIZED (SELECT * FROM {ROWS})
          SELECT (SELECT pg_catalog.count(*) FROM s) OPERATOR(pg_catalog.-) pg_catalog.count(*)
          FROM {rows} AS {name} WHERE EXISTS (SELECT FROM s WHERE {same}) AND ({delete}) AND ({insert})",
-        source = one.source(rows),
         rows = table.rows(),
         delete = policies(session, table, Command::Delete)?,
         insert = policies(session, table, Command::Insert)?,
         same = join(same, " AND "),
     );
-    let unseen: Option<i64> = session.over_archives_as_caller(&sql)?.first().get_one()?;
-    Ok(unseen == Some(0))
+    counts_none(session, table, &one.source(rows), &sql)
 }
 
 /// The condition on a row, its columns named without the table, that the caller could see it in the archive's table were
@@ -98,13 +97,12 @@ pub fn would_pass(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) ->
         return Ok(true);
     }
     let sql = format!(
-        "SELECT pg_catalog.count(*) FROM {whole} WHERE (({select}) AND ({delete})) IS NOT TRUE",
-        whole = one.whole(rows),
+        "SELECT pg_catalog.count(*) FROM {ROWS} AS {name} WHERE (({select}) AND ({delete})) IS NOT TRUE",
+        name = one.table.name.name,
         select = policies(session, &one.table, Command::Select)?,
         delete = policies(session, &one.table, Command::Delete)?,
     );
-    let unseen: Option<i64> = session.over_archives_as_caller(&sql)?.first().get_one()?;
-    Ok(unseen == Some(0))
+    counts_none(session, &one.table, &one.whole_query(rows), &sql)
 }
 
 /// Whether the caller could see and update each of the archived rows, were they live.
@@ -129,13 +127,27 @@ fn all_pass(
         return Ok(true);
     }
     let sql = format!(
-        "SELECT pg_catalog.count(*) FROM {whole} WHERE (({first}) AND ({second})) IS NOT TRUE",
-        whole = one.whole(rows),
+        "SELECT pg_catalog.count(*) FROM {ROWS} AS {name} WHERE (({first}) AND ({second})) IS NOT TRUE",
+        name = one.table.name.name,
         first = policies_of(session, &one.table, first)?,
         second = policies_of(session, &one.table, second)?,
     );
-    let failing: Option<i64> = session.over_archives_as_caller(&sql)?.first().get_one()?;
-    Ok(failing == Some(0))
+    counts_none(session, &one.table, &one.whole_query(rows), &sql)
+}
+
+/// Whether a query that counts rows of [`ROWS`], under policies that bind the caller, counts none. The rows are computed as the owner of
+/// the table: no setting of the caller's changes what the policies are asked about.
+fn counts_none(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    rows: &str,
+    sql: &str,
+) -> Outcome<bool> {
+    let count: Option<i64> = session.with_owners_rows(table, rows, |session| {
+        let counted = session.as_caller_under_policies(sql, &[])?;
+        Ok(counted.first().get_one()?)
+    })?;
+    Ok(count == Some(0))
 }
 
 /// The table's policies for a kind of statement that bind the caller, as one condition on a row.

@@ -192,6 +192,18 @@ impl<'conn> Session<'_, 'conn> {
         self.with_owner(table, path, |session| session.execute(sql, args))
     }
 
+    /// Reads the catalog as the owner of `table`, with the path of [`Self::as_owner_in_schema`]: what is printed reads back the same there.
+    pub fn catalog_in_schema(
+        &self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let path = SearchPath::of(&table.name.schema);
+        let _owner = self.owner(table.owner, path).enter();
+        Ok(self.client.select(sql, None, args)?)
+    }
+
     /// Runs a statement that compares archived rows with those of `table`, as its owner.
     pub fn over_archives(
         &mut self,
@@ -214,12 +226,6 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _reading = Reading::beside(sql, other);
         self.as_owner(table, sql, args)
-    }
-
-    /// The same with the caller's own rights, under the policies of the tables that it reads.
-    pub fn over_archives_as_caller(&mut self, sql: &str) -> Outcome<SpiTupleTable<'conn>> {
-        let _reading = Reading::by(sql);
-        self.as_caller_under_policies(sql, &[])
     }
 
     /// Sends the rows of a query over archives to a receiver, with the rights that are in force.
@@ -250,21 +256,6 @@ impl<'conn> Session<'_, 'conn> {
             pg_sys::SPI_freeplan(plan);
         }
         Ok(())
-    }
-
-    /// Sends the rows of a query over archives to a receiver, with the caller's own rights, under the policies of the tables that it
-    /// reads.
-    ///
-    /// # Safety
-    /// As [`Self::send_archived`].
-    pub unsafe fn send_archived_to_caller(
-        &mut self,
-        sql: &str,
-        receiver: *mut pg_sys::DestReceiver,
-    ) -> Outcome<()> {
-        let _restricted = RunAs::restricted_caller();
-        // SAFETY: the caller's promise.
-        unsafe { self.send_archived(sql, receiver) }
     }
 
     /// Does work that runs what the owner of a table wrote, as him; as the caller where no table is given.

@@ -147,6 +147,43 @@ TRUNCATE seen;
 SELECT keepsake.restore_row('note', 2) -> 'restored';
 SELECT what, who FROM seen ORDER BY n;
 
+\echo == What the owner wrote for the columns of a row is computed as him, whoever reads; policies are judged as who reads.
+SET ROLE kept_owner;
+CREATE FUNCTION traced(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF current_user <> 'kept_owner' THEN
+        RAISE WARNING 'computed as %', current_user;
+    END IF;
+    RETURN $1;
+END $$;
+CREATE DOMAIN word AS text CHECK (kept.traced(VALUE) <> '');
+CREATE TABLE secret (id int PRIMARY KEY, owner text, word word, owner_l text GENERATED ALWAYS AS (lower(owner)) STORED,
+                     shout text GENERATED ALWAYS AS (upper(traced(owner))) STORED);
+SELECT keepsake.manage('secret', keep => 'archive');
+ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON secret USING (owner_l = current_user AND word = shout);
+GRANT SELECT, INSERT, UPDATE, DELETE ON secret TO kept_ann, kept_bob;
+INSERT INTO secret VALUES (1, 'Kept_Ann', 'KEPT_ANN'), (2, 'Kept_Bob', 'KEPT_BOB'), (3, 'kept_bob', 'KEPT_BOB'), (4, 'kept_bob', 'other');
+DELETE FROM secret WHERE id <> 3;
+RESET ROLE;
+CREATE SCHEMA kept_bobs AUTHORIZATION kept_bob;
+SELECT d.deleted, d.actor IS NULL FROM keepsake.deleted_rows(NULL::secret) AS d ORDER BY 1;
+SELECT (d.row).id, d.deletion_id IS NULL FROM keepsake.with_deleted(NULL::secret) AS d ORDER BY 1;
+SET ROLE kept_bob;
+SELECT d.deleted FROM keepsake.deleted_rows(NULL::secret) AS d ORDER BY 1;
+SELECT d.deleted FROM keepsake.deleted_rows(NULL::secret, key => '{"id": 1}') AS d;
+SELECT (d.row).id, d.deletion_id IS NULL FROM keepsake.with_deleted(NULL::secret) AS d ORDER BY 1;
+CREATE FUNCTION kept_bobs.lower(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'kept_bob' $$;
+CREATE FUNCTION kept_bobs.upper(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'KEPT_ANN' $$;
+SET search_path = kept_bobs, pg_catalog, kept, public;
+SELECT d.deleted FROM keepsake.deleted_rows(NULL::secret) AS d ORDER BY 1;
+\set VERBOSITY sqlstate
+SELECT keepsake.restore_row('secret', 1);
+\set VERBOSITY default
+SET search_path = kept, public;
+RESET ROLE;
+DROP SCHEMA kept_bobs CASCADE;
+
 \echo == Nobody reads an archive by himself but the owner of the table.
 SET ROLE kept_ann;
 SELECT count(*) FROM kept_deleted.note;
