@@ -238,7 +238,7 @@ impl Reading<'_> {
     fn marked(&self, session: &mut Session<'_, '_>) -> Outcome<String> {
         let table = self.table;
         let text = |given: Option<&str>| match given {
-            Some(given) => format!("CAST(({given}) AS pg_catalog.text)"),
+            Some(given) => format!("CAST(({given}\n) AS pg_catalog.text)"),
             None => "NULL::pg_catalog.text".into(),
         };
         let key = if table.key.is_empty() {

@@ -143,6 +143,13 @@ SELECT * FROM keyless;
 SELECT keepsake.restore(keepsake_deletion) -> 'restored' AS restored FROM adoption_deleted.keyless;
 SELECT * FROM keyless ORDER BY 1;
 
+-- Expressions may end with a comment.
+CREATE TABLE remarked (id int PRIMARY KEY, who text, gone timestamptz);
+INSERT INTO remarked VALUES (1, 'ann', '2024-01-01');
+SELECT keepsake.manage('remarked', adopt => 'gone IS NOT NULL -- c', adopt_live => '{"gone": null}', adopt_time => 'gone -- c', adopt_actor => 'who -- c',
+    adopt_tenant => 'who -- c', adopt_group => 'who -- c');
+SELECT d.actor, d.tenant FROM remarked t JOIN keepsake.deletion d ON d.id = t.deletion_id;
+
 -- Only the owner, and his condition runs as him.
 CREATE ROLE adoption_owner; CREATE ROLE adoption_other;
 GRANT CREATE, USAGE ON SCHEMA adoption TO adoption_owner;
