@@ -77,7 +77,7 @@ pub fn adopt(session: &mut Session<'_, '_>, oid: pg_sys::Oid, adopt: Adopt<'_>) 
 /// Whether the two are of one deletion.
 fn together(one: &Row, other: &Row) -> bool {
     match (&one.group, &other.group) {
-        (Some(one), Some(other)) => one == other,
+        (Some(group), Some(others)) => group == others && one.tenant == other.tenant,
         (None, None) => one.top == other.top,
         _ => false,
     }
