@@ -105,6 +105,10 @@ INSERT INTO mark VALUES (1, 20), (2, 21);
 SELECT keepsake.manage('mark', keep => 'archive'), keepsake.manage('topic', keep => 'archive');
 SELECT keepsake.manage('forum', keep => 'archive', adopt => 'deleted_at IS NOT NULL', adopt_actor => 'deleted_by');
 SELECT keepsake.manage('topic', keep => 'archive', adopt => 'is_deleted', adopt_live => '{"is_deleted": false, "deleted_at": null}');
+-- Nor may a live row be changed because what it refers to is adopted.
+SELECT * FROM mark ORDER BY 1;
+UPDATE mark SET topic_id = NULL WHERE id = 1;
+SELECT keepsake.manage('topic', keep => 'archive', adopt => 'is_deleted', adopt_live => '{"is_deleted": false, "deleted_at": null}');
 SELECT keepsake.manage('forum', keep => 'archive', adopt => 'deleted_at IS NOT NULL', adopt_actor => 'deleted_by');
 SELECT * FROM forum; SELECT * FROM topic; SELECT * FROM mark ORDER BY 1;
 SELECT d.root_table, d.root_key, d.actor, d.deleted_at AT TIME ZONE 'UTC' AS deleted_at, round(extract(epoch FROM d.expires_at - now()) / 86400) AS days,
