@@ -117,3 +117,14 @@ SELECT keepsake.manage('parts', keep => 'archive');
 SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'parts'::regclass;
 SELECT count(*), count(DISTINCT id) FROM parts;
 DROP OWNED BY moving_other; DROP ROLE moving_other;
+
+-- What a deletion has replaced in a table that stays would be forgotten.
+CREATE TABLE shelf (id int PRIMARY KEY);
+CREATE TABLE item (id int PRIMARY KEY, shelf_id int REFERENCES shelf ON DELETE SET NULL);
+SELECT keepsake.manage('item', keep => 'archive'), keepsake.manage('shelf', keep => 'archive');
+INSERT INTO shelf VALUES (1); INSERT INTO item VALUES (1, 1);
+DELETE FROM shelf;
+SELECT keepsake.manage('shelf', keep => 'in place');
+SELECT keepsake.manage('shelf', keep => 'in place', cascade => true);
+SELECT keepsake.restore(deletion_id) -> 'restored' AS restored FROM shelf;
+SELECT id, shelf_id FROM item;
