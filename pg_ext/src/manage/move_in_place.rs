@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::archive::{source, table};
 use crate::graph::cache;
-use crate::manage::archived_table;
+use crate::manage::{archived_table, silent_write};
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::Kind;
 use crate::model::sql::{Qualified, join};
@@ -132,6 +132,7 @@ fn begin(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Moved> {
         "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
         one.table.name
     ))?;
+    silent_write::refuse_owner_code(session, oid, &one.table.shown)?;
     let archive = table::name_of(session, one.archive)?;
     // Nobody restores or purges meanwhile.
     session.registry(
@@ -247,6 +248,7 @@ fn insert(session: &mut Session<'_, '_>, moved: &Moved) -> Outcome<()> {
         from = join(from, ""),
         archived = moved.one.source_of_all(),
     );
+    silent_write::refuse_owner_code(session, table.oid, &table.shown)?;
     {
         let _silent = LocalSettings::without_triggers();
         session.write_from_archive(table, &sql, &[ids.into(), times.into()])?;
