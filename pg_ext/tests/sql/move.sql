@@ -172,6 +172,32 @@ SELECT keepsake.manage('here', keep => 'in place');
 ALTER TABLE here ENABLE TRIGGER usual;
 SELECT keepsake.manage('here', keep => 'in place');
 
+-- A transaction that keeps its snapshot would miss what was written before the lock.
+CREATE TABLE fresh (id int PRIMARY KEY);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('fresh');
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT keepsake.unmanage('fresh');
+SELECT keepsake.manage('fresh', keep => 'archive');
+SELECT keepsake.unmanage('fresh', drop_archive => true);
+COMMIT;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('here', keep => 'archive');
+ROLLBACK;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT keepsake.manage('there', keep => 'in place');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.unmanage('there', drop_archive => true);
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('fresh', adopt => 'false');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('fresh', keep => 'archive', adopt => 'false');
+ROLLBACK;
+
 -- What a deletion has replaced in a table that stays would be forgotten.
 CREATE TABLE shelf (id int PRIMARY KEY);
 CREATE TABLE item (id int PRIMARY KEY, shelf_id int REFERENCES shelf ON DELETE SET NULL);
