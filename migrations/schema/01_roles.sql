@@ -29,6 +29,7 @@ GRANT USAGE ON SCHEMA attachments_api TO keepsake_worker;
 
 -- What keepsake_api calls of the extension, by name: it goes on when EXECUTE is revoked from PUBLIC there.
 GRANT USAGE ON SCHEMA keepsake TO keepsake_api;
+GRANT SELECT ON keepsake.managed_table TO keepsake_api;
 DO $$
 DECLARE
     called regprocedure;

@@ -5,11 +5,7 @@ use crate::{
     config::{Claim, TokenSettings},
     model::Scope,
 };
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
-use std::collections::BTreeMap;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 /// Longest `sub`, in bytes.
@@ -97,7 +93,7 @@ impl Claims {
         if settings.tenant_claim == Claim::default() {
             return Ok((claims, text));
         }
-        let text = with_tenant(&text, claims.tenant.as_deref())?;
+        let text = with_tenant(&text, &all, claims.tenant.as_deref())?;
         Ok((claims, text))
     }
 
@@ -168,12 +164,14 @@ impl Claims {
 }
 
 /// The same claims, with the tenant where the database's functions look for it. Whatever else they say stays as it is
-/// written: a number may be longer than a JSON reader of ours would keep it.
-fn with_tenant(text: &str, tenant: Option<&str>) -> Result<String, AuthError> {
-    let mut all: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).map_err(|_| FORM)?;
-    let tenant = to_raw_value(&tenant).map_err(|_| FORM)?;
-    all.insert("tenant".to_owned(), tenant);
-    serde_json::to_string(&all).map_err(|_| FORM)
+/// written: a number may be longer than a JSON reader of ours would keep it. Of two members of one name PostgreSQL takes the
+/// last, in json and in jsonb.
+fn with_tenant(text: &str, all: &Value, tenant: Option<&str>) -> Result<String, AuthError> {
+    let open = text.trim_end().strip_suffix('}').ok_or(FORM)?;
+    let is_empty = all.as_object().is_none_or(serde_json::Map::is_empty);
+    let comma = if is_empty { "" } else { "," };
+    let tenant = Value::from(tenant);
+    Ok(format!("{open}{comma}\"tenant\":{tenant}}}"))
 }
 
 /// A tenant's name. Some issuers number theirs; 0 is none.

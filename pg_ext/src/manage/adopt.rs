@@ -194,7 +194,7 @@ impl Reading<'_> {
         };
         // A deletion is written when its last row has been read.
         let order = match self.adopt.group {
-            Some(_) => "keepsake_group, keepsake_time",
+            Some(_) => "keepsake_group, keepsake_tenant, keepsake_time",
             None => "keepsake_time",
         };
         let shown = format!(
@@ -215,13 +215,13 @@ impl Reading<'_> {
             "WITH RECURSIVE marked AS MATERIALIZED ({marked}),
              beneath (part, place, top_part, top_place, parents) AS (
                  SELECT m.keepsake_part, m.keepsake_place, m.keepsake_part, m.keepsake_place, {parents} FROM marked AS m
-                 WHERE NOT EXISTS (SELECT FROM marked AS p WHERE {above} AND p.keepsake_time OPERATOR(pg_catalog.=) m.keepsake_time
+                 WHERE NOT EXISTS (SELECT FROM marked AS p WHERE {above} AND p.keepsake_time OPERATOR(pg_catalog.=) m.keepsake_time AND p.keepsake_tenant IS NOT DISTINCT FROM m.keepsake_tenant
                        AND (p.keepsake_part OPERATOR(pg_catalog.<>) m.keepsake_part OR p.keepsake_place OPERATOR(pg_catalog.<>) m.keepsake_place))
                  UNION
                  SELECT c.keepsake_part, c.keepsake_place, b.top_part, b.top_place, b.parents
                  FROM beneath AS b
                  JOIN marked AS p ON p.keepsake_part OPERATOR(pg_catalog.=) b.part AND p.keepsake_place OPERATOR(pg_catalog.=) b.place
-                 JOIN marked AS c ON {below} AND c.keepsake_time OPERATOR(pg_catalog.=) p.keepsake_time),
+                 JOIN marked AS c ON {below} AND c.keepsake_time OPERATOR(pg_catalog.=) p.keepsake_time AND c.keepsake_tenant IS NOT DISTINCT FROM p.keepsake_tenant),
              topmost AS (SELECT DISTINCT ON (part, place) * FROM beneath ORDER BY part, place, top_part, top_place)
              SELECT m.keepsake_part, m.keepsake_place, m.keepsake_time::pg_catalog.text, m.keepsake_actor, m.keepsake_tenant,
                     m.keepsake_group, t.parents, m.keepsake_key,
@@ -238,7 +238,7 @@ impl Reading<'_> {
     fn marked(&self, session: &mut Session<'_, '_>) -> Outcome<String> {
         let table = self.table;
         let text = |given: Option<&str>| match given {
-            Some(given) => format!("CAST(({given}) AS pg_catalog.text)"),
+            Some(given) => format!("CAST(({given}\n) AS pg_catalog.text)"),
             None => "NULL::pg_catalog.text".into(),
         };
         let key = if table.key.is_empty() {
@@ -354,12 +354,16 @@ pub fn id_of(parts: &[&str]) -> Uuid {
     )
 }
 
-/// The id of the group of a row that was deleted with others: by their common value, or at the same time. Rows of
-/// other owners are never in it.
+/// The id of the group of a row that was deleted with others: by their common value and tenant, or at the same time. Rows
+/// of other owners are never in it.
 pub fn group_id(table: &Table, row: &Row) -> Uuid {
     let owner = table.owner.to_u32().to_string();
     match &row.group {
-        Some(group) => id_of(&["group", &owner, group]),
+        // No text has a NUL, so that no group reads like another one with a tenant.
+        Some(group) => match &row.tenant {
+            Some(tenant) => id_of(&["group", &owner, group, tenant]),
+            None => id_of(&["group", &owner, group]),
+        },
         None => id_of(&["time", &owner, &row.time]),
     }
 }

@@ -21,6 +21,8 @@ const OTHERS: &str = "
     SELECT relation::regclass::text FROM keepsake.deletion_table
     WHERE deletion_id = $1 AND (relation <> $2 OR row_count <> $3) ORDER BY relation = $2, 1 LIMIT 1";
 
+const LET_GO: &str = "SELECT relation::regclass::text FROM keepsake.archive_undo WHERE deletion_id = $1 ORDER BY 1 LIMIT 1";
+
 /// What makes the deletions of one table.
 struct Work<'a> {
     one: &'a Archived,
@@ -77,7 +79,7 @@ pub fn adopt(session: &mut Session<'_, '_>, oid: pg_sys::Oid, adopt: Adopt<'_>) 
 /// Whether the two are of one deletion.
 fn together(one: &Row, other: &Row) -> bool {
     match (&one.group, &other.group) {
-        (Some(one), Some(other)) => one == other,
+        (Some(group), Some(others)) => group == others && one.tenant == other.tenant,
         (None, None) => one.top == other.top,
         _ => false,
     }
@@ -161,7 +163,7 @@ impl Work<'_> {
         let others =
             session.registry_kept(OTHERS, &[deletion.into(), table.oid.into(), count.into()])?;
         if others.is_empty() {
-            return Ok(());
+            return self.refuse_let_go(session, deletion);
         }
         let other: Option<String> = others.first().get_one()?;
         let other = other.unwrap_or_default();
@@ -172,6 +174,24 @@ impl Work<'_> {
             ),
             fix: format!(
                 "Adopt the deleted rows of {other} first, and make its live rows refer to live ones. Drop triggers and rules that keep rows from a DELETE."
+            ),
+        })
+    }
+
+    /// Refuses if rows that are not adopted referred to adopted ones: SET NULL or SET DEFAULT has changed them.
+    fn refuse_let_go(&self, session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<()> {
+        let found = session.registry_kept(LET_GO, &[deletion.into()])?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let other = found.first().get_one::<String>()?.unwrap_or_default();
+        Err(Failure::CannotManage {
+            table: self.one.table.shown.clone(),
+            why: format!(
+                "Rows of {other} refer to adopted ones, and would refer to none: SET NULL or SET DEFAULT would change them."
+            ),
+            fix: format!(
+                "Adopt the deleted rows of {other} first, and make its live rows refer to live ones or to none."
             ),
         })
     }

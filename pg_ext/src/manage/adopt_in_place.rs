@@ -22,6 +22,10 @@ const COUNT: &str = "
 const SETTLED: &str =
     "SELECT 1 FROM keepsake.deletion WHERE id = ANY ($1) AND state <> 'deleted' LIMIT 1";
 
+const OF_ANOTHER: &str = "
+    SELECT 1 FROM unnest($1, $2) AS n (id, tenant) JOIN keepsake.deletion d ON d.id = n.id
+    WHERE n.tenant IS NOT NULL AND n.tenant IS DISTINCT FROM d.tenant LIMIT 1";
+
 /// Makes deletions of the rows that `adopt` means, which have no `deletion_id`, or one of `foreign`.
 pub fn adopt(
     session: &mut Session<'_, '_>,
@@ -158,6 +162,14 @@ fn record(
         return Err(Failure::BadArgument {
             what: "adopt_group has the value of a deletion that was restored or purged".into(),
             fix: "Give these rows another value, or leave adopt_group out: then each is a deletion of its own.".into(),
+        });
+    }
+    let tenants = adopt::column(rows, |row| row.tenant.clone());
+    let others = session.registry(OF_ANOTHER, &[ids.clone().into(), tenants])?;
+    if !others.is_empty() {
+        return Err(Failure::BadArgument {
+            what: "adopt_tenant is not that of the deleted row above, whose deletion the row would join".into(),
+            fix: "Adopt both tables with the same adopt_tenant, or give adopt_group, so that each tenant has deletions of its own.".into(),
         });
     }
     session.registry(COUNT, &[table.oid.into(), ids.into()])?;

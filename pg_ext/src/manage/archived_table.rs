@@ -11,6 +11,7 @@ use crate::archive::{follow_ddl, source};
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::manage::drop_guards;
+use crate::manage::old_snapshot::refuse_old_snapshot;
 use crate::manage::triggers::{self, OWN_TRIGGERS};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
@@ -452,14 +453,16 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
             &format!("LOCK TABLE {archive_name} IN ACCESS EXCLUSIVE MODE"),
             &[],
         )?;
-        let holds = session.registry(&format!("SELECT 1 FROM {archive_name} LIMIT 1"), &[])?;
-        if !holds.is_empty() {
+        // Now: others may have deleted rows before the lock.
+        let any = format!("SELECT 1 FROM {archive_name} LIMIT 1");
+        if session.registry_exists_now(&any, &[])? {
             if !gives_up {
                 return Err(Failure::HoldsArchivedRows {
                     table: found.shown,
                     archive: archive_name.shown(),
                 });
             }
+            refuse_old_snapshot(session, oid)?;
             give_up(session, oid)?;
         }
         session.registry(&format!("DROP TABLE {archive_name}"), &[])?;

@@ -14,6 +14,7 @@ use crate::manage::archived_table::{self, Keep, Options};
 use crate::manage::drop_guards;
 use crate::manage::hide;
 use crate::manage::managed_schema;
+use crate::manage::old_snapshot::refuse_old_snapshot;
 use crate::manage::triggers;
 use crate::manage::{adopt_archived, adopt_in_place, move_in_place, move_to_archive};
 use crate::model::error::{Failure, Outcome, required};
@@ -84,7 +85,11 @@ fn manage(
             Keep::Archive if on_delete.is_none() => {
                 if now == Some(Keep::InPlace) {
                     refuse_adoption(adopt)?;
+                    refuse_old_snapshot(session, oid)?;
                     return move_to_archive::to_archive(session, oid, options);
+                }
+                if adopt.is_some() {
+                    refuse_old_snapshot(session, oid)?;
                 }
                 archived_table::take_on(session, oid, options)?;
                 adopt.map_or(Ok(()), |adopt| adopt_archived::adopt(session, oid, adopt))
@@ -95,6 +100,7 @@ fn manage(
             }),
             Keep::InPlace if now == Some(Keep::Archive) => {
                 refuse_adoption(adopt)?;
+                refuse_old_snapshot(session, oid)?;
                 archived_table::refuse_options(options)?;
                 let tables = move_in_place::closure(session, oid, options.cascade)?;
                 move_in_place::in_place(session, &tables, |session, table| {
@@ -104,6 +110,9 @@ fn manage(
             }
             Keep::InPlace => {
                 archived_table::check_in_place(session, oid, options)?;
+                if adopt.is_some() {
+                    refuse_old_snapshot(session, oid)?;
+                }
                 manage_table(session, oid, retention, on_delete, adopt)
             }
         }
@@ -264,13 +273,12 @@ fn unmanage_table(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()
     let table = graph.managed(session, oid)?;
     let name = &table.name;
     session.ddl(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
-    // As the owner: policies that hide deleted rows bind whoever else asks.
+    // As the owner: policies that hide deleted rows bind whoever else asks. Now: others may have deleted rows before the lock.
     let deleted = format!(
         "SELECT 1 FROM {} AS t WHERE t.deleted_at IS NOT NULL LIMIT 1",
         table.rows()
     );
-    let held = session.as_owner(table, &deleted, &[])?;
-    if !held.is_empty() {
+    if session.exists_now((oid, table.owner), &deleted, &[])? {
         return Err(Failure::HoldsDeletedRows { table: found.shown });
     }
     hide::undo(session, table)?;
@@ -345,7 +353,16 @@ fn refuse_foreign_marks(session: &mut Session<'_, '_>, table: &Table, all: bool)
          WHERE (t.deleted_at IS NULL) OPERATOR(pg_catalog.<>) (t.deletion_id IS NULL) LIMIT 1",
         table.rows()
     );
-    let half = !session.as_owner(table, &sql, &[])?.is_empty();
+    let half = session.exists_now((table.oid, table.owner), &sql, &[])?;
+    if all && session.keeps_its_snapshot() {
+        let marked = format!(
+            "SELECT 1 FROM {} AS t WHERE t.deletion_id IS NOT NULL LIMIT 1",
+            table.rows()
+        );
+        if !half && session.exists_now((table.oid, table.owner), &marked, &[])? {
+            return refuse_old_snapshot(session, table.oid);
+        }
+    }
     if !half && !(all && !foreign_ids(session, table)?.is_empty()) {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::archive::{source, table};
 use crate::graph::cache;
-use crate::manage::archived_table;
+use crate::manage::{archived_table, silent_write};
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::Kind;
 use crate::model::sql::{Qualified, join};
@@ -32,6 +32,12 @@ const ELSEWHERE: &str = "
     JOIN keepsake.deletion_table o ON o.deletion_id = d.id AND o.purged < o.row_count AND o.relation <> ALL ($1)
     JOIN keepsake.managed_table m ON m.relation = o.relation AND m.keep = 'archive'
     WHERE t.relation = ANY ($1) AND t.purged < t.row_count";
+/// A table that stays, where a deletion has rows of one and has replaced values of the other.
+const LET_GO: &str = "
+    SELECT min((CASE WHEN t.relation = ANY ($1) THEN u.relation::oid ELSE t.relation::oid END)::regclass::text)
+    FROM keepsake.archive_undo u JOIN keepsake.deletion d ON d.id = u.deletion_id AND d.state IN ('deleted', 'purging')
+    JOIN keepsake.deletion_table t ON t.deletion_id = d.id AND t.purged < t.row_count
+    WHERE (t.relation = ANY ($1)) <> (u.relation = ANY ($1))";
 const DELETIONS: &str = "
     SELECT d.id, d.deleted_at::text AS at FROM keepsake.deletion d JOIN keepsake.deletion_table t ON t.deletion_id = d.id
     WHERE t.relation = $1 AND t.purged < t.row_count AND d.state IN ('deleted', 'purging')";
@@ -126,6 +132,7 @@ fn begin(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Moved> {
         "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
         one.table.name
     ))?;
+    silent_write::refuse_owner_code(session, oid, &one.table.shown)?;
     let archive = table::name_of(session, one.archive)?;
     // Nobody restores or purges meanwhile.
     session.registry(
@@ -171,15 +178,20 @@ fn refuse_mixed(session: &mut Session<'_, '_>, tables: &[pg_sys::Oid]) -> Outcom
             ),
         });
     }
-    let other: Option<String> =
-        first_cell(session.registry(ELSEWHERE, &[tables.to_vec().into()])?)?;
-    let Some(other) = other else {
-        return Ok(());
+    let rows = first_cell(session.registry(ELSEWHERE, &[tables.to_vec().into()])?)?;
+    let values = first_cell(session.registry(LET_GO, &[tables.to_vec().into()])?)?;
+    let (other, why): (String, &str) = match (rows, values) {
+        (Some(other), _) => (other, "A deletion has rows of it and of"),
+        (None, Some(other)) => (
+            other,
+            "A deletion replaced values, by SET NULL or SET DEFAULT, in it or in",
+        ),
+        (None, None) => return Ok(()),
     };
     Err(Failure::CannotManage {
         table: shown.clone(),
         why: format!(
-            "A deletion has rows of it and of {other}, which stays in its archive; no restore could bring back both at once."
+            "{why} {other}, which stays in its archive; no restore could bring back both at once."
         ),
         fix: format!(
             "Move both: SELECT keepsake.manage('{shown}', keep => 'in place', cascade => true) takes along the tables that refer to it. Or restore or purge these deletions."
@@ -236,6 +248,7 @@ fn insert(session: &mut Session<'_, '_>, moved: &Moved) -> Outcome<()> {
         from = join(from, ""),
         archived = moved.one.source_of_all(),
     );
+    silent_write::refuse_owner_code(session, table.oid, &table.shown)?;
     {
         let _silent = LocalSettings::without_triggers();
         session.write_from_archive(table, &sql, &[ids.into(), times.into()])?;

@@ -10,7 +10,7 @@ use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::intercept::guard;
 use crate::manage::archived_table::{self, Options};
-use crate::manage::{drop_guards, hide, triggers};
+use crate::manage::{drop_guards, hide, silent_write, triggers};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, join};
 use crate::model::table::Table;
@@ -139,6 +139,7 @@ fn check(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         .name
         .to_string();
     session.ddl(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
+    silent_write::refuse_owner_code(session, oid, &found.shown)?;
     let only: Vec<String> = first_column(session.registry(ONLY_IN_PLACE, &[oid.into()])?)?;
     match only.into_iter().next() {
         None => Ok(()),
@@ -255,6 +256,7 @@ fn copy(session: &mut Session<'_, '_>, moved: &Table) -> Outcome<()> {
 /// Removes the deleted rows. No trigger is to see it: nothing is deleted, and nothing refers to the rows.
 fn remove(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     let no_args: &[DatumWithOid<'_>] = &[];
+    silent_write::refuse_owner_code(session, table.oid, &table.shown)?;
     let _silent = LocalSettings::without_triggers();
     let delete = format!(
         "DELETE FROM {} AS t WHERE t.deletion_id IS NOT NULL",

@@ -31,6 +31,8 @@ pub enum Failure {
     NotOwner { table: String },
     /// The caller does not own the schema.
     NotSchemaOwner { schema: String },
+    /// The transaction's snapshot is older than the table's lock, so that it misses rows.
+    OldSnapshot { table: String },
     /// The table's deleted rows are in no archive.
     NotArchived { table: String },
     /// The table still holds soft-deleted rows.
@@ -327,6 +329,12 @@ impl Failure {
                 format!("permission denied to shorten the retention of deletion {deletion}"),
                 Some("A shorter retention would let the deletion be purged earlier.".into()),
                 Some("Pass a longer retention, or ask for EXECUTE on keepsake.purge_deletion(uuid).".into()),
+            ),
+            Self::OldSnapshot { table } => (
+                Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
+                format!("the deleted rows of table {table} cannot be read under REPEATABLE READ or SERIALIZABLE"),
+                Some("The transaction's snapshot may be older than the lock on the table, and miss rows that others have written.".into()),
+                Some("Make the call in a READ COMMITTED transaction.".into()),
             ),
             Self::RegistryMoved => (
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE,

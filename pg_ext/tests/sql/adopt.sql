@@ -105,6 +105,10 @@ INSERT INTO mark VALUES (1, 20), (2, 21);
 SELECT keepsake.manage('mark', keep => 'archive'), keepsake.manage('topic', keep => 'archive');
 SELECT keepsake.manage('forum', keep => 'archive', adopt => 'deleted_at IS NOT NULL', adopt_actor => 'deleted_by');
 SELECT keepsake.manage('topic', keep => 'archive', adopt => 'is_deleted', adopt_live => '{"is_deleted": false, "deleted_at": null}');
+-- Nor may a live row be changed because what it refers to is adopted.
+SELECT * FROM mark ORDER BY 1;
+UPDATE mark SET topic_id = NULL WHERE id = 1;
+SELECT keepsake.manage('topic', keep => 'archive', adopt => 'is_deleted', adopt_live => '{"is_deleted": false, "deleted_at": null}');
 SELECT keepsake.manage('forum', keep => 'archive', adopt => 'deleted_at IS NOT NULL', adopt_actor => 'deleted_by');
 SELECT * FROM forum; SELECT * FROM topic; SELECT * FROM mark ORDER BY 1;
 SELECT d.root_table, d.root_key, d.actor, d.deleted_at AT TIME ZONE 'UTC' AS deleted_at, round(extract(epoch FROM d.expires_at - now()) / 86400) AS days,
@@ -142,6 +146,33 @@ SELECT keepsake.manage('keyless', keep => 'archive', adopt => 'gone');
 SELECT * FROM keyless;
 SELECT keepsake.restore(keepsake_deletion) -> 'restored' AS restored FROM adoption_deleted.keyless;
 SELECT * FROM keyless ORDER BY 1;
+
+-- A group has a deletion for each tenant: a hold on one holds its rows.
+CREATE TABLE leased (id int PRIMARY KEY, tenant text, batch text, gone boolean);
+INSERT INTO leased VALUES (1, 'a', 'lease', true), (2, 'b', 'lease', true), (3, 'a', 'lease', true), (4, NULL, 'lease', true), (5, 'b', 'lease', true);
+CREATE TABLE leased_kept (LIKE leased INCLUDING ALL);
+INSERT INTO leased_kept SELECT * FROM leased;
+SELECT keepsake.manage('leased', adopt => 'gone', adopt_tenant => 'tenant', adopt_group => 'batch');
+SELECT keepsake.manage('leased_kept', keep => 'archive', adopt => 'gone', adopt_tenant => 'tenant', adopt_group => 'batch');
+SELECT d.tenant, array_agg(t.id ORDER BY t.id) AS ids FROM leased t JOIN keepsake.deletion d ON d.id = t.deletion_id GROUP BY d.id ORDER BY 1;
+SELECT d.tenant, array_agg(t.id ORDER BY t.id) AS ids FROM adoption_deleted.leased_kept t JOIN keepsake.deletion d ON d.id = t.keepsake_deletion GROUP BY d.id ORDER BY 1;
+-- So has a tree, and what would join the deletion of another tenant's row does not.
+CREATE TABLE lessor (id int PRIMARY KEY, above int REFERENCES lessor, tenant text, deleted_at timestamptz);
+CREATE TABLE lessee (id int PRIMARY KEY, lessor_id int REFERENCES lessor, tenant text, deleted_at timestamptz);
+INSERT INTO lessor VALUES (1, NULL, 'a', '2024-01-01'), (2, 1, 'a', '2024-01-01'), (3, 2, 'b', '2024-01-01');
+INSERT INTO lessee VALUES (1, 1, 'b', '2024-01-01'), (2, 1, 'a', '2024-01-01');
+SELECT keepsake.manage('lessor', adopt => 'deleted_at IS NOT NULL', adopt_tenant => 'tenant');
+SELECT d.tenant, array_agg(t.id ORDER BY t.id) AS ids FROM lessor t JOIN keepsake.deletion d ON d.id = t.deletion_id GROUP BY d.id ORDER BY 1;
+SELECT keepsake.manage('lessee', adopt => 'deleted_at IS NOT NULL', adopt_tenant => 'tenant');
+SELECT keepsake.manage('lessee', adopt => 'deleted_at IS NOT NULL', adopt_tenant => 'tenant', adopt_group => 'id::text');
+SELECT d.tenant, array_agg(t.id ORDER BY t.id) AS ids FROM lessee t JOIN keepsake.deletion d ON d.id = t.deletion_id GROUP BY d.id ORDER BY 1;
+
+-- Expressions may end with a comment.
+CREATE TABLE remarked (id int PRIMARY KEY, who text, gone timestamptz);
+INSERT INTO remarked VALUES (1, 'ann', '2024-01-01');
+SELECT keepsake.manage('remarked', adopt => 'gone IS NOT NULL -- c', adopt_live => '{"gone": null}', adopt_time => 'gone -- c', adopt_actor => 'who -- c',
+    adopt_tenant => 'who -- c', adopt_group => 'who -- c');
+SELECT d.actor, d.tenant FROM remarked t JOIN keepsake.deletion d ON d.id = t.deletion_id;
 
 -- Only the owner, and his condition runs as him.
 CREATE ROLE adoption_owner; CREATE ROLE adoption_other;

@@ -117,3 +117,94 @@ SELECT keepsake.manage('parts', keep => 'archive');
 SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'parts'::regclass;
 SELECT count(*), count(DISTINCT id) FROM parts;
 DROP OWNED BY moving_other; DROP ROLE moving_other;
+
+-- Rows move without triggers and foreign keys: no code of the owner's may run meanwhile.
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE FUNCTION fine(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE DOMAIN code AS text;
+CREATE TYPE pair AS (a int, b code);
+CREATE TABLE here (id int, v text, p pair[], PRIMARY KEY (id)) PARTITION BY LIST (id);
+CREATE TABLE here_part PARTITION OF here DEFAULT;
+CREATE TABLE there (LIKE here INCLUDING ALL) PARTITION BY LIST (id);
+CREATE TABLE there_part PARTITION OF there DEFAULT;
+SELECT keepsake.manage('here'), keepsake.manage('there', keep => 'archive');
+INSERT INTO here VALUES (1, 'x', ARRAY[(1, 'y')::pair]); INSERT INTO there SELECT id, v, p FROM here;
+DELETE FROM here; DELETE FROM there;
+CREATE PROCEDURE refused_with(change text) LANGUAGE plpgsql AS $$
+DECLARE told text;
+BEGIN
+    FOR i IN 1..2 LOOP
+        BEGIN
+            EXECUTE replace(change, '@', (ARRAY['here', 'there'])[i]);
+            PERFORM keepsake.manage((ARRAY['here', 'there'])[i]::regclass, keep => (ARRAY['archive', 'in place'])[i]);
+            RAISE 'it moved';
+        EXCEPTION WHEN feature_not_supported OR raise_exception THEN
+            GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL;
+            RAISE NOTICE '%', coalesce(nullif(told, ''), SQLERRM);
+        END;
+    END LOOP;
+END $$;
+SET client_min_messages = notice;
+\set VERBOSITY terse
+CALL refused_with('CREATE TRIGGER always AFTER INSERT OR DELETE ON @_part FOR EACH ROW EXECUTE FUNCTION see(); ALTER TABLE @_part ENABLE ALWAYS TRIGGER always');
+CALL refused_with('CREATE TRIGGER replica AFTER INSERT OR DELETE ON @_part FOR EACH ROW EXECUTE FUNCTION see(); ALTER TABLE @_part ENABLE REPLICA TRIGGER replica');
+CALL refused_with('CREATE RULE always AS ON UPDATE TO @ DO ALSO NOTHING; ALTER TABLE @ ENABLE ALWAYS RULE always');
+CALL refused_with('ALTER TABLE @ ADD CONSTRAINT checked CHECK (fine(v))');
+CALL refused_with('ALTER TABLE @ ADD CONSTRAINT checked CHECK (query_to_xml(v, true, true, '''') IS NULL) NOT VALID');
+CALL refused_with('ALTER TABLE @ ADD made boolean GENERATED ALWAYS AS (fine(v)) STORED');
+CALL refused_with('CREATE INDEX indexed ON @ (fine(v))');
+CALL refused_with('CREATE INDEX indexed ON @_part (id) WHERE fine(v)');
+CALL refused_with('ALTER TABLE @ ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON @ USING (fine(v))');
+CALL refused_with('ALTER DOMAIN code ADD CONSTRAINT checked CHECK (fine(VALUE)) NOT VALID');
+CALL refused_with('CREATE OPERATOR === (FUNCTION = texteq, LEFTARG = text, RIGHTARG = text); ALTER TABLE @ ADD CONSTRAINT checked CHECK (v === v)');
+CALL refused_with('CREATE FUNCTION txt(pair) RETURNS text LANGUAGE sql AS ''SELECT $1.a::text''; CREATE CAST (pair AS text) WITH FUNCTION txt(pair)');
+CALL refused_with('CREATE FUNCTION nothing(float8, float8) RETURNS float8 LANGUAGE sql IMMUTABLE AS ''SELECT 0.0::float8''; CREATE TYPE span AS RANGE (SUBTYPE = float8, SUBTYPE_DIFF = nothing); ALTER TABLE @ ADD s span');
+\set VERBOSITY default
+-- A trigger as triggers are, and what is PostgreSQL's own, are in nobody's way.
+CREATE TRIGGER usual AFTER INSERT OR DELETE ON here FOR EACH ROW EXECUTE FUNCTION no();
+ALTER TABLE here ADD CHECK (length(v) > 0);
+CREATE INDEX ON here (lower(v));
+CREATE TYPE plain_span AS RANGE (SUBTYPE = int4);
+ALTER TABLE here ADD s plain_span;
+SELECT keepsake.manage('here', keep => 'archive');
+ALTER TABLE here ENABLE ALWAYS TRIGGER usual;
+SELECT keepsake.manage('here', keep => 'in place');
+ALTER TABLE here ENABLE TRIGGER usual;
+SELECT keepsake.manage('here', keep => 'in place');
+
+-- A transaction that keeps its snapshot would miss what was written before the lock.
+CREATE TABLE fresh (id int PRIMARY KEY);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('fresh');
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT keepsake.unmanage('fresh');
+SELECT keepsake.manage('fresh', keep => 'archive');
+SELECT keepsake.unmanage('fresh', drop_archive => true);
+COMMIT;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('here', keep => 'archive');
+ROLLBACK;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT keepsake.manage('there', keep => 'in place');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.unmanage('there', drop_archive => true);
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('fresh', adopt => 'false');
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT keepsake.manage('fresh', keep => 'archive', adopt => 'false');
+ROLLBACK;
+
+-- What a deletion has replaced in a table that stays would be forgotten.
+CREATE TABLE shelf (id int PRIMARY KEY);
+CREATE TABLE item (id int PRIMARY KEY, shelf_id int REFERENCES shelf ON DELETE SET NULL);
+SELECT keepsake.manage('item', keep => 'archive'), keepsake.manage('shelf', keep => 'archive');
+INSERT INTO shelf VALUES (1); INSERT INTO item VALUES (1, 1);
+DELETE FROM shelf;
+SELECT keepsake.manage('shelf', keep => 'in place');
+SELECT keepsake.manage('shelf', keep => 'in place', cascade => true);
+SELECT keepsake.restore(deletion_id) -> 'restored' AS restored FROM shelf;
+SELECT id, shelf_id FROM item;
