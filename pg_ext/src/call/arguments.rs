@@ -39,11 +39,29 @@ pgrx::impl_sql_translatable!(Jsonb, "jsonb");
 // SAFETY: the argument is declared as a jsonb.
 unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-        // SAFETY: see above; the text that a jsonb prints as is in the memory of the call.
-        let text: Option<&CStr> = unsafe {
-            let datum = arg.unbox_arg_using_from_datum::<pg_sys::Datum>();
-            pgrx::fcinfo::direct_function_call(pg_sys::jsonb_out, &[datum])
-        };
+        // SAFETY: see above.
+        unsafe { Self::of(arg.unbox_arg_using_from_datum::<pg_sys::Datum>()) }
+    }
+}
+
+impl Jsonb {
+    /// An argument of a call that pgrx has not unpacked; `None` where it is NULL.
+    ///
+    /// # Safety
+    /// PostgreSQL has made the call, and its argument `number` is a jsonb.
+    pub unsafe fn of_call(call: pg_sys::FunctionCallInfo, number: usize) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        let datum = unsafe { pgrx::pg_getarg_datum(call, number) }?;
+        // SAFETY: the caller's promise.
+        Some(unsafe { Self::of(Some(datum)) })
+    }
+
+    /// # Safety
+    /// The datum is a jsonb, if it is one.
+    unsafe fn of(datum: Option<pg_sys::Datum>) -> Self {
+        // SAFETY: the caller's promise; the text that a jsonb prints as is in the memory of the call.
+        let text: Option<&CStr> =
+            unsafe { pgrx::fcinfo::direct_function_call(pg_sys::jsonb_out, &[datum]) };
         Self(raise_unless_ok(parse(text.unwrap_or(c"null"))))
     }
 }

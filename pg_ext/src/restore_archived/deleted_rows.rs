@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid, pg_sys};
 
 use crate::access::privileges::Privileges;
+use crate::call::arguments::Jsonb;
 use crate::graph::reference_graph::not_in_place;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Literal, join};
@@ -29,7 +30,7 @@ fn deleted_rows(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     unsafe {
         let asked = Asked {
             deletion: pgrx::pg_getarg(call, 1),
-            key: pgrx::pg_getarg::<JsonB>(call, 2),
+            key: Jsonb::of_call(call, 2).map(|key| JsonB(key.0)),
             live: false,
         };
         Ok(answer(call, &asked)?)
