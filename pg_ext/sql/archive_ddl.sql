@@ -205,8 +205,8 @@ BEGIN
             SELECT s.schema, s.retention, s.on_truncate FROM keepsake.whole_schema s
             JOIN pg_namespace n ON n.nspname = s.schema JOIN pg_class c ON c.relnamespace = n.oid
             WHERE c.oid IN (h.child, h.parent) ORDER BY c.oid = h.child DESC LIMIT 1) AS s ON true
-        -- What has been so before is doctor()'s to tell.
-        WHERE h.is_new
+        -- What has been so before is doctor()'s to tell; so it is of a partition that was just detached, which has the keys of its table.
+        WHERE h.is_new AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = h.child AND t.tgfoid = 'keepsake.archive_truncate()'::regprocedure)
     LOOP
         IF each.keep IS NULL AND each.taken_along THEN
             PERFORM keepsake.try_to_manage(each.child, each.retention, each.on_truncate, keepsake.goes_with_its_own(each.child))

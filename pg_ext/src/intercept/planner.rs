@@ -91,7 +91,6 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
         // SAFETY: the targets of an UPDATE are a list of them.
         pg_sys::CmdType::CMD_UPDATE => unsafe { sets_deleted_at(query) },
         pg_sys::CmdType::CMD_INSERT => !query.onConflict.is_null(),
-        #[cfg(not(feature = "pg14"))]
         pg_sys::CmdType::CMD_MERGE => true,
         _ => false,
     };
@@ -392,7 +391,7 @@ fn own_function(name: &CStr) -> Option<pg_sys::Oid> {
     may.unwrap_or(false).then_some(function)
 }
 
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 unsafe fn updated_columns(
     _query: &pg_sys::Query,
     entry: *mut pg_sys::RangeTblEntry,
@@ -401,7 +400,7 @@ unsafe fn updated_columns(
     unsafe { &raw mut (*entry).updatedCols }
 }
 
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 unsafe fn updated_columns(
     query: &pg_sys::Query,
     entry: *mut pg_sys::RangeTblEntry,

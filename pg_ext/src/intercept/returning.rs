@@ -58,7 +58,7 @@ unsafe extern "C-unwind" fn replace(
     }
 }
 
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::Node {
     type Declared = unsafe extern "C-unwind" fn() -> *mut pg_sys::Node;
     type Called = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> *mut pg_sys::Node;
@@ -69,7 +69,7 @@ unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::No
     }
 }
 
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::Node {
     // SAFETY: walks an expression.
     unsafe { pg_sys::expression_tree_mutator_impl(node, Some(replace), marks) }

@@ -137,13 +137,6 @@ fn view_name(session: &Session<'_, '_>, view: pg_sys::Oid) -> Outcome<Qualified>
 }
 
 fn show_view(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
-    if cfg!(feature = "pg14") {
-        return Err(cannot(
-            table,
-            "PostgreSQL 14 has no security_invoker views.",
-            "Hide deleted rows by 'policy', or upgrade to PostgreSQL 15.",
-        ));
-    }
     let now = Hiding::of(session, table)?;
     let name = match now.view {
         Some(view) => view_name(session, view)?,

@@ -10,9 +10,6 @@ use pgrx::pg_sys;
 // PostgreSQL's timers (`src/include/utils/timeout.h`), for which pgrx has no bindings.
 unsafe extern "C-unwind" {
     fn RegisterTimeout(id: c_int, handler: extern "C" fn()) -> c_int;
-    #[cfg(feature = "pg14")]
-    fn enable_timeout_after(id: c_int, delay_ms: c_int);
-    #[cfg(not(feature = "pg14"))]
     fn enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, delay_ms: c_int);
     fn disable_timeout(id: c_int, keep_indicator: bool);
 }
@@ -20,7 +17,6 @@ unsafe extern "C-unwind" {
 /// At least `USER_TIMEOUT` of every release: PostgreSQL then gives the next free one.
 const ANY_FREE: c_int = 20;
 /// How often it cancels again, when the code that it stopped went on.
-#[cfg(not(feature = "pg14"))]
 const AGAIN_MS: c_int = 100;
 
 /// Whether the deadline that is armed has passed. Written by a signal's handler.
@@ -100,17 +96,10 @@ fn timer() -> c_int {
     })
 }
 
-#[cfg(not(feature = "pg14"))]
 fn start(timer: c_int, limit: c_int) {
     // SAFETY: the timer was registered and is not active. Code that catches the cancel and goes on is cancelled again.
     unsafe {
         let first = pg_sys::GetCurrentTimestamp() + i64::from(limit) * 1000;
         enable_timeout_every(timer, first, AGAIN_MS);
     }
-}
-
-#[cfg(feature = "pg14")]
-fn start(timer: c_int, limit: c_int) {
-    // SAFETY: the timer was registered and is not active.
-    unsafe { enable_timeout_after(timer, limit) }
 }

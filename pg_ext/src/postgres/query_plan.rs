@@ -25,13 +25,13 @@ pub fn range_table_entry(
 }
 
 /// The rights on a relation that the executor checks.
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 pub fn required_rights(_plan: &pg_sys::PlannedStmt, entry: &pg_sys::RangeTblEntry) -> u64 {
     u64::from(entry.requiredPerms)
 }
 
 /// The rights on a relation that the executor checks.
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 pub fn required_rights(plan: &pg_sys::PlannedStmt, entry: &pg_sys::RangeTblEntry) -> u64 {
     let index = usize::try_from(entry.perminfoindex).ok();
     let Some(index) = index.and_then(|index| index.checked_sub(1)) else {

@@ -9,7 +9,6 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-#[cfg(not(feature = "pg14"))]
 use crate::postgres::pg_list::pointers;
 use crate::postgres::query_plan::{modifications, plan, range_table_entry, required_rights};
 
@@ -135,21 +134,11 @@ pub fn write(
     writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
     writes.ignores_conflicts =
         modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING;
-    #[cfg(not(feature = "pg14"))]
-    {
-        writes.merges = modify.operation == pg_sys::CmdType::CMD_MERGE;
-    }
+    writes.merges = modify.operation == pg_sys::CmdType::CMD_MERGE;
     Some((entry.relid, writes))
 }
 
 /// What the actions of a MERGE do.
-#[cfg(feature = "pg14")]
-fn merged(_modify: &pg_sys::ModifyTable) -> Writes {
-    Writes::default()
-}
-
-/// What the actions of a MERGE do.
-#[cfg(not(feature = "pg14"))]
 fn merged(modify: &pg_sys::ModifyTable) -> Writes {
     // SAFETY: a ModifyTable has a list of actions for each table that it writes to, or none (NULL).
     let actions = unsafe {

@@ -112,7 +112,7 @@ unsafe fn open_range_table(estate: *mut pg_sys::EState, targets: &[Target]) {
     // SAFETY: the caller has switched to memory that lives as long as the executor state.
     unsafe {
         let mut entries: *mut pg_sys::List = null_mut();
-        #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+        #[cfg(not(feature = "pg15"))]
         let mut rights: *mut pg_sys::List = null_mut();
         for target in targets {
             let entry: *mut pg_sys::RangeTblEntry = node(pg_sys::NodeTag::T_RangeTblEntry);
@@ -120,18 +120,18 @@ unsafe fn open_range_table(estate: *mut pg_sys::EState, targets: &[Target]) {
             (*entry).relid = target.oid;
             (*entry).relkind = pg_sys::get_rel_relkind(target.oid);
             (*entry).rellockmode = pg_sys::RowExclusiveLock as i32;
-            #[cfg(any(feature = "pg14", feature = "pg15"))]
+            #[cfg(feature = "pg15")]
             {
                 (*entry).requiredPerms = pg_sys::ACL_INSERT;
             }
-            #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+            #[cfg(not(feature = "pg15"))]
             {
                 let info = pg_sys::addRTEPermissionInfo(&raw mut rights, entry);
                 (*info).requiredPerms = pg_sys::ACL_INSERT as u64;
             }
             entries = pg_sys::lappend(entries, entry.cast());
         }
-        #[cfg(any(feature = "pg14", feature = "pg15"))]
+        #[cfg(feature = "pg15")]
         pg_sys::ExecInitRangeTable(estate, entries);
         #[cfg(any(feature = "pg16", feature = "pg17"))]
         pg_sys::ExecInitRangeTable(estate, entries, rights);
@@ -327,9 +327,9 @@ impl<'target> Into<'target> {
             if routing.seen.insert(partition) {
                 settle_triggers(partition, self.target);
             }
-            #[cfg(any(feature = "pg14", feature = "pg15"))]
+            #[cfg(feature = "pg15")]
             let map = (*partition).ri_RootToPartitionMap;
-            #[cfg(not(any(feature = "pg14", feature = "pg15")))]
+            #[cfg(not(feature = "pg15"))]
             let map = pg_sys::ExecGetRootToChildMap(partition, self.estate);
             let slot = self.next_slot(partition);
             if map.is_null() {
@@ -519,7 +519,7 @@ unsafe fn per_row_memory(estate: *mut pg_sys::EState) -> pg_sys::MemoryContext {
     }
 }
 
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 unsafe fn insert_index_entries(
     relation: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
@@ -531,7 +531,7 @@ unsafe fn insert_index_entries(
     }
 }
 
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 unsafe fn insert_index_entries(
     relation: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,

@@ -165,13 +165,13 @@ unsafe fn open(query: *mut pg_sys::Query, beside: Option<pg_sys::Oid>) {
     }
 }
 
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 unsafe fn check_as(_query: &pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, role: pg_sys::Oid) {
     // SAFETY: an entry of the query's range table.
     unsafe { (*entry).checkAsUser = role };
 }
 
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 unsafe fn check_as(query: &pg_sys::Query, entry: *mut pg_sys::RangeTblEntry, role: pg_sys::Oid) {
     // SAFETY: an entry of the query's range table names its permissions by their place among the query's, from 1.
     unsafe {

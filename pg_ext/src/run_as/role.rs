@@ -54,7 +54,7 @@ pub fn install() {
 }
 
 /// A setting in this backend's table of them.
-#[cfg(any(feature = "pg14", feature = "pg15"))]
+#[cfg(feature = "pg15")]
 fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {
     // SAFETY: the table has that many settings, each with a name; it stays as long as the backend.
     unsafe {
@@ -68,7 +68,7 @@ fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {
 }
 
 /// A setting in this backend's table of them.
-#[cfg(not(any(feature = "pg14", feature = "pg15")))]
+#[cfg(not(feature = "pg15"))]
 fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {
     // SAFETY: looks it up, without an error where there is none; it stays as long as the backend.
     unsafe { pg_sys::find_option(name.as_ptr(), false, true, pg_sys::PGERROR as c_int).as_mut() }
