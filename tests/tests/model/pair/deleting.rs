@@ -17,6 +17,7 @@ impl Pair<'_> {
         let Some((id, row)) = self.pick_row(operation.subject, managed) else {
             return Ok(());
         };
+        self.end_earlier_deletions().await?;
         self.claim(tenant(operation)).await?;
         let table = &schema.tables[id.0];
         let sql = format!(
@@ -55,6 +56,7 @@ impl Pair<'_> {
         if operation.picks[2].is_multiple_of(4) {
             self.begin_afresh().await?;
         }
+        self.end_earlier_deletions().await?;
         let Some((first, _)) = self.pick_row(operation.subject, managed) else {
             return Ok(());
         };
@@ -90,6 +92,7 @@ impl Pair<'_> {
         let answer = self.attempt(&sql).await?;
         expect(&sql, &answer, &refusals)?;
         if answer.is_ok() && !live.is_empty() {
+            self.has_deleted = true;
             let made = self.marks().await?.remove(&live[0]);
             let made = made.with_context(|| format!("{sql} removes {:?} for good", live[0]))?;
             self.script.push(format!(
