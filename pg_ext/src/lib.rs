@@ -61,7 +61,10 @@ extern "C-unwind" fn _PG_init() {
     run_as::role::install();
     run_as::archive_reading::install();
     restore_archived::restoring::install();
-    run_as::restricted_utility::install();
+    postgres::utility_hook::install(postgres::utility_hook::Eyes {
+        before: run_as::restricted_utility::refuse,
+        after: archive::follow_reassign::after,
+    });
     run_as::trigger_policies::install();
     intercept::executor_hooks::install();
     intercept::planner::install();

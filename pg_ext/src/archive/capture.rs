@@ -3,7 +3,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::archive::{follow_reassign, removal, setting, source};
+use crate::archive::{removal, setting, source};
 use crate::call::trigger_call::{AfterDelete, Answer, Call};
 use crate::model::error::Outcome;
 
@@ -12,7 +12,6 @@ pub fn install() {
     setting::define();
     source::install();
     removal::install();
-    follow_reassign::install();
 }
 
 /// AFTER DELETE of a row of an archived table.

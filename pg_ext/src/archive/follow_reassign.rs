@@ -1,23 +1,9 @@
 //! `REASSIGN OWNED` fires no event trigger: archives follow the new owners of their sources from here.
 
-use std::ffi::c_char;
-
 use pgrx::pg_sys;
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::model::error::{Outcome, raise_unless_ok};
 use crate::spi::session::with_session;
-
-static mut NEXT: pg_sys::ProcessUtility_hook_type = None;
-
-/// Hooks utility statements; once in a backend's life.
-pub fn install() {
-    // SAFETY: called from `_PG_init`, in a process of one thread; whatever was hooked before is called in turn.
-    unsafe {
-        NEXT = pg_sys::ProcessUtility_hook;
-        pg_sys::ProcessUtility_hook = Some(process);
-    }
-}
 
 /// Archives that the owners of their sources may not read.
 const FOLLOW: &str = "
@@ -34,51 +20,9 @@ fn follow() -> Outcome<()> {
     with_session(|session| session.registry(FOLLOW, &[]).map(|_| ()))
 }
 
-#[pgrx::pg_guard]
-#[expect(clippy::too_many_arguments, reason = "PostgreSQL's own")]
-unsafe extern "C-unwind" fn process(
-    statement: *mut pg_sys::PlannedStmt,
-    text: *const c_char,
-    read_only_tree: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    parameters: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    receiver: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    // SAFETY: PostgreSQL gives a planned statement, whose utility statement is a node; everything is passed on as it came. The plan is
-    // looked at before: a statement that ends the transaction may free it.
-    unsafe {
-        let reassigns = statement
-            .as_ref()
-            .and_then(|statement| statement.utilityStmt.as_ref())
-            .is_some_and(|node| node.type_ == pg_sys::NodeTag::T_ReassignOwnedStmt);
-        match NEXT {
-            Some(next) => pg_guard_ffi_boundary(|| {
-                next(
-                    statement,
-                    text,
-                    read_only_tree,
-                    context,
-                    parameters,
-                    environment,
-                    receiver,
-                    completion,
-                )
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                read_only_tree,
-                context,
-                parameters,
-                environment,
-                receiver,
-                completion,
-            ),
-        }
-        if reassigns {
-            raise_unless_ok(follow());
-        }
+/// To be called after each utility statement.
+pub fn after(statement: pg_sys::NodeTag) {
+    if statement == pg_sys::NodeTag::T_ReassignOwnedStmt {
+        raise_unless_ok(follow());
     }
 }

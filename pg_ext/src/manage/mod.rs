@@ -3,7 +3,7 @@
 //! - `manage_table` has `manage` and `unmanage`; `triggers` creates and drops triggers, `drop_guards` those of other tables.
 //! - `archived_table` does the same for tables with an archive; `managed_schema` registers schemas whose tables all get one.
 //! - `adopt` says which rows are soft-deleted already; `adopt_in_place` and `adopt_archived` make deletions of them.
-//! - `move_to_archive` and `move_in_place` take a table from the one way of keeping its deleted rows to the other;
+//! - `move_to_archive` and `move_in_place` take a table from the one way of keeping its deleted rows to the other, `moving_tables` those that go along;
 //!   `silent_write` says when their writes fire no trigger in safety.
 //! - `old_snapshot` refuses transactions that would miss rows.
 //! - `declared_reference` and `reference_override` add to the references that the catalog knows.
@@ -27,6 +27,7 @@ pub mod manage_table;
 pub mod managed_schema;
 pub mod move_in_place;
 pub mod move_to_archive;
+pub mod moving_tables;
 pub mod old_snapshot;
 pub mod reference_override;
 pub mod silent_write;

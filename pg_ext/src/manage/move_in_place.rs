@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::archive::{source, table};
 use crate::graph::cache;
-use crate::manage::{archived_table, silent_write};
+use crate::manage::{archived_table, moving_tables, silent_write};
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::Kind;
 use crate::model::sql::{Qualified, join};
@@ -67,18 +67,7 @@ pub fn closure(
     oid: pg_sys::Oid,
     cascade: bool,
 ) -> Outcome<Vec<pg_sys::Oid>> {
-    let mut tables = vec![oid];
-    let mut next = 0;
-    while let (Some(table), true) = (tables.get(next).copied(), cascade) {
-        for row in session.registry_now(CHILDREN, &[table.into()])? {
-            let child = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
-            if !tables.contains(&child) {
-                tables.push(child);
-            }
-        }
-        next += 1;
-    }
-    Ok(tables)
+    moving_tables::closure(session, oid, cascade, CHILDREN)
 }
 
 /// Moves these tables out of their archives. `manage` makes them tables in place.

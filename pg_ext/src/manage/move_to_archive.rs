@@ -10,7 +10,7 @@ use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::intercept::guard;
 use crate::manage::archived_table::{self, Options};
-use crate::manage::{drop_guards, hide, silent_write, triggers};
+use crate::manage::{drop_guards, hide, moving_tables, silent_write, triggers};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, join};
 use crate::model::table::Table;
@@ -72,7 +72,7 @@ pub fn to_archive(
     oid: pg_sys::Oid,
     options: Options<'_>,
 ) -> Outcome<()> {
-    let tables = closure(session, oid, options.cascade)?;
+    let tables = moving_tables::closure(session, oid, options.cascade, CHILDREN)?;
     for table in &tables {
         check(session, *table)?;
     }
@@ -110,26 +110,6 @@ pub fn to_archive(
     })
 }
 
-/// The table, and with `cascade` those in place that refer to it or to these: parents before the children found by them.
-fn closure(
-    session: &Session<'_, '_>,
-    oid: pg_sys::Oid,
-    cascade: bool,
-) -> Outcome<Vec<pg_sys::Oid>> {
-    let mut tables = vec![oid];
-    let mut next = 0;
-    while let (Some(table), true) = (tables.get(next).copied(), cascade) {
-        for row in session.registry_now(CHILDREN, &[table.into()])? {
-            let child = row.get::<pg_sys::Oid>(1)?.unwrap_or(pg_sys::InvalidOid);
-            if !tables.contains(&child) {
-                tables.push(child);
-            }
-        }
-        next += 1;
-    }
-    Ok(tables)
-}
-
 /// Locks a table of the caller's, and refuses one that an archive cannot have as it is.
 fn check(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let found = describe(session, oid)?;
@@ -165,7 +145,7 @@ fn refuse_mixed(
         return Ok(());
     };
     let shown = describe(session, oid)?.shown;
-    let below = closure(session, oid, true)?;
+    let below = moving_tables::closure(session, oid, true, CHILDREN)?;
     let above = session.catalog(
         "SELECT $1::regclass::oid = ANY ($2)",
         &[other.as_str().into(), below.into()],

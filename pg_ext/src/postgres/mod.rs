@@ -2,6 +2,7 @@
 //!
 //! - `pg_list`, `query_plan` and `table_triggers` read what the planner and the executor hand around.
 //! - `statement_stack` knows which statements run in this backend and what each writes to.
+//! - `utility_hook` lets others look at utility statements.
 //! - `settings` holds settings for a while; `deadline` cancels what runs too long.
 //! - `subtransaction` runs work that may fail; `raised_error` is what it failed with.
 //! - `panic_hook` keeps backtraces away from clients.
@@ -17,3 +18,4 @@ pub mod settings;
 pub mod statement_stack;
 pub mod subtransaction;
 pub mod table_triggers;
+pub mod utility_hook;
