@@ -136,6 +136,24 @@ WHERE d.child = ANY (named) AND d.child <> d.parent
 ORDER BY d.child, d.parent, d.reference
 $$;
 
+-- The triggers that archived tables and their partitions lack.
+CREATE FUNCTION keepsake.missing_archive_triggers() RETURNS TABLE (root oid, relation oid, name text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT part.root, part.relation, wanted.name
+FROM (SELECT m.relation::oid AS root, m.on_truncate, coalesce(tree.relid::oid, m.relation) AS relation,
+             EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.parent = m.relation) AS is_referred,
+             EXISTS (SELECT FROM keepsake.bound_storage b JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column AND NOT a.attisdropped
+                     WHERE b.relation = m.relation) AS is_bound
+      FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON c.relkind = 'p'
+      WHERE m.keep = 'archive') AS part
+JOIN keepsake.own_triggers() AS wanted
+    ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
+    OR wanted.carried_by = 'archived referred' AND part.is_referred
+    OR wanted.carried_by IN ('bound', 'bound archived') AND part.is_bound
+WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
+                  WHERE t.tgrelid = part.relation AND t.tgname = wanted.name)
+$$;
+
 -- What a command has made of archived tables and of managed schemas. With the rights of the extension's owner: whoever
 -- changes a table needs none in the schema keepsake, and nothing that he wrote runs here.
 CREATE FUNCTION keepsake.follow_archives() RETURNS event_trigger
@@ -170,14 +188,11 @@ BEGIN
     FOR each IN SELECT a.relation FROM keepsake.archive_table a WHERE a.relation = ANY (named) ORDER BY a.relation LOOP
         PERFORM keepsake.try_to_follow(each.relation);
     END LOOP;
-    -- Partitions that came without the trigger of statements.
+    -- Partitions that came without the triggers of statements.
     FOR each IN
-        SELECT m.relation FROM keepsake.managed_table m
-        WHERE m.keep = 'archive' AND m.on_truncate <> 'allow' AND m.relation = ANY (named)
-          AND EXISTS (SELECT FROM pg_partition_tree(m.relation) AS part
-                      WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = part.relid AND t.tgname = 'keepsake_archive_truncate'))
+        SELECT DISTINCT t.root FROM keepsake.missing_archive_triggers() t WHERE t.root = ANY (named) AND t.relation <> t.root ORDER BY 1
     LOOP
-        PERFORM keepsake.try_to_manage(each.relation, NULL, NULL, keepsake.goes_with_its_own(each.relation));
+        PERFORM keepsake.try_to_manage(each.root, NULL, NULL, keepsake.goes_with_its_own(each.root));
     END LOOP;
     -- The command does not name a partition that it detached.
     IF tg_tag = 'ALTER TABLE' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (named) AND c.relkind = 'p') THEN

@@ -53,8 +53,12 @@ WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND 
 UNION ALL
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.bind_storage(%L, %L%s);', bound.relation, bound.key_column, ', ' || quote_literal(bound.writable_until))
-FROM bound JOIN part ON part.root = bound.relation JOIN wanted ON wanted.carried_by = 'bound'
+FROM bound JOIN part ON part.root = bound.relation JOIN wanted ON wanted.carried_by IN ('bound', 'bound in place')
 WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name AND t.function = wanted.function)
+UNION ALL
+-- A dump that was loaded into a database of another encoding.
+SELECT 'error', 'database_encoding', current_database()::text, format('The encoding of the database is %s. Rows with other letters than ASCII in their keys cannot be restored. Load the tables into a database with ENCODING ''UTF8''.', getdatabaseencoding()), ''
+WHERE getdatabaseencoding() <> 'UTF8' AND EXISTS (SELECT FROM keepsake.managed_table)
 UNION ALL
 -- Triggers that do not fire.
 SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigger %s is disabled.', t.name),
@@ -77,7 +81,7 @@ WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.prona
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_follow_using', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index on deletion_id, so every restore and purge reads the whole table.',

@@ -8,8 +8,9 @@
 //! - `let_go` remembers references that were set to NULL or to a default.
 //! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
 //! - `setting` switches all of it off.
-//! - `find_rows` finds archived rows by their keys.
+//! - `find_rows` finds archived rows by their keys; `objects` are those in the bucket that archived rows name.
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
+//! - `using` notes how a change of a column's type converts its values.
 //! - `follow_ddl` brings an archive up to date when the schema has changed, `follow_reassign` after `REASSIGN OWNED`.
 //!
 //! It uses `model`, `postgres`, `call`, `spi` and `registry`.
@@ -22,6 +23,7 @@ pub mod key;
 pub mod layout;
 pub mod let_go;
 pub mod memory;
+pub mod objects;
 pub mod record;
 pub mod removal;
 pub mod row;
@@ -30,4 +32,5 @@ pub mod setting;
 pub mod source;
 pub mod table;
 pub mod truncate;
+pub mod using;
 pub mod write;

@@ -29,6 +29,10 @@ pub enum Carrier {
     Deferring,
     /// Every table that is bound to the bucket.
     Bound,
+    /// Every such table that keeps its deleted rows in place.
+    BoundInPlace,
+    /// Every such table with an archive.
+    BoundArchived,
     /// Every managed table with an archive.
     Archived,
     /// Every managed table with an archive that has foreign keys.
@@ -50,6 +54,8 @@ impl Carrier {
             Self::ReferringPartitioned => "referring partitioned",
             Self::Deferring => "deferring",
             Self::Bound => "bound",
+            Self::BoundInPlace => "bound in place",
+            Self::BoundArchived => "bound archived",
             Self::Archived => "archived",
             Self::ArchivedReferring => "archived referring",
             Self::ArchivedWatched => "archived watched",
@@ -175,13 +181,15 @@ own_triggers! {
     AfterUpdatedRows guard_moved on Carrier::ReferringPartitioned, Always, Never:
         "Does the same for rows that an UPDATE moves to another partition."
     AfterOldRows enqueue_objects on Carrier::Bound, Always, Never:
-        "Enters the objects of deleted rows in the outbox."
+        "Enters the objects of rows that are deleted for good in the outbox."
     AfterInsertedRows claim_objects on Carrier::Bound, Always, Never:
         "Takes the objects of new rows out of the outbox."
-    BeforeUpdate keep_object_key on Carrier::Bound, ColumnsOfDeletedChange, Never:
+    BeforeUpdate keep_object_key on Carrier::BoundInPlace, ColumnsOfDeletedChange, Never:
         "Keeps the object key of a deleted row."
     AfterUpdate exchange_object on Carrier::Bound, ColumnsChange, Never:
         "Enters the old object of a row in the outbox, and takes the new one out."
+    BeforeTruncate enqueue_truncated on Carrier::BoundArchived, Always, Never:
+        "Enters the objects of rows that a TRUNCATE removes for good in the outbox."
     AfterDelete archive_row on Carrier::Archived, Always, Never:
         "Archives a deleted row."
     AfterUpdate archive_reference on Carrier::ArchivedReferring, Always, ForeignKeysUnchanged:

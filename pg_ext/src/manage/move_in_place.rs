@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::archive::{source, table};
 use crate::graph::cache;
-use crate::manage::{archived_table, moving_tables, silent_write};
+use crate::manage::{archived_table, bound_table, moving_tables, silent_write};
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::Kind;
 use crate::model::sql::{Qualified, join};
@@ -105,6 +105,7 @@ pub fn in_place(
         session.registry(&format!("DROP TABLE {}", one.archive), &[])?;
         source::forget(one.one.table.oid);
         cache::invalidate(one.one.table.oid);
+        bound_table::equip(session, one.one.table.oid)?;
     }
     Ok(())
 }

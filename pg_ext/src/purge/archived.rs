@@ -2,11 +2,13 @@
 
 use pgrx::{Uuid, pg_sys};
 
+use crate::archive::objects::Objects;
 use crate::archive::table;
 use crate::model::error::Outcome;
 use crate::postgres::settings::indexes_only;
 use crate::purge::cycles::Gone;
 use crate::purge::report::Report;
+use crate::registry::outbox::{self, Keys, Until};
 use crate::spi::session::Session;
 
 /// The archives that hold rows of some deletions. What a dropped table had deleted is known by the OID that it had.
@@ -61,7 +63,8 @@ fn holding(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<Vec<Arc
     Ok(found)
 }
 
-/// Deletes rows of one archive; how many of each deletion. The range of the deletions is what the index over them serves.
+/// Deletes rows of one archive; how many of each deletion. The objects that they named go to the outbox. The range of the deletions is
+/// what the index over them serves.
 fn delete(
     session: &mut Session<'_, '_>,
     archive: &Archive,
@@ -72,14 +75,22 @@ fn delete(
     let (Some(first), Some(last)) = (ids.clone().min(), ids.max()) else {
         return Ok(Vec::new());
     };
+    let objects = Objects::of(session, archive.oid)?;
+    let (named, given) = match &objects {
+        Some(Objects { key, until }) => (
+            format!(", {key} AS key, {until} AS until"),
+            ", array_agg(g.key), array_agg(g.until)",
+        ),
+        None => (String::new(), ""),
+    };
     let sql = format!(
         "WITH gone AS (
              DELETE FROM {name} AS t WHERE t.ctid = ANY (ARRAY(
                  SELECT d.ctid FROM {name} AS d
                  WHERE d.keepsake_deletion >= $2 AND d.keepsake_deletion <= $3 AND d.keepsake_deletion = ANY ($1)
                  LIMIT $4))
-             RETURNING t.keepsake_deletion)
-         SELECT g.keepsake_deletion, count(*) FROM gone AS g GROUP BY g.keepsake_deletion",
+             RETURNING t.keepsake_deletion{named})
+         SELECT g.keepsake_deletion, count(*){given} FROM gone AS g GROUP BY g.keepsake_deletion",
         name = table::name_of(session, archive.oid)?,
     );
     let arguments = [
@@ -88,12 +99,23 @@ fn delete(
         Uuid::from_bytes(last).into(),
         most.into(),
     ];
-    let _plan = indexes_only();
     let mut purged = Vec::new();
-    for row in session.registry_kept(&sql, &arguments)? {
+    let (mut keys, mut until) = (Keys::new(), Until::new());
+    let rows = {
+        let _plan = indexes_only();
+        session.registry_kept(&sql, &arguments)?
+    };
+    for row in rows {
         if let (Some(deletion), Some(rows)) = (row.get(1)?, row.get(2)?) {
             purged.push((deletion, rows));
         }
+        if objects.is_some() {
+            keys.extend(row.get::<Keys>(3)?.unwrap_or_default());
+            until.extend(row.get::<Until>(4)?.unwrap_or_default());
+        }
+    }
+    if !keys.is_empty() {
+        outbox::enqueue(session, archive.relation, keys, until)?;
     }
     Ok(purged)
 }

@@ -156,7 +156,18 @@ impl<'conn> Session<'_, 'conn> {
         })
     }
 
-    /// The same, with a plan that is kept: for a statement on few rows, which takes longer to plan than to run.
+    /// The same for a table of which no more than its owner is known.
+    pub fn as_role(
+        &mut self,
+        owner: pg_sys::Oid,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _owner = self.owner(owner, SearchPath::pinned()).enter();
+        self.execute(sql, args)
+    }
+
+    /// As `as_owner`, with a plan that is kept: for a statement on few rows, which takes longer to plan than to run.
     pub fn as_owner_kept(
         &mut self,
         table: &Table,
