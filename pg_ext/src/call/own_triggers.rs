@@ -197,7 +197,7 @@ own_triggers! {
     BeforeTruncate archive_truncate on Carrier::ArchivedWatched, Always, Never:
         "Refuses TRUNCATE, or archives the rows."
     AfterOldRows delete_declared on Carrier::ArchivedReferred, Always, Never:
-        "Deletes the rows in place that refer to the deleted rows by a declared reference."
+        "Deletes the rows that refer to the deleted rows by a declared reference."
 }
 
 /// Those that these tables have.

@@ -388,6 +388,7 @@ fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualifie
     if is_referred(session, oid)? {
         let_refer(session, oid)?;
     }
+    guard_declared(session, oid)?;
     for (part, part_name) in parts(session, oid)? {
         for trigger in own_triggers::on(Carrier::ArchivedWatched) {
             if allows {
@@ -398,6 +399,21 @@ fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualifie
         }
     }
     Ok(())
+}
+
+const DECLARES: &str = "SELECT 1 FROM keepsake.declared_reference WHERE child = $1";
+
+/// Guards the declared references of a table with an archive, if it has any.
+fn guard_declared(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+    if session.registry_now(DECLARES, &[oid.into()])?.is_empty() {
+        return Ok(());
+    }
+    cache::invalidate(oid);
+    let graph = cache::current(session)?;
+    match graph.table(oid) {
+        Some(table) => triggers::guard_references(session, &graph, table),
+        None => Ok(()),
+    }
 }
 
 /// A table and its partitions, at every level.

@@ -15,7 +15,7 @@ SELECT count(*) FROM keepsake.managed_table;
 SELECT count(*) FROM keepsake.whole_schema;
 SELECT check_name FROM keepsake.doctor() WHERE severity = 'error';
 -- Loaded from elsewhere.
-INSERT INTO keepsake.managed_table (relation) VALUES ('t');
+INSERT INTO keepsake.managed_table (relation, retention) VALUES ('t', '30 days');
 SELECT finding FROM keepsake.doctor() WHERE check_name = 'database_encoding';
 \c :home
 CREATE DATABASE regress_keepsake_ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
