@@ -68,7 +68,7 @@ impl Bindings {
     ///
     /// # Errors
     /// The binding is missing.
-    pub(crate) fn postgres(&self) -> Result<Postgres, String> {
+    fn postgres(&self) -> Result<Postgres, String> {
         let address = self
             .config
             .as_ref()

@@ -20,7 +20,9 @@ mod runtime;
 mod webcrypto;
 
 use bindings::Bindings;
-use keepsake_service::{config::Config, jobs, log, log::Level, storage, storage::Store};
+use keepsake_service::{
+    Host, config::Config, db::AnyDatabase, jobs, log, log::Level, storage, storage::Store,
+};
 use serde_json::json;
 use std::sync::Arc;
 use worker::{Context, Env, MessageBatch, Result, ScheduleContext, ScheduledEvent, event, web_sys};
@@ -79,11 +81,11 @@ async fn queue(batch: MessageBatch<()>, env: Env, _context: Context) -> Result<(
 }
 
 /// What work without a caller needs.
-fn parts(env: Env) -> std::result::Result<(Arc<Config>, db::Postgres, Store), String> {
+fn parts(env: Env) -> std::result::Result<(Arc<Config>, AnyDatabase, Store), String> {
     let config = environment::load(&env).map_err(|error| error.to_string())?;
     let bindings = Bindings::without_request(Arc::clone(&config), env);
     let storage = storage(&config, &bindings)?;
-    Ok((config, bindings.postgres()?, storage))
+    Ok((config, bindings.database()?, storage))
 }
 
 fn not_set_up(event: &str, cause: &str) {

@@ -7,10 +7,35 @@ use axum::{
     body::Body,
     http::{Extensions, HeaderMap},
 };
-use std::{fmt::Debug, pin::Pin, sync::OnceLock, time::Duration};
+use std::{
+    fmt::Debug,
+    pin::Pin,
+    sync::OnceLock,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 /// Work under way. A host whose futures cannot leave their thread wraps them where it implements a trait, and nowhere else.
 pub type Task<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Work for which several places wait, compiled once. The compiler would rather repeat it in each of them, which makes the
+/// worker larger by kilobytes.
+pub(crate) struct Once<F>(Pin<Box<F>>);
+
+impl<F: Future> Once<F> {
+    pub(crate) fn new(work: F) -> Self {
+        Self(Box::pin(work))
+    }
+}
+
+impl<F: Future> Future for Once<F> {
+    type Output = F::Output;
+
+    #[inline(never)]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
 
 /// What lies below.
 pub trait Runtime: Debug + Sync {

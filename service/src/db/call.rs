@@ -170,29 +170,26 @@ pub trait Database {
     fn call<'a>(&'a self, call: Call<'a>) -> Task<'a, Result<Value, DbError>>;
 
     /// Makes a call for a caller.
-    async fn for_caller(
-        &self,
+    fn for_caller<'a>(
+        &'a self,
         function: CallerFunction,
-        caller: &Caller,
+        caller: &'a Caller,
         request: Value,
-    ) -> Result<Value, DbError>
-    where
-        Self: Sized,
-    {
+    ) -> Task<'a, Result<Value, DbError>> {
         self.call(Call::Caller {
             function,
             caller,
             request,
         })
-        .await
     }
 
-    /// Makes a call for the worker itself.
-    async fn for_system(&self, function: SystemFunction, request: Value) -> Result<Value, DbError>
-    where
-        Self: Sized,
-    {
-        self.call(Call::System { function, request }).await
+    /// Makes a call for the service itself.
+    fn for_system(
+        &self,
+        function: SystemFunction,
+        request: Value,
+    ) -> Task<'_, Result<Value, DbError>> {
+        self.call(Call::System { function, request })
     }
 
     /// Makes a call for a caller, and reads the answer.

@@ -10,6 +10,7 @@ use crate::{
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
     outbox,
+    runtime::Once,
     storage::Storage,
     upload,
 };
@@ -39,7 +40,7 @@ const PURGE_LIMIT: u64 = 1000;
 pub async fn run(database: &impl Database, storage: &impl Storage, max_pixels: u64) {
     let steps = [
         step("sweep", sweep(database)).await,
-        step("parts", upload::abort_closed(database, storage)).await,
+        step("parts", Once::new(upload::abort_closed(database, storage))).await,
         step("purge", purge(database)).await,
         step("drain", drain(database, storage)).await,
         step("tidy", tidy(database)).await,
@@ -86,7 +87,7 @@ fn report(step: &str, outcome: &Result<Value, String>) {
 }
 
 async fn drain(database: &impl Database, storage: &impl Storage) -> Result<Value, DbError> {
-    let drained = outbox::drain(database, storage, ROUNDS).await?;
+    let drained = Once::new(outbox::drain(database, storage, ROUNDS)).await?;
     Ok(json!({ "deleted": drained.deleted, "failed": drained.failed }))
 }
 

@@ -12,6 +12,7 @@ use crate::{
     db::{CallerFunction, Database, DbError},
     http::{ApiError, headers::value as header, idempotency},
     model::{Caller, DeclaredFile},
+    runtime::Once,
     upload::{
         self, Completion, FileProblem, FileReport, Inspected, RecentSet, State as SetState,
         UploadSet, delete_closed, inspect, look_up, recorded,
@@ -204,7 +205,7 @@ pub(crate) async fn abort(
         )
         .await?;
     let storage = context.storage()?;
-    context.after_answer(async move { delete_closed(&database, &storage).await });
+    context.after_answer(async move { Once::new(delete_closed(&database, &storage)).await });
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

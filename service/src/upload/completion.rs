@@ -14,6 +14,7 @@ use crate::{
     log::{self, Level},
     model::{Caller, DeclaredFile},
     outbox,
+    runtime::Once,
     storage::{Storage, StorageError},
 };
 use keepsake_shared::{AttachmentId, ErrorCode, UploadId};
@@ -52,7 +53,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
     pub(crate) async fn finish_recent(&self) -> Result<Value, UploadError> {
         match self.try_recent().await? {
             Some(answer) => Ok(answer),
-            None => self.finish().await,
+            None => Once::new(self.finish()).await,
         }
     }
 
@@ -62,7 +63,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
         let Some(set) = recent_uploads::take(&self.caller.tenant, self.upload) else {
             return Ok(None);
         };
-        let inspected = self.examine(&set.files).await?;
+        let inspected = Once::new(self.examine(&set.files)).await?;
         if verdict(&inspected) != Verdict::Complete || set.expires_at <= clock::now() {
             return Ok(None);
         }
@@ -99,7 +100,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
         if clock::now() < set.expires_at {
             parts::join(self.storage, &set.files).await?;
         }
-        let inspected = self.examine(&set.files).await?;
+        let inspected = Once::new(self.examine(&set.files)).await?;
         match verdict(&inspected) {
             Verdict::Complete if set.expires_at + COMPLETE_GRACE < clock::now() => {
                 Err(UploadError::Expired)
@@ -143,7 +144,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
         self.database
             .for_caller(CallerFunction::RejectUpload, self.caller, request)
             .await?;
-        delete_closed(self.database, self.storage).await;
+        Once::new(delete_closed(self.database, self.storage)).await;
         Ok(UploadError::Rejected(field_errors(&set.files, report)))
     }
 }
@@ -161,8 +162,8 @@ fn with_record(error: DbError, set: &UploadSet) -> UploadError {
 /// Deletes the objects and the parts of a set that was just closed. What cannot be deleted now waits for the next
 /// scheduled run.
 pub(crate) async fn delete_closed(database: &impl Database, storage: &impl Storage) {
-    let drained = outbox::drain(database, storage, BATCHES_AT_ONCE).await;
-    let aborted = parts::abort_closed(database, storage).await;
+    let drained = Once::new(outbox::drain(database, storage, BATCHES_AT_ONCE)).await;
+    let aborted = Once::new(parts::abort_closed(database, storage)).await;
     if let Some(error) = drained.err().or(aborted.err()) {
         log::write(
             Level::Error,

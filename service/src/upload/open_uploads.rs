@@ -11,6 +11,7 @@ use crate::{
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
     model::Caller,
+    runtime::Once,
     storage::Storage,
 };
 use keepsake_shared::{ErrorCode, TenantId, UploadId};
@@ -75,7 +76,7 @@ impl OpenUpload {
             max_pixels,
             key: None,
         };
-        match completion.finish().await {
+        match Once::new(completion.finish()).await {
             Ok(_) => Ok(Outcome::Completed),
             Err(UploadError::NotUploaded { .. }) => Ok(Outcome::Waiting),
             Err(error) if error.code().status() < 500 => Ok(Outcome::Refused(error.code())),
