@@ -13,7 +13,7 @@
 //! - `using` notes how a change of a column's type converts its values.
 //! - `follow_ddl` brings an archive up to date when the schema has changed, `follow_reassign` after `REASSIGN OWNED`.
 //!
-//! It uses `model`, `postgres`, `call`, `spi` and `registry`.
+//! It uses `model`, `postgres`, `call`, `spi`, `graph` and `registry`.
 
 pub mod capture;
 pub mod find_rows;

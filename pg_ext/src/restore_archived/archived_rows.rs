@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CStr;
 
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{FromDatum, IntoDatum, JsonB, Uuid, pg_sys};
+use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::Value;
 
 use crate::archive::using::Conversion;
-use crate::graph::catalog::key_columns;
-use crate::model::error::{Failure, Outcome};
+use crate::graph::catalog::{field, key_columns, with_key};
+use crate::model::error::Outcome;
 use crate::model::row_id::{RowId, is_among};
 use crate::model::sql::{Ident, Literal, Qualified, join};
 use crate::model::table::Table;
@@ -174,7 +174,7 @@ enum Source {
 impl Archived {
     /// The tables among `relations` that have an archive, by name.
     pub fn read(session: &Session<'_, '_>, relations: &[pg_sys::Oid]) -> Outcome<Vec<Self>> {
-        let found = session.registry_now(TABLES, &[relations.to_vec().into()])?;
+        let found = session.registry_now(&with_key(TABLES), &[relations.to_vec().into()])?;
         let mut tables = found.iter().map(read_table).collect::<Outcome<Vec<_>>>()?;
         let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
         let archives: Vec<pg_sys::Oid> = tables.iter().map(|one| one.archive).collect();
@@ -663,13 +663,6 @@ fn read_kept(row: &SpiHeapTupleData<'_>) -> Outcome<Kept> {
         collation: row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
         missing: row.get_by_name("missing")?,
         conversion: conversion.as_deref().and_then(Conversion::parse),
-    })
-}
-
-/// A column of a catalog query that is never NULL.
-pub fn field<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, name: &str) -> Outcome<T> {
-    row.get_by_name(name)?.ok_or_else(|| Failure::ColumnGone {
-        column: name.to_owned(),
     })
 }
 
