@@ -6,7 +6,7 @@
 //!   its root, `record` what the registry learns.
 //! - `row` makes the archived row of a removed one, in a `row_memory`.
 //! - `let_go` remembers references that were set to NULL or to a default.
-//! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
+//! - `write` writes rows and index entries past SQL, `erase` deletes rows so; `memory` is a memory context of our own.
 //! - `setting` switches all of it off.
 //! - `find_rows` finds archived rows by their keys; `objects` are those in the bucket that archived rows name.
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
@@ -16,6 +16,7 @@
 //! It uses `model`, `postgres`, `call`, `spi`, `graph` and `registry`.
 
 pub mod capture;
+pub mod erase;
 pub mod find_rows;
 pub mod follow_ddl;
 pub mod follow_reassign;

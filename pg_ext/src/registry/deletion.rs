@@ -195,7 +195,7 @@ pub fn holding<'graph>(
     graph: &'graph Graph,
     deletions: &[Uuid],
 ) -> Outcome<Vec<Vec<&'graph Table>>> {
-    let held: HashSet<pg_sys::Oid> = first_column(session.registry_kept(
+    let held: HashSet<pg_sys::Oid> = first_column(session.registry_planned_once(
         "SELECT DISTINCT relation::oid FROM keepsake.deletion_table
          WHERE deletion_id = ANY ($1) AND purged < row_count",
         &[deletions.to_vec().into()],
