@@ -77,9 +77,8 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid =
 CROSS JOIN LATERAL broken(format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass)) AS b
 WHERE c.relnamespace = 'mend'::regnamespace AND NOT t.tgisinternal AND t.tgparentid = 0 AND p.pronamespace = 'keepsake'::regnamespace
 ORDER BY 1, 2, 3;
-SELECT DISTINCT b.what
+SELECT DISTINCT broken(string_agg(format('ALTER TABLE %s DISABLE TRIGGER %I', t.tgrelid::regclass, t.tgname), '; ')) AS what
 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
-CROSS JOIN LATERAL broken(format('ALTER TABLE %s DISABLE TRIGGER %I', t.tgrelid::regclass, t.tgname)) AS b
 WHERE c.relnamespace = 'mend'::regnamespace AND NOT t.tgisinternal AND t.tgparentid = 0 AND p.pronamespace = 'keepsake'::regnamespace;
 
 -- Policies, whose tenants stay apart.
