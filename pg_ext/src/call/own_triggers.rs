@@ -94,6 +94,8 @@ pub enum Skipped {
     ForeignKeysUnchanged,
     /// An UPDATE that changes no column of the primary key.
     KeyUnchanged,
+    /// An UPDATE that changes no column that a foreign key can refer to.
+    UniqueKeysUnchanged,
     /// An UPDATE that changes no column of its condition; the engine's own UPDATE; and a converted DELETE that sets all columns of
     /// the condition.
     MarksUnchangedOrSetByEngine,
@@ -105,7 +107,7 @@ pub enum Skipped {
 /// One of the triggers.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnTrigger {
-    /// Its name: `keepsake_` and that of its function.
+    /// Its name: `keepsake_` and that of its function, unless it has to fire before those of foreign keys, `RI_…`.
     pub name: &'static CStr,
     /// Its function, in the schema `keepsake`.
     pub function: &'static str,
@@ -133,11 +135,20 @@ const fn firing<K: Kind>() -> Firing {
     Firing::of::<K>()
 }
 
+macro_rules! name_of {
+    ($function:ident) => {
+        concat!("keepsake_", stringify!($function), "\0")
+    };
+    ($function:ident $name:literal) => {
+        concat!($name, "\0")
+    };
+}
+
 macro_rules! own_triggers {
-    ($($kind:ident $function:ident on $carrier:expr, $condition:ident, $skipped:ident: $purpose:literal)+) => {
+    ($($kind:ident $function:ident $(named $name:literal)? on $carrier:expr, $condition:ident, $skipped:ident: $purpose:literal)+) => {
         /// All of them.
         pub const ALL: &[OwnTrigger] = &[$(OwnTrigger {
-            name: match CStr::from_bytes_with_nul(concat!("keepsake_", stringify!($function), "\0").as_bytes()) {
+            name: match CStr::from_bytes_with_nul(name_of!($function $($name)?).as_bytes()) {
                 Ok(name) => name,
                 Err(_) => c"",
             },
@@ -166,6 +177,8 @@ own_triggers! {
         "Makes a deletion of an UPDATE that sets deleted_at, and refuses other changes of the marks."
     BeforeUpdate keep_row_key on Carrier::Managed, Always, KeyUnchanged:
         "Keeps the primary key of a deleted or held row."
+    AfterUpdate follow_key named "Keepsake_follow_key" on Carrier::Managed, Always, UniqueKeysUnchanged:
+        "Has deleted rows follow a key that they refer to, so that they do not keep it from changing."
     BeforeTruncate refuse_truncate on Carrier::Managed, Always, Never:
         "Refuses TRUNCATE."
     AfterChange finish_statement on Carrier::Managed, Always, Never:
