@@ -19,7 +19,8 @@ command_deb() {
     local program=$1 root=$staging/keepsake
     fresh_folder "$root"
     install -D -m 755 "$program" "$root/usr/bin/keepsake"
-    mkdir -p "$root/usr/share/lintian/overrides"
+    mkdir -p "$root/usr/share/lintian/overrides" "$root/usr/share/man/man1"
+    gzip -9n <packaging/keepsake.1 >"$root/usr/share/man/man1/keepsake.1.gz"
     printf '# On purpose: one build serves every release of Debian and Ubuntu.\nkeepsake: statically-linked-binary [usr/bin/keepsake]\n' \
         >"$root/usr/share/lintian/overrides/keepsake"
     # Nothing to depend on but the certificates with which it verifies a server.
