@@ -10,20 +10,19 @@ package_extension() {
     [ "$major" -lt 18 ] || extension_image "$major" "$files"
 }
 
-# The library and the scripts, in FILES/lib and FILES/share/extension: how CloudNativePG mounts an extension.
+# The library and the scripts, in FILES/lib and FILES/share/extension: how CloudNativePG mounts an extension. They are those
+# that `scripts/install-extension` put into the private PostgreSQL, so what is packaged is what was tested.
 build_extension() {
-    local major=$1 files=$2 config built=$staging/pgrx-$1
+    local major=$1 files=$2 config installed
+    scripts/install-extension "$major"
     config=$(pg_config_of "$major")
-    [ -x "$config" ] || fail "$(pg_root "$major") has no PostgreSQL" "run 'make setup'"
-    say "Building the extension for PostgreSQL $major"
-    fresh_folder "$built"
-    # Where `scripts/install-extension` compiles it: what is packaged is what was tested.
-    CARGO_TARGET_DIR=$(extension_target "$major") cargo-pgrx pgrx package --package keepsake \
-        --no-default-features --features "pg$major" --pg-config "$config" --out-dir "$built"
+    installed=$("$config" --sharedir)/extension
     fresh_folder "$files"
     mkdir -p "$files/lib" "$files/share/extension"
-    cp "$built$("$config" --pkglibdir)/keepsake.so" "$files/lib/"
-    cp "$built$("$config" --sharedir)/extension"/keepsake* "$files/share/extension/"
+    cp "$("$config" --pkglibdir)/keepsake.so" "$files/lib/"
+    cp "$installed/keepsake.control" "$installed/keepsake--$version.sql" "$files/share/extension/"
+    # Updates of released versions. Versions that were made up for tests are not packaged.
+    find pg_ext/sql -name 'keepsake--*--*.sql' -exec cp -t "$files/share/extension" {} +
     strip --strip-unneeded "$files/lib/keepsake.so"
     chmod 644 "$files/lib/keepsake.so" "$files/share/extension"/*
 }

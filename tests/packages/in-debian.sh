@@ -46,11 +46,10 @@ must nothing_is_installed
 say "the lines of the section on Debian"
 must bash -euxo pipefail /tests/install-debian.sh
 must as_postgres psql -X -q -v ON_ERROR_STOP=1 -d app -f /tests/use.sql
-must sudo -u postgres keepsake doctor --database-url "postgres:///app?host=/run/postgresql"
 
 say "a database without the extension is named, with what to do"
 must as_postgres createdb empty
-refused "keepsake migrate" sudo -u postgres keepsake doctor --database-url "postgres:///empty?host=/run/postgresql"
+refused "keepsake migrate" sudo -u postgres keepsake doctor --database-url "postgres:///empty?host=/run/postgresql&user=postgres"
 refused "hint" sudo -u postgres keepsake doctor --database-url "postgres://postgres@127.0.0.1:1/app"
 
 say "the package can be removed, and its files go with it"
