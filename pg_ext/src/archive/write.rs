@@ -356,12 +356,12 @@ unsafe fn holds(predicate: *mut pg_sys::ExprState, context: *mut pg_sys::ExprCon
 }
 
 /// Lets go of what the index keeps between rows.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
+#[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
 unsafe fn clean_up(index: pg_sys::Relation, info: *mut pg_sys::IndexInfo) {
     // SAFETY: both were used for the rows just inserted.
     unsafe { pg_sys::index_insert_cleanup(index, info) }
 }
 
 /// Lets go of what the index keeps between rows.
-#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+#[cfg(not(any(feature = "pg17", feature = "pg18", feature = "pg19")))]
 unsafe fn clean_up(_index: pg_sys::Relation, _info: *mut pg_sys::IndexInfo) {}

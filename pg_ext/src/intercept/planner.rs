@@ -41,6 +41,7 @@ pub fn install() {
     }
 }
 
+#[cfg(not(feature = "pg19"))]
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn plan(
     query: *mut pg_sys::Query,
@@ -48,8 +49,39 @@ unsafe extern "C-unwind" fn plan(
     options: i32,
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: passes on what PostgreSQL gave.
+    unsafe {
+        before(query, text);
+        match NEXT {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
+            None => pg_sys::standard_planner(query, text, options, parameters),
+        }
+    }
+}
+
+#[cfg(feature = "pg19")]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: i32,
+    parameters: pg_sys::ParamListInfo,
+    explain: *mut pg_sys::ExplainState,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: passes on what PostgreSQL gave.
+    unsafe {
+        before(query, text);
+        match NEXT {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters, explain)),
+            None => pg_sys::standard_planner(query, text, options, parameters, explain),
+        }
+    }
+}
+
+/// What happens to a query before it is planned.
+unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) {
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
-    // (`pg_plan_query` in postgres.c); everything else is passed on.
+    // (`pg_plan_query` in postgres.c).
     unsafe {
         archive_reading::close();
         if !query.is_null() && role::is_engines_own() {
@@ -64,10 +96,6 @@ unsafe extern "C-unwind" fn plan(
                     convert(&mut *inner.cast(), false);
                 }
             }
-        }
-        match NEXT {
-            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
-            None => pg_sys::standard_planner(query, text, options, parameters),
         }
     }
 }

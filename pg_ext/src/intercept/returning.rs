@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 
 /// What is to be replaced.
 #[cfg_attr(
-    feature = "pg18",
+    any(feature = "pg18", feature = "pg19"),
     expect(dead_code, reason = "a clause of PostgreSQL 18 can name the old row")
 )]
 struct Marks {
@@ -168,7 +168,7 @@ unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::No
 }
 
 /// A column of the target as it was.
-#[cfg(feature = "pg18")]
+#[cfg(any(feature = "pg18", feature = "pg19"))]
 unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
     // SAFETY: a column, which is copied and not written to.
     unsafe {
@@ -197,7 +197,7 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
 }
 
 /// A column of the target as it was.
-#[cfg(not(feature = "pg18"))]
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
     // SAFETY: a column, which is copied and not written to.
     unsafe {
@@ -215,7 +215,7 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
 }
 
 /// The whole row as it was.
-#[cfg(not(feature = "pg18"))]
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 unsafe fn whole_row(var: &pg_sys::Var, marks: &Marks) -> *mut pg_sys::RowExpr {
     // SAFETY: the relation is open, and its descriptor valid while it is; nodes are built in the memory that the query lives in.
     unsafe {

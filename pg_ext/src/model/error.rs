@@ -501,7 +501,7 @@ pub struct ConstraintName {
 
 /// The SQLSTATE of a deletion that live rows refuse, as the release has it for a foreign key.
 fn blocked(restricts: bool) -> PgSqlErrorCode {
-    if cfg!(feature = "pg18") && restricts {
+    if cfg!(any(feature = "pg18", feature = "pg19")) && restricts {
         PgSqlErrorCode::ERRCODE_RESTRICT_VIOLATION
     } else {
         PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION

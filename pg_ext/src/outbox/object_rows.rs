@@ -191,7 +191,7 @@ unsafe fn scan(table: pg_sys::Relation, index: pg_sys::Relation, key: pg_sys::Da
 
 /// # Safety
 /// `table` and `index` are open, and `snapshot` outlives the scan.
-#[cfg(not(feature = "pg18"))]
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 unsafe fn begin(
     table: pg_sys::Relation,
     index: pg_sys::Relation,
@@ -211,4 +211,17 @@ unsafe fn begin(
 ) -> pg_sys::IndexScanDesc {
     // SAFETY: as the caller promises.
     unsafe { pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0) }
+}
+
+/// # Safety
+/// `table` and `index` are open, and `snapshot` outlives the scan.
+#[cfg(feature = "pg19")]
+unsafe fn begin(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::IndexScanDesc {
+    let flags = pg_sys::ScanOptions::SO_NONE;
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0, flags) }
 }

@@ -9,6 +9,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::postgres::jumble::Jumble;
 use crate::postgres::pg_list::pointers;
 use crate::postgres::query_plan::relations_of;
 use crate::run_as::role;
@@ -31,7 +32,7 @@ pub fn install() {
 unsafe extern "C-unwind" fn analyse(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
-    jumble: *mut pg_sys::JumbleState,
+    jumble: Jumble,
 ) {
     // SAFETY: passes on what PostgreSQL gave; the query has just been analysed, and its tables are locked.
     unsafe {

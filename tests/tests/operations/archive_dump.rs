@@ -2,7 +2,7 @@
 //! columns anew; and what a part of a dump lacks is told.
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::places::{postgres_program, tested_majors};
+use keepsake_tests::places::{outer_majors, postgres_program};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::world::{DATABASE, Server, ask, expect, finish, refusal, run};
@@ -124,7 +124,7 @@ async fn restored(there: &mut PgConnection) -> Result<()> {
 
 #[tokio::test]
 async fn a_dump_carries_the_archives() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         whole(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -218,7 +218,7 @@ async fn side_by_side(major: u16) -> Result<()> {
 
 #[tokio::test]
 async fn a_schema_and_the_data_of_archives_can_come_apart() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         apart(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -263,7 +263,7 @@ async fn apart(major: u16) -> Result<()> {
 
 #[tokio::test]
 async fn a_part_of_a_dump_tells_what_it_lacks() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         parts(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -341,7 +341,7 @@ async fn parts(major: u16) -> Result<()> {
 
 #[tokio::test]
 async fn published_archives_can_be_restored_and_purged() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         published(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
