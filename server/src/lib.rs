@@ -1,7 +1,7 @@
 //! `keepsake serve`: the service of `keepsake_service` as a program of its own, on tokio.
 //!
 //! - `settings`: those of the service and of the server, from the environment and a TOML file.
-//! - `runtime`: what the service needs of any runtime.
+//! - `runtime`: what the service needs of any runtime. `tls`: the certificates that are trusted.
 //! - `postgres`: a pool of connections. `file_store`: a bucket in a folder.
 //! - `page`: the page's files. `limiter`: counts requests.
 //! - `host`: what the service needs for one request, of these.
@@ -17,6 +17,7 @@ mod postgres;
 mod runtime;
 mod schedule;
 mod settings;
+mod tls;
 
 use host::Server;
 use keepsake_service::log;

@@ -185,7 +185,7 @@ impl Rim {
 ///
 /// 1. A file of the page is sent as it is.
 /// 2. Else the service answers.
-/// 3. What is left of the body is read off.
+/// 3. A body that nobody wanted is read off.
 async fn answer(
     rim: Arc<Rim>,
     peer: SocketAddr,
@@ -203,7 +203,7 @@ async fn answer(
     }
     let host = Arc::clone(server);
     let (answer, line) = keepsake_service::answer(request, &server.config, host).await;
-    if discards && !body.is_end_stream() {
+    if discards && !body.is_begun() {
         // Whoever sends for longer is answered meanwhile.
         let _ = timeout(MAX_DISCARD_TIME, body.discard()).await;
     }
@@ -211,18 +211,30 @@ async fn answer(
     Ok(answer)
 }
 
-/// A request's body, of which the rest can be read off when the handler has let it go.
+/// A request's body, which can be read off when no handler wanted it. One that a handler has begun to read is left to it: it
+/// may be the client's slowness why it stopped.
 #[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<Incoming>>);
+struct Shared(Arc<Mutex<Opened>>);
+
+#[derive(Debug)]
+struct Opened {
+    body: Incoming,
+    is_begun: bool,
+}
 
 impl Shared {
     fn new(body: Incoming) -> Self {
-        Self(Arc::new(Mutex::new(body)))
+        let is_begun = body.is_end_stream();
+        Self(Arc::new(Mutex::new(Opened { body, is_begun })))
     }
 
-    fn with<T>(&self, work: impl FnOnce(Pin<&mut Incoming>) -> T) -> T {
-        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        work(Pin::new(&mut body))
+    fn with<T>(&self, work: impl FnOnce(&mut Opened) -> T) -> T {
+        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut opened)
+    }
+
+    fn is_begun(&self) -> bool {
+        self.with(|opened| opened.is_begun)
     }
 
     async fn discard(mut self) {
@@ -243,14 +255,17 @@ impl HttpBody for Shared {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.with(|body| body.poll_frame(context))
+        self.with(|opened| {
+            opened.is_begun = true;
+            Pin::new(&mut opened.body).poll_frame(context)
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.with(|body| body.is_end_stream())
+        self.with(|opened| opened.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.with(|body| body.size_hint())
+        self.with(|opened| opened.body.size_hint())
     }
 }

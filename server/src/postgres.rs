@@ -1,8 +1,10 @@
 //! PostgreSQL, over a pool of kept connections.
 //!
-//! Each has the statements that were called on it prepared. A call that loses to another transaction is made again, and so is
-//! one whose connection turns out to be gone: each function comes to the same end when it is called twice.
+//! A call is one message there and one back, and leaves nothing behind in its connection, so that another pool may stand
+//! between. A call that loses to another transaction is made again, and so is one whose connection turns out to be gone: each
+//! function comes to the same end when it is called twice.
 
+use crate::tls;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
@@ -11,10 +13,12 @@ use keepsake_service::{
     db::{Address, Call, Database, DbError, Failure, Trouble, lost, trouble, unavailable},
     runtime::Task,
 };
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use std::{error::Error, fmt, time::Duration};
-use tokio_postgres::{Config, NoTls, types::ToSql};
+use tokio_postgres::{
+    Config, NoTls,
+    types::{ToSql, Type},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Longest wait for one call, connecting and repeating included.
@@ -50,7 +54,7 @@ impl Postgres {
             recycling_method: RecyclingMethod::Fast,
         };
         let manager = if address.tls {
-            Manager::from_config(config, MakeRustlsConnect::new(tls()?), recycling)
+            Manager::from_config(config, MakeRustlsConnect::new(tls::config()?), recycling)
         } else {
             Manager::from_config(config, NoTls, recycling)
         };
@@ -94,19 +98,38 @@ impl Postgres {
     }
 
     async fn ask(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        let connection = self.connection().await?;
-        let prepared = connection.prepare_cached(statement).await;
-        let prepared = prepared.map_err(|error| failure(&error))?;
+        let mut connection = Asked(Some(self.connection().await?));
         // The last is repeated in the answer, for drivers that cannot be sure whose it is.
         let mark = String::new();
-        let mut values: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(arguments.len() + 1);
+        let mut values: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(arguments.len() + 1);
         for argument in arguments {
-            values.push(argument);
+            values.push((argument, Type::TEXT));
         }
-        values.push(&mark);
-        let row = connection.query_one(&prepared, &values).await;
-        let row = row.map_err(|error| failure(&error))?;
+        values.push((&mark, Type::TEXT));
+        let client = connection.0.as_ref();
+        let client = client.ok_or_else(|| lost("the connection was given away"))?;
+        let rows = client.query_typed(statement, &values).await;
+        connection.give_back();
+        let rows = rows.map_err(|error| failure(&error))?;
+        let row = rows.first();
+        let row = row.ok_or_else(|| unavailable("the database's answer has no row"))?;
         row.try_get(0).map_err(|error| failure(&error))
+    }
+}
+
+/// A connection that was asked something. When nobody waits for the answer any more, it is not given back: the next call
+/// would wait for that answer first.
+struct Asked(Option<Object>);
+
+impl Asked {
+    fn give_back(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
     }
 }
 
@@ -134,26 +157,12 @@ fn config(address: &Address) -> Config {
         .dbname(&address.login.database)
         .application_name("keepsake")
         .connect_timeout(CONNECT_TIMEOUT)
-        // Nobody waits for longer, and a statement that nobody waits for would hold its locks.
-        .options(format!("-c statement_timeout={}", TIMEOUT.as_millis()))
         .ssl_mode(if address.tls {
             tokio_postgres::config::SslMode::Require
         } else {
             tokio_postgres::config::SslMode::Disable
         });
     config
-}
-
-/// The certificate and the name are checked, by the roots of the system or those of `SSL_CERT_FILE`.
-fn tls() -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("the system has no root certificates: install ca-certificates".to_owned());
-    }
-    Ok(ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 fn failure(error: &tokio_postgres::Error) -> Failure {

@@ -1,25 +1,39 @@
-//! What the service needs of any runtime, by tokio, reqwest and ring.
+//! What the service needs of any runtime, by tokio, hyper and ring.
 
-use axum::body::Body;
+use crate::tls;
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    http::Request,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http_body_util::BodyExt;
+use http_body::Frame;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client as Pool, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use keepsake_service::runtime::{
     Content, Fetch, Fetched, Hasher, KeyKind, Level, Runtime, Signed, Task, UnusableKey,
     install as install_runtime,
 };
 use md5::Md5;
-use reqwest::{Client, redirect::Policy};
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
     UnparsedPublicKey,
 };
 use sha2::{Digest, Sha256};
 use std::{
+    error::Error,
     future::ready,
+    pin::Pin,
     sync::OnceLock,
+    task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 /// Installs it for the service, and ring for every connection with TLS.
 pub(crate) fn install() {
@@ -31,8 +45,10 @@ pub(crate) fn install() {
 #[derive(Debug)]
 struct Tokio;
 
+type Client = Pool<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// Kept, because it keeps connections.
-static CLIENT: OnceLock<Option<Client>> = OnceLock::new();
+static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
 
 impl Runtime for Tokio {
     fn now(&self) -> u64 {
@@ -77,40 +93,81 @@ impl Runtime for Tokio {
     }
 }
 
-fn client() -> Option<&'static Client> {
-    let build = || {
-        let client = Client::builder().redirect(Policy::none());
-        client.build().ok()
-    };
-    CLIENT.get_or_init(build).as_ref()
+fn client() -> Result<&'static Client, String> {
+    CLIENT
+        .get_or_init(new_client)
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+fn new_client() -> Result<Client, String> {
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls::config()?)
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Ok(Pool::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build(connector))
 }
 
 async fn fetch(request: Fetch<'_>) -> Result<Fetched, String> {
-    let client = client().ok_or("no HTTP client can be made")?;
-    let method = request.method.parse().map_err(|_| "no HTTP method")?;
-    let mut outgoing = client.request(method, request.url).timeout(request.time);
+    let body = Bytes::from(request.body.unwrap_or_default().to_owned());
+    let mut outgoing = Request::builder().method(request.method).uri(request.url);
     for (name, value) in request.headers {
         outgoing = outgoing.header(*name, *value);
     }
-    if let Some(body) = request.body {
-        outgoing = outgoing.body(body.to_owned());
-    }
-    // Its URL may be signed, so that it stays out of the log.
-    let answer = outgoing.send().await.map_err(cause)?;
+    let outgoing = outgoing
+        .body(Full::new(body))
+        .map_err(|error| cause(&error))?;
+    let deadline = Instant::now() + request.time;
+    let answer = timeout_at(deadline, client()?.request(outgoing)).await;
+    let answer = answer
+        .map_err(|_| LATE.to_owned())?
+        .map_err(|error| cause(&error))?;
+    let (head, body) = answer.into_parts();
     Ok(Fetched {
-        status: answer.status().as_u16(),
-        headers: answer.headers().clone(),
+        status: head.status.as_u16(),
+        headers: head.headers,
         content: Content {
-            body: Body::new(reqwest::Body::from(answer)),
+            body: Body::new(Timed {
+                body,
+                end: Box::pin(sleep_until(deadline)),
+            }),
             ..Content::default()
         },
     })
 }
 
-fn cause(error: reqwest::Error) -> String {
-    let error = error.without_url();
+const LATE: &str = "it took too long";
+
+/// A body that must have come by some time.
+struct Timed {
+    body: Incoming,
+    end: Pin<Box<Sleep>>,
+}
+
+impl HttpBody for Timed {
+    type Data = Bytes;
+    type Error = axum::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(LATE.into())));
+        }
+        Pin::new(&mut self.body)
+            .poll_frame(context)
+            .map_err(Into::into)
+    }
+}
+
+/// What an error and those behind it say. None has the URL, which may be signed.
+fn cause(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
+    let mut source = error.source();
     while let Some(error) = source {
         text = format!("{text}: {error}");
         source = error.source();
