@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use uuid::Uuid;
 
 /// Installs and updates Keepsake in a PostgreSQL database, and operates it.
@@ -52,6 +53,9 @@ pub enum Command {
         /// The number that `keepsake hold` printed.
         hold: i64,
     },
+    /// Run the service here: HTTP, the scheduled work, and a store in a folder or by S3. Its settings are those of the worker,
+    /// from the environment and a TOML file.
+    Serve(Serve),
     /// Show what deleting a row would delete with it. Changes nothing.
     Plan {
         /// The table, such as public.post.
@@ -59,6 +63,17 @@ pub enum Command {
         /// The key of the row; for several columns, a JSON object.
         key: String,
     },
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// A TOML file with settings. Those of the environment go before it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Do the scheduled work once, and end.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Arguments of `migrate`.

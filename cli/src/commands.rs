@@ -1,10 +1,11 @@
 //! What each command does in the database.
 
+use keepsake_server::Mode;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::arguments::{
-    Arguments, Command, Deletions, Hold, Manage, OnDelete, Purge, Restore, State,
+    Arguments, Command, Deletions, Hold, Manage, OnDelete, Purge, Restore, Serve, State,
 };
 use crate::database::{connect, rows, value};
 use crate::doctor::{doctor, installed};
@@ -17,6 +18,9 @@ use crate::report::Report;
 /// # Errors
 /// The command failed; see [`Failure`].
 pub async fn run(arguments: Arguments) -> Result<Report, Failure> {
+    if let Command::Serve(wanted) = &arguments.command {
+        return serve(wanted, arguments.database_url.clone()).await;
+    }
     let mut connection = connect(
         arguments.database_url.as_deref(),
         arguments.actor.as_deref(),
@@ -42,7 +46,26 @@ async fn dispatch(connection: &mut PgConnection, command: &Command) -> Result<Re
         Command::Hold(arguments) => hold(connection, arguments).await,
         Command::Release { hold } => release(connection, *hold).await,
         Command::Plan { table, key } => plan(connection, table, key).await,
+        // It needs more than one connection.
+        Command::Serve(arguments) => serve(arguments, None).await,
     }
+}
+
+/// Runs until it is told to stop.
+async fn serve(arguments: &Serve, database_url: Option<String>) -> Result<Report, Failure> {
+    let mode = if arguments.once {
+        Mode::Once
+    } else {
+        Mode::Serve
+    };
+    keepsake_server::serve(arguments.config.as_deref(), database_url, mode)
+        .await
+        .map_err(|error| Failure::Prevented {
+            what: "the server cannot run".to_owned(),
+            why: error.to_string(),
+            hint: "correct the settings, then start it again".to_owned(),
+        })?;
+    Ok(Report::text("", json!({ "stopped": true })))
 }
 
 async fn check_installed(connection: &mut PgConnection) -> Result<(), Failure> {

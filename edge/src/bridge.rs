@@ -160,7 +160,7 @@ pub(crate) async fn discard(incoming: &web_sys::Request, headers: &HeaderMap) {
                     let _ = JsFuture::from(stream.pipe_to(&nowhere)).await;
                 }
             }
-            None => body::read_off(worker::Body::new(stream)).await,
+            None => body::read_off(Body::new(worker::Body::new(stream))).await,
         }
     };
     clock::timeout(body::MAX_BODY_TIME, read).await;

@@ -1,7 +1,7 @@
 //! Reads the settings from the worker's environment, once per isolate: a new deployment starts new ones.
 
 use keepsake_service::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, StoreSettings},
     log::{self, Level},
 };
 use serde_json::json;
@@ -20,7 +20,7 @@ pub(crate) fn load(env: &Env) -> Result<Arc<Config>, ConfigError> {
 
 /// Reads them, and tells the log what is wrong or should be changed.
 fn read(env: &Env) -> Result<Arc<Config>, ConfigError> {
-    let config = Config::read(|name| lookup(env, name));
+    let config = Config::read(|name| lookup(env, name)).and_then(only_here);
     match &config {
         Ok(config) => {
             if let Some(advice) = config.advice() {
@@ -34,6 +34,17 @@ fn read(env: &Env) -> Result<Arc<Config>, ConfigError> {
         ),
     }
     config.map(Arc::new)
+}
+
+/// A worker has no file system.
+fn only_here(config: Config) -> Result<Config, ConfigError> {
+    match config.store {
+        StoreSettings::File(_) => Err(ConfigError {
+            name: "STORAGE",
+            problem: "must be r2 or s3 in a worker: file is for keepsake serve".to_owned(),
+        }),
+        _ => Ok(config),
+    }
 }
 
 fn lookup(env: &Env, name: &'static str) -> Result<Option<String>, ConfigError> {

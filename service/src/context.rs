@@ -132,7 +132,7 @@ impl RequestContext {
 pub fn storage(config: &Config, host: &dyn Host) -> Result<Store, String> {
     match &config.store {
         StoreSettings::S3(settings) => Ok(Store::S3(S3(Arc::clone(settings)))),
-        StoreSettings::R2 => host.bucket().map(Store::Served),
+        StoreSettings::R2 | StoreSettings::File(_) => host.bucket().map(Store::Served),
     }
 }
 

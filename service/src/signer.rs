@@ -83,7 +83,7 @@ impl Signer<'_> {
             .put_headers(&subject(file))
             .map_err(SigningError::new)?;
         let url = match store {
-            StoreSettings::R2 => self.url(&ObjectToken::Upload {
+            StoreSettings::R2 | StoreSettings::File(_) => self.url(&ObjectToken::Upload {
                 key,
                 size: file.size,
                 media_type: file.media_type,
@@ -148,7 +148,7 @@ impl Signer<'_> {
             headers.push((kind.header(), checksum.to_owned()));
         }
         let url = match store {
-            StoreSettings::R2 => self.url(&ObjectToken::Part {
+            StoreSettings::R2 | StoreSettings::File(_) => self.url(&ObjectToken::Part {
                 key: part.key.clone(),
                 storage_id: part.storage_id.to_owned(),
                 number: part.number,
@@ -201,7 +201,7 @@ impl Signer<'_> {
         let config = &self.config;
         let window = Window::of(clock::now(), config.download_window, config.download_ttl);
         match &self.config.store {
-            StoreSettings::R2 => Ok(self.url(&ObjectToken::Download {
+            StoreSettings::R2 | StoreSettings::File(_) => Ok(self.url(&ObjectToken::Download {
                 key,
                 media_type,
                 file_name,

@@ -2,7 +2,7 @@
 
 use super::{
     claim::Claim,
-    parsers::{ConfigError, must_be_within},
+    parsers::{ConfigError, StorageKind, must_be_within},
     table::{MAX_OBJECT_BYTES, Settings},
 };
 use crate::{db::Address, model::Scope, storage::S3Settings};
@@ -77,7 +77,7 @@ impl Config {
     /// The origin of signed object URLs, where it is not the request's own.
     pub(crate) fn store_origin(&self) -> Option<String> {
         match &self.store {
-            StoreSettings::R2 => self.objects_origin.clone(),
+            StoreSettings::R2 | StoreSettings::File(_) => self.objects_origin.clone(),
             StoreSettings::S3(s3) => {
                 let endpoint = s3.bucket.endpoint();
                 Some(format!("{}{}", endpoint.scheme(), endpoint.host()))
@@ -91,6 +91,8 @@ impl Config {
 pub enum StoreSettings {
     /// In an R2 bucket, through the worker's binding.
     R2,
+    /// In a folder of the native server.
+    File(String),
     /// In a store that speaks S3.
     S3(Arc<S3Settings>),
 }
@@ -99,7 +101,7 @@ impl StoreSettings {
     /// What the store can do.
     pub(crate) fn capabilities(&self) -> Capabilities {
         match self {
-            Self::R2 => StoreKind::R2Binding.capabilities(),
+            Self::R2 | Self::File(_) => StoreKind::R2Binding.capabilities(),
             Self::S3(settings) => settings.kind.capabilities(),
         }
     }
@@ -216,10 +218,13 @@ fn check_sizes(settings: &Settings, can: &Capabilities) -> Result<(), ConfigErro
 }
 
 fn store(settings: &Settings) -> Result<StoreSettings, ConfigError> {
-    if settings.s3 {
-        Ok(StoreSettings::S3(Arc::new(s3(settings)?)))
-    } else {
-        Ok(StoreSettings::R2)
+    match settings.storage {
+        StorageKind::R2 => Ok(StoreSettings::R2),
+        StorageKind::File => match &settings.file_root {
+            Some(root) => Ok(StoreSettings::File(root.clone())),
+            None => Err(ConfigError::new("FILE_ROOT", "is required for file")),
+        },
+        StorageKind::S3 => Ok(StoreSettings::S3(Arc::new(s3(settings)?))),
     }
 }
 

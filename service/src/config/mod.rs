@@ -18,3 +18,4 @@ pub use checked::{Config, StoreSettings};
 pub(crate) use checked::{JwksSettings, TokenSettings};
 pub(crate) use claim::Claim;
 pub use parsers::ConfigError;
+pub use table::NAMES;

@@ -25,6 +25,27 @@ impl ConfigError {
     }
 }
 
+/// Where objects are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StorageKind {
+    R2,
+    File,
+    S3,
+}
+
+impl FromStr for StorageKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "r2" => Ok(Self::R2),
+            "file" => Ok(Self::File),
+            "s3" => Ok(Self::S3),
+            _ => Err("must be r2, file or s3"),
+        }
+    }
+}
+
 /// Any text.
 pub(super) fn text(value: &str) -> Result<String, String> {
     Ok(value.to_owned())

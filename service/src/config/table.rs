@@ -4,8 +4,8 @@
 use super::{
     claim::Claim,
     parsers::{
-        ConfigError, either, header_names, https, keys, kind, number, origin, origins, parsed,
-        roles, text,
+        ConfigError, StorageKind, either, header_names, https, keys, kind, number, origin, origins,
+        parsed, roles, text,
     },
 };
 use crate::{db::Address, model::Scope};
@@ -27,6 +27,9 @@ macro_rules! settings {
         pub(super) struct Settings {
             $(#[doc = $meaning] pub(super) $field: $type,)+
         }
+
+        /// The names of the settings.
+        pub const NAMES: &[&str] = &[$($name),+];
 
         impl Settings {
             /// Reads every setting through `lookup`, which returns `None` for one that is not set. A blank one is not set.
@@ -77,7 +80,8 @@ fn optional<T>(
 }
 
 settings! {
-           "STORAGE"                   => s3: bool                              = "r2"       , either(["r2", "s3"])                      , "Where objects are stored: `r2`, the bucket binding, served by the worker itself; or `s3`, any store that speaks S3";
+           "STORAGE"                   => storage: StorageKind                  = "r2"       , parsed                                    , "Where objects are stored: `r2`, the worker's bucket binding; `file`, a folder of `keepsake serve`; or `s3`, any store that speaks S3. Objects in the first two are served by Keepsake itself";
+           "FILE_ROOT"                 => file_root: Option<String>                          , text                                      , "For `file`: the folder";
            "S3_ENDPOINT"               => s3_endpoint: Option<String>                        , text                                      , "For `s3`: `https://host[:port]`";
            "S3_BUCKET"                 => s3_bucket: Option<String>                          , text                                      , "For `s3`: the bucket's name";
            "S3_REGION"                 => s3_region: String                     = "auto"     , text                                      , "For `s3`: the region that signatures name; `auto` is R2's";

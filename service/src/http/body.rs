@@ -4,9 +4,9 @@ use super::{
     headers::content_length,
     problem::{self, ApiError},
 };
-use crate::clock;
+use crate::{clock, runtime::Once};
 use axum::{
-    body::{Bytes, HttpBody as Body},
+    body::Body,
     http::{
         HeaderMap, HeaderValue,
         header::{CONTENT_ENCODING, CONTENT_TYPE},
@@ -29,15 +29,11 @@ const MAX_DISCARDED_BYTES: usize = 4 << 20;
 pub const MAX_BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Reads a request's JSON; see [`read_bytes`] and [`parse`].
-pub(crate) async fn read_json<T, B>(
+pub(crate) async fn read_json<T: DeserializeOwned>(
     headers: &HeaderMap,
-    open: impl FnOnce() -> B,
-) -> Result<T, ApiError>
-where
-    T: DeserializeOwned,
-    B: Body<Data = Bytes> + Unpin,
-{
-    parse(&read_bytes(headers, open).await?)
+    body: Body,
+) -> Result<T, ApiError> {
+    parse(&Once::new(read_bytes(headers, body)).await?)
 }
 
 /// Reads the bytes of a request that are said to be JSON.
@@ -46,18 +42,11 @@ where
 /// 2. At most [`MAX_JSON_BYTES`], counted while reading; else 413.
 /// 3. All of it within [`MAX_BODY_TIME`]; else 408.
 ///
-/// `open` gives the body, and is called only when its headers are good: of a body that nobody opened
-/// the rest can still be read off.
-pub(crate) async fn read_bytes<B>(
-    headers: &HeaderMap,
-    open: impl FnOnce() -> B,
-) -> Result<Vec<u8>, ApiError>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
+/// A body is read only when its headers are good: what of it nobody read can still be read off.
+pub(crate) async fn read_bytes(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, ApiError> {
     require_json(headers)?;
     require_short(headers)?;
-    clock::timeout(MAX_BODY_TIME, read_bounded(open()))
+    clock::timeout(MAX_BODY_TIME, read_bounded(body))
         .await
         .unwrap_or_else(|| Err(too_slow()))
 }
@@ -97,12 +86,12 @@ fn require_short(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Reads off a body of undeclared length that nobody wants; at most [`MAX_DISCARDED_BYTES`] of it.
-pub async fn read_off(body: impl Body<Data = Bytes> + Unpin) {
+pub async fn read_off(body: Body) {
     // What it holds and why it ends are nobody's concern.
     let _ = read_bounded(body).await;
 }
 
-async fn read_bounded(mut body: impl Body<Data = Bytes> + Unpin) -> Result<Vec<u8>, ApiError> {
+async fn read_bounded(mut body: Body) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
@@ -132,10 +121,7 @@ async fn read_bounded(mut body: impl Body<Data = Bytes> + Unpin) -> Result<Vec<u
 ///
 /// # Errors
 /// What is wrong with it, for the log: longer than `limit`, or broken off.
-pub(crate) async fn read_at_most(
-    mut body: impl Body<Data = Bytes> + Unpin,
-    limit: usize,
-) -> Result<Vec<u8>, &'static str> {
+pub(crate) async fn read_at_most(mut body: Body, limit: usize) -> Result<Vec<u8>, &'static str> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| "broke off")?;
@@ -246,7 +232,7 @@ mod tests {
     }
 
     fn read(body: impl Into<Body>) -> Result<Wanted, String> {
-        read_json(&json_headers(), || body.into())
+        read_json(&json_headers(), body.into())
             .now_or_never()
             .unwrap()
             .map_err(problem)
@@ -314,7 +300,7 @@ mod tests {
                 "invalid_field /files/0",
             ),
         ] {
-            let answer = read_json::<UploadRequest, _>(&json_headers(), || Body::from(body))
+            let answer = read_json::<UploadRequest>(&json_headers(), Body::from(body))
                 .now_or_never()
                 .unwrap();
             assert_eq!(problem(answer.unwrap_err()), want, "{body}");
@@ -352,7 +338,7 @@ mod tests {
             "application/problem+json",
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, declared.parse().unwrap())]);
-            let answer = read_json::<Wanted, _>(&headers, || Body::from("{}"))
+            let answer = read_json::<Wanted>(&headers, Body::from("{}"))
                 .now_or_never()
                 .unwrap();
             assert!(

@@ -10,7 +10,7 @@ use axum::{
     body::Body,
     http::{
         HeaderName, HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, RETRY_AFTER},
+        header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
     },
     response::{IntoResponse, Response},
 };
@@ -160,6 +160,8 @@ pub(crate) fn render(
         .remove::<ApiError>()
         .unwrap_or_else(|| unexplained(status));
     parts.status = error.status();
+    // That of the body before.
+    parts.headers.remove(CONTENT_LENGTH);
     parts
         .headers
         .insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
@@ -252,6 +254,14 @@ mod tests {
         let error = ApiError::new(ErrorCode::DatabaseUnavailable, "Down.");
         let (response, _) = render(error.into_response(), "/", "id");
         assert!(response.headers().contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn tells_no_length_of_another_body() {
+        let mut refused = ApiError::not_found("upload").into_response();
+        refused.headers_mut().insert(CONTENT_LENGTH, 0.into());
+        let (response, _) = render(refused, "/", "id");
+        assert!(!response.headers().contains_key(CONTENT_LENGTH));
     }
 
     #[test]

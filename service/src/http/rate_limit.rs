@@ -1,7 +1,10 @@
 //! How often one caller may ask, where the host counts. The limit itself is the host's.
 
 use super::ApiError;
-use crate::{log, runtime::Task};
+use crate::{
+    log,
+    runtime::{Once, Task},
+};
 use axum::http::{HeaderMap, HeaderValue};
 use keepsake_shared::{ErrorCode, ObjectKey};
 use serde_json::json;
@@ -76,20 +79,27 @@ impl RateLimits<'_> {
     ///
     /// # Errors
     /// 429 when there were too many.
-    pub(crate) async fn count(&self, counted: Counted<'_>) -> Result<(), ApiError> {
-        match self.0.allows(&counted.key()).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ApiError::new(
-                ErrorCode::TooManyRequests,
-                "Too many requests. Wait a minute, then send them more slowly.",
-            )
-            .with_header("retry-after", RETRY_AFTER)),
-            // A counter that is out of order must not stop those who may.
-            Err(()) => {
-                let fields = json!({ "cause": "the rate limiter did not answer; the request was not limited" });
-                log::write(log::Level::Error, "rate_limit", fields);
-                Ok(())
-            }
+    pub(crate) fn count<'a>(
+        &'a self,
+        counted: Counted<'a>,
+    ) -> impl Future<Output = Result<(), ApiError>> + 'a {
+        Once::new(count(self.0, counted))
+    }
+}
+
+async fn count(limiter: &dyn Limiter, counted: Counted<'_>) -> Result<(), ApiError> {
+    match limiter.allows(&counted.key()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ApiError::new(
+            ErrorCode::TooManyRequests,
+            "Too many requests. Wait a minute, then send them more slowly.",
+        )
+        .with_header("retry-after", RETRY_AFTER)),
+        // A counter that is out of order must not stop those who may.
+        Err(()) => {
+            let cause = "the rate limiter did not answer; the request was not limited";
+            log::write(log::Level::Error, "rate_limit", json!({ "cause": cause }));
+            Ok(())
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
         query::{Query, foreign_cursor},
     },
     model::Caller,
+    runtime::Once,
 };
 use axum::{
     body::Body,
@@ -28,17 +29,19 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Result<Respons
 }
 
 /// What the database answers a caller, as it is.
-pub(super) async fn ask(
-    context: &RequestContext,
-    caller: &Caller,
+pub(super) fn ask<'a>(
+    context: &'a RequestContext,
+    caller: &'a Caller,
     function: CallerFunction,
     request: Value,
-) -> Result<Response, ApiError> {
-    let answer = context
-        .database()?
-        .for_caller(function, caller, request)
-        .await?;
-    json(StatusCode::OK, &answer)
+) -> impl Future<Output = Result<Response, ApiError>> + 'a {
+    Once::new(async move {
+        let answer = context
+            .database()?
+            .for_caller(function, caller, request)
+            .await?;
+        json(StatusCode::OK, &answer)
+    })
 }
 
 /// Whose entries a listing has.
@@ -51,50 +54,54 @@ pub(super) enum Listed<'a> {
 
 /// One page of a listing, from `limit` and `cursor`. What is not asked for is `null` in `listing`, and
 /// not there for the database.
-pub(super) async fn page(
-    context: &RequestContext,
-    listed: Listed<'_>,
-    query: &Query,
+pub(super) fn page<'a>(
+    context: &'a RequestContext,
+    listed: Listed<'a>,
+    query: &'a Query,
     mut listing: Value,
-) -> Result<Value, ApiError> {
-    let keys = &context.config.url_keys;
-    let tenant = match &listed {
-        Listed::OfCaller(caller, _) => caller.tenant.as_str(),
-        Listed::OfAll(_) => "",
-    };
-    if let Some(fields) = listing.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    let after = query
-        .text("cursor")?
-        .map(|text| cursor::verify(keys, tenant, &listing, text).ok_or_else(foreign_cursor))
-        .transpose()?;
-    let mut request = listing.clone();
-    request["limit"] = query.limit()?.into();
-    request["cursor"] = after.into();
-    let database = context.database()?;
-    let mut answer = match listed {
-        Listed::OfCaller(caller, function) => database.for_caller(function, caller, request).await,
-        Listed::OfAll(function) => database.for_system(function, request).await,
-    }?;
-    let next = answer["next_cursor"]
-        .as_str()
-        .map(|last| cursor::sign(keys, tenant, &listing, last));
-    answer
-        .as_object_mut()
-        .ok_or_else(|| {
-            DbError::Unavailable(
-                "the database's answer has an unexpected shape: no object".to_owned(),
-            )
-        })?
-        .insert("next_cursor".to_owned(), next.into());
-    Ok(answer)
+) -> impl Future<Output = Result<Value, ApiError>> + 'a {
+    Once::new(async move {
+        let keys = &context.config.url_keys;
+        let tenant = match &listed {
+            Listed::OfCaller(caller, _) => caller.tenant.as_str(),
+            Listed::OfAll(_) => "",
+        };
+        if let Some(fields) = listing.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        let after = query
+            .text("cursor")?
+            .map(|text| cursor::verify(keys, tenant, &listing, text).ok_or_else(foreign_cursor))
+            .transpose()?;
+        let mut request = listing.clone();
+        request["limit"] = query.limit()?.into();
+        request["cursor"] = after.into();
+        let database = context.database()?;
+        let mut answer = match listed {
+            Listed::OfCaller(caller, function) => {
+                database.for_caller(function, caller, request).await
+            }
+            Listed::OfAll(function) => database.for_system(function, request).await,
+        }?;
+        let next = answer["next_cursor"]
+            .as_str()
+            .map(|last| cursor::sign(keys, tenant, &listing, last));
+        answer
+            .as_object_mut()
+            .ok_or_else(|| {
+                DbError::Unavailable(
+                    "the database's answer has an unexpected shape: no object".to_owned(),
+                )
+            })?
+            .insert("next_cursor".to_owned(), next.into());
+        Ok(answer)
+    })
 }
 
 /// The JSON body of a request; see [`body::read_json`].
 pub(super) async fn read<T: DeserializeOwned>(request: &mut Request) -> Result<T, ApiError> {
     let body = std::mem::take(request.body_mut());
-    body::read_json(request.headers(), || body).await
+    body::read_json(request.headers(), body).await
 }
 
 /// An id from the path.

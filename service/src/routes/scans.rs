@@ -6,6 +6,7 @@ use crate::{
     db::Database,
     db::SystemFunction,
     http::{ApiError, body, rate_limit::Counted},
+    runtime::Once,
 };
 use axum::{
     extract::{Request, State},
@@ -70,7 +71,7 @@ pub(crate) async fn record(
         return Err(ApiError::no_path());
     };
     let body = std::mem::take(request.body_mut());
-    let bytes = body::read_bytes(request.headers(), || body).await?;
+    let bytes = Once::new(body::read_bytes(request.headers(), body)).await?;
     let now = clock::now().unix_timestamp();
     let Some(mac) = verified(keys, request.headers(), &bytes, now) else {
         return Err(ApiError::new(

@@ -32,6 +32,7 @@ mod listing;
 mod long_uploads;
 mod lost_entities;
 mod multipart;
+mod native;
 mod object_store;
 mod object_urls;
 mod operations;
