@@ -1,11 +1,12 @@
 //! What a handler works with: the settings, and the bindings of its request.
 //!
-//! May call `config`, `db`, `storage`, `signer` and `http`.
+//! May call `config`, `db`, `storage`, `receiver`, `signer` and `http`.
 
 use crate::{
     config::{Config, StoreSettings},
     db,
     http::{ApiError, rate_limit::RateLimits},
+    receiver::Told,
     signer::Signer,
     storage::{Bucket, S3, Store},
 };
@@ -24,6 +25,8 @@ use worker::{
 const ASSETS: &str = "ASSETS";
 /// Binding of the bucket.
 const BUCKET: &str = "BUCKET";
+/// Binding of the queue that events go to, if they go to one.
+const EVENTS: &str = "EVENTS";
 /// Binding of the database.
 const HYPERDRIVE: &str = "HYPERDRIVE";
 
@@ -145,6 +148,14 @@ pub(crate) fn database(config: &Config, env: &Env) -> Result<db::Postgres, Missi
     env.hyperdrive(HYPERDRIVE)
         .map(|hyperdrive| db::Postgres::behind(&hyperdrive, config.hyperdrive_open))
         .map_err(|error| MissingBinding(HYPERDRIVE, error.to_string()))
+}
+
+/// Who is told of events, if anybody is.
+pub(crate) fn told(config: &Config, env: &Env) -> Option<Told> {
+    match &config.webhook {
+        Some(webhook) => Some(Told::Endpoint(Arc::clone(webhook))),
+        None => env.queue(EVENTS).ok().map(Told::Queue),
+    }
 }
 
 /// The object store of the settings.

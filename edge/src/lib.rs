@@ -18,6 +18,7 @@ mod jobs;
 mod log;
 mod model;
 mod outbox;
+mod receiver;
 mod routes;
 mod signer;
 mod storage;
@@ -118,7 +119,8 @@ fn add_common_headers(answer: &mut Response, id: &str) {
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match parts(&env) {
         Ok((config, database, storage)) => {
-            jobs::run(&database, &storage, config.max_image_pixels).await;
+            let told = context::told(&config, &env);
+            jobs::run(&database, &storage, config.max_image_pixels, told.as_ref()).await;
         }
         Err(error) => not_set_up("cron", &error),
     }

@@ -16,7 +16,7 @@ mod environment;
 mod parsers;
 mod table;
 
-pub(crate) use checked::{Config, JwksSettings, StoreSettings, TokenSettings};
+pub(crate) use checked::{Config, JwksSettings, StoreSettings, TokenSettings, Webhook};
 pub(crate) use claim::Claim;
 pub(crate) use environment::load;
 pub(crate) use parsers::ConfigError;

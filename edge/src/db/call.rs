@@ -82,6 +82,12 @@ functions! {
         PlaceHold = "place_hold",
         ReleaseHold = "release_hold",
         ListFindings = "list_findings",
+        LeaseEvents = "lease_events",
+        SettleEvents = "settle_events",
+        ListEvents = "list_events",
+        RetryEvent = "retry_event",
+        Erase = "erase",
+        ListErasures = "list_erasures",
     }
 }
 
