@@ -152,10 +152,12 @@ pub(crate) fn database(config: &Config, env: &Env) -> Result<db::Postgres, Missi
 
 /// Who is told of events, if anybody is.
 pub(crate) fn told(config: &Config, env: &Env) -> Option<Told> {
-    match &config.webhook {
-        Some(webhook) => Some(Told::Endpoint(Arc::clone(webhook))),
-        None => env.queue(EVENTS).ok().map(Told::Queue),
+    if let Some(webhook) = &config.webhook {
+        return Some(Told::Endpoint(Arc::clone(webhook)));
     }
+    let queue = Reflect::get(env, &EVENTS.into()).ok();
+    let queue = queue.filter(|queue| queue.is_object());
+    queue.map(|queue| Told::Queue(SendWrapper::new(queue)))
 }
 
 /// The object store of the settings.

@@ -3,12 +3,11 @@
 //! May call `clock` and `config`.
 
 use crate::{clock, config::Webhook};
-use futures_util::future::join_all;
 use serde::Deserialize;
 use std::sync::Arc;
 use worker::{
-    BatchMessageBuilder, Queue, RawMessageBuilder,
-    js_sys::{self, JSON},
+    js_sys::{self, Array, Function, JSON, Promise, Reflect},
+    send::SendWrapper,
     wasm_bindgen::{JsCast, JsValue},
     wasm_bindgen_futures::JsFuture,
     web_sys::{AbortSignal, Headers, RequestInit, RequestRedirect, Response, WorkerGlobalScope},
@@ -19,10 +18,11 @@ const MILLISECONDS: u32 = 10_000;
 
 /// Whom events are told.
 pub(crate) trait Receiver {
-    /// Most events of one batch.
-    const BATCH: u32;
     /// Most batches of one run.
     const ROUNDS: u32;
+
+    /// Most events of one batch.
+    fn batch(&self) -> u32;
 
     /// Tells these events, each of another attachment; of each why it did not arrive, if it did not.
     async fn tell(&self, events: &[Event]) -> Vec<Result<(), String>>;
@@ -43,44 +43,55 @@ pub(crate) enum Told {
     /// An endpoint of the settings.
     Endpoint(Arc<Webhook>),
     /// A queue that is bound.
-    Queue(Queue),
+    Queue(SendWrapper<JsValue>),
 }
 
 impl Receiver for Told {
-    /// A worker has six connections at once.
-    const BATCH: u32 = 6;
     const ROUNDS: u32 = 4;
+
+    /// A worker has six connections at once, and a queue takes a hundred messages.
+    fn batch(&self) -> u32 {
+        match self {
+            Self::Endpoint(_) => 6,
+            Self::Queue(_) => 100,
+        }
+    }
 
     async fn tell(&self, events: &[Event]) -> Vec<Result<(), String>> {
         match self {
             Self::Endpoint(webhook) => {
-                join_all(events.iter().map(|event| post(webhook, event))).await
+                // All are on their way before the first is waited for.
+                let sent: Vec<_> = events.iter().map(|event| post(webhook, event)).collect();
+                let mut outcomes = Vec::with_capacity(sent.len());
+                for answer in sent {
+                    outcomes.push(match answer {
+                        Ok(answer) => arrived(answer).await,
+                        Err(error) => Err(broken(&error)),
+                    });
+                }
+                outcomes
             }
             Self::Queue(queue) => {
-                let outcome = send(queue, events).await;
-                vec![outcome; events.len()]
+                let outcome = match send(&queue.0, events) {
+                    Ok(sent) => JsFuture::from(sent).await.map(|_| ()),
+                    Err(error) => Err(error),
+                };
+                vec![outcome.map_err(|error| broken(&error)); events.len()]
             }
         }
     }
 }
 
-/// Sends one event. Only a 2xx means that it arrived; a redirect is not followed, so that what is signed for one host goes to no
-/// other.
-async fn post(webhook: &Webhook, event: &Event) -> Result<(), String> {
+/// Sends one event. A redirect is not followed, so that what is signed for one host goes to no other.
+fn post(webhook: &Webhook, event: &Event) -> Result<Promise, JsValue> {
     let now = clock::now().unix_timestamp();
-    let fields = Headers::new().map_err(broken)?;
-    for (name, value) in [
-        ("content-type", "application/json"),
-        ("user-agent", "keepsake"),
-        ("webhook-id", &event.id),
-        ("webhook-timestamp", &now.to_string()),
-        (
-            "webhook-signature",
-            &webhook.keys.sign(&event.id, now, &event.body),
-        ),
-    ] {
-        fields.set(name, value).map_err(broken)?;
-    }
+    let signature = webhook.keys.sign(&event.id, now, &event.body);
+    let fields = Headers::new()?;
+    fields.set("content-type", "application/json")?;
+    fields.set("user-agent", "keepsake")?;
+    fields.set("webhook-id", &event.id)?;
+    fields.set("webhook-timestamp", &now.to_string())?;
+    fields.set("webhook-signature", &signature)?;
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_headers(&fields);
@@ -88,9 +99,16 @@ async fn post(webhook: &Webhook, event: &Event) -> Result<(), String> {
     init.set_signal(Some(&AbortSignal::timeout_with_u32(MILLISECONDS)));
     init.set_body(&JsValue::from_str(&event.body));
     let scope: WorkerGlobalScope = js_sys::global().unchecked_into();
-    let response = JsFuture::from(scope.fetch_with_str_and_init(webhook.url.as_str(), &init))
+    Ok(scope
+        .fetch_with_str_and_init(webhook.url.as_str(), &init)
+        .unchecked_into())
+}
+
+/// Only a 2xx means that the event arrived.
+async fn arrived(answer: Promise) -> Result<(), String> {
+    let response = JsFuture::from(answer)
         .await
-        .map_err(broken)?;
+        .map_err(|error| broken(&error))?;
     let response: Response = response.unchecked_into();
     // An answer that nobody reads keeps its connection.
     if let Some(body) = response.body() {
@@ -103,26 +121,29 @@ async fn post(webhook: &Webhook, event: &Event) -> Result<(), String> {
 }
 
 /// The platform's own text may repeat the address, which may have a secret in it.
-fn broken(_: JsValue) -> String {
+fn broken(_: &JsValue) -> String {
     "no answer".to_owned()
 }
 
 /// Sends a batch, as a whole.
-async fn send(queue: &Queue, events: &[Event]) -> Result<(), String> {
-    let mut batch = BatchMessageBuilder::new();
+/// <https://developers.cloudflare.com/queues/configuration/javascript-apis/#queue>
+fn send(queue: &JsValue, events: &[Event]) -> Result<Promise, JsValue> {
+    let batch = Array::new();
     for event in events {
-        let message = js_sys::Object::new();
-        for (name, value) in [
+        let body = object(&[
             ("id", JsValue::from_str(&event.id)),
-            ("event", JSON::parse(&event.body).map_err(broken)?),
-        ] {
-            js_sys::Reflect::set(&message, &name.into(), &value).map_err(broken)?;
-        }
-        let message = RawMessageBuilder::new(message.into());
-        batch = batch.message(message.build_with_content_type(worker::QueueContentType::Json));
+            ("event", JSON::parse(&event.body)?),
+        ])?;
+        batch.push(&object(&[("body", body)])?);
     }
-    queue
-        .send_raw_batch(batch.build())
-        .await
-        .map_err(|error| format!("the queue refused: {error}"))
+    let send_batch: Function = Reflect::get(queue, &"sendBatch".into())?.dyn_into()?;
+    send_batch.call1(queue, &batch)?.dyn_into()
+}
+
+fn object(members: &[(&str, JsValue)]) -> Result<JsValue, JsValue> {
+    let object = js_sys::Object::new();
+    for (name, value) in members {
+        Reflect::set(&object, &(*name).into(), value)?;
+    }
+    Ok(object.into())
 }

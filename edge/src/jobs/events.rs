@@ -37,7 +37,7 @@ pub(super) async fn deliver<R: Receiver>(
         return Ok(json!({ "delivered": delivered, "failed": failed }));
     };
     for _ in 0..R::ROUNDS {
-        let request = json!({ "limit": R::BATCH, "lease_seconds": LEASE_SECONDS });
+        let request = json!({ "limit": receiver.batch(), "lease_seconds": LEASE_SECONDS });
         let Leased { lease, events } = database
             .read_for_system(SystemFunction::LeaseEvents, request)
             .await?;
@@ -78,8 +78,11 @@ pub(super) mod tests {
     pub(in crate::jobs) struct Listener(RefCell<Vec<String>>);
 
     impl Receiver for Listener {
-        const BATCH: u32 = 2;
         const ROUNDS: u32 = 3;
+
+        fn batch(&self) -> u32 {
+            2
+        }
 
         async fn tell(&self, events: &[Event]) -> Vec<Result<(), String>> {
             self.0

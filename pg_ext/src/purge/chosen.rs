@@ -73,11 +73,10 @@ fn condition(session: &mut Session<'_, '_>, table: &Table, keys: &Value) -> Outc
     })?;
     let mut terms = vec!["false".to_owned()];
     for key in keys {
-        let key =
-            StoredKey::read(session, table, key)?.ok_or_else(|| Failure::BadArgument {
-                what: format!("{key} is no key of table {}", table.shown),
-                fix: "Pass an object with the columns of the primary key.".into(),
-            })?;
+        let key = StoredKey::read(session, table, key)?.ok_or_else(|| Failure::BadArgument {
+            what: format!("{key} is no key of table {}", table.shown),
+            fix: "Pass an object with the columns of the primary key.".into(),
+        })?;
         terms.push(format!("({})", key.condition()));
     }
     Ok(join(terms, " OR "))
