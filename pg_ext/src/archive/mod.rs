@@ -12,7 +12,7 @@
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
 //! - `follow_ddl` brings an archive up to date when the schema has changed, `follow_reassign` after `REASSIGN OWNED`.
 //!
-//! It uses `model`, `postgres`, `call`, `spi` and `registry`.
+//! It uses `model`, `postgres`, `call`, `spi`, `graph` and `registry`.
 
 pub mod capture;
 pub mod find_rows;

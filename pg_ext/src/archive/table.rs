@@ -1,9 +1,9 @@
 //! Archive tables: how they are named, made, and given further layouts.
 
 use pgrx::pg_sys;
-use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::layout::{self, Change, Column, Kept};
+use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified, join};
 use crate::spi::session::{Session, first_column};
@@ -522,15 +522,6 @@ fn wanted(session: &Session<'_, '_>, source: pg_sys::Oid) -> Outcome<Vec<Wanted>
             })
         })
         .collect()
-}
-
-fn field<T: pgrx::FromDatum + pgrx::IntoDatum>(
-    row: &SpiHeapTupleData<'_>,
-    name: &str,
-) -> Outcome<T> {
-    row.get_by_name(name)?.ok_or_else(|| Failure::ColumnGone {
-        column: name.to_owned(),
-    })
 }
 
 /// Enters a layout in the registry.

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CStr;
 
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{FromDatum, IntoDatum, JsonB, Uuid, pg_sys};
+use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::graph::catalog::key_columns;
-use crate::model::error::{Failure, Outcome};
+use crate::graph::catalog::{field, key_columns, with_key};
+use crate::model::error::Outcome;
 use crate::model::row_id::{RowId, is_among};
 use crate::model::sql::{Ident, Literal, Qualified, join};
 use crate::model::table::Table;
@@ -164,7 +164,7 @@ enum Source {
 impl Archived {
     /// The tables among `relations` that have an archive, by name.
     pub fn read(session: &Session<'_, '_>, relations: &[pg_sys::Oid]) -> Outcome<Vec<Self>> {
-        let found = session.registry_now(TABLES, &[relations.to_vec().into()])?;
+        let found = session.registry_now(&with_key(TABLES), &[relations.to_vec().into()])?;
         let mut tables = found.iter().map(read_table).collect::<Outcome<Vec<_>>>()?;
         let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
         let archives: Vec<pg_sys::Oid> = tables.iter().map(|one| one.archive).collect();
@@ -590,13 +590,6 @@ fn read_kept(row: &SpiHeapTupleData<'_>) -> Outcome<Kept> {
         typmod: row.get_by_name("typmod")?.unwrap_or(-1),
         collation: row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
         missing,
-    })
-}
-
-/// A column of a catalog query that is never NULL.
-pub fn field<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, name: &str) -> Outcome<T> {
-    row.get_by_name(name)?.ok_or_else(|| Failure::ColumnGone {
-        column: name.to_owned(),
     })
 }
 

@@ -8,11 +8,12 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
+use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::reference::{Kind, OnDelete, Pair, Reference};
 use crate::model::sql::{Ident, join};
 use crate::model::table::Table;
-use crate::restore_archived::archived_rows::{Archived, Rows, field, plain_table};
+use crate::restore_archived::archived_rows::{Archived, Rows, plain_table};
 use crate::spi::session::Session;
 
 const FOREIGN_KEYS: &str = include_str!("read_foreign_keys.sql");
