@@ -13,6 +13,7 @@ DROP FUNCTION attachments_api.erase;
 DROP FUNCTION attachments.describe_erasure;
 DROP FUNCTION attachments.erase;
 DROP FUNCTION attachments.refuse_held_tenant;
+DROP FUNCTION attachments.hurry_objects;
 DROP FUNCTION attachments.kept_entities;
 DROP FUNCTION attachments.kept_files;
 DROP FUNCTION attachments.rename_subject;
@@ -55,6 +56,8 @@ DROP TABLE attachments.sample;
 DROP VIEW attachments.metrics;
 
 -- 18_audit.sql
+DROP FUNCTION attachments.restore_report;
+DROP FUNCTION attachments.after_restore;
 DROP FUNCTION attachments_api.list_findings;
 DROP FUNCTION attachments_api.audit_objects;
 DROP FUNCTION attachments_api.audit_place;
@@ -71,6 +74,9 @@ DROP FUNCTION attachments_api.settle_objects;
 DROP FUNCTION attachments_api.lease_objects;
 DROP FUNCTION attachments_api.purge;
 DROP FUNCTION attachments_api.ping;
+DROP TRIGGER keep_for_backups ON attachments.attachment;
+DROP FUNCTION attachments.keep_for_backups;
+DROP TABLE attachments.object_grace;
 DROP TABLE attachments.run;
 
 -- 16_events.sql
@@ -210,7 +216,9 @@ DROP FUNCTION attachments.mark_completed;
 DROP FUNCTION attachments_api.get_upload;
 DROP FUNCTION attachments_api.create_upload;
 DROP FUNCTION attachments.declare_upload;
+DROP FUNCTION attachments_api.get_file_types;
 DROP FUNCTION attachments.refused_types;
+DROP FUNCTION attachments.file_types_of;
 DROP TABLE attachments.file_type_rule;
 DROP FUNCTION attachments.taken_names;
 DROP FUNCTION attachments.files_of;

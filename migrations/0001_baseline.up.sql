@@ -858,20 +858,36 @@ COMMENT ON COLUMN attachments.file_type_rule.file_types IS
     'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
 GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
 
+-- The types that the caller's tenant may attach to entities of a type, or to some type where that is not known; `usual` is what the worker
+-- is set to.
+CREATE FUNCTION attachments.file_types_of(of_type text, usual text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = of_type)
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1), usual, '');
+END
+$$;
+
 -- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
 CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    chosen text := (
-        SELECT r.file_types FROM attachments.file_type_rule r
-        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
-          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
-        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
-        LIMIT 1);
 BEGIN
     RETURN keepsake.check_file_types(
         ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
-        coalesce(chosen, request ->> 'file_types', ''));
+        attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types'));
+END
+$$;
+
+CREATE FUNCTION attachments_api.get_file_types(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    RETURN attachments.ok(jsonb_build_object(
+        'file_types', attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types')));
 END
 $$;
 
@@ -1215,7 +1231,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending'), 'null'))
 $$;
 
-SELECT attachments.publish(ARRAY['create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
+SELECT attachments.publish(ARRAY['get_file_types', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
 -- The two that run inside of those, as the same role.
 ALTER FUNCTION attachments.declare_upload OWNER TO keepsake_api;
 ALTER FUNCTION attachments.complete_upload OWNER TO keepsake_api;
@@ -3092,7 +3108,7 @@ TO keepsake_worker;
 
 -- 17_schedule.sql ---------------------------------------------
 
--- The worker's schedule: purging, draining the outbox, and what each run did. These cross tenants, so they run with the rights of
+-- The worker's schedule: purging, how long bytes stay after it, draining the outbox, and what each run did. These cross tenants, so they run with the rights of
 -- who migrates.
 
 CREATE TABLE attachments.run (
@@ -3109,6 +3125,39 @@ CREATE TABLE attachments.run (
 CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
 COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
+
+-- Bytes after the purge ----------------------------------------------------------------------------
+
+-- How long the bytes of purged files stay, so that a database that is restored to a moment before the purge finds them.
+CREATE TABLE attachments.object_grace (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    grace   interval NOT NULL DEFAULT '7 days' CHECK (grace >= '0')
+);
+COMMENT ON TABLE attachments.object_grace IS
+    'How long the bytes of purged files stay in the bucket. Set it to how far back the database can be restored.';
+INSERT INTO attachments.object_grace DEFAULT VALUES;
+
+-- AFTER DELETE, which is the purge, behind the trigger that enters the objects (triggers fire by name). What was never visible is
+-- missed by no earlier moment; what is erased is gone at once.
+CREATE FUNCTION attachments.keep_for_backups() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept interval := (SELECT g.grace FROM attachments.object_grace g);
+BEGIN
+    IF kept > '0' AND current_setting('attachments.erasing', true) IS DISTINCT FROM 'on' THEN
+        UPDATE keepsake.outbox o SET next_attempt_at = now() + kept
+        FROM gone g
+        WHERE o.object_key = g.object_key AND g.state IN ('available', 'quarantined') AND o.attempts = 0 AND o.lease IS NULL;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.keep_for_backups FROM PUBLIC;
+CREATE TRIGGER keep_for_backups AFTER DELETE ON attachments.attachment
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION attachments.keep_for_backups();
+
+-- The schedule's calls -----------------------------------------------------------------------------
 
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -3323,6 +3372,58 @@ $$;
 
 REVOKE ALL ON FUNCTION attachments_api.audit_place, attachments_api.audit_objects, attachments_api.list_findings FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments_api.audit_place, attachments_api.audit_objects, attachments_api.list_findings TO keepsake_worker;
+
+-- After a restore ----------------------------------------------------------------------------------
+-- A database that was restored to an earlier moment has rows that had been purged since, and lacks those of uploads made since. The bucket
+-- is as it is now.
+
+-- To be called once on a restored database, before a worker runs on it: nothing that came back is purged for a week, no orphan is
+-- deleted, and the audit begins anew.
+CREATE FUNCTION attachments.after_restore() RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept bigint;
+BEGIN
+    UPDATE keepsake.deletion d SET expires_at = now() + interval '7 days'
+    WHERE d.state IN ('deleted', 'purging') AND d.expires_at < now() + interval '7 days';
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    UPDATE attachments.audit SET grace = NULL, after = '', pass = pass + 1, pass_finished_at = NULL;
+    TRUNCATE attachments.audit_finding;
+    RETURN jsonb_build_object('deletions_kept', kept);
+END
+$$;
+COMMENT ON FUNCTION attachments.after_restore IS
+    'Call it on a restored database before a worker runs on it: purges nothing for 7 days, deletes no orphan, and starts the audit again.';
+
+-- What the audit found since, once its pass has finished: each file that came back out of retention with its bytes, each whose bytes are gone,
+-- and each object whose row is gone, because it was uploaded later.
+CREATE FUNCTION attachments.restore_report()
+RETURNS TABLE (outcome text, attachment_id uuid, tenant_id text, file_name text, deletion_id uuid, object_key text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT a.pass_finished_at IS NULL FROM attachments.audit a) THEN
+        RAISE EXCEPTION 'the audit has not walked the whole bucket yet'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let the schedule run until attachments.audit.pass_finished_at is set.';
+    END IF;
+    RETURN QUERY
+        SELECT 'came back', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        FROM attachments.attachment a JOIN keepsake.deletion d ON d.id = a.deletion_id
+        JOIN keepsake.managed_table m ON m.relation = d.root_table
+        WHERE a.state IN ('available', 'quarantined') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
+          AND NOT EXISTS (SELECT FROM attachments.audit_finding f WHERE f.object_key = a.object_key)
+        UNION ALL
+        SELECT 'bytes are gone', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        FROM attachments.audit_finding f JOIN attachments.attachment a ON a.object_key = f.object_key WHERE f.kind = 'missing'
+        UNION ALL
+        SELECT 'row is gone', (k.key ->> 'attachment_id')::uuid, k.key ->> 'tenant', NULL, NULL, f.object_key::text
+        FROM attachments.audit_finding f, LATERAL keepsake.parse_object_key(f.object_key) AS k (key) WHERE f.kind = 'orphan'
+        ORDER BY 1, 3, 6;
+END
+$$;
+COMMENT ON FUNCTION attachments.restore_report IS
+    'What a restore to an earlier moment brought back, and what is gone, by the audit that after_restore() started.';
+
+REVOKE ALL ON FUNCTION attachments.after_restore, attachments.restore_report FROM PUBLIC;
 
 -- 19_metrics.sql ---------------------------------------------
 
@@ -3621,7 +3722,7 @@ TO keepsake_worker;
 -- Erasure: all that names a tenant, or one person in a tenant, is removed now and not when its retention ends. What a legal hold covers
 -- stays, and is told. tests/tests/e2e/erasure.rs walks the catalog: a new column that could name somebody has to be dealt with here.
 --
--- Bytes go through the outbox at once: until the worker has deleted them, their keys are there.
+-- Bytes go through the outbox at once, without the grace that purged ones have: until the worker has deleted them, their keys are there.
 
 CREATE TABLE attachments.erasure (
     id           uuid PRIMARY KEY DEFAULT keepsake.uuid_v7(),
@@ -3989,6 +4090,15 @@ BEGIN
 END
 $$;
 
+-- Lets the bytes of what the tenant had purged earlier go at once as well. Whose file an object was nobody knows any more: what a person had
+-- purged goes when its grace is over.
+CREATE FUNCTION attachments.hurry_objects(tenant text, subject text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE keepsake.outbox o SET next_attempt_at = now()
+    WHERE subject IS NULL AND o.attempts = 0 AND o.next_attempt_at > now() AND (o.writable_until <= now()) IS NOT FALSE
+      AND keepsake.parse_object_key(o.object_key) ->> 'tenant' = tenant
+$$;
+
 -- Refuses what a hold on the whole tenant forbids.
 CREATE FUNCTION attachments.refuse_held_tenant(tenant text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -4025,7 +4135,7 @@ BEGIN
         RAISE EXCEPTION 'files of a tenant cannot be kept without their tenant' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'keep_files is for the erasure of one person.';
     END IF;
-    PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant));
+    PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant)), set_config('attachments.erasing', 'on', true);
     -- Whoever declares an upload waits for the tenant's row, and whoever places a hold for the purge.
     PERFORM attachments.settle_usage(tenant), attachments.refuse_held_tenant(tenant);
     holds := ARRAY(SELECT h.id FROM attachments.holds_of(tenant) AS h);
@@ -4048,6 +4158,7 @@ BEGIN
     VALUES (CASE WHEN subject IS NULL THEN 'tenant' ELSE 'subject' END, keep_files, reason, asked_by, current_user, session_user,
             removed, renamed, coalesce((removed ->> 'attachments.attachment')::bigint, 0), kept)
     RETURNING e.* INTO done;
+    PERFORM attachments.hurry_objects(tenant, subject), set_config('attachments.erasing', '', true);
     PERFORM set_config('request.jwt.claims', claims, true), set_config('keepsake.include_deleted', shows_deleted, true);
     RETURN done;
 END
@@ -4061,7 +4172,7 @@ REVOKE ALL ON FUNCTION
     attachments.erasable_files, attachments.delete_for_erasure, attachments.purge_for_erasure, attachments.purge_rows, attachments.erase_files,
     attachments.erasable_entities, attachments.archived_deletions, attachments.erase_entities, attachments.erase_uploads,
     attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.rename_subject,
-    attachments.kept_files, attachments.kept_entities, attachments.refuse_held_tenant, attachments.erase
+    attachments.kept_files, attachments.kept_entities, attachments.hurry_objects, attachments.refuse_held_tenant, attachments.erase
 FROM PUBLIC;
 
 -- Over HTTP, for an operator -------------------------------------------------------------------------

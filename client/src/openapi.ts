@@ -118,7 +118,7 @@ export interface paths {
         };
         /**
          * Get the limits of one upload
-         * @description For the rules in a browser, which are the worker's own: they reject a file before it is sent.
+         * @description For the rules in a browser, which are the worker's own: they reject a file before it is sent. With a bearer token that may read, `file_types` is what the caller's tenant may attach, to entities of `entity_type` if it is given; without one, what the worker is set to.
          */
         get: operations["getLimits"];
         put?: never;
@@ -917,7 +917,7 @@ export interface components {
             max_file_bytes: number;
             /** @description Bytes of all files of one upload. */
             max_set_bytes: number;
-            /** @description How the types that may be uploaded differ from the usual ones, as words: `+zip`, `-mov`, `+unknown`. The database may hold another choice for a tenant or an entity type. */
+            /** @description How the types that may be uploaded differ from the usual ones, as words: `+zip`, `-mov`, `+unknown`. */
             file_types: string;
             /** @description Whether a file whose name an earlier one of the upload has is numbered, `image (2).jpg`, and not refused. */
             number_duplicates: boolean;
@@ -1713,7 +1713,10 @@ export interface operations {
     };
     getLimits: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The type of the entity that the files are for. */
+                entity_type?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1732,6 +1735,7 @@ export interface operations {
             400: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
         };
     };
     listMultipart: {

@@ -1,7 +1,7 @@
 -- Erasure: all that names a tenant, or one person in a tenant, is removed now and not when its retention ends. What a legal hold covers
 -- stays, and is told. tests/tests/e2e/erasure.rs walks the catalog: a new column that could name somebody has to be dealt with here.
 --
--- Bytes go through the outbox at once: until the worker has deleted them, their keys are there.
+-- Bytes go through the outbox at once, without the grace that purged ones have: until the worker has deleted them, their keys are there.
 
 CREATE TABLE attachments.erasure (
     id           uuid PRIMARY KEY DEFAULT keepsake.uuid_v7(),
@@ -369,6 +369,15 @@ BEGIN
 END
 $$;
 
+-- Lets the bytes of what the tenant had purged earlier go at once as well. Whose file an object was nobody knows any more: what a person had
+-- purged goes when its grace is over.
+CREATE FUNCTION attachments.hurry_objects(tenant text, subject text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE keepsake.outbox o SET next_attempt_at = now()
+    WHERE subject IS NULL AND o.attempts = 0 AND o.next_attempt_at > now() AND (o.writable_until <= now()) IS NOT FALSE
+      AND keepsake.parse_object_key(o.object_key) ->> 'tenant' = tenant
+$$;
+
 -- Refuses what a hold on the whole tenant forbids.
 CREATE FUNCTION attachments.refuse_held_tenant(tenant text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -405,7 +414,7 @@ BEGIN
         RAISE EXCEPTION 'files of a tenant cannot be kept without their tenant' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'keep_files is for the erasure of one person.';
     END IF;
-    PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant));
+    PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant)), set_config('attachments.erasing', 'on', true);
     -- Whoever declares an upload waits for the tenant's row, and whoever places a hold for the purge.
     PERFORM attachments.settle_usage(tenant), attachments.refuse_held_tenant(tenant);
     holds := ARRAY(SELECT h.id FROM attachments.holds_of(tenant) AS h);
@@ -428,6 +437,7 @@ BEGIN
     VALUES (CASE WHEN subject IS NULL THEN 'tenant' ELSE 'subject' END, keep_files, reason, asked_by, current_user, session_user,
             removed, renamed, coalesce((removed ->> 'attachments.attachment')::bigint, 0), kept)
     RETURNING e.* INTO done;
+    PERFORM attachments.hurry_objects(tenant, subject), set_config('attachments.erasing', '', true);
     PERFORM set_config('request.jwt.claims', claims, true), set_config('keepsake.include_deleted', shows_deleted, true);
     RETURN done;
 END
@@ -441,7 +451,7 @@ REVOKE ALL ON FUNCTION
     attachments.erasable_files, attachments.delete_for_erasure, attachments.purge_for_erasure, attachments.purge_rows, attachments.erase_files,
     attachments.erasable_entities, attachments.archived_deletions, attachments.erase_entities, attachments.erase_uploads,
     attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.rename_subject,
-    attachments.kept_files, attachments.kept_entities, attachments.refuse_held_tenant, attachments.erase
+    attachments.kept_files, attachments.kept_entities, attachments.hurry_objects, attachments.refuse_held_tenant, attachments.erase
 FROM PUBLIC;
 
 -- Over HTTP, for an operator -------------------------------------------------------------------------

@@ -38,6 +38,7 @@ functions! {
         FindMultipart = "find_multipart",
         BeginMultipart = "begin_multipart",
         GetUsage = "get_usage",
+        GetFileTypes = "get_file_types",
         ListAttachments = "list_attachments",
         GetAttachment = "get_attachment",
         AttachmentContent = "attachment_content",

@@ -40,6 +40,7 @@ mod operations;
 mod operator;
 mod outages;
 mod pictures;
+mod point_in_time;
 mod policies;
 mod published_keys;
 mod quota;
