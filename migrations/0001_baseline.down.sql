@@ -74,8 +74,8 @@ DROP FUNCTION attachments_api.settle_objects;
 DROP FUNCTION attachments_api.lease_objects;
 DROP FUNCTION attachments_api.purge;
 DROP FUNCTION attachments_api.ping;
-DROP TRIGGER keep_for_backups ON attachments.attachment;
-DROP FUNCTION attachments.keep_for_backups;
+DROP TRIGGER wait_for_backups ON attachments.attachment;
+DROP FUNCTION attachments.wait_for_backups;
 DROP TABLE attachments.object_grace;
 DROP TABLE attachments.run;
 

@@ -3139,7 +3139,7 @@ INSERT INTO attachments.object_grace DEFAULT VALUES;
 
 -- AFTER DELETE, which is the purge, behind the trigger that enters the objects (triggers fire by name). What was never visible is
 -- missed by no earlier moment; what is erased is gone at once.
-CREATE FUNCTION attachments.keep_for_backups() RETURNS trigger
+CREATE FUNCTION attachments.wait_for_backups() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kept interval := (SELECT g.grace FROM attachments.object_grace g);
@@ -3153,9 +3153,9 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION attachments.keep_for_backups FROM PUBLIC;
-CREATE TRIGGER keep_for_backups AFTER DELETE ON attachments.attachment
-    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION attachments.keep_for_backups();
+REVOKE ALL ON FUNCTION attachments.wait_for_backups FROM PUBLIC;
+CREATE TRIGGER wait_for_backups AFTER DELETE ON attachments.attachment
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION attachments.wait_for_backups();
 
 -- The schedule's calls -----------------------------------------------------------------------------
 
@@ -4095,7 +4095,7 @@ $$;
 CREATE FUNCTION attachments.hurry_objects(tenant text, subject text) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     UPDATE keepsake.outbox o SET next_attempt_at = now()
-    WHERE subject IS NULL AND o.attempts = 0 AND o.next_attempt_at > now() AND (o.writable_until <= now()) IS NOT FALSE
+    WHERE subject IS NULL AND o.attempts = 0 AND o.next_attempt_at > now()
       AND keepsake.parse_object_key(o.object_key) ->> 'tenant' = tenant
 $$;
 

@@ -374,7 +374,7 @@ $$;
 CREATE FUNCTION attachments.hurry_objects(tenant text, subject text) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     UPDATE keepsake.outbox o SET next_attempt_at = now()
-    WHERE subject IS NULL AND o.attempts = 0 AND o.next_attempt_at > now() AND (o.writable_until <= now()) IS NOT FALSE
+    WHERE subject IS NULL AND o.attempts = 0 AND o.next_attempt_at > now()
       AND keepsake.parse_object_key(o.object_key) ->> 'tenant' = tenant
 $$;
 
