@@ -3,8 +3,8 @@
 use crate::{bridge, bucket::R2, db::Postgres, events::EventQueue};
 use axum::{body::Body, response::Response};
 use keepsake_service::{
-    Host, config::Config, db::AnyDatabase, http::rate_limit::Limiter,
-    receiver::Receiver, runtime::Task, storage::Bucket,
+    Host, config::Config, db::AnyDatabase, http::rate_limit::Limiter, receiver::Receiver,
+    runtime::Task, storage::Bucket,
 };
 use std::{cell::RefCell, fmt, sync::Arc};
 use worker::{

@@ -19,9 +19,7 @@ pub(crate) struct EventQueue(SendWrapper<JsValue>);
 impl EventQueue {
     /// The binding, if it is one.
     pub(crate) fn of(binding: JsValue) -> Option<Self> {
-        binding
-            .is_object()
-            .then(|| Self(SendWrapper::new(binding)))
+        binding.is_object().then(|| Self(SendWrapper::new(binding)))
     }
 }
 

@@ -61,7 +61,13 @@ async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) 
     match parts(env) {
         Ok((config, database, storage, bindings)) => {
             let told = receiver(&config, &bindings);
-            jobs::run(&database, &storage, config.max_image_pixels, told.as_deref()).await;
+            jobs::run(
+                &database,
+                &storage,
+                config.max_image_pixels,
+                told.as_deref(),
+            )
+            .await;
         }
         Err(error) => not_set_up("cron", &error),
     }

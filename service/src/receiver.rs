@@ -106,9 +106,15 @@ mod tests {
     #[test]
     fn waits_for_all() {
         let ready = |n: u8| -> Task<'static, u8> { Box::pin(std::future::ready(n)) };
-        assert_eq!(all(vec![ready(1), ready(2)]).now_or_never(), Some(vec![1, 2]));
+        assert_eq!(
+            all(vec![ready(1), ready(2)]).now_or_never(),
+            Some(vec![1, 2])
+        );
         let never: Task<'static, u8> = Box::pin(std::future::pending());
         assert_eq!(all(vec![ready(1), never]).now_or_never(), None);
-        assert_eq!(all(Vec::<Task<'static, u8>>::new()).now_or_never(), Some(vec![]));
+        assert_eq!(
+            all(Vec::<Task<'static, u8>>::new()).now_or_never(),
+            Some(vec![])
+        );
     }
 }

@@ -145,9 +145,7 @@ mod tests {
     #[test]
     fn asks_for_nothing_where_nobody_is_told() {
         let database = ScriptedDatabase::default();
-        let done = deliver(&database, None)
-            .now_or_never()
-            .unwrap();
+        let done = deliver(&database, None).now_or_never().unwrap();
         assert_eq!(done, Ok(json!({ "delivered": 0, "failed": 0 })));
         assert!(database.calls().is_empty());
     }
