@@ -56,6 +56,8 @@ pub enum Command {
     /// Run the service here: HTTP, the scheduled work, and a store in a folder or by S3. Its settings are those of the worker,
     /// from the environment and a TOML file.
     Serve(Serve),
+    /// Erase everything of a tenant, or of one person in it, whatever its retention. There is no way back.
+    Erase(Erase),
     /// Show what deleting a row would delete with it. Changes nothing.
     Plan {
         /// The table, such as public.post.
@@ -185,6 +187,23 @@ pub struct Hold {
     #[arg(long, requires = "table")]
     pub key: Option<String>,
     /// The reason to record.
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// Arguments of `erase`.
+#[derive(Args, Debug)]
+pub struct Erase {
+    /// The tenant.
+    #[arg(long)]
+    pub tenant: String,
+    /// Only what this person did in the tenant, by the sub of their tokens.
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// Keep the files that the person uploaded, without the name.
+    #[arg(long, requires = "subject")]
+    pub keep_files: bool,
+    /// The reason to record, such as the number of a ticket. Name nobody in it.
     #[arg(long)]
     pub reason: String,
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::arguments::{
-    Arguments, Command, Deletions, Hold, Manage, OnDelete, Purge, Restore, Serve, State,
+    Arguments, Command, Deletions, Erase, Hold, Manage, OnDelete, Purge, Restore, Serve, State,
 };
 use crate::database::{connect, rows, value};
 use crate::doctor::{doctor, installed};
@@ -45,6 +45,7 @@ async fn dispatch(connection: &mut PgConnection, command: &Command) -> Result<Re
         Command::Purge(arguments) => purge(connection, arguments).await,
         Command::Hold(arguments) => hold(connection, arguments).await,
         Command::Release { hold } => release(connection, *hold).await,
+        Command::Erase(arguments) => erase(connection, arguments).await,
         Command::Plan { table, key } => plan(connection, table, key).await,
         // It needs more than one connection.
         Command::Serve(arguments) => serve(arguments, None).await,
@@ -332,6 +333,51 @@ async fn release(connection: &mut PgConnection, hold: i64) -> Result<Report, Fai
         text,
         json!({"hold": hold, "released": released}),
     ))
+}
+
+/// Erases, and prints the certificate. What stayed is a finding.
+async fn erase(connection: &mut PgConnection, arguments: &Erase) -> Result<Report, Failure> {
+    let keep_files = arguments.keep_files.to_string();
+    let certificate: Value = value(
+        connection,
+        "SELECT to_jsonb(e) FROM attachments.erase($1, $2, $3, $4::text::boolean) AS e",
+        &[
+            Some(&arguments.tenant),
+            arguments.subject.as_deref(),
+            Some(&arguments.reason),
+            Some(&keep_files),
+        ],
+    )
+    .await?;
+    let list = |what: &str| {
+        let counts = certificate[what].as_object().into_iter().flatten();
+        let lines = counts.map(|(table, rows)| format!("  {table}: {rows}\n"));
+        lines.collect::<String>()
+    };
+    let kept = certificate["kept"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let mut text = format!(
+        "Erased. Certificate {}.\nRemoved rows:\n{}Rows without the name:\n{}",
+        certificate["id"].as_str().unwrap_or_default(),
+        list("removed"),
+        list("renamed"),
+    );
+    for line in kept {
+        let name = |member: &str| line[member].as_str().unwrap_or_default();
+        text += &format!(
+            "Kept: {} rows of {}, {}.\n",
+            line["rows"],
+            name("table"),
+            name("why")
+        );
+    }
+    let exit = if kept.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Findings
+    };
+    Ok(Report::text(text.trim_end(), certificate).leaving(exit))
 }
 
 async fn plan(connection: &mut PgConnection, table: &str, key: &str) -> Result<Report, Failure> {

@@ -1,10 +1,10 @@
 //! What the service needs for one request, from the bindings of the deployment.
 
-use crate::{bridge, bucket::R2, db::Postgres};
+use crate::{bridge, bucket::R2, db::Postgres, events::EventQueue};
 use axum::{body::Body, response::Response};
 use keepsake_service::{
-    Host, config::Config, db::AnyDatabase, http::rate_limit::Limiter, runtime::Task,
-    storage::Bucket,
+    Host, config::Config, db::AnyDatabase, http::rate_limit::Limiter, receiver::Receiver,
+    runtime::Task, storage::Bucket,
 };
 use std::{cell::RefCell, fmt, sync::Arc};
 use worker::{
@@ -20,6 +20,8 @@ use worker::{
 const ASSETS: &str = "ASSETS";
 /// Binding of the bucket.
 const BUCKET: &str = "BUCKET";
+/// Binding of the queue that events go to.
+const EVENTS: &str = "EVENTS";
 /// Binding of the database.
 const HYPERDRIVE: &str = "HYPERDRIVE";
 /// Binding that counts requests
@@ -116,6 +118,11 @@ impl Host for Bindings {
             Ok(bucket) => Ok(Arc::new(R2(bucket))),
             Err(error) => Err(missing(BUCKET, &error)),
         }
+    }
+
+    fn events(&self) -> Option<Arc<dyn Receiver>> {
+        let queue = EventQueue::of(binding(&self.env, EVENTS))?;
+        Some(Arc::new(queue))
     }
 
     fn page<'a>(&'a self, origin: &'a str) -> Task<'a, Result<Option<Response>, String>> {

@@ -4,7 +4,7 @@
 //! - `runtime`: what the service needs of any runtime. `webcrypto` and `digest` are the parts of it that WebCrypto does.
 //! - `bindings`: what the service needs for one request, from the bindings of the deployment: `environment` (the settings),
 //!   `db` (Hyperdrive, or PostgreSQL itself) and `bucket` (R2).
-//! - `queue`: messages about the bucket's objects.
+//! - `queue`: messages about the bucket's objects. `events` is the queue that events go to.
 //!
 //! A worker has one thread, and what it holds of JavaScript cannot leave it. So each `Task` is wrapped where a trait of the
 //! service is implemented, and the service knows nothing of it.
@@ -15,13 +15,14 @@ mod bucket;
 mod db;
 mod digest;
 mod environment;
+mod events;
 mod queue;
 mod runtime;
 mod webcrypto;
 
 use bindings::Bindings;
 use keepsake_service::{
-    Host, config::Config, db::AnyDatabase, jobs, log, log::Level, storage, storage::Store,
+    Host, config::Config, db::AnyDatabase, jobs, log, log::Level, receiver, storage, storage::Store,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -58,8 +59,15 @@ async fn fetch(incoming: web_sys::Request, env: Env, context: Context) -> Result
 #[event(scheduled)]
 async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
     match parts(env) {
-        Ok((config, database, storage)) => {
-            jobs::run(&database, &storage, config.max_image_pixels).await;
+        Ok((config, database, storage, bindings)) => {
+            let told = receiver(&config, &bindings);
+            jobs::run(
+                &database,
+                &storage,
+                config.max_image_pixels,
+                told.as_deref(),
+            )
+            .await;
         }
         Err(error) => not_set_up("cron", &error),
     }
@@ -69,7 +77,7 @@ async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) 
 #[event(queue)]
 async fn queue(batch: MessageBatch<()>, env: Env, _context: Context) -> Result<()> {
     match parts(env) {
-        Ok((config, database, storage)) => {
+        Ok((config, database, storage, _)) => {
             queue::take(&batch, &database, &storage, config.max_image_pixels).await;
         }
         Err(error) => {
@@ -81,11 +89,11 @@ async fn queue(batch: MessageBatch<()>, env: Env, _context: Context) -> Result<(
 }
 
 /// What work without a caller needs.
-fn parts(env: Env) -> std::result::Result<(Arc<Config>, AnyDatabase, Store), String> {
+fn parts(env: Env) -> std::result::Result<(Arc<Config>, AnyDatabase, Store, Bindings), String> {
     let config = environment::load(&env).map_err(|error| error.to_string())?;
     let bindings = Bindings::without_request(Arc::clone(&config), env);
     let storage = storage(&config, &bindings)?;
-    Ok((config, bindings.database()?, storage))
+    Ok((config, bindings.database()?, storage, bindings))
 }
 
 fn not_set_up(event: &str, cause: &str) {

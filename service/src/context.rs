@@ -1,6 +1,6 @@
 //! What a handler works with: the settings, and the host of its request.
 //!
-//! May call `runtime`, `config`, `db`, `storage`, `signer` and `http`.
+//! May call `runtime`, `config`, `db`, `storage`, `receiver`, `signer` and `http`.
 
 use crate::{
     config::{Config, StoreSettings},
@@ -9,6 +9,7 @@ use crate::{
         ApiError,
         rate_limit::{Limiter, RateLimits},
     },
+    receiver::{Endpoint, Receiver},
     runtime::Task,
     signer::Signer,
     storage::{Bucket, S3, Store},
@@ -33,6 +34,11 @@ pub trait Host: Limiter + Debug {
     /// # Errors
     /// The deployment has none.
     fn bucket(&self) -> Result<Arc<dyn Bucket>, String>;
+
+    /// A queue that events go to, where the settings name no endpoint.
+    fn events(&self) -> Option<Arc<dyn Receiver>> {
+        None
+    }
 
     /// The page's document, with the headers that it was built with; `None` where no page is served.
     ///
@@ -133,6 +139,14 @@ pub fn storage(config: &Config, host: &dyn Host) -> Result<Store, String> {
     match &config.store {
         StoreSettings::S3(settings) => Ok(Store::S3(S3(Arc::clone(settings)))),
         StoreSettings::R2 | StoreSettings::File(_) => host.bucket().map(Store::Served),
+    }
+}
+
+/// Who is told of events, if anybody is.
+pub fn receiver(config: &Config, host: &dyn Host) -> Option<Arc<dyn Receiver>> {
+    match &config.webhook {
+        Some(webhook) => Some(Arc::new(Endpoint(Arc::clone(webhook)))),
+        None => host.events(),
     }
 }
 

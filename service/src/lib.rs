@@ -21,6 +21,7 @@ pub mod jobs;
 pub mod log;
 pub mod model;
 mod outbox;
+pub mod receiver;
 mod routes;
 pub mod runtime;
 mod signer;
@@ -36,7 +37,7 @@ use axum::{
 };
 use config::{Config, ConfigError};
 use context::RequestContext;
-pub use context::{Host, storage};
+pub use context::{Host, receiver, storage};
 use http::{cors, problem, request_id};
 use std::sync::Arc;
 

@@ -199,6 +199,31 @@ fn purge_referred(
     Ok(pass)
 }
 
+/// Purges those of the deletions' rows in one table that meet the condition, a term of SQL without arguments on row `t`; how many
+/// are gone.
+pub fn purge_chosen(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    chosen: &str,
+    deletions: &[Uuid],
+    report: &mut Report,
+) -> Outcome<Gone> {
+    let sql = format!(
+        "SELECT t.tableoid, t.ctid, t.deletion_id FROM {} AS t
+         WHERE t.deletion_id = ANY ($1) AND t.deleted_at IS NOT NULL AND ({chosen}) FOR UPDATE",
+        table.rows()
+    );
+    let rows = session.as_owner(table, &sql, &[deletions.to_vec().into()])?;
+    let window = Window::read(rows)?;
+    let purged = delete(session, graph, table, &window)?;
+    let (mut pass, mut gone) = (Pass::default(), Gone::new());
+    pass.note(table, &purged, report, &mut gone);
+    let locked = i64::try_from(window.rows.len()).unwrap_or(i64::MAX);
+    report.note_blocked(&table.shown, locked - pass.purged);
+    Ok(gone)
+}
+
 /// Rows that are locked: where they are, and which deletion each is of.
 #[derive(Default)]
 struct Window {
@@ -208,8 +233,12 @@ struct Window {
 
 impl Window {
     fn fetch(cursor: &mut Cursor<'_>, count: i64) -> Outcome<Self> {
+        Self::read(cursor.fetch(count)?)
+    }
+
+    fn read(rows: SpiTupleTable<'_>) -> Outcome<Self> {
         let mut window = Self::default();
-        for row in cursor.fetch(count)? {
+        for row in rows {
             if let (Some(place), Some(deletion)) = (RowId::read(&row, 1)?, row.get::<Uuid>(3)?) {
                 window.rows.push(place);
                 window.deletions.push(*deletion.as_bytes());

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{db::Address, model::Scope, storage::S3Settings};
 use keepsake_shared::{
-    KeyRing, Limits,
+    KeyRing, Limits, WebhookKeys, WebhookUrl,
     capabilities::{Capabilities, StoreKind},
     sigv4,
     upload::PartPlan,
@@ -47,6 +47,8 @@ pub struct Config {
     pub(crate) tokens: TokenSettings,
     /// Keys of malware scanners; without any, no verdict is accepted.
     pub(crate) scan_keys: Option<KeyRing>,
+    /// The endpoint that events are sent to, if one is.
+    pub(crate) webhook: Option<Arc<Webhook>>,
     /// Keys for the upload and download URLs the worker serves itself.
     pub(crate) url_keys: KeyRing,
     /// Origin of the signed object URLs; the request's own when not set. A domain of its own keeps
@@ -105,6 +107,15 @@ impl StoreSettings {
             Self::S3(settings) => settings.kind.capabilities(),
         }
     }
+}
+
+/// An endpoint that events are sent to.
+#[derive(Debug)]
+pub(crate) struct Webhook {
+    /// Where it is.
+    pub(crate) url: WebhookUrl,
+    /// The keys that sign each message.
+    pub(crate) keys: WebhookKeys,
 }
 
 /// What a bearer token must satisfy.
@@ -175,6 +186,7 @@ impl Config {
             hyperdrive_open: settings.hyperdrive_open,
             tokens,
             scan_keys: settings.scan_keys,
+            webhook: webhook(settings.events_url, settings.events_keys)?,
             url_keys: settings.url_keys.ok_or_else(|| {
                 ConfigError::new(
                     "URL_KEYS",
@@ -183,6 +195,21 @@ impl Config {
             })?,
             objects_origin: settings.objects_origin,
         })
+    }
+}
+
+/// Nobody could tell an unsigned message from a forged one.
+fn webhook(
+    url: Option<WebhookUrl>,
+    keys: Option<WebhookKeys>,
+) -> Result<Option<Arc<Webhook>>, ConfigError> {
+    match (url, keys) {
+        (Some(url), Some(keys)) => Ok(Some(Arc::new(Webhook { url, keys }))),
+        (Some(_), None) => Err(ConfigError::new(
+            "EVENTS_KEYS",
+            "is required with EVENTS_URL",
+        )),
+        (None, _) => Ok(None),
     }
 }
 
@@ -320,7 +347,8 @@ mod tests {
     fn read(settings: &[(&'static str, &str)]) -> Result<Config, ConfigError> {
         Config::read(|name| {
             let given = settings.iter().find(|(given, _)| *given == name);
-            let secret = name.ends_with("_KEYS").then(|| KEY.to_owned());
+            let secret =
+                matches!(name, "JWT_KEYS" | "SCAN_KEYS" | "URL_KEYS").then(|| KEY.to_owned());
             Ok(given.map(|(_, value)| (*value).to_owned()).or(secret))
         })
     }
@@ -334,6 +362,20 @@ mod tests {
         assert!(config.tokens.issuer.is_none() && config.tokens.audience.is_none());
         assert_eq!(read(&[("JWT_KEYS", " ")]).unwrap_err().name, "JWT_KEYS");
         assert_eq!(read(&[("URL_KEYS", "")]).unwrap_err().name, "URL_KEYS");
+    }
+
+    #[test]
+    fn signs_whatever_it_sends() {
+        let url = ("EVENTS_URL", "https://example.com/hooks/hunter2");
+        let keys = ("EVENTS_KEYS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let unset = ("EVENTS_KEYS", " ");
+        assert!(read(&[url, keys]).unwrap().webhook.is_some());
+        assert!(read(&[keys]).unwrap().webhook.is_none());
+        for settings in [[url, unset], [url, ("EVENTS_KEYS", "hunter2")]] {
+            assert_eq!(read(&settings).unwrap_err().name, "EVENTS_KEYS");
+        }
+        let config = read(&[url, keys]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]

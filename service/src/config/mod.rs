@@ -15,7 +15,7 @@ mod parsers;
 mod table;
 
 pub use checked::{Config, StoreSettings};
-pub(crate) use checked::{JwksSettings, TokenSettings};
+pub(crate) use checked::{JwksSettings, TokenSettings, Webhook};
 pub(crate) use claim::Claim;
 pub use parsers::ConfigError;
 pub use table::NAMES;

@@ -9,7 +9,7 @@ use super::{
     },
 };
 use crate::{db::Address, model::Scope};
-use keepsake_shared::{FileTypes, KeyRing, capabilities::StoreKind};
+use keepsake_shared::{FileTypes, KeyRing, WebhookKeys, WebhookUrl, capabilities::StoreKind};
 use std::ops::RangeInclusive;
 
 /// Seconds that a signed URL may live, whatever the setting says. SigV4 allows seven days; whoever has the URL may use it,
@@ -117,6 +117,8 @@ settings! {
            "JWKS_REFRESH_SECONDS"      => jwks_refresh: i64                     = "30"       , number(1..=3600)                          , "How long an unknown `kid` waits for the next request to the issuer, 1 to 3600";
     secret "JWT_KEYS"                  => jwt_keys: Option<KeyRing>                          , keys                                      , "Keys of bearer tokens, HS256: `kid:base64`, several separated by commas; all verify. Required without `JWKS_URL`";
     secret "SCAN_KEYS"                 => scan_keys: Option<KeyRing>                         , keys                                      , "Keys of malware scanners, in the same form; all verify. Without any, no verdict is accepted";
+           "EVENTS_URL"                => events_url: Option<WebhookUrl>                     , parsed                                    , "Where to send what happens to attachments: an https address (http only on localhost). Without it, events go to the queue that is bound as `EVENTS`, if any";
+    secret "EVENTS_KEYS"               => events_keys: Option<WebhookKeys>                   , parsed                                    , "Keys that sign these messages: `whsec_` and base64 of 24 to 64 bytes, several separated by commas; all sign. Required with `EVENTS_URL`";
     secret "URL_KEYS"                  => url_keys: Option<KeyRing>                          , keys                                      , "Keys of signed object URLs, in the same form; the first signs, all verify. Required";
     secret "DATABASE_URL"              => database: Option<Address>                          , parsed                                    , "PostgreSQL without Hyperdrive, over TLS: `postgres://…?sslmode=verify-full`; the login is SCRAM-SHA-256";
            "HYPERDRIVE_LOGIN"          => hyperdrive_open: bool                 = "scram"    , either(["scram", "password"])             , "`password` allows Hyperdrive to ask for its password in clear text or as MD5";

@@ -42,6 +42,7 @@ functions! {
         FindMultipart = "find_multipart",
         BeginMultipart = "begin_multipart",
         GetUsage = "get_usage",
+        GetFileTypes = "get_file_types",
         ListAttachments = "list_attachments",
         GetAttachment = "get_attachment",
         AttachmentContent = "attachment_content",
@@ -86,6 +87,12 @@ functions! {
         PlaceHold = "place_hold",
         ReleaseHold = "release_hold",
         ListFindings = "list_findings",
+        LeaseEvents = "lease_events",
+        SettleEvents = "settle_events",
+        ListEvents = "list_events",
+        RetryEvent = "retry_event",
+        Erase = "erase",
+        ListErasures = "list_erasures",
     }
 }
 

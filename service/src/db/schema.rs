@@ -10,7 +10,7 @@ mod tests {
 
     #[test]
     fn is_the_version_that_the_migrations_give() {
-        let schema = include_str!("../../../migrations/schema/20_version.sql");
+        let schema = include_str!("../../../migrations/schema/22_version.sql");
         let body = schema.split("AS $$").nth(1).unwrap();
         assert_eq!(
             body.split("$$").next().unwrap().trim(),

@@ -1,15 +1,16 @@
-//! The scheduled work: sweep, purge, drain, tidy, audit, sample, complete.
+//! The scheduled work: sweep, purge, drain, tidy, audit, sample, complete, deliver.
 //!
 //! Each step is bounded and independent: one that fails is logged, and the next still runs. With [`ROUNDS`] rounds a run
-//! stays within the 50 subrequests of the smallest plan; what is left waits for the next run. Completing comes last,
-//! because it may need more. The outcome of each step is recorded in the database.
+//! stays within the 50 subrequests of the smallest plan; what is left waits for the next run. Completing and delivering come last,
+//! because they may need more. The outcome of each step is recorded in the database.
 
-use super::audit;
+use super::{audit, events};
 use crate::{
     clock,
     db::{Database, DbError, SystemFunction},
     log::{self, Level},
     outbox,
+    receiver::Receiver,
     runtime::Once,
     storage::Storage,
     upload,
@@ -36,8 +37,14 @@ const PURGE_LIMIT: u64 = 1000;
 /// 6. A page of the bucket is compared with the database.
 /// 7. Storage and backlog are sampled, for the operator's history.
 /// 8. Upload sets near their end are completed, if their files are stored.
-/// 9. The outcome of each step is recorded.
-pub async fn run(database: &impl Database, storage: &impl Storage, max_pixels: u64) {
+/// 9. Events are delivered to the receiver, if there is one.
+/// 10. The outcome of each step is recorded.
+pub async fn run(
+    database: &impl Database,
+    storage: &impl Storage,
+    max_pixels: u64,
+    receiver: Option<&dyn Receiver>,
+) {
     let steps = [
         step("sweep", sweep(database)).await,
         step("parts", Once::new(upload::abort_closed(database, storage))).await,
@@ -51,6 +58,7 @@ pub async fn run(database: &impl Database, storage: &impl Storage, max_pixels: u
             upload::complete_ending(database, storage, max_pixels),
         )
         .await,
+        step("deliver", events::deliver(database, receiver)).await,
     ];
     let record = json!({ "steps": steps });
     if let Err(error) = database.for_system(SystemFunction::RecordRun, record).await {
@@ -151,7 +159,7 @@ mod tests {
     use futures_util::FutureExt;
 
     fn functions(database: &ScriptedDatabase) -> Vec<SystemFunction> {
-        run(database, &MemoryStorage::default(), MAX_PIXELS)
+        run(database, &MemoryStorage::default(), MAX_PIXELS, None)
             .now_or_never()
             .unwrap();
         database

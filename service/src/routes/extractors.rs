@@ -21,6 +21,10 @@ pub(crate) struct Reader(pub(crate) Caller);
 #[derive(Debug)]
 pub(crate) struct Writer(pub(crate) Caller);
 
+/// A caller who may read, or anybody else.
+#[derive(Debug)]
+pub(crate) struct Anybody(pub(crate) Option<Caller>);
+
 /// Somebody who may read the metrics. No tenant's business, so the token needs to name none.
 #[derive(Debug)]
 pub(crate) struct Watcher;
@@ -43,6 +47,17 @@ impl FromRequestParts<RequestContext> for Writer {
 
     async fn from_request_parts(parts: &mut Parts, _: &RequestContext) -> Result<Self, ApiError> {
         Ok(Self(identity(parts)?.caller(Scope::Write)?))
+    }
+}
+
+impl FromRequestParts<RequestContext> for Anybody {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &RequestContext) -> Result<Self, ApiError> {
+        let identity = identity(parts).ok();
+        Ok(Self(
+            identity.and_then(|identity| identity.caller(Scope::Read).ok()),
+        ))
     }
 }
 

@@ -106,6 +106,12 @@ fn router() -> Router<RequestContext> {
             get(operator::look).post(operator::hold),
         )
         .route("/v1/operator/holds/{id}/release", post(operator::release))
+        .route(
+            "/v1/operator/erasures",
+            get(operator::look).post(operator::erase),
+        )
+        .route("/v1/operator/events", get(operator::look))
+        .route("/v1/operator/events/{id}/retry", post(operator::retry))
         .route("/v1/operator/findings", get(operator::look))
         .route("/v1/{entity}", get(entities::list))
         .route(

@@ -49,6 +49,11 @@ pub(crate) async fn look(
             let states = &["active", "released"];
             list(&context, SystemFunction::ListHolds, query, states).await
         }
+        Some("events") => {
+            let states = &["waiting", "dead"];
+            list(&context, SystemFunction::ListEvents, query, states).await
+        }
+        Some("erasures") => list(&context, SystemFunction::ListErasures, query, &[]).await,
         _ => list(&context, SystemFunction::ListFindings, query, &[]).await,
     };
     json(StatusCode::OK, &answer?)
@@ -86,7 +91,8 @@ async fn list(
     page(context, Listed::OfAll(function), &query, listing).await
 }
 
-/// `POST /v1/operator/outbox/{id}/retry`: tries again to delete an object that failed.
+/// `POST /v1/operator/outbox/{id}/retry`: tries again to delete an object that failed; `/v1/operator/events/{id}/retry`: to deliver
+/// an event.
 ///
 /// 1. A caller with the scope `operator`; else 401 or 403.
 /// 2. Read the id; malformed → 400.
@@ -95,10 +101,15 @@ async fn list(
 pub(crate) async fn retry(
     State(context): State<RequestContext>,
     _: Operator,
-    Params(object): Params<String>,
+    path: MatchedPath,
+    Params(entry): Params<String>,
 ) -> Result<Response, ApiError> {
-    let request = json!({ "id": number(&object)? });
-    let function = SystemFunction::RetryObject;
+    let request = json!({ "id": number(&entry)? });
+    let function = if path.as_str().starts_with("/v1/operator/events/") {
+        SystemFunction::RetryEvent
+    } else {
+        SystemFunction::RetryObject
+    };
     context.database()?.for_system(function, request).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -179,6 +190,48 @@ pub(crate) async fn release(
     let reason = check_text("reason", &reason)?;
     let request = json!({ "id": id, "reason": reason, "actor": actor });
     tell(&context, SystemFunction::ReleaseHold, request).await
+}
+
+/// The body of an erasure.
+#[derive(Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
+struct Erasure {
+    tenant: String,
+    subject: Option<String>,
+    #[serde(default)]
+    keep_files: bool,
+    reason: String,
+}
+
+read_from_object!(Erasure);
+
+/// `POST /v1/operator/erasures`: erases a tenant, or one person in it.
+///
+/// 1. A caller with the scope `operator`; else 401 or 403.
+/// 2. Read the body; malformed, or files to be kept of a whole tenant → 400.
+/// 3. Erase what no hold covers; the tenant itself is held → 409.
+/// 4. 200 with the certificate.
+pub(crate) async fn erase(
+    State(context): State<RequestContext>,
+    Operator(actor): Operator,
+    mut body: Request,
+) -> Result<Response, ApiError> {
+    let erasure: Erasure = read(&mut body).await?;
+    if erasure.keep_files && erasure.subject.is_none() {
+        return Err(invalid(
+            "keep_files",
+            "is only for one person: give a subject",
+        ));
+    }
+    let subject = erasure.subject.as_deref();
+    let request = json!({
+        "tenant": check_text("tenant", &erasure.tenant)?,
+        "subject": subject.map(|subject| check_text("subject", subject)).transpose()?,
+        "keep_files": erasure.keep_files,
+        "reason": check_text("reason", &erasure.reason)?,
+        "actor": actor,
+    });
+    tell(&context, SystemFunction::Erase, request).await
 }
 
 async fn tell(

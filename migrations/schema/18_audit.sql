@@ -121,3 +121,55 @@ $$;
 
 REVOKE ALL ON FUNCTION attachments_api.audit_place, attachments_api.audit_objects, attachments_api.list_findings FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments_api.audit_place, attachments_api.audit_objects, attachments_api.list_findings TO keepsake_worker;
+
+-- After a restore ----------------------------------------------------------------------------------
+-- A database that was restored to an earlier moment has rows that had been purged since, and lacks those of uploads made since. The bucket
+-- is as it is now.
+
+-- To be called once on a restored database, before a worker runs on it: nothing that came back is purged for a week, no orphan is
+-- deleted, and the audit begins anew.
+CREATE FUNCTION attachments.after_restore() RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept bigint;
+BEGIN
+    UPDATE keepsake.deletion d SET expires_at = now() + interval '7 days'
+    WHERE d.state IN ('deleted', 'purging') AND d.expires_at < now() + interval '7 days';
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    UPDATE attachments.audit SET grace = NULL, after = '', pass = pass + 1, pass_finished_at = NULL;
+    TRUNCATE attachments.audit_finding;
+    RETURN jsonb_build_object('deletions_kept', kept);
+END
+$$;
+COMMENT ON FUNCTION attachments.after_restore IS
+    'Call it on a restored database before a worker runs on it: purges nothing for 7 days, deletes no orphan, and starts the audit again.';
+
+-- What the audit found since, once its pass has finished: each file that came back out of retention with its bytes, each whose bytes are gone,
+-- and each object whose row is gone, because it was uploaded later.
+CREATE FUNCTION attachments.restore_report()
+RETURNS TABLE (outcome text, attachment_id uuid, tenant_id text, file_name text, deletion_id uuid, object_key text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT a.pass_finished_at IS NULL FROM attachments.audit a) THEN
+        RAISE EXCEPTION 'the audit has not walked the whole bucket yet'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let the schedule run until attachments.audit.pass_finished_at is set.';
+    END IF;
+    RETURN QUERY
+        SELECT 'came back', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        FROM attachments.attachment a JOIN keepsake.deletion d ON d.id = a.deletion_id
+        JOIN keepsake.managed_table m ON m.relation = d.root_table
+        WHERE a.state IN ('available', 'quarantined') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
+          AND NOT EXISTS (SELECT FROM attachments.audit_finding f WHERE f.object_key = a.object_key)
+        UNION ALL
+        SELECT 'bytes are gone', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        FROM attachments.audit_finding f JOIN attachments.attachment a ON a.object_key = f.object_key WHERE f.kind = 'missing'
+        UNION ALL
+        SELECT 'row is gone', (k.key ->> 'attachment_id')::uuid, k.key ->> 'tenant', NULL, NULL, f.object_key::text
+        FROM attachments.audit_finding f, LATERAL keepsake.parse_object_key(f.object_key) AS k (key) WHERE f.kind = 'orphan'
+        ORDER BY 1, 3, 6;
+END
+$$;
+COMMENT ON FUNCTION attachments.restore_report IS
+    'What a restore to an earlier moment brought back, and what is gone, by the audit that after_restore() started.';
+
+REVOKE ALL ON FUNCTION attachments.after_restore, attachments.restore_report FROM PUBLIC;

@@ -1,4 +1,4 @@
--- The worker's schedule: purging, draining the outbox, and what each run did. These cross tenants, so they run with the rights of
+-- The worker's schedule: purging, how long bytes stay after it, draining the outbox, and what each run did. These cross tenants, so they run with the rights of
 -- who migrates.
 
 CREATE TABLE attachments.run (
@@ -15,6 +15,39 @@ CREATE TABLE attachments.run (
 CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
 COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
+
+-- Bytes after the purge ----------------------------------------------------------------------------
+
+-- How long the bytes of purged files stay, so that a database that is restored to a moment before the purge finds them.
+CREATE TABLE attachments.object_grace (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    grace   interval NOT NULL DEFAULT '7 days' CHECK (grace >= '0')
+);
+COMMENT ON TABLE attachments.object_grace IS
+    'How long the bytes of purged files stay in the bucket. Set it to how far back the database can be restored.';
+INSERT INTO attachments.object_grace DEFAULT VALUES;
+
+-- AFTER DELETE, which is the purge, behind the trigger that enters the objects (triggers fire by name). What was never visible is
+-- missed by no earlier moment; what is erased is gone at once.
+CREATE FUNCTION attachments.wait_for_backups() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept interval := (SELECT g.grace FROM attachments.object_grace g);
+BEGIN
+    IF kept > '0' AND current_setting('attachments.erasing', true) IS DISTINCT FROM 'on' THEN
+        UPDATE keepsake.outbox o SET next_attempt_at = now() + kept
+        FROM gone g
+        WHERE o.object_key = g.object_key AND g.state IN ('available', 'quarantined') AND o.attempts = 0 AND o.lease IS NULL;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.wait_for_backups FROM PUBLIC;
+CREATE TRIGGER wait_for_backups AFTER DELETE ON attachments.attachment
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION attachments.wait_for_backups();
+
+-- The schedule's calls -----------------------------------------------------------------------------
 
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -22,7 +22,11 @@ FROM states s LEFT JOIN files f ON f.state = s.state
 UNION ALL
 SELECT 'keepsake_uploads_pending', '{}', pending::double precision FROM uploads
 UNION ALL
-SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads;
+SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads
+UNION ALL
+SELECT 'keepsake_events', pg_catalog.jsonb_build_object('state', s.state), (
+    SELECT pg_catalog.count(*) FROM attachments.event e WHERE (e.dead_at IS NOT NULL) = (s.state = 'dead'))::double precision
+FROM (VALUES ('waiting'), ('dead')) AS s (state);
 COMMENT ON VIEW attachments.metrics IS 'Metrics of attachments and their bytes by state, and of open uploads, one value per row, as in a Prometheus exposition.';
 
 CREATE TABLE attachments.sample (
