@@ -4,7 +4,7 @@ use crate::host::Server;
 use keepsake_service::{
     Host, jobs,
     log::{self, Level},
-    storage,
+    receiver, storage,
 };
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -45,7 +45,14 @@ pub(crate) async fn run_once(server: &Arc<Server>) -> Result<(), String> {
     }
     let config = server.config.as_ref().map_err(ToString::to_string)?;
     let storage = storage(config, server.as_ref())?;
-    jobs::run(&server.database()?, &storage, config.max_image_pixels).await;
+    let told = receiver(config, server.as_ref());
+    jobs::run(
+        &server.database()?,
+        &storage,
+        config.max_image_pixels,
+        told.as_deref(),
+    )
+    .await;
     if let Some(files) = &server.files {
         files.tidy().await.map_err(|error| error.to_string())?;
     }
