@@ -1,13 +1,43 @@
 -- Made by `cargo run -p keepsake-schema -- baseline` from migrations/schema: change those files.
 
--- 21_worker_role.sql
+-- 23_worker_role.sql
 DROP FUNCTION attachments.worker_rights;
 
--- 20_version.sql
+-- 22_version.sql
 DROP FUNCTION attachments_api.schema_version;
 DROP FUNCTION attachments.schema_version;
 
--- 19_operator.sql
+-- 21_erasure.sql
+DROP FUNCTION attachments_api.list_erasures;
+DROP FUNCTION attachments_api.erase;
+DROP FUNCTION attachments.describe_erasure;
+DROP FUNCTION attachments.erase;
+DROP FUNCTION attachments.refuse_held_tenant;
+DROP FUNCTION attachments.hurry_objects;
+DROP FUNCTION attachments.kept_entities;
+DROP FUNCTION attachments.kept_files;
+DROP FUNCTION attachments.rename_subject;
+DROP FUNCTION attachments.erase_usage;
+DROP FUNCTION attachments.erase_tenant_names;
+DROP FUNCTION attachments.rename_rows;
+DROP FUNCTION attachments.erase_rows;
+DROP FUNCTION attachments.erase_uploads;
+DROP FUNCTION attachments.erase_entities;
+DROP FUNCTION attachments.archived_deletions;
+DROP FUNCTION attachments.erasable_entities;
+DROP FUNCTION attachments.erase_files;
+DROP FUNCTION attachments.purge_rows;
+DROP FUNCTION attachments.purge_for_erasure;
+DROP FUNCTION attachments.delete_for_erasure;
+DROP FUNCTION attachments.erasable_files;
+DROP FUNCTION attachments.holds_on_file;
+DROP FUNCTION attachments.holds_of;
+DROP FUNCTION attachments.add_report;
+DROP FUNCTION attachments.add_count;
+DROP FUNCTION attachments.erased_name;
+DROP TABLE attachments.erasure;
+
+-- 20_operator.sql
 DROP FUNCTION attachments_api.release_hold;
 DROP FUNCTION attachments_api.place_hold;
 DROP FUNCTION attachments_api.list_holds;
@@ -17,7 +47,7 @@ DROP FUNCTION attachments_api.retry_object;
 DROP FUNCTION attachments_api.list_outbox;
 DROP FUNCTION attachments_api.get_purge_plan;
 
--- 18_metrics.sql
+-- 19_metrics.sql
 DROP FUNCTION attachments_api.get_history;
 DROP FUNCTION attachments_api.take_sample;
 DROP FUNCTION attachments.thin_samples;
@@ -25,7 +55,9 @@ DROP FUNCTION attachments_api.metrics;
 DROP TABLE attachments.sample;
 DROP VIEW attachments.metrics;
 
--- 17_audit.sql
+-- 18_audit.sql
+DROP FUNCTION attachments.restore_report;
+DROP FUNCTION attachments.after_restore;
 DROP FUNCTION attachments_api.list_findings;
 DROP FUNCTION attachments_api.audit_objects;
 DROP FUNCTION attachments_api.audit_place;
@@ -35,14 +67,31 @@ DROP FUNCTION attachments.orphans;
 DROP TABLE attachments.audit_finding;
 DROP TABLE attachments.audit;
 
--- 16_schedule.sql
+-- 17_schedule.sql
 DROP FUNCTION attachments_api.list_runs;
 DROP FUNCTION attachments_api.record_run;
 DROP FUNCTION attachments_api.settle_objects;
 DROP FUNCTION attachments_api.lease_objects;
 DROP FUNCTION attachments_api.purge;
 DROP FUNCTION attachments_api.ping;
+DROP TRIGGER wait_for_backups ON attachments.attachment;
+DROP FUNCTION attachments.wait_for_backups;
+DROP TABLE attachments.object_grace;
 DROP TABLE attachments.run;
+
+-- 16_events.sql
+DROP FUNCTION attachments_api.retry_event;
+DROP FUNCTION attachments_api.list_events;
+DROP FUNCTION attachments.forget_events;
+DROP FUNCTION attachments_api.settle_events;
+DROP FUNCTION attachments_api.lease_events;
+DROP FUNCTION attachments.event_body;
+DROP TRIGGER record_purges ON attachments.attachment;
+DROP TRIGGER record_changes ON attachments.attachment;
+DROP FUNCTION attachments.record_purges;
+DROP FUNCTION attachments.record_changes;
+DROP TABLE attachments.event_recording;
+DROP TABLE attachments.event;
 
 -- 15_deletions.sql
 DROP FUNCTION attachments_api.restore_deletion;
@@ -167,7 +216,9 @@ DROP FUNCTION attachments.mark_completed;
 DROP FUNCTION attachments_api.get_upload;
 DROP FUNCTION attachments_api.create_upload;
 DROP FUNCTION attachments.declare_upload;
+DROP FUNCTION attachments_api.get_file_types;
 DROP FUNCTION attachments.refused_types;
+DROP FUNCTION attachments.file_types_of;
 DROP TABLE attachments.file_type_rule;
 DROP FUNCTION attachments.taken_names;
 DROP FUNCTION attachments.files_of;

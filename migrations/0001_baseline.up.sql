@@ -858,20 +858,36 @@ COMMENT ON COLUMN attachments.file_type_rule.file_types IS
     'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
 GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
 
+-- The types that the caller's tenant may attach to entities of a type, or to some type where that is not known; `usual` is what the worker
+-- is set to.
+CREATE FUNCTION attachments.file_types_of(of_type text, usual text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = of_type)
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1), usual, '');
+END
+$$;
+
 -- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
 CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    chosen text := (
-        SELECT r.file_types FROM attachments.file_type_rule r
-        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
-          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
-        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
-        LIMIT 1);
 BEGIN
     RETURN keepsake.check_file_types(
         ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
-        coalesce(chosen, request ->> 'file_types', ''));
+        attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types'));
+END
+$$;
+
+CREATE FUNCTION attachments_api.get_file_types(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    RETURN attachments.ok(jsonb_build_object(
+        'file_types', attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types')));
 END
 $$;
 
@@ -1215,7 +1231,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending'), 'null'))
 $$;
 
-SELECT attachments.publish(ARRAY['create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
+SELECT attachments.publish(ARRAY['get_file_types', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
 -- The two that run inside of those, as the same role.
 ALTER FUNCTION attachments.declare_upload OWNER TO keepsake_api;
 ALTER FUNCTION attachments.complete_upload OWNER TO keepsake_api;
@@ -1721,7 +1737,7 @@ BEGIN
 END
 $$;
 
--- Removes keys after 24 hours, and settles usage that was given back: the schedule's.
+-- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1738,6 +1754,7 @@ BEGIN
     SELECT count(attachments.settle_usage(due.tenant_id)) INTO settled
     FROM (SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
           ORDER BY r.tenant_id LIMIT size) AS due;
+    PERFORM attachments.forget_events(size);
     RETURN attachments.ok(jsonb_build_object('forgotten', forgotten, 'settled', settled));
 END
 $$;
@@ -2899,9 +2916,199 @@ SELECT attachments.publish(ARRAY[
     'delete_attachment', 'restore_attachment', 'delete_entity', 'restore_entity',
     'list_deletions', 'get_deletion', 'restore_deletion']);
 
--- 16_schedule.sql ---------------------------------------------
+-- 16_events.sql ---------------------------------------------
 
--- The worker's schedule: purging, draining the outbox, and what each run did. These cross tenants, so they run with the rights of
+-- Events: what happened to attachments, for who wants to be told. Each is written in the transaction in which it happened, and delivered by
+-- the worker's schedule: at least once, and of one attachment in the order in which it happened.
+--
+--     happened            delivered
+--    ──────────▶ waiting ───────────▶ gone
+--                  ▲  │ 14 attempts failed
+--      retried by  │  ▼
+--     an operator  dead               lets later events of its attachment pass; removed after 30 days
+
+CREATE TABLE attachments.event (
+    seq             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- What a receiver knows it by, however often it arrives.
+    id              uuid NOT NULL DEFAULT keepsake.uuid_v7() UNIQUE,
+    type            text NOT NULL CHECK (type IN (
+                        'attachment.available', 'attachment.rejected', 'attachment.quarantined',
+                        'attachment.deleted', 'attachment.restored', 'attachment.purged')),
+    tenant_id       text NOT NULL,
+    attachment_id   uuid NOT NULL,
+    entity_type     text NOT NULL,
+    entity_id       text NOT NULL,
+    deletion_id     uuid,
+    happened_at     timestamptz NOT NULL DEFAULT now(),
+    attempts        integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    lease           uuid,
+    leased_until    timestamptz,
+    last_error      text,
+    dead_at         timestamptz
+);
+CREATE INDEX event_order ON attachments.event (attachment_id, seq) WHERE dead_at IS NULL;
+CREATE INDEX event_due ON attachments.event (next_attempt_at, seq) WHERE dead_at IS NULL;
+CREATE INDEX event_dead ON attachments.event (seq) WHERE dead_at IS NOT NULL;
+CREATE INDEX event_age ON attachments.event (happened_at);
+COMMENT ON TABLE attachments.event IS
+    'What happened to attachments and has not been delivered yet. Written while a worker that delivers events runs, and for 7 days after.';
+
+-- Events are kept for a worker that delivers them: its schedule says so, and nothing is written where none does.
+CREATE TABLE attachments.event_recording (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    until   timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO attachments.event_recording DEFAULT VALUES;
+
+-- Writing ----------------------------------------------------------------------------------------
+
+-- AFTER UPDATE. What never became visible is neither deleted nor restored for anybody outside.
+CREATE FUNCTION attachments.record_changes() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT r.until <= now() FROM attachments.event_recording r) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO attachments.event (type, tenant_id, attachment_id, entity_type, entity_id, deletion_id)
+    SELECT 'attachment.' || changed.what, changed.tenant_id, changed.id, changed.entity_type, changed.entity_id, changed.of_deletion
+    FROM (SELECT a.*, coalesce(a.deletion_id, b.deletion_id) AS of_deletion,
+                 CASE WHEN a.state <> b.state AND a.state IN ('available', 'rejected', 'quarantined') THEN a.state
+                      WHEN a.state NOT IN ('available', 'quarantined') THEN NULL
+                      WHEN b.deleted_at IS NULL AND a.deleted_at IS NOT NULL THEN 'deleted'
+                      WHEN b.deleted_at IS NOT NULL AND a.deleted_at IS NULL THEN 'restored' END AS what
+          FROM after_it a JOIN before_it b ON b.id = a.id) AS changed
+    WHERE changed.what IS NOT NULL;
+    RETURN NULL;
+END
+$$;
+
+-- AFTER DELETE, which is the purge.
+CREATE FUNCTION attachments.record_purges() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT r.until <= now() FROM attachments.event_recording r) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO attachments.event (type, tenant_id, attachment_id, entity_type, entity_id, deletion_id)
+    SELECT 'attachment.purged', g.tenant_id, g.id, g.entity_type, g.entity_id, g.deletion_id
+    FROM gone g WHERE g.state IN ('available', 'quarantined');
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER record_changes AFTER UPDATE ON attachments.attachment
+    REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION attachments.record_changes();
+CREATE TRIGGER record_purges AFTER DELETE ON attachments.attachment
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION attachments.record_purges();
+
+-- Delivering -------------------------------------------------------------------------------------
+
+-- What is sent, letter for letter the same at each attempt. It names nobody: who may know more asks the API.
+CREATE FUNCTION attachments.event_body(e attachments.event) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT jsonb_build_object(
+        'type', e.type, 'timestamp', to_char(e.happened_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'data', jsonb_build_object(
+            'tenant', e.tenant_id, 'attachment_id', e.attachment_id, 'entity_type', e.entity_type, 'entity_id', e.entity_id,
+            'deletion_id', e.deletion_id))::text
+$$;
+
+-- Due events, of each attachment the first that is not delivered: the next waits for it.
+CREATE FUNCTION attachments_api.lease_events(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    this_lease uuid := keepsake.uuid_v7();
+    leased jsonb;
+BEGIN
+    UPDATE attachments.event_recording r SET until = now() + interval '7 days' WHERE r.until < now() + interval '6 days';
+    WITH due AS (
+        SELECT e.seq FROM attachments.event e
+        WHERE e.dead_at IS NULL AND e.next_attempt_at <= now() AND (e.leased_until IS NULL OR e.leased_until <= now())
+          AND NOT EXISTS (
+              SELECT FROM attachments.event earlier
+              WHERE earlier.attachment_id = e.attachment_id AND earlier.seq < e.seq AND earlier.dead_at IS NULL)
+        ORDER BY e.next_attempt_at, e.seq
+        LIMIT (request ->> 'limit')::integer
+        FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        UPDATE attachments.event e
+        SET lease = this_lease, leased_until = now() + make_interval(secs => (request ->> 'lease_seconds')::double precision)
+        FROM due WHERE e.seq = due.seq
+        RETURNING e.seq, jsonb_build_object('id', e.id, 'body', attachments.event_body(e)) AS event
+    )
+    SELECT jsonb_agg(t.event ORDER BY t.seq) INTO leased FROM taken t;
+    RETURN attachments.ok(jsonb_build_object('lease', this_lease, 'events', coalesce(leased, '[]')));
+END
+$$;
+
+-- A receiver that was down for half a day misses nothing: 14 attempts take 17 hours.
+CREATE FUNCTION attachments_api.settle_events(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM attachments.event e
+    WHERE e.lease = (request ->> 'lease')::uuid AND e.id = ANY (ARRAY(SELECT jsonb_array_elements_text(request -> 'delivered')::uuid));
+    UPDATE attachments.event e
+    SET lease = NULL, leased_until = NULL, attempts = e.attempts + 1, last_error = left(f ->> 'error', 500),
+        next_attempt_at = now() + least(interval '10 seconds' * (2 ^ e.attempts), interval '6 hours'),
+        dead_at = CASE WHEN e.attempts + 1 >= 14 THEN now() END
+    FROM jsonb_array_elements(request -> 'failed') AS f
+    WHERE e.lease = (request ->> 'lease')::uuid AND e.id = (f ->> 'id')::uuid;
+    RETURN attachments.ok('{}');
+END
+$$;
+
+-- Removes events that nobody was told of for 30 days.
+CREATE FUNCTION attachments.forget_events(at_most integer) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    DELETE FROM attachments.event WHERE ctid = ANY (ARRAY(
+        SELECT e.ctid FROM attachments.event e WHERE e.happened_at < now() - interval '30 days' ORDER BY e.happened_at LIMIT at_most))
+$$;
+
+-- For an operator --------------------------------------------------------------------------------
+
+CREATE FUNCTION attachments_api.list_events(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size integer := (request ->> 'limit')::integer;
+    entries jsonb;
+BEGIN
+    -- The condition is written out, so that the dead are found by their own index.
+    EXECUTE format(
+        'SELECT coalesce(jsonb_agg(jsonb_build_object(
+             ''id'', e.seq, ''event_id'', e.id, ''type'', e.type, ''attachment_id'', e.attachment_id, ''happened_at'', e.happened_at,
+             ''attempts'', e.attempts, ''next_attempt_at'', e.next_attempt_at, ''last_error'', e.last_error, ''dead_at'', e.dead_at)
+             ORDER BY e.seq), ''[]'')
+         FROM (SELECT * FROM attachments.event WHERE dead_at %s AND seq > $1 ORDER BY seq LIMIT $2) AS e',
+        CASE WHEN request ->> 'state' = 'dead' THEN 'IS NOT NULL' ELSE 'IS NULL' END)
+    INTO entries USING coalesce((request ->> 'cursor')::bigint, 0), size + 1;
+    RETURN attachments.cut_page(entries, size, 'id');
+END
+$$;
+
+CREATE FUNCTION attachments_api.retry_event(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM attachments.event e WHERE e.seq = (request ->> 'id')::bigint) THEN
+        RETURN attachments.fail('not_found', 'There is no such event. It may have been delivered in the meantime.');
+    END IF;
+    UPDATE attachments.event e SET dead_at = NULL, attempts = 0, next_attempt_at = now()
+    WHERE e.seq = (request ->> 'id')::bigint AND (e.leased_until > now()) IS NOT TRUE;
+    RETURN attachments.ok('{}');
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.record_changes, attachments.record_purges, attachments.event_body, attachments.forget_events FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+    attachments_api.lease_events, attachments_api.settle_events, attachments_api.list_events, attachments_api.retry_event
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    attachments_api.lease_events, attachments_api.settle_events, attachments_api.list_events, attachments_api.retry_event
+TO keepsake_worker;
+
+-- 17_schedule.sql ---------------------------------------------
+
+-- The worker's schedule: purging, how long bytes stay after it, draining the outbox, and what each run did. These cross tenants, so they run with the rights of
 -- who migrates.
 
 CREATE TABLE attachments.run (
@@ -2918,6 +3125,39 @@ CREATE TABLE attachments.run (
 CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
 COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
+
+-- Bytes after the purge ----------------------------------------------------------------------------
+
+-- How long the bytes of purged files stay, so that a database that is restored to a moment before the purge finds them.
+CREATE TABLE attachments.object_grace (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    grace   interval NOT NULL DEFAULT '7 days' CHECK (grace >= '0')
+);
+COMMENT ON TABLE attachments.object_grace IS
+    'How long the bytes of purged files stay in the bucket. Set it to how far back the database can be restored.';
+INSERT INTO attachments.object_grace DEFAULT VALUES;
+
+-- AFTER DELETE, which is the purge, behind the trigger that enters the objects (triggers fire by name). What was never visible is
+-- missed by no earlier moment; what is erased is gone at once.
+CREATE FUNCTION attachments.wait_for_backups() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept interval := (SELECT g.grace FROM attachments.object_grace g);
+BEGIN
+    IF kept > '0' AND current_setting('attachments.erasing', true) IS DISTINCT FROM 'on' THEN
+        UPDATE keepsake.outbox o SET next_attempt_at = now() + kept
+        FROM gone g
+        WHERE o.object_key = g.object_key AND g.state IN ('available', 'quarantined') AND o.attempts = 0 AND o.lease IS NULL;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.wait_for_backups FROM PUBLIC;
+CREATE TRIGGER wait_for_backups AFTER DELETE ON attachments.attachment
+    REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION attachments.wait_for_backups();
+
+-- The schedule's calls -----------------------------------------------------------------------------
 
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -3007,7 +3247,7 @@ GRANT EXECUTE ON FUNCTION
     attachments_api.record_run, attachments_api.list_runs
 TO keepsake_worker;
 
--- 17_audit.sql ---------------------------------------------
+-- 18_audit.sql ---------------------------------------------
 
 -- The audit: whether bucket and database still agree. The bucket is walked in the order of its keys, a page with each run, over and
 -- over. A page is a range of keys: what the bucket has in it and no row names is an orphan, what a row names and the bucket has not
@@ -3133,7 +3373,59 @@ $$;
 REVOKE ALL ON FUNCTION attachments_api.audit_place, attachments_api.audit_objects, attachments_api.list_findings FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments_api.audit_place, attachments_api.audit_objects, attachments_api.list_findings TO keepsake_worker;
 
--- 18_metrics.sql ---------------------------------------------
+-- After a restore ----------------------------------------------------------------------------------
+-- A database that was restored to an earlier moment has rows that had been purged since, and lacks those of uploads made since. The bucket
+-- is as it is now.
+
+-- To be called once on a restored database, before a worker runs on it: nothing that came back is purged for a week, no orphan is
+-- deleted, and the audit begins anew.
+CREATE FUNCTION attachments.after_restore() RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept bigint;
+BEGIN
+    UPDATE keepsake.deletion d SET expires_at = now() + interval '7 days'
+    WHERE d.state IN ('deleted', 'purging') AND d.expires_at < now() + interval '7 days';
+    GET DIAGNOSTICS kept = ROW_COUNT;
+    UPDATE attachments.audit SET grace = NULL, after = '', pass = pass + 1, pass_finished_at = NULL;
+    TRUNCATE attachments.audit_finding;
+    RETURN jsonb_build_object('deletions_kept', kept);
+END
+$$;
+COMMENT ON FUNCTION attachments.after_restore IS
+    'Call it on a restored database before a worker runs on it: purges nothing for 7 days, deletes no orphan, and starts the audit again.';
+
+-- What the audit found since, once its pass has finished: each file that came back out of retention with its bytes, each whose bytes are gone,
+-- and each object whose row is gone, because it was uploaded later.
+CREATE FUNCTION attachments.restore_report()
+RETURNS TABLE (outcome text, attachment_id uuid, tenant_id text, file_name text, deletion_id uuid, object_key text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT a.pass_finished_at IS NULL FROM attachments.audit a) THEN
+        RAISE EXCEPTION 'the audit has not walked the whole bucket yet'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let the schedule run until attachments.audit.pass_finished_at is set.';
+    END IF;
+    RETURN QUERY
+        SELECT 'came back', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        FROM attachments.attachment a JOIN keepsake.deletion d ON d.id = a.deletion_id
+        JOIN keepsake.managed_table m ON m.relation = d.root_table
+        WHERE a.state IN ('available', 'quarantined') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
+          AND NOT EXISTS (SELECT FROM attachments.audit_finding f WHERE f.object_key = a.object_key)
+        UNION ALL
+        SELECT 'bytes are gone', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        FROM attachments.audit_finding f JOIN attachments.attachment a ON a.object_key = f.object_key WHERE f.kind = 'missing'
+        UNION ALL
+        SELECT 'row is gone', (k.key ->> 'attachment_id')::uuid, k.key ->> 'tenant', NULL, NULL, f.object_key::text
+        FROM attachments.audit_finding f, LATERAL keepsake.parse_object_key(f.object_key) AS k (key) WHERE f.kind = 'orphan'
+        ORDER BY 1, 3, 6;
+END
+$$;
+COMMENT ON FUNCTION attachments.restore_report IS
+    'What a restore to an earlier moment brought back, and what is gone, by the audit that after_restore() started.';
+
+REVOKE ALL ON FUNCTION attachments.after_restore, attachments.restore_report FROM PUBLIC;
+
+-- 19_metrics.sql ---------------------------------------------
 
 -- Numbers for an operator, of all tenants together: now, and sampled over time.
 
@@ -3159,7 +3451,11 @@ FROM states s LEFT JOIN files f ON f.state = s.state
 UNION ALL
 SELECT 'keepsake_uploads_pending', '{}', pending::double precision FROM uploads
 UNION ALL
-SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads;
+SELECT 'keepsake_uploads_overdue', '{}', overdue::double precision FROM uploads
+UNION ALL
+SELECT 'keepsake_events', pg_catalog.jsonb_build_object('state', s.state), (
+    SELECT pg_catalog.count(*) FROM attachments.event e WHERE (e.dead_at IS NOT NULL) = (s.state = 'dead'))::double precision
+FROM (VALUES ('waiting'), ('dead')) AS s (state);
 COMMENT ON VIEW attachments.metrics IS 'Metrics of attachments and their bytes by state, and of open uploads, one value per row, as in a Prometheus exposition.';
 
 CREATE TABLE attachments.sample (
@@ -3249,7 +3545,7 @@ $$;
 REVOKE ALL ON FUNCTION attachments_api.metrics, attachments_api.take_sample, attachments_api.get_history FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments_api.metrics, attachments_api.take_sample, attachments_api.get_history TO keepsake_worker;
 
--- 19_operator.sql ---------------------------------------------
+-- 20_operator.sql ---------------------------------------------
 
 -- What an operator asks for and does, of all tenants together: the dry run of a purge, the outbox, and legal holds. These cross tenants,
 -- so they run with the rights of who migrates.
@@ -3421,7 +3717,503 @@ GRANT EXECUTE ON FUNCTION
     attachments_api.list_holds, attachments_api.place_hold, attachments_api.release_hold
 TO keepsake_worker;
 
--- 20_version.sql ---------------------------------------------
+-- 21_erasure.sql ---------------------------------------------
+
+-- Erasure: all that names a tenant, or one person in a tenant, is removed now and not when its retention ends. What a legal hold covers
+-- stays, and is told. tests/tests/e2e/erasure.rs walks the catalog: a new column that could name somebody has to be dealt with here.
+--
+-- Bytes go through the outbox at once, without the grace that purged ones have: until the worker has deleted them, their keys are there.
+
+CREATE TABLE attachments.erasure (
+    id           uuid PRIMARY KEY DEFAULT keepsake.uuid_v7(),
+    scope        text NOT NULL CHECK (scope IN ('tenant', 'subject')),
+    -- Whether the files that a person uploaded stayed, without the name.
+    kept_files   boolean NOT NULL,
+    reason       text NOT NULL,
+    -- Who asked for it, as the application says, and as the database knows it.
+    actor        text NOT NULL,
+    role         name NOT NULL,
+    session_role name NOT NULL,
+    erased_at    timestamptz NOT NULL DEFAULT now(),
+    -- Rows by table: those that are gone, and those that no longer have the name.
+    removed      jsonb NOT NULL,
+    renamed      jsonb NOT NULL,
+    -- Objects that were handed to the outbox.
+    objects      bigint NOT NULL,
+    -- What stayed: table, rows, why, and the holds.
+    kept         jsonb NOT NULL
+);
+COMMENT ON TABLE attachments.erasure IS
+    'Certificates of erasures: who erased what kind of data when, how many rows of each table, and what stayed and why. They do not say of whom.';
+
+-- What stands where a name was.
+CREATE FUNCTION attachments.erased_name() RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT '(erased)'
+$$;
+
+-- Adds rows of a table to such counts as a certificate has.
+CREATE FUNCTION attachments.add_count(counts jsonb, table_name text, rows bigint) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN rows = 0 THEN counts
+           ELSE counts || jsonb_build_object(table_name, coalesce((counts ->> table_name)::bigint, 0) + rows) END
+$$;
+
+-- Adds what a purge reports.
+CREATE FUNCTION attachments.add_report(counts jsonb, report jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    line jsonb;
+BEGIN
+    FOR line IN SELECT * FROM jsonb_array_elements(report -> 'tables') LOOP
+        counts := attachments.add_count(counts, line ->> 'table', (line ->> 'rows')::bigint);
+    END LOOP;
+    RETURN counts;
+END
+$$;
+
+-- Holds ------------------------------------------------------------------------------------------
+-- All of this runs under the claims of the tenant alone, so that an entity is found only there.
+
+-- The holds, released or not, on the tenant, its deletions, and rows of its own.
+CREATE FUNCTION attachments.holds_of(tenant text) RETURNS SETOF keepsake.hold
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT h.* FROM keepsake.hold h
+    WHERE h.tenant = holds_of.tenant
+       OR h.deletion_id IN (SELECT d.id FROM keepsake.deletion d WHERE d.tenant = holds_of.tenant)
+       OR h.relation = 'attachments.attachment'::regclass AND EXISTS (
+           SELECT FROM attachments.attachment a WHERE a.id::text = h.row_key ->> 'id' AND a.tenant_id = holds_of.tenant)
+       OR EXISTS (
+           SELECT FROM attachments.entity_type e
+           WHERE e.relation = h.relation AND (attachments.find_entity(e.name, h.row_key ->> e.key_column::text)).is_there)
+$$;
+
+-- The holds in force that keep a file: on it, its entity, its deletion, or another row of that.
+CREATE FUNCTION attachments.holds_on_file(a attachments.attachment) RETURNS bigint[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY(
+        SELECT h.id FROM keepsake.hold h
+        WHERE h.released_at IS NULL AND (
+            h.tenant = a.tenant_id
+            OR h.deletion_id = a.deletion_id
+            OR h.relation = 'attachments.attachment'::regclass AND h.row_key ->> 'id' = a.id::text
+            OR EXISTS (SELECT FROM attachments.entity_type e
+                       WHERE e.name = a.entity_type AND e.relation = h.relation AND h.row_key ->> e.key_column::text = a.entity_id))
+        ORDER BY h.id)
+$$;
+
+-- Rows -------------------------------------------------------------------------------------------
+
+-- Files of the tenant, or of one who uploaded them, that no hold covers: the live ones (`deleted` false), or those in the bin.
+CREATE FUNCTION attachments.erasable_files(tenant text, subject text, deleted boolean) RETURNS SETOF uuid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT a.id FROM attachments.attachment a
+    WHERE a.tenant_id = tenant AND (subject IS NULL OR a.uploaded_by = subject) AND (a.deletion_id IS NOT NULL) = deleted
+      AND attachments.holds_on_file(a) = '{}'
+    ORDER BY a.id
+$$;
+
+-- Deletes a row and whatever cascades from it. One that something refers to stays, and so does one that is gone by now.
+CREATE FUNCTION attachments.delete_for_erasure(relation regclass, key jsonb) RETURNS uuid
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN keepsake.soft_delete(relation, key, 'erasure');
+EXCEPTION WHEN integrity_constraint_violation OR no_data_found THEN
+    RETURN NULL;
+END
+$$;
+
+-- Purges a deletion, if nothing holds it, and adds what went with it.
+CREATE FUNCTION attachments.purge_for_erasure(deletion uuid, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.add_report(counts, keepsake.purge_deletion(deletion));
+EXCEPTION WHEN object_not_in_prerequisite_state OR no_data_found OR integrity_constraint_violation THEN
+    RETURN counts;
+END
+$$;
+
+-- Purges rows that a table keeps in place by their keys, a thousand at a time; other rows of their deletions can still be restored.
+CREATE FUNCTION attachments.purge_rows(relation regclass, keys jsonb[], counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    FOR place IN 1 .. cardinality(keys) BY 1000 LOOP
+        counts := attachments.add_report(counts, keepsake.purge_rows(relation, to_jsonb(keys[place : place + 999])));
+    END LOOP;
+    RETURN counts;
+END
+$$;
+
+CREATE FUNCTION attachments.erase_files(tenant text, subject text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM attachments.delete_for_erasure('attachments.attachment', jsonb_build_object('id', live.id))
+    FROM attachments.erasable_files(tenant, subject, false) AS live (id);
+    RETURN attachments.purge_rows('attachments.attachment', ARRAY(
+        SELECT jsonb_build_object('id', file.id) FROM attachments.erasable_files(tenant, subject, true) AS file (id)), counts);
+END
+$$;
+
+-- The keys of a tenant's entities of one type that no hold covers: the live ones, or those that are kept deleted in their table.
+CREATE FUNCTION attachments.erasable_entities(known attachments.entity_type, tenant text, deleted boolean) RETURNS jsonb[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    apart boolean := attachments.kept_apart(known.relation);
+    keys jsonb[];
+BEGIN
+    IF apart AND deleted THEN
+        RETURN '{}';
+    END IF;
+    EXECUTE format(
+        'SELECT ARRAY(SELECT jsonb_build_object(%1$L, t.%1$I) FROM %2$s AS t
+                      WHERE t.%3$I::text = $1 AND %4$s AND NOT EXISTS (
+                          SELECT FROM keepsake.hold h
+                          WHERE h.released_at IS NULL AND h.relation = $2 AND h.row_key ->> %1$L = t.%1$I::text)
+                      ORDER BY t.%1$I DESC)',
+        known.key_column, known.relation, known.tenant_column,
+        CASE WHEN apart THEN 'true' WHEN deleted THEN 't.deletion_id IS NOT NULL' ELSE 't.deletion_id IS NULL' END)
+    INTO keys USING tenant, known.relation;
+    RETURN keys;
+END
+$$;
+
+-- Deletions in an archive that hold entities of the tenant and of nobody else.
+CREATE FUNCTION attachments.archived_deletions(known attachments.entity_type, tenant text) RETURNS uuid[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    deletions uuid[] := '{}';
+BEGIN
+    IF attachments.kept_apart(known.relation) THEN
+        EXECUTE format(
+            'SELECT coalesce(array_agg(own.deletion_id), ''{}'') FROM (
+                 SELECT t.deletion_id FROM %s GROUP BY t.deletion_id HAVING bool_and(t.%I::text IS NOT DISTINCT FROM $1)) AS own',
+            attachments.deleted_sql(known, NULL), known.tenant_column)
+        INTO deletions USING tenant;
+    END IF;
+    RETURN deletions;
+END
+$$;
+
+-- Entities of the tenant, with what cascades from them, and its deletions. Files are gone before them.
+CREATE FUNCTION attachments.erase_entities(tenant text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+    before jsonb;
+    deletion uuid;
+BEGIN
+    FOR known IN SELECT e.* FROM attachments.entity_type e ORDER BY e.name LOOP
+        PERFORM attachments.delete_for_erasure(known.relation, key)
+        FROM unnest(attachments.erasable_entities(known, tenant, false)) AS key;
+    END LOOP;
+    -- What refers to a row goes before it, whatever the order of the deletions.
+    LOOP
+        before := counts;
+        FOR deletion IN
+            SELECT d.id FROM keepsake.deletion d WHERE d.tenant = erase_entities.tenant AND d.state IN ('deleted', 'purging')
+            UNION
+            SELECT unnest(attachments.archived_deletions(e, erase_entities.tenant)) FROM attachments.entity_type e
+        LOOP
+            counts := attachments.purge_for_erasure(deletion, counts);
+        END LOOP;
+        FOR known IN SELECT e.* FROM attachments.entity_type e WHERE NOT attachments.kept_apart(e.relation) ORDER BY e.name LOOP
+            counts := attachments.purge_rows(known.relation, attachments.erasable_entities(known, tenant, true), counts);
+        END LOOP;
+        EXIT WHEN counts = before;
+    END LOOP;
+    RETURN counts;
+END
+$$;
+
+-- Names ------------------------------------------------------------------------------------------
+
+-- Upload sets of a tenant, or of one who declared them, of which no file is left. One whose parts the store still holds stays until they
+-- are given up, and names nobody.
+CREATE FUNCTION attachments.erase_uploads(of_tenant text, subject text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    DELETE FROM attachments.upload_set s
+    WHERE s.tenant_id = of_tenant AND (subject IS NULL OR s.created_by = subject)
+      AND NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.upload_set_id = s.id)
+      AND NOT EXISTS (SELECT FROM attachments.multipart m WHERE m.upload_set_id = s.id);
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    WITH nameless AS (
+        UPDATE attachments.upload_set s
+        SET tenant_id = '', created_by = attachments.erased_name(), files = NULL, report = NULL,
+            state = CASE s.state WHEN 'pending' THEN 'aborted' ELSE s.state END, settled_at = coalesce(s.settled_at, now())
+        WHERE s.tenant_id = of_tenant AND (subject IS NULL OR s.created_by = subject)
+          AND NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.upload_set_id = s.id)
+        RETURNING s.id)
+    UPDATE attachments.multipart m SET tenant_id = '' FROM nameless n WHERE m.upload_set_id = n.id;
+    RETURN attachments.add_count(counts, 'attachments.upload_set', gone);
+END
+$$;
+
+-- Rows of one table; `condition` is SQL over `$1`, the tenant, and `$2`, the subject.
+CREATE FUNCTION attachments.erase_rows(table_name text, condition text, tenant text, subject text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone bigint;
+BEGIN
+    EXECUTE format('DELETE FROM %s AS t WHERE %s', table_name::regclass, condition) USING tenant, subject;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN attachments.add_count(counts, table_name, gone);
+END
+$$;
+
+-- The same for one column that names the subject.
+CREATE FUNCTION attachments.rename_rows(table_name text, column_name name, condition text, tenant text, subject text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    changed bigint;
+BEGIN
+    EXECUTE format('UPDATE %s AS t SET %2$I = attachments.erased_name() WHERE t.%2$I = $2 AND %3$s', table_name::regclass, column_name, condition)
+    USING tenant, subject;
+    GET DIAGNOSTICS changed = ROW_COUNT;
+    RETURN attachments.add_count(counts, table_name, changed);
+END
+$$;
+
+-- What else names a tenant. Its last events are delivered, and gone then. Its holds are those that were found before its rows went; those in force stay, with what they are on, and so
+-- does what the tenant holds as long as it holds anything.
+CREATE FUNCTION attachments.erase_tenant_names(tenant text, holds bigint[], counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    released bigint[] := ARRAY(SELECT h.id FROM keepsake.hold h WHERE h.id = ANY (holds) AND h.released_at IS NOT NULL);
+    gone bigint;
+    line record;
+BEGIN
+    counts := attachments.erase_uploads(tenant, NULL, counts);
+    DELETE FROM attachments.hold_release r WHERE r.hold_id = ANY (released);
+    DELETE FROM keepsake.hold h WHERE h.id = ANY (released);
+    counts := attachments.add_count(counts, 'keepsake.hold', coalesce(cardinality(released), 0));
+    DELETE FROM keepsake.archive_undo u USING keepsake.deletion d
+    WHERE d.id = u.deletion_id AND d.tenant = erase_tenant_names.tenant AND d.state IN ('purged', 'restored');
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    counts := attachments.add_count(counts, 'keepsake.archive_undo', gone);
+    FOR line IN SELECT * FROM (VALUES
+        ('keepsake.deletion', 't.tenant = $1 AND t.state IN (''purged'', ''restored'')'),
+        ('attachments.idempotency', 't.tenant_id = $1'),
+        ('attachments.event', 't.tenant_id = $1 AND t.dead_at IS NOT NULL'),
+        ('attachments.quota', 't.tenant_id = $1'),
+        ('attachments.file_type_rule', 't.tenant_id = $1'),
+        ('attachments.scan_policy', 't.tenant_id = $1'),
+        ('attachments.audit_finding', 'keepsake.parse_object_key(t.object_key) ->> ''tenant'' = $1'),
+        ('attachments.usage_release', 't.tenant_id = $1 AND NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.tenant_id = $1)'),
+        ('attachments.usage', 't.tenant_id = $1 AND NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.tenant_id = $1)')
+    ) AS l (table_name, condition) LOOP
+        counts := attachments.erase_rows(line.table_name, line.condition, tenant, NULL, counts);
+    END LOOP;
+    RETURN counts;
+END
+$$;
+
+-- What a person holds counts for nobody by name from here on.
+CREATE FUNCTION attachments.erase_usage(of_tenant text, who text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE attachments.usage_release r SET subject = attachments.erased_name() WHERE r.tenant_id = of_tenant AND r.subject = who;
+    INSERT INTO attachments.usage AS u (tenant_id, subject, bytes, files)
+    SELECT s.tenant_id, attachments.erased_name(), s.bytes, s.files FROM attachments.usage s WHERE s.tenant_id = of_tenant AND s.subject = who
+    ON CONFLICT (tenant_id, subject) DO UPDATE SET bytes = u.bytes + excluded.bytes, files = u.files + excluded.files;
+    DELETE FROM attachments.usage u WHERE u.tenant_id = of_tenant AND u.subject = who;
+END
+$$;
+
+-- What else names a person in a tenant; the rows that have the name no longer. A file that is held keeps the name of who uploaded it,
+-- and what is needed to count it.
+CREATE FUNCTION attachments.rename_subject(tenant text, subject text, holds bigint[], kept_files boolean) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    counts jsonb := '{}';
+    held text := format('t.id = ANY (%L::bigint[])', holds);
+BEGIN
+    IF kept_files THEN
+        counts := attachments.rename_rows('attachments.attachment', 'uploaded_by', 't.tenant_id = $1', tenant, subject, counts);
+        UPDATE attachments.upload_set s SET files = NULL, report = NULL
+        WHERE s.tenant_id = rename_subject.tenant AND s.created_by = subject AND s.state <> 'completed';
+        counts := attachments.rename_rows('attachments.upload_set', 'created_by', 't.tenant_id = $1', tenant, subject, counts);
+    END IF;
+    IF NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.tenant_id = rename_subject.tenant AND a.uploaded_by = subject) THEN
+        PERFORM attachments.erase_usage(tenant, subject);
+    END IF;
+    -- The reason is what that person wrote.
+    UPDATE keepsake.deletion d SET reason = NULL WHERE d.tenant = rename_subject.tenant AND d.actor = subject;
+    counts := attachments.rename_rows('keepsake.deletion', 'actor', 't.tenant = $1', tenant, subject, counts);
+    counts := attachments.rename_rows('keepsake.hold', 'actor', held, tenant, subject, counts);
+    RETURN attachments.rename_rows('keepsake.hold', 'released_by', held, tenant, subject, counts);
+END
+$$;
+
+-- The erasure ------------------------------------------------------------------------------------
+
+-- Files that stayed, by what keeps them.
+CREATE FUNCTION attachments.kept_files(tenant text, subject text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH kept AS (
+        SELECT attachments.holds_on_file(a) AS holds, a.deletion_id = ANY (attachments.held_deletions(ARRAY[a.deletion_id])) AS in_held
+        FROM attachments.attachment a WHERE a.tenant_id = tenant AND (subject IS NULL OR a.uploaded_by = subject)),
+    told AS (
+        SELECT CASE WHEN holds <> '{}' OR in_held THEN 'held' ELSE 'referenced' END AS why, holds FROM kept)
+    SELECT coalesce(jsonb_agg(jsonb_build_object('table', 'attachments.attachment', 'rows', rows, 'why', why, 'holds', holds) ORDER BY why), '[]')
+    FROM (SELECT t.why, count(DISTINCT t.n) AS rows, coalesce(jsonb_agg(DISTINCT h.id) FILTER (WHERE h.id IS NOT NULL), '[]') AS holds
+          FROM (SELECT row_number() OVER () AS n, * FROM told) AS t LEFT JOIN LATERAL unnest(t.holds) AS h (id) ON true
+          GROUP BY t.why) AS by_reason
+$$;
+
+-- Entities that stayed: held, or in a deletion that is, or that another tenant has rows in; or a row refers to them.
+CREATE FUNCTION attachments.kept_entities(tenant text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+    live bigint;
+    deleted bigint;
+    holds jsonb;
+    kept jsonb := '[]';
+BEGIN
+    FOR known IN SELECT e.* FROM attachments.entity_type e ORDER BY e.name LOOP
+        EXECUTE format('SELECT count(*) FROM %s AS t WHERE t.%I::text = $1%s', known.relation, known.tenant_column,
+                       CASE WHEN NOT attachments.kept_apart(known.relation) THEN ' AND t.deletion_id IS NULL' END)
+        INTO live USING tenant;
+        EXECUTE format('SELECT count(*) FROM %s WHERE t.%I::text = $1', attachments.deleted_sql(known, NULL), known.tenant_column)
+        INTO deleted USING tenant;
+        SELECT coalesce(jsonb_agg(h.id ORDER BY h.id), '[]') INTO holds
+        FROM attachments.holds_of(tenant) AS h WHERE h.released_at IS NULL;
+        IF live + deleted > 0 THEN
+            kept := kept || jsonb_build_object('table', known.relation::text, 'rows', live + deleted,
+                'why', CASE holds WHEN '[]' THEN 'referenced' ELSE 'held' END, 'holds', holds);
+        END IF;
+    END LOOP;
+    RETURN kept;
+END
+$$;
+
+-- Lets the bytes of what the tenant had purged earlier go at once as well. Whose file an object was nobody knows any more: what a person had
+-- purged goes when its grace is over.
+CREATE FUNCTION attachments.hurry_objects(tenant text, subject text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE keepsake.outbox o SET next_attempt_at = now()
+    WHERE subject IS NULL AND o.attempts = 0 AND o.next_attempt_at > now()
+      AND keepsake.parse_object_key(o.object_key) ->> 'tenant' = tenant
+$$;
+
+-- Refuses what a hold on the whole tenant forbids.
+CREATE FUNCTION attachments.refuse_held_tenant(tenant text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held_by bigint := (SELECT h.id FROM keepsake.hold h WHERE h.tenant = refuse_held_tenant.tenant AND h.released_at IS NULL);
+BEGIN
+    IF held_by IS NOT NULL THEN
+        RAISE EXCEPTION 'cannot erase data of a tenant that is held'
+            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = held_by::text,
+                  HINT = 'Release the hold with this number when the law allows it, then repeat the erasure.';
+    END IF;
+END
+$$;
+
+-- Erases a tenant, or what one person (`subject`) did there: the files that they uploaded, or, with keep_files, only the name. One
+-- transaction; uploads to the tenant wait for it. Repeating it removes what came since, and what was held then.
+CREATE FUNCTION attachments.erase(tenant text, subject text DEFAULT NULL, reason text DEFAULT '', keep_files boolean DEFAULT false)
+RETURNS attachments.erasure
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    done attachments.erasure;
+    asked_by text := coalesce(nullif(current_setting('keepsake.actor', true), ''), session_user);
+    claims text := coalesce(current_setting('request.jwt.claims', true), '');
+    shows_deleted text := coalesce(current_setting('keepsake.include_deleted', true), '');
+    holds bigint[];
+    removed jsonb := '{}';
+    renamed jsonb := '{}';
+    kept jsonb;
+BEGIN
+    IF coalesce(tenant, '') = '' OR subject = '' THEN
+        RAISE EXCEPTION 'whom to erase is not given' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Pass a tenant, and for one person also the subject of their tokens.';
+    ELSIF keep_files AND subject IS NULL THEN
+        RAISE EXCEPTION 'files of a tenant cannot be kept without their tenant' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'keep_files is for the erasure of one person.';
+    END IF;
+    PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant)), set_config('attachments.erasing', 'on', true);
+    -- Whoever declares an upload waits for the tenant's row, and whoever places a hold for the purge.
+    PERFORM attachments.settle_usage(tenant), attachments.refuse_held_tenant(tenant);
+    holds := ARRAY(SELECT h.id FROM attachments.holds_of(tenant) AS h);
+    IF NOT keep_files THEN
+        removed := attachments.erase_files(tenant, subject, removed);
+    END IF;
+    IF subject IS NULL THEN
+        removed := attachments.erase_entities(tenant, removed);
+        kept := attachments.kept_files(tenant, NULL) || attachments.kept_entities(tenant);
+        removed := attachments.erase_tenant_names(tenant, holds, removed);
+    ELSE
+        kept := CASE WHEN keep_files THEN '[]' ELSE attachments.kept_files(tenant, subject) END;
+        removed := attachments.erase_uploads(tenant, subject, removed);
+        removed := attachments.erase_rows('attachments.idempotency', 't.tenant_id = $1 AND t.subject = $2', tenant, subject, removed);
+        removed := attachments.erase_rows('attachments.quota', 't.tenant_id = $1 AND t.subject = $2', tenant, subject, removed);
+        PERFORM attachments.settle_usage(tenant);
+        renamed := attachments.rename_subject(tenant, subject, holds, keep_files);
+    END IF;
+    INSERT INTO attachments.erasure AS e (scope, kept_files, reason, actor, role, session_role, removed, renamed, objects, kept)
+    VALUES (CASE WHEN subject IS NULL THEN 'tenant' ELSE 'subject' END, keep_files, reason, asked_by, current_user, session_user,
+            removed, renamed, coalesce((removed ->> 'attachments.attachment')::bigint, 0), kept)
+    RETURNING e.* INTO done;
+    PERFORM attachments.hurry_objects(tenant, subject), set_config('attachments.erasing', '', true);
+    PERFORM set_config('request.jwt.claims', claims, true), set_config('keepsake.include_deleted', shows_deleted, true);
+    RETURN done;
+END
+$$;
+
+COMMENT ON FUNCTION attachments.erase IS
+    'Erases everything of a tenant, or everything that one person in it uploaded (with keep_files only the name), whatever its retention, except what is held. Returns the certificate.';
+
+REVOKE ALL ON FUNCTION
+    attachments.erased_name, attachments.add_count, attachments.add_report, attachments.holds_of, attachments.holds_on_file,
+    attachments.erasable_files, attachments.delete_for_erasure, attachments.purge_for_erasure, attachments.purge_rows, attachments.erase_files,
+    attachments.erasable_entities, attachments.archived_deletions, attachments.erase_entities, attachments.erase_uploads,
+    attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.rename_subject,
+    attachments.kept_files, attachments.kept_entities, attachments.hurry_objects, attachments.refuse_held_tenant, attachments.erase
+FROM PUBLIC;
+
+-- Over HTTP, for an operator -------------------------------------------------------------------------
+
+CREATE FUNCTION attachments.describe_erasure(e attachments.erasure) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT to_jsonb(e) - 'role' - 'session_role'
+$$;
+
+CREATE FUNCTION attachments_api.erase(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    holds text;
+BEGIN
+    PERFORM set_config('keepsake.actor', request ->> 'actor', true);
+    RETURN attachments.ok(attachments.describe_erasure(attachments.erase(
+        request ->> 'tenant', request ->> 'subject', request ->> 'reason', (request ->> 'keep_files')::boolean)));
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    GET STACKED DIAGNOSTICS holds = PG_EXCEPTION_DETAIL;
+    RETURN attachments.fail('held', format('Hold %s is on the whole tenant. Release it first; nothing was changed.', holds));
+END
+$$;
+
+-- Newest first.
+CREATE FUNCTION attachments_api.list_erasures(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size integer := (request ->> 'limit')::integer;
+BEGIN
+    RETURN attachments.cut_page((
+        SELECT coalesce(jsonb_agg(attachments.describe_erasure(page) ORDER BY page.id DESC), '[]')
+        FROM (SELECT e.* FROM attachments.erasure e
+              WHERE e.id < coalesce((request ->> 'cursor')::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+              ORDER BY e.id DESC LIMIT size + 1) AS page), size, 'id');
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.describe_erasure, attachments_api.erase, attachments_api.list_erasures FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments_api.erase, attachments_api.list_erasures TO keepsake_worker;
+
+-- 22_version.sql ---------------------------------------------
 
 -- Which version of this schema a database has: the number of the newest migration. The worker and `keepsake doctor` compare it
 -- with the one they need.
@@ -3440,7 +4232,7 @@ COMMENT ON FUNCTION attachments_api.schema_version IS 'The number of the newest 
 REVOKE ALL ON FUNCTION attachments_api.schema_version FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments_api.schema_version TO keepsake_worker;
 
--- 21_worker_role.sql ---------------------------------------------
+-- 23_worker_role.sql ---------------------------------------------
 
 -- What the worker's role may do beyond executing the functions of attachments_api. Nothing, as this schema and the extension leave
 -- it; but PUBLIC may have been granted more by others, and what PUBLIC has every role has. `keepsake doctor` reports each row.

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use uuid::Uuid;
 
 /// Installs and updates Keepsake in a PostgreSQL database, and operates it.
@@ -52,6 +53,11 @@ pub enum Command {
         /// The number that `keepsake hold` printed.
         hold: i64,
     },
+    /// Run the service here: HTTP, the scheduled work, and a store in a folder or by S3. Its settings are those of the worker,
+    /// from the environment and a TOML file.
+    Serve(Serve),
+    /// Erase everything of a tenant, or of one person in it, whatever its retention. There is no way back.
+    Erase(Erase),
     /// Show what deleting a row would delete with it. Changes nothing.
     Plan {
         /// The table, such as public.post.
@@ -59,6 +65,17 @@ pub enum Command {
         /// The key of the row; for several columns, a JSON object.
         key: String,
     },
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// A TOML file with settings. Those of the environment go before it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Do the scheduled work once, and end.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// Arguments of `migrate`.
@@ -170,6 +187,23 @@ pub struct Hold {
     #[arg(long, requires = "table")]
     pub key: Option<String>,
     /// The reason to record.
+    #[arg(long)]
+    pub reason: String,
+}
+
+/// Arguments of `erase`.
+#[derive(Args, Debug)]
+pub struct Erase {
+    /// The tenant.
+    #[arg(long)]
+    pub tenant: String,
+    /// Only what this person did in the tenant, by the sub of their tokens.
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// Keep the files that the person uploaded, without the name.
+    #[arg(long, requires = "subject")]
+    pub keep_files: bool,
+    /// The reason to record, such as the number of a ticket. Name nobody in it.
     #[arg(long)]
     pub reason: String,
 }

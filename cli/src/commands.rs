@@ -1,10 +1,11 @@
 //! What each command does in the database.
 
+use keepsake_server::Mode;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::arguments::{
-    Arguments, Command, Deletions, Hold, Manage, OnDelete, Purge, Restore, State,
+    Arguments, Command, Deletions, Erase, Hold, Manage, OnDelete, Purge, Restore, Serve, State,
 };
 use crate::database::{connect, rows, value};
 use crate::doctor::{doctor, installed};
@@ -17,6 +18,9 @@ use crate::report::Report;
 /// # Errors
 /// The command failed; see [`Failure`].
 pub async fn run(arguments: Arguments) -> Result<Report, Failure> {
+    if let Command::Serve(wanted) = &arguments.command {
+        return serve(wanted, arguments.database_url.clone()).await;
+    }
     let mut connection = connect(
         arguments.database_url.as_deref(),
         arguments.actor.as_deref(),
@@ -41,8 +45,28 @@ async fn dispatch(connection: &mut PgConnection, command: &Command) -> Result<Re
         Command::Purge(arguments) => purge(connection, arguments).await,
         Command::Hold(arguments) => hold(connection, arguments).await,
         Command::Release { hold } => release(connection, *hold).await,
+        Command::Erase(arguments) => erase(connection, arguments).await,
         Command::Plan { table, key } => plan(connection, table, key).await,
+        // It needs more than one connection.
+        Command::Serve(arguments) => serve(arguments, None).await,
     }
+}
+
+/// Runs until it is told to stop.
+async fn serve(arguments: &Serve, database_url: Option<String>) -> Result<Report, Failure> {
+    let mode = if arguments.once {
+        Mode::Once
+    } else {
+        Mode::Serve
+    };
+    keepsake_server::serve(arguments.config.as_deref(), database_url, mode)
+        .await
+        .map_err(|error| Failure::Prevented {
+            what: "the server cannot run".to_owned(),
+            why: error.to_string(),
+            hint: "correct the settings, then start it again".to_owned(),
+        })?;
+    Ok(Report::text("", json!({ "stopped": true })))
 }
 
 async fn check_installed(connection: &mut PgConnection) -> Result<(), Failure> {
@@ -309,6 +333,51 @@ async fn release(connection: &mut PgConnection, hold: i64) -> Result<Report, Fai
         text,
         json!({"hold": hold, "released": released}),
     ))
+}
+
+/// Erases, and prints the certificate. What stayed is a finding.
+async fn erase(connection: &mut PgConnection, arguments: &Erase) -> Result<Report, Failure> {
+    let keep_files = arguments.keep_files.to_string();
+    let certificate: Value = value(
+        connection,
+        "SELECT to_jsonb(e) FROM attachments.erase($1, $2, $3, $4::text::boolean) AS e",
+        &[
+            Some(&arguments.tenant),
+            arguments.subject.as_deref(),
+            Some(&arguments.reason),
+            Some(&keep_files),
+        ],
+    )
+    .await?;
+    let list = |what: &str| {
+        let counts = certificate[what].as_object().into_iter().flatten();
+        let lines = counts.map(|(table, rows)| format!("  {table}: {rows}\n"));
+        lines.collect::<String>()
+    };
+    let kept = certificate["kept"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let mut text = format!(
+        "Erased. Certificate {}.\nRemoved rows:\n{}Rows without the name:\n{}",
+        certificate["id"].as_str().unwrap_or_default(),
+        list("removed"),
+        list("renamed"),
+    );
+    for line in kept {
+        let name = |member: &str| line[member].as_str().unwrap_or_default();
+        text += &format!(
+            "Kept: {} rows of {}, {}.\n",
+            line["rows"],
+            name("table"),
+            name("why")
+        );
+    }
+    let exit = if kept.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Findings
+    };
+    Ok(Report::text(text.trim_end(), certificate).leaving(exit))
 }
 
 async fn plan(connection: &mut PgConnection, table: &str, key: &str) -> Result<Report, Failure> {

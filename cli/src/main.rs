@@ -7,7 +7,7 @@ use clap::Parser as _;
 use keepsake_cli::arguments::Arguments;
 use keepsake_cli::failure::Exit;
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn main() -> ExitCode {
     // If the arguments are wrong, clap itself exits with 2.
     let arguments = Arguments::parse();

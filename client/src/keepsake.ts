@@ -283,9 +283,11 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
     async usage(options: CallOptions = {}): Promise<Usage> {
       return content(api.GET("/v1/usage", own(options)));
     },
-    /** The limits of one upload, for the rules in the browser. */
-    async limits(options: CallOptions = {}): Promise<Limits> {
-      return content(api.GET("/v1/limits", own(options)));
+    /** The limits of one upload, for the rules in the browser: to entities of this type, where it is given. */
+    async limits(options: CallOptions & { entity_type?: string } = {}): Promise<Limits> {
+      const { entity_type } = options;
+      const query = entity_type === undefined ? {} : { entity_type };
+      return content(api.GET("/v1/limits", { params: { query }, ...own(options) }));
     },
   };
 }

@@ -118,7 +118,7 @@ export interface paths {
         };
         /**
          * Get the limits of one upload
-         * @description For the rules in a browser, which are the worker's own: they reject a file before it is sent.
+         * @description For the rules in a browser, which are the worker's own: they reject a file before it is sent. With a bearer token that may read, `file_types` is what the caller's tenant may attach, to entities of `entity_type` if it is given; without one, what the worker is set to.
          */
         get: operations["getLimits"];
         put?: never;
@@ -450,6 +450,42 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/operator/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List events that wait to be delivered, or whose delivery failed for good */
+        get: operations["listEvents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/events/{id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Retry the delivery of an event */
+        post: operations["retryEvent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/operator/holds": {
         parameters: {
             query?: never;
@@ -481,6 +517,27 @@ export interface paths {
         put?: never;
         /** Release a hold */
         post: operations["releaseHold"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/operator/erasures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List certificates of erasures, newest first */
+        get: operations["listErasures"];
+        put?: never;
+        /**
+         * Erase everything of a tenant, or of one person in it, now
+         * @description Removes rows, files and names whatever their retention, in one transaction, and returns the certificate; the bytes are deleted by the next scheduled run. What a legal hold covers stays, and the certificate tells; a hold on the whole tenant refuses the erasure. Repeating it removes what came or was released since. Revoke the tokens first: what is uploaded later is not erased.
+         */
+        post: operations["erase"];
         delete?: never;
         options?: never;
         head?: never;
@@ -852,7 +909,7 @@ export interface components {
          * @description Stable: programs may rely on it.
          * @enum {string}
          */
-        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "precondition_failed" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "keys_unusable" | "internal";
+        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "precondition_failed" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "held" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "keys_unusable" | "internal";
         Limits: {
             /** @description Files in one upload. */
             max_files: number;
@@ -860,7 +917,7 @@ export interface components {
             max_file_bytes: number;
             /** @description Bytes of all files of one upload. */
             max_set_bytes: number;
-            /** @description How the types that may be uploaded differ from the usual ones, as words: `+zip`, `-mov`, `+unknown`. The database may hold another choice for a tenant or an entity type. */
+            /** @description How the types that may be uploaded differ from the usual ones, as words: `+zip`, `-mov`, `+unknown`. */
             file_types: string;
             /** @description Whether a file whose name an earlier one of the upload has is numbered, `image (2).jpg`, and not refused. */
             number_duplicates: boolean;
@@ -1292,6 +1349,90 @@ export interface components {
             /** @description Null on the last page. */
             next_cursor: string | null;
         };
+        /** @description An event that has not been delivered. Events of one attachment are delivered in order: a later one waits until the earlier one is delivered or dead. */
+        Event: {
+            /** @description What a retry names it by. */
+            id: number;
+            /**
+             * Format: uuid
+             * @description The `webhook-id` that a receiver gets.
+             */
+            event_id: string;
+            /** @enum {unknown} */
+            type: "attachment.available" | "attachment.rejected" | "attachment.quarantined" | "attachment.deleted" | "attachment.restored" | "attachment.purged";
+            /** Format: uuid */
+            attachment_id: string;
+            /** Format: date-time */
+            happened_at: string;
+            /** @description How often it could not be delivered. */
+            attempts: number;
+            /** Format: date-time */
+            next_attempt_at: string;
+            last_error: string | null;
+            /**
+             * Format: date-time
+             * @description When the last attempt failed; retry it to try again.
+             */
+            dead_at: string | null;
+        };
+        Events: {
+            items: components["schemas"]["Event"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
+        ErasureRequest: {
+            /** @description The tenant. */
+            tenant: string;
+            /** @description One person in the tenant, by the `sub` of their tokens. Without it, the whole tenant is erased, with its entities. */
+            subject?: string | null;
+            /**
+             * @description Only with `subject`: the files that they uploaded stay, without the name.
+             * @default false
+             */
+            keep_files?: boolean;
+            /** @description Kept in the certificate, such as the number of a ticket. Name nobody in it. */
+            reason: string;
+        };
+        /** @description The certificate of an erasure. It does not say whom it was about: keep its id with the request. */
+        Erasure: {
+            /** Format: uuid */
+            id: string;
+            /** @enum {unknown} */
+            scope: "tenant" | "subject";
+            kept_files: boolean;
+            reason: string;
+            /** @description Who asked for it. */
+            actor: string;
+            /** Format: date-time */
+            erased_at: string;
+            /** @description Rows that were removed, by table. */
+            removed: {
+                [key: string]: number;
+            };
+            /** @description Rows that no longer have the name, by table. */
+            renamed: {
+                [key: string]: number;
+            };
+            /** @description Files whose bytes were handed over to be deleted. */
+            objects: number;
+            /** @description What stayed. */
+            kept: {
+                table: string;
+                rows: number;
+                /**
+                 * @description A legal hold keeps it, or a row that is not erased refers to it.
+                 * @enum {unknown}
+                 */
+                why: "held" | "referenced";
+                /** @description The legal holds. */
+                holds: number[];
+            }[];
+        };
+        Erasures: {
+            items: components["schemas"]["Erasure"][];
+            /** @description Null on the last page. */
+            next_cursor: string | null;
+        };
     };
     responses: {
         /** @description What happened, why, and what to do. */
@@ -1572,7 +1713,10 @@ export interface operations {
     };
     getLimits: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The type of the entity that the files are for. */
+                entity_type?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1591,6 +1735,7 @@ export interface operations {
             400: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
         };
     };
     listMultipart: {
@@ -2373,6 +2518,64 @@ export interface operations {
             503: components["responses"]["Problem"];
         };
     };
+    listEvents: {
+        parameters: {
+            query?: {
+                state?: "waiting" | "dead";
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page, oldest first. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Events"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    retryEvent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Due again, unless it is being delivered at this moment. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
     listHolds: {
         parameters: {
             query?: {
@@ -2468,6 +2671,70 @@ export interface operations {
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
             408: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listErasures: {
+        parameters: {
+            query?: {
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Erasures"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    erase: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ErasureRequest"];
+            };
+        };
+        responses: {
+            /** @description Done. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Erasure"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
             413: components["responses"]["Problem"];
             415: components["responses"]["Problem"];
             429: components["responses"]["Problem"];

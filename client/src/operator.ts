@@ -27,6 +27,16 @@ export type Hold = Schemas["Hold"];
 export type Holds = Schemas["Holds"];
 /** What is to be held. */
 export type HoldRequest = Schemas["HoldRequest"];
+/** An event that has not been delivered. */
+export type Event = Schemas["Event"];
+/** A page of them. */
+export type Events = Schemas["Events"];
+/** Whom to erase. */
+export type ErasureRequest = Schemas["ErasureRequest"];
+/** The certificate of an erasure. */
+export type Erasure = Schemas["Erasure"];
+/** A page of them. */
+export type Erasures = Schemas["Erasures"];
 /** Where bucket and database differ. */
 export type Finding = Schemas["Finding"];
 /** A page of such places. */
@@ -77,6 +87,33 @@ export function createOperator({ url, token, fetch }: KeepsakeOptions) {
       async retry(id: number, options: CallOptions = {}): Promise<void> {
         const params = { path: { id } };
         await done(api.POST("/v1/operator/outbox/{id}/retry", { params, ...own(options) }));
+      },
+    },
+
+    /** What happened to attachments and has not been delivered to the receiver of events yet. */
+    events: {
+      /** One page, oldest first. */
+      async list(query: Query<"listEvents"> = {}, options: PageOptions = {}): Promise<Events> {
+        const params = { query: { ...query, ...cursor(options) } };
+        return content(api.GET("/v1/operator/events", { params, ...own(options) }));
+      },
+      /** Delivers one that failed as soon as the schedule runs. */
+      async retry(id: number, options: CallOptions = {}): Promise<void> {
+        const params = { path: { id } };
+        await done(api.POST("/v1/operator/events/{id}/retry", { params, ...own(options) }));
+      },
+    },
+
+    /** Erasures: what names a tenant, or one person in it, is removed whatever its retention. */
+    erasures: {
+      /** One page of certificates, newest first. */
+      async list(query: Query<"listErasures"> = {}, options: PageOptions = {}): Promise<Erasures> {
+        const params = { query: { ...query, ...cursor(options) } };
+        return content(api.GET("/v1/operator/erasures", { params, ...own(options) }));
+      },
+      /** Erases now, and returns the certificate. There is no way back. */
+      async erase(body: ErasureRequest, options: CallOptions = {}): Promise<Erasure> {
+        return content(api.POST("/v1/operator/erasures", { body, ...own(options) }));
       },
     },
 

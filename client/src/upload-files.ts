@@ -126,7 +126,7 @@ async function checked(
   meter: Meter,
   signal: AbortSignal,
 ) {
-  const limits = await keepsake.limits({ signal });
+  const limits = await keepsake.limits({ signal, entity_type: entity.type });
   const draft = {
     entity_type: entity.type,
     entity_id: entity.id,

@@ -57,20 +57,36 @@ COMMENT ON COLUMN attachments.file_type_rule.file_types IS
     'Words that change the usual types, from left to right: +zip, -mov, +unknown, none.';
 GRANT SELECT ON attachments.file_type_rule TO keepsake_api;
 
+-- The types that the caller's tenant may attach to entities of a type, or to some type where that is not known; `usual` is what the worker
+-- is set to.
+CREATE FUNCTION attachments.file_types_of(of_type text, usual text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce((
+        SELECT r.file_types FROM attachments.file_type_rule r
+        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
+          AND (r.entity_type IS NULL OR r.entity_type = of_type)
+        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
+        LIMIT 1), usual, '');
+END
+$$;
+
 -- Files of a request whose type is not allowed, as field errors. It names the choice that the worker is set to.
 CREATE FUNCTION attachments.refused_types(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    chosen text := (
-        SELECT r.file_types FROM attachments.file_type_rule r
-        WHERE (r.tenant_id IS NULL OR r.tenant_id = attachments.tenant())
-          AND (r.entity_type IS NULL OR r.entity_type = request ->> 'entity_type')
-        ORDER BY r.tenant_id NULLS LAST, r.entity_type NULLS LAST
-        LIMIT 1);
 BEGIN
     RETURN keepsake.check_file_types(
         ARRAY(SELECT e.file ->> 'name' FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, n) ORDER BY e.n),
-        coalesce(chosen, request ->> 'file_types', ''));
+        attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types'));
+END
+$$;
+
+CREATE FUNCTION attachments_api.get_file_types(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    RETURN attachments.ok(jsonb_build_object(
+        'file_types', attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types')));
 END
 $$;
 
@@ -414,7 +430,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending'), 'null'))
 $$;
 
-SELECT attachments.publish(ARRAY['create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
+SELECT attachments.publish(ARRAY['get_file_types', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
 -- The two that run inside of those, as the same role.
 ALTER FUNCTION attachments.declare_upload OWNER TO keepsake_api;
 ALTER FUNCTION attachments.complete_upload OWNER TO keepsake_api;

@@ -75,7 +75,7 @@ BEGIN
 END
 $$;
 
--- Removes keys after 24 hours, and settles usage that was given back: the schedule's.
+-- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -92,6 +92,7 @@ BEGIN
     SELECT count(attachments.settle_usage(due.tenant_id)) INTO settled
     FROM (SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
           ORDER BY r.tenant_id LIMIT size) AS due;
+    PERFORM attachments.forget_events(size);
     RETURN attachments.ok(jsonb_build_object('forgotten', forgotten, 'settled', settled));
 END
 $$;

@@ -10,7 +10,8 @@ WITH expired AS MATERIALIZED (
 queue AS MATERIALIZED (
     SELECT CASE WHEN dead_at IS NOT NULL THEN 'dead'
                 WHEN leased_until OPERATOR(pg_catalog.>) pg_catalog.now() THEN 'leased' ELSE 'waiting' END AS state,
-           enqueued_at
+           -- What is kept for a while waits from then on.
+           CASE WHEN attempts OPERATOR(pg_catalog.=) 0 THEN next_attempt_at ELSE enqueued_at END AS since
     FROM keepsake.outbox),
 last_run AS (
     SELECT rows, extract(epoch FROM last_batch_at OPERATOR(pg_catalog.-) started_at)::double precision AS seconds
@@ -54,6 +55,6 @@ LEFT JOIN queue q ON q.state OPERATOR(pg_catalog.=) s.state
 GROUP BY s.state
 UNION ALL
 SELECT 'keepsake_outbox_oldest_seconds', '{}',
-       coalesce(extract(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.min(enqueued_at))::double precision, 0)
+       greatest(coalesce(extract(epoch FROM pg_catalog.now() OPERATOR(pg_catalog.-) pg_catalog.min(since))::double precision, 0), 0)
 FROM queue WHERE state OPERATOR(pg_catalog.=) 'waiting';
 COMMENT ON VIEW keepsake.metrics IS 'Metrics of the purge backlog, holds, purges and the outbox, one value per row, as in a Prometheus exposition.';

@@ -172,6 +172,8 @@ error_codes! {
     DeleteBlocked = "delete_blocked", 409, "Other rows still refer to it";
     /// The restore conflicts with existing rows: see `conflicts`.
     RestoreConflict = "restore_conflict", 409, "The restore conflicts with existing rows";
+    /// A legal hold forbids it; the detail names the hold.
+    Held = "held", 409, "A legal hold forbids it";
     /// It was permanently deleted.
     Purged = "purged", 410, "It was permanently deleted";
 

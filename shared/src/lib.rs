@@ -31,6 +31,7 @@ pub mod sigv4;
 mod text_serde;
 pub mod token;
 pub mod upload;
+pub mod webhook;
 pub mod whole_number;
 
 pub use content_disposition::content_disposition;
@@ -44,4 +45,5 @@ pub use media_type::{MediaType, MediaTypeMismatch};
 pub use object_key::{ObjectKey, ObjectKeyError};
 pub use sha256::{Sha256Digest, Sha256Error};
 pub use token::{ObjectToken, TokenError};
+pub use webhook::{WebhookKeys, WebhookUrl};
 pub use whole_number::whole_number;

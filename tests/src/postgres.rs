@@ -103,15 +103,56 @@ impl Postgres {
     /// # Errors
     /// The copy fails, or the standby does not start; with the end of its log.
     pub async fn standby(&self, folder: &Path, leash: &Leash) -> Result<Self> {
+        self.copy(folder, &["--write-recovery-conf"])?;
+        Self::serve_cluster(self.major, folder, &self.password, leash).await
+    }
+
+    /// A base backup of the running cluster, in `folder`.
+    ///
+    /// # Errors
+    /// The copy fails.
+    pub fn base_backup(&self, folder: &Path) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        self.copy(folder, &[])
+    }
+
+    /// Restores the base backup in `folder` to a restore point of this cluster, with the WAL that this one has written since, and
+    /// starts it.
+    ///
+    /// # Errors
+    /// It does not recover; with the end of its log.
+    pub async fn restored_to(&self, restore_point: &str, folder: &Path) -> Result<Self> {
+        let data = folder.join("data");
+        let wal = self.folder.join("data/pg_wal");
+        let settings = format!(
+            "restore_command = 'cp {}/%f %p'\nrecovery_target_name = '{restore_point}'\nrecovery_target_action = 'promote'\n",
+            wal.display()
+        );
+        let file = data.join("postgresql.auto.conf");
+        let before = fs::read_to_string(&file)?;
+        fs::write(&file, before + &settings)?;
+        let signal = data.join("recovery.signal");
+        fs::write(&signal, "")?;
+        Owner::find()?.give(&signal)?;
+        let restored = Self::serve_cluster(self.major, folder, &self.password, &self.leash).await?;
+        let mut connection = restored.connect().await?;
+        // It answers before it has come to its target.
+        while sqlx::query_scalar::<_, bool>("SELECT pg_is_in_recovery()")
+            .fetch_one(&mut connection)
+            .await?
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(restored)
+    }
+
+    fn copy(&self, folder: &Path, further: &[&str]) -> Result<()> {
         let data = folder.join("data");
         make_data_folder(&data, &Owner::find()?)?;
         let copied = self
             .program("pg_basebackup")?
-            .args([
-                "--write-recovery-conf",
-                "--checkpoint=fast",
-                "--wal-method=stream",
-            ])
+            .args(["--checkpoint=fast", "--wal-method=stream"])
+            .args(further)
             .arg("--pgdata")
             .arg(&data)
             .output()?;
@@ -120,7 +161,7 @@ impl Postgres {
             "pg_basebackup: {}",
             String::from_utf8_lossy(&copied.stderr)
         );
-        Self::serve_cluster(self.major, folder, &self.password, leash).await
+        Ok(())
     }
 
     /// Where the cluster's own configuration and data are.

@@ -123,7 +123,8 @@ impl Daemon {
         }
     }
 
-    fn signal(&self, signal: Signal) -> nix::Result<()> {
+    /// Sends a signal to the server and what it started.
+    pub(crate) fn signal(&self, signal: Signal) -> nix::Result<()> {
         killpg(pid(self.child.id()), signal)
     }
 

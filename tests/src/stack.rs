@@ -111,6 +111,23 @@ impl Stack {
         Worker::start(settings, &self.secrets, &self.leash).await
     }
 
+    /// Another worker, on another database that has this one's roles and passwords.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn worker_on(
+        &self,
+        postgres: &Postgres,
+        name: &str,
+        vars: &[(&str, &str)],
+    ) -> Result<Worker> {
+        let settings = WorkerSettings {
+            database_url: worker_url(postgres, None, &self.secrets),
+            ..self.settings_of(name, vars)
+        };
+        Worker::start(settings, &self.secrets, &self.leash).await
+    }
+
     /// Another worker that takes so many requests a minute of one caller.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The worker under `wrangler dev`, with a local bucket.
+//! The service: the worker under `wrangler dev` with a local bucket, or `keepsake serve` with a folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 
 use crate::leash::Leash;
 use crate::places::{checkout, free_port, node_program};
@@ -15,6 +16,36 @@ use crate::secrets::Secrets;
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How often a worker is started whose ports are taken.
 const ATTEMPTS: u32 = 3;
+
+/// What runs the service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Host {
+    /// The worker.
+    Worker,
+    /// `keepsake serve`.
+    Native,
+}
+
+impl Host {
+    /// That of the variable `KEEPSAKE_HOST`: `worker`, unless it says `native`.
+    #[must_use]
+    pub fn chosen() -> Self {
+        match std::env::var("KEEPSAKE_HOST").as_deref() {
+            Ok("native") => Self::Native,
+            _ => Self::Worker,
+        }
+    }
+
+    /// Whether a test applies to this host alone and another one runs, which is told with the reason.
+    #[must_use]
+    pub fn is_missing(self, reason: &str) -> bool {
+        let missing = self != Self::chosen();
+        if missing {
+            println!("skipped: {reason}");
+        }
+        missing
+    }
+}
 
 /// How a worker is started.
 #[derive(Clone, Debug)]
@@ -124,6 +155,33 @@ impl Worker {
         Ok(())
     }
 
+    /// Does the scheduled work once, as it is done every few minutes.
+    ///
+    /// # Errors
+    /// It was not done.
+    pub async fn run_schedule(&self) -> Result<()> {
+        if Host::chosen() == Host::Native {
+            let once = native(&self.settings, self.port)?.arg("--once").output()?;
+            ensure!(once.status.success(), "{once:?}");
+            return Ok(());
+        }
+        // Some tests let the store take its time.
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(90))
+            .build()?;
+        let run = format!("{}/__scheduled?cron=*/5+*+*+*+*", self.url());
+        client.get(run).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Asks it to stop (SIGTERM), and does not wait for it.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        Ok(self.server.signal(Signal::SIGTERM)?)
+    }
+
     /// The end of its log, for an error message.
     #[must_use]
     pub fn log_tail(&self) -> String {
@@ -197,6 +255,10 @@ async fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Da
 
 fn spawn(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
     let folder = &settings.folder;
+    if Host::chosen() == Host::Native {
+        let mut command = native(settings, port)?;
+        return Daemon::spawn("keepsake", &mut command, &folder.join("worker.log"), leash);
+    }
     let mut command = wrangler(folder, &settings.database_url, port)?;
     command
         .arg("--test-scheduled")
@@ -220,6 +282,56 @@ fn spawn(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> 
         command.env("NODE_EXTRA_CA_CERTS", certificate);
     }
     Daemon::spawn("wrangler", &mut command, &folder.join("worker.log"), leash)
+}
+
+/// `keepsake serve` with these settings and no others.
+fn native(settings: &WorkerSettings, port: u16) -> Result<Command> {
+    let folder = &settings.folder;
+    let mut command = Command::new(program()?);
+    // Without encryption only because both are on this machine.
+    command
+        .arg("serve")
+        .env_clear()
+        .env("LISTEN", format!("127.0.0.1:{port}"))
+        .env(
+            "DATABASE_URL",
+            format!("{}?sslmode=disable", settings.database_url),
+        )
+        .env("STORAGE", "file")
+        .env("FILE_ROOT", folder.join("bucket"))
+        .env("PAGE_ROOT", checkout().join("page/dist"))
+        // The runtime of workers tells the address in it, and the tests set it.
+        .env("ADDRESS_HEADER", "cf-connecting-ip")
+        .env("SCHEDULE_SECONDS", "0");
+    let secrets = fs::read_to_string(secrets_file(folder))?;
+    let secrets = secrets.lines().filter_map(|line| line.split_once('='));
+    command.envs(secrets.map(|(name, value)| (name, value.trim_matches('"'))));
+    command.envs(settings.vars.iter().map(|(name, value)| (name, value)));
+    if let Some(limit) = settings.requests_a_minute {
+        command.env("REQUESTS_PER_MINUTE", limit.to_string());
+    }
+    if settings.clock_ahead != 0 {
+        command
+            .env("LD_PRELOAD", clock_library(folder)?)
+            .env("CLOCK_AHEAD_SECONDS", settings.clock_ahead.to_string());
+    }
+    if let Some(certificate) = &settings.trusted_authority {
+        command.env("SSL_CERT_FILE", certificate);
+    }
+    Ok(command)
+}
+
+/// The command line, which `make test` builds beside the tests.
+fn program() -> Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).context("the test is nowhere")?;
+    let program = folder.join("keepsake");
+    ensure!(
+        program.exists(),
+        "there is no {}: run 'cargo build --package keepsake-cli'",
+        program.display()
+    );
+    Ok(program)
 }
 
 /// A copy of `wrangler.toml` in `folder`, with another limit on the requests of a minute.

@@ -427,6 +427,55 @@ async fn doctor_reports_what_others_left_to_the_workers_role() -> Result<()> {
 }
 
 #[tokio::test]
+async fn it_erases_and_prints_the_certificate() -> Result<()> {
+    let world = World::migrated().await?;
+    let mut connection = world.connect().await?;
+    connection
+        .execute(
+            "INSERT INTO attachments.quota (scope, tenant_id, subject, max_files) VALUES ('user', 'acme', 'ada', 1), ('user', 'acme', 'eve', 1)",
+        )
+        .await?;
+    let ada = [
+        "erase",
+        "--tenant",
+        "acme",
+        "--subject",
+        "ada",
+        "--reason",
+        "ticket 1",
+        "--actor",
+        "olga",
+        "--json",
+    ];
+    let certificate = world.call(&ada)?.leaves(0).json()?;
+    assert_eq!(
+        (
+            &certificate["scope"],
+            &certificate["actor"],
+            &certificate["removed"]
+        ),
+        (
+            &json!("subject"),
+            &json!("olga"),
+            &json!({ "attachments.quota": 1 })
+        )
+    );
+    connection
+        .execute("SELECT keepsake.hold_tenant('acme', 'a lawsuit')")
+        .await?;
+    let all = ["erase", "--tenant", "acme", "--reason", "ticket 2"];
+    let refused = world.call(&all)?.leaves(1);
+    assert!(refused.err.contains("SQLSTATE: 55000"), "{refused:?}");
+    connection.execute("SELECT keepsake.release(1)").await?;
+    let erased = world.call(&all)?.leaves(0);
+    assert!(erased.out.contains("attachments.quota: 1"), "{erased:?}");
+    world
+        .call(&["erase", "--tenant", "acme", "--keep-files", "--reason", "x"])?
+        .leaves(2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn calls_that_make_no_sense_and_databases_that_are_not_there() -> Result<()> {
     let nobody = format!("postgres://postgres:{PASSWORD}@127.0.0.1:1/keepsake");
     for (url, arguments, code) in [

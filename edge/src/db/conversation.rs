@@ -3,13 +3,10 @@
 //! proven by `postgres_protocol`. A whole driver would be a tenth of the worker, for types, prepared
 //! statements and notifications that one call with text in and out has no use for.
 
-use super::{
-    Login,
-    error::{Failure, Trouble, trouble, unavailable},
-    scram::{self, Scram},
-};
+use super::scram::{self, Scram};
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
+use keepsake_service::db::{Failure, Login, Trouble, lost, trouble, unavailable};
 use postgres_protocol::{
     IsNull,
     authentication::md5_hash,
@@ -413,19 +410,6 @@ const MAX_SHOWN_BYTES: usize = 1000;
 
 fn shown(text: &[u8]) -> String {
     String::from_utf8_lossy(text.get(..MAX_SHOWN_BYTES).unwrap_or(text)).into_owned()
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        lost(&error.to_string())
-    }
-}
-
-fn lost(cause: &str) -> Failure {
-    Failure {
-        trouble: Trouble::Lost,
-        cause: cause.to_owned(),
-    }
 }
 
 fn unexpected(cause: &str) -> Failure {

@@ -4,18 +4,21 @@
 //! keeps the real pool. One to a Hyperdrive costs the database nothing before it is asked something, so it
 //! may be opened while the request is still looked at.
 
-use super::{
-    Address, Call, Database, DbError, Login,
-    conversation::{Conversation, Question, ask_for_tls, terminate},
-    envelope::open,
-    error::{Failure, Trouble, unavailable},
-};
-use crate::clock;
+use super::conversation::{Conversation, Question, ask_for_tls, terminate};
 use futures_util::future::{FutureExt, RemoteHandle};
+use keepsake_service::{
+    clock,
+    db::{Address, Call, Database, DbError, Failure, Login, Trouble, unavailable},
+    runtime::Task,
+};
 use scopeguard::{ScopeGuard, guard};
 use serde_json::Value;
 use std::{cell::RefCell, fmt, time::Duration};
-use worker::{Hyperdrive, SecureTransport, Socket, wasm_bindgen_futures::spawn_local};
+use worker::{
+    Hyperdrive, SecureTransport, Socket,
+    send::{SendFuture, SendWrapper},
+    wasm_bindgen_futures::spawn_local,
+};
 
 /// Longest wait for one call, connecting and repeating included.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -29,7 +32,7 @@ const ATTEMPTS: u32 = 3;
 /// A PostgreSQL, for one request.
 pub(crate) struct Postgres {
     address: Address,
-    connection: RefCell<Connection>,
+    connection: SendWrapper<RefCell<Connection>>,
 }
 
 /// Where the next call is made.
@@ -52,20 +55,22 @@ impl From<Address> for Postgres {
     fn from(address: Address) -> Self {
         Self {
             address,
-            connection: RefCell::new(Connection::None),
+            connection: SendWrapper::new(RefCell::new(Connection::None)),
         }
     }
 }
 
 impl Database for Postgres {
-    async fn call(&self, call: Call<'_>) -> Result<Value, DbError> {
-        let answer = clock::timeout(TIMEOUT, self.answer(&call)).await;
-        open(&answer.unwrap_or_else(|| {
-            let seconds = TIMEOUT.as_secs();
-            Err(unavailable(&format!(
-                "the database did not answer within {seconds} s"
-            )))
-        })?)
+    fn call<'a>(&'a self, call: Call<'a>) -> Task<'a, Result<Value, DbError>> {
+        Box::pin(SendFuture::new(async move {
+            let answer = clock::timeout(TIMEOUT, self.answer(&call)).await;
+            Call::read(&answer.unwrap_or_else(|| {
+                let seconds = TIMEOUT.as_secs();
+                Err(unavailable(&format!(
+                    "the database did not answer within {seconds} s"
+                )))
+            })?)
+        }))
     }
 }
 
@@ -91,7 +96,7 @@ impl Postgres {
         let address = self.address.clone();
         let (opening, coming) = async move { connect(&address).await }.remote_handle();
         spawn_local(opening);
-        self.connection.replace(Connection::Coming(coming));
+        self.connection.0.replace(Connection::Coming(coming));
     }
 
     async fn answer(&self, call: &Call<'_>) -> Result<String, Failure> {
@@ -110,7 +115,7 @@ impl Postgres {
     /// Goes on where the last call was made. Should that connection be gone, the call is made on a new one: each
     /// function comes to the same end when it is called again.
     async fn query(&self, call: &Call<'_>) -> Result<String, Failure> {
-        let kept = match self.connection.replace(Connection::None) {
+        let kept = match self.connection.0.replace(Connection::None) {
             Connection::None => None,
             Connection::Coming(connection) => Some(connection.await?),
             Connection::Open(conversation) => Some(conversation),
@@ -132,7 +137,7 @@ impl Postgres {
         call: &Call<'_>,
     ) -> Result<String, Failure> {
         let answer = conversation.ask(&question(call)).await?;
-        self.connection.replace(Connection::Open(conversation));
+        self.connection.0.replace(Connection::Open(conversation));
         Ok(answer)
     }
 }

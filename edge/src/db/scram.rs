@@ -4,9 +4,9 @@
 //! The thousands of hashes between a password and its keys are done once for all connections, as
 //! RFC 5802 (section 5.1) allows: in WebAssembly they take longer than the call they open the way for.
 
-use super::error::{Failure, unavailable};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
+use keepsake_service::db::{Failure, unavailable};
 use sha2::{Digest, Sha256};
 use std::{cell::RefCell, ops::RangeInclusive};
 

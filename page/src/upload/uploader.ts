@@ -43,7 +43,7 @@ export interface Trouble {
 export async function createUploader(options: UploaderOptions): Promise<() => void> {
   const [rules, limits] = await Promise.all([
     loadRules(rulesAddress),
-    options.keepsake.limits(),
+    options.keepsake.limits({ entity_type: options.entity.type }),
     addStyle(coreStyle),
     addStyle(dashboardStyle),
   ]);

@@ -15,8 +15,8 @@ use crate::purge::report::Report;
 use crate::registry::deletion;
 use crate::spi::cursor::Cursor;
 use crate::spi::session::Session;
-use pgrx::Uuid;
 use pgrx::spi::SpiTupleTable;
+use pgrx::{Uuid, pg_sys};
 
 /// Rows that are locked and deleted by one pair of statements.
 const WINDOW: i64 = 1000;
@@ -31,7 +31,14 @@ pub fn purge(
     report: &mut Report,
 ) -> Outcome<()> {
     let (mut gone, mut stuck) = (Gone::new(), HashSet::new());
-    for group in deletion::holding(session, graph, deletions)? {
+    let holding = archived::holding(session, deletions)?;
+    let kept_in_place = |oid: &pg_sys::Oid| graph.table(*oid).is_some_and(|table| table.managed);
+    let groups = if holding.tables.iter().any(kept_in_place) {
+        deletion::holding(session, graph, deletions)?
+    } else {
+        Vec::new()
+    };
+    for group in groups {
         loop {
             let mut passes = Vec::new();
             for table in &group {
@@ -66,7 +73,7 @@ pub fn purge(
         }
     }
     if !report.is_full() {
-        archived::purge(session, deletions, report, &mut gone)?;
+        archived::purge(session, holding, report, &mut gone)?;
     }
     if !report.is_full() {
         // Of these nothing was to be had: others have locked their rows, or their tables are gone.
@@ -192,6 +199,31 @@ fn purge_referred(
     Ok(pass)
 }
 
+/// Purges those of the deletions' rows in one table that meet the condition, a term of SQL without arguments on row `t`; how many
+/// are gone.
+pub fn purge_chosen(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    table: &Table,
+    chosen: &str,
+    deletions: &[Uuid],
+    report: &mut Report,
+) -> Outcome<Gone> {
+    let sql = format!(
+        "SELECT t.tableoid, t.ctid, t.deletion_id FROM {} AS t
+         WHERE t.deletion_id = ANY ($1) AND t.deleted_at IS NOT NULL AND ({chosen}) FOR UPDATE",
+        table.rows()
+    );
+    let rows = session.as_owner(table, &sql, &[deletions.to_vec().into()])?;
+    let window = Window::read(rows)?;
+    let purged = delete(session, graph, table, &window)?;
+    let (mut pass, mut gone) = (Pass::default(), Gone::new());
+    pass.note(table, &purged, report, &mut gone);
+    let locked = i64::try_from(window.rows.len()).unwrap_or(i64::MAX);
+    report.note_blocked(&table.shown, locked - pass.purged);
+    Ok(gone)
+}
+
 /// Rows that are locked: where they are, and which deletion each is of.
 #[derive(Default)]
 struct Window {
@@ -201,8 +233,12 @@ struct Window {
 
 impl Window {
     fn fetch(cursor: &mut Cursor<'_>, count: i64) -> Outcome<Self> {
+        Self::read(cursor.fetch(count)?)
+    }
+
+    fn read(rows: SpiTupleTable<'_>) -> Outcome<Self> {
         let mut window = Self::default();
-        for row in cursor.fetch(count)? {
+        for row in rows {
             if let (Some(place), Some(deletion)) = (RowId::read(&row, 1)?, row.get::<Uuid>(3)?) {
                 window.rows.push(place);
                 window.deletions.push(*deletion.as_bytes());
@@ -317,9 +353,28 @@ const NOT_BLOCKED: &str = " AND NOT EXISTS (SELECT FROM blocked AS b
 
 const ENTER: &str = include_str!("enter_purged.sql");
 
+/// Of a deletion that stays as it is, all but its count: $1 deletion, $2 table, $3 how many rows.
+const COUNT: &str = "
+    UPDATE keepsake.deletion_table t SET purged = t.purged + $3 FROM keepsake.deletion d
+    WHERE t.deletion_id = $1 AND t.relation = $2 AND t.purged + $3 < t.row_count
+      AND d.id = t.deletion_id AND d.state = 'purging' AND d.put_off_at IS NULL
+    RETURNING 1";
+
 fn enter(session: &mut Session<'_, '_>, gone: Gone) -> Outcome<()> {
     if gone.is_empty() {
         return Ok(());
+    }
+    if gone.len() == 1
+        && let Some(((deletion, table), rows)) = gone.iter().next()
+    {
+        let one = [
+            Uuid::from_bytes(*deletion).into(),
+            (*table).into(),
+            (*rows).into(),
+        ];
+        if !session.registry_kept(COUNT, &one)?.is_empty() {
+            return Ok(());
+        }
     }
     let (mut deletions, mut tables, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for ((deletion, table), count) in gone {

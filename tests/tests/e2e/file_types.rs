@@ -67,7 +67,26 @@ async fn the_database_narrows_and_extends_them() -> Result<()> {
         [("/files/1/name", "media_type_not_allowed")]
     );
 
+    let limits = async |query: &str| {
+        let limits = tenant
+            .api
+            .get(&format!("/v1/limits{query}"))
+            .await?
+            .json_if(200)?;
+        Ok::<_, anyhow::Error>(text(&limits, "/file_types")?.to_owned())
+    };
+    assert_eq!(limits("?entity_type=post").await?, "");
     rule(&tenant, None, "none +zip +unknown").await?;
+    assert_eq!(limits("").await?, "none +zip +unknown");
+    assert_eq!(limits("?entity_type=post").await?, "none +zip +unknown");
+    let nobody = tenant.api.with_bearer(None).get("/v1/limits").await?;
+    assert_eq!(
+        nobody.json_if(200)?["file_types"],
+        "",
+        "it tells anybody of the tenant's"
+    );
+    let reply = tenant.api.get("/v1/limits?entity_type=No!").await?;
+    reply.expect_problem(400, "invalid_field")?;
     let problem = refused(&tenant, &[PNG, ZIP, PDF]).await?;
     assert_eq!(
         errors(&problem),

@@ -145,6 +145,7 @@ impl Operation {
             "/v1/{entity}/{id}" => json!({ "label": "taken" }),
             "/v1/deletions/{id}/restore" => json!({}),
             "/v1/operator/holds" => json!({ "kind": "tenant", "id": things.post, "reason": "x" }),
+            "/v1/operator/erasures" => json!({ "tenant": "nobody", "reason": "x" }),
             "/v1/operator/holds/{id}/release" => json!({ "reason": "x" }),
             "/v1/scan-results" => json!({ "object_key": "x", "verdict": "clean" }),
             template => bail!("{template}: say here what its body is"),

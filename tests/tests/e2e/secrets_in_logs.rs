@@ -321,9 +321,7 @@ async fn wrong_secret(
     let refused = api.complete(&upload).await?;
     ensure!(refused.status == 503, "{refused:?}");
     is_clean(never, &refused)?;
-    api.get("/__scheduled?cron=*/5+*+*+*+*")
-        .await?
-        .expect(200)?;
+    worker.run_schedule().await?;
     is_clean(never, &api.get("/healthz?deep=1").await?)?;
     let log = fs::read_to_string(stack.folder().join("wrong/worker.log"))?;
     let lines: Vec<&str> = log.lines().filter(|line| line.starts_with('{')).collect();

@@ -252,9 +252,8 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> 
 
 /// Runs the worker's schedule once, as the runtime would every few minutes.
 pub async fn run_schedule(stack: &Stack) -> Result<()> {
-    let api = Api::new(&stack.worker.url(), None)?;
-    let reply = api.get("/__scheduled?cron=*/5+*+*+*+*").await?;
-    reply.expect(200).context("the schedule did not run")
+    let ran = stack.worker.run_schedule().await;
+    ran.context("the schedule did not run")
 }
 
 /// The bytes of an object in the bucket: asked through a signed URL of our own making, so that the

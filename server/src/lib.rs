@@ -1,0 +1,82 @@
+//! `keepsake serve`: the service of `keepsake_service` as a program of its own, on tokio.
+//!
+//! - `settings`: those of the service and of the server, from the environment and a TOML file.
+//! - `runtime`: what the service needs of any runtime. `tls`: the certificates that are trusted.
+//! - `postgres`: a pool of connections. `file_store`: a bucket in a folder.
+//! - `page`: the page's files. `limiter`: counts requests.
+//! - `host`: what the service needs for one request, of these.
+//! - `schedule`: the work that nobody waits for.
+//! - `listener`: takes requests in, until it is told to stop.
+
+mod file_store;
+mod host;
+mod limiter;
+mod listener;
+mod page;
+mod postgres;
+mod runtime;
+mod schedule;
+mod settings;
+mod tls;
+
+use host::Server;
+use keepsake_service::log;
+use settings::Settings;
+pub use settings::SettingsError;
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use tokio::net::TcpListener;
+
+/// Why the server did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The address cannot be listened at.
+    #[error("cannot listen at {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The operating system gave no signals.
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    /// The scheduled work was not done.
+    #[error("the scheduled work was not done: {0}")]
+    Schedule(String),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Answer requests and do the scheduled work, until told to stop.
+    Serve,
+    /// Do the scheduled work once.
+    Once,
+}
+
+/// Runs the server with the settings of the environment and of this file, until it is told to stop. A database that is given
+/// goes before both.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(
+    config: Option<&Path>,
+    database_url: Option<String>,
+    mode: Mode,
+) -> Result<(), ServeError> {
+    runtime::install();
+    let settings = Settings::read(config, database_url)?;
+    let server = Arc::new(Server::new(&settings)?);
+    match mode {
+        Mode::Once => schedule::run_once(&server)
+            .await
+            .map_err(ServeError::Schedule),
+        Mode::Serve => {
+            log::panics();
+            let address = settings.listen;
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|error| ServeError::Listen(address, error))?;
+            listener::serve(listener, server, &settings).await?;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! PostgreSQL, over a pool of kept connections.
+//!
+//! A call is one message there and one back, and leaves nothing behind in its connection, so that another pool may stand
+//! between. A call that loses to another transaction is made again, and so is one whose connection turns out to be gone: each
+//! function comes to the same end when it is called twice.
+
+use crate::tls;
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
+use keepsake_service::{
+    clock,
+    db::{Address, Call, Database, DbError, Failure, Trouble, lost, trouble, unavailable},
+    runtime::Task,
+};
+use serde_json::Value;
+use std::{error::Error, fmt, time::Duration};
+use tokio_postgres::{
+    Config, NoTls,
+    types::{ToSql, Type},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Longest wait for one call, connecting and repeating included.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Longest wait for a connection: one of the pool's, or a new one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a call is made that loses to another transaction.
+const ATTEMPTS: u32 = 3;
+
+/// A pool of connections to one database.
+pub(crate) struct Postgres {
+    address: Address,
+    pool: Pool,
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(out)
+    }
+}
+
+impl Postgres {
+    /// Opens no connection yet.
+    ///
+    /// # Errors
+    /// No pool can be made, with the reason.
+    pub(crate) fn new(address: &Address, connections: usize) -> Result<Self, String> {
+        let config = config(address);
+        let recycling = ManagerConfig {
+            // A connection that broke is known to be closed, without asking.
+            recycling_method: RecyclingMethod::Fast,
+        };
+        let manager = if address.tls {
+            Manager::from_config(config, MakeRustlsConnect::new(tls::config()?), recycling)
+        } else {
+            Manager::from_config(config, NoTls, recycling)
+        };
+        let pool = Pool::builder(manager)
+            .max_size(connections)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(CONNECT_TIMEOUT),
+                create: Some(CONNECT_TIMEOUT),
+                recycle: Some(CONNECT_TIMEOUT),
+            })
+            .build()
+            .map_err(|error| error.to_string())?;
+        let address = address.clone();
+        Ok(Self { address, pool })
+    }
+
+    /// A connection that is given back when it is dropped.
+    ///
+    /// # Errors
+    /// None can be had.
+    pub(crate) async fn connection(&self) -> Result<Object, Failure> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => failure(&error),
+            error => unavailable(&format!("no connection to the database: {error}")),
+        })
+    }
+
+    async fn answer(&self, call: &Call<'_>) -> Result<String, Failure> {
+        let (statement, arguments) = call.statement();
+        let mut attempt = 1;
+        loop {
+            match self.ask(&statement, &arguments).await {
+                Err(Failure {
+                    trouble: Trouble::Retry | Trouble::Lost,
+                    ..
+                }) if attempt < ATTEMPTS => attempt += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn ask(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
+        let mut connection = Asked(Some(self.connection().await?));
+        // The last is repeated in the answer, for drivers that cannot be sure whose it is.
+        let mark = String::new();
+        let mut values: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(arguments.len() + 1);
+        for argument in arguments {
+            values.push((argument, Type::TEXT));
+        }
+        values.push((&mark, Type::TEXT));
+        let client = connection.0.as_ref();
+        let client = client.ok_or_else(|| lost("the connection was given away"))?;
+        let rows = client.query_typed(statement, &values).await;
+        connection.give_back();
+        let rows = rows.map_err(|error| failure(&error))?;
+        let row = rows.first();
+        let row = row.ok_or_else(|| unavailable("the database's answer has no row"))?;
+        row.try_get(0).map_err(|error| failure(&error))
+    }
+}
+
+/// A connection that was asked something. When nobody waits for the answer any more, it is not given back: the next call
+/// would wait for that answer first.
+struct Asked(Option<Object>);
+
+impl Asked {
+    fn give_back(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        drop(self.0.take().map(Object::take));
+    }
+}
+
+impl Database for Postgres {
+    fn call<'a>(&'a self, call: Call<'a>) -> Task<'a, Result<Value, DbError>> {
+        Box::pin(async move {
+            let answer = clock::timeout(TIMEOUT, self.answer(&call)).await;
+            Call::read(&answer.unwrap_or_else(|| {
+                let seconds = TIMEOUT.as_secs();
+                Err(unavailable(&format!(
+                    "the database did not answer within {seconds} s"
+                )))
+            })?)
+        })
+    }
+}
+
+fn config(address: &Address) -> Config {
+    let mut config = Config::new();
+    config
+        .host(address.host.trim_matches(['[', ']']))
+        .port(address.port)
+        .user(&address.login.user)
+        .password(&address.login.password)
+        .dbname(&address.login.database)
+        .application_name("keepsake")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .ssl_mode(if address.tls {
+            tokio_postgres::config::SslMode::Require
+        } else {
+            tokio_postgres::config::SslMode::Disable
+        });
+    config
+}
+
+fn failure(error: &tokio_postgres::Error) -> Failure {
+    if let Some(error) = error.as_db_error() {
+        let code = error.code().code();
+        return Failure {
+            trouble: trouble(code),
+            cause: format!("{code}: {}", error.message()),
+        };
+    }
+    let cause = match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    if error.is_closed() {
+        lost(&cause)
+    } else {
+        unavailable(&cause)
+    }
+}

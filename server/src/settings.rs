@@ -1,0 +1,259 @@
+//! The settings: those of the service, and the server's own. The environment goes before the file.
+
+use keepsake_service::config::{Config, ConfigError, NAMES, StoreSettings};
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Every setting of the server's own, with its default, if it has one. `docs/settings.md` explains them.
+const OWN: [(&str, &str); 8] = [
+    ("LISTEN", "127.0.0.1:8787"),
+    ("PUBLIC_ORIGIN", ""),
+    ("ADDRESS_HEADER", ""),
+    ("DATABASE_CONNECTIONS", "10"),
+    ("REQUESTS_PER_MINUTE", "1000"),
+    ("SCHEDULE_SECONDS", "300"),
+    ("STOP_SECONDS", "30"),
+    ("PAGE_ROOT", ""),
+];
+
+/// The settings, checked.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Those of the service.
+    pub(crate) config: Arc<Config>,
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// The origin that clients see, where a proxy is in front.
+    pub(crate) public_origin: Option<String>,
+    /// The header in which the proxy in front tells the client's address, in lower case.
+    pub(crate) address_header: Option<String>,
+    /// Most connections to the database.
+    pub(crate) connections: usize,
+    /// Most requests of one caller in a minute; 0 for any number.
+    pub(crate) requests_per_minute: u32,
+    /// How long from one run of the scheduled work to the next; none where it is run from outside.
+    pub(crate) schedule: Option<Duration>,
+    /// How long requests may take to end when the server is told to stop.
+    pub(crate) stop: Duration,
+    /// The folder of the page's files.
+    pub(crate) page_root: Option<PathBuf>,
+}
+
+/// A setting that cannot be used, or a file of them. No value is repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    File(PathBuf, #[source] io::Error),
+    /// The file is no TOML.
+    #[error("{0} is no TOML, line {1}")]
+    Toml(PathBuf, usize),
+    /// There is no such setting.
+    #[error("there is no setting {0}: docs/settings.md lists them")]
+    Unknown(String),
+    /// A setting cannot be used.
+    #[error("setting {0}: {1}")]
+    Setting(&'static str, String),
+}
+
+impl From<ConfigError> for SettingsError {
+    fn from(error: ConfigError) -> Self {
+        Self::Setting(error.name, error.problem)
+    }
+}
+
+impl Settings {
+    /// Reads the environment and a file; a database that is given goes before both.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub(crate) fn read(
+        file: Option<&Path>,
+        database_url: Option<String>,
+    ) -> Result<Self, SettingsError> {
+        let given = match file {
+            Some(path) => read_file(path)?,
+            None => HashMap::new(),
+        };
+        Self::of(|name| {
+            let first = database_url.clone().filter(|_| name == "DATABASE_URL");
+            let environment = || std::env::var(name).ok();
+            let file = || given.get(name).cloned();
+            first.or_else(environment).or_else(file)
+        })
+    }
+
+    fn of(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingsError> {
+        let config = Config::read(|name| Ok(lookup(name)))?;
+        if matches!(config.store, StoreSettings::R2) {
+            return Err(setting("STORAGE", "must be file or s3: r2 is the worker's"));
+        }
+        if config.database.is_none() {
+            return Err(setting("DATABASE_URL", "is required"));
+        }
+        let own = |name: &'static str| {
+            let default = OWN.iter().find(|(own, _)| *own == name);
+            let value = lookup(name).filter(|value| !value.trim().is_empty());
+            value.unwrap_or_else(|| default.map_or("", |(_, value)| value).to_owned())
+        };
+        let optional = |name| Some(own(name)).filter(|value| !value.is_empty());
+        let number = |name, least: u32, most: u32| {
+            let number = own(name).trim().parse().ok();
+            number
+                .filter(|number| (least..=most).contains(number))
+                .ok_or_else(|| {
+                    setting(
+                        name,
+                        &format!("must be a whole number from {least} to {most}"),
+                    )
+                })
+        };
+        let public_origin = optional("PUBLIC_ORIGIN");
+        if public_origin
+            .as_deref()
+            .is_some_and(|origin| !is_origin(origin))
+        {
+            return Err(setting(
+                "PUBLIC_ORIGIN",
+                "must be like https://files.example.com",
+            ));
+        }
+        let seconds = |number: u32| Duration::from_secs(number.into());
+        let schedule = number("SCHEDULE_SECONDS", 0, 86_400)?;
+        let settings = Self {
+            config: Arc::new(config),
+            listen: own("LISTEN")
+                .parse()
+                .map_err(|_| setting("LISTEN", "must be like 127.0.0.1:8787 or [::]:8787"))?,
+            public_origin,
+            address_header: optional("ADDRESS_HEADER").map(|name| name.to_ascii_lowercase()),
+            connections: number("DATABASE_CONNECTIONS", 1, 1000)? as usize,
+            requests_per_minute: number("REQUESTS_PER_MINUTE", 0, u32::MAX)?,
+            schedule: (schedule > 0).then(|| seconds(schedule)),
+            stop: seconds(number("STOP_SECONDS", 0, 3600)?),
+            page_root: optional("PAGE_ROOT").map(PathBuf::from),
+        };
+        Ok(settings)
+    }
+}
+
+fn setting(name: &'static str, problem: &str) -> SettingsError {
+    SettingsError::Setting(name, problem.to_owned())
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        host.parse::<axum::http::uri::Authority>().is_ok() && !host.contains('@')
+    })
+}
+
+fn read_file(path: &Path) -> Result<HashMap<String, String>, SettingsError> {
+    let text =
+        fs::read_to_string(path).map_err(|error| SettingsError::File(path.to_owned(), error))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        // Its own text repeats the line, which may hold a secret.
+        let begin = error.span().map_or(0, |span| span.start);
+        let before = text.get(..begin).unwrap_or_default();
+        SettingsError::Toml(path.to_owned(), before.matches('\n').count() + 1)
+    })?;
+    let mut given = HashMap::new();
+    for (name, value) in table {
+        let known = NAMES.iter().chain(OWN.iter().map(|(name, _)| name));
+        let Some(known) = known.copied().find(|known| *known == name) else {
+            return Err(SettingsError::Unknown(name));
+        };
+        let value = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            _ => return Err(setting(known, "must be a text or a whole number")),
+        };
+        given.insert(name, value);
+    }
+    Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &str = "k1:a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5";
+
+    fn read(given: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        let usual = [
+            ("STORAGE", "file"),
+            ("FILE_ROOT", "/srv/files"),
+            ("DATABASE_URL", "postgres://a:hunter2@db/app"),
+            ("JWT_KEYS", KEYS),
+            ("URL_KEYS", KEYS),
+        ];
+        Settings::of(|name| {
+            let mut all = given.iter().chain(&usual);
+            all.find(|(given, _)| *given == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn what_is_not_given_has_its_default() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8787");
+        assert_eq!(settings.schedule, Some(Duration::from_secs(300)));
+        assert_eq!(read(&[("SCHEDULE_SECONDS", "0")]).unwrap().schedule, None);
+    }
+
+    #[test]
+    fn names_the_setting_that_is_wrong_and_keeps_its_value_to_itself() {
+        for (name, value) in [
+            ("STORAGE", "r2"),
+            ("STORAGE", "hunter2"),
+            ("FILE_ROOT", " "),
+            ("DATABASE_URL", ""),
+            ("LISTEN", "hunter2"),
+            ("PUBLIC_ORIGIN", "https://hunter2/path"),
+            ("PUBLIC_ORIGIN", "ftp://hunter2"),
+            ("DATABASE_CONNECTIONS", "0"),
+            ("STOP_SECONDS", "hunter2"),
+        ] {
+            let error = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{name}={value}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_may_have_every_setting_and_no_other() {
+        let path = std::env::temp_dir().join(format!("keepsake-{}.toml", uuid::Uuid::new_v4()));
+        let of = |text: &str| {
+            fs::write(&path, text).unwrap();
+            read_file(&path)
+        };
+        let given = of("LISTEN = \"[::]:80\"\nMAX_FILES = 3\n").unwrap();
+        assert_eq!(
+            (given["LISTEN"].as_str(), given["MAX_FILES"].as_str()),
+            ("[::]:80", "3")
+        );
+        assert!(
+            of("LISTN = \"x\"")
+                .unwrap_err()
+                .to_string()
+                .contains("LISTN")
+        );
+        let error = of("MAX_FILES = 3\nURL_KEYS = hunter2\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("line 2") && !error.contains("hunter2"),
+            "{error}"
+        );
+        fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,297 @@
+use super::{
+    S3,
+    call::{Call, trouble},
+    xml::{Element, push_escaped},
+};
+use crate::{
+    model::{DeclaredFile, Multipart, StoredPart},
+    runtime::{self, Task},
+    storage::{Listing, Storage, StorageError, StoredObject},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use keepsake_shared::{ObjectKey, Sha256Digest, capabilities::ChecksumKind};
+
+/// How much of an object is read by one request while it is hashed. What a store sends faster than
+/// it is hashed waits in memory: so that is no more than this.
+const WINDOW_BYTES: u64 = 32 << 20;
+
+/// How long [`WINDOW_BYTES`] may take to be read and hashed, in seconds.
+const WINDOW_SECONDS: u32 = 60;
+
+impl Storage for S3 {
+    fn observe<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        head: usize,
+    ) -> Task<'a, Result<Option<StoredObject>, StorageError>> {
+        Box::pin(async move {
+            let call = Call {
+                key: Some(key.as_str()),
+                headers: &[("x-amz-checksum-mode", "ENABLED")],
+                ..Call::new("HEAD")
+            };
+            let answer = self.call(&call).await?;
+            let size = match answer.status {
+                200 => answer
+                    .header("content-length")
+                    .and_then(|length| length.parse().ok())
+                    .ok_or_else(|| StorageError("S3 HEAD tells no length".to_owned()))?,
+                404 => return Ok(None),
+                _ => return Err(trouble(&call, &answer)),
+            };
+            let encoding = answer.header("content-encoding").unwrap_or_default();
+            let encoded = !matches!(encoding, "" | "identity");
+            // Of an object made of parts the store may tell a digest of their digests, which has
+            // another form.
+            let sha256 = answer
+                .header(ChecksumKind::Sha256.header())
+                .and_then(|digest| digest.parse().ok());
+            drop(answer);
+            Ok(Some(StoredObject {
+                size,
+                // The runtime would undo the encoding, or stumble over it.
+                first_bytes: if encoded {
+                    Vec::new()
+                } else {
+                    self.read(key, 0, head).await?
+                },
+                encoded,
+                sha256,
+            }))
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Task<'a, Result<Vec<u8>, StorageError>> {
+        Box::pin(async move {
+            let last = offset.saturating_add(length as u64).saturating_sub(1);
+            let range = format!("bytes={offset}-{last}");
+            let call = Call {
+                key: Some(key.as_str()),
+                headers: &[("range", &range)],
+                ..Call::new("GET")
+            };
+            let answer = self.call(&call).await?;
+            match answer.status {
+                206 if answer.begins_at(offset) => answer.part(0, length).await,
+                // A server may pass over a range (RFC 9110 §14.2).
+                200 => answer.part(offset, length).await,
+                // The object ends before, or has gone since it was looked at.
+                404 | 416 => Ok(Vec::new()),
+                _ => Err(trouble(&call, &answer)),
+            }
+        })
+    }
+
+    fn digest<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        size: u64,
+    ) -> Task<'a, Result<Option<Sha256Digest>, StorageError>> {
+        Box::pin(async move {
+            let mut hasher = runtime::current().sha256();
+            let mut offset = 0;
+            while offset < size {
+                let end = size.min(offset + WINDOW_BYTES);
+                let range = format!("bytes={offset}-{}", end - 1);
+                let call = Call {
+                    key: Some(key.as_str()),
+                    headers: &[("range", &range)],
+                    seconds: WINDOW_SECONDS,
+                    ..Call::new("GET")
+                };
+                let answer = self.call(&call).await?;
+                offset = match answer.status {
+                    206 if answer.begins_at(offset) => end,
+                    // The range was passed over: this is the whole object. More than a window would wait in memory.
+                    200 if offset == 0 && size <= WINDOW_BYTES => size,
+                    404 => return Ok(None),
+                    _ => return Err(trouble(&call, &answer)),
+                };
+                hasher.add(answer.content()).await.map_err(StorageError)?;
+            }
+            let digest = hasher.finish().await.map_err(StorageError)?;
+            Ok(Some(Sha256Digest::from_bytes(digest)))
+        })
+    }
+
+    fn delete_many<'a>(&'a self, keys: &'a [String]) -> Task<'a, Result<(), StorageError>> {
+        Box::pin(async move {
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let body = deletion(keys);
+            let md5 = runtime::current().md5(&body).await.map_err(StorageError)?;
+            let md5 = STANDARD.encode(md5);
+            let call = Call {
+                query: &[("delete", "")],
+                headers: &[("content-md5", &md5), ("content-type", "application/xml")],
+                body: Some(&body),
+                seconds: 30,
+                ..Call::new("POST")
+            };
+            let answer = self.call(&call).await?;
+            if answer.status != 200 {
+                return Err(trouble(&call, &answer));
+            }
+            check_deletion(&answer.text().await?)
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> Task<'a, Result<Listing, StorageError>> {
+        Box::pin(async move {
+            let limit = limit.to_string();
+            let query = [
+                ("list-type", "2"),
+                ("max-keys", &limit),
+                ("prefix", prefix),
+                ("start-after", after.unwrap_or_default()),
+            ];
+            let call = Call {
+                // An empty start is none.
+                query: &query[..if after.is_some() { 4 } else { 3 }],
+                ..Call::new("GET")
+            };
+            let answer = self.call(&call).await?;
+            if answer.status != 200 {
+                return Err(trouble(&call, &answer));
+            }
+            listing(&answer.text().await?)
+        })
+    }
+
+    fn begin_multipart<'a>(
+        &'a self,
+        file: &'a DeclaredFile,
+    ) -> Task<'a, Result<String, StorageError>> {
+        Box::pin(async move { self.begin(file).await })
+    }
+
+    fn list_parts<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        multipart: &'a Multipart,
+    ) -> Task<'a, Result<Option<Vec<StoredPart>>, StorageError>> {
+        Box::pin(async move { self.parts(key, &multipart.storage_id).await })
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        storage_id: &'a str,
+        parts: &'a [StoredPart],
+    ) -> Task<'a, Result<(), StorageError>> {
+        Box::pin(async move { self.complete(key, storage_id, parts).await })
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        storage_id: &'a str,
+    ) -> Task<'a, Result<(), StorageError>> {
+        Box::pin(async move { self.abort(key, storage_id).await })
+    }
+}
+
+/// The keys of a ListObjectsV2 answer.
+fn listing(answer: &str) -> Result<Listing, StorageError> {
+    let result = Element::parse(answer)
+        .map_err(|error| StorageError(format!("S3 ListObjectsV2: {error}")))?;
+    let more = result.text("IsTruncated");
+    match (result.name(), more) {
+        ("ListBucketResult", Some(more)) => Ok(Listing {
+            keys: result
+                .all("Contents")
+                .filter_map(|object| object.text("Key"))
+                .map(ToOwned::to_owned)
+                .collect(),
+            more: more == "true",
+        }),
+        (name, _) => Err(StorageError(format!("S3 ListObjectsV2: {name}"))),
+    }
+}
+
+/// The body of DeleteObjects. `Quiet`: only what could not be deleted is told.
+fn deletion(keys: &[String]) -> String {
+    let mut body = String::from("<Delete><Quiet>true</Quiet>");
+    for key in keys {
+        body.push_str("<Object><Key>");
+        push_escaped(&mut body, key);
+        body.push_str("</Key></Object>");
+    }
+    body.push_str("</Delete>");
+    body
+}
+
+/// Some stores answer 200 and tell in the body what they did not delete.
+fn check_deletion(answer: &str) -> Result<(), StorageError> {
+    let unreadable = |error| StorageError(format!("S3 DeleteObjects: {error}"));
+    let result = Element::parse(answer).map_err(unreadable)?;
+    if result.name() != "DeleteResult" {
+        return Err(StorageError(format!("S3 DeleteObjects: {}", result.name())));
+    }
+    let failed = result
+        .all("Error")
+        .map(|error| error.text("Code").unwrap_or("unknown"))
+        // A key that is not there is as good as deleted.
+        .find(|code| *code != "NoSuchKey");
+    match failed {
+        Some(code) => Err(StorageError(format!("S3 DeleteObjects: {code}"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_was_not_deleted() {
+        assert_eq!(check_deletion("<DeleteResult/>"), Ok(()));
+        let gone = "<DeleteResult><Error><Key>a</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
+        assert_eq!(check_deletion(gone), Ok(()));
+        for answer in [
+            "<DeleteResult><Error><Key>a</Key><Code>AccessDenied</Code></Error></DeleteResult>",
+            "<DeleteResult><Error/></DeleteResult>",
+            "<Error><Code>MalformedXML</Code></Error>",
+            "<html>",
+        ] {
+            assert!(check_deletion(answer).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn reads_a_listing() {
+        let answer = "<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>t/a</Key><Size>1</Size></Contents><Contents><Key>t/b</Key></Contents></ListBucketResult>";
+        let want = Listing {
+            keys: vec!["t/a".to_owned(), "t/b".to_owned()],
+            more: true,
+        };
+        assert_eq!(listing(answer), Ok(want));
+        for answer in [
+            "<ListBucketResult/>",
+            "<Error><IsTruncated>false</IsTruncated></Error>",
+            "<",
+        ] {
+            assert!(listing(answer).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_no_markup() {
+        let body = deletion(&["a<b>&c".to_owned()]);
+        assert_eq!(
+            body,
+            "<Delete><Quiet>true</Quiet><Object><Key>a&lt;b&gt;&amp;c</Key></Object></Delete>"
+        );
+    }
+}

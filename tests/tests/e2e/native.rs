@@ -1,0 +1,262 @@
+//! What only `keepsake serve` with a folder of files has to stand: being stopped, being killed, full disks, links, and a
+//! second server on the same folder.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use keepsake_tests::api::text;
+use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
+use keepsake_tests::stack::Stack;
+use keepsake_tests::worker::Host;
+use serde_json::Value;
+
+use crate::world::{Tenant, names, own_stack};
+
+const REASON: &str = "only keepsake serve has files in a folder";
+
+/// A text of 1 MiB, which fills a small disk.
+fn large() -> Fixture {
+    Fixture {
+        name: "large.txt",
+        media_type: "text/plain",
+        bytes: Vec::leak(b"keepsake\n".repeat((1 << 20) / 9)),
+    }
+}
+
+/// An upload whose body has been sent by half.
+fn half_sent(target: &Value, file: Fixture) -> Result<(TcpStream, &'static [u8])> {
+    let url = text(target, "/url")?;
+    let (host, path) = url
+        .strip_prefix("http://")
+        .and_then(|url| url.split_once('/'))
+        .context("no URL")?;
+    let mut head = format!(
+        "PUT /{path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\nconnection: close\r\n",
+        file.bytes.len()
+    );
+    for (name, value) in target["headers"].as_object().context("no headers")? {
+        let value = value.as_str().context("no text")?;
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let (first, rest) = file.bytes.split_at(file.bytes.len() / 2);
+    let mut client = TcpStream::connect(host)?;
+    client.set_read_timeout(Some(Duration::from_secs(20)))?;
+    client.write_all(format!("{head}\r\n").as_bytes())?;
+    client.write_all(first)?;
+    client.flush()?;
+    Ok((client, rest))
+}
+
+/// The files below a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn bucket(stack: &Stack) -> PathBuf {
+    stack.folder().join("bucket")
+}
+
+/// Waits until a server has begun to take a file in.
+async fn until_incoming(bucket: &Path) -> Result<()> {
+    for _ in 0..400 {
+        if !files(&bucket.join("incoming"))?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    anyhow::bail!("no upload has begun")
+}
+
+#[tokio::test]
+async fn an_upload_that_has_begun_ends_before_the_server_does() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let mut stack = own_stack().await?;
+    let (upload, api, post) = {
+        let tenant = Tenant::new(&stack).await?;
+        (tenant.declare(&[PNG]).await?, tenant.api, tenant.post)
+    };
+    let (mut client, rest) = half_sent(&upload["files"][0], PNG)?;
+    until_incoming(&bucket(&stack)).await?;
+    stack.worker.ask_to_stop()?;
+    let refused = |error: &std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
+    let address = stack.worker.url().replace("http://", "");
+    crate::world::until("no more connections are accepted", async || {
+        Ok(TcpStream::connect(&address).is_err_and(|error| refused(&error)))
+    })
+    .await?;
+    client.write_all(rest)?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+
+    stack.worker.kill();
+    stack.worker.restart().await?;
+    api.complete(&upload).await?.json_if(200)?;
+    assert_eq!(names(&api.list(("post", &post)).await?), [PNG.name]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_in_an_upload_leaves_no_object() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let mut stack = own_stack().await?;
+    let (upload, api) = {
+        let tenant = Tenant::new(&stack).await?;
+        (tenant.declare(&[PDF]).await?, tenant.api)
+    };
+    let (_client, _rest) = half_sent(&upload["files"][0], PDF)?;
+    until_incoming(&bucket(&stack)).await?;
+    stack.worker.kill();
+    ensure!(files(&bucket(&stack).join("objects"))?.is_empty());
+    stack.worker.restart().await?;
+    api.complete(&upload)
+        .await?
+        .expect_problem(409, "not_uploaded")?;
+    api.put(&upload["files"][0], PDF.bytes).await?.expect(201)?;
+    api.complete(&upload).await?.json_if(200)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_servers_share_a_folder() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let root = bucket(&stack).display().to_string();
+    let other = stack
+        .another_worker("other", &[("FILE_ROOT", &root)], None)
+        .await?;
+    for round in 0..5 {
+        let tenant = Tenant::new(&stack).await?;
+        let upload = tenant.declare(&[large()]).await?;
+        let here = upload["files"][0].clone();
+        let mut there = here.clone();
+        let url = text(&here, "/url")?.replace(&stack.worker.url(), &other.url());
+        there["url"] = url.into();
+        let bytes = large().bytes;
+        let puts = [&here, &there, &here, &there].map(|target| tenant.api.put(target, bytes));
+        let mut outcomes = Vec::new();
+        for reply in futures_util::future::join_all(puts).await {
+            outcomes.push(reply?.status);
+        }
+        outcomes.sort_unstable();
+        assert_eq!(outcomes, [201, 412, 412, 412], "round {round}");
+        tenant.complete(&upload).await?.json_if(200)?;
+    }
+    ensure!(files(&bucket(&stack).join("incoming"))?.is_empty());
+    assert_eq!(files(&bucket(&stack).join("objects"))?.len(), 5);
+    Ok(())
+}
+
+/// A disk of its own, which is taken away when it is dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None` where this process may not have one.
+    fn new(folder: &Path, bytes: u32) -> Result<Option<Self>> {
+        fs::create_dir_all(folder)?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "none"])
+            .arg(folder)
+            .output()?;
+        Ok(mounted.status.success().then(|| Self(folder.to_path_buf())))
+    }
+
+    fn resize(&self, bytes: u32) -> Result<()> {
+        let resized = Command::new("mount")
+            .args(["-o", &format!("remount,size={bytes}")])
+            .arg(&self.0)
+            .status()?;
+        ensure!(resized.success(), "the disk has the same size");
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let root = stack.folder().join("small-disk");
+    let Some(disk) = Disk::new(&root, 512 << 10)? else {
+        println!("skipped: only root has a disk to fill");
+        return Ok(());
+    };
+    let shown = root.display().to_string();
+    let server = stack
+        .another_worker("small", &[("FILE_ROOT", &shown)], None)
+        .await?;
+    let tenant = Tenant::new(&stack).await?;
+    let upload = tenant.declare(&[large(), TEXT]).await?;
+    let moved = |index: usize| -> Result<Value> {
+        let mut target = upload["files"][index].clone();
+        let url = text(&target, "/url")?.replace(&stack.worker.url(), &server.url());
+        target["url"] = url.into();
+        Ok(target)
+    };
+    let put = async || tenant.api.put(&moved(0)?, large().bytes).await;
+    put().await?.expect_problem(503, "storage_unavailable")?;
+    let log = fs::read_to_string(stack.folder().join("small/worker.log"))?;
+    ensure!(log.contains("the disk is full"), "{log}");
+    ensure!(files(&root)?.is_empty(), "{:?}", files(&root)?);
+    // What fits is stored.
+    let small = tenant.api.put(&moved(1)?, TEXT.bytes).await?;
+    small.expect(201)?;
+    disk.resize(8 << 20)?;
+    put().await?.expect(201)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_link_in_the_folder_leads_nowhere() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let outside = stack.folder().join("outside");
+    fs::create_dir(&outside)?;
+    let tenants = bucket(&stack).join("objects/t");
+    fs::create_dir_all(&tenants)?;
+    std::os::unix::fs::symlink(&outside, tenants.join(&tenant.name))?;
+    let upload = tenant.declare(&[TEXT]).await?;
+    let refused = tenant.api.put(&upload["files"][0], TEXT.bytes).await?;
+    refused.expect_problem(503, "storage_unavailable")?;
+    ensure!(files(&outside)?.is_empty());
+
+    // Also not to what lies there under the right name.
+    let key = tenant.object_keys().await?.pop().context("no key")?;
+    let inside = key.splitn(3, '/').nth(2).context("no key")?;
+    let file = outside.join(inside);
+    fs::create_dir_all(file.parent().context("no folder")?)?;
+    fs::write(&file, TEXT.bytes)?;
+    let completed = tenant.complete(&upload).await?;
+    completed.expect_problem(503, "storage_unavailable")?;
+    Ok(())
+}
