@@ -72,7 +72,7 @@ refused "run this as root" sudo -u postgres ./install "/usr/lib/postgresql/$majo
 must nothing_is_installed
 
 say "the archive refuses a full disk, and leaves nothing"
-mount -t tmpfs -o size=256k,mode=755 tmpfs "$scripts"
+mount -t tmpfs -o size=64k,mode=755 tmpfs "$scripts"
 refused "nothing was changed" ./install "/usr/lib/postgresql/$major/bin/pg_config"
 must nothing_is_installed
 umount "$scripts"

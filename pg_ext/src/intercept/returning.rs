@@ -85,7 +85,7 @@ unsafe extern "C-unwind" fn replace(
         if pgrx::is_a(node, pg_sys::NodeTag::T_Var) {
             return before(node.cast(), &*marks.cast::<Marks>());
         }
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        #[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
         if (*marks.cast::<Marks>()).merges && pgrx::is_a(node, pg_sys::NodeTag::T_MergeSupportFunc)
         {
             return merge_action(node.cast(), &*marks.cast::<Marks>());
@@ -95,7 +95,7 @@ unsafe extern "C-unwind" fn replace(
 }
 
 /// `merge_action()`, which is DELETE for a row that is marked.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
+#[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
 unsafe fn merge_action(action: *mut pg_sys::MergeSupportFunc, marks: &Marks) -> *mut pg_sys::Node {
     // SAFETY: builds nodes; the text is one that outlives the query, which is copied.
     unsafe {
@@ -111,7 +111,7 @@ unsafe fn merge_action(action: *mut pg_sys::MergeSupportFunc, marks: &Marks) -> 
 }
 
 /// `CASE WHEN` the row was deleted `THEN … ELSE … END`.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
+#[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
 unsafe fn choice(
     marks: &Marks,
     deleted: *mut pg_sys::Node,
@@ -127,7 +127,7 @@ unsafe fn choice(
             pg_sys::InvalidOid,
             0,
         );
-        #[cfg(feature = "pg18")]
+        #[cfg(any(feature = "pg18", feature = "pg19"))]
         {
             (*mark).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_NEW;
         }

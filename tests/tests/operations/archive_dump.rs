@@ -180,7 +180,7 @@ const LOADS: usize = 3;
 
 #[tokio::test]
 async fn archives_are_loaded_by_several_workers() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         side_by_side(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
