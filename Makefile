@@ -85,8 +85,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Lints"
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-service --package keepsake-server --package keepsake-schema --package keepsake-cli --package keepsake-tests -- -D warnings
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake -- -D warnings
-	@echo "==> The extension compiles for the releases that it is not tested on"
-	@scripts/check-other-releases
+	@echo "==> Lints, the newest PostgreSQL release"
+	@scripts/check-newest-release
 	@echo "==> Lints, wasm32"
 	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-service --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign -- -D warnings
 	@echo "==> Documentation"
@@ -95,6 +95,18 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 
 .PHONY: test
 test: check test-shared test-worker test-stack ## everything that CI runs
+
+.PHONY: setup-package
+setup-package: ## install what is missing to build packages and test them (they do it first)
+	@scripts/setup package
+
+.PHONY: package
+package: setup-package ## build the packages of a release, in target/packages
+	@scripts/package
+
+.PHONY: test-packages
+test-packages: package ## install and run the packages, in a Debian of their own
+	@scripts/test-packages
 
 .PHONY: docs
 docs: ## build the documentation as a site, in target/docs

@@ -20,6 +20,12 @@ export PGRX_HOME=$KEEPSAKE_HOME/pgrx
 pg_root() { printf '%s/pg%s' "$KEEPSAKE_HOME" "$1"; }
 pg_config_of() { printf '%s/usr/lib/postgresql/%s/bin/pg_config' "$(pg_root "$1")" "$1"; }
 
+# Where the extension is compiled for a release. Each has a folder: in one, they would overwrite each other's library.
+extension_target() {
+    local target=${CARGO_TARGET_DIR:-$repo/target}
+    if [ "$1" = "$POSTGRES_MAJOR" ]; then echo "$target"; else echo "$target/pg$1"; fi
+}
+
 # Ours come first, before an older Node or another cargo-pgrx of the machine.
 export PATH=$repo/node_modules/.bin:$KEEPSAKE_HOME/tools/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 

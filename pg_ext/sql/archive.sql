@@ -20,10 +20,12 @@ CREATE TABLE keepsake.archive_table (
     former        oid,
     source_schema name NOT NULL,
     source_name   name NOT NULL,
-    visible_when  text
+    -- What keepsake.bound_storage says of the table, kept when the table is dropped. The names follow ALTER TABLE.
+    object_key     name,
+    writable_until name
 );
 COMMENT ON TABLE keepsake.archive_table IS
-    'The archive of each table. visible_when: which of its rows others than the table''s owner may see, where the table has row-level security.';
+    'The archive of each table. object_key, writable_until: of a table that is bound to the bucket, the columns whose archived values name an object, and say until when it can be stored.';
 
 CREATE TABLE keepsake.archive_column (
     archive        regclass NOT NULL,
@@ -40,6 +42,8 @@ CREATE TABLE keepsake.archive_column (
     "collation"    text,
     missing        text,
     generated      boolean NOT NULL,
+    -- How the values of the layout before became those of this one: NULL as by an assignment, otherwise as USING said.
+    conversion     text CHECK (conversion IN ('cast', 'unknown')),
     -- Of which table source_attnum is: see keepsake.number_anew().
     numbered       text NOT NULL,
     PRIMARY KEY (archive, layout, archive_name)

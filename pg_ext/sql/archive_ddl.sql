@@ -136,6 +136,28 @@ WHERE d.child = ANY (named) AND d.child <> d.parent
 ORDER BY d.child, d.parent, d.reference
 $$;
 
+-- The triggers that archived tables and their partitions lack.
+CREATE FUNCTION keepsake.missing_archive_triggers() RETURNS TABLE (root oid, relation oid, name text, carried_by text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT part.root, part.relation, wanted.name, wanted.carried_by
+FROM (SELECT m.relation::oid AS root, m.on_truncate, coalesce(tree.relid::oid, m.relation) AS relation, c.relkind = 'p' AS is_partitioned,
+             EXISTS (SELECT FROM keepsake.declared_reference d
+                     WHERE d.child = m.relation
+                       AND (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS refers,
+             EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.parent = m.relation) AS is_referred,
+             EXISTS (SELECT FROM keepsake.bound_storage b JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column AND NOT a.attisdropped
+                     WHERE b.relation = m.relation) AS is_bound
+      FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON c.relkind = 'p'
+      WHERE m.keep = 'archive') AS part
+JOIN keepsake.own_triggers() AS wanted
+    ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
+    OR wanted.carried_by = 'archived referred' AND part.is_referred
+    OR wanted.carried_by IN ('bound', 'bound archived') AND part.is_bound
+    OR part.refers AND (wanted.carried_by = 'referring' OR wanted.carried_by = 'referring partitioned' AND part.is_partitioned)
+WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
+                  WHERE t.tgrelid = part.relation AND t.tgname = wanted.name)
+$$;
+
 -- What a command has made of archived tables and of managed schemas. With the rights of the extension's owner: whoever
 -- changes a table needs none in the schema keepsake, and nothing that he wrote runs here.
 CREATE FUNCTION keepsake.follow_archives() RETURNS event_trigger
@@ -170,14 +192,11 @@ BEGIN
     FOR each IN SELECT a.relation FROM keepsake.archive_table a WHERE a.relation = ANY (named) ORDER BY a.relation LOOP
         PERFORM keepsake.try_to_follow(each.relation);
     END LOOP;
-    -- Partitions that came without the trigger of statements.
+    -- Partitions that came without the triggers of statements.
     FOR each IN
-        SELECT m.relation FROM keepsake.managed_table m
-        WHERE m.keep = 'archive' AND m.on_truncate <> 'allow' AND m.relation = ANY (named)
-          AND EXISTS (SELECT FROM pg_partition_tree(m.relation) AS part
-                      WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = part.relid AND t.tgname = 'keepsake_archive_truncate'))
+        SELECT DISTINCT t.root FROM keepsake.missing_archive_triggers() t WHERE t.root = ANY (named) AND t.relation <> t.root ORDER BY 1
     LOOP
-        PERFORM keepsake.try_to_manage(each.relation, NULL, NULL, keepsake.goes_with_its_own(each.relation));
+        PERFORM keepsake.try_to_manage(each.root, NULL, NULL, keepsake.goes_with_its_own(each.root));
     END LOOP;
     -- The command does not name a partition that it detached.
     IF tg_tag = 'ALTER TABLE' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (named) AND c.relkind = 'p') THEN
@@ -328,7 +347,7 @@ CREATE EVENT TRIGGER keepsake_follow_publications ON ddl_command_end WHEN TAG IN
 CREATE FUNCTION keepsake.refuse_other_call(function text, serves text, called_on oid, serves_on text, called text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF called_on <> ('keepsake.' || serves_on)::regclass OR serves NOT LIKE regexp_replace(called, '^(BEFORE|AFTER)(INSERT)(ROW)$', '\1 \2 %') THEN
+    IF called_on <> ('keepsake.' || serves_on)::regclass OR serves NOT LIKE regexp_replace(called, '^(BEFORE|AFTER)(INSERT|DELETE)(ROW|STATEMENT)$', '\1 \2 %') THEN
         RAISE EXCEPTION USING ERRCODE = 'trigger_protocol_violated', MESSAGE = format('%s() must be called as a trigger: %s', function, serves),
             DETAIL = format('It was called on %s.', called_on::regclass), HINT = 'Drop the trigger that calls it.';
     END IF;
@@ -343,6 +362,11 @@ DECLARE
 BEGIN
     PERFORM keepsake.refuse_other_call('keepsake.number_column', 'BEFORE INSERT ON keepsake.archive_column FOR EACH ROW', tg_relid, 'archive_column', tg_when || tg_op || tg_level);
     SELECT a.relation INTO source FROM keepsake.archive_table a WHERE a.archive = NEW.archive;
+    IF NOT FOUND THEN
+        -- pg_restore --jobs may be loading the archives at this moment: either they are there then, or they come later and find this.
+        LOCK TABLE keepsake.archive_table IN SHARE MODE;
+        SELECT a.relation INTO source FROM keepsake.archive_table a WHERE a.archive = NEW.archive;
+    END IF;
     IF NEW.numbered <> keepsake.numbering(source) THEN
         NEW.numbered := keepsake.numbering(source);
         NEW.source_attnum := coalesce((SELECT s.attnum FROM pg_attribute s WHERE s.attrelid = source AND s.attname = NEW.source_name AND NOT s.attisdropped), -1);

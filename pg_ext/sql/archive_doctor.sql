@@ -6,12 +6,9 @@ WITH archived AS (
     SELECT m.relation, m.on_truncate, c.relkind, c.relrowsecurity, c.relpersistence, a.archive
     FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation LEFT JOIN keepsake.archive_table a ON a.relation = m.relation
     WHERE m.keep = 'archive'),
-part AS (
-    SELECT m.relation AS root, m.on_truncate, coalesce(tree.relid::oid, m.relation) AS relation
-    FROM archived m LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON m.relkind = 'p'),
 -- The archives themselves, also of tables that were dropped.
 archive AS (
-    SELECT a.archive, a.relation, a.source_schema, a.source_name, c.relowner, c.relacl, c.relrowsecurity, c.relpersistence, c.relnamespace
+    SELECT a.archive, a.relation, a.source_schema, a.source_name, a.object_key, c.relowner, c.relacl, c.relrowsecurity, c.relpersistence, c.relnamespace
     FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive)
 
 -- Rows that are deleted for good.
@@ -20,13 +17,9 @@ SELECT 'error', 'table_unregistered', t.tgrelid::regclass::text, 'The table has 
 FROM pg_trigger t
 WHERE t.tgfoid = 'keepsake.archive_row()'::regprocedure AND t.tgparentid = 0 AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = t.tgrelid)
 UNION ALL
-SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
-       format('SELECT keepsake.manage(%L);', part.root::regclass)
-FROM part JOIN keepsake.own_triggers() AS wanted
-    ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
-    OR wanted.carried_by = 'archived referred' AND part.root IN (SELECT d.parent FROM keepsake.declared_reference d)
-WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid AND p.pronamespace = 'keepsake'::regnamespace
-                  WHERE t.tgrelid = part.relation AND t.tgname = wanted.name)
+SELECT 'error', 'trigger_missing', t.relation::regclass::text, format('The trigger %s is missing.', t.name),
+       format('SELECT keepsake.manage(%L);', t.root::regclass)
+FROM keepsake.missing_archive_triggers() AS t WHERE t.carried_by NOT LIKE 'referring%'
 UNION ALL
 SELECT 'error', 'archive_missing', m.relation::text, 'The table has no archive, so its rows are deleted for good.', format('SELECT keepsake.manage(%L);', m.relation)
 FROM archived m WHERE m.archive IS NULL
@@ -92,12 +85,19 @@ UNION ALL
 SELECT 'error', 'archive_index', a.archive::text, format('The index %I is on the archive, so its code runs with each DELETE of the table.', i.relname), format('DROP INDEX %I.%I;', n.nspname, i.relname)
 FROM archive a JOIN pg_index x ON x.indrelid = a.archive JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace JOIN pg_am am ON am.oid = i.relam
 WHERE NOT (am.amname = 'brin' AND x.indkey::text = '1' AND x.indexprs IS NULL AND x.indpred IS NULL)
-  -- That over the key, for declared references: PostgreSQL's own code.
+  -- That over the key, for declared references, and that over the keys of objects: PostgreSQL's own code.
   AND NOT (am.amname = 'btree' AND x.indnatts = 1 AND NOT x.indisunique AND x.indexprs IS NULL AND x.indpred IS NULL
-           AND (a.relation IS NULL OR EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.parent = a.relation))
+           AND (a.relation IS NULL OR a.object_key IS NOT NULL OR EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.parent = a.relation))
            AND EXISTS (SELECT FROM pg_opclass oc JOIN pg_type t ON t.oid = oc.opcintype
                        WHERE oc.oid = x.indclass[0] AND oc.opcnamespace = 'pg_catalog'::regnamespace AND t.typnamespace = 'pg_catalog'::regnamespace AND t.typtype <> 'p'))
   AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = x.indexrelid)
+UNION ALL
+SELECT DISTINCT 'error', 'archive_index_missing', a.archive::text, 'The archive has no index over the keys of the objects that its rows name, so no object can be leased for deletion.',
+       format('CREATE INDEX ON %s (%I);', a.archive, at.attname)
+FROM archive a JOIN keepsake.archive_column k ON k.archive = a.archive AND k.source_name = a.object_key
+JOIN pg_attribute at ON at.attrelid = k.archive AND at.attname = k.archive_name AND at.atttypid IN ('text'::regtype, 'varchar'::regtype) AND NOT at.attisdropped
+WHERE NOT EXISTS (SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am am ON am.oid = i.relam
+                  WHERE x.indrelid = k.archive AND x.indkey[0] = at.attnum AND am.amname = 'btree' AND x.indisvalid AND x.indpred IS NULL)
 UNION ALL
 SELECT 'error', 'archive_constraint', a.archive::text, format('The constraint %I is on the archive. Archived rows are not held to it.', con.conname), format('ALTER TABLE %s DROP CONSTRAINT %I;', a.archive, con.conname)
 FROM archive a JOIN pg_constraint con ON con.conrelid = a.archive WHERE con.contype <> 'n'

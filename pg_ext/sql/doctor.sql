@@ -1,3 +1,15 @@
+-- The statements that give a publication another column list for a table, and leave its filter as it is.
+CREATE FUNCTION keepsake.list_columns(publication name, relation oid, columns int2[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('ALTER PUBLICATION %1$I DROP TABLE %2$s; ALTER PUBLICATION %1$I ADD TABLE %2$s (%3$s)%4$s;', publication,
+                  CASE c.relkind WHEN 'p' THEN '' ELSE 'ONLY ' END || c.oid::regclass,
+                  (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
+                   WHERE a.attrelid = c.oid AND a.attnum = ANY (columns) AND NOT a.attisdropped),
+                  (SELECT ' WHERE (' || pg_get_expr(pr.prqual, pr.prrelid) || ')' FROM pg_publication_rel pr JOIN pg_publication p ON p.oid = pr.prpubid
+                   WHERE p.pubname = publication AND pr.prrelid = c.oid AND pr.prqual IS NOT NULL))
+    FROM pg_class c WHERE c.oid = relation
+$$;
+
 -- What would bite: from the catalog, its statistics and the registry alone, no row of the application's is read.
 CREATE FUNCTION keepsake.doctor()
 RETURNS TABLE (severity text, check_name text, object text, finding text, fix text)
@@ -39,6 +51,16 @@ referring AS (
           UNION SELECT d.child::oid, d.parent::oid FROM keepsake.declared_reference d
           WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS r
     JOIN pg_class c ON c.oid = r.child LEFT JOIN LATERAL pg_partition_tree(r.child) AS tree ON c.relkind = 'p'),
+-- Managed tables that a publication names, with the columns that it lists and filters by, and those that tell a subscriber which row is meant.
+published AS (
+    SELECT p.pubname, c.oid AS relation, c.relkind, pr.prattrs::int2[] AS listed, pr.prqual,
+           ARRAY(SELECT DISTINCT (found.number)[1]::int2 FROM regexp_matches(pr.prqual::text, ':varattno (\d+) ', 'g') AS found (number)) AS filtered,
+           CASE c.relreplident WHEN 'f' THEN ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+                ELSE ARRAY(SELECT unnest(i.indkey::int2[]) FROM pg_index i WHERE i.indrelid = c.oid
+                           AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END) END AS identity,
+           ARRAY(SELECT m.attnum FROM mark m WHERE m.relation = c.oid) AS marks
+    FROM pg_publication p JOIN pg_publication_rel pr ON pr.prpubid = p.oid JOIN pg_class c ON c.oid = pr.prrelid
+    WHERE p.pubupdate AND c.oid IN (SELECT relation FROM part)),
 -- Tables that are bound to the bucket, by a column that can name objects.
 bound AS (
     SELECT b.relation, b.key_column, b.writable_until FROM keepsake.bound_storage b
@@ -53,8 +75,20 @@ WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND 
 UNION ALL
 SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The trigger %s is missing.', wanted.name),
        format('SELECT keepsake.bind_storage(%L, %L%s);', bound.relation, bound.key_column, ', ' || quote_literal(bound.writable_until))
-FROM bound JOIN part ON part.root = bound.relation JOIN wanted ON wanted.carried_by = 'bound'
+FROM bound JOIN part ON part.root = bound.relation JOIN wanted ON wanted.carried_by IN ('bound', 'bound in place')
 WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name AND t.function = wanted.function)
+UNION ALL
+-- A dump that was loaded into a database of another encoding.
+SELECT 'error', 'database_encoding', current_database()::text, format('The encoding of the database is %s. Rows with other letters than ASCII in their keys cannot be restored. Load the tables into a database with ENCODING ''UTF8''.', getdatabaseencoding()), ''
+WHERE getdatabaseencoding() <> 'UTF8' AND EXISTS (SELECT FROM keepsake.managed_table)
+UNION ALL
+-- Deferred keys that are checked too early.
+SELECT DISTINCT 'error', 'trigger_missing', con.confrelid::regclass::text,
+       format('The trigger %s is missing: the deferred foreign key %I of %s is checked at the end of the statement.', wanted.name, con.conname, con.conrelid::regclass),
+       format('SELECT keepsake.guard_references(%L);', con.conrelid::regclass)
+FROM pg_constraint con JOIN wanted ON wanted.carried_by = 'deferring'
+WHERE con.contype = 'f' AND con.conparentid = 0 AND con.condeferrable AND con.condeferred AND con.confdeltype = 'a' AND con.confrelid IN (SELECT relation FROM managed)
+  AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = con.confrelid AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
 -- Triggers that do not fire.
 SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigger %s is disabled.', t.name),
@@ -77,7 +111,7 @@ WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.prona
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_follow_using', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index on deletion_id, so every restore and purge reads the whole table.',
@@ -235,7 +269,7 @@ UNION ALL
 -- Hidden reads that show again.
 SELECT 'warning', 'hiding_lost', h.relation::text, 'Deleted rows are no longer hidden by policy.', format('SELECT keepsake.hide_deleted(%L, ''policy'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class c ON c.oid = h.relation
-WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR 2 > (SELECT count(*) FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname IN ('keepsake_hide_deleted', 'keepsake_keep_deleted')))
+WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR h.enabled_rls AND NOT c.relforcerowsecurity OR 2 > (SELECT count(*) FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname IN ('keepsake_hide_deleted', 'keepsake_keep_deleted')))
 UNION ALL
 SELECT 'warning', 'view_outdated', h.view::text, format('The view does not match the columns of %s.', h.relation), format('SELECT keepsake.hide_deleted(%L, ''view'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class v ON v.oid = h.view
@@ -266,6 +300,24 @@ JOIN LATERAL (SELECT m.relation FROM managed m JOIN pg_class c ON c.oid = m.rela
               JOIN pg_publication_tables pt ON pt.pubname = p.pubname AND pt.schemaname = n.nspname AND pt.tablename = c.relname
               ORDER BY m.relation LIMIT 1) AS t ON true
 WHERE NOT (p.pubupdate AND p.pubdelete)
+UNION ALL
+-- Publications that refuse deletions, or do not tell of them.
+SELECT 'error', 'publication_refuses_updates', p.pubname::text,
+       format('Every deletion in %s fails, as every other UPDATE does, because %s.', p.relation::regclass,
+              CASE WHEN p.identity <@ p.listed IS FALSE THEN 'the publication''s column list lacks columns of the replica identity'
+                   ELSE 'the publication filters rows by columns that are not of the replica identity' END),
+       CASE WHEN p.identity <@ p.listed IS FALSE THEN keepsake.list_columns(p.pubname, p.relation, p.listed || p.identity || p.marks)
+            ELSE format('ALTER TABLE %s REPLICA IDENTITY FULL;', p.relation::regclass) END
+FROM published p WHERE p.identity <@ p.listed IS FALSE OR NOT p.filtered <@ p.identity
+UNION ALL
+SELECT 'warning', 'publication_hides_deletions', p.pubname::text,
+       format('The publication''s column list for %s lacks deleted_at or deletion_id: subscribers see deleted rows as live.', p.relation::regclass),
+       keepsake.list_columns(p.pubname, p.relation, p.listed || p.marks)
+FROM published p WHERE p.identity <@ p.listed AND p.marks <@ p.listed IS FALSE
+UNION ALL
+SELECT 'info', 'publication_filters_deleted', p.pubname::text,
+       format('The publication filters rows of %s by deleted_at or deletion_id: subscribers remove a deleted row, and get a restored one anew.', p.relation::regclass), ''
+FROM published p WHERE p.filtered && p.marks AND p.filtered <@ p.identity
 UNION ALL
 -- Names that only the registry knows.
 SELECT 'error', 'declared_reference_lost', d.child::text, format('The columns %I and %I of the declared reference "%s" no longer exist.', d.type_column, d.id_column, d.type_value),

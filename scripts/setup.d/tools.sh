@@ -23,11 +23,16 @@ setup_mdbook() {
     rm -rf "$KEEPSAKE_HOME/tools/build"
 }
 
+# In our folder, or where `cargo install` puts what a user installs: both are on PATH.
+tool_is_installed() {
+    grep -qs "^\"$1 $2 " "$KEEPSAKE_HOME/tools/.crates.toml" "${CARGO_HOME:-$HOME/.cargo}/.crates.toml"
+}
+
 # install_tool CRATE VERSION [CARGO-OPTION…]
 install_tool() {
     local crate=$1 version=$2
     shift 2
-    grep -qs "^\"$crate $version " "$KEEPSAKE_HOME/tools/.crates.toml" && return 0
+    ! tool_is_installed "$crate" "$version" || return 0
 
     say "Building $crate $version (some minutes, once)"
     # One target folder, because the tools share crates. Little optimisation, because compiling takes far longer than

@@ -13,7 +13,7 @@ use crate::secrets::hex;
 pub const POSTGRES_MAJOR: u16 = 15;
 
 /// All that the extension is tested on; `scripts/check-versions` proves that the set-up has the same.
-pub const TESTED_MAJORS: [u16; 3] = [POSTGRES_MAJOR, 16, 18];
+pub const TESTED_MAJORS: [u16; 5] = [POSTGRES_MAJOR, 16, 17, 18, 19];
 
 /// The releases to test on: all, unless `KEEPSAKE_RELEASES` names those that there are, as for a server that was built
 /// in another way.
@@ -28,6 +28,21 @@ pub fn tested_majors() -> Result<Vec<u16>> {
     numbers
         .collect::<Result<_, _>>()
         .with_context(|| format!("KEEPSAKE_RELEASES is not a list of numbers: {named}"))
+}
+
+/// Those of [`tested_majors`] on which tests run that take long: the oldest, and the two newest. What is on both sides of a
+/// release is in it, too, and its golden scripts show where it is not.
+///
+/// # Errors
+/// As [`tested_majors`].
+pub fn outer_majors() -> Result<Vec<u16>> {
+    let majors = tested_majors()?;
+    let newest = majors.len().saturating_sub(2);
+    let outer = majors.into_iter().enumerate();
+    Ok(outer
+        .filter(|(place, _)| *place == 0 || *place >= newest)
+        .map(|(_, major)| major)
+        .collect())
 }
 
 /// The folder of the checkout this crate was built in.

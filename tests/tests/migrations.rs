@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use keepsake_cli::migrations::newest;
 use keepsake_tests::migrate;
-use keepsake_tests::places::TESTED_MAJORS;
+use keepsake_tests::places::outer_majors;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -43,7 +43,7 @@ async fn shape(connection: &mut PgConnection) -> Result<String> {
 
 #[tokio::test]
 async fn up_down_up() -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in outer_majors()? {
         up_down_up_on(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;

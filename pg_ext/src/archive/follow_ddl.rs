@@ -4,7 +4,8 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::archive::{source, table};
+use crate::archive::using::{self, Conversion, Converted};
+use crate::archive::{objects, source, table};
 use crate::call::arguments::Regclass;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Qualified};
@@ -49,7 +50,10 @@ pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         unlogged: false,
         has_rls: flag("has_rls")?,
     };
-    table::follow(session, archive, oid)?;
+    let converted = using::take(oid);
+    table::follow(session, archive, oid, &converted)?;
+    forget_undo(session, oid, &converted)?;
+    objects::index(session, archive)?;
     if flag("renamed")? {
         table::rename_like(session, archive, &source)?;
     }
@@ -57,5 +61,23 @@ pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         table::show_anew(session, archive, &source)?;
     }
     source::forget(oid);
+    Ok(())
+}
+
+/// What a column was set to NULL or to a default from cannot be put back, once its values have become others: as if the column had gone.
+fn forget_undo(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    converted: &Converted,
+) -> Outcome<()> {
+    for (column, how) in converted {
+        if *how == Conversion::Unknown {
+            session.registry(
+                "UPDATE keepsake.archive_undo SET columns = array_replace(columns, $2, ''), key_columns = array_replace(key_columns, $2, '')
+                 WHERE relation = $1 AND $2 = ANY (columns || key_columns)",
+                &[oid.into(), column.as_str().into()],
+            )?;
+        }
+    }
     Ok(())
 }

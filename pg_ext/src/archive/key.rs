@@ -35,21 +35,64 @@ impl Key {
 
     /// As a jsonb, in the current memory.
     pub fn jsonb(&self) -> Option<pg_sys::Datum> {
-        let mut state = std::ptr::null_mut();
+        let mut object = Object::default();
         // SAFETY: builds an object as `jsonb_build_object` does (jsonb.c): what is pushed outlives the calls, and the result is
         // a copy.
         unsafe {
             let none = std::ptr::null_mut();
-            pg_sys::pushJsonbValue(&raw mut state, Token::WJB_BEGIN_OBJECT, none);
+            object.push(Token::WJB_BEGIN_OBJECT, none);
             for (name, part) in &self.0 {
                 let mut name = text(name.as_bytes());
-                pg_sys::pushJsonbValue(&raw mut state, Token::WJB_KEY, &raw mut name);
+                object.push(Token::WJB_KEY, &raw mut name);
                 let mut value = part.value()?;
-                pg_sys::pushJsonbValue(&raw mut state, Token::WJB_VALUE, &raw mut value);
+                object.push(Token::WJB_VALUE, &raw mut value);
             }
-            let whole = pg_sys::pushJsonbValue(&raw mut state, Token::WJB_END_OBJECT, none);
-            Some(pg_sys::Datum::from(pg_sys::JsonbValueToJsonb(whole)))
+            object.push(Token::WJB_END_OBJECT, none);
+            let whole = pg_sys::JsonbValueToJsonb(object.result);
+            Some(pg_sys::Datum::from(whole))
         }
+    }
+}
+
+/// An object of JSON that is being built: PostgreSQL's own from 19 on.
+#[cfg(feature = "pg19")]
+type Object = pg_sys::JsonbInState;
+
+/// An object of JSON that is being built.
+#[cfg(not(feature = "pg19"))]
+struct Object {
+    state: *mut pg_sys::JsonbParseState,
+    /// Whole when its end was pushed.
+    result: *mut pg_sys::JsonbValue,
+}
+
+#[cfg(not(feature = "pg19"))]
+impl Default for Object {
+    fn default() -> Self {
+        Self {
+            state: std::ptr::null_mut(),
+            result: std::ptr::null_mut(),
+        }
+    }
+}
+
+trait Push {
+    /// # Safety
+    /// The value, if any, and what it points to outlive the object.
+    unsafe fn push(&mut self, token: Token::Type, value: *mut pg_sys::JsonbValue);
+}
+
+impl Push for Object {
+    #[cfg(feature = "pg19")]
+    unsafe fn push(&mut self, token: Token::Type, value: *mut pg_sys::JsonbValue) {
+        // SAFETY: as the caller promises.
+        unsafe { pg_sys::pushJsonbValue(self, token, value) }
+    }
+
+    #[cfg(not(feature = "pg19"))]
+    unsafe fn push(&mut self, token: Token::Type, value: *mut pg_sys::JsonbValue) {
+        // SAFETY: as the caller promises.
+        unsafe { self.result = pg_sys::pushJsonbValue(&raw mut self.state, token, value) }
     }
 }
 

@@ -5,6 +5,8 @@
 
 use pgrx::pg_sys;
 
+use crate::archive::using::Converted;
+
 /// A column of a source table, as an archive keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -50,9 +52,12 @@ impl Change {
     }
 }
 
-/// What has changed between the newest layout and the table as it is now; `None` when nothing has.
-pub fn change(newest: &[Kept], now: &[Column]) -> Option<Change> {
+/// What has changed between the newest layout and the table as it is now; `None` when nothing has. Columns whose values were `converted`
+/// have changed, even if they have the type that they had.
+pub fn change(newest: &[Kept], now: &[Column], converted: &Converted) -> Option<Change> {
+    let is_converted = |column: &Column| converted.iter().any(|(name, _)| *name == column.name);
     let unchanged = newest.len() == now.len()
+        && !now.iter().any(is_converted)
         && newest
             .iter()
             .zip(now)
@@ -77,7 +82,8 @@ pub fn change(newest: &[Kept], now: &[Column]) -> Option<Change> {
         changes_layout: false,
     };
     for column in now {
-        match newest.iter().find(|kept| stores(kept, column)) {
+        let stored = newest.iter().find(|kept| stores(kept, column));
+        match stored.filter(|_| !is_converted(column)) {
             Some(kept) => {
                 change.changes_layout |= kept.column.generated != column.generated;
                 change.kept.push(Kept {

@@ -6,15 +6,17 @@
 //!   its root, `record` what the registry learns.
 //! - `row` makes the archived row of a removed one, in a `row_memory`.
 //! - `let_go` remembers references that were set to NULL or to a default.
-//! - `write` writes rows and index entries past SQL; `memory` is a memory context of our own.
+//! - `write` writes rows and index entries past SQL, `erase` deletes rows so; `memory` is a memory context of our own.
 //! - `setting` switches all of it off.
-//! - `find_rows` finds archived rows by their keys.
+//! - `find_rows` finds archived rows by their keys; `objects` are those in the bucket that archived rows name.
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
+//! - `using` notes how a change of a column's type converts its values.
 //! - `follow_ddl` brings an archive up to date when the schema has changed, `follow_reassign` after `REASSIGN OWNED`.
 //!
-//! It uses `model`, `postgres`, `call`, `spi` and `registry`.
+//! It uses `model`, `postgres`, `call`, `spi`, `graph` and `registry`.
 
 pub mod capture;
+pub mod erase;
 pub mod find_rows;
 pub mod follow_ddl;
 pub mod follow_reassign;
@@ -22,6 +24,7 @@ pub mod key;
 pub mod layout;
 pub mod let_go;
 pub mod memory;
+pub mod objects;
 pub mod record;
 pub mod removal;
 pub mod row;
@@ -30,4 +33,5 @@ pub mod setting;
 pub mod source;
 pub mod table;
 pub mod truncate;
+pub mod using;
 pub mod write;

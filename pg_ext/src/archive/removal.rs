@@ -16,6 +16,7 @@ use crate::archive::record::{self, Caller};
 use crate::archive::row;
 use crate::archive::row_memory::RowMemory;
 use crate::archive::source::Source;
+use crate::archive::using;
 use crate::archive::write::Target;
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
@@ -625,6 +626,7 @@ unsafe extern "C-unwind" fn transaction_ends(
             PENDING.set(false);
             drop(STATE.take());
             let_go::forget();
+            using::forget();
         }
         _ => {}
     }
@@ -646,6 +648,7 @@ unsafe extern "C-unwind" fn subtransaction_ends(
 
 fn forget_since(aborted: pg_sys::SubTransactionId) {
     let_go::forget_since(aborted);
+    using::forget_since(aborted);
     STATE.with_borrow_mut(|state| {
         // A statement that began within it has failed with it.
         if state

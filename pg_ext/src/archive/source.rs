@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::archive::layout::Kept;
+use crate::archive::objects;
 use crate::archive::table;
 use crate::archive::write;
 use crate::model::error::Outcome;
@@ -271,7 +272,8 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
     if let Some(retention) = row.get_by_name("retention")? {
         RETENTIONS.with_borrow_mut(|known| known.insert(root, retention));
     }
-    let (layout, kept) = table::follow(session, archive, root)?;
+    let (layout, kept) = table::follow(session, archive, root, &Vec::new())?;
+    objects::index(session, archive)?;
     let mut key_names = Vec::new();
     for row in session.catalog_now(KEY, &[root.into()])? {
         key_names.extend(row.get_by_name::<String, _>("name")?);

@@ -1,9 +1,10 @@
 //! Archive tables: how they are named, made, and given further layouts.
 
 use pgrx::pg_sys;
-use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::layout::{self, Change, Column, Kept};
+use crate::archive::using::Converted;
+use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified, join};
 use crate::spi::session::{Session, first_column};
@@ -151,18 +152,20 @@ fn drop_unregistered(session: &mut Session<'_, '_>, schema: &Ident, table: &Iden
     Ok(())
 }
 
-/// Brings the layouts of an archive up to date with its source, if they are not; answers with the newest.
+/// Brings the layouts of an archive up to date with its source, if they are not; answers with the newest. `converted` are columns
+/// whose values a command is converting otherwise than by an assignment.
 pub fn follow(
     session: &mut Session<'_, '_>,
     archive: pg_sys::Oid,
     source: pg_sys::Oid,
+    converted: &Converted,
 ) -> Outcome<(i32, Vec<Kept>)> {
     let columns = wanted(session, source)?;
     let now: Vec<Column> = columns.iter().map(|wanted| wanted.column.clone()).collect();
     // What a dump has numbered anew is another column, whatever its number.
     session.registry("SELECT keepsake.number_anew($1)", &[archive.into()])?;
     let (number, newest) = newest(session, archive)?;
-    if layout::change(&newest, &now).is_none() {
+    if layout::change(&newest, &now, converted).is_none() {
         return Ok((number, newest));
     }
     let name = name_of(session, archive)?;
@@ -172,7 +175,7 @@ pub fn follow(
         &[],
     )?;
     let (number, newest) = self::newest(session, archive)?;
-    let Some(change) = layout::change(&newest, &now) else {
+    let Some(change) = layout::change(&newest, &now, converted) else {
         return Ok((number, newest));
     };
     let only_renames = change.only_renames();
@@ -190,6 +193,12 @@ pub fn follow(
         return Ok((number, kept));
     }
     enter(session, (archive, source), number + 1, &kept, &missing)?;
+    for (column, how) in converted {
+        session.registry(
+            "UPDATE keepsake.archive_column SET conversion = $4 WHERE archive = $1 AND layout = $2 AND source_name = $3::text::name",
+            &[archive.into(), (number + 1).into(), column.as_str().into(), how.name().into()],
+        )?;
+    }
     Ok((number + 1, kept))
 }
 
@@ -522,15 +531,6 @@ fn wanted(session: &Session<'_, '_>, source: pg_sys::Oid) -> Outcome<Vec<Wanted>
             })
         })
         .collect()
-}
-
-fn field<T: pgrx::FromDatum + pgrx::IntoDatum>(
-    row: &SpiHeapTupleData<'_>,
-    name: &str,
-) -> Outcome<T> {
-    row.get_by_name(name)?.ok_or_else(|| Failure::ColumnGone {
-        column: name.to_owned(),
-    })
 }
 
 /// Enters a layout in the registry.

@@ -89,6 +89,39 @@ impl Target {
         unsafe { (*self.relation).rd_att }
     }
 
+    /// The relation, for those who read or delete rows of it.
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.relation
+    }
+
+    /// How many blocks it has.
+    pub fn blocks(&self) -> pg_sys::BlockNumber {
+        // SAFETY: the relation is open as long as `self` lives.
+        unsafe {
+            pg_sys::RelationGetNumberOfBlocksInFork(self.relation, pg_sys::ForkNumber::MAIN_FORKNUM)
+        }
+    }
+
+    /// Whether its rows begin with a UUID that is not NULL, as an archive's do, and no trigger watches them.
+    pub fn has_plain_rows(&self) -> bool {
+        // SAFETY: the relation is open; its shape is not released here.
+        unsafe {
+            let shape = PgTupleDesc::from_pg_unchecked(self.shape());
+            let begins = shape.get(0).is_some_and(|first| {
+                first.atttypid == pg_sys::UUIDOID && first.attnotnull && !first.attisdropped
+            });
+            begins
+                && (*self.relation).trigdesc.is_null()
+                && (*self.relation).rd_tableam == pg_sys::GetHeapamTableAmRoutine()
+        }
+    }
+
+    /// Refuses to delete rows of a table that is published without a replica identity, as a DELETE is refused.
+    pub fn check_replica_identity(&self) {
+        // SAFETY: the relation is open.
+        unsafe { pg_sys::CheckCmdReplicaIdentity(self.relation, pg_sys::CmdType::CMD_DELETE) };
+    }
+
     /// Writes one row: `value` gives that of each column, by its name; `None` is NULL. Takes memory in the current context.
     pub fn insert_named(&self, mut value: impl FnMut(&CStr) -> Option<pg_sys::Datum>) {
         // SAFETY: the shape of an open relation, which is not released here.
@@ -323,12 +356,12 @@ unsafe fn holds(predicate: *mut pg_sys::ExprState, context: *mut pg_sys::ExprCon
 }
 
 /// Lets go of what the index keeps between rows.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
+#[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
 unsafe fn clean_up(index: pg_sys::Relation, info: *mut pg_sys::IndexInfo) {
     // SAFETY: both were used for the rows just inserted.
     unsafe { pg_sys::index_insert_cleanup(index, info) }
 }
 
 /// Lets go of what the index keeps between rows.
-#[cfg(not(any(feature = "pg17", feature = "pg18")))]
+#[cfg(not(any(feature = "pg17", feature = "pg18", feature = "pg19")))]
 unsafe fn clean_up(_index: pg_sys::Relation, _info: *mut pg_sys::IndexInfo) {}

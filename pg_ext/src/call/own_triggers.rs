@@ -29,6 +29,10 @@ pub enum Carrier {
     Deferring,
     /// Every table that is bound to the bucket.
     Bound,
+    /// Every such table that keeps its deleted rows in place.
+    BoundInPlace,
+    /// Every such table with an archive.
+    BoundArchived,
     /// Every managed table with an archive.
     Archived,
     /// Every managed table with an archive that has foreign keys.
@@ -50,6 +54,8 @@ impl Carrier {
             Self::ReferringPartitioned => "referring partitioned",
             Self::Deferring => "deferring",
             Self::Bound => "bound",
+            Self::BoundInPlace => "bound in place",
+            Self::BoundArchived => "bound archived",
             Self::Archived => "archived",
             Self::ArchivedReferring => "archived referring",
             Self::ArchivedWatched => "archived watched",
@@ -88,6 +94,8 @@ pub enum Skipped {
     ForeignKeysUnchanged,
     /// An UPDATE that changes no column of the primary key.
     KeyUnchanged,
+    /// An UPDATE that changes no column that a foreign key can refer to.
+    UniqueKeysUnchanged,
     /// An UPDATE that changes no column of its condition; the engine's own UPDATE; and a converted DELETE that sets all columns of
     /// the condition.
     MarksUnchangedOrSetByEngine,
@@ -99,7 +107,7 @@ pub enum Skipped {
 /// One of the triggers.
 #[derive(Clone, Copy, Debug)]
 pub struct OwnTrigger {
-    /// Its name: `keepsake_` and that of its function.
+    /// Its name: `keepsake_` and that of its function, unless it has to fire before those of foreign keys, `RI_…`.
     pub name: &'static CStr,
     /// Its function, in the schema `keepsake`.
     pub function: &'static str,
@@ -127,11 +135,20 @@ const fn firing<K: Kind>() -> Firing {
     Firing::of::<K>()
 }
 
+macro_rules! name_of {
+    ($function:ident) => {
+        concat!("keepsake_", stringify!($function), "\0")
+    };
+    ($function:ident $name:literal) => {
+        concat!($name, "\0")
+    };
+}
+
 macro_rules! own_triggers {
-    ($($kind:ident $function:ident on $carrier:expr, $condition:ident, $skipped:ident: $purpose:literal)+) => {
+    ($($kind:ident $function:ident $(named $name:literal)? on $carrier:expr, $condition:ident, $skipped:ident: $purpose:literal)+) => {
         /// All of them.
         pub const ALL: &[OwnTrigger] = &[$(OwnTrigger {
-            name: match CStr::from_bytes_with_nul(concat!("keepsake_", stringify!($function), "\0").as_bytes()) {
+            name: match CStr::from_bytes_with_nul(name_of!($function $($name)?).as_bytes()) {
                 Ok(name) => name,
                 Err(_) => c"",
             },
@@ -160,6 +177,8 @@ own_triggers! {
         "Makes a deletion of an UPDATE that sets deleted_at, and refuses other changes of the marks."
     BeforeUpdate keep_row_key on Carrier::Managed, Always, KeyUnchanged:
         "Keeps the primary key of a deleted or held row."
+    AfterUpdate follow_key named "Keepsake_follow_key" on Carrier::Managed, Always, UniqueKeysUnchanged:
+        "Has deleted rows follow a key that they refer to, so that they do not keep it from changing."
     BeforeTruncate refuse_truncate on Carrier::Managed, Always, Never:
         "Refuses TRUNCATE."
     AfterChange finish_statement on Carrier::Managed, Always, Never:
@@ -175,13 +194,15 @@ own_triggers! {
     AfterUpdatedRows guard_moved on Carrier::ReferringPartitioned, Always, Never:
         "Does the same for rows that an UPDATE moves to another partition."
     AfterOldRows enqueue_objects on Carrier::Bound, Always, Never:
-        "Enters the objects of deleted rows in the outbox."
+        "Enters the objects of rows that are deleted for good in the outbox."
     AfterInsertedRows claim_objects on Carrier::Bound, Always, Never:
         "Takes the objects of new rows out of the outbox."
-    BeforeUpdate keep_object_key on Carrier::Bound, ColumnsOfDeletedChange, Never:
+    BeforeUpdate keep_object_key on Carrier::BoundInPlace, ColumnsOfDeletedChange, Never:
         "Keeps the object key of a deleted row."
     AfterUpdate exchange_object on Carrier::Bound, ColumnsChange, Never:
         "Enters the old object of a row in the outbox, and takes the new one out."
+    BeforeTruncate enqueue_truncated on Carrier::BoundArchived, Always, Never:
+        "Enters the objects of rows that a TRUNCATE removes for good in the outbox."
     AfterDelete archive_row on Carrier::Archived, Always, Never:
         "Archives a deleted row."
     AfterUpdate archive_reference on Carrier::ArchivedReferring, Always, ForeignKeysUnchanged:
@@ -189,7 +210,7 @@ own_triggers! {
     BeforeTruncate archive_truncate on Carrier::ArchivedWatched, Always, Never:
         "Refuses TRUNCATE, or archives the rows."
     AfterOldRows delete_declared on Carrier::ArchivedReferred, Always, Never:
-        "Deletes the rows in place that refer to the deleted rows by a declared reference."
+        "Deletes the rows that refer to the deleted rows by a declared reference."
 }
 
 /// Those that these tables have.

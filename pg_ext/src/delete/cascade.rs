@@ -121,6 +121,46 @@ fn follow(
     refuse_if_referred(session, graph, root, removed, deletion)
 }
 
+/// Deletes the rows of tables with an archive that refer by a declared reference to rows that have just gone from another, or from a
+/// partition of it: their own triggers archive them, in the same deletion.
+pub fn delete_beneath(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    relation: pg_sys::Oid,
+) -> Outcome<()> {
+    let Some(parent) = graph.table_or_root(relation).filter(|table| table.archived) else {
+        return Ok(());
+    };
+    let declared = graph
+        .references_to(parent.oid)
+        .filter(|(reference, child)| reference.is_declared() && child.archived);
+    for (reference, child) in declared {
+        reference.check_readable(child, parent)?;
+        let (source, children) = (Parents::Gone.source(parent), child.rows());
+        let joins = reference.joins("c", "p");
+        let left = format!("SELECT 1 FROM {source} JOIN {children} AS c ON {joins} LIMIT 1");
+        let of_child = (relation, child.owner);
+        // A DELETE of no rows would fire the triggers of a table that refers to itself again and again.
+        if !session.exists_now(of_child, &left, &[])? {
+            continue;
+        }
+        let delete = format!("DELETE FROM {children} AS c USING {source} WHERE {joins}");
+        session.write(child, &delete, &[])?;
+        if session.exists_now(of_child, &left, &[])? {
+            return Err(if session.keeps_its_snapshot() {
+                Failure::ConcurrentChild {
+                    table: parent.shown.clone(),
+                }
+            } else {
+                Failure::Prevented {
+                    table: child.shown.clone(),
+                }
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Takes the rows in place that refer by a declared reference to rows that have just gone from a table with an archive, or from a
 /// partition of it.
 fn take_declared(

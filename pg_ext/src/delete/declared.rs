@@ -1,4 +1,4 @@
-//! What hangs by a declared reference on archived rows, and is kept in place itself: the attachments of an entity.
+//! What hangs by a declared reference on archived rows: attachments of an entity, which are kept in place, and rows that are archived as well.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -26,6 +26,7 @@ fn carry_on(call: &Call<'_, AfterOldRows>) -> Outcome<()> {
     with_session(|session| {
         session.register_transition_table(&call.rows)?;
         let graph = cache::current(session)?;
+        cascade::delete_beneath(session, &graph, call.relation)?;
         cascade::carry_beneath(session, graph, call.relation, deletion)
     })
 }

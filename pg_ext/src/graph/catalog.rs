@@ -13,6 +13,7 @@ use crate::spi::session::Session;
 
 const CONCERNED: &str = include_str!("concerned_tables.sql");
 const TABLES: &str = include_str!("read_tables.sql");
+const JOIN_KEY: &str = include_str!("join_key.sql");
 const REFERENCES: &str = include_str!("read_references.sql");
 
 /// The graph as it is committed now.
@@ -35,7 +36,7 @@ pub fn read_near(session: &Session<'_, '_>, table: pg_sys::Oid) -> Outcome<Graph
     let references = references(session, Some(&near))?;
     near.extend(references.iter().map(|reference| reference.parent));
     let sql = format!("WITH concerned AS (SELECT DISTINCT unnest($1) AS oid) {TABLES}");
-    let rows = session.registry_now(&sql, &[near.into()])?;
+    let rows = session.registry_now(&with_key(&sql), &[near.into()])?;
     let tables = rows.iter().map(read_table).collect::<Outcome<_>>()?;
     Ok(Graph::new(tables, references))
 }
@@ -58,14 +59,14 @@ fn tables(session: &Session<'_, '_>) -> Outcome<Vec<Table>> {
 }
 
 fn read_tables(session: &Session<'_, '_>, sql: &str) -> Outcome<Vec<Table>> {
-    let rows = session.registry_now(sql, &[])?;
+    let rows = session.registry_now(&with_key(sql), &[])?;
     rows.iter().map(read_table).collect()
 }
 
 /// One table, whether it is in the graph or not. As the graph knows it, it is managed if it is kept in place.
 pub fn table(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Option<Table>> {
     let sql = format!("WITH concerned AS (SELECT $1::oid AS oid) {TABLES}");
-    let rows = session.registry_now(&sql, &[oid.into()])?;
+    let rows = session.registry_now(&with_key(&sql), &[oid.into()])?;
     rows.first().map(read_table).transpose()
 }
 
@@ -84,6 +85,11 @@ fn read_references(
 ) -> Outcome<Vec<Reference>> {
     let rows = session.registry_now(sql, &[children.map(<[pg_sys::Oid]>::to_vec).into()])?;
     rows.iter().map(read_reference).collect()
+}
+
+/// Puts what finds the primary key of table `c` into a query that names it `JOIN_KEY`.
+pub fn with_key(sql: &str) -> String {
+    sql.replace("JOIN_KEY", JOIN_KEY)
 }
 
 /// The columns of the primary key, of a query that reads `key_names` and the other lists of them.
@@ -230,7 +236,8 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
     })
 }
 
-fn field<T: pgrx::IntoDatum + pgrx::FromDatum>(
+/// A column of a catalog query that is never NULL.
+pub fn field<T: pgrx::IntoDatum + pgrx::FromDatum>(
     row: &SpiHeapTupleData<'_>,
     name: &str,
 ) -> Outcome<T> {

@@ -80,7 +80,7 @@ WITH known AS (
                         AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
     LEFT JOIN pg_operator op ON op.oid = am.amopopr
     LEFT JOIN pg_namespace opn ON opn.oid = op.oprnamespace
-    WHERE ($1 IS NULL OR d.child::oid = ANY ($1)) AND d.child IN (SELECT relation FROM keepsake.kept_in_place) AND d.parent IN (SELECT relation FROM keepsake.managed_table)
+    WHERE ($1 IS NULL OR d.child::oid = ANY ($1)) AND d.child IN (SELECT relation FROM keepsake.managed_table) AND d.parent IN (SELECT relation FROM keepsake.managed_table)
 )
 SELECT known.*,
        known.child::regclass::text AS shown,

@@ -54,52 +54,78 @@ impl Holds {
 
 /// Locks the tenants of these deletions, which the caller has locked, and finds those that are held.
 pub fn locked(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) -> Outcome<Holds> {
-    let tenants: Vec<String> = first_column(session.registry_kept(
-        "SELECT DISTINCT tenant FROM keepsake.deletion WHERE id = ANY ($1)",
-        &[deletions.to_vec().into()],
-    )?)?;
-    lock_tenants(session, &tenants, Mode::Shared)?;
-    let holds = find(session, graph, deletions)?;
+    let mut found = Found::read(session, deletions)?;
+    if !found.tenants.is_empty() {
+        lock_tenants(session, &found.tenants, Mode::Shared)?;
+        // One may have been made until the lock was had.
+        found = Found::read(session, deletions)?;
+    }
+    let holds = found.holds(session, graph, deletions)?;
     refuse_unseen(session, deletions)?;
     Ok(holds)
 }
 
 /// Finds those of the deletions that are held.
 pub fn find(session: &mut Session<'_, '_>, graph: &Graph, deletions: &[Uuid]) -> Outcome<Holds> {
-    let whole: Vec<Uuid> = first_column(session.registry_kept(
-        "SELECT d.id FROM keepsake.hold h JOIN keepsake.deletion d ON d.id = h.deletion_id OR d.tenant = h.tenant
-         WHERE h.released_at IS NULL AND d.id = ANY ($1)",
-        &[deletions.to_vec().into()],
-    )?)?;
-    let mut keys: HashMap<pg_sys::Oid, Vec<JsonB>> = HashMap::new();
-    for row in session.registry_kept(
-        "SELECT h.relation::oid, h.row_key FROM keepsake.hold h
-         WHERE h.released_at IS NULL AND h.relation IN (
-             SELECT t.relation FROM keepsake.deletion_table t WHERE t.deletion_id = ANY ($1) AND t.purged < t.row_count)",
-        &[deletions.to_vec().into()],
-    )? {
-        if let (Some(relation), Some(key)) = (row.get(1)?, row.get(2)?) {
-            keys.entry(relation).or_default().push(key);
+    Found::read(session, deletions)?.holds(session, graph, deletions)
+}
+
+/// What may concern deletions: holds of a whole one, or of its tenant, by the deletion; holds of a row by its table and key; and
+/// the tenants.
+const FOUND: &str = "
+    SELECT d.id, NULL::oid, NULL::jsonb, NULL::text FROM keepsake.hold h JOIN keepsake.deletion d ON d.id = h.deletion_id OR d.tenant = h.tenant
+    WHERE h.released_at IS NULL AND d.id = ANY ($1)
+    UNION ALL
+    SELECT NULL, h.relation::oid, h.row_key, NULL FROM keepsake.hold h
+    WHERE h.released_at IS NULL AND h.relation IN (
+        SELECT t.relation FROM keepsake.deletion_table t WHERE t.deletion_id = ANY ($1) AND t.purged < t.row_count)
+    UNION ALL
+    SELECT NULL, NULL, NULL, d.tenant FROM keepsake.deletion d WHERE d.id = ANY ($1) AND d.tenant IS NOT NULL";
+
+/// What [`FOUND`] finds.
+#[derive(Default)]
+struct Found {
+    whole: Vec<Uuid>,
+    keys: HashMap<pg_sys::Oid, Vec<JsonB>>,
+    tenants: Vec<String>,
+}
+
+impl Found {
+    fn read(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<Self> {
+        let mut found = Self::default();
+        for row in session.registry_planned_once(FOUND, &[deletions.to_vec().into()])? {
+            found.whole.extend(row.get::<Uuid>(1)?);
+            if let (Some(relation), Some(key)) = (row.get(2)?, row.get(3)?) {
+                found.keys.entry(relation).or_default().push(key);
+            }
+            found.tenants.extend(row.get::<String>(4)?);
         }
+        Ok(found)
     }
-    let mut by_row = Vec::new();
-    for (relation, keys) in keys {
-        match graph.table(relation).filter(|table| table.managed) {
-            Some(table) => by_row.extend(with_held_row(session, table, keys, deletions)?),
-            None => by_row.extend(find_rows::with_key(
-                session,
-                relation,
-                keys,
-                Some(deletions),
-            )?),
+
+    /// The deletions that are held.
+    fn holds(
+        self,
+        session: &mut Session<'_, '_>,
+        graph: &Graph,
+        deletions: &[Uuid],
+    ) -> Outcome<Holds> {
+        let mut by_row = Vec::new();
+        for (relation, keys) in self.keys {
+            match graph.table(relation).filter(|table| table.managed) {
+                Some(table) => by_row.extend(with_held_row(session, table, keys, deletions)?),
+                None => by_row.extend(find_rows::with_key(
+                    session,
+                    relation,
+                    keys,
+                    Some(deletions),
+                )?),
+            }
         }
+        let held = self.whole.iter().chain(&by_row);
+        let held = held.map(|id| *id.as_bytes()).collect();
+        Ok(Holds { held, by_row })
     }
-    let held = whole
-        .iter()
-        .chain(&by_row)
-        .map(|id| *id.as_bytes())
-        .collect();
-    Ok(Holds { held, by_row })
 }
 
 /// Those of the deletions that hold a row with one of these keys. A hold whose key no longer says which row, because a

@@ -56,7 +56,7 @@ fn is_converted(plan: &pg_sys::PlannedStmt) -> bool {
             .any(|(_, writes)| writes.converts)
 }
 
-#[cfg(not(feature = "pg18"))]
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn run(
     query: *mut pg_sys::QueryDesc,
@@ -74,7 +74,7 @@ unsafe extern "C-unwind" fn run(
     });
 }
 
-#[cfg(feature = "pg18")]
+#[cfg(any(feature = "pg18", feature = "pg19"))]
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn run(
     query: *mut pg_sys::QueryDesc,

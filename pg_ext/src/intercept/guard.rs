@@ -19,6 +19,7 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{Kind, Reference};
 use crate::model::sql::join;
 use crate::model::table::Table;
+use crate::registry::deletion_group;
 use crate::run_as::engine_write::EngineWrite;
 use crate::spi::session::{Session, with_session};
 
@@ -74,7 +75,7 @@ fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorRe
     {
         return Ok(Answer::nothing());
     }
-    guard_new_rows(call.relation, &call.rows)?;
+    guard_new_rows(call.relation, &call.rows, None)?;
     Ok(Answer::nothing())
 }
 
@@ -108,14 +109,15 @@ fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure 
 }
 
 /// AFTER UPDATE of a partitioned table, once a statement: the same for its new rows, some of which may have moved to
-/// another partition. Such a row fires no UPDATE trigger of its own.
+/// another partition. Such a row fires no UPDATE trigger of its own. Most have not moved, and may refer to what the same statement deletes:
+/// its deletion is yet to let go of them.
 #[pg_extern]
 fn guard_moved(call: Call<'_, AfterUpdatedRows>) -> Result<Answer<'_>, ErrorReport> {
-    guard_new_rows(call.relation, &call.rows)?;
+    guard_new_rows(call.relation, &call.rows, Some(&deletion_group::begun()))?;
     Ok(Answer::nothing())
 }
 
-fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>) -> Outcome<()> {
+fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>, begun: Option<&[Uuid]>) -> Outcome<()> {
     with_session(|session| {
         let graph = cache::current(session)?;
         // The engine looks at the rows that it writes, or moves to another partition, itself.
@@ -126,7 +128,8 @@ fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>) -> Outcome<()> {
             return Ok(());
         }
         session.register_transition_table(rows)?;
-        check_references(session, child, NewRows::NAME, &[], |_| true)
+        let rows = Checked::Given(NewRows::NAME, &[]);
+        check_references_of(session, &graph, child, (&rows, begun), |_| true)
     })
 }
 
@@ -206,7 +209,11 @@ fn guard_updated(
 
 /// Keeps a deletion as it is until the transaction ends: a restore or purge of it waits. One that is
 /// under way would wait for our row, so it is not waited for.
-fn keep_unresolved(session: &mut Session<'_, '_>, table: &Table, deletion: Uuid) -> Outcome<()> {
+pub fn keep_unresolved(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+) -> Outcome<()> {
     let settling: Option<bool> = session
         .registry_kept(
             "SELECT EXISTS (SELECT FROM keepsake.deletion WHERE id = $1) AND NOT EXISTS (
@@ -243,7 +250,7 @@ pub fn check_existing(
         return Ok(());
     };
     let rows = Checked::Existing(table.rows());
-    check_references_of(session, graph, child, &rows, |_| true)
+    check_references_of(session, graph, child, (&rows, None), |_| true)
 }
 
 /// Refuses to let the row of a BEFORE DELETE trigger go for good while another row, live or deleted,
@@ -341,7 +348,7 @@ fn check_references(
 ) -> Outcome<()> {
     let graph = cache::current(session)?;
     let rows = Checked::Given(source, values);
-    check_references_of(session, &graph, child, &rows, concerned)
+    check_references_of(session, &graph, child, (&rows, None), concerned)
 }
 
 /// Rows to check, and so as whom their check runs: nothing that the owner of their table wrote may run as the parent's.
@@ -377,7 +384,7 @@ fn check_references_of(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     relation: pg_sys::Oid,
-    rows: &Checked<'_>,
+    (rows, begun): (&Checked<'_>, Option<&[Uuid]>),
     concerned: impl Fn(&Reference) -> bool,
 ) -> Outcome<()> {
     let Some(child) = graph.table_or_root(relation) else {
@@ -397,7 +404,9 @@ fn check_references_of(
             lock_parents(session, child, rows, reference, parent)?;
         }
         let orphans = orphans(child, source, reference, parent);
-        if rows.exists_now(session, at, &orphans)? {
+        if rows.exists_now(session, at, &orphans)?
+            && still_refers(session, (source, child), reference, parent, begun)?
+        {
             return Err(dead_parent(reference, child, parent));
         }
     }
@@ -408,6 +417,34 @@ fn check_references_of(
 fn meant(source: &str, reference: &Reference) -> String {
     let set = reference.is_set("c");
     format!("SELECT 1 FROM {source} AS c WHERE {set} LIMIT 1")
+}
+
+/// Whether the table has rows that refer to a deleted row as one of `source` did. The statement may have deleted that row itself: then its
+/// deletion has let go of them by now, or is one of those that have `begun`, and is yet to do so.
+fn still_refers(
+    session: &mut Session<'_, '_>,
+    (source, child): (&str, &Table),
+    reference: &Reference,
+    parent: &Table,
+    begun: Option<&[Uuid]>,
+) -> Outcome<bool> {
+    let Some(begun) = begun.filter(|_| !reference.is_declared()) else {
+        return Ok(true);
+    };
+    let others = begun
+        .iter()
+        .map(|id| format!(" AND p.deletion_id IS DISTINCT FROM '{id}'::pg_catalog.uuid"));
+    let sql = format!(
+        "SELECT 1 FROM {children} AS c JOIN {parents} AS p ON {joins}
+         WHERE {live} AND p.deleted_at IS NOT NULL{others} AND EXISTS (SELECT FROM {source} AS n WHERE {same}) LIMIT 1",
+        children = child.rows(),
+        parents = parent.rows(),
+        joins = reference.joins("c", "p"),
+        live = child.is_live("c"),
+        others = join(others, ""),
+        same = reference.joins("n", "p"),
+    );
+    session.exists_now((child.oid, child.owner), &sql, &[])
 }
 
 /// Live rows of `source` whose parent is deleted or, for a declared reference, not there.

@@ -4,16 +4,20 @@
 //!   that a statement marked. `shows_deleted` lets that statement see them.
 //! - `returning` has a converted DELETE return the rows as they were.
 //! - `insert_again` makes a deleted row live again that is inserted anew.
-//! - `upsert` has ON CONFLICT and MERGE treat deleted rows as rows that are not there.
+//! - `upsert` and `merge` have ON CONFLICT and MERGE treat deleted rows as rows that are not there. `nodes` builds the parts of
+//!   queries.
 //! - `guard` has the trigger functions that keep live rows from referring to deleted ones.
-//!   `parent_probe` looks a single row's parent up for it.
+//!   `parent_probe` looks a single row's parent up for it; `follow_key` has deleted rows follow a key that changes.
 //! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do.
 //!
 //! It uses `delete`, `hold`, and the rooms before them.
 
 pub mod executor_hooks;
+pub mod follow_key;
 pub mod guard;
 pub mod insert_again;
+pub mod merge;
+pub mod nodes;
 pub mod parent_probe;
 pub mod planner;
 pub mod returning;

@@ -12,9 +12,11 @@ use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
+use crate::intercept::merge;
+use crate::intercept::nodes::{Target, assignment, call, now, table_constant, updated_columns};
 use crate::intercept::returning;
 use crate::intercept::skip_triggers;
-use crate::intercept::upsert::{self, Target};
+use crate::intercept::upsert;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::pointers;
@@ -39,6 +41,7 @@ pub fn install() {
     }
 }
 
+#[cfg(not(feature = "pg19"))]
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn plan(
     query: *mut pg_sys::Query,
@@ -46,8 +49,39 @@ unsafe extern "C-unwind" fn plan(
     options: i32,
     parameters: pg_sys::ParamListInfo,
 ) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: passes on what PostgreSQL gave.
+    unsafe {
+        before(query, text);
+        match NEXT {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
+            None => pg_sys::standard_planner(query, text, options, parameters),
+        }
+    }
+}
+
+#[cfg(feature = "pg19")]
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn plan(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    options: i32,
+    parameters: pg_sys::ParamListInfo,
+    explain: *mut pg_sys::ExplainState,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: passes on what PostgreSQL gave.
+    unsafe {
+        before(query, text);
+        match NEXT {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters, explain)),
+            None => pg_sys::standard_planner(query, text, options, parameters, explain),
+        }
+    }
+}
+
+/// What happens to a query before it is planned.
+unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) {
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
-    // (`pg_plan_query` in postgres.c); everything else is passed on.
+    // (`pg_plan_query` in postgres.c).
     unsafe {
         archive_reading::close();
         if !query.is_null() && role::is_engines_own() {
@@ -62,10 +96,6 @@ unsafe extern "C-unwind" fn plan(
                     convert(&mut *inner.cast(), false);
                 }
             }
-        }
-        match NEXT {
-            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
-            None => pg_sys::standard_planner(query, text, options, parameters),
         }
     }
 }
@@ -124,6 +154,7 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
             && is_managed(&*relation)
             && let Some(deleted_at) = column(relation, c"deleted_at", pg_sys::TIMESTAMPTZOID)
         {
+            raise_unless_ok(refuse_half_guarded(query.commandType, &*relation));
             let target = Target {
                 number: query.resultRelation,
                 entry,
@@ -132,14 +163,21 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
             };
             match query.commandType {
                 pg_sys::CmdType::CMD_DELETE if converts(&*relation) => {
-                    turn_into_update(query, entry, relation, deleted_at, alone);
+                    turn_into_update(query, &target, alone);
                 }
                 pg_sys::CmdType::CMD_DELETE | pg_sys::CmdType::CMD_UPDATE => {}
                 pg_sys::CmdType::CMD_INSERT => {
                     let refuse = own_function(c"refuse_deleted_conflict");
                     upsert::mind_conflicts(query, &target, refuse);
                 }
-                _ => upsert::hide_from_merge(query, &target),
+                _ => {
+                    merge::hide_deleted(query, &target);
+                    if converts(&*relation)
+                        && let Some(id) = column(relation, c"deletion_id", pg_sys::UUIDOID)
+                    {
+                        merge::turn_deletes_into_updates(query, &target, id);
+                    }
+                }
             }
         }
         pg_sys::RelationClose(relation);
@@ -195,6 +233,23 @@ fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
     }
 }
 
+/// The triggers without which a marked row belongs to no deletion.
+const MAKE_DELETIONS: [&CStr; 2] = [c"keepsake_protect_state", c"keepsake_finish_statement"];
+
+/// Refuses to delete or mark rows of a managed table that has lost one of these.
+fn refuse_half_guarded(
+    command: pg_sys::CmdType::Type,
+    relation: &pg_sys::RelationData,
+) -> Outcome<()> {
+    let there = |wanted: &CStr| triggers(relation).iter().any(|one| name(one) == wanted);
+    if command == pg_sys::CmdType::CMD_INSERT || MAKE_DELETIONS.into_iter().all(there) {
+        return Ok(());
+    }
+    Err(Failure::Unguarded {
+        table: with_reading_session(|session| shown_names::table(session, relation.rd_id))?,
+    })
+}
+
 /// Whether the table is managed: it has a trigger that answers a plain DELETE.
 fn is_managed(relation: &pg_sys::RelationData) -> bool {
     triggers(relation).iter().any(|trigger| {
@@ -227,13 +282,8 @@ unsafe fn column(relation: pg_sys::Relation, name: &CStr, of_type: pg_sys::Oid) 
 }
 
 /// `DELETE … WHERE …` → `UPDATE … SET deleted_at = now() WHERE … AND deleted_at IS NULL`.
-unsafe fn turn_into_update(
-    query: &mut pg_sys::Query,
-    entry: *mut pg_sys::RangeTblEntry,
-    relation: pg_sys::Relation,
-    deleted_at: i16,
-    alone: bool,
-) {
+unsafe fn turn_into_update(query: &mut pg_sys::Query, target: &Target, alone: bool) {
+    let (entry, relation, deleted_at) = (target.entry, target.relation, target.deleted_at);
     // SAFETY: builds nodes in the memory that the query lives in, with the node constructors of
     // PostgreSQL itself.
     unsafe {
@@ -242,74 +292,35 @@ unsafe fn turn_into_update(
         if let Some(deletion_id) = column(relation, c"deletion_id", pg_sys::UUIDOID) {
             returning::show_as_before(query, relation, [deleted_at, deletion_id]);
         }
-        let mut live = pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
-        live.arg = pg_sys::makeVar(
-            query.resultRelation as _,
-            deleted_at,
-            pg_sys::TIMESTAMPTZOID,
-            -1,
-            pg_sys::InvalidOid,
-            0,
-        )
-        .cast();
-        live.nulltesttype = pg_sys::NullTestType::IS_NULL;
-        live.location = -1;
+        let live = target.has_mark(pg_sys::NullTestType::IS_NULL);
         let from = query.jointree;
-        (*from).quals = pg_sys::make_and_qual((*from).quals, live.into_pg().cast());
+        (*from).quals = pg_sys::make_and_qual((*from).quals, live.cast());
 
-        let now = call(
-            pg_sys::Oid::from(pg_sys::F_NOW),
-            pg_sys::TIMESTAMPTZOID,
-            std::ptr::null_mut(),
-        );
-        set(query, entry, (deleted_at, c"deleted_at"), now);
+        set(query, target, (deleted_at, c"deleted_at"), now());
         match deletion_id(relation).filter(|_| alone && may_set_marks(&*relation)) {
             Some((column, function)) => {
-                let table = pg_sys::makeConst(
-                    pg_sys::OIDOID,
-                    -1,
-                    pg_sys::InvalidOid,
-                    size_of::<pg_sys::Oid>() as i32,
-                    pg_sys::Datum::from((*entry).relid),
-                    false,
-                    true,
-                );
-                let table = pg_sys::lappend(std::ptr::null_mut(), table.cast());
+                let table =
+                    pg_sys::lappend(std::ptr::null_mut(), table_constant((*entry).relid).cast());
                 let deletion = call(function, pg_sys::UUIDOID, table);
-                set(query, entry, (column, c"deletion_id"), deletion);
+                set(query, target, (column, c"deletion_id"), deletion);
             }
             None => lock_like_delete(query, entry, relation),
         }
     }
 }
 
-unsafe fn call(
-    function: pg_sys::Oid,
-    result: pg_sys::Oid,
-    arguments: *mut pg_sys::List,
-) -> *mut pg_sys::Expr {
-    // SAFETY: builds a node; the caller's function has that result and those arguments.
-    unsafe {
-        let explicit = pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
-        let none = pg_sys::InvalidOid;
-        pg_sys::makeFuncExpr(function, result, arguments, none, none, explicit).cast()
-    }
-}
-
 /// Lets the UPDATE set a column.
 unsafe fn set(
     query: &mut pg_sys::Query,
-    entry: *mut pg_sys::RangeTblEntry,
+    target: &Target,
     (column, name): (i16, &CStr),
     value: *mut pg_sys::Expr,
 ) {
     // SAFETY: appends to a list of the query's, in the memory that it lives in.
     unsafe {
-        let target = pg_sys::makeTargetEntry(value, column, pg_sys::pstrdup(name.as_ptr()), false);
-        query.targetList = pg_sys::lappend(query.targetList, target.cast());
-        let updated = updated_columns(query, entry);
-        let member = i32::from(column) - pg_sys::FirstLowInvalidHeapAttributeNumber;
-        *updated = pg_sys::bms_add_member(*updated, member);
+        let entry = assignment((column, name), value);
+        query.targetList = pg_sys::lappend(query.targetList, entry.cast());
+        target.changes(query, column);
     }
 }
 
@@ -389,22 +400,4 @@ fn own_function(name: &CStr) -> Option<pg_sys::Oid> {
         )
     };
     may.unwrap_or(false).then_some(function)
-}
-
-#[cfg(feature = "pg15")]
-unsafe fn updated_columns(
-    _query: &pg_sys::Query,
-    entry: *mut pg_sys::RangeTblEntry,
-) -> *mut *mut pg_sys::Bitmapset {
-    // SAFETY: the caller gives an entry of the query's range table.
-    unsafe { &raw mut (*entry).updatedCols }
-}
-
-#[cfg(not(feature = "pg15"))]
-unsafe fn updated_columns(
-    query: &pg_sys::Query,
-    entry: *mut pg_sys::RangeTblEntry,
-) -> *mut *mut pg_sys::Bitmapset {
-    // SAFETY: the entry is that of the result relation, which always has a permission entry.
-    unsafe { &raw mut (*pg_sys::getRTEPermissionInfo(query.rteperminfos, entry)).updatedCols }
 }

@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 
 /// What is to be replaced.
 #[cfg_attr(
-    feature = "pg18",
+    any(feature = "pg18", feature = "pg19"),
     expect(dead_code, reason = "a clause of PostgreSQL 18 can name the old row")
 )]
 struct Marks {
@@ -17,6 +17,12 @@ struct Marks {
     target: i32,
     /// Its columns `deleted_at` and `deletion_id`.
     columns: [i16; 2],
+    /// Whether the statement is a MERGE, which deletes some of the rows.
+    #[cfg_attr(
+        any(feature = "pg15", feature = "pg16"),
+        expect(dead_code, reason = "a MERGE has no such clause before PostgreSQL 17")
+    )]
+    merges: bool,
     relation: pg_sys::Relation,
 }
 
@@ -32,9 +38,34 @@ pub unsafe fn show_as_before(
     let mut marks = Marks {
         target: query.resultRelation,
         columns,
+        merges: false,
         relation,
     };
     // SAFETY: the clause is NULL or a list of expressions.
+    unsafe {
+        query.returningList = replace(query.returningList.cast(), (&raw mut marks).cast()).cast();
+    }
+}
+
+/// Has the clause of a MERGE show rows that it marks as rows that it deletes. Only from PostgreSQL 17 on it may have one.
+///
+/// # Safety
+/// As above.
+pub unsafe fn show_merged_as_before(
+    query: &mut pg_sys::Query,
+    relation: pg_sys::Relation,
+    columns: [i16; 2],
+) {
+    if query.returningList.is_null() {
+        return;
+    }
+    let mut marks = Marks {
+        target: query.resultRelation,
+        columns,
+        merges: true,
+        relation,
+    };
+    // SAFETY: as above.
     unsafe {
         query.returningList = replace(query.returningList.cast(), (&raw mut marks).cast()).cast();
     }
@@ -54,7 +85,68 @@ unsafe extern "C-unwind" fn replace(
         if pgrx::is_a(node, pg_sys::NodeTag::T_Var) {
             return before(node.cast(), &*marks.cast::<Marks>());
         }
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        if (*marks.cast::<Marks>()).merges && pgrx::is_a(node, pg_sys::NodeTag::T_MergeSupportFunc)
+        {
+            return merge_action(node.cast(), &*marks.cast::<Marks>());
+        }
         mutate(node, marks)
+    }
+}
+
+/// `merge_action()`, which is DELETE for a row that is marked.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+unsafe fn merge_action(action: *mut pg_sys::MergeSupportFunc, marks: &Marks) -> *mut pg_sys::Node {
+    // SAFETY: builds nodes; the text is one that outlives the query, which is copied.
+    unsafe {
+        let text = pgrx::IntoDatum::into_datum("DELETE").unwrap_or(pg_sys::Datum::null());
+        let collation = (*action).msfcollid;
+        let deleted = pg_sys::makeConst((*action).msftype, -1, collation, -1, text, false, false);
+        choice(
+            marks,
+            deleted.cast(),
+            pg_sys::copyObjectImpl(action.cast()).cast(),
+        )
+    }
+}
+
+/// `CASE WHEN` the row was deleted `THEN … ELSE … END`.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+unsafe fn choice(
+    marks: &Marks,
+    deleted: *mut pg_sys::Node,
+    other: *mut pg_sys::Node,
+) -> *mut pg_sys::Node {
+    // SAFETY: builds nodes of expressions.
+    unsafe {
+        let mark = pg_sys::makeVar(
+            marks.target as _,
+            marks.columns[0],
+            pg_sys::TIMESTAMPTZOID,
+            -1,
+            pg_sys::InvalidOid,
+            0,
+        );
+        #[cfg(feature = "pg18")]
+        {
+            (*mark).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_NEW;
+        }
+        let mut is_marked =
+            pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
+        is_marked.arg = mark.cast();
+        is_marked.nulltesttype = pg_sys::NullTestType::IS_NOT_NULL;
+        is_marked.location = -1;
+        let mut when = pgrx::PgBox::<pg_sys::CaseWhen>::alloc_node(pg_sys::NodeTag::T_CaseWhen);
+        when.expr = is_marked.into_pg().cast();
+        when.result = deleted.cast();
+        when.location = -1;
+        let mut case = pgrx::PgBox::<pg_sys::CaseExpr>::alloc_node(pg_sys::NodeTag::T_CaseExpr);
+        case.casetype = pg_sys::exprType(other);
+        case.casecollid = pg_sys::exprCollation(other);
+        case.args = pg_sys::lappend(std::ptr::null_mut(), when.into_pg().cast());
+        case.defresult = other.cast();
+        case.location = -1;
+        case.into_pg().cast()
     }
 }
 
@@ -76,7 +168,7 @@ unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::No
 }
 
 /// A column of the target as it was.
-#[cfg(feature = "pg18")]
+#[cfg(any(feature = "pg18", feature = "pg19"))]
 unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
     // SAFETY: a column, which is copied and not written to.
     unsafe {
@@ -84,18 +176,28 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
         if (*copy).varno != marks.target || (*copy).varlevelsup != 0 {
             return copy.cast();
         }
-        // After a DELETE there is no new row.
-        if (*copy).varreturningtype == pg_sys::VarReturningType::VAR_RETURNING_NEW {
-            return pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid)
-                .cast();
+        let kind = (*copy).varreturningtype;
+        if kind == pg_sys::VarReturningType::VAR_RETURNING_OLD {
+            return copy.cast();
         }
-        (*copy).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_OLD;
-        copy.cast()
+        let after = pg_sys::copyObjectImpl(var.cast()).cast::<pg_sys::Node>();
+        // After a DELETE there is no new row.
+        let deleted: *mut pg_sys::Node = if kind == pg_sys::VarReturningType::VAR_RETURNING_NEW {
+            pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid).cast()
+        } else {
+            (*copy).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_OLD;
+            copy.cast()
+        };
+        if marks.merges {
+            choice(marks, deleted, after)
+        } else {
+            deleted
+        }
     }
 }
 
 /// A column of the target as it was.
-#[cfg(not(feature = "pg18"))]
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
     // SAFETY: a column, which is copied and not written to.
     unsafe {
@@ -113,7 +215,7 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
 }
 
 /// The whole row as it was.
-#[cfg(not(feature = "pg18"))]
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 unsafe fn whole_row(var: &pg_sys::Var, marks: &Marks) -> *mut pg_sys::RowExpr {
     // SAFETY: the relation is open, and its descriptor valid while it is; nodes are built in the memory that the query lives in.
     unsafe {

@@ -87,6 +87,12 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
     }
 }
 
+const PRIMARY_KEY: pg_sys::IndexAttrBitmapKind::Type =
+    pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
+/// Those that a foreign key can refer to.
+const UNIQUE_KEYS: pg_sys::IndexAttrBitmapKind::Type =
+    pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_KEY;
+
 /// An UPDATE that has just been started.
 struct Update<'a> {
     changed: *mut pg_sys::Bitmapset,
@@ -109,15 +115,14 @@ impl Update<'_> {
         columns.iter().any(|column| self.has_changed(*column))
     }
 
-    /// Whether it changes a column of the primary key. PostgreSQL's own caches say: under SERIALIZABLE, a look at the registry
+    /// Whether it changes a column of such keys. PostgreSQL's own caches say: under SERIALIZABLE, a look at the registry
     /// would stand against whoever writes to it.
-    fn changes_key(&self) -> bool {
+    fn changes(&self, keys: pg_sys::IndexAttrBitmapKind::Type) -> bool {
         let relation = std::ptr::from_ref(self.relation).cast_mut();
-        let kind = pg_sys::IndexAttrBitmapKind::INDEX_ATTR_BITMAP_PRIMARY_KEY;
         // SAFETY: the relation is open; the sets are its own and the executor's, or NULL, which is empty.
         unsafe {
-            let key = pg_sys::RelationGetIndexAttrBitmap(relation, kind);
-            pg_sys::bms_overlap(key, self.changed)
+            let keys = pg_sys::RelationGetIndexAttrBitmap(relation, keys);
+            pg_sys::bms_overlap(keys, self.changed)
         }
     }
 
@@ -146,7 +151,8 @@ impl Update<'_> {
         match skipped(trigger) {
             Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict => false,
             Skipped::ForeignKeysUnchanged => !self.changes_foreign_keys(),
-            Skipped::KeyUnchanged => self.alone && !self.changes_key(),
+            Skipped::KeyUnchanged => self.alone && !self.changes(PRIMARY_KEY),
+            Skipped::UniqueKeysUnchanged => self.alone && !self.changes(UNIQUE_KEYS),
             Skipped::MarksUnchangedOrSetByEngine => {
                 // What the condition names are the columns of old, whatever has their names by now.
                 let marks = in_condition(trigger);

@@ -14,6 +14,7 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::target_row;
+use crate::call::own_triggers::{self, Carrier};
 use crate::call::trigger_call::{
     AfterChange, Answer, BeforeChange, BeforeDelete, BeforeUpdate, Call, Updated,
 };
@@ -29,6 +30,7 @@ use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
 use crate::postgres::statement_stack::{self, Writes};
+use crate::postgres::table_triggers::{name, triggers};
 use crate::registry::deletion_group::{How, new_deletion};
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
@@ -414,10 +416,31 @@ fn collect(table: &Table, row: RowId) {
 /// AFTER UPDATE or DELETE, once a statement: carries out what its rows began.
 #[pg_extern]
 fn finish_statement(call: Call<'_, AfterChange>) -> Result<Answer<'_>, ErrorReport> {
+    if call.is_delete() {
+        refuse_unanswered(&call)?;
+    }
     if !STATEMENTS.with_borrow(Vec::is_empty) || !BEGUN.with_borrow(Vec::is_empty) {
         with_session(|session| finish_all(session, call.relation))?;
     }
     Ok(Answer::nothing())
+}
+
+/// Undoes a DELETE of a table that has lost the trigger which answers it, where the planner did not refuse it.
+fn refuse_unanswered(call: &Call<'_, AfterChange>) -> Outcome<()> {
+    let answers = |trigger: &pg_sys::Trigger| {
+        own_triggers::named(name(trigger))
+            .is_some_and(|own| matches!(own.carrier, Carrier::OnPlainDelete(_)))
+    };
+    if EngineWrite::is_to(call.relation) || triggers(call.opened()).iter().any(answers) {
+        return Ok(());
+    }
+    let graph = cache::known()?;
+    match graph.managed_or_root(call.relation) {
+        Some(table) if !EngineWrite::is_to(table.oid) => Err(Failure::Unguarded {
+            table: table.shown.clone(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn finish_all(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<()> {

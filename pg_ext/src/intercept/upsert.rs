@@ -1,31 +1,17 @@
-//! `INSERT … ON CONFLICT` and `MERGE` on a managed table, planned so that they treat deleted rows as rows that are not there, as far as that
-//! can be.
-
-use std::ffi::CStr;
+//! `INSERT … ON CONFLICT` on a managed table, planned so that it treats deleted rows as rows that are not there, as far as that can be.
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::graph::cache;
+use crate::intercept::nodes::{Target, table_constant};
 use crate::model::error::{Failure, Outcome};
-use crate::postgres::pg_list::pointers;
-use crate::run_as::trigger_policies::HIDING;
 use crate::spi::including_deleted;
 use crate::spi::session::with_reading_session;
 use crate::spi::shown_names;
 
-/// The target of a statement.
-pub struct Target {
-    /// Its number in the range table.
-    pub number: i32,
-    /// Its entry there.
-    pub entry: *mut pg_sys::RangeTblEntry,
-    /// The table, which is open.
-    pub relation: pg_sys::Relation,
-    /// The number of its column `deleted_at`.
-    pub deleted_at: i16,
-}
+const IS_NULL: pg_sys::NullTestType::Type = pg_sys::NullTestType::IS_NULL;
 
 /// Lets an INSERT infer indexes over live rows where it names no predicate, and refuse to update a deleted row.
 ///
@@ -43,7 +29,7 @@ pub unsafe fn mind_conflicts(
         };
         // An index over all rows is found with a predicate as well as without.
         if !clause.arbiterElems.is_null() && clause.arbiterWhere.is_null() {
-            clause.arbiterWhere = is_live(target).cast();
+            clause.arbiterWhere = target.has_mark(IS_NULL).cast();
         }
         if clause.action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE {
             let mut check =
@@ -52,73 +38,23 @@ pub unsafe fn mind_conflicts(
             check.relname = pg_sys::get_rel_name((*target.relation).rd_id);
             check.qual = match refuse {
                 Some(function) => {
-                    let live = pg_sys::lappend(std::ptr::null_mut(), is_live(target).cast());
+                    let live =
+                        pg_sys::lappend(std::ptr::null_mut(), target.has_mark(IS_NULL).cast());
                     let either = pg_sys::lappend(live, refusal(target, function).cast());
                     pg_sys::makeBoolExpr(pg_sys::BoolExprType::OR_EXPR, either, -1).cast()
                 }
-                None => is_live(target).cast(),
+                None => target.has_mark(IS_NULL).cast(),
             };
             query.withCheckOptions = pg_sys::lcons(check.into_pg().cast(), query.withCheckOptions);
         }
     }
 }
 
-/// Hides deleted rows from a MERGE that reads no column of its target, of which PostgreSQL asks no SELECT policy.
-///
-/// # Safety
-/// The query is a MERGE that is about to be planned, under the policies of its target, which `target` is.
-pub unsafe fn hide_from_merge(query: &pg_sys::Query, target: &Target) {
-    // SAFETY: an open relation's policies, if it has any, are a list of them, with conditions over the first entry of a range table.
-    unsafe {
-        let Some(policies) = (*target.relation)
-            .rd_rsdesc
-            .as_ref()
-            .filter(|_| query.hasRowSecurity)
-        else {
-            return;
-        };
-        for policy in pointers::<pg_sys::RowSecurityPolicy>(policies.policies) {
-            if CStr::from_ptr((*policy).policy_name) == HIDING {
-                let condition = pg_sys::copyObjectImpl((*policy).qual.cast());
-                pg_sys::ChangeVarNodes(condition.cast(), 1, target.number, 0);
-                let conditions = &mut (*target.entry).securityQuals;
-                *conditions = pg_sys::lappend(*conditions, condition);
-            }
-        }
-    }
-}
-
-unsafe fn is_live(target: &Target) -> *mut pg_sys::NullTest {
-    // SAFETY: builds a node.
-    unsafe {
-        let mut live = PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
-        live.arg = pg_sys::makeVar(
-            target.number as _,
-            target.deleted_at,
-            pg_sys::TIMESTAMPTZOID,
-            -1,
-            pg_sys::InvalidOid,
-            0,
-        )
-        .cast();
-        live.nulltesttype = pg_sys::NullTestType::IS_NULL;
-        live.location = -1;
-        live.into_pg()
-    }
-}
-
+/// The call that refuses.
 unsafe fn refusal(target: &Target, function: pg_sys::Oid) -> *mut pg_sys::FuncExpr {
     // SAFETY: builds a node; the function takes an OID and answers with a boolean.
     unsafe {
-        let table = pg_sys::makeConst(
-            pg_sys::OIDOID,
-            -1,
-            pg_sys::InvalidOid,
-            size_of::<pg_sys::Oid>() as i32,
-            pg_sys::Datum::from((*target.relation).rd_id),
-            false,
-            true,
-        );
+        let table = table_constant((*target.relation).rd_id);
         let arguments = pg_sys::lappend(std::ptr::null_mut(), table.cast());
         let none = pg_sys::InvalidOid;
         let explicit = pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;

@@ -7,12 +7,12 @@ use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::table::{self, Source};
-use crate::archive::{follow_ddl, source};
+use crate::archive::{follow_ddl, objects, source};
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
-use crate::manage::drop_guards;
 use crate::manage::old_snapshot::refuse_old_snapshot;
 use crate::manage::triggers::{self, OWN_TRIGGERS};
+use crate::manage::{bound_table, drop_guards};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
 use crate::purge::retention;
@@ -209,6 +209,7 @@ fn take_on_one(
     )?;
     archive_of(session, oid)?;
     add_triggers(session, oid, &found.name)?;
+    bound_table::equip(session, oid)?;
     source::forget(oid);
     cache::invalidate(oid);
     Ok(along)
@@ -387,6 +388,7 @@ fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualifie
     if is_referred(session, oid)? {
         let_refer(session, oid)?;
     }
+    guard_declared(session, oid)?;
     for (part, part_name) in parts(session, oid)? {
         for trigger in own_triggers::on(Carrier::ArchivedWatched) {
             if allows {
@@ -397,6 +399,21 @@ fn add_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid, name: &Qualifie
         }
     }
     Ok(())
+}
+
+const DECLARES: &str = "SELECT 1 FROM keepsake.declared_reference WHERE child = $1";
+
+/// Guards the declared references of a table with an archive, if it has any.
+fn guard_declared(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+    if session.registry_now(DECLARES, &[oid.into()])?.is_empty() {
+        return Ok(());
+    }
+    cache::invalidate(oid);
+    let graph = cache::current(session)?;
+    match graph.table(oid) {
+        Some(table) => triggers::guard_references(session, &graph, table),
+        None => Ok(()),
+    }
 }
 
 /// A table and its partitions, at every level.
@@ -464,6 +481,7 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
             }
             refuse_old_snapshot(session, oid)?;
             give_up(session, oid)?;
+            objects::give_up(session, (archive, oid), "true")?;
         }
         session.registry(&format!("DROP TABLE {archive_name}"), &[])?;
     }
@@ -487,6 +505,8 @@ pub fn drop_triggers(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome
         Carrier::ArchivedReferring,
         Carrier::ArchivedWatched,
         Carrier::ArchivedReferred,
+        Carrier::Bound,
+        Carrier::BoundArchived,
     ];
     for (part, part_name) in parts(session, oid)? {
         for trigger in carriers.into_iter().flat_map(own_triggers::on) {

@@ -4,7 +4,7 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::manage::ddl_command::command;
+use crate::manage::ddl_command::{command, find_table};
 use crate::model::error::Outcome;
 use crate::postgres::pg_list::pointers;
 use crate::spi::session::{Session, first_column, with_session};
@@ -38,24 +38,9 @@ unsafe fn attached(call: pg_sys::FunctionCallInfo) -> Outcome<Option<(pg_sys::Oi
             return Ok(None);
         };
         let partition = &*(*attach).def.cast::<pg_sys::PartitionCmd>();
-        let (whole, partition) = (find(alter.relation), find(partition.name));
+        let (whole, partition) = (find_table(alter.relation), find_table(partition.name));
         Ok(whole.zip(partition))
     }
-}
-
-unsafe fn find(name: *const pg_sys::RangeVar) -> Option<pg_sys::Oid> {
-    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-    // SAFETY: a name in a command that PostgreSQL has parsed; the command itself locks the table.
-    let oid = unsafe {
-        pg_sys::RangeVarGetRelidExtended(
-            name,
-            pg_sys::NoLock as _,
-            missing_ok,
-            None,
-            std::ptr::null_mut(),
-        )
-    };
-    (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
 const GIVE_WAY: &str = "

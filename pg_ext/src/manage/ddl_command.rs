@@ -29,3 +29,22 @@ pub unsafe fn command(
         called: "It was not called by an event trigger.".into(),
     })
 }
+
+/// The table that a command names, if it is there.
+///
+/// # Safety
+/// A name in a command that PostgreSQL has parsed.
+pub unsafe fn find_table(name: *const pg_sys::RangeVar) -> Option<pg_sys::Oid> {
+    let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
+    // SAFETY: as the caller promises; the command itself locks the table.
+    let oid = unsafe {
+        pg_sys::RangeVarGetRelidExtended(
+            name,
+            pg_sys::NoLock as _,
+            missing_ok,
+            None,
+            std::ptr::null_mut(),
+        )
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}

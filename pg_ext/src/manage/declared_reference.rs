@@ -14,8 +14,8 @@ use crate::spi::shown_names;
 
 /// Declares that rows of `child` whose `type_column` is `type_value` refer, by `id_column`, to the
 /// primary key of `parent`. From then on such a row needs a live parent, goes with it when it is
-/// soft-deleted, and comes back with it. Both tables must be managed, and the deleted rows of `child` kept in
-/// place; those of `parent` may be kept in an archive. The id column is of the
+/// soft-deleted, and comes back with it. Both tables must be managed; if the deleted rows of `child` are kept in an
+/// archive, so must be those of `parent`. The id column is of the
 /// key's type, or text in the form that the key's type prints.
 ///
 /// # Errors
@@ -88,17 +88,16 @@ fn declare(
     type_value: &str,
     parent: pg_sys::Oid,
 ) -> Outcome<()> {
-    if Keep::of(session, child)? == Some(Keep::Archive) {
-        return Err(Failure::BadArgument {
-            what: format!(
-                "rows of table {} cannot refer by a declared reference, because its deleted rows are kept in an archive",
-                shown_names::table(session, child)?
-            ),
-            fix: "Keep the referring table in place; the table that it refers to may have an archive. Between two tables with archives, use a foreign key.".into(),
-        });
-    }
-    describe_managed(session, child)?;
+    let from_archive = Keep::of(session, child)? == Some(Keep::Archive);
     let into_archive = Keep::of(session, parent)? == Some(Keep::Archive);
+    if from_archive {
+        describe(session, child)?.check_owned()?;
+        if !into_archive {
+            return refuse_in_place_parent(session, child, parent);
+        }
+    } else {
+        describe_managed(session, child)?;
+    }
     if into_archive {
         archived_table::let_refer(session, parent)?;
     } else {
@@ -138,7 +137,28 @@ fn declare(
     cache::invalidate(child);
     cache::invalidate(parent);
     let graph = cache::current(session)?;
-    let table = graph.managed(session, child)?;
-    triggers::guard_references(session, &graph, table)?;
+    if let Some(table) = graph.table(child) {
+        triggers::guard_references(session, &graph, table)?;
+    }
     crate::intercept::guard::check_existing(session, &graph, child)
+}
+
+/// A deletion of rows in place removes nothing that a deletion of archived rows could hang on.
+fn refuse_in_place_parent(
+    session: &Session<'_, '_>,
+    child: pg_sys::Oid,
+    parent: pg_sys::Oid,
+) -> Outcome<()> {
+    let (child, parent) = (
+        shown_names::table(session, child)?,
+        shown_names::table(session, parent)?,
+    );
+    Err(Failure::BadArgument {
+        what: format!(
+            "rows of table {child}, which has an archive, cannot refer by a declared reference to table {parent}, which has none"
+        ),
+        fix: format!(
+            "Keep both in archives: SELECT keepsake.manage('{parent}', keep => 'archive'); or both in place."
+        ),
+    })
 }

@@ -6,6 +6,7 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::archive::using;
 use crate::graph::cache;
 use crate::manage::ddl_command::command;
 use crate::model::error::Outcome;
@@ -17,6 +18,8 @@ use crate::spi::session::{Session, with_session};
            REVOKE ALL ON FUNCTION keepsake.follow_renames() FROM PUBLIC;"
 )]
 fn follow_renames(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    // The command has converted what it converts.
+    using::forget();
     // SAFETY: PostgreSQL calls a function with its own arguments; the context of an event trigger is its data, whose command and
     // names live as long as the call.
     let rename = unsafe { rename(call) }?;

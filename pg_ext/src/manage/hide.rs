@@ -245,7 +245,7 @@ fn add_policies(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
         "keepsake_keep_deleted",
         "AS RESTRICTIVE FOR UPDATE USING (deleted_at IS NULL OR keepsake.shows_deleted(deletion_id)) WITH CHECK (true)",
     )?;
-    if !now.has_rls {
+    if enables {
         // Applications often connect as the owner, whom policies bind only by force.
         let enable = "ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";
         session.ddl(&format!("ALTER TABLE {name} {enable}"))?;

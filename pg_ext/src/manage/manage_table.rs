@@ -12,6 +12,7 @@ use crate::graph::cache;
 use crate::manage::adopt::Adopt;
 use crate::manage::archived_table::{self, Keep, Options};
 use crate::manage::drop_guards;
+use crate::manage::encoding;
 use crate::manage::hide;
 use crate::manage::managed_schema;
 use crate::manage::old_snapshot::refuse_old_snapshot;
@@ -58,6 +59,7 @@ fn manage(
     adopt_group: default!(Option<&str>, "NULL"),
     adopt_live: default!(Option<Jsonb>, "NULL"),
 ) -> Result<(), ErrorReport> {
+    encoding::refuse_others()?;
     let oid = required(relation, "relation")?.oid();
     let on_delete = on_delete.map(OnPlainDelete::parse).transpose()?;
     let keep = keep.map(Keep::parse).transpose()?;

@@ -5,6 +5,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::manage::archived_table::Keep;
+use crate::manage::encoding;
 use crate::model::error::{Failure, Outcome, required};
 use crate::spi::session::{Session, with_session};
 
@@ -20,6 +21,7 @@ fn register_schema(
     retention: Option<Interval>,
     on_truncate: Option<&str>,
 ) -> Result<(), ErrorReport> {
+    encoding::refuse_others()?;
     let (schema, keep) = (required(schema, "schema")?, required(keep, "keep")?);
     Ok(with_session(|session| {
         register(session, schema, keep, retention, on_truncate)

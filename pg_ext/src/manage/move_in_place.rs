@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 
 use crate::archive::{source, table};
 use crate::graph::cache;
-use crate::manage::{archived_table, moving_tables, silent_write};
+use crate::manage::{archived_table, bound_table, moving_tables, silent_write};
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::Kind;
 use crate::model::sql::{Qualified, join};
@@ -20,7 +20,13 @@ use crate::spi::session::{Session, first_cell};
 const CHILDREN: &str = "
     SELECT DISTINCT m.relation::oid FROM pg_constraint con
     JOIN keepsake.managed_table m ON m.relation = coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid) AND m.keep = 'archive'
-    WHERE con.contype = 'f' AND con.confrelid = $1 AND con.conrelid <> $1";
+    WHERE con.contype = 'f' AND con.confrelid = $1 AND con.conrelid <> $1
+    UNION SELECT m.relation::oid FROM keepsake.declared_reference d JOIN keepsake.managed_table m ON m.relation = d.child AND m.keep = 'archive'
+    WHERE d.parent = $1 AND d.child <> d.parent";
+/// A child with an archive that does not move, and could not refer to a table in place.
+const DECLARED_CHILD: &str = "
+    SELECT min(d.child::text) FROM keepsake.declared_reference d JOIN keepsake.managed_table m ON m.relation = d.child AND m.keep = 'archive'
+    WHERE d.parent = ANY ($1) AND d.child <> ALL ($1)";
 /// A parent with an archive that does not move.
 const PARENT: &str = "
     SELECT min(con.confrelid::regclass::text) FROM pg_constraint con JOIN keepsake.managed_table m
@@ -105,6 +111,7 @@ pub fn in_place(
         session.registry(&format!("DROP TABLE {}", one.archive), &[])?;
         source::forget(one.one.table.oid);
         cache::invalidate(one.one.table.oid);
+        bound_table::equip(session, one.one.table.oid)?;
     }
     Ok(())
 }
@@ -164,6 +171,19 @@ fn refuse_mixed(session: &mut Session<'_, '_>, tables: &[pg_sys::Oid]) -> Outcom
             ),
             fix: format!(
                 "Keep {parent} in place first, with what refers to it: SELECT keepsake.manage('{parent}', keep => 'in place', cascade => true)."
+            ),
+        });
+    }
+    let child: Option<String> =
+        first_cell(session.registry(DECLARED_CHILD, &[tables.to_vec().into()])?)?;
+    if let Some(child) = child {
+        return Err(Failure::CannotManage {
+            table: shown.clone(),
+            why: format!(
+                "Rows of {child}, which has an archive, refer to it by a declared reference, which can lead to a table with an archive alone."
+            ),
+            fix: format!(
+                "Move both: SELECT keepsake.manage('{shown}', keep => 'in place', cascade => true)."
             ),
         });
     }

@@ -31,8 +31,7 @@ const ELSEWHERE: &str = "
     WHERE t.relation = ANY ($1) AND t.purged < t.row_count";
 /// What only tables in place have.
 const ONLY_IN_PLACE: &str = "
-    SELECT 'It is bound to storage.' FROM keepsake.bound_storage WHERE relation = $1
-    UNION ALL SELECT format('It has a declared reference to %s, or one from it.', parent) FROM keepsake.declared_reference WHERE $1 IN (child, parent)
+    SELECT format('It has a declared reference to %s, or one from it.', parent) FROM keepsake.declared_reference WHERE $1 IN (child, parent)
     UNION ALL SELECT format('Its foreign key %I is overridden for soft deletes.', reference) FROM keepsake.reference_override WHERE child = $1
     LIMIT 1";
 /// Indexes and exclusion constraints that read the marks, but for our own index. `plain`: they cover the live rows.

@@ -155,7 +155,7 @@ fn definition(table: &Qualified, trigger: &OwnTrigger, columns: &[&Ident]) -> St
     format!(
         "{create} {name} {timing} {events} ON {table} {deferred}{transition}{level}{condition}
          EXECUTE FUNCTION keepsake.{function}()",
-        name = trigger.name(),
+        name = Ident(trigger.name().to_owned()),
         timing = firing.timing(),
         events = firing.events(),
         transition = firing.transition(),
@@ -207,6 +207,7 @@ fn drop_trigger(session: &mut Session<'_, '_>, table: &Table, trigger: &OwnTrigg
     let of_that_name = "SELECT 1 FROM pg_trigger WHERE tgrelid = $1 AND tgname = $2";
     let found = session.catalog(of_that_name, &[table.oid.into(), name.into()])?;
     if !found.is_empty() {
+        let name = Ident(name.to_owned());
         session.ddl(&format!("DROP TRIGGER {name} ON {}", table.name))?;
     }
     Ok(())

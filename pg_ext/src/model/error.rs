@@ -21,6 +21,8 @@ pub enum Failure {
         why: String,
         fix: String,
     },
+    /// The database has an encoding in which tables are not managed.
+    Encoding { encoding: String },
     /// `hide_deleted` cannot hide this table's deleted rows as asked.
     CannotHide {
         table: String,
@@ -93,6 +95,8 @@ pub enum Failure {
     NoKeyIndex { table: String },
     /// An object is being deleted from the bucket right now.
     ObjectInUse,
+    /// A change of the key of an object that a deleted row names.
+    KeyOfObject { table: String },
     /// A plain `DELETE` on a managed table.
     PlainDelete { table: String },
     /// One statement deletes rows of a partitioned table and updates others, which may move.
@@ -174,6 +178,12 @@ impl Failure {
                 format!("the deleted rows of table {table} are kept in an archive"),
                 Some("The function is for tables that keep their deleted rows in place. A table with an archive holds live rows only.".into()),
                 Some(format!("keepsake.deleted_rows(NULL::{table}) reads its deleted rows, keepsake.restore_row() restores one. If you need this function, unmanage the table and manage it with keep => 'in place'.")),
+            ),
+            Self::Encoding { encoding } => (
+                Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("cannot manage tables in a database with the encoding {encoding}"),
+                Some("Keepsake reads names and keys as UTF-8. Rows with other letters than ASCII in their keys could not be restored.".into()),
+                Some("Create a database with ENCODING 'UTF8', and load the tables there.".into()),
             ),
             Self::CannotManage { table, why, fix } => {
                 (Code::ERRCODE_FEATURE_NOT_SUPPORTED, format!("cannot manage table {table}"), Some(why), Some(fix))
@@ -354,6 +364,12 @@ impl Failure {
                 Some("An earlier row that named the object was permanently removed, and a worker has leased the object key from the outbox.".into()),
                 Some("Retry in a minute, or store the object under a new key.".into()),
             ),
+            Self::KeyOfObject { table } => (
+                Code::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("cannot change the object key of a deleted row of table {table}"),
+                None,
+                Some("Restore the row first.".into()),
+            ),
             Self::PlainDelete { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("cannot run DELETE on table {table}"),
@@ -485,7 +501,7 @@ pub struct ConstraintName {
 
 /// The SQLSTATE of a deletion that live rows refuse, as the release has it for a foreign key.
 fn blocked(restricts: bool) -> PgSqlErrorCode {
-    if cfg!(feature = "pg18") && restricts {
+    if cfg!(any(feature = "pg18", feature = "pg19")) && restricts {
         PgSqlErrorCode::ERRCODE_RESTRICT_VIOLATION
     } else {
         PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION

@@ -1,25 +1,29 @@
 //! Tables whose rows name objects in a bucket: when a row is gone for good, or names another object,
 //! its key goes to the outbox in the same transaction. Several rows may name one object: what waits
 //! in the outbox is handed out for deletion only when no row names it ([`crate::outbox::object_rows`]), and
-//! is dropped when one does, which will hand it over again.
+//! is dropped when one does, which will hand it over again. A row that is archived is not gone; its purge hands the key over.
 
 use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::archive::{setting, source, table};
 use crate::call::arguments::Regclass;
-use crate::call::own_triggers::Carrier;
 use crate::call::trigger_call::{
-    AfterInsertedRows, AfterOldRows, AfterUpdate, Answer, BeforeUpdate, Call, NewRows, OldRows,
+    AfterInsertedRows, AfterOldRows, AfterUpdate, Answer, BeforeTruncate, BeforeUpdate, Call,
+    NewRows, OldRows,
 };
 use crate::call::trigger_row::Row;
 use crate::graph::cache;
-use crate::manage::triggers;
+use crate::graph::reference_graph::not_in_place;
+use crate::manage::archived_table::Keep;
+use crate::manage::bound_table;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::sql::{Ident, join};
 use crate::outbox::object_rows::{KeyIndexes, Named};
-use crate::registry::description::describe_managed;
+use crate::registry::description::describe;
+use crate::registry::outbox::{Keys, Until, claim, enqueue};
 use crate::spi::session::{Session, with_session};
 
 /// Binds `table` to the bucket: `key_column` (text, first column of an index) names the object of
@@ -58,7 +62,11 @@ fn bind(
     key: &str,
     until: Option<&str>,
 ) -> Outcome<()> {
-    let found = describe_managed(session, oid)?;
+    let found = describe(session, oid)?;
+    found.check_owned()?;
+    if Keep::of(session, oid)?.is_none() {
+        return Err(not_in_place(session, oid)?);
+    }
     let fits = session
         .catalog(FITS, &[oid.into(), key.into(), until.into()])?
         .first();
@@ -77,14 +85,20 @@ fn bind(
         &[oid.into(), key.into(), until.into()],
     )?;
     cache::invalidate(oid);
-    let graph = cache::current(session)?;
-    let table = graph.managed(session, oid)?;
-    triggers::create(session, table, Carrier::Bound, &[&Ident(key.to_owned())])
+    bound_table::equip(session, oid)
 }
 
-/// AFTER DELETE on a bound table: the objects of the rows that went, into the outbox.
+/// Whether what goes from a table goes to its archive.
+fn is_archived(relation: &pg_sys::RelationData) -> Outcome<bool> {
+    Ok(setting::is_on() && source::of(relation)?.is_some())
+}
+
+/// AFTER DELETE on a bound table: the objects of the rows that went for good, into the outbox.
 #[pg_extern]
 fn enqueue_objects(call: Call<'_, AfterOldRows>) -> Result<Answer<'_>, ErrorReport> {
+    if is_archived(call.opened())? {
+        return Ok(Answer::nothing());
+    }
     with_session(|session| -> Outcome<()> {
         session.register_transition_table(&call.rows)?;
         let Some(bound) = Bound::of(session, call.relation)? else {
@@ -99,14 +113,29 @@ fn enqueue_objects(call: Call<'_, AfterOldRows>) -> Result<Answer<'_>, ErrorRepo
 /// BEFORE UPDATE of a deleted row's key: it is restored as it was.
 #[pg_extern]
 fn keep_object_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
-    Err(Failure::BadArgument {
-        what: format!(
-            "cannot change the object key of a deleted row of table {}",
-            call.table()
-        ),
-        fix: "Restore the row first.".into(),
+    Err(Failure::KeyOfObject {
+        table: call.table(),
     }
     .into())
+}
+
+/// BEFORE TRUNCATE of a bound table with an archive, or of a partition: the objects of its rows, into the outbox, unless the rows are
+/// archived.
+#[pg_extern]
+fn enqueue_truncated(call: Call<'_, BeforeTruncate>) -> Result<Answer<'_>, ErrorReport> {
+    let archives = source::of(call.opened())?.is_some_and(|source| source.archives_truncate);
+    if setting::is_on() && archives {
+        return Ok(Answer::nothing());
+    }
+    with_session(|session| -> Outcome<()> {
+        let Some(bound) = Bound::of(session, call.relation)? else {
+            return Ok(());
+        };
+        let rows = format!("ONLY {}", table::name_of(session, call.relation)?);
+        let (keys, until) = bound.read(session, &rows, &[])?;
+        enqueue(session, bound.relation, keys, until)
+    })?;
+    Ok(Answer::nothing())
 }
 
 /// AFTER INSERT: the objects that the new rows name are not to be deleted.
@@ -138,34 +167,40 @@ fn exchange_object(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorRepor
     Ok(Answer::nothing())
 }
 
-/// The keys of some rows, and until when each may still be stored.
-type Keys = Vec<Option<String>>;
-type Until = Vec<Option<TimestampWithTimeZone>>;
-
 /// A bound table and its columns.
 struct Bound {
     relation: pg_sys::Oid,
+    owner: pg_sys::Oid,
     key: String,
     until: Option<String>,
 }
 
+/// Of a partition, its table.
+const BOUND: &str = "
+    SELECT b.relation::oid AS relation, c.relowner AS owner, b.key_column::text AS key, b.writable_until::text AS until
+    FROM keepsake.bound_storage b JOIN pg_class c ON c.oid = b.relation
+    WHERE b.relation = $1 OR b.relation IN (SELECT relid FROM pg_partition_ancestors($1))
+    ORDER BY b.relation = $1 LIMIT 1";
+
 impl Bound {
     fn of(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
-        let graph = cache::current(session)?;
-        let relation = graph
-            .table_or_root(relation)
-            .map_or(relation, |table| table.oid);
-        let mut rows = session.registry_kept(
-            "SELECT key_column::text, writable_until::text FROM keepsake.bound_storage WHERE relation = $1",
-            &[relation.into()],
-        )?;
+        let mut rows = session.registry_kept(BOUND, &[relation.into()])?;
         let Some(row) = rows.next() else {
             return Ok(None);
         };
-        Ok(row.get(1)?.map(|key| Self {
-            relation,
+        Ok(row.get_by_name("key")?.map(|key| Self {
+            relation: row
+                .get_by_name("relation")
+                .ok()
+                .flatten()
+                .unwrap_or(relation),
+            owner: row
+                .get_by_name("owner")
+                .ok()
+                .flatten()
+                .unwrap_or(pg_sys::InvalidOid),
             key,
-            until: row.get(2).unwrap_or_default(),
+            until: row.get_by_name("until").unwrap_or_default(),
         }))
     }
 
@@ -177,8 +212,6 @@ impl Bound {
         source: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<(Keys, Until)> {
-        let graph = cache::current(session)?;
-        let table = graph.managed(session, self.relation)?;
         let until = self.until.as_ref().map_or_else(
             || "NULL".to_owned(),
             |column| format!("o.{}", Ident(column.clone())),
@@ -187,7 +220,7 @@ impl Bound {
             "SELECT array_agg(o.{key}::text), array_agg({until}::timestamptz) FROM {source} AS o",
             key = Ident(self.key.clone()),
         );
-        let rows = session.as_owner(table, &sql, args)?.first();
+        let rows = session.as_role(self.owner, &sql, args)?.first();
         Ok((
             rows.get(1)?.unwrap_or_default(),
             rows.get(2)?.unwrap_or_default(),
@@ -204,44 +237,6 @@ impl Bound {
         }
         self.read(session, &format!("(SELECT {})", join(named, ", ")), &args)
     }
-}
-
-/// Puts the objects into the outbox; one that waits there already starts anew.
-fn enqueue(
-    session: &mut Session<'_, '_>,
-    relation: pg_sys::Oid,
-    keys: Keys,
-    until: Until,
-) -> Outcome<()> {
-    session.registry_kept(
-        "INSERT INTO keepsake.outbox (object_key, relation, writable_until)
-         SELECT o.key, $1, max(o.until) FILTER (WHERE o.until > now())
-         FROM unnest($2, $3) AS o (key, until) WHERE o.key IS NOT NULL GROUP BY o.key ORDER BY o.key
-         ON CONFLICT (object_key) DO UPDATE
-         SET relation = excluded.relation, enqueued_at = now(), next_attempt_at = now(), attempts = 0,
-             last_error = NULL, dead_at = NULL,
-             writable_until = greatest(outbox.writable_until, excluded.writable_until)",
-        &[relation.into(), keys.into(), until.into()],
-    )?;
-    Ok(())
-}
-
-/// Takes the objects out of the outbox, since a row of this transaction names them now. One that is
-/// leased is being deleted from the bucket. The second look is at what is committed by now.
-fn claim(session: &mut Session<'_, '_>, keys: Keys) -> Outcome<()> {
-    session.registry_kept(
-        "DELETE FROM keepsake.outbox
-         WHERE object_key = ANY ($1) AND (leased_until > now()) IS NOT TRUE",
-        &[keys.clone().into()],
-    )?;
-    let leased = session.registry_exists_now(
-        "SELECT 1 FROM keepsake.outbox WHERE object_key = ANY ($1)",
-        &[keys.into()],
-    )?;
-    if leased {
-        return Err(Failure::ObjectInUse);
-    }
-    Ok(())
 }
 
 /// Hands out up to `max_objects` due objects for `lease_for`; nobody else gets them until then, and

@@ -2,10 +2,14 @@
 //!
 //! Nothing but this look keeps a leased object from being deleted under a row: a worker marks the
 //! object as leased first and looks for rows then; whoever writes a row that names it writes first
-//! and looks at the outbox then (`claim` in [`crate::outbox::bound_storage`]). So one of the two sees the other,
+//! and looks at the outbox then ([`crate::registry::outbox::claim`]). So one of the two sees the other,
 //! provided that the worker also sees rows that are not committed yet. No snapshot shows those but
 //! the dirty one, by which PostgreSQL itself checks unique indexes. It is read past SQL: no code of
 //! the table's owner runs, and no policy hides a row.
+//!
+//! A row may be archived meanwhile, or come back from its archive. The worker looks at tables first and at archives
+//! then, so that it meets a row on its way there; a restore looks at the outbox as any other writer does. What moves all rows of a table at
+//! once locks the table, and waits for the worker or lets it wait.
 
 use std::collections::HashSet;
 
@@ -50,7 +54,8 @@ impl KeyIndexes {
     pub fn read(session: &mut Session<'_, '_>) -> Outcome<Self> {
         let (mut tables, mut columns) = (Vec::<pg_sys::Oid>::new(), Vec::<String>::new());
         let mut retyped = HashSet::new();
-        for row in session.registry_kept(TABLES, &[])? {
+        lock_bound(session)?;
+        for row in session.registry_now(TABLES, &[])? {
             if row.get(4)? == Some(true) {
                 retyped.extend(row.get::<pg_sys::Oid>(3)?);
             } else if let (Some(table), Some(column)) = (row.get(1)?, row.get(2)?) {
@@ -59,8 +64,9 @@ impl KeyIndexes {
             }
         }
         let indexes = session
-            .registry_kept(INDEXES, &[tables.into(), columns.into()])?
-            .map(|row| read(&row))
+            .registry_now(INDEXES, &[tables.into(), columns.into()])?
+            .iter()
+            .map(read)
             .collect::<Outcome<_>>()?;
         Ok(Self { indexes, retyped })
     }
@@ -83,6 +89,22 @@ impl KeyIndexes {
         }
         found
     }
+}
+
+const BOUND: &str = "
+    SELECT b.relation::oid FROM keepsake.bound_storage b
+    UNION SELECT p.relid::oid FROM keepsake.bound_storage b, pg_partition_tree(b.relation) p ORDER BY 1";
+
+/// Keeps every bound table as it is until the transaction ends: one whose rows are moved to an archive, or back, would be
+/// looked at neither here nor there.
+fn lock_bound(session: &Session<'_, '_>) -> Outcome<()> {
+    for row in session.registry_now(BOUND, &[])? {
+        if let Some(table) = row.get::<pg_sys::Oid>(1)? {
+            // SAFETY: waits for the lock, or raises an error. A table that is gone by then may be locked as well.
+            unsafe { pg_sys::LockRelationOid(table, pg_sys::AccessShareLock as _) };
+        }
+    }
+    Ok(())
 }
 
 fn read(row: &SpiHeapTupleData<'_>) -> Outcome<KeyIndex> {
@@ -169,7 +191,7 @@ unsafe fn scan(table: pg_sys::Relation, index: pg_sys::Relation, key: pg_sys::Da
 
 /// # Safety
 /// `table` and `index` are open, and `snapshot` outlives the scan.
-#[cfg(not(feature = "pg18"))]
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 unsafe fn begin(
     table: pg_sys::Relation,
     index: pg_sys::Relation,
@@ -189,4 +211,17 @@ unsafe fn begin(
 ) -> pg_sys::IndexScanDesc {
     // SAFETY: as the caller promises.
     unsafe { pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0) }
+}
+
+/// # Safety
+/// `table` and `index` are open, and `snapshot` outlives the scan.
+#[cfg(feature = "pg19")]
+unsafe fn begin(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+) -> pg_sys::IndexScanDesc {
+    let flags = pg_sys::ScanOptions::SO_NONE;
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0, flags) }
 }

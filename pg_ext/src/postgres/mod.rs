@@ -1,15 +1,18 @@
 //! PostgreSQL's own structures and services, behind safe functions. They know nothing of deletions.
 //!
 //! - `pg_list`, `query_plan` and `table_triggers` read what the planner and the executor hand around.
+//! - `jumble` is what hooks of the analysis pass on.
 //! - `statement_stack` knows which statements run in this backend and what each writes to.
 //! - `utility_hook` lets others look at utility statements.
-//! - `settings` holds settings for a while; `deadline` cancels what runs too long.
+//! - `settings` holds settings for a while, `one_snapshot` a snapshot; `deadline` cancels what runs too long.
 //! - `subtransaction` runs work that may fail; `raised_error` is what it failed with.
 //! - `panic_hook` keeps backtraces away from clients.
 //!
 //! It uses `model`, for failures.
 
 pub mod deadline;
+pub mod jumble;
+pub mod one_snapshot;
 pub mod panic_hook;
 pub mod pg_list;
 pub mod query_plan;

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::postgres::pg_list::pointers;
+use crate::postgres::pg_list::{oids, pointers};
 
 /// The plan of a query.
 pub fn plan(query: &pg_sys::QueryDesc) -> Option<&pg_sys::PlannedStmt> {
@@ -71,5 +71,24 @@ pub fn result_table(query: &pg_sys::QueryDesc, number: i32) -> Option<*mut pg_sy
         }
         let table = *state.es_result_relations.add(index as usize);
         (!table.is_null()).then_some(table)
+    }
+}
+
+/// The relations that an analysed query reads or writes, those in its subqueries as well.
+///
+/// # Safety
+/// `query` is an analysed query.
+pub unsafe fn relations_of(query: *mut pg_sys::Query) -> impl Iterator<Item = pg_sys::Oid> {
+    let (mut relations, mut invalid) = (std::ptr::null_mut(), std::ptr::null_mut());
+    let mut has_policies = false;
+    // SAFETY: as the caller promises; the list that it makes lives as long as the current memory context.
+    unsafe {
+        pg_sys::extract_query_dependencies(
+            query.cast(),
+            &raw mut relations,
+            &raw mut invalid,
+            &raw mut has_policies,
+        );
+        oids(relations)
     }
 }

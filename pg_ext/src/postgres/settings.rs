@@ -112,6 +112,16 @@ impl Drop for LocalSettings {
     }
 }
 
+/// Runs kept statements by a plan that is made once, whatever their arguments, until dropped.
+pub fn one_plan() -> LocalSettings {
+    LocalSettings::open(&[(c"plan_cache_mode", c"force_generic_plan")])
+}
+
+/// Plans statements without scans of whole tables where an index of any kind serves, until dropped.
+pub fn no_whole_tables() -> LocalSettings {
+    LocalSettings::open(&[(c"enable_seqscan", c"off")])
+}
+
 /// Plans statements without scans of whole tables, until dropped: a batch that takes the first rows of many would read,
 /// each time, past those that earlier batches removed.
 pub fn indexes_only() -> LocalSettings {

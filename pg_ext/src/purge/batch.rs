@@ -4,6 +4,8 @@
 //! at a time purges a deletion, others take the next. Which deletions: [`crate::purge::selection`]; which of
 //! their rows: [`crate::purge::rows`].
 
+use std::cell::Cell;
+
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
@@ -108,26 +110,48 @@ fn purge_step(
     let (run, again) = (required(run, "run")?, required(again, "again")?);
     let max_rows = at_least_one(max_rows)?;
     Ok(JsonB(with_purging_session(|session| {
-        let begun = session.registry_kept(
-            "SELECT as_of FROM keepsake.purge_run WHERE id = $1",
-            &[run.into()],
-        )?;
-        let as_of = first_column::<TimestampWithTimeZone, Vec<_>>(begun)?.pop();
-        let as_of = as_of.ok_or_else(|| Failure::BadArgument {
-            what: format!("purge run {run} does not exist"),
-            fix: "Pass the value that keepsake.start_purge() returned.".into(),
-        })?;
+        let as_of = as_of(session, run)?;
         let (report, last) = batch(session, max_rows, Some(as_of), after)?;
-        session.registry_kept(
+        let entered = session.registry_kept(
             "UPDATE keepsake.purge_run SET rows = rows + $2, failed = failed + $3, batches = batches + 1,
-                 last_batch_at = clock_timestamp(), last_deletion = $4 WHERE id = $1",
+                 last_batch_at = clock_timestamp(), last_deletion = $4 WHERE id = $1 RETURNING 1",
             &[run.into(), report.rows.into(), report.failed.into(), last.into()],
         )?;
+        if entered.is_empty() {
+            return Err(no_such_run(run));
+        }
         if !report.is_full() && (again || report.rows > 0) {
             deletion::retry_postponed(session)?;
         }
         Ok::<_, Failure>(report.into_json(last))
     })?))
+}
+
+thread_local! {
+    /// The run whose last batch this backend made, and as of when it purges.
+    static RUN: Cell<Option<(i64, TimestampWithTimeZone)>> = const { Cell::new(None) };
+}
+
+/// As of when a run purges: it never changes.
+fn as_of(session: &mut Session<'_, '_>, run: i64) -> Outcome<TimestampWithTimeZone> {
+    if let Some((_, as_of)) = RUN.get().filter(|(known, _)| *known == run) {
+        return Ok(as_of);
+    }
+    let begun = session.registry_kept(
+        "SELECT as_of FROM keepsake.purge_run WHERE id = $1",
+        &[run.into()],
+    )?;
+    let as_of = first_column::<TimestampWithTimeZone, Vec<_>>(begun)?.pop();
+    let as_of = as_of.ok_or_else(|| no_such_run(run))?;
+    RUN.set(Some((run, as_of)));
+    Ok(as_of)
+}
+
+fn no_such_run(run: i64) -> Failure {
+    Failure::BadArgument {
+        what: format!("purge run {run} does not exist"),
+        fix: "Pass the value that keepsake.start_purge() returned.".into(),
+    }
 }
 
 /// Notes that a run has come to its end.

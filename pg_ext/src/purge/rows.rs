@@ -15,8 +15,8 @@ use crate::purge::report::Report;
 use crate::registry::deletion;
 use crate::spi::cursor::Cursor;
 use crate::spi::session::Session;
-use pgrx::Uuid;
 use pgrx::spi::SpiTupleTable;
+use pgrx::{Uuid, pg_sys};
 
 /// Rows that are locked and deleted by one pair of statements.
 const WINDOW: i64 = 1000;
@@ -31,7 +31,14 @@ pub fn purge(
     report: &mut Report,
 ) -> Outcome<()> {
     let (mut gone, mut stuck) = (Gone::new(), HashSet::new());
-    for group in deletion::holding(session, graph, deletions)? {
+    let holding = archived::holding(session, deletions)?;
+    let kept_in_place = |oid: &pg_sys::Oid| graph.table(*oid).is_some_and(|table| table.managed);
+    let groups = if holding.tables.iter().any(kept_in_place) {
+        deletion::holding(session, graph, deletions)?
+    } else {
+        Vec::new()
+    };
+    for group in groups {
         loop {
             let mut passes = Vec::new();
             for table in &group {
@@ -66,7 +73,7 @@ pub fn purge(
         }
     }
     if !report.is_full() {
-        archived::purge(session, deletions, report, &mut gone)?;
+        archived::purge(session, holding, report, &mut gone)?;
     }
     if !report.is_full() {
         // Of these nothing was to be had: others have locked their rows, or their tables are gone.
@@ -317,9 +324,28 @@ const NOT_BLOCKED: &str = " AND NOT EXISTS (SELECT FROM blocked AS b
 
 const ENTER: &str = include_str!("enter_purged.sql");
 
+/// Of a deletion that stays as it is, all but its count: $1 deletion, $2 table, $3 how many rows.
+const COUNT: &str = "
+    UPDATE keepsake.deletion_table t SET purged = t.purged + $3 FROM keepsake.deletion d
+    WHERE t.deletion_id = $1 AND t.relation = $2 AND t.purged + $3 < t.row_count
+      AND d.id = t.deletion_id AND d.state = 'purging' AND d.put_off_at IS NULL
+    RETURNING 1";
+
 fn enter(session: &mut Session<'_, '_>, gone: Gone) -> Outcome<()> {
     if gone.is_empty() {
         return Ok(());
+    }
+    if gone.len() == 1
+        && let Some(((deletion, table), rows)) = gone.iter().next()
+    {
+        let one = [
+            Uuid::from_bytes(*deletion).into(),
+            (*table).into(),
+            (*rows).into(),
+        ];
+        if !session.registry_kept(COUNT, &one)?.is_empty() {
+            return Ok(());
+        }
     }
     let (mut deletions, mut tables, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for ((deletion, table), count) in gone {

@@ -54,6 +54,22 @@ const READ: &str = "
         SELECT FROM keepsake.deletion_table AS t WHERE t.deletion_id = d.id))";
 
 impl Deletion {
+    /// Whether its rows are still deleted. Once their purge has begun they cannot be restored, which is an error.
+    pub fn can_be_restored(&self) -> Outcome<bool> {
+        match self.state {
+            State::Deleted => Ok(true),
+            State::Restored => Ok(false),
+            State::Purging | State::Purged => Err(Failure::Purged {
+                deletion: self.id.to_string(),
+            }),
+        }
+    }
+
+    /// The table of the root, unless its rows are archived.
+    pub fn root_in_place<'graph>(&self, graph: &'graph Graph) -> Option<&'graph Table> {
+        graph.table(self.root_table).filter(|root| root.managed)
+    }
+
     /// Reads it for a caller who may act on it: who may delete its root row, or every one of its
     /// roots. To anyone else it does not exist. Locks it first when `lock` says so, against restore, purge and passing.
     pub fn authorised(
@@ -72,10 +88,7 @@ impl Deletion {
             return if may { Ok(deletion) } else { Err(not_found()) };
         }
         // What is managed no longer, or not there, holds no deleted rows.
-        let root = graph
-            .table(deletion.root_table)
-            .filter(|table| table.managed)
-            .ok_or_else(not_found)?;
+        let root = deletion.root_in_place(graph).ok_or_else(not_found)?;
         deletion.root = deletion.root_of(session, root)?;
         // Of a purged or restored deletion no root row is left to ask; its tenant is.
         let may = match deletion.state {
@@ -182,7 +195,7 @@ pub fn holding<'graph>(
     graph: &'graph Graph,
     deletions: &[Uuid],
 ) -> Outcome<Vec<Vec<&'graph Table>>> {
-    let held: HashSet<pg_sys::Oid> = first_column(session.registry_kept(
+    let held: HashSet<pg_sys::Oid> = first_column(session.registry_planned_once(
         "SELECT DISTINCT relation::oid FROM keepsake.deletion_table
          WHERE deletion_id = ANY ($1) AND purged < row_count",
         &[deletions.to_vec().into()],

@@ -25,17 +25,27 @@ pub enum How {
 thread_local! {
     /// Those of this transaction, in the order in which they began.
     static MADE: RefCell<Vec<Made>> = const { RefCell::new(Vec::new()) };
+    /// Those of which statements that still run have marked rows.
+    static BEGUN: RefCell<Vec<Uuid>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The id of a deletion to be: in the order of time.
 pub fn new_deletion() -> Uuid {
-    Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes())
+    let deletion = Uuid::from_bytes(uuid::Uuid::now_v7().into_bytes());
+    BEGUN.with_borrow_mut(|begun| begun.push(deletion));
+    deletion
+}
+
+/// The deletions that are not entered in the registry yet: what refers to their rows is looked at when they are.
+pub fn begun() -> Vec<Uuid> {
+    BEGUN.with_borrow(Clone::clone)
 }
 
 /// The group of a deletion that this transaction makes: the id of its first one.
 pub fn group_of(deletion: Uuid, how: How) -> Uuid {
     // SAFETY: reads a backend-local variable.
     let subtransaction = unsafe { pg_sys::GetCurrentSubTransactionId() };
+    BEGUN.with_borrow_mut(|begun| begun.retain(|one| *one != deletion));
     MADE.with_borrow_mut(|made| {
         if made.last().is_none_or(|last| last.deletion != deletion) {
             made.push(Made {
@@ -90,6 +100,7 @@ unsafe extern "C-unwind" fn transaction_ends(
             | pg_sys::XactEvent::XACT_EVENT_PREPARE
     ) {
         MADE.with_borrow_mut(Vec::clear);
+        BEGUN.with_borrow_mut(Vec::clear);
     }
 }
 

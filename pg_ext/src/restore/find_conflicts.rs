@@ -113,7 +113,7 @@ struct Search<'a, 'session, 'conn> {
 
 impl Search<'_, '_, '_> {
     fn constraint(&mut self, constraint: &LiveConstraint) -> Outcome<()> {
-        let (kind, name) = (constraint.kind(), &constraint.name);
+        let (kind, name) = (constraint.entry.kind(), &constraint.name);
         let among = constraint.among_restored(self.table, self.stays);
         let among = self.look(kind, name, &among, Some(self.table))?;
         let others = constraint.against_others(self.table, self.stays);

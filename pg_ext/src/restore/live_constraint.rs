@@ -9,21 +9,17 @@ use crate::model::error::Outcome;
 use crate::model::row_set::RowSet;
 use crate::model::sql::{Ident, Literal, join};
 use crate::model::table::Table;
+use crate::restore_archived::index_entry::{IndexEntry, with_entry};
 use crate::spi::session::Session;
 
 /// One of them.
 pub struct LiveConstraint {
     /// The name of the constraint, or of the index where there is none.
     pub name: String,
+    /// Which entries clash.
+    pub entry: IndexEntry,
     relation: pg_sys::Oid,
-    exclusion: bool,
     predicate: Option<String>,
-    nulls_equal: bool,
-    expressions: Vec<String>,
-    operators: Vec<String>,
-    collations: Vec<String>,
-    /// How rows that clash are found near each other, for each key.
-    narrowed_by: Vec<String>,
     /// Each column of the table, as it would be in a live row.
     columns: Vec<String>,
 }
@@ -38,18 +34,13 @@ pub fn read_all(
 ) -> Outcome<HashMap<pg_sys::Oid, Vec<LiveConstraint>>> {
     let asked: Vec<pg_sys::Oid> = tables.iter().flatten().map(|table| table.oid).collect();
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
-    for row in session.catalog_kept(LIVE_CONSTRAINTS, &[asked.into()])? {
+    for row in session.catalog_kept(&with_entry(LIVE_CONSTRAINTS), &[asked.into()])? {
         let root = row.get_by_name("root")?.unwrap_or(pg_sys::InvalidOid);
         found.entry(root).or_default().push(LiveConstraint {
             name: row.get_by_name("name")?.unwrap_or_default(),
             relation: row.get_by_name("relation")?.unwrap_or(root),
-            exclusion: row.get_by_name("exclusion")?.unwrap_or(false),
+            entry: IndexEntry::read(&row)?,
             predicate: row.get_by_name("predicate")?,
-            nulls_equal: row.get_by_name("nulls_equal")?.unwrap_or(false),
-            expressions: row.get_by_name("expressions")?.unwrap_or_default(),
-            operators: row.get_by_name("operators")?.unwrap_or_default(),
-            collations: row.get_by_name("collations")?.unwrap_or_default(),
-            narrowed_by: row.get_by_name("narrowed_by")?.unwrap_or_default(),
             columns: Vec::new(),
         });
     }
@@ -95,26 +86,13 @@ impl LiveConstraint {
             table.key.iter().zip(1..).map(|(column, n)| {
                 format!("{}, keepsake_r.keepsake_o{n}", Literal(&column.name.0))
             });
-        let values =
-            self.expressions.iter().zip(1..).map(|(expression, n)| {
-                format!("{}, keepsake_r.keepsake_k{n}", Literal(expression))
-            });
         format!(
             "keepsake_r.keepsake_relation, keepsake_r.keepsake_ctid, pg_catalog.jsonb_build_object({key}),
              pg_catalog.jsonb_build_object({values}), {holder_key} AS keepsake_holder,
              keepsake_l.keepsake_relation, keepsake_l.keepsake_ctid",
             key = join(key, ", "),
-            values = join(values, ", "),
+            values = self.entry.values(),
         )
-    }
-
-    /// The kind of a conflict with it.
-    pub fn kind(&self) -> &'static str {
-        if self.exclusion {
-            "exclusion"
-        } else {
-            "unique"
-        }
     }
 
     /// The condition under which row `alias` has an entry in the index. Column names are bare: the
@@ -137,11 +115,6 @@ impl LiveConstraint {
             "deletion_id" => "NULL::pg_catalog.uuid AS deletion_id".to_owned(),
             _ => format!("t.{column}"),
         });
-        let parts = self
-            .expressions
-            .iter()
-            .zip(1..)
-            .map(|(expression, n)| format!("({expression}) AS keepsake_k{n}"));
         let order = table
             .key
             .iter()
@@ -156,33 +129,13 @@ impl LiveConstraint {
                              WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{stays}) AS m) AS h
                  WHERE {entered})",
             order = join(order, ", "),
-            parts = join(parts, ", "),
+            parts = self.entry.parts(),
             when_live = join(&self.columns, ", "),
             when_marked = join(when_marked, ", "),
             rows = table.rows(),
             stays = stays.excluding(table.oid, "t"),
             entered = self.is_entered(table, "h.keepsake_relation"),
         )
-    }
-
-    /// The condition that two rows clash: the index's own operators and collations.
-    fn clash(&self, left: impl Fn(usize, &str) -> String) -> String {
-        let terms = self
-            .expressions
-            .iter()
-            .zip(&self.operators)
-            .zip(&self.collations)
-            .zip(1..)
-            .map(|(((expression, operator), collation), n)| {
-                let left = left(n, expression);
-                let equal = format!("{left}{collation} {operator} keepsake_r.keepsake_k{n}");
-                if self.nulls_equal {
-                    format!("({equal} OR ({left} IS NULL AND keepsake_r.keepsake_k{n} IS NULL))")
-                } else {
-                    equal
-                }
-            });
-        join(terms, " AND ")
     }
 
     /// Clashes with rows outside the deletion: live ones, and, where the index covers them, deleted
@@ -202,47 +155,9 @@ impl LiveConstraint {
             key = table.key_json(&alias.to_string()),
             rows = table.rows(),
             entered = self.is_entered(table, &format!("{alias}.tableoid")),
-            clash = self.clash(|_, expression| format!("({expression})")),
+            clash = self.entry.clash(|_, expression| format!("({expression})")),
             order = by_key(table),
         )
-    }
-
-    /// The restored rows that may clash among themselves: those whose key comes twice, or whose ranges may overlap.
-    /// PostgreSQL has no statistics of a deletion and would plan the join for one row.
-    fn candidates(&self) -> String {
-        let keys = |how: &'static str| {
-            let keys = self.narrowed_by.iter().zip(&self.collations).zip(1..);
-            keys.filter(move |((by, _), _)| *by == how)
-                .map(|((_, collation), n)| (format!("a.keepsake_k{n}"), collation))
-        };
-        // Of a unique index every key is compared for equality.
-        let equal: Vec<_> = if self.exclusion {
-            keys("equal").collect()
-        } else {
-            let keys = self.collations.iter().zip(1..);
-            keys.map(|(collation, n)| (format!("a.keepsake_k{n}"), collation))
-                .collect()
-        };
-        let set = equal.iter().map(|(key, _)| format!("{key} IS NOT NULL"));
-        let set = if self.nulls_equal || equal.is_empty() {
-            "true".into()
-        } else {
-            join(set, " AND ")
-        };
-        let same = equal
-            .iter()
-            .map(|(key, collation)| format!("{key}{collation}"));
-        let same: Vec<String> = same.collect();
-        let range = keys("range").next().filter(|_| self.exclusion);
-        match range {
-            Some((range, _)) => overlapping(&same, &set, &range),
-            None if same.is_empty() => "keepsake_restored".into(),
-            None => format!(
-                "(SELECT n.* FROM (SELECT a.*, pg_catalog.count(*) OVER (PARTITION BY {key}) AS keepsake_n
-                                   FROM keepsake_restored AS a WHERE {set}) AS n WHERE n.keepsake_n OPERATOR(pg_catalog.>) 1)",
-                key = same.join(", "),
-            ),
-        }
     }
 
     /// Clashes among the rows that would come back: each pair twice, once from either side, in the
@@ -262,34 +177,11 @@ impl LiveConstraint {
              ORDER BY {order}, keepsake_holder",
             restored = self.restored(table, stays),
             found = self.found(table, &holder_key),
-            candidates = self.candidates(),
-            clash = self.clash(|n, _| format!("keepsake_l.keepsake_k{n}")),
+            candidates = self.entry.candidates(),
+            clash = self.entry.clash(|n, _| format!("keepsake_l.keepsake_k{n}")),
             order = by_key(table),
         )
     }
-}
-
-/// Rows with ranges that may overlap another's, among those that have the same other keys: in their order, a range that
-/// begins after all before it have ended begins a new group, and the rows of no other group overlap it.
-fn overlapping(same: &[String], set: &str, range: &str) -> String {
-    let partition = if same.is_empty() {
-        String::new()
-    } else {
-        format!("PARTITION BY {} ", same.join(", "))
-    };
-    let group = same.iter().cloned().chain(["a.keepsake_group".to_owned()]);
-    format!(
-        "(SELECT a.* FROM (
-             SELECT a.*, pg_catalog.count(*) OVER (PARTITION BY {group}) AS keepsake_n FROM (
-                 SELECT a.*, pg_catalog.sum(a.keepsake_begins) OVER ({partition}ORDER BY {range}) AS keepsake_group FROM (
-                     SELECT a.*, CASE WHEN pg_catalog.lower_inf({range}) OR pg_catalog.bool_or(pg_catalog.upper_inf({range})) OVER before
-                                        OR pg_catalog.lower({range}) OPERATOR(pg_catalog.<=) pg_catalog.max(pg_catalog.upper({range})) OVER before
-                                      THEN 0 ELSE 1 END AS keepsake_begins
-                     FROM keepsake_restored AS a WHERE {set} AND NOT pg_catalog.isempty({range})
-                     WINDOW before AS ({partition}ORDER BY {range} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)) AS a) AS a) AS a
-          WHERE a.keepsake_n OPERATOR(pg_catalog.>) 1)",
-        group = join(group, ", "),
-    )
 }
 
 fn by_key(table: &Table) -> String {

@@ -1,9 +1,10 @@
 //! Restore: undo of one deletion, exactly or not at all; or, when asked, of all rows that have a place.
 //!
-//! - `restore_deletion` has the SQL functions and brings the rows back, after `survey` has looked at their parents; `restore_row` has
-//!   those for archived rows.
+//! - `restore_deletion` restores a deletion: rows `in_place`, rows in archives, or both. `restore_row` has the SQL functions for
+//!   archived rows, `restore_conflicts` tells what a restore would meet.
+//! - `in_place` looks first, then writes: `survey` looks at the parents of the rows, `revive` makes them live. `report` is its answer.
 //! - `find_conflicts` judges each row as it would be when live, by the constraints of `live_constraint`.
-//! - `handed_over` are rows that another deletion must keep; `skip_conflicts` finds those that stay deleted.
+//! - `handed_over` are rows that another deletion must keep, `hand_over` gives them to it; `skip_conflicts` finds those that stay deleted.
 //! - `archived_parents` looks for the parents of rows in place that are kept in an archive; `beneath_archived` finds those that hang on
 //!   parents that came back.
 //! - `set_null_undo` puts back what SET NULL and SET DEFAULT had released.
@@ -13,10 +14,15 @@
 pub mod archived_parents;
 pub mod beneath_archived;
 pub mod find_conflicts;
+pub mod hand_over;
 pub mod handed_over;
+pub mod in_place;
 pub mod live_constraint;
+pub mod report;
+pub mod restore_conflicts;
 pub mod restore_deletion;
 pub mod restore_row;
+pub mod revive;
 pub mod set_null_undo;
 pub mod skip_conflicts;
 pub mod survey;

@@ -155,7 +155,7 @@ fn survey_table(
         let joins = reference.joins("c", &format!("p{n}"));
         format!(" LEFT JOIN {} AS p{n} ON {joins}", parent.rows())
     });
-    // Rows that refer alike are looked up once: a deletion has many rows beneath few parents.
+    // Rows that refer alike are looked up once: a deletion has many rows beneath few parents. A row has several by a key with a PERIOD.
     let columns = join(columns, ", ");
     let group = if columns.is_empty() {
         String::new()
@@ -163,9 +163,10 @@ fn survey_table(
         format!(" GROUP BY {columns}")
     };
     let sql = format!(
-        "SELECT sum(c.keepsake_rows)::bigint{flags}
-         FROM (SELECT {listed}count(*) AS keepsake_rows
-               FROM (SELECT {columns} FROM {rows} AS c WHERE c.deletion_id = $1{lock}) AS c{group}) AS c{joins}",
+        "WITH keepsake_c AS MATERIALIZED (
+             SELECT {listed}count(*) AS keepsake_rows
+             FROM (SELECT {columns} FROM {rows} AS c WHERE c.deletion_id = $1{lock}) AS c{group})
+         SELECT (SELECT sum(keepsake_rows) FROM keepsake_c)::bigint{flags} FROM keepsake_c AS c{joins}",
         flags = join(flags, ""),
         listed = if columns.is_empty() { String::new() } else { format!("{columns}, ") },
         rows = child.rows(),

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CStr;
 
 use pgrx::spi::SpiHeapTupleData;
-use pgrx::{FromDatum, IntoDatum, JsonB, Uuid, pg_sys};
+use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::graph::catalog::key_columns;
-use crate::model::error::{Failure, Outcome};
+use crate::archive::using::Conversion;
+use crate::graph::catalog::{field, key_columns, with_key};
+use crate::model::error::Outcome;
 use crate::model::row_id::{RowId, is_among};
 use crate::model::sql::{Ident, Literal, Qualified, join};
 use crate::model::table::Table;
@@ -68,6 +69,14 @@ pub struct Column {
 }
 
 impl Column {
+    fn kind(&self) -> ValueType {
+        ValueType {
+            oid: self.base,
+            sql: self.base_sql.clone(),
+            typmod: self.typmod,
+        }
+    }
+
     /// Text, in the form that the column's type reads, as a value of what the type is over.
     pub fn read(&self, text: &str) -> String {
         format!("CAST({text} AS {})", self.base_sql)
@@ -79,18 +88,19 @@ impl Column {
 struct Kept {
     /// What the archive calls it; `None` once the archive has lost it.
     name: Option<Ident>,
-    type_oid: pg_sys::Oid,
-    typmod: i32,
+    kind: ValueType,
     collation: pg_sys::Oid,
-    /// What rows of earlier layouts have.
-    missing: Option<Missing>,
+    /// What rows of earlier layouts have, as text.
+    missing: Option<String>,
+    /// How the values of the layout before became those of this one; `None` as by an assignment.
+    conversion: Option<Conversion>,
 }
 
-#[derive(Debug)]
-struct Missing {
-    text: String,
-    type_sql: String,
-    type_oid: pg_sys::Oid,
+/// A type with its length or precision; never a domain.
+#[derive(Clone, Debug)]
+struct ValueType {
+    oid: pg_sys::Oid,
+    sql: String,
     typmod: i32,
 }
 
@@ -157,14 +167,14 @@ pub fn one_of(deletions: &[Uuid]) -> String {
 /// A column's value in rows of one layout.
 enum Source {
     Sql(String),
-    /// There is no conversion of this column of the archive.
-    Inconvertible(Ident),
+    /// There is no conversion of this column of the archive; of none, not even of NULL, when it is not known which there was.
+    Inconvertible(Option<Ident>),
 }
 
 impl Archived {
     /// The tables among `relations` that have an archive, by name.
     pub fn read(session: &Session<'_, '_>, relations: &[pg_sys::Oid]) -> Outcome<Vec<Self>> {
-        let found = session.registry_now(TABLES, &[relations.to_vec().into()])?;
+        let found = session.registry_now(&with_key(TABLES), &[relations.to_vec().into()])?;
         let mut tables = found.iter().map(read_table).collect::<Outcome<Vec<_>>>()?;
         let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
         let archives: Vec<pg_sys::Oid> = tables.iter().map(|one| one.archive).collect();
@@ -254,11 +264,8 @@ impl Archived {
     /// Whether reading the rows may convert a value.
     pub fn converts(&self) -> bool {
         self.stored_columns().any(|column| {
-            let kept = self
-                .layouts
-                .values()
-                .filter_map(|layout| layout.get(&column.number));
-            kept.into_iter().any(|kept| !kept.fits(column))
+            let first = self.layouts.keys().next();
+            first.is_some_and(|first| !self.stays(column, *first))
         })
     }
 
@@ -313,6 +320,31 @@ impl Archived {
             .filter(|column| column.computed.is_none())
     }
 
+    /// The value of a column of today's, made of that of a layout step by step, as each change of its type made it of live rows'. `None`
+    /// where there is no conversion, or one that is not known.
+    fn convert(
+        &self,
+        value: String,
+        from: &ValueType,
+        layout: i32,
+        column: &Column,
+    ) -> Option<String> {
+        let (mut value, mut from) = (value, from.clone());
+        for kept in self.kept_since(column, layout + 1) {
+            let to = match kept.conversion {
+                Some(Conversion::Unknown) => return None,
+                Some(Conversion::Cast) => kept.kind.clone(),
+                None => kept.kind.between(),
+            };
+            // Through a type that was dropped since nothing is converted any more.
+            if !to.sql.is_empty() {
+                value = convert(&value, &from, &to, kept.conversion)?;
+                from = to;
+            }
+        }
+        convert(&value, &from, &column.kind(), None)
+    }
+
     fn value_in(&self, column: &Column, layout: i32) -> Source {
         let kept = self
             .layouts
@@ -323,7 +355,7 @@ impl Archived {
                 return Source::Sql(null(column));
             };
             let value = format!("a.{name}");
-            if kept.fits(column) {
+            if self.stays(column, layout) {
                 return Source::Sql(match &column.collate_sql {
                     Some(collate) if kept.collation != column.collation => {
                         format!("{value}{collate}")
@@ -331,30 +363,59 @@ impl Archived {
                     _ => value,
                 });
             }
-            return match convert(&value, kept.type_oid, kept.typmod, column) {
+            return match self.convert(value, &kept.kind, layout, column) {
                 Some(sql) => Source::Sql(sql),
-                None => Source::Inconvertible(name.clone()),
+                None if self.is_unknown(column, layout) => Source::Inconvertible(None),
+                None => Source::Inconvertible(Some(name.clone())),
             };
         }
         let later = self
             .layouts
             .range(layout..)
-            .find_map(|(_, columns)| columns.get(&column.number));
-        let Some(later) = later else {
+            .find_map(|(layout, columns)| Some((*layout, columns.get(&column.number)?)));
+        let Some((later_layout, later)) = later else {
             let missing = column.missing.as_deref();
             return Source::Sql(missing.map_or_else(
                 || null(column),
                 |text| column.read(&Literal(text).to_string()),
             ));
         };
-        let Some(missing) = &later.missing else {
+        let missing = later.missing.as_ref();
+        let Some(missing) = missing.filter(|_| !later.kind.sql.is_empty()) else {
             return Source::Sql(null(column));
         };
-        let value = format!("CAST({} AS {})", Literal(&missing.text), missing.type_sql);
+        if self.is_unknown(column, later_layout) {
+            return Source::Inconvertible(None);
+        }
+        let value = format!("CAST({} AS {})", Literal(missing), later.kind.sql);
         Source::Sql(
-            convert(&value, missing.type_oid, missing.typmod, column)
+            self.convert(value, &later.kind, later_layout, column)
                 .unwrap_or_else(|| null(column)),
         )
+    }
+
+    /// Whether the archive keeps the column, from this layout on, as it is now.
+    fn stays(&self, column: &Column, layout: i32) -> bool {
+        let mut kept = self.kept_since(column, layout);
+        kept.all(|kept| kept.fits(column)) && !self.is_converted(column, layout)
+    }
+
+    fn kept_since(&self, column: &Column, layout: i32) -> impl Iterator<Item = &Kept> {
+        let number = column.number;
+        let layouts = self.layouts.range(layout..);
+        layouts.filter_map(move |(_, columns)| columns.get(&number))
+    }
+
+    /// Whether a later change of its type said by USING how its values are converted.
+    fn is_converted(&self, column: &Column, layout: i32) -> bool {
+        let mut later = self.kept_since(column, layout + 1);
+        later.any(|kept| kept.conversion.is_some())
+    }
+
+    /// The same, by an expression that is not known.
+    fn is_unknown(&self, column: &Column, layout: i32) -> bool {
+        let mut later = self.kept_since(column, layout + 1);
+        later.any(|kept| kept.conversion == Some(Conversion::Unknown))
     }
 
     /// For each column of today's that archived rows have in a type without a conversion: the condition on row `a` of the
@@ -368,9 +429,11 @@ impl Archived {
         {
             for layout in self.layouts.keys() {
                 if let Source::Inconvertible(name) = self.value_in(column, *layout) {
+                    let has_value =
+                        name.map_or_else(String::new, |name| format!(" AND a.{name} IS NOT NULL"));
                     found.push((
                         column,
-                        format!("a.keepsake_layout OPERATOR(pg_catalog.=) {layout} AND a.{name} IS NOT NULL"),
+                        format!("a.keepsake_layout OPERATOR(pg_catalog.=) {layout}{has_value}"),
                     ));
                 }
             }
@@ -417,7 +480,19 @@ impl Kept {
     /// Whether the archive keeps the column as it is now.
     fn fits(&self, column: &Column) -> bool {
         self.name.is_none()
-            || self.type_oid == column.base && (self.typmod == column.typmod || column.typmod == -1)
+            || self.kind.oid == column.base
+                && (self.kind.typmod == column.typmod || column.typmod == -1)
+    }
+}
+
+impl ValueType {
+    /// For a value on its way to another type: no text is cut that later may be long again.
+    fn between(&self) -> Self {
+        let is_text = matches!(self.oid, pg_sys::VARCHAROID | pg_sys::BPCHAROID);
+        Self {
+            typmod: if is_text { -1 } else { self.typmod },
+            ..self.clone()
+        }
     }
 }
 
@@ -425,38 +500,43 @@ fn null(column: &Column) -> String {
     format!("NULL::{}", column.base_sql)
 }
 
-/// The value as an assignment to the column would store it; `None` where there is no such conversion.
-fn convert(value: &str, from: pg_sys::Oid, typmod: i32, column: &Column) -> Option<String> {
-    let retyped = if from == column.base {
+/// The value as an assignment, or a cast, would make it one of the other type; `None` where there is no such conversion.
+fn convert(
+    value: &str,
+    from: &ValueType,
+    to: &ValueType,
+    how: Option<Conversion>,
+) -> Option<String> {
+    let is_cast = how == Some(Conversion::Cast);
+    let retyped = if from.oid == to.oid {
         value.to_owned()
     } else {
+        let context = if is_cast {
+            pg_sys::CoercionContext::COERCION_EXPLICIT
+        } else {
+            pg_sys::CoercionContext::COERCION_ASSIGNMENT
+        };
         let mut function = pg_sys::InvalidOid;
         // SAFETY: looks into the catalog for a conversion between two types.
-        let path = unsafe {
-            pg_sys::find_coercion_pathway(
-                column.base,
-                from,
-                pg_sys::CoercionContext::COERCION_ASSIGNMENT,
-                &raw mut function,
-            )
-        };
+        let path =
+            unsafe { pg_sys::find_coercion_pathway(to.oid, from.oid, context, &raw mut function) };
         if path == pg_sys::CoercionPathType::COERCION_PATH_NONE {
             return None;
         }
-        format!("CAST({value} AS {})", column.base_sql)
+        format!("CAST({value} AS {})", to.sql)
     };
-    if column.typmod == -1 || from == column.base && typmod == column.typmod {
+    if to.typmod == -1 || from.oid == to.oid && from.typmod == to.typmod {
         return Some(retyped);
     }
-    to_length(&retyped, column)
+    to_length(&retyped, to, is_cast)
 }
 
-/// Brings a value of the column's type to its length or precision; what does not fit is an error, as in an INSERT.
-fn to_length(value: &str, column: &Column) -> Option<String> {
+/// Brings a value of the type to its length or precision; what does not fit is an error, as in an INSERT, unless it is cast.
+fn to_length(value: &str, to: &ValueType, is_cast: bool) -> Option<String> {
     let mut function = pg_sys::InvalidOid;
     // SAFETY: looks into the catalog; the names are copies in the current memory context.
     unsafe {
-        let path = pg_sys::find_typmod_coercion_function(column.base, &raw mut function);
+        let path = pg_sys::find_typmod_coercion_function(to.oid, &raw mut function);
         match path {
             pg_sys::CoercionPathType::COERCION_PATH_NONE => return Some(value.to_owned()),
             pg_sys::CoercionPathType::COERCION_PATH_FUNC => {}
@@ -467,14 +547,11 @@ fn to_length(value: &str, column: &Column) -> Option<String> {
             function,
         )))?;
         let explicit = if pg_sys::get_func_nargs(function) == 3 {
-            ", false"
+            format!(", {is_cast}")
         } else {
-            ""
+            String::new()
         };
-        Some(format!(
-            "{schema}.{name}({value}, {}{explicit})",
-            column.typmod
-        ))
+        Some(format!("{schema}.{name}({value}, {}{explicit})", to.typmod))
     }
 }
 
@@ -575,28 +652,17 @@ fn print_computed(session: &Session<'_, '_>, one: &mut Archived) -> Outcome<()> 
 }
 
 fn read_kept(row: &SpiHeapTupleData<'_>) -> Outcome<Kept> {
-    let missing = match row.get_by_name::<String, _>("missing")? {
-        Some(text) => Some(Missing {
-            text,
-            type_sql: field(row, "missing_type_sql")?,
-            type_oid: field(row, "missing_type")?,
-            typmod: field(row, "missing_typmod")?,
-        }),
-        None => None,
-    };
+    let conversion: Option<String> = row.get_by_name("conversion")?;
     Ok(Kept {
         name: row.get_by_name::<String, _>("archive_name")?.map(Ident),
-        type_oid: row.get_by_name("type")?.unwrap_or(pg_sys::InvalidOid),
-        typmod: row.get_by_name("typmod")?.unwrap_or(-1),
+        kind: ValueType {
+            oid: row.get_by_name("type")?.unwrap_or(pg_sys::InvalidOid),
+            sql: row.get_by_name("type_sql")?.unwrap_or_default(),
+            typmod: row.get_by_name("typmod")?.unwrap_or(-1),
+        },
         collation: row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
-        missing,
-    })
-}
-
-/// A column of a catalog query that is never NULL.
-pub fn field<T: FromDatum + IntoDatum>(row: &SpiHeapTupleData<'_>, name: &str) -> Outcome<T> {
-    row.get_by_name(name)?.ok_or_else(|| Failure::ColumnGone {
-        column: name.to_owned(),
+        missing: row.get_by_name("missing")?,
+        conversion: conversion.as_deref().and_then(Conversion::parse),
     })
 }
 

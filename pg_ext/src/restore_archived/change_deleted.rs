@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, pg_sys};
 
 use crate::access::target_row::Key;
+use crate::archive::objects;
 use crate::call::arguments::{Jsonb, Regclass};
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::row_id::{RowId, is_among};
@@ -79,6 +80,11 @@ fn run(
         table: one.table.shown.clone(),
     };
     let target = kept_column(&one, column)?;
+    if objects::key_column(session, one.archive)?.as_deref() == Some(column) {
+        return Err(Failure::KeyOfObject {
+            table: one.table.shown,
+        });
+    }
     let may = session.catalog(MAY, &[relation.into(), column.into()])?;
     if may.first().get_one::<bool>()? != Some(true) {
         return Err(Failure::MayNotUpdate {

@@ -8,13 +8,15 @@ use pgrx::spi::SpiHeapTupleData;
 use serde_json::{Value, json};
 
 use crate::access::privileges;
+use crate::graph::catalog::field;
 use crate::model::conflict::Conflict;
 use crate::model::error::Outcome;
 use crate::model::found_conflict::Found;
 use crate::model::row_id::RowId;
 use crate::model::sql::{Ident, Literal, join};
-use crate::restore_archived::archived_rows::{Archived, Rows, field, read_json};
+use crate::restore_archived::archived_rows::{Archived, Rows, read_json};
 use crate::restore_archived::foreign_keys::ForeignKey;
+use crate::restore_archived::index_entry::with_entry;
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::Set;
 use crate::restore_archived::unique_keys::Place;
@@ -48,7 +50,7 @@ pub fn superseded(
 /// Every other conflict of the rows of these tables.
 pub fn find(session: &mut Session<'_, '_>, tables: &[Archived], set: &Set) -> Outcome<Vec<Found>> {
     let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
-    let unique = session.registry_now(UNIQUE, &[oids.clone().into()])?;
+    let unique = session.registry_now(&with_entry(UNIQUE), &[oids.clone().into()])?;
     let checks = session.registry_now(CHECKS, &[oids.into()])?;
     let mut found = Vec::new();
     for one in tables {

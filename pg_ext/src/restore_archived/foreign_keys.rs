@@ -1,4 +1,5 @@
-//! The foreign keys of rows that come back, checked for all rows at once.
+//! The foreign keys of rows that come back, checked for all rows at once; and their declared references, which are checked in the same
+//! way.
 //!
 //! PostgreSQL's own check takes a query for each row. Ours locks the parents as that does (`RI_FKey_check` in
 //! `ri_triggers.c`), with one query for each foreign key, and as the same role: the owner of the parents' table.
@@ -8,11 +9,12 @@ use std::collections::HashSet;
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
+use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::reference::{Kind, OnDelete, Pair, Reference};
 use crate::model::sql::{Ident, join};
 use crate::model::table::Table;
-use crate::restore_archived::archived_rows::{Archived, Rows, field, plain_table};
+use crate::restore_archived::archived_rows::{Archived, Rows, plain_table};
 use crate::spi::session::Session;
 
 const FOREIGN_KEYS: &str = include_str!("read_foreign_keys.sql");
@@ -28,7 +30,7 @@ pub enum Keep {
     Nothing,
 }
 
-/// A foreign key of a table that is to get rows.
+/// A foreign key, or a declared reference, of a table that is to get rows.
 #[derive(Debug)]
 pub struct ForeignKey {
     /// Its columns, and how they compare.
@@ -39,7 +41,7 @@ pub struct ForeignKey {
     pub keep: Keep,
     /// Whether a row of NULLs and values is wrong: that is left to PostgreSQL's own check.
     pub match_full: bool,
-    /// The constraint and its copies for partitions.
+    /// The constraint and its copies for partitions; none of a declared reference.
     pub copies: Vec<pg_sys::Oid>,
 }
 
@@ -54,14 +56,18 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
     let children: Vec<String> = field(row, "child_columns")?;
     let parents: Vec<String> = field(row, "parent_columns")?;
     let operators: Vec<String> = field(row, "operators")?;
+    let parent_type: Option<String> = row.get_by_name("parent_type")?;
     let pairs = children.into_iter().zip(parents).zip(operators);
     let pairs = pairs.map(|((child, parent), equals)| Pair {
         child: Ident(child),
         parent: Ident(parent),
         equals,
         collation: None,
-        parent_type: None,
+        parent_type: parent_type.clone(),
     });
+    let declared = row
+        .get_by_name("type_column")?
+        .zip(row.get_by_name("type_value")?);
     let parent = plain_table(
         field(row, "parent")?,
         field(row, "parent_shown")?,
@@ -84,7 +90,12 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
             refuses_null: false,
             restricts: false,
             checked_at_commit: false,
-            kind: Kind::ForeignKey,
+            kind: declared.map_or(Kind::ForeignKey, |(type_column, type_value)| {
+                Kind::Declared {
+                    type_column: Ident(type_column),
+                    type_value,
+                }
+            }),
             deferrable: false,
             readable: true,
             lost: false,
@@ -147,7 +158,7 @@ impl ForeignKey {
                  ORDER BY {order} FOR KEY SHARE OF p) AS locked",
             parents = self.parent.rows(),
             referred = self.referred(child, rows),
-            joins = self.reference.joins("c", "p"),
+            joins = self.reference.joins_by_parent_key("c", "p"),
             live = self.is_live("p"),
             order = join(order, ", "),
         );
@@ -166,7 +177,7 @@ impl ForeignKey {
             "SELECT 1 FROM {referred} AS c WHERE NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins} AND {live}) LIMIT 1",
             referred = self.referred(child, rows),
             parents = self.parent.rows(),
-            joins = self.reference.joins("c", "p"),
+            joins = self.reference.joins_by_parent_key("c", "p"),
             live = self.is_live("p"),
         );
         Ok(!session.over_archives(&self.parent, &sql, &[])?.is_empty())

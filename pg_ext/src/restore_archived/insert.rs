@@ -135,7 +135,7 @@ unsafe fn open_range_table(estate: *mut pg_sys::EState, targets: &[Target]) {
         pg_sys::ExecInitRangeTable(estate, entries);
         #[cfg(any(feature = "pg16", feature = "pg17"))]
         pg_sys::ExecInitRangeTable(estate, entries, rights);
-        #[cfg(feature = "pg18")]
+        #[cfg(any(feature = "pg18", feature = "pg19"))]
         {
             let all = (1..).take(targets.len()).fold(null_mut(), |set, number| {
                 pg_sys::bms_add_member(set, number)
@@ -531,7 +531,17 @@ unsafe fn insert_index_entries(
     }
 }
 
-#[cfg(not(feature = "pg15"))]
+#[cfg(feature = "pg19")]
+unsafe fn insert_index_entries(
+    relation: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    estate: *mut pg_sys::EState,
+) -> *mut pg_sys::List {
+    // SAFETY: the slot's row has just been written to the relation, whose indexes are open.
+    unsafe { pg_sys::ExecInsertIndexTuples(relation, estate, 0, slot, null_mut(), null_mut()) }
+}
+
+#[cfg(not(any(feature = "pg15", feature = "pg19")))]
 unsafe fn insert_index_entries(
     relation: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,

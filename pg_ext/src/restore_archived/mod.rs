@@ -2,7 +2,7 @@
 //!
 //! - `restore_archive` carries one out. `work` is what is asked for: which rows of which deletions, by whose right.
 //! - `row_choice` decides that on the archive alone; `archived_rows` shows archived rows in the shape that their table has now.
-//! - `plan` decides what becomes of each row, by what stands in its way: `conflicts` with `unique_keys`, `orphans` without a
+//! - `plan` decides what becomes of each row, by what stands in its way: `conflicts` with `unique_keys` (whose `index_entry` says what clashes), `orphans` without a
 //!   parent, `unreadable` rows. It is left out as long as nothing does: the indexes and the check of `foreign_keys` say so.
 //! - `write` carries it out: `insert` writes as COPY does, `rights` asks for the caller's, `undo` puts back what SET NULL had
 //!   released. `restoring` is what triggers can read meanwhile.
@@ -15,6 +15,7 @@ pub mod change_deleted;
 pub mod conflicts;
 pub mod deleted_rows;
 pub mod foreign_keys;
+pub mod index_entry;
 pub mod insert;
 pub mod orphans;
 pub mod plan;

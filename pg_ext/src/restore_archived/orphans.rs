@@ -79,7 +79,7 @@ impl Search<'_> {
             source = self.child.source(&self.set.rows(self.child.table.oid)),
             is_set = reference.is_set("s"),
             parents = self.key.parent.rows(),
-            joins = reference.joins("c", "p"),
+            joins = reference.joins_by_parent_key("c", "p"),
             live = self.key.is_live("p"),
         )
     }

@@ -3,13 +3,12 @@ SELECT k.archive::oid AS archive,
        k.layout,
        k.source_attnum AS attnum,
        a.attname::text AS archive_name,
-       a.atttypid AS type,
-       a.atttypmod AS typmod,
+       k.type::oid AS type,
+       format('%I.%I', tn.nspname, t.typname) AS type_sql,
+       k.typmod,
        a.attcollation AS "collation",
        k.missing,
-       format('%I.%I', tn.nspname, t.typname) AS missing_type_sql,
-       k.type::oid AS missing_type,
-       k.typmod AS missing_typmod
+       k.conversion
 FROM keepsake.archive_column k
 LEFT JOIN pg_attribute a ON a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped
 LEFT JOIN pg_type t ON t.oid = k.type

@@ -13,25 +13,13 @@ SELECT r.root,
        coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_equal,
        part.expressions,
        part.operators,
-       part.collations
+       part.collations,
+       part.narrowed_by
 FROM relation r
 JOIN pg_index i ON i.indrelid = r.oid
 JOIN pg_class ic ON ic.oid = i.indexrelid
 LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.conexclop IS NOT NULL
-CROSS JOIN LATERAL (
-    SELECT array_agg(pg_get_indexdef(i.indexrelid, k.n::int, false) ORDER BY k.n) AS expressions,
-           array_agg(format('OPERATOR(%I.%s)', opn.nspname, op.oprname) ORDER BY k.n) AS operators,
-           array_agg(CASE WHEN col.oid IS NULL THEN '' ELSE format(' COLLATE %I.%I', coln.nspname, col.collname) END ORDER BY k.n) AS collations
-    FROM unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[]) WITH ORDINALITY AS k (attnum, opclass, collation_oid, n)
-    JOIN pg_opclass oc ON oc.oid = k.opclass
-    LEFT JOIN pg_amop am ON con.oid IS NULL AND am.amopfamily = oc.opcfamily AND am.amopstrategy = 3
-                        AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype
-    JOIN pg_operator op ON op.oid = coalesce(con.conexclop[k.n], am.amopopr)
-    LEFT JOIN pg_collation col ON col.oid = k.collation_oid
-    LEFT JOIN pg_namespace coln ON coln.oid = col.collnamespace
-    JOIN pg_namespace opn ON opn.oid = op.oprnamespace
-    WHERE k.n <= i.indnkeyatts
-) part
+CROSS JOIN LATERAL ENTRY AS part
 WHERE (i.indisunique OR con.oid IS NOT NULL)
   AND i.indisvalid AND i.indisready
   -- An index over whole rows cannot be asked about a row that is not there.

@@ -7,9 +7,10 @@ use pgrx::datum::DatumWithOid;
 use pgrx::itemptr::item_pointer_to_u64;
 use pgrx::{Uuid, pg_sys};
 
+use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::sql::join;
-use crate::restore_archived::archived_rows::{Archived, Column, field, one_of};
+use crate::restore_archived::archived_rows::{Archived, Column, one_of};
 use crate::restore_archived::foreign_keys::{self, ForeignKey};
 use crate::restore_archived::row_choice::Set;
 use crate::spi::cursor::Cursor;

@@ -6,10 +6,12 @@ use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 use serde_json::{Value, json};
 
 use crate::access::caller::Caller;
+use crate::archive::objects;
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome};
 use crate::model::on_conflict::OnConflict;
 use crate::model::row_id::{RowId, is_among};
+use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::restore_archived::archived_rows::{Archived, Rows, one_of};
 use crate::restore_archived::foreign_keys;
@@ -106,6 +108,7 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
             let Some((one, rows)) = rows_of(plan, *table) else {
                 continue;
             };
+            objects::claim(session, one.archive, &join(rows.conditions("t"), " OR "))?;
             let removed = remove(session, one, &rows, &mut taken)?;
             if removed != *written {
                 return Err(Failure::RegistryMoved);
@@ -121,6 +124,8 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
             also: rows.clone(),
             ..Rows::default()
         };
+        let going = join(dropped.conditions("t"), " OR ");
+        objects::give_up(session, (one.archive, one.table.oid), &going)?;
         remove(session, one, &dropped, &mut taken)?;
     }
     report.superseded = lines(plan, &plan.superseded);

@@ -12,6 +12,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::postgres::jumble::Jumble;
 use crate::postgres::pg_list::pointers;
 
 /// The role that owns every archive.
@@ -108,7 +109,7 @@ fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
 unsafe extern "C-unwind" fn analysed(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
-    jumble: *mut pg_sys::JumbleState,
+    jumble: Jumble,
 ) {
     // SAFETY: passes on what the parser gave; the query has just been made, and nothing else uses it yet.
     unsafe {

@@ -8,7 +8,8 @@
 use pgrx::pg_sys;
 
 use crate::model::error::{Failure, Outcome};
-use crate::postgres::pg_list::{oids, pointers};
+use crate::postgres::pg_list::pointers;
+use crate::postgres::query_plan::relations_of;
 use crate::run_as::archive_reading;
 
 /// Refuses a query of the engine's that has met a view, a foreign table, another owner's table to write to, or policies.
@@ -18,15 +19,7 @@ use crate::run_as::archive_reading;
 pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<()> {
     // SAFETY: as the caller promises; the relations are locked by then.
     unsafe {
-        let (mut relations, mut invalid) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let mut has_policies = false;
-        pg_sys::extract_query_dependencies(
-            query.cast(),
-            &raw mut relations,
-            &raw mut invalid,
-            &raw mut has_policies,
-        );
-        for relation in oids(relations) {
+        for relation in relations_of(query) {
             if !is_ours(relation)
                 && !archive_reading::is_archive(relation)
                 && !(is_table(relation) && is_open(relation))

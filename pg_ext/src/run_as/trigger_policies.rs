@@ -9,7 +9,9 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
-use crate::postgres::pg_list::{oids, pointers};
+use crate::postgres::jumble::Jumble;
+use crate::postgres::pg_list::pointers;
+use crate::postgres::query_plan::relations_of;
 use crate::run_as::role;
 
 static mut NEXT: pg_sys::post_parse_analyze_hook_type = None;
@@ -30,7 +32,7 @@ pub fn install() {
 unsafe extern "C-unwind" fn analyse(
     state: *mut pg_sys::ParseState,
     query: *mut pg_sys::Query,
-    jumble: *mut pg_sys::JumbleState,
+    jumble: Jumble,
 ) {
     // SAFETY: passes on what PostgreSQL gave; the query has just been analysed, and its tables are locked.
     unsafe {
@@ -64,17 +66,7 @@ unsafe fn is_foreign_keys(state: *const pg_sys::ParseState) -> bool {
 
 unsafe fn reads_hidden(query: *mut pg_sys::Query) -> bool {
     // SAFETY: an analysed query, as the caller promises.
-    unsafe {
-        let (mut relations, mut invalid) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let mut has_policies = false;
-        pg_sys::extract_query_dependencies(
-            query.cast(),
-            &raw mut relations,
-            &raw mut invalid,
-            &raw mut has_policies,
-        );
-        oids(relations).any(|relation| hides(relation))
-    }
+    unsafe { relations_of(query).any(|relation| hides(relation)) }
 }
 
 /// Whether a policy hides deleted rows of it; of a view it is not known.

@@ -10,6 +10,7 @@ use pgrx::spi::Spi;
 
 use crate::model::error::{Failure, Outcome};
 use crate::model::table::Table;
+use crate::postgres::one_snapshot::OneSnapshot;
 use crate::postgres::pg_list::pointers;
 use crate::run_as::archive_reading::Reading;
 use crate::run_as::role::RunAs;
@@ -19,30 +20,6 @@ use crate::spi::session::Session;
 pub const ROWS: &str = "keepsake_owners_rows";
 
 const NAME: &CStr = c"keepsake_owners_rows";
-
-/// While it lives, reading statements see one snapshot.
-struct OneSnapshot;
-
-impl OneSnapshot {
-    fn take() -> Self {
-        // SAFETY: within a transaction; what was done so far is to be seen.
-        unsafe {
-            pg_sys::CommandCounterIncrement();
-            pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-        }
-        Self
-    }
-}
-
-impl Drop for OneSnapshot {
-    fn drop(&mut self) {
-        // An error ends the snapshots of its transaction or subtransaction by itself.
-        if !std::thread::panicking() {
-            // SAFETY: pushed when this was made; whoever pushed others since has popped them.
-            unsafe { pg_sys::PopActiveSnapshot() };
-        }
-    }
-}
 
 /// The rows, which statements of this SPI connection find by their name.
 struct Registered {

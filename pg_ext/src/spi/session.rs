@@ -1,6 +1,6 @@
 //! One SPI connection, with the few ways in which the engine runs a statement.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CString, c_int};
 
@@ -11,7 +11,7 @@ use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
 use crate::call::trigger_call::Transition;
 use crate::model::error::{Failure, Outcome};
 use crate::model::table::Table;
-use crate::postgres::settings::indexes_only;
+use crate::postgres::settings::{indexes_only, one_plan};
 use crate::run_as::archive_reading::{self, Reading};
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role::{Restricted, Role, RunAs};
@@ -26,6 +26,8 @@ pub struct Session<'a, 'conn> {
     magnitude: u32,
     /// Whose code runs restricted.
     restricted: Restricted,
+    /// Who owns the extension, once somebody has asked.
+    extension_owner: Cell<Option<pg_sys::Oid>>,
 }
 
 /// Transition tables whose sizes are within this power of two share a plan: one serves 1 to 7 rows, one 8 to 63, and so on.
@@ -79,6 +81,7 @@ pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> 
             client,
             magnitude: 0,
             restricted: Restricted::Others,
+            extension_owner: Cell::new(None),
         })
     })
 }
@@ -156,7 +159,18 @@ impl<'conn> Session<'_, 'conn> {
         })
     }
 
-    /// The same, with a plan that is kept: for a statement on few rows, which takes longer to plan than to run.
+    /// The same for a table of which no more than its owner is known.
+    pub fn as_role(
+        &mut self,
+        owner: pg_sys::Oid,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _owner = self.owner(owner, SearchPath::pinned()).enter();
+        self.execute(sql, args)
+    }
+
+    /// As `as_owner`, with a plan that is kept: for a statement on few rows, which takes longer to plan than to run.
     pub fn as_owner_kept(
         &mut self,
         table: &Table,
@@ -303,6 +317,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Cursor<'conn>> {
         let owner = Role::ExtensionOwner(self.extension_owner()?);
+        let _plan = one_plan();
         self.open_cursor(owner, sql, args)
     }
 
@@ -315,6 +330,18 @@ impl<'conn> Session<'_, 'conn> {
         let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
         let statement = self.kept(sql, args)?;
         self.execute(statement, args)
+    }
+
+    /// As `registry_kept`, with the same plan for all arguments. For a statement that takes longer to plan than to run, and finds its
+    /// rows by an index however many elements an array has: PostgreSQL would plan it anew each time, since it takes an array
+    /// that it does not know for a longer one.
+    pub fn registry_planned_once(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        let _plan = one_plan();
+        self.registry_kept(sql, args)
     }
 
     /// As `write`, with a plan that is kept.
@@ -574,12 +601,17 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     fn extension_owner(&self) -> Outcome<pg_sys::Oid> {
+        if let Some(known) = self.extension_owner.get() {
+            return Ok(known);
+        }
         let _path = SearchPath::pinned().pin();
         let statement = self.kept(
             "SELECT extowner FROM pg_extension WHERE extname = 'keepsake'",
             &[],
         )?;
         let rows = self.client.select(statement, Some(1), &[])?;
-        Ok(rows.first().get_one()?.unwrap_or(pg_sys::InvalidOid))
+        let owner: Option<pg_sys::Oid> = rows.first().get_one()?;
+        self.extension_owner.set(owner);
+        Ok(owner.unwrap_or(pg_sys::InvalidOid))
     }
 }

@@ -31,22 +31,3 @@ RESET search_path;
 SET client_min_messages = warning;
 DROP SCHEMA loose, loose_deleted CASCADE;
 SELECT count(*) FROM keepsake.archive_undo;
--- Values are kept in the encoding of the database.
-\set home :DBNAME
-CREATE DATABASE regress_keepsake_latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0;
-\c regress_keepsake_latin
-SET client_min_messages = warning;
-CREATE EXTENSION keepsake;
-CREATE TABLE parent (id text PRIMARY KEY);
-CREATE TABLE child (id text PRIMARY KEY, parent_id text REFERENCES parent ON DELETE SET NULL);
-SELECT keepsake.manage('parent', keep => 'archive', cascade => true);
-INSERT INTO parent VALUES ('cafe'), ('caf' || chr(233));
-INSERT INTO child VALUES ('b' || chr(232), 'cafe'), ('c', 'caf' || chr(233));
-DELETE FROM parent WHERE id = 'cafe';
-SELECT convert_to(key_values[1], 'UTF8') AS key, convert_to(old_values[1], 'UTF8') AS old, new_values FROM keepsake.archive_undo;
-SELECT keepsake.restore(id) -> 'restored' FROM keepsake.deletion;
-SELECT convert_to(id, 'UTF8') AS id, convert_to(parent_id, 'UTF8') AS parent_id FROM child ORDER BY child.id DESC;
-DELETE FROM parent WHERE id <> 'cafe';
-SELECT convert_to(key_values[1], 'UTF8') AS key, convert_to(old_values[1], 'UTF8') AS old, new_values FROM keepsake.archive_undo;
-\c :home
-DROP DATABASE regress_keepsake_latin;

@@ -24,7 +24,7 @@ SELECT attrelid::regclass, attname FROM pg_attribute WHERE attrelid IN ('book'::
 -- The archive: the columns as they are stored, no promise about them, and nothing that ANALYZE would compute.
 SELECT attrelid::regclass AS archive, attname, format_type(atttypid, atttypmod) AS type, attnotnull, coalesce(attstattarget, -1) AS target, attstorage, attcollation::regcollation
 FROM pg_attribute WHERE attrelid IN (SELECT archive FROM keepsake.archive_table) AND attnum > 0 ORDER BY 1, attnum;
-SELECT archive, relation, source_schema, source_name, visible_when FROM keepsake.archive_table ORDER BY 1;
+SELECT archive, relation, source_schema, source_name, object_key FROM keepsake.archive_table ORDER BY 1;
 SELECT archive, layout, source_attnum, source_name, archive_name, type, typmod, "collation", missing, generated FROM keepsake.archive_column ORDER BY 1, 2, 3;
 SELECT c.oid::regclass, c.relkind, c.relowner::regrole, array_to_string(c.relacl, ' ') ~ 'postgres=r\*/keepsake_archive$' AS shown_to_owner FROM pg_class c WHERE c.oid IN (SELECT archive FROM keepsake.archive_table) ORDER BY 1;
 SELECT rolsuper, rolcanlogin, rolcreaterole, rolbypassrls FROM pg_roles WHERE rolname = 'keepsake_archive';

@@ -53,6 +53,54 @@ ALTER TABLE t DROP COLUMN s;
 SELECT keepsake.restore(last('t')) - 'deletion_id';
 SELECT id, number, twice FROM t ORDER BY id;
 
+\echo == What USING made of live rows is not guessed for archived ones; a cast is done, and each change of a type in its turn.
+CREATE TABLE conv (id int PRIMARY KEY, price numeric(6,2), word text, same int, cast_to text, plus text);
+SELECT keepsake.manage('conv', keep => 'archive');
+INSERT INTO conv VALUES (1, 1.75, 'one', 1, '1', 'a'), (2, 2.25, NULL, NULL, NULL, 'b');
+DELETE FROM conv WHERE id = 1;
+ALTER TABLE conv ALTER price TYPE int, ALTER plus TYPE varchar(9) USING plus;
+ALTER TABLE conv ALTER price TYPE numeric(6,2);
+ALTER TABLE conv ALTER cast_to TYPE int USING cast_to::int;
+SELECT layout, source_name, conversion FROM keepsake.archive_column WHERE archive = 'kept_deleted.conv'::regclass AND conversion IS NOT NULL ORDER BY 1, 2;
+BEGIN;
+SELECT keepsake.restore(last('conv')) -> 'restored';
+TABLE conv;
+ROLLBACK;
+-- The type stays, and the values do not.
+ALTER TABLE conv ALTER same TYPE int USING same * 100;
+DELETE FROM conv WHERE id = 2;
+SELECT kind, table_name, key, key_values FROM keepsake.restore_conflicts((SELECT id FROM keepsake.deletion WHERE root_table = 'conv'::regclass AND root_key = '{"id": 1}'));
+SELECT keepsake.restore(last('conv')) -> 'restored';
+SELECT keepsake.restore(last('conv'), 'skip') - 'deletion_id' - 'conflicts';
+-- Not even of NULL it is known what became of it.
+UPDATE conv SET word = NULL;
+DELETE FROM conv WHERE id = 2;
+ALTER TABLE conv ALTER word TYPE varchar(9) USING coalesce(word, 'none');
+SELECT key, key_values FROM keepsake.restore_conflicts(last('conv'));
+-- A command that fails converts nothing, nor does what comes after it.
+INSERT INTO conv VALUES (3, 3, 'three', 3, 3, 'c');
+DELETE FROM conv WHERE id = 3;
+BEGIN;
+SAVEPOINT s;
+INSERT INTO conv VALUES (5, 5, 'five', 5, 5, 'e');
+ALTER TABLE conv ALTER plus TYPE int USING length(plus) / 0;
+ROLLBACK TO s;
+ALTER TABLE conv ADD COLUMN late int;
+COMMIT;
+SELECT keepsake.restore(last('conv')) -> 'restored';
+SELECT * FROM conv;
+-- What was set to NULL in such a column is not put back.
+CREATE TABLE of_conv (id int PRIMARY KEY, conv_id int);
+SELECT keepsake.manage('of_conv', keep => 'archive');
+ALTER TABLE of_conv ADD FOREIGN KEY (conv_id) REFERENCES conv ON DELETE SET NULL;
+INSERT INTO of_conv VALUES (1, 3);
+DELETE FROM conv WHERE id = 3;
+ALTER TABLE of_conv ALTER conv_id TYPE int USING conv_id + 1;
+SELECT keepsake.restore(last('conv')) -> 'restored';
+TABLE of_conv;
+SELECT check_name, object FROM keepsake.doctor() WHERE object ~ 'conv' AND severity = 'error';
+DROP TABLE of_conv, conv;
+
 \echo == A table that was renamed and moved.
 DELETE FROM t WHERE id = 1;
 CREATE SCHEMA other;

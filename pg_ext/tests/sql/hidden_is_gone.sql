@@ -108,6 +108,26 @@ RESET ROLE;
 SELECT keepsake.purge_batch(100, now() + '31 days') -> 'rows' AS purged;
 SET ROLE regress_hidden_owner;
 
+-- A key changes although deleted rows refer to it: they follow it.
+CREATE TABLE key (id int PRIMARY KEY, code numeric UNIQUE);
+CREATE TABLE ref (id int PRIMARY KEY, key int NOT NULL REFERENCES key, code numeric REFERENCES key (code) ON UPDATE RESTRICT, up int REFERENCES ref);
+CREATE TABLE link (key bigint REFERENCES key, n int, PRIMARY KEY (key, n));
+SELECT count(keepsake.manage(t::regclass)), count(keepsake.hide_deleted(t::regclass, 'policy')) FROM unnest('{key,ref,link}'::text[]) AS t;
+INSERT INTO key VALUES (1, 1.0), (2, 2.0), (3, 3.0);
+INSERT INTO ref VALUES (1, 1, 1.00, NULL), (2, 2, 2.0, 1), (3, 2, NULL, NULL);
+INSERT INTO link VALUES (3, 1);
+DELETE FROM ref WHERE id < 3;
+UPDATE key SET id = id + 10, code = code + 0.55 WHERE id = 1;
+UPDATE key SET id = id + 10 WHERE id = 2;
+UPDATE key SET code = 2.50 WHERE id = 2;
+DELETE FROM ref WHERE id = 3;
+UPDATE key SET id = id + 10 WHERE id = 2;
+SELECT count(keepsake.restore(id)) AS restored FROM keepsake.deletion WHERE root_table = 'ref'::regclass AND state = 'deleted';
+SELECT * FROM (SELECT id, key, code, up FROM ref) AS rows ORDER BY id;
+-- Not where the reference is of the key by which the deleted row is known.
+DELETE FROM link;
+UPDATE key SET id = id + 10 WHERE id = 3;
+SELECT count(*) FROM key WHERE id = 3;
 -- ON CONFLICT finds the index over live rows by itself, and never writes into a deleted row.
 CREATE TABLE u (id int PRIMARY KEY, email text, v int);
 SELECT keepsake.manage('u');

@@ -31,6 +31,39 @@ MERGE INTO twice USING (VALUES (1), (1)) AS s (id) ON twice.id = s.id WHEN MATCH
 \set VERBOSITY default
 DELETE FROM twice USING (VALUES (1), (1)) AS s (id) WHERE twice.id = s.id;
 SELECT id FROM twice WHERE deleted_at IS NULL;
+-- MERGE counts the rows that it deletes, and meets none that is deleted.
+CREATE TABLE merged (id int, k int, v int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+CREATE TABLE merged1 PARTITION OF merged FOR VALUES IN (1);
+CREATE TABLE merged2 PARTITION OF merged FOR VALUES IN (2);
+CREATE TABLE beneath (id int PRIMARY KEY, id1 int, k int, FOREIGN KEY (id1, k) REFERENCES merged ON DELETE CASCADE ON UPDATE CASCADE);
+CREATE FUNCTION merge(sql text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE n bigint; BEGIN EXECUTE sql; GET DIAGNOSTICS n = ROW_COUNT; RETURN n; END $$;
+SELECT keepsake.manage('merged'), keepsake.manage('beneath');
+INSERT INTO merged SELECT n, 1 + n % 2, n FROM generate_series(1, 8) n;
+INSERT INTO beneath SELECT n, n, 1 + n % 2 FROM generate_series(1, 8) n;
+SELECT merge('MERGE INTO merged m USING (VALUES (1), (2), (9)) AS s (id) ON m.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT VALUES (9, 1, 9)');
+SELECT merge('MERGE INTO merged m USING generate_series(1, 9) AS s (id) ON m.id = s.id WHEN MATCHED AND v < 4 THEN DELETE WHEN MATCHED AND v < 6 THEN UPDATE SET k = 3 - k, v = v + 10 WHEN MATCHED THEN DO NOTHING');
+SELECT tableoid::regclass, id, v, deleted_at IS NULL AS live FROM merged ORDER BY id;
+SELECT id FROM beneath WHERE deleted_at IS NULL ORDER BY id;
+SELECT state, root_key, (SELECT sum(row_count) FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AS rows FROM keepsake.deletion d WHERE root_table = 'merged'::regclass ORDER BY id;
+-- Under policies of the application's, it is asked for those of a DELETE.
+CREATE ROLE regress_merger;
+GRANT USAGE ON SCHEMA detail TO regress_merger;
+GRANT SELECT, UPDATE, DELETE ON merged TO regress_merger;
+ALTER TABLE merged ENABLE ROW LEVEL SECURITY;
+CREATE POLICY look ON merged FOR SELECT USING (true);
+CREATE POLICY change ON merged FOR UPDATE USING (v = 7) WITH CHECK (deleted_at IS NULL);
+CREATE POLICY remove ON merged FOR DELETE USING (v = 6);
+SET ROLE regress_merger;
+\set VERBOSITY sqlstate
+SELECT merge('MERGE INTO merged USING (VALUES (6)) AS s (id) ON merged.id = s.id WHEN MATCHED THEN DELETE');
+SELECT merge('MERGE INTO merged USING (VALUES (7)) AS s (id) ON merged.id = s.id WHEN MATCHED THEN DELETE');
+SELECT merge('MERGE INTO merged USING (VALUES (7)) AS s (id) ON merged.id = s.id WHEN MATCHED AND v > 7 THEN DELETE WHEN MATCHED THEN UPDATE SET v = 8');
+\set VERBOSITY default
+RESET ROLE;
+SELECT id, v FROM merged WHERE deleted_at IS NULL ORDER BY id;
+DROP OWNED BY regress_merger;
+DROP ROLE regress_merger;
 -- A table that lost its triggers keeps its rows.
 SET client_min_messages = error;
 CREATE TABLE bare (id int PRIMARY KEY, deleted_at timestamptz, deletion_id uuid);

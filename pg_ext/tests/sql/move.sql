@@ -92,7 +92,7 @@ INSERT INTO parent VALUES (1);
 SELECT keepsake.manage('child', keep => 'in place');
 SELECT id, deletion_id IS NULL AS live FROM child;
 
--- What only a table in place has.
+-- The binding to the bucket goes along.
 CREATE TABLE bound (id int PRIMARY KEY, key text NOT NULL UNIQUE);
 SELECT keepsake.manage('bound'), keepsake.bind_storage('bound', 'key');
 SELECT keepsake.manage('bound', keep => 'archive');

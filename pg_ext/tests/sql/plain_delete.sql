@@ -99,7 +99,7 @@ DELETE FROM shelf;
 SELECT * FROM held;
 ROLLBACK;
 
--- MERGE leaves it to the trigger: the rows go the same way, the count leaves them out.
+-- MERGE: the rows go the same way.
 BEGIN;
 MERGE INTO book USING (VALUES (1), (2)) AS v (id) ON book.id = v.id WHEN MATCHED THEN DELETE;
 SELECT * FROM held;

@@ -68,6 +68,25 @@ MERGE INTO p USING (VALUES (1), (2)) AS v (id) ON p.id = v.id WHEN MATCHED THEN 
 SELECT id, deleted_at IS NULL AS live FROM p ORDER BY id;
 ROLLBACK;
 
+-- An UPDATE of rows of a partitioned table whose parent the same statement deletes; and one that moves rows beneath a deleted parent.
+BEGIN;
+CREATE TABLE up (id int PRIMARY KEY);
+CREATE TABLE parted (id int, k int, up int REFERENCES up ON DELETE SET NULL, v int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+CREATE TABLE parted1 PARTITION OF parted FOR VALUES IN (1);
+CREATE TABLE parted2 PARTITION OF parted FOR VALUES IN (2);
+SELECT keepsake.manage('up'), keepsake.manage('parted');
+INSERT INTO up VALUES (1), (2), (3);
+INSERT INTO parted VALUES (1, 1, 1, 0), (2, 1, 2, 0), (3, 2, 3, 0);
+WITH gone AS (DELETE FROM up WHERE id < 3 RETURNING id) UPDATE parted SET v = 1 FROM gone WHERE up = gone.id;
+SELECT tableoid::regclass, id, up, v FROM parted ORDER BY id;
+SAVEPOINT before;
+UPDATE parted SET k = 1, up = 1 WHERE id = 3;
+ROLLBACK TO before;
+UPDATE parted SET k = 1, v = 2 WHERE id = 3;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'up'::regclass;
+SELECT id, up, v FROM parted ORDER BY id;
+ROLLBACK;
+
 -- A DELETE in a trigger of a table that a foreign key's action deletes from is one like any other.
 BEGIN;
 CREATE TABLE x (id int PRIMARY KEY);

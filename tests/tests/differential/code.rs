@@ -2,10 +2,11 @@
 
 use keepsake_tests::random::Random;
 
+use crate::case::Mode;
 use crate::schema::Schema;
 
 /// Functions that the triggers below call, and that statements call.
-const FUNCTIONS: [&str; 9] = [
+const FUNCTIONS: [&str; 10] = [
     "CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$
      BEGIN
          RAISE NOTICE '% % % % on %: % -> %', TG_NAME, TG_WHEN, TG_OP, TG_LEVEL, TG_TABLE_NAME, OLD, NEW;
@@ -20,6 +21,11 @@ const FUNCTIONS: [&str; 9] = [
      BEGIN
          INSERT INTO log (what) VALUES (format('%s %s %s', TG_TABLE_NAME, TG_OP, coalesce(OLD.id, NEW.id)));
          RETURN coalesce(NEW, OLD);
+     END $$",
+    "CREATE FUNCTION note_row() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         INSERT INTO log (what) VALUES (format('%s %s %s', TG_TABLE_NAME, TG_OP, NEW.id));
+         RETURN NEW;
      END $$",
     "CREATE FUNCTION keep_some() RETURNS trigger LANGUAGE plpgsql AS $$
      BEGIN
@@ -73,6 +79,8 @@ pub struct Meddler {
 pub struct Code {
     pub sql: Vec<String>,
     pub meddlers: Vec<Meddler>,
+    /// Tables that have a trigger.
+    pub triggered: Vec<&'static str>,
     /// Views, by name, that rows can be removed through.
     pub views: Vec<&'static str>,
 }
@@ -87,14 +95,17 @@ const MOMENTS: [&str; 6] = [
 ];
 
 impl Code {
-    pub fn random(random: &mut Random, schema: &Schema) -> Self {
+    pub fn random(random: &mut Random, schema: &Schema, mode: Mode) -> Self {
         let mut code = Self {
             sql: FUNCTIONS.map(str::to_owned).to_vec(),
             ..Self::default()
         };
         for number in 0..schema.tables.len() {
             if random.one_in(2) {
-                code.add_trigger(random, schema, number);
+                match mode {
+                    Mode::Archive => code.add_trigger(random, schema, number),
+                    Mode::InPlace => code.add_writing_trigger(random, schema, number),
+                }
             }
         }
         let name = |random: &mut Random| schema.tables[random.below(schema.tables.len())].name;
@@ -185,6 +196,33 @@ impl Code {
             }
         };
         self.sql.push(sql);
+    }
+
+    /// Where rows are kept in place, triggers fire as for an UPDATE of the marks, which those on other events do not notice.
+    fn add_writing_trigger(&mut self, random: &mut Random, schema: &Schema, number: usize) {
+        let table = schema.tables[number].name;
+        let other = argument(schema.tables[random.below(schema.tables.len())].name);
+        self.triggered.push(table);
+        let name = random.one_of(&["\"A\"", "hears", "zz", "keepsake", "\"keepsake_z\""]);
+        let event = random.one_of(&[
+            "BEFORE INSERT OR UPDATE OF n, label",
+            "AFTER INSERT OR UPDATE OF n, label",
+            "AFTER UPDATE OF n",
+            "AFTER INSERT",
+        ]);
+        let (event, level, function) = match random.below(6) {
+            0 | 1 => (event, "ROW", "say()".to_owned()),
+            2 => (event, "STATEMENT", "say()".to_owned()),
+            3 => (event, "ROW", "note_row()".to_owned()),
+            _ => (
+                random.one_of(&["AFTER UPDATE OF n, label", "BEFORE UPDATE OF n"]),
+                "ROW",
+                format!("take_along({other})"),
+            ),
+        };
+        self.sql.push(format!(
+            "CREATE TRIGGER {name} {event} ON {table} FOR EACH {level} EXECUTE FUNCTION {function}"
+        ));
     }
 
     fn meddle(&mut self, name: &str, table: &'static str) {

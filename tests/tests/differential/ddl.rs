@@ -30,14 +30,14 @@ impl Schema {
     }
 
     /// Closes the rings that the rows could not refer to before.
-    pub fn close_rings_sql(&self) -> Vec<String> {
+    pub fn close_rings_sql(&self, base: usize) -> Vec<String> {
         let mut sql = Vec::new();
         for (number, table) in self.tables.iter().enumerate() {
             for (at, reference) in table.references.iter().enumerate() {
                 if reference.parent < number {
                     continue;
                 }
-                let to = format!("1 + (id * {}) % {ROWS}", at + 2);
+                let to = format!("{} + (id * {}) % {ROWS}", base + 1, at + 2);
                 let sets: Vec<String> = self
                     .columns_of(number, at)
                     .into_iter()
@@ -50,9 +50,11 @@ impl Schema {
                     })
                     .collect();
                 sql.push(format!(
-                    "UPDATE {} SET {} WHERE up{at} IS NULL AND id % 3 > 0 AND id <= {ROWS}",
+                    "UPDATE {} SET {} WHERE up{at} IS NULL AND id % 3 > 0 AND id BETWEEN {} AND {}",
                     table.name,
-                    sets.join(", ")
+                    sets.join(", "),
+                    base + 1,
+                    base + ROWS,
                 ));
             }
         }

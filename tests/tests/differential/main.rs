@@ -4,6 +4,7 @@
 //!
 //! `KEEPSAKE_DIFFERENTIAL_SEED` runs one seed; `KEEPSAKE_DIFFERENTIAL_MINUTES` looks for so long, does not stop at the
 //! first difference, and tells each kind once. What differs is shrunk and printed.
+//! Where rows are kept in place, what works otherwise is left out (`docs/compatibility.md`).
 //! `KEEPSAKE_DIFFERENTIAL_KEEP=nothing` leaves both sides alone, to show that the test itself makes no difference.
 
 mod case;
@@ -25,43 +26,58 @@ use keepsake_tests::secrets::random;
 use keepsake_tests::seeds::{Seeds, setting};
 use keepsake_tests::shrink::fewest;
 
-use crate::case::{Case, Difference, Keep, Tally};
+use crate::case::{Case, Difference, Keep, Mode, Tally};
 use crate::server::Server;
 
 /// How long to look for differences, on the stack's release and on the newest.
-const SECONDS: [u64; 2] = [60, 50];
+const SECONDS_ARCHIVE: [u64; 2] = [60, 50];
+const SECONDS_IN_PLACE: [u64; 2] = [30, 25];
 /// How many seeds, at most.
 const SEEDS: usize = 16;
 const NEWEST: u16 = 18;
 
 #[tokio::test]
 async fn nobody_notices_the_archive() -> Result<()> {
-    search(POSTGRES_MAJOR, SECONDS[0]).await
+    search(Mode::Archive, POSTGRES_MAJOR, SECONDS_ARCHIVE[0]).await
 }
 
 #[tokio::test]
-async fn nor_on_the_newest_release() -> Result<()> {
+async fn nobody_notices_the_archive_on_the_newest_release() -> Result<()> {
+    on_the_newest(Mode::Archive, SECONDS_ARCHIVE[1]).await
+}
+
+#[tokio::test]
+async fn nobody_notices_rows_in_place() -> Result<()> {
+    search(Mode::InPlace, POSTGRES_MAJOR, SECONDS_IN_PLACE[0]).await
+}
+
+#[tokio::test]
+async fn nobody_notices_rows_in_place_on_the_newest_release() -> Result<()> {
+    on_the_newest(Mode::InPlace, SECONDS_IN_PLACE[1]).await
+}
+
+async fn on_the_newest(mode: Mode, seconds: u64) -> Result<()> {
     if !tested_majors()?.contains(&NEWEST) {
         return Ok(());
     }
-    search(NEWEST, SECONDS[1]).await
+    search(mode, NEWEST, seconds).await
 }
 
-fn keep() -> Result<Keep> {
-    Ok(
-        match std::env::var("KEEPSAKE_DIFFERENTIAL_KEEP").as_deref() {
-            Err(_) | Ok("archive") => Keep::Archive,
-            Ok("nothing") => Keep::Nothing,
-            Ok(other) => {
-                bail!("KEEPSAKE_DIFFERENTIAL_KEEP is neither archive nor nothing: {other}")
-            }
-        },
-    )
+fn keep(mode: Mode) -> Result<Keep> {
+    let mode = match mode {
+        Mode::Archive => Keep::Archive,
+        Mode::InPlace => Keep::InPlace,
+    };
+    match std::env::var("KEEPSAKE_DIFFERENTIAL_KEEP").as_deref() {
+        Err(_) => Ok(mode),
+        Ok("nothing") => Ok(Keep::Nothing),
+        Ok(other) => bail!("KEEPSAKE_DIFFERENTIAL_KEEP is not nothing: {other}"),
+    }
 }
 
-async fn search(major: u16, seconds: u64) -> Result<()> {
+async fn search(mode: Mode, major: u16, seconds: u64) -> Result<()> {
     let server = Server::start(major).await?;
-    let keep = keep()?;
+    let keep = keep(mode)?;
     let minutes = setting("KEEPSAKE_DIFFERENTIAL_MINUTES")?;
     let wanted = setting("KEEPSAKE_DIFFERENTIAL_SEED")?;
     let mut tally = Tally::default();
@@ -71,7 +87,7 @@ async fn search(major: u16, seconds: u64) -> Result<()> {
         _ => {
             let time = Duration::from_secs(minutes.map_or(seconds, |minutes| minutes * 60));
             let file = checkout().join("tests/tests/differential/seeds");
-            let seeds = Seeds::new(file, "differential", wanted.unwrap_or(1), time)?;
+            let seeds = Seeds::new(file, mode.name(), wanted.unwrap_or(1), time)?;
             // And, in a long search, one that nobody has seen. A short one ends at the same seed on a fast machine.
             let unseen = minutes.map(|_| random()).transpose()?;
             let unseen = unseen.map(|bytes| u64::from(u32::from_le_bytes(bytes)));
@@ -84,7 +100,7 @@ async fn search(major: u16, seconds: u64) -> Result<()> {
     for seed in seeds {
         tried += 1;
         runs += 1;
-        let case = Case::random(seed, keep, major);
+        let case = Case::random(seed, mode, keep, major);
         let Some(difference) = case.run(&server, runs, &mut tally).await? else {
             continue;
         };
@@ -98,7 +114,10 @@ async fn search(major: u16, seconds: u64) -> Result<()> {
             break;
         }
     }
-    eprintln!("{tried} seeds on PostgreSQL {major}: {tally}");
+    eprintln!(
+        "{}: {tried} seeds on PostgreSQL {major}: {tally}",
+        mode.name()
+    );
     for (kind, times) in &kinds {
         eprintln!("{times} times: {kind}");
     }

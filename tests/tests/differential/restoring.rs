@@ -2,6 +2,7 @@
 
 use keepsake_tests::random::Random;
 
+use crate::case::Mode;
 use crate::code::Code;
 use crate::schema::Schema;
 use crate::server::Side;
@@ -72,9 +73,9 @@ pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16, rounds: &[usi
     for &round in rounds {
         let random = &mut Random::new(!seed ^ round as u64);
         for statement in schema
-            .fill_sql(random)
+            .fill_sql(random, 0)
             .into_iter()
-            .chain(schema.close_rings_sql())
+            .chain(schema.close_rings_sql(0))
         {
             script += &format!("{statement};\n");
         }
@@ -84,6 +85,9 @@ pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16, rounds: &[usi
             random,
             major,
             defines: false,
+            mode: Mode::Archive,
+            base: 0,
+            roles: &[],
         }
         .undoable();
         let (begin, end) = random.one_of(&[("", ""), ("", ""), ("BEGIN;", "COMMIT;")]);

@@ -8,19 +8,19 @@ use crate::schema::{Identity, Schema};
 pub const ROWS: usize = 8;
 
 impl Schema {
-    /// Statements that put rows into all tables, where they are not yet.
-    pub fn fill_sql(&self, random: &mut Random) -> Vec<String> {
+    /// Statements that put rows into all tables, where they are not yet: those with the numbers after `base`.
+    pub fn fill_sql(&self, random: &mut Random, base: usize) -> Vec<String> {
         (0..self.tables.len())
-            .flat_map(|table| self.fill_table_sql(random, table))
+            .flat_map(|table| self.fill_table_sql(random, table, base))
             .collect()
     }
 
     /// The same for one table.
-    pub fn fill_table_sql(&self, random: &mut Random, number: usize) -> Vec<String> {
+    pub fn fill_table_sql(&self, random: &mut Random, number: usize, base: usize) -> Vec<String> {
         let table = &self.tables[number];
         let into = self.insertion(number);
         let rows: Vec<String> = (1..=ROWS)
-            .map(|id| self.row_sql(random, number, id))
+            .map(|id| self.row_sql(random, number, base, id))
             .collect();
         let mut sql = if self.has_arbiters(number) {
             vec![format!(
@@ -84,13 +84,13 @@ impl Schema {
         columns
     }
 
-    /// A row in parentheses.
-    pub fn row_sql(&self, random: &mut Random, number: usize, id: usize) -> String {
+    /// A row in parentheses, the one with this number after `base`.
+    pub fn row_sql(&self, random: &mut Random, number: usize, base: usize, id: usize) -> String {
         let table = &self.tables[number];
         let mut values = vec![
-            id.to_string(),
-            key_part(id).to_string(),
-            format!("'row {id}'"),
+            (base + id).to_string(),
+            key_part(base + id).to_string(),
+            format!("'row {}'", base + id),
             random.one_of(&[id, id, id, 3 * id]).to_string(),
         ];
         for (at, reference) in table.references.iter().enumerate() {
@@ -99,6 +99,7 @@ impl Schema {
                 .then(|| 1 + (id * (at + 3) + at) % ROWS);
             let to = to.filter(|_| reference.required || !random.one_in(6));
             let to = to.filter(|_| reference.parent < number || id > ROWS);
+            let to = to.map(|to| base + to);
             values.push(to.map_or_else(|| "NULL".to_owned(), |to| to.to_string()));
             if self.tables[reference.parent].wide_key {
                 values.push(to.map_or_else(|| "NULL".to_owned(), |to| key_part(to).to_string()));

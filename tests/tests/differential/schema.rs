@@ -7,6 +7,11 @@ use crate::columns::{COLUMNS, Column};
 /// Names, as SQL has them.
 const NAMES: [&str; 6] = ["t0", "t1", "t2", "t3", "\"Odd; \"\"name\"", "t5"];
 
+/// What the names of parts end in.
+pub const PARTS: [&str; 8] = [
+    "_high_0", "_high_1", "_0", "_1", "_2", "_rest", "_low", "_high",
+];
+
 /// What a foreign key does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDelete {
@@ -96,6 +101,26 @@ impl Schema {
         schema
     }
 
+    /// Leaves out what works otherwise where rows are kept in place (`docs/compatibility.md`).
+    ///
+    /// `owner_only`: no other role writes.
+    pub fn keep_in_place(&mut self, owner_only: bool) {
+        for table in &mut self.tables {
+            // Tables that inherit from a managed one are not managed.
+            table.has_heir = false;
+            // Of a deferrable constraint `live_unique()` makes another kind; an exclusion constraint stays as it is.
+            table.constraints.retain(|constraint| {
+                !constraint.contains("DEFERRABLE") && !constraint.contains("EXCLUDE")
+            });
+            for reference in &mut table.references {
+                let waits = owner_only && reference.deferrable.ends_with("INITIALLY DEFERRED");
+                if reference.action == OnDelete::NoAction && !waits {
+                    reference.deferrable = "";
+                }
+            }
+        }
+    }
+
     /// A logged table cannot refer to an unlogged one.
     fn log_as_parents_must(&mut self) {
         for _ in 0..self.tables.len() {
@@ -108,6 +133,32 @@ impl Schema {
                 }
             }
         }
+    }
+
+    /// The tables, each after those that it refers to, but for what refers to each other.
+    pub fn parents_first(&self) -> impl Iterator<Item = &Table> {
+        let parents = |child: usize| self.tables[child].references.iter().map(|one| one.parent);
+        let mut reached: Vec<Vec<usize>> = Vec::new();
+        for first in 0..self.tables.len() {
+            let mut known = vec![first];
+            let mut at = 0;
+            while at < known.len() {
+                let new: Vec<usize> = parents(known[at])
+                    .filter(|one| !known.contains(one))
+                    .collect();
+                for one in new {
+                    if !known.contains(&one) {
+                        known.push(one);
+                    }
+                }
+                at += 1;
+            }
+            reached.push(known);
+        }
+        // Whoever reaches fewer tables comes first; those that reach each other reach as many.
+        let mut order: Vec<usize> = (0..self.tables.len()).collect();
+        order.sort_by_key(|one| reached[*one].len());
+        order.into_iter().map(|one| &self.tables[one])
     }
 
     /// The columns of a reference.

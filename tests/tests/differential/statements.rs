@@ -7,6 +7,7 @@ mod writing;
 
 use keepsake_tests::random::Random;
 
+use crate::case::Mode;
 use crate::code::Code;
 use crate::schema::{Schema, Table};
 
@@ -18,16 +19,24 @@ pub struct Writer<'a> {
     pub major: u16,
     /// Whether statements may change the tables' definitions.
     pub defines: bool,
+    /// How deleted rows are kept on one side: what works otherwise there is left out.
+    pub mode: Mode,
+    /// The highest number before those of the rows that statements are about. Where rows are kept in place, a number is
+    /// taken for good: it grows with each row that is written.
+    pub base: usize,
+    /// Statements that make the session another role.
+    pub roles: &'static [&'static str],
 }
 
 /// The highest number of a row that statements name.
-const MOST: usize = 12;
+pub const MOST: usize = 12;
 
 impl Writer<'_> {
     /// Statements that are sent one after the other.
     pub fn phrase(&mut self) -> Vec<String> {
         match self.random.below(100) {
             0..40 => vec![self.removal()],
+            40..50 if self.in_place() => self.insert_new(),
             40..50 => vec![self.insert()],
             50..58 => vec![self.update()],
             58..64 => self.refill(),
@@ -38,6 +47,10 @@ impl Writer<'_> {
             _ if self.defines => self.definition(),
             _ => vec![self.removal()],
         }
+    }
+
+    fn in_place(&self) -> bool {
+        self.mode == Mode::InPlace
     }
 
     fn table_number(&mut self) -> usize {
@@ -60,14 +73,15 @@ impl Writer<'_> {
         }
         let parts = self.table().parts();
         let name = self.name();
-        if parts.is_empty() || self.random.one_in(2) {
+        // The policy of the whole does not cover its parts.
+        if self.in_place() || parts.is_empty() || self.random.one_in(2) {
             return name.to_owned();
         }
         parts[self.random.below(parts.len())].clone()
     }
 
     fn number(&mut self) -> usize {
-        1 + self.random.below(MOST)
+        1 + self.base + self.random.below(MOST)
     }
 
     /// A condition on the rows of an alias.
@@ -102,7 +116,9 @@ impl Writer<'_> {
     fn read(&mut self) -> String {
         let name = self.name();
         let condition = self.condition("x");
-        match self.random.below(5) {
+        // Plans differ, and a policy makes a query of a COPY.
+        let first = if self.in_place() { 3 } else { 0 };
+        match first + self.random.below(5 - first) {
             0 => format!("EXPLAIN (COSTS OFF) DELETE FROM {name} AS x WHERE {condition};"),
             1 => format!("EXPLAIN (COSTS OFF) SELECT * FROM {name} AS x WHERE {condition};"),
             2 => format!("COPY {name} TO STDOUT;"),

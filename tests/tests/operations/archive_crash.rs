@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::places::POSTGRES_MAJOR;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
-use tokio::task::JoinHandle;
+use sqlx::PgConnection;
 
+use crate::busy_clients::{busy, call};
 use crate::world::{DATABASE, Server, ask, expect, run};
 
 /// How long clients go on before a kill.
@@ -76,33 +76,6 @@ async fn check(database: &mut PgConnection) -> Result<()> {
     run(database, "RESET enable_seqscan").await
 }
 
-/// A client that does this again and again, and takes it lightly when another was faster.
-async fn busy(server: &Server, step: &str) -> Result<JoinHandle<Result<()>>> {
-    let mut session = server.connect_to(DATABASE).await?;
-    let sql = format!(
-        "DO $$ BEGIN
-             FOR n IN 1 .. 10000 LOOP
-                 BEGIN
-                     {step};
-                 EXCEPTION WHEN integrity_constraint_violation OR foreign_key_violation OR no_data_found
-                             OR object_not_in_prerequisite_state OR deadlock_detected OR serialization_failure THEN NULL;
-                 END;
-                 COMMIT;
-             END LOOP;
-         END $$"
-    );
-    Ok(tokio::spawn(async move {
-        match session.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await {
-            Err(sqlx::Error::Database(error))
-                if error.code().is_none_or(|code| !code.starts_with("57P")) =>
-            {
-                Err(sqlx::Error::Database(error).into())
-            }
-            _ => Ok(()),
-        }
-    }))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_is_live_or_archived_after_a_kill() -> Result<()> {
     let mut server = Server::start(POSTGRES_MAJOR).await?;
@@ -116,7 +89,7 @@ async fn every_row_is_live_or_archived_after_a_kill() -> Result<()> {
     for moment in MOMENTS {
         let mut clients = Vec::new();
         for step in steps {
-            clients.push(busy(&server, step).await?);
+            clients.push(call(&server, &busy(step)).await?);
         }
         tokio::time::sleep(Duration::from_millis(moment)).await;
         server.postgres.kill();

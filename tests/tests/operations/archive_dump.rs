@@ -2,7 +2,7 @@
 //! columns anew; and what a part of a dump lacks is told.
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::places::{postgres_program, tested_majors};
+use keepsake_tests::places::{outer_majors, postgres_program};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::world::{DATABASE, Server, ask, expect, finish, refusal, run};
@@ -124,7 +124,7 @@ async fn restored(there: &mut PgConnection) -> Result<()> {
 
 #[tokio::test]
 async fn a_dump_carries_the_archives() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         whole(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -162,9 +162,63 @@ async fn whole(major: u16) -> Result<()> {
     Ok(())
 }
 
+/// Tables that hang on each other, and have lost a column, with a deletion of rows of all.
+const CHAIN: &str = "
+    CREATE EXTENSION keepsake;
+    DO $$ BEGIN FOR n IN 1..16 LOOP
+        EXECUTE format('CREATE TABLE t%s (gone int, id int PRIMARY KEY, up int %s)', n,
+                       CASE WHEN n > 1 THEN format('REFERENCES t%s ON DELETE CASCADE', n - 1) END);
+    END LOOP; END $$;
+    SELECT keepsake.manage_schema('public', on_truncate => 'archive');
+    DO $$ BEGIN FOR n IN 1..16 LOOP
+        EXECUTE format('INSERT INTO t%s SELECT 0, g, g FROM generate_series(1, 2000) g', n);
+        EXECUTE format('ALTER TABLE t%s DROP gone', n);
+    END LOOP; END $$;
+    DELETE FROM t1 WHERE id <= 500;";
+/// How often it is loaded each way: workers meet in another order each time.
+const LOADS: usize = 3;
+
+#[tokio::test]
+async fn archives_are_loaded_by_several_workers() -> Result<()> {
+    for major in tested_majors()? {
+        side_by_side(major)
+            .await
+            .with_context(|| format!("on PostgreSQL {major}"))?;
+    }
+    Ok(())
+}
+
+async fn side_by_side(major: u16) -> Result<()> {
+    let server = Server::start(major).await?;
+    let mut here = server.connect_to(DATABASE).await?;
+    run(&mut here, CHAIN).await?;
+    let file = dump(&server, "directory", &[])?;
+    for preloads in [false, true] {
+        for round in 0..LOADS {
+            let name = format!("preloads_{preloads}_{round}");
+            drop(server.new_database(&name).await?);
+            if preloads {
+                let set =
+                    format!("ALTER DATABASE {name} SET session_preload_libraries = 'keepsake'");
+                run(&mut here, &set).await?;
+            }
+            load(&server, &name, &file, &["--jobs=4"]).with_context(|| name.clone())?;
+            let mut there = server.connect_to(&name).await?;
+            let findings = "
+                SELECT string_agg(format('%s %s', check_name, object), ', ') FROM keepsake.doctor()
+                WHERE severity <> 'info' AND check_name <> 'library_not_preloaded'";
+            expect(&mut there, findings, "").await?;
+            run(&mut there, WHOLE).await?;
+            let rows = "SELECT (SELECT count(*) FROM t1) + (SELECT sum(up) FROM t16)";
+            expect(&mut there, rows, "2003000").await?;
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_schema_and_the_data_of_archives_can_come_apart() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         apart(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -209,7 +263,7 @@ async fn apart(major: u16) -> Result<()> {
 
 #[tokio::test]
 async fn a_part_of_a_dump_tells_what_it_lacks() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         parts(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -287,7 +341,7 @@ async fn parts(major: u16) -> Result<()> {
 
 #[tokio::test]
 async fn published_archives_can_be_restored_and_purged() -> Result<()> {
-    for major in tested_majors()? {
+    for major in outer_majors()? {
         published(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;

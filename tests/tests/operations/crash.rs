@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::places::POSTGRES_MAJOR;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::PgConnection;
 
+use crate::busy_clients::{Call, busy, call};
 use crate::world::{DATABASE, MANAGE, Server, TABLES, ask, check_invariants, expect, run};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -108,25 +109,6 @@ async fn check(database: &mut PgConnection) -> Result<()> {
         "",
     )
     .await
-}
-
-type Call = tokio::task::JoinHandle<Result<()>>;
-
-/// Starts a call that may never end, in a session of its own. That the server dies under it is the
-/// point; any other failure is told.
-async fn call(server: &Server, sql: &str) -> Result<Call> {
-    let mut session = server.connect_to(DATABASE).await?;
-    let sql = sql.to_owned();
-    Ok(tokio::spawn(async move {
-        match session.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await {
-            Err(sqlx::Error::Database(error))
-                if error.code().is_none_or(|code| !code.starts_with("57P")) =>
-            {
-                Err(sqlx::Error::Database(error).into())
-            }
-            _ => Ok(()),
-        }
-    }))
 }
 
 /// The process of the session that sleeps at a step; `None` when the call ends without coming there.
@@ -231,22 +213,6 @@ async fn reconnect(server: &Server) -> Result<PgConnection> {
         ensure!(Instant::now() < deadline, "the server does not come back");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// A client that does this again and again, and takes it lightly when another was faster.
-fn busy(step: &str) -> String {
-    format!(
-        "DO $$ BEGIN
-             FOR n IN 1 .. 10000 LOOP
-                 BEGIN
-                     {step};
-                 EXCEPTION WHEN integrity_constraint_violation OR foreign_key_violation OR no_data_found
-                             OR object_not_in_prerequisite_state OR deadlock_detected THEN NULL;
-                 END;
-                 COMMIT;
-             END LOOP;
-         END $$"
-    )
 }
 
 #[tokio::test(flavor = "multi_thread")]

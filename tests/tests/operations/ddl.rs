@@ -1,14 +1,14 @@
 //! What changes after `manage()` is followed, or refused, or reported; never silently wrong.
 
 use anyhow::{Context as _, Result};
-use keepsake_tests::places::TESTED_MAJORS;
+use keepsake_tests::places::outer_majors;
 use sqlx::PgConnection;
 
 use crate::world::{DATABASE, Server, check_invariants, expect, refusal, run};
 
 #[tokio::test]
 async fn ddl_after_manage_is_followed_or_reported() -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in outer_majors()? {
         let server = Server::with_forum(major).await?;
         let mut database = server.connect_to(DATABASE).await?;
         all(&mut database)

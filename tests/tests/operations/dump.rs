@@ -1,7 +1,7 @@
 //! `pg_dump` and `pg_restore`: deletions go along, and can be restored and purged where they arrive.
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::places::TESTED_MAJORS;
+use keepsake_tests::places::outer_majors;
 use sqlx::PgConnection;
 
 use crate::upgrade::{catalog, lacking};
@@ -29,7 +29,7 @@ fn copy(server: &Server, into: &str, dump: &[&str], restore: &[&str]) -> Result<
 
 #[tokio::test]
 async fn a_dump_of_everything_carries_the_deletions() -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in outer_majors()? {
         whole(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -90,7 +90,7 @@ async fn deletions_work(database: &mut PgConnection) -> Result<()> {
 
 #[tokio::test]
 async fn a_schema_and_its_data_can_come_apart() -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in outer_majors()? {
         apart(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;
@@ -122,7 +122,7 @@ async fn apart(major: u16) -> Result<()> {
 
 #[tokio::test]
 async fn a_schema_alone_is_ready_once_its_tables_are_managed() -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in outer_majors()? {
         schema_alone(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;

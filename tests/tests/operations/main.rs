@@ -3,6 +3,7 @@
 
 mod archive_crash;
 mod archive_dump;
+mod busy_clients;
 mod crash;
 mod ddl;
 mod dump;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::places::TESTED_MAJORS;
+use keepsake_tests::places::outer_majors;
 use sqlx::PgConnection;
 
 use crate::world::{
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_subscriber_has_what_the_publisher_has() -> Result<()> {
-    for major in TESTED_MAJORS {
+    for major in outer_majors()? {
         publish_and_subscribe(major)
             .await
             .with_context(|| format!("on PostgreSQL {major}"))?;

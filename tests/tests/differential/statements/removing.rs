@@ -12,6 +12,7 @@ impl Writer<'_> {
             8 => self.delete_into_log(),
             9 => self.delete_twice(),
             10 => self.move_rows(),
+            11 if self.in_place() => self.plain_delete(),
             11 => self.delete_and_insert_again(),
             12 | 13 => self.merge(),
             14 => self.function(),
@@ -23,7 +24,7 @@ impl Writer<'_> {
             20 => self.two_in_one_query(),
             21 => self.explained(),
             22 => self.recursive(),
-            23 if self.defines => self.truncate(),
+            23 if self.defines && !self.in_place() => self.truncate(),
             _ => self.as_replica(),
         }
     }
@@ -96,7 +97,9 @@ impl Writer<'_> {
         let mut sql =
             format!("MERGE INTO {name} AS x USING (SELECT id, n FROM {other}) AS o ON x.id = o.id");
         sql += &format!(" WHEN MATCHED AND {condition} THEN DELETE");
-        if self.random.one_in(2) {
+        // A trigger on updates of a column then fires for every row that is met.
+        let updates = !self.in_place() || !self.code.triggered.contains(&name);
+        if self.random.one_in(2) && updates {
             sql += " WHEN MATCHED AND o.n % 2 = 0 THEN UPDATE SET n = x.n + 1";
         }
         if self.random.one_in(3) {
@@ -107,7 +110,10 @@ impl Writer<'_> {
                 sql += " WHEN NOT MATCHED BY SOURCE AND x.n % 4 = 1 THEN DELETE";
             }
             if self.random.one_in(2) {
-                sql += " RETURNING merge_action(), x.id";
+                sql += match self.major {
+                    18.. if self.in_place() => " RETURNING merge_action(), x.*, old.n, new",
+                    _ => " RETURNING merge_action(), x.id",
+                };
             }
         }
         sql + ";"
@@ -132,10 +138,15 @@ impl Writer<'_> {
 
     fn exception_block(&mut self) -> String {
         let (one, two, three) = (self.delete(), self.delete(), self.delete());
+        let told = if self.in_place() {
+            "GET STACKED DIAGNOSTICS c = CONSTRAINT_NAME, t = TABLE_NAME, s = SCHEMA_NAME; RAISE NOTICE '%|%|%|%', SQLSTATE, c, t, s;"
+        } else {
+            "RAISE NOTICE '% %', SQLSTATE, SQLERRM;"
+        };
         format!(
-            "DO $$ BEGIN {one};
-               BEGIN {two}; RAISE EXCEPTION 'undone'; EXCEPTION WHEN OTHERS THEN RAISE NOTICE '% %', SQLSTATE, SQLERRM; END;
-               BEGIN {three}; EXCEPTION WHEN OTHERS THEN RAISE NOTICE '% %', SQLSTATE, SQLERRM; END; END $$;"
+            "DO $$ DECLARE c text; t text; s text; BEGIN {one};
+               BEGIN {two}; RAISE EXCEPTION 'undone'; EXCEPTION WHEN OTHERS THEN {told} END;
+               BEGIN {three}; EXCEPTION WHEN OTHERS THEN {told} END; END $$;"
         )
     }
 

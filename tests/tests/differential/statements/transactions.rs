@@ -27,6 +27,7 @@ impl Writer<'_> {
                     steps.push(format!("RELEASE s{};", 1 + self.random.below(savepoints)))
                 }
                 4 => steps.push(self.constraints()),
+                5 if self.in_place() => steps.extend(self.insert_new()),
                 5 => steps.push(self.insert()),
                 6 => steps.push(self.update()),
                 _ => steps.push(self.removal()),
@@ -59,24 +60,21 @@ impl Writer<'_> {
 
     /// Who the session is, and how it goes about things.
     pub fn setting(&mut self) -> String {
+        const OTHERS: [&str; 11] = [
+            "SET enable_seqscan = off;",
+            "RESET enable_seqscan;",
+            "SET enable_hashjoin = off;",
+            "SET default_transaction_isolation = 'repeatable read';",
+            "RESET default_transaction_isolation;",
+            "SET plan_cache_mode = force_generic_plan;",
+            "SET row_security = on;",
+            "DISCARD PLANS;",
+            "\\set ON_ERROR_ROLLBACK on",
+            "\\set ON_ERROR_ROLLBACK off",
+            "\\set AUTOCOMMIT on",
+        ];
         self.random
-            .one_of(&[
-                "SET ROLE difference_application;",
-                "SET ROLE difference_owner;",
-                "SET ROLE difference_owner;",
-                "RESET ROLE;",
-                "SET enable_seqscan = off;",
-                "RESET enable_seqscan;",
-                "SET enable_hashjoin = off;",
-                "SET default_transaction_isolation = 'repeatable read';",
-                "RESET default_transaction_isolation;",
-                "SET plan_cache_mode = force_generic_plan;",
-                "SET row_security = on;",
-                "DISCARD PLANS;",
-                "\\set ON_ERROR_ROLLBACK on",
-                "\\set ON_ERROR_ROLLBACK off",
-                "\\set AUTOCOMMIT on",
-            ])
+            .one_of(&[self.roles, &OTHERS].concat())
             .to_owned()
     }
 

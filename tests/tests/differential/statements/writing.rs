@@ -1,13 +1,41 @@
 //! What else is done to rows.
 
-use super::Writer;
+use super::{MOST, Writer};
 
 impl Writer<'_> {
+    /// Writes a row with a number that none had, and now and then another with the same.
+    pub fn insert_new(&mut self) -> Vec<String> {
+        self.base += 1;
+        let number = self.table_number();
+        let into = self.schema.insertion(number);
+        let id = MOST;
+        let mut rows: Vec<String> = (0..2)
+            .map(|_| self.schema.row_sql(self.random, number, self.base, id))
+            .collect();
+        if !self.random.one_in(4) {
+            rows.truncate(1);
+        }
+        rows.iter()
+            .map(|row| {
+                let conflict = match self.random.below(5) {
+                    0 if self.schema.has_arbiters(number) => format!(
+                        " ON CONFLICT ({}) DO UPDATE SET n = excluded.n + 1, label = 'met'",
+                        self.schema.tables[number].key()
+                    ),
+                    1 => " ON CONFLICT DO NOTHING".to_owned(),
+                    _ => String::new(),
+                };
+                let returning = self.random.one_of(&["", "", " RETURNING *"]);
+                format!("{into} VALUES {row}{conflict}{returning};")
+            })
+            .collect()
+    }
+
     pub fn insert(&mut self) -> String {
         let number = self.table_number();
         let into = self.schema.insertion(number);
         let ids = [self.number(), self.number() + 6];
-        let rows = ids.map(|id| self.schema.row_sql(self.random, number, id));
+        let rows = ids.map(|id| self.schema.row_sql(self.random, number, 0, id));
         let conflict = match self.random.below(5) {
             0 => " ON CONFLICT DO NOTHING".to_owned(),
             1 if self.schema.has_arbiters(number) => format!(
@@ -48,6 +76,10 @@ impl Writer<'_> {
         let set = match self.random.below(8) {
             0 => "n = n + 1".to_owned(),
             1 => format!("label = 'row {to}'"),
+            2 if self.in_place() => {
+                self.base += 1;
+                format!("id = id + {}", 100_000 * self.base)
+            }
             2 => format!("id = id + {}", self.random.one_of(&[20, 1])),
             // From one partition into another.
             3 => "k = 1 + k % 3".to_owned(),
@@ -69,13 +101,17 @@ impl Writer<'_> {
 
     /// Fills the tables again, of which removals leave little.
     pub fn refill(&mut self) -> Vec<String> {
-        let mut sql = if self.random.one_in(3) {
+        if self.in_place() {
+            self.base += MOST;
+        }
+        let base = self.base;
+        let mut sql = if self.random.one_in(3) && !self.in_place() {
             let number = self.table_number();
-            self.schema.fill_table_sql(self.random, number)
+            self.schema.fill_table_sql(self.random, number, base)
         } else {
-            self.schema.fill_sql(self.random)
+            self.schema.fill_sql(self.random, base)
         };
-        sql.extend(self.schema.close_rings_sql());
+        sql.extend(self.schema.close_rings_sql(base));
         sql.into_iter().map(|statement| statement + ";").collect()
     }
 }

@@ -1,0 +1,41 @@
+//! What a table has because it is bound to the bucket.
+
+use pgrx::pg_sys;
+
+use crate::archive::objects;
+use crate::call::own_triggers::Carrier;
+use crate::graph::catalog;
+use crate::manage::triggers;
+use crate::model::error::Outcome;
+use crate::model::sql::Ident;
+use crate::spi::session::Session;
+
+const BOUND: &str = "
+    SELECT b.key_column::text AS key, a.archive::oid AS archive FROM keepsake.bound_storage b
+    JOIN keepsake.managed_table m USING (relation)
+    LEFT JOIN keepsake.archive_table a ON a.relation = b.relation AND m.keep = 'archive'
+    WHERE b.relation = $1
+      -- Of a column that is gone doctor() tells.
+      AND EXISTS (SELECT FROM pg_attribute c WHERE c.attrelid = b.relation AND c.attname = b.key_column AND NOT c.attisdropped)";
+
+/// Gives a table that is bound to the bucket its triggers, and its archive, where it has one, the index over the keys of objects. Of any
+/// other table it does nothing.
+pub fn equip(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
+    let bound = session.registry_now(BOUND, &[oid.into()])?;
+    let (Some(row), Some(table)) = (bound.first(), catalog::table(session, oid)?) else {
+        return Ok(());
+    };
+    let key = Ident(row.get_by_name("key")?.unwrap_or_default());
+    let archive: Option<pg_sys::Oid> = row.get_by_name("archive")?;
+    if let Some(archive) = archive {
+        objects::bind(session, archive)?;
+    }
+    let kept = match archive {
+        Some(_) => Carrier::BoundArchived,
+        None => Carrier::BoundInPlace,
+    };
+    for carrier in [Carrier::Bound, kept] {
+        triggers::create(session, &table, carrier, &[&key])?;
+    }
+    Ok(())
+}

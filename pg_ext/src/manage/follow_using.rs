@@ -1,0 +1,90 @@
+//! The event trigger that reads from `ALTER COLUMN … TYPE … USING` whether it converts values otherwise than an assignment does: those
+//! of archived rows stay as they are.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+
+use crate::archive::using::{self, Conversion, Converted};
+use crate::manage::ddl_command::{command, find_table};
+use crate::model::error::Outcome;
+use crate::postgres::pg_list::pointers;
+
+/// On `ddl_command_start` of ALTER TABLE.
+#[pg_extern(
+    sql = "CREATE FUNCTION keepsake.follow_using() RETURNS event_trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+           REVOKE ALL ON FUNCTION keepsake.follow_using() FROM PUBLIC;"
+)]
+fn follow_using(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
+    // SAFETY: PostgreSQL calls a function with its own arguments.
+    let (relation, converted) = unsafe { converted(call) }?;
+    if converted.is_empty() {
+        using::forget();
+    } else {
+        using::note(relation, converted);
+    }
+    Ok(())
+}
+
+/// The table of the command, and its columns that are converted so.
+unsafe fn converted(call: pg_sys::FunctionCallInfo) -> Outcome<(pg_sys::Oid, Converted)> {
+    let nothing = (pg_sys::InvalidOid, Vec::new());
+    // SAFETY: the caller gives a call; each node is read as what its tag says it is.
+    unsafe {
+        let command = command(call, "keepsake.follow_using", "ON ddl_command_start")?;
+        if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_AlterTableStmt) {
+            return Ok(nothing);
+        }
+        let alter = &*command.cast::<pg_sys::AlterTableStmt>();
+        let converted: Converted = pointers::<pg_sys::AlterTableCmd>(alter.cmds)
+            .filter(|step| (**step).subtype == pg_sys::AlterTableType::AT_AlterColumnType)
+            .filter_map(|step| conversion(&*step))
+            .collect();
+        if converted.is_empty() {
+            return Ok(nothing);
+        }
+        Ok(find_table(alter.relation).map_or(nothing, |relation| (relation, converted)))
+    }
+}
+
+/// The column that the step converts, and how; `None` where it does as an assignment would.
+unsafe fn conversion(step: &pg_sys::AlterTableCmd) -> Option<(String, Conversion)> {
+    // SAFETY: a step of the command, as the parser made it: the definition of the column's new type, with the expression.
+    unsafe {
+        let definition = step.def.cast::<pg_sys::ColumnDef>().as_ref()?;
+        let expression = definition.raw_default;
+        if expression.is_null() || step.name.is_null() || is_column(expression, step.name) {
+            return None;
+        }
+        let is_cast = pgrx::is_a(expression, pg_sys::NodeTag::T_TypeCast) && {
+            let cast = &*expression.cast::<pg_sys::TypeCast>();
+            is_column(cast.arg, step.name)
+                && pg_sys::equal(cast.typeName.cast(), definition.typeName.cast())
+        };
+        let how = if is_cast {
+            Conversion::Cast
+        } else {
+            Conversion::Unknown
+        };
+        let name = CStr::from_ptr(step.name).to_string_lossy().into_owned();
+        Some((name, how))
+    }
+}
+
+/// Whether an expression is this column and nothing else.
+unsafe fn is_column(expression: *mut pg_sys::Node, name: *const std::ffi::c_char) -> bool {
+    // SAFETY: an expression that the parser made; the names in a reference are strings.
+    unsafe {
+        if expression.is_null() || !pgrx::is_a(expression, pg_sys::NodeTag::T_ColumnRef) {
+            return false;
+        }
+        let fields = (*expression.cast::<pg_sys::ColumnRef>()).fields;
+        let mut names = pointers::<pg_sys::Node>(fields);
+        let (Some(only), None) = (names.next(), names.next()) else {
+            return false;
+        };
+        pgrx::is_a(only, pg_sys::NodeTag::T_String)
+            && CStr::from_ptr((*only.cast::<pg_sys::String>()).sval) == CStr::from_ptr(name)
+    }
+}

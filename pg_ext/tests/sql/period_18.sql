@@ -1,0 +1,34 @@
+-- Rows in place that refer by a key with a PERIOD, which may have several parents (PostgreSQL 18).
+SELECT current_setting('server_version_num')::int < 180000 AS older \gset
+\if :older
+\quit
+\endif
+SET client_min_messages = warning;
+CREATE SCHEMA period;
+SET search_path = period;
+CREATE TABLE p (id int4range, at daterange, PRIMARY KEY (id, at WITHOUT OVERLAPS));
+CREATE TABLE c (id int PRIMARY KEY, p int4range, at daterange, FOREIGN KEY (p, PERIOD at) REFERENCES p (id, PERIOD at));
+CREATE INDEX ON c (p);
+SELECT keepsake.manage('p'), keepsake.manage('c');
+INSERT INTO p VALUES ('[1,2)', '[2020-01-01,2020-07-01)'), ('[1,2)', '[2020-07-01,2021-01-01)'), ('[2,3)', '[2020-01-01,2021-01-01)');
+INSERT INTO c SELECT n, '[1,2)', '[2020-03-01,2020-10-01)' FROM generate_series(1, 3) n;
+\set VERBOSITY sqlstate
+DELETE FROM p WHERE id = '[1,2)';
+DELETE FROM c;
+DELETE FROM p WHERE id = '[1,2)';
+INSERT INTO c VALUES (4, '[1,2)', '[2020-03-01,2020-04-01)');
+\set VERBOSITY default
+SELECT c.kind, c.key, c.holder FROM keepsake.deletion d, keepsake.restore_conflicts(d.id) c WHERE d.root_table = 'c'::regclass AND c.key = '{"id": 1}' ORDER BY 3;
+-- The parents, then the rows, each once.
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'p'::regclass;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'c'::regclass;
+SELECT id, p, at FROM c WHERE deleted_at IS NULL ORDER BY id;
+SELECT id, at FROM p WHERE deleted_at IS NULL ORDER BY id, at;
+-- One by its key.
+SELECT keepsake.soft_delete('p', '{"id": "[2,3)", "at": "[2020-01-01,2021-01-01)"}'::jsonb) IS NOT NULL AS done;
+SELECT keepsake.restore(id, 'skip') -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'p'::regclass AND state = 'deleted';
+
+RESET search_path;
+DELETE FROM keepsake.deletion WHERE root_table::text LIKE 'period.%';
+DROP SCHEMA period CASCADE;
+RESET client_min_messages;

@@ -1,0 +1,85 @@
+#!/bin/bash
+# Runs in a fresh Debian that has PostgreSQL 15: installs, uses and removes the packages. `scripts/test-packages` starts it.
+set -euo pipefail
+cd /packages
+major=15
+library=/usr/lib/postgresql/$major/lib/keepsake.so
+scripts=/usr/share/postgresql/$major/extension
+
+say() { printf '  - %s\n' "$*"; }
+
+# must COMMAND…: it succeeds, or what it printed is shown.
+must() {
+    "$@" >/tmp/output 2>&1 && return
+    cat /tmp/output >&2
+    echo "failed: $*" >&2
+    exit 1
+}
+
+# refused WORDS COMMAND…: it fails, and says these words.
+refused() {
+    local words=$1
+    shift
+    if "$@" >/tmp/output 2>&1; then
+        echo "not refused: $*" >&2
+        exit 1
+    fi
+    grep -qF -- "$words" /tmp/output || {
+        cat /tmp/output >&2
+        echo "it does not say '$words': $*" >&2
+        exit 1
+    }
+}
+
+nothing_is_installed() {
+    [ ! -e "$library" ] && ! ls "$scripts"/keepsake* >/dev/null 2>&1
+}
+
+as_postgres() { sudo -u postgres "$@"; }
+
+must pg_ctlcluster "$major" main start
+
+say "a package for another release is refused, and leaves nothing"
+refused "postgresql-18" apt-get install -y ./postgresql-18-keepsake_*.deb
+must nothing_is_installed
+
+say "the lines of the section on Debian"
+must bash -euxo pipefail /tests/install-debian.sh
+must as_postgres psql -X -q -v ON_ERROR_STOP=1 -d app -f /tests/use.sql
+
+say "a database without the extension is named, with what to do"
+must as_postgres createdb empty
+refused "keepsake migrate" sudo -u postgres keepsake doctor --database-url "postgres:///empty?host=/run/postgresql&user=postgres"
+refused "hint" sudo -u postgres keepsake doctor --database-url "postgres://postgres@127.0.0.1:1/app"
+
+say "the package can be removed, and its files go with it"
+must as_postgres dropdb app
+must apt-get purge -y "postgresql-$major-keepsake"
+must nothing_is_installed
+
+say "the archive refuses a wrong pg_config"
+mkdir /archive
+tar -C /archive -xzf keepsake-*-pg$major-linux-*.tar.gz
+cd /archive/keepsake-*
+printf '#!/bin/sh\necho "PostgreSQL 16.4"\n' >/tmp/pg_config_16
+printf '#!/bin/sh\n[ "$1" = --version ] && echo "PostgreSQL 15.9" || echo /nowhere\n' >/tmp/pg_config_nowhere
+chmod +x /tmp/pg_config_*
+refused "is no pg_config" ./install /bin/true
+refused "is no pg_config" ./install /nowhere/pg_config
+refused "belongs to PostgreSQL 16.4" ./install /tmp/pg_config_16
+refused "/nowhere" ./install /tmp/pg_config_nowhere
+refused "run this as root" sudo -u postgres ./install "/usr/lib/postgresql/$major/bin/pg_config"
+must nothing_is_installed
+
+say "the archive refuses a full disk, and leaves nothing"
+mount -t tmpfs -o size=256k,mode=755 tmpfs "$scripts"
+refused "nothing was changed" ./install "/usr/lib/postgresql/$major/bin/pg_config"
+must nothing_is_installed
+umount "$scripts"
+
+say "the lines of the section on archives"
+cd /packages
+must bash -euxo pipefail /tests/install-archive.sh
+must as_postgres createdb app
+must as_postgres psql -X -q -v ON_ERROR_STOP=1 -d app -f /tests/use.sql
+pg_ctlcluster "$major" main stop --mode fast
