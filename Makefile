@@ -15,6 +15,10 @@ stack_postgres := $(shell . scripts/versions.env; echo $$POSTGRES_MAJOR)
 doc_flags := -D warnings -A rustdoc::private_intra_doc_links
 doc := cargo doc --locked --quiet --no-deps --document-private-items
 
+# The end-to-end tests that run on the native server, too. What is left out speaks of what only the worker has: its queue, its
+# own conversation with PostgreSQL, its memory.
+native_stories := native:: story:: object_urls::
+
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -61,8 +65,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@scripts/check-links
 	@echo "==> The documentation lists the worker's settings"
 	@scripts/check-settings
-	@echo "==> The modules of the worker use each other in one direction"
+	@echo "==> The modules of the service and the worker use each other in one direction"
+	@scripts/check-imports service/src
 	@scripts/check-imports edge/src
+	@scripts/check-imports server/src
 	@echo "==> The migrations match migrations/schema"
 	@$(env) cargo run --locked --quiet --package keepsake-schema -- check
 	@echo "==> Formatting"
@@ -77,14 +83,14 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@echo "==> Dependencies: unused"
 	@$(env) cargo-machete
 	@echo "==> Lints"
-	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-schema --package keepsake-cli --package keepsake-tests -- -D warnings
+	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake-shared --package keepsake-service --package keepsake-server --package keepsake-schema --package keepsake-cli --package keepsake-tests -- -D warnings
 	@$(env) cargo clippy --locked --quiet --all-targets --package keepsake -- -D warnings
 	@echo "==> Lints, the newest PostgreSQL release"
 	@scripts/check-newest-release
 	@echo "==> Lints, wasm32"
-	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign -- -D warnings
+	@$(env) cargo clippy --locked --quiet --target wasm32-unknown-unknown --package keepsake-shared --package keepsake-service --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign -- -D warnings
 	@echo "==> Documentation"
-	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake-schema --package keepsake-cli --package keepsake --package keepsake-tests
+	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake-service --package keepsake-server --package keepsake-schema --package keepsake-cli --package keepsake --package keepsake-tests
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign
 
 .PHONY: test
@@ -130,9 +136,9 @@ test-shared: setup ## test the shared rules, the migration generator and the com
 	@$(env) cargo test --locked --quiet --package keepsake-shared --package keepsake-schema --package keepsake-cli
 
 .PHONY: test-worker
-test-worker: setup ## unit tests of the worker
-	@echo "==> Tests of the worker"
-	@$(env) cargo test --locked --quiet --package keepsake-edge
+test-worker: setup ## unit tests of the service, the worker and the native server
+	@echo "==> Tests of the service, the worker and the native server"
+	@$(env) cargo test --locked --quiet --package keepsake-service --package keepsake-edge --package keepsake-server
 
 .PHONY: test-stack
 test-stack: setup ## test the extension, the migrations and HTTP against a real stack
@@ -141,6 +147,9 @@ test-stack: setup ## test the extension, the migrations and HTTP against a real 
 	@scripts/build-examples
 	@echo "==> Tests against a real stack"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --tests
+	@echo "==> HTTP, end to end, on the native server"
+	@$(env) cargo build --locked --quiet --package keepsake-cli
+	@$(env) KEEPSAKE_HOST=native cargo test --locked --quiet --package keepsake-tests --test e2e -- $(native_stories)
 
 # It has its own target folder. In a shared one, each build would invalidate the other's dependencies.
 .PHONY: test-asserts

@@ -1,8 +1,11 @@
 //! What the service needs for one request. All requests share it.
 
 use crate::{
-    ServeError, file_store::FileStore, limiter::Counter, page::Page, postgres::Postgres,
-    settings::Settings,
+    file_store::FileStore,
+    limiter::Counter,
+    page::Page,
+    postgres::Postgres,
+    settings::{Settings, SettingsError},
 };
 use axum::response::Response;
 use keepsake_service::{
@@ -37,7 +40,7 @@ impl Server {
     ///
     /// # Errors
     /// The setting of what cannot be opened.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, ServeError> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let config = &settings.config;
         let address = config
             .database
@@ -66,8 +69,8 @@ impl Server {
     }
 }
 
-fn unusable(name: &'static str, problem: impl ToString) -> ServeError {
-    crate::SettingsError::Setting(name, problem.to_string()).into()
+fn unusable(name: &'static str, problem: impl ToString) -> SettingsError {
+    SettingsError::Setting(name, problem.to_string())
 }
 
 impl Host for Server {
