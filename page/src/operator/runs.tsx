@@ -15,6 +15,7 @@ const STEPS: Record<string, string> = {
   audit: "Comparing bucket and database",
   sample: "Taking a sample",
   complete: "Completing uploads near their end",
+  deliver: "Delivering events",
 };
 
 export function Runs({ operator }: { operator: KeepsakeOperator }) {

@@ -54,7 +54,7 @@ async fn runs(tenant: &Tenant<'_>) -> Result<Value> {
     claims["scope"] = json!("metrics");
     let bearer = token::mint(&claims, &tenant.stack.secrets.jwt_key);
     let operator = tenant.api.with_bearer(Some(&bearer));
-    operator.get("/v1/runs?limit=8").await?.json_if(200)
+    operator.get("/v1/runs?limit=9").await?.json_if(200)
 }
 
 async fn run_sql(tenant: &Tenant<'_>, sql: &'static str) -> Result<()> {
@@ -324,12 +324,12 @@ async fn each_step_of_each_run_is_kept_and_shown_to_operators() -> Result<()> {
         })
         .collect();
     let done = [
-        "complete", "sample", "audit", "tidy", "drain", "purge", "parts", "sweep",
+        "deliver", "complete", "sample", "audit", "tidy", "drain", "purge", "parts", "sweep",
     ]
     .map(|step| (step, "done"));
     assert_eq!(steps, done);
     assert_eq!(
-        told["items"][2]["counts"],
+        told["items"][3]["counts"],
         json!({ "checked": 0, "orphans": 0, "missing": 0, "removed": 0 })
     );
 
@@ -346,11 +346,11 @@ async fn each_step_of_each_run_is_kept_and_shown_to_operators() -> Result<()> {
     )
     .await?;
     let told = runs(&tenant).await?;
-    assert_eq!(told["items"][3]["outcome"], "failed");
-    let error = told["items"][3]["error"].as_str().unwrap_or_default();
+    assert_eq!(told["items"][4]["outcome"], "failed");
+    let error = told["items"][4]["error"].as_str().unwrap_or_default();
     assert!(error.contains("42P01"), "{error}");
     assert_eq!(
-        (&told["items"][2]["outcome"], &told["items"][4]["outcome"]),
+        (&told["items"][3]["outcome"], &told["items"][5]["outcome"]),
         (&json!("done"), &json!("done"))
     );
 
