@@ -78,8 +78,10 @@ SELECT 'error', 'trigger_missing', part.relation::regclass::text, format('The tr
 FROM bound JOIN part ON part.root = bound.relation JOIN wanted ON wanted.carried_by IN ('bound', 'bound in place')
 WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = part.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
--- A dump that was loaded into a database of another encoding.
-SELECT 'error', 'database_encoding', current_database()::text, format('The encoding of the database is %s. Rows with other letters than ASCII in their keys cannot be restored. Load the tables into a database with ENCODING ''UTF8''.', getdatabaseencoding()), ''
+-- A dump that was loaded into a database of another encoding, or a database without one.
+SELECT CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'info' ELSE 'error' END, 'database_encoding', current_database()::text,
+       format('The encoding of the database is %s. Rows with keys that are not %s cannot be restored. Load the tables into a database with ENCODING ''UTF8''.',
+              getdatabaseencoding(), CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'valid UTF-8' ELSE 'ASCII' END), ''
 WHERE getdatabaseencoding() <> 'UTF8' AND EXISTS (SELECT FROM keepsake.managed_table)
 UNION ALL
 -- Deferred keys that are checked too early.
