@@ -274,6 +274,8 @@ DROP TYPE attachments.found_entity;
 DROP TABLE attachments.entity_type;
 
 -- 02_requests.sql
+DROP FUNCTION attachments.enter_tenant;
+DROP FUNCTION attachments.tenant_lock;
 DROP FUNCTION attachments.cut_page;
 DROP FUNCTION attachments.fail;
 DROP FUNCTION attachments.ok;

@@ -150,6 +150,24 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         'next_cursor', CASE WHEN jsonb_array_length(entries) > size THEN entries -> (size - 1) ->> id_name END))
 $$;
 
+-- Erasures -----------------------------------------------------------------------------------------
+-- What changes something of a tenant says so before it locks a row. An erasure of the tenant waits until all of these have ended, and those
+-- that come later wait for it: otherwise each could hold a row that the other needs.
+
+CREATE FUNCTION attachments.tenant_lock(tenant text) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN hashtextextended('attachments.erase ' || tenant, 0);
+END
+$$;
+
+CREATE FUNCTION attachments.enter_tenant(tenant text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(attachments.tenant_lock(tenant));
+END
+$$;
+
 -- 03_entities.sql ---------------------------------------------
 
 -- Entities: rows of the application's own tables that can have attachments. How a table is registered, how an entity is
@@ -769,6 +787,7 @@ DECLARE
     problem jsonb;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     problem := attachments.refuse_file_change((request ->> 'attachment_id')::uuid);
     IF problem IS NOT NULL THEN
         RETURN problem;
@@ -947,6 +966,7 @@ DECLARE
     refusal text;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
         answer := coalesce(attachments.refuse_key('create_upload', request), attachments.declared_before(request));
         IF answer IS NOT NULL THEN
@@ -1062,6 +1082,7 @@ DECLARE
     answer jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
         answer := attachments.refuse_key('complete_upload', request);
         IF answer IS NOT NULL THEN
@@ -1138,6 +1159,7 @@ CREATE FUNCTION attachments_api.reject_upload(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'rejected', request -> 'report');
 END
 $$;
@@ -1150,6 +1172,7 @@ DECLARE
     refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     SELECT s.* INTO upload FROM attachments.upload_set s WHERE s.id = (request ->> 'upload_id')::uuid;
     IF upload.created_by <> attachments.claim('sub') THEN
         refusal := attachments.refuse_change(upload.entity_type, upload.entity_id);
@@ -1174,12 +1197,14 @@ DECLARE
     stuck bigint;
 BEGIN
     FOR overdue IN
-        SELECT s.id, s.file_count FROM attachments.upload_set s
+        SELECT s.id, s.tenant_id, s.file_count FROM attachments.upload_set s
         WHERE s.state = 'pending' AND s.expires_at < now() - interval '1 minute'
         ORDER BY s.expires_at
         LIMIT (request ->> 'limit')::integer
         FOR UPDATE SKIP LOCKED
     LOOP
+        -- One whose tenant is being erased goes with it.
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock_shared(attachments.tenant_lock(overdue.tenant_id));
         PERFORM attachments.close_upload(overdue.id, 'expired', NULL);
         closed := closed + 1;
         files_left := files_left - overdue.file_count;
@@ -1187,8 +1212,10 @@ BEGIN
     END LOOP;
     -- Files that failed while their entity was deleted came back with it; others could not be removed yet. In
     -- random order, so that those that still cannot be removed do not block the rest.
-    SELECT count(*) FILTER (WHERE NOT attachments.remove_rejected(rejected.id)) INTO stuck
-    FROM (SELECT r.id FROM attachments.attachment r
+    SELECT count(*) FILTER (WHERE CASE
+        WHEN pg_try_advisory_xact_lock_shared(attachments.tenant_lock(rejected.tenant_id)) THEN NOT attachments.remove_rejected(rejected.id)
+        ELSE false END) INTO stuck
+    FROM (SELECT r.id, r.tenant_id FROM attachments.attachment r
           WHERE r.state = 'rejected' AND r.deleted_at IS NULL
           ORDER BY random()
           LIMIT (request ->> 'limit')::integer) AS rejected;
@@ -1325,6 +1352,7 @@ CREATE FUNCTION attachments_api.begin_multipart(claims jsonb, request jsonb) RET
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     -- Nobody closes the set meanwhile: whoever does looks for parts to give up.
     PERFORM FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;
@@ -1867,10 +1895,12 @@ CREATE FUNCTION attachments.take_verdict(object text, verdict text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload uuid;
+    tenant text;
     file attachments.attachment;
 BEGIN
     -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
-    SELECT a.upload_set_id INTO upload FROM attachments.attachment a WHERE a.object_key = object;
+    SELECT a.upload_set_id, a.tenant_id INTO upload, tenant FROM attachments.attachment a WHERE a.object_key = object;
+    PERFORM attachments.enter_tenant(tenant);
     PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
     UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
     WHERE a.object_key = object AND a.state IN ('scanning', 'available')
@@ -2281,6 +2311,7 @@ DECLARE
     changed bigint;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
     IF NOT entity.is_there THEN
         RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));
@@ -2502,6 +2533,7 @@ DECLARE
     attachment uuid := (request ->> 'attachment_id')::uuid;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN coalesce(
         attachments.refuse_file_change(attachment),
         attachments.delete_row(attachments.attachment_row(attachment), 'such attachment', request ->> 'reason'));
@@ -2514,6 +2546,7 @@ DECLARE
     attachment uuid := (request ->> 'attachment_id')::uuid;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN coalesce(
         attachments.refuse_file_change(attachment),
         attachments.restore_row(attachments.attachment_row(attachment), 'such attachment'));
@@ -2524,6 +2557,7 @@ CREATE FUNCTION attachments_api.delete_entity(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.delete_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request), request ->> 'reason');
 END
 $$;
@@ -2532,6 +2566,7 @@ CREATE FUNCTION attachments_api.restore_entity(claims jsonb, request jsonb) RETU
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.restore_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request));
 END
 $$;
@@ -2902,6 +2937,7 @@ DECLARE
     one keepsake.deletion;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     one := attachments.find_deletion((request ->> 'deletion_id')::uuid);
     RETURN coalesce(
         attachments.refuse_restore(one),
@@ -4136,8 +4172,8 @@ BEGIN
             HINT = 'keep_files is for the erasure of one person.';
     END IF;
     PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant)), set_config('attachments.erasing', 'on', true);
-    -- Whoever declares an upload waits for the tenant's row, and whoever places a hold for the purge.
-    PERFORM attachments.settle_usage(tenant), attachments.refuse_held_tenant(tenant);
+    PERFORM pg_advisory_xact_lock(attachments.tenant_lock(tenant));
+    PERFORM attachments.refuse_held_tenant(tenant);
     holds := ARRAY(SELECT h.id FROM attachments.holds_of(tenant) AS h);
     IF NOT keep_files THEN
         removed := attachments.erase_files(tenant, subject, removed);

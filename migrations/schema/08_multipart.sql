@@ -80,6 +80,7 @@ CREATE FUNCTION attachments_api.begin_multipart(claims jsonb, request jsonb) RET
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     -- Nobody closes the set meanwhile: whoever does looks for parts to give up.
     PERFORM FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;

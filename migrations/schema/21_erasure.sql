@@ -415,8 +415,8 @@ BEGIN
             HINT = 'keep_files is for the erasure of one person.';
     END IF;
     PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant)), set_config('attachments.erasing', 'on', true);
-    -- Whoever declares an upload waits for the tenant's row, and whoever places a hold for the purge.
-    PERFORM attachments.settle_usage(tenant), attachments.refuse_held_tenant(tenant);
+    PERFORM pg_advisory_xact_lock(attachments.tenant_lock(tenant));
+    PERFORM attachments.refuse_held_tenant(tenant);
     holds := ARRAY(SELECT h.id FROM attachments.holds_of(tenant) AS h);
     IF NOT keep_files THEN
         removed := attachments.erase_files(tenant, subject, removed);
