@@ -85,6 +85,7 @@ DROP FUNCTION attachments_api.list_events;
 DROP FUNCTION attachments.forget_events;
 DROP FUNCTION attachments_api.settle_events;
 DROP FUNCTION attachments_api.lease_events;
+DROP FUNCTION attachments.tenants_to_tell;
 DROP FUNCTION attachments.event_body;
 DROP TRIGGER record_purges ON attachments.attachment;
 DROP TRIGGER record_changes ON attachments.attachment;
