@@ -40,7 +40,7 @@ pub struct Deletion {
     /// Whether it was made under the claims of the caller's tenant.
     pub same_tenant: bool,
     /// The tenant under whose claims it was made.
-    tenant: Option<String>,
+    pub tenant: Option<String>,
 }
 
 /// Not the one that is being made: what it holds is not counted yet, and a trigger that it fires must
@@ -231,6 +231,16 @@ pub fn retry_postponed(session: &mut Session<'_, '_>) -> Outcome<()> {
         "UPDATE keepsake.deletion SET put_off_at = NULL WHERE id IN (
              SELECT id FROM keepsake.deletion WHERE put_off_at IS NOT NULL FOR UPDATE SKIP LOCKED)",
         &[],
+    )?;
+    Ok(())
+}
+
+/// The same for those of one tenant, or of none: all are locked until the transaction ends, which may be a long one here.
+pub fn retry_postponed_of(session: &mut Session<'_, '_>, tenant: Option<String>) -> Outcome<()> {
+    session.registry_kept(
+        "UPDATE keepsake.deletion SET put_off_at = NULL WHERE id IN (
+             SELECT id FROM keepsake.deletion WHERE put_off_at IS NOT NULL AND tenant IS NOT DISTINCT FROM $1 FOR UPDATE SKIP LOCKED)",
+        &[tenant.into()],
     )?;
     Ok(())
 }
