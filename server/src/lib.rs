@@ -2,12 +2,14 @@
 //!
 //! - `settings`: those of the service and of the server, from the environment and a TOML file.
 //! - `runtime`: what the service needs of any runtime. `tls`: the certificates that are trusted.
+//! - `drain`: reads off what nobody wants.
 //! - `postgres`: a pool of connections. `file_store`: a bucket in a folder.
 //! - `page`: the page's files. `limiter`: counts requests.
 //! - `host`: what the service needs for one request, of these.
 //! - `schedule`: the work that nobody waits for.
 //! - `listener`: takes requests in, until it is told to stop.
 
+mod drain;
 mod file_store;
 mod host;
 mod limiter;

@@ -1,6 +1,6 @@
 //! Takes requests in, until it is told to stop. Then those that have come are answered.
 
-use crate::{host::Server, schedule, settings::Settings};
+use crate::{drain, host::Server, schedule, settings::Settings};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{
@@ -11,7 +11,6 @@ use axum::{
     response::Response,
 };
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -39,11 +38,6 @@ use tokio::{
 
 /// Longest wait for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How much of a body that no handler wanted is read off, and for how long. A client that is still sending would otherwise
-/// lose the connection and never see the answer.
-const MAX_DISCARDED_BYTES: usize = 32 << 20;
-const MAX_DISCARD_TIME: Duration = Duration::from_secs(30);
 
 /// After an error such as too many open files, a moment for it to pass.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -192,7 +186,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let (head, incoming) = request.into_parts();
-    let body = Shared::new(incoming);
+    let mut body = Shared::new(incoming);
     // Who waits to be asked for the body has sent none.
     let discards = !head.headers.contains_key(EXPECT);
     let mut request = Request::from_parts(head, Body::new(body.clone()));
@@ -204,8 +198,7 @@ async fn answer(
     let host = Arc::clone(server);
     let (answer, line) = keepsake_service::answer(request, &server.config, host).await;
     if discards && !body.is_begun() {
-        // Whoever sends for longer is answered meanwhile.
-        let _ = timeout(MAX_DISCARD_TIME, body.discard()).await;
+        drain::read_off(&mut body).await;
     }
     line.write();
     Ok(answer)
@@ -235,15 +228,6 @@ impl Shared {
 
     fn is_begun(&self) -> bool {
         self.with(|opened| opened.is_begun)
-    }
-
-    async fn discard(mut self) {
-        let mut seen = 0;
-        while seen < MAX_DISCARDED_BYTES
-            && let Some(Ok(frame)) = self.frame().await
-        {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-        }
     }
 }
 

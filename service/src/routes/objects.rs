@@ -100,6 +100,7 @@ pub(crate) async fn store(
         Some(Err(PutError::LengthMismatch)) => Err(length_mismatch(size)),
         Some(Err(PutError::Sha256Mismatch)) => Err(sha256_mismatch()),
         Some(Err(PutError::Closed)) => Err(closed()),
+        Some(Err(PutError::Busy)) => Err(busy()),
         Some(Err(PutError::Failed(error))) => Err(error.into()),
     }
 }
@@ -145,6 +146,7 @@ async fn store_part(
         Some(Err(PutError::LengthMismatch)) => return Err(length_mismatch(size)),
         Some(Err(PutError::Sha256Mismatch)) => return Err(sha256_mismatch()),
         Some(Err(PutError::Closed | PutError::Exists)) => return Err(closed()),
+        Some(Err(PutError::Busy)) => return Err(busy()),
         Some(Err(PutError::Failed(error))) => return Err(error.into()),
     };
     let record = json!({
@@ -182,6 +184,14 @@ fn closed() -> ApiError {
         ErrorCode::UploadClosed,
         "The upload was completed or aborted, and accepts no more parts.",
     )
+}
+
+fn busy() -> ApiError {
+    ApiError::new(
+        ErrorCode::TooManyRequests,
+        "This file is being uploaded by other requests. Wait until they end, or for a minute, then retry.",
+    )
+    .with_header("retry-after", HeaderValue::from_static("60"))
 }
 
 fn sha256_mismatch() -> ApiError {

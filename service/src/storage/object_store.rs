@@ -166,6 +166,8 @@ pub enum PutError {
     Sha256Mismatch,
     /// The multipart upload was completed or aborted.
     Closed,
+    /// As many uploads of the same as the bucket takes in at a time are under way.
+    Busy,
     /// The store failed, or the client stopped half way; nothing was stored.
     Failed(StorageError),
 }
