@@ -9,12 +9,14 @@ use http_body_util::BodyExt;
 use keepsake_service::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::{Content, Task},
-    storage::{Bucket, Download, Listing, Part, PutError, Storage, StorageError, StoredObject},
+    storage::{
+        Bucket, Download, Listing, Part, PutError, Storage, StorageError, StoredObject, Undeleted,
+    },
 };
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
@@ -412,9 +414,12 @@ impl Storage for FileStore {
         }))
     }
 
-    fn delete_many<'a>(&'a self, keys: &'a [String]) -> Task<'a, Result<(), StorageError>> {
+    fn delete_many<'a>(
+        &'a self,
+        keys: &'a [String],
+    ) -> Task<'a, Result<Vec<Undeleted>, StorageError>> {
         let keys = keys.to_vec();
-        Box::pin(self.blocking("delete", move |folders| delete(folders, &keys)))
+        Box::pin(self.blocking("delete", move |folders| Ok(delete(folders, &keys))))
     }
 
     fn list<'a>(
@@ -498,26 +503,39 @@ impl Storage for FileStore {
     }
 }
 
-/// Deletes objects, and the folders that they leave empty. That they are gone is on the disk afterwards.
-fn delete(folders: &Folders, keys: &[String]) -> io::Result<()> {
-    let mut left = BTreeSet::new();
+/// Deletes objects, and the folders that they leave empty. That they are gone is on the disk afterwards. One that cannot be
+/// deleted keeps no other from it.
+fn delete(folders: &Folders, keys: &[String]) -> Vec<Undeleted> {
+    let mut left: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut undeleted = Vec::new();
+    let mut keep = |key: &str, error: &io::Error| {
+        undeleted.push(Undeleted {
+            key: key.to_owned(),
+            error: failed("delete", error),
+        });
+    };
     for key in keys {
         let (names, last) = split(key);
-        match folders.objects.descend(names) {
-            Ok(folder) => folder.remove(last)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+        let removed = folders.objects.descend(names);
+        match removed.and_then(|folder| folder.remove(last)) {
+            Ok(()) => {
+                let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+                left.entry(folder).or_default().push(key);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => keep(key, &error),
         }
-        left.extend(key.rsplit_once('/').map(|(folder, _)| folder));
     }
-    for path in left {
+    for (path, keys) in left {
         // Another server may have removed it.
-        if let Ok(folder) = folders.objects.descend(path.split('/')) {
-            folder.sync()?;
+        if let Ok(folder) = folders.objects.descend(path.split('/'))
+            && let Err(error) = folder.sync()
+        {
+            keys.iter().for_each(|key| keep(key, &error));
         }
         remove_empty(&folders.objects, path);
     }
-    Ok(())
+    undeleted
 }
 
 /// Removes a folder, and those above, as far as they are empty.
@@ -887,7 +905,7 @@ mod tests {
             key("no", "1", 3).as_str().to_owned(),
         ];
         for _ in 0..2 {
-            assert_eq!(store.delete_many(&gone).await, Ok(()));
+            assert_eq!(store.delete_many(&gone).await, Ok(Vec::new()));
         }
         assert!(!scratch.0.join("objects/t/acme/post/7").exists());
         assert!(store.observe(&second, 0).await.unwrap().is_some());
@@ -908,7 +926,14 @@ mod tests {
         assert!(store.get(&key, None).await.is_err());
         let outcome = put(&store, &key, b"hello").await;
         assert!(matches!(outcome, Err(PutError::Failed(_))), "{outcome:?}");
-        assert!(store.delete_many(&[key.as_str().to_owned()]).await.is_err());
+        // The one that cannot be deleted keeps no other.
+        let other = self::key("acme", "8", 2);
+        put(&store, &other, b"hello").await.unwrap();
+        let both = [&key, &other].map(|key| key.as_str().to_owned());
+        let undeleted = store.delete_many(&both).await.unwrap();
+        assert_eq!(undeleted.len(), 1, "{undeleted:?}");
+        assert_eq!(undeleted[0].key, key.as_str());
+        assert_eq!(store.observe(&other, 0).await, Ok(None));
         assert_eq!(std::fs::read(outside.join(name)).unwrap(), b"secret");
         assert_eq!(store.list("t/", None, 9).await.unwrap().keys, [""; 0]);
     }

@@ -214,7 +214,11 @@ fn time_until(deadline: OffsetDateTime, now: OffsetDateTime) -> std::time::Durat
 /// Deletes an object that this very request has stored. Of no other is it known that nobody
 /// has come to rely on it.
 async fn take_back(bucket: &dyn Bucket, key: &ObjectKey) -> Result<(), ApiError> {
-    Ok(bucket.delete_many(&[key.as_str().to_owned()]).await?)
+    let undeleted = bucket.delete_many(&[key.as_str().to_owned()]).await?;
+    match undeleted.into_iter().next() {
+        Some(one) => Err(one.error.into()),
+        None => Ok(()),
+    }
 }
 
 /// `GET /v1/objects/{token}`: sends the object, or a part of it.
