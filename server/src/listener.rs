@@ -1,6 +1,8 @@
 //! Takes requests in, until it is told to stop. Then those that have come are answered.
 
-use crate::{drain, host::Server, schedule, settings::Settings};
+use crate::{
+    connection::Connection, descriptors, drain, host::Server, schedule, settings::Settings,
+};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{
@@ -31,8 +33,9 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 
@@ -80,10 +83,12 @@ pub(crate) async fn serve(
     if let Some(advice) = settings.config.advice() {
         log::write(Level::Warning, "settings", json!({ "advice": advice }));
     }
+    descriptors::raise(settings.max_connections, settings.connections);
     let connections = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(settings.max_connections as usize));
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            (accepted, place) = accept(&listener, &places) => match accepted {
                 Ok((stream, peer)) => {
                     // Without it small answers wait for the acknowledgement of those before.
                     let _ = stream.set_nodelay(true);
@@ -92,10 +97,13 @@ pub(crate) async fn serve(
                     let connection = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(HEAD_TIMEOUT)
-                        .serve_connection(TokioIo::new(stream), answer);
+                        .serve_connection(TokioIo::new(Connection::new(stream)), answer);
                     // A client that breaks off is its own business.
                     let watched = connections.watch(connection);
-                    tokio::spawn(async move { drop(watched.await) });
+                    tokio::spawn(async move {
+                        let _ = watched.await;
+                        drop(place);
+                    });
                 }
                 Err(error) => {
                     log::write(Level::Error, "accept", json!({ "cause": error.to_string() }));
@@ -126,6 +134,19 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// The next connection, once there is a place for it. Until then it waits with the operating system.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (
+    io::Result<(TcpStream, SocketAddr)>,
+    Option<OwnedSemaphorePermit>,
+) {
+    // None only if it were closed, which nobody does.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    (listener.accept().await, place)
+}
+
 impl Rim {
     fn new(server: &Arc<Server>, settings: &Settings) -> Self {
         let origin = settings.public_origin.as_deref();
@@ -134,10 +155,7 @@ impl Rim {
         Self {
             server: Arc::clone(server),
             public_origin: parts.and_then(|parts| Some((parts.scheme?, parts.authority?))),
-            address_header: settings
-                .address_header
-                .as_ref()
-                .and_then(|name| name.parse().ok()),
+            address_header: settings.address_header.clone(),
         }
     }
 
