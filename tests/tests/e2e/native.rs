@@ -220,7 +220,7 @@ async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
         .await?;
     let tenant = Tenant::new(&stack).await?;
     // Longer than what waits in buffers: the client still sends when the disk is full.
-    let large = text_of(16 << 20);
+    let large = text_of(9 << 20);
     let upload = tenant.declare(&[large, TEXT]).await?;
     let moved = |index: usize| -> Result<Value> {
         let mut target = upload["files"][index].clone();
