@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::archive::{objects, table};
+use crate::archive::{follow_ddl, objects, table};
 use crate::call::own_triggers::Carrier;
 use crate::graph::catalog;
 use crate::manage::triggers;
@@ -58,6 +58,8 @@ pub fn equip(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     let key = Ident(row.get_by_name("key")?.unwrap_or_default());
     let archive: Option<pg_sys::Oid> = row.get_by_name("archive")?;
     if let Some(archive) = archive {
+        // It knows columns by the names that they had when it followed last.
+        follow_ddl::follow(session, oid)?;
         objects::bind(session, archive)?;
     }
     let kept = match archive {
