@@ -2,15 +2,31 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use keepsake_cli::arguments::Arguments;
 use keepsake_cli::failure::Exit;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long work that nobody waits for may still take before the program ends, such as a write to a disk that hangs.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
     // If the arguments are wrong, clap itself exits with 2.
     let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return Exit::Usage.into();
+        }
+    };
+    let exit = runtime.block_on(run(arguments));
+    runtime.shutdown_timeout(LAST_WORK);
+    exit
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
     let json = arguments.json;
     let (text, exit) = match keepsake_cli::run(arguments).await {
         Ok(report) => (report.render(json), report.exit),

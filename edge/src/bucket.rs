@@ -8,7 +8,9 @@ use futures_util::future::join;
 use keepsake_service::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::{Content, Hasher, Task},
-    storage::{Bucket, Download, Listing, Part, PutError, Storage, StorageError, StoredObject},
+    storage::{
+        Bucket, Download, Listing, Part, PutError, Storage, StorageError, StoredObject, Undeleted,
+    },
 };
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
 use std::ops;
@@ -117,13 +119,18 @@ impl Storage for R2 {
         }))
     }
 
-    fn delete_many<'a>(&'a self, keys: &'a [String]) -> Task<'a, Result<(), StorageError>> {
+    fn delete_many<'a>(
+        &'a self,
+        keys: &'a [String],
+    ) -> Task<'a, Result<Vec<Undeleted>, StorageError>> {
         Box::pin(SendFuture::new(async move {
-            if keys.is_empty() {
-                return Ok(());
+            if !keys.is_empty() {
+                let keys = keys.iter().map(String::as_str).collect();
+                let deleted = self.0.delete_multiple(keys).await;
+                deleted.map_err(failed("delete"))?;
             }
-            let keys = keys.iter().map(String::as_str).collect();
-            self.0.delete_multiple(keys).await.map_err(failed("delete"))
+            // R2 does not tell them apart.
+            Ok(Vec::new())
         }))
     }
 

@@ -58,12 +58,16 @@ impl Sha256Hasher {
 }
 
 impl Hasher for Sha256Hasher {
-    fn add(&mut self, mut content: Content) -> Task<'_, Result<(), String>> {
+    fn add(&mut self, content: Content) -> Task<'_, Result<(), String>> {
         Box::pin(SendFuture::new(async move {
-            match RawBody::of(&mut content.native) {
+            let Content { body, mut native } = content;
+            let added = match RawBody::of(&mut native) {
                 Some(stream) => self.add_stream(&stream.into_stream()).await,
                 None => Ok(()),
-            }
+            };
+            // Not before: a body that is dropped unread cancels its stream.
+            drop(body);
+            added
         }))
     }
 

@@ -2,12 +2,16 @@
 //!
 //! - `settings`: those of the service and of the server, from the environment and a TOML file.
 //! - `runtime`: what the service needs of any runtime. `tls`: the certificates that are trusted.
+//! - `drain`: reads off what nobody wants.
 //! - `postgres`: a pool of connections. `file_store`: a bucket in a folder.
 //! - `page`: the page's files. `limiter`: counts requests.
 //! - `host`: what the service needs for one request, of these.
 //! - `schedule`: the work that nobody waits for.
-//! - `listener`: takes requests in, until it is told to stop.
+//! - `listener`: takes requests in, until it is told to stop. `connection`: one of a client. `descriptors`: how many there may be.
 
+mod connection;
+mod descriptors;
+mod drain;
 mod file_store;
 mod host;
 mod limiter;
@@ -68,7 +72,7 @@ pub async fn serve(
     match mode {
         Mode::Once => schedule::run_once(&server)
             .await
-            .map_err(ServeError::Schedule),
+            .map_err(|undone| ServeError::Schedule(undone.to_string())),
         Mode::Serve => {
             log::panics();
             let address = settings.listen;

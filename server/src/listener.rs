@@ -1,6 +1,8 @@
 //! Takes requests in, until it is told to stop. Then those that have come are answered.
 
-use crate::{host::Server, schedule, settings::Settings};
+use crate::{
+    connection::Connection, descriptors, drain, host::Server, schedule, settings::Settings,
+};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{
@@ -11,7 +13,6 @@ use axum::{
     response::Response,
 };
 use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -32,18 +33,14 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
 
 /// Longest wait for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How much of a body that no handler wanted is read off, and for how long. A client that is still sending would otherwise
-/// lose the connection and never see the answer.
-const MAX_DISCARDED_BYTES: usize = 32 << 20;
-const MAX_DISCARD_TIME: Duration = Duration::from_secs(30);
 
 /// After an error such as too many open files, a moment for it to pass.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -86,10 +83,12 @@ pub(crate) async fn serve(
     if let Some(advice) = settings.config.advice() {
         log::write(Level::Warning, "settings", json!({ "advice": advice }));
     }
+    descriptors::raise(settings.max_connections, settings.connections);
     let connections = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(settings.max_connections as usize));
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            (accepted, place) = accept(&listener, &places) => match accepted {
                 Ok((stream, peer)) => {
                     // Without it small answers wait for the acknowledgement of those before.
                     let _ = stream.set_nodelay(true);
@@ -98,10 +97,13 @@ pub(crate) async fn serve(
                     let connection = http1::Builder::new()
                         .timer(TokioTimer::new())
                         .header_read_timeout(HEAD_TIMEOUT)
-                        .serve_connection(TokioIo::new(stream), answer);
+                        .serve_connection(TokioIo::new(Connection::new(stream)), answer);
                     // A client that breaks off is its own business.
                     let watched = connections.watch(connection);
-                    tokio::spawn(async move { drop(watched.await) });
+                    tokio::spawn(async move {
+                        let _ = watched.await;
+                        drop(place);
+                    });
                 }
                 Err(error) => {
                     log::write(Level::Error, "accept", json!({ "cause": error.to_string() }));
@@ -132,6 +134,19 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// The next connection, once there is a place for it. Until then it waits with the operating system.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (
+    io::Result<(TcpStream, SocketAddr)>,
+    Option<OwnedSemaphorePermit>,
+) {
+    // None only if it were closed, which nobody does.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    (listener.accept().await, place)
+}
+
 impl Rim {
     fn new(server: &Arc<Server>, settings: &Settings) -> Self {
         let origin = settings.public_origin.as_deref();
@@ -140,10 +155,7 @@ impl Rim {
         Self {
             server: Arc::clone(server),
             public_origin: parts.and_then(|parts| Some((parts.scheme?, parts.authority?))),
-            address_header: settings
-                .address_header
-                .as_ref()
-                .and_then(|name| name.parse().ok()),
+            address_header: settings.address_header.clone(),
         }
     }
 
@@ -192,7 +204,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let (head, incoming) = request.into_parts();
-    let body = Shared::new(incoming);
+    let mut body = Shared::new(incoming);
     // Who waits to be asked for the body has sent none.
     let discards = !head.headers.contains_key(EXPECT);
     let mut request = Request::from_parts(head, Body::new(body.clone()));
@@ -204,8 +216,7 @@ async fn answer(
     let host = Arc::clone(server);
     let (answer, line) = keepsake_service::answer(request, &server.config, host).await;
     if discards && !body.is_begun() {
-        // Whoever sends for longer is answered meanwhile.
-        let _ = timeout(MAX_DISCARD_TIME, body.discard()).await;
+        drain::read_off(&mut body).await;
     }
     line.write();
     Ok(answer)
@@ -235,15 +246,6 @@ impl Shared {
 
     fn is_begun(&self) -> bool {
         self.with(|opened| opened.is_begun)
-    }
-
-    async fn discard(mut self) {
-        let mut seen = 0;
-        while seen < MAX_DISCARDED_BYTES
-            && let Some(Ok(frame)) = self.frame().await
-        {
-            seen += frame.data_ref().map_or(0, Bytes::len);
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use keepsake_service::{
 };
 use serde_json::Value;
 use std::{error::Error, fmt, time::Duration};
+use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{
     Config, NoTls,
     types::{ToSql, Type},
@@ -34,6 +35,7 @@ const ATTEMPTS: u32 = 3;
 pub(crate) struct Postgres {
     address: Address,
     pool: Pool,
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl fmt::Debug for Postgres {
@@ -53,10 +55,13 @@ impl Postgres {
             // A connection that broke is known to be closed, without asking.
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = if address.tls {
-            Manager::from_config(config, MakeRustlsConnect::new(tls::config()?), recycling)
-        } else {
-            Manager::from_config(config, NoTls, recycling)
+        let tls = match address.tls {
+            true => Some(MakeRustlsConnect::new(tls::config()?)),
+            false => None,
+        };
+        let manager = match tls.clone() {
+            Some(tls) => Manager::from_config(config, tls, recycling),
+            None => Manager::from_config(config, NoTls, recycling),
         };
         let pool = Pool::builder(manager)
             .max_size(connections)
@@ -69,7 +74,7 @@ impl Postgres {
             .build()
             .map_err(|error| error.to_string())?;
         let address = address.clone();
-        Ok(Self { address, pool })
+        Ok(Self { address, pool, tls })
     }
 
     /// A connection that is given back when it is dropped.
@@ -98,7 +103,10 @@ impl Postgres {
     }
 
     async fn ask(&self, statement: &str, arguments: &[String]) -> Result<String, Failure> {
-        let mut connection = Asked(Some(self.connection().await?));
+        let mut connection = Asked {
+            object: Some(self.connection().await?),
+            tls: self.tls.clone(),
+        };
         // The last is repeated in the answer, for drivers that cannot be sure whose it is.
         let mark = String::new();
         let mut values: Vec<(&(dyn ToSql + Sync), Type)> = Vec::with_capacity(arguments.len() + 1);
@@ -106,7 +114,7 @@ impl Postgres {
             values.push((argument, Type::TEXT));
         }
         values.push((&mark, Type::TEXT));
-        let client = connection.0.as_ref();
+        let client = connection.object.as_ref();
         let client = client.ok_or_else(|| lost("the connection was given away"))?;
         let rows = client.query_typed(statement, &values).await;
         connection.give_back();
@@ -119,18 +127,46 @@ impl Postgres {
 
 /// A connection that was asked something. When nobody waits for the answer any more, it is not given back: the next call
 /// would wait for that answer first.
-struct Asked(Option<Object>);
+struct Asked {
+    object: Option<Object>,
+    tls: Option<MakeRustlsConnect>,
+}
 
 impl Asked {
     fn give_back(&mut self) {
-        drop(self.0.take());
+        drop(self.object.take());
     }
 }
 
 impl Drop for Asked {
+    /// It counts among the pool's connections until the database has stopped working for it.
     fn drop(&mut self) {
-        drop(self.0.take().map(Object::take));
+        let Some(object) = self.object.take() else {
+            return;
+        };
+        let tls = self.tls.take();
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(stop(object, tls))),
+            // The server ends.
+            Err(_) => drop(Object::take(object)),
+        }
     }
+}
+
+/// Cancels what a connection was asked, waits until that is over, and closes the connection.
+async fn stop(object: Object, tls: Option<MakeRustlsConnect>) {
+    let cancel = object.cancel_token();
+    let stopped = async {
+        // A cancellation that does not arrive leaves the call to its end.
+        let _ = match tls {
+            Some(tls) => cancel.cancel_query(tls).await,
+            None => cancel.cancel_query(NoTls).await,
+        };
+        // Answered after what was asked before.
+        let _ = object.simple_query("").await;
+    };
+    let _ = timeout(TIMEOUT, stopped).await;
+    drop(Object::take(object));
 }
 
 impl Database for Postgres {

@@ -51,6 +51,10 @@ type Client = Pool<HttpsConnector<HttpConnector>, Full<Bytes>>;
 static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
 
 impl Runtime for Tokio {
+    fn counts_requests(&self) -> bool {
+        false
+    }
+
     fn now(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX))
@@ -205,7 +209,7 @@ fn verify(signed: &Signed<'_>) -> Option<bool> {
     } = signed;
     let verdict = match signed.kind {
         KeyKind::Rsa => {
-            let (n, e) = (number("n")?, number("e")?);
+            let (n, e) = (significant(number("n")?), significant(number("e")?));
             RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, text, signature)
         }
         KeyKind::P256 => {
@@ -216,4 +220,39 @@ fn verify(signed: &Signed<'_>) -> Option<bool> {
         KeyKind::Ed25519 => UnparsedPublicKey::new(&ED25519, number("x")?).verify(text, signature),
     };
     Some(verdict.is_ok())
+}
+
+/// A number without the zeros that some issuers put before it, which RFC 7518 §6.3.1 forbids and ring refuses.
+fn significant(mut bytes: Vec<u8>) -> Vec<u8> {
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.drain(..zeros);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A modulus with a zero before it, and a signature of `header.claims` by its key.
+    const N: &str = "AMEctLp_et8ZTR55TBRVL0t7fU44FHJKODk6axJkubTJ_9x3lexCS50RFS8zycJ9ZBK0rip1MLZgkNRp0NFy7IXfYNkYNJpE5dRqq6V2G4h8MlYnRTqwAnEwfaY58Rr7NtoZrqJT7DUOke7RwAUz_Dh4rn5HtANbc_BLw3VreWX2CgChyhKpQDw4By8uY476yywKVMev02xgLEX3fZi-9inEXoZQ9ByODsPfquy84u7spP7a7JhiClHQ4YROHeXhHPfgHm6n0757fBnzDb9_9khk_M8eKq5VIOX7UMnMCKXtJKB9gynOrNJrJBxvJk-RAT781bphAD2zIonf7MDR-zs";
+    const SIGNATURE: &str = "k7vHigF9HhhNhayOnlHi7Mf72nuP2hiLG1GChWbmE4bW25wOiIhewIvsKhGDPtZ81qTpEdce8lL4TvyHq0jLdcyZuQ5nNfKro-cJTPijnjiJ-B70Xpnff8p_BdZb52vLMUxpkqPifjIXlD_2Lu6JRKgm9rR7Fy_CDezQ01bSz3xHWq-RjKNZl53w99k-FyE4fCSXaLUbmZc1C3HjgjkjnMm0wLnwJiYE12pbV31HxCRC6bAJ2lRLMVwWqxrwjsYpHD7487yITONuY1-ToSTNnt_X0mjutxd-owOwiB5NZihH-zOYwd1Wgo9mzr3C7nvTo-c4N5KXBr3ETvHGhC4dMQ";
+
+    #[test]
+    fn zeros_before_a_number_change_nothing() {
+        let signature = URL_SAFE_NO_PAD.decode(SIGNATURE).unwrap();
+        let holds = |e: &str, text| {
+            let numbers = [("n", N.to_owned()), ("e", e.to_owned())];
+            let kind = KeyKind::Rsa;
+            verify(&Signed {
+                kind,
+                numbers: &numbers,
+                text,
+                signature: &signature,
+            })
+        };
+        for e in ["AQAB", "AAEAAQ"] {
+            assert_eq!(holds(e, b"header.claims"), Some(true), "{e}");
+            assert_eq!(holds(e, b"header.others"), Some(false), "{e}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The settings: those of the service, and the server's own. The environment goes before the file.
 
+use axum::http::HeaderName;
 use keepsake_service::config::{Config, ConfigError, NAMES, StoreSettings};
 use std::{
     collections::HashMap,
@@ -11,10 +12,11 @@ use std::{
 };
 
 /// Every setting of the server's own, with its default, if it has one. `docs/settings.md` explains them.
-const OWN: [(&str, &str); 8] = [
+const OWN: [(&str, &str); 9] = [
     ("LISTEN", "127.0.0.1:8787"),
     ("PUBLIC_ORIGIN", ""),
     ("ADDRESS_HEADER", ""),
+    ("MAX_CONNECTIONS", "1000"),
     ("DATABASE_CONNECTIONS", "10"),
     ("REQUESTS_PER_MINUTE", "1000"),
     ("SCHEDULE_SECONDS", "300"),
@@ -31,8 +33,10 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// The origin that clients see, where a proxy is in front.
     pub(crate) public_origin: Option<String>,
-    /// The header in which the proxy in front tells the client's address, in lower case.
-    pub(crate) address_header: Option<String>,
+    /// The header in which the proxy in front tells the client's address.
+    pub(crate) address_header: Option<HeaderName>,
+    /// Most connections of clients.
+    pub(crate) max_connections: u32,
     /// Most connections to the database.
     pub(crate) connections: usize,
     /// Most requests of one caller in a minute; 0 for any number.
@@ -83,9 +87,7 @@ impl Settings {
         };
         Self::of(|name| {
             let first = database_url.clone().filter(|_| name == "DATABASE_URL");
-            let environment = || std::env::var(name).ok();
-            let file = || given.get(name).cloned();
-            first.or_else(environment).or_else(file)
+            first_given([first, std::env::var(name).ok(), given.get(name).cloned()])
         })
     }
 
@@ -132,7 +134,11 @@ impl Settings {
                 .parse()
                 .map_err(|_| setting("LISTEN", "must be like 127.0.0.1:8787 or [::]:8787"))?,
             public_origin,
-            address_header: optional("ADDRESS_HEADER").map(|name| name.to_ascii_lowercase()),
+            address_header: optional("ADDRESS_HEADER")
+                .map(|name| name.trim().parse())
+                .transpose()
+                .map_err(|_| setting("ADDRESS_HEADER", "must be a header like X-Forwarded-For"))?,
+            max_connections: number("MAX_CONNECTIONS", 1, 1_000_000)?,
             connections: number("DATABASE_CONNECTIONS", 1, 1000)? as usize,
             requests_per_minute: number("REQUESTS_PER_MINUTE", 0, u32::MAX)?,
             schedule: (schedule > 0).then(|| seconds(schedule)),
@@ -141,6 +147,12 @@ impl Settings {
         };
         Ok(settings)
     }
+}
+
+/// A value that is blank is none, and hides no other.
+fn first_given(values: impl IntoIterator<Item = Option<String>>) -> Option<String> {
+    let mut given = values.into_iter().flatten();
+    given.find(|value| !value.trim().is_empty())
 }
 
 fn setting(name: &'static str, problem: &str) -> SettingsError {
@@ -222,11 +234,21 @@ mod tests {
             ("PUBLIC_ORIGIN", "ftp://hunter2"),
             ("DATABASE_CONNECTIONS", "0"),
             ("STOP_SECONDS", "hunter2"),
+            ("ADDRESS_HEADER", "hunter2: x"),
+            ("MAX_CONNECTIONS", "0"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{name}={value}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_blank_hides_nothing() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(first_given([None, text(" "), text("file")]), text("file"));
+        assert_eq!(first_given([text("a"), text("b")]), text("a"));
+        assert_eq!(first_given([text(""), None]), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{
     db::{Call, Database, DbError, SystemFunction},
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::Task,
-    storage::{Listing, Storage, StorageError, StoredObject},
+    storage::{Listing, Storage, StorageError, StoredObject, Undeleted},
 };
 use keepsake_shared::{ObjectKey, Sha256Digest};
 use serde_json::Value;
@@ -53,6 +53,8 @@ impl Database for ScriptedDatabase {
 pub(crate) struct MemoryStorage {
     pub(crate) objects: RefCell<HashMap<String, StoredObject>>,
     pub(crate) broken: bool,
+    /// Keys that it does not delete.
+    pub(crate) undeletable: Vec<String>,
 }
 
 impl MemoryStorage {
@@ -114,13 +116,22 @@ impl Storage for MemoryStorage {
         Box::pin(ready(answer()))
     }
 
-    fn delete_many<'a>(&'a self, keys: &'a [String]) -> Task<'a, Result<(), StorageError>> {
+    fn delete_many<'a>(
+        &'a self,
+        keys: &'a [String],
+    ) -> Task<'a, Result<Vec<Undeleted>, StorageError>> {
         let answer = || {
             self.check()?;
+            let (kept, gone): (Vec<&String>, Vec<&String>) =
+                keys.iter().partition(|key| self.undeletable.contains(*key));
             self.objects
                 .borrow_mut()
-                .retain(|key, _| !keys.contains(key));
-            Ok(())
+                .retain(|key, _| !gone.contains(&key));
+            let undeleted = kept.into_iter().map(|key| Undeleted {
+                key: key.clone(),
+                error: StorageError("it is locked".to_owned()),
+            });
+            Ok(undeleted.collect())
         };
         Box::pin(ready(answer()))
     }

@@ -8,10 +8,11 @@
 
 use crate::{
     db::{Database, DbError, SystemFunction},
-    storage::{MAX_DELETE, Storage},
+    storage::{MAX_DELETE, Storage, StorageError, Undeleted},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// Seconds a run has for its batch before another may take it.
 const LEASE_SECONDS: u32 = 120;
@@ -41,7 +42,8 @@ struct Leased {
 ///
 /// 1. Lease a batch; an empty one ends the run.
 /// 2. Delete its objects in one call to the store.
-/// 3. Settle it: all deleted, or all failed with the store's reason. After a failure the run ends.
+/// 3. Settle it: deleted, or failed with the store's reason, each by itself where the store tells them apart. After a
+///    failure the run ends.
 ///
 /// # Errors
 /// The database's. What was leased by then is offered again when the lease runs out.
@@ -62,29 +64,44 @@ pub(crate) async fn drain(
             .map(|object| object.object_key.clone())
             .collect();
         let outcome = storage.delete_many(&keys).await;
-        let request = match &outcome {
-            Ok(()) => {
-                drained.deleted += objects.len();
-                let ids: Vec<Value> = objects.into_iter().map(|object| object.id).collect();
-                json!({ "lease": lease, "deleted": ids, "failed": [] })
-            }
-            Err(error) => {
-                drained.failed += objects.len();
-                let failed: Vec<Value> = objects
-                    .into_iter()
-                    .map(|object| json!({ "id": object.id, "error": error.0 }))
-                    .collect();
-                json!({ "lease": lease, "deleted": [], "failed": failed })
-            }
-        };
+        let (deleted, failed) = sorted(&objects, &outcome);
+        drained.deleted += deleted.len();
+        drained.failed += failed.len();
+        let is_stuck = !failed.is_empty();
+        let request = json!({ "lease": lease, "deleted": deleted, "failed": failed });
         database
             .for_system(SystemFunction::SettleObjects, request)
             .await?;
-        if !full || outcome.is_err() {
+        if !full || is_stuck {
             break;
         }
     }
     Ok(drained)
+}
+
+/// The ids of what is gone, and of what is not, with the reason.
+fn sorted(
+    objects: &[Leased],
+    outcome: &Result<Vec<Undeleted>, StorageError>,
+) -> (Vec<Value>, Vec<Value>) {
+    let reasons: HashMap<&str, &str> = match outcome {
+        Ok(undeleted) => undeleted
+            .iter()
+            .map(|one| (one.key.as_str(), one.error.0.as_str()))
+            .collect(),
+        Err(error) => objects
+            .iter()
+            .map(|object| (object.object_key.as_str(), error.0.as_str()))
+            .collect(),
+    };
+    let (mut deleted, mut failed) = (Vec::new(), Vec::new());
+    for Leased { id, object_key } in objects {
+        match reasons.get(object_key.as_str()) {
+            Some(error) => failed.push(json!({ "id": id, "error": error })),
+            None => deleted.push(id.clone()),
+        }
+    }
+    (deleted, failed)
 }
 
 async fn take(database: &impl Database) -> Result<Lease, DbError> {
@@ -171,6 +188,32 @@ mod tests {
             "lease": "l1",
             "deleted": [],
             "failed": [{ "id": 0, "error": "the store is down" }],
+        });
+        assert_eq!(
+            database.calls()[1],
+            (SystemFunction::SettleObjects, settlement)
+        );
+    }
+
+    #[test]
+    fn one_object_that_cannot_be_deleted_keeps_no_other() {
+        let database = ScriptedDatabase::new([leased(3), settled()]);
+        let storage = MemoryStorage {
+            undeletable: vec!["k1".to_owned()],
+            ..MemoryStorage::default()
+        };
+        let drained = run(&database, &storage, 5);
+        assert_eq!(
+            drained,
+            Ok(Drained {
+                deleted: 2,
+                failed: 1
+            })
+        );
+        let settlement = json!({
+            "lease": "l1",
+            "deleted": [0, 2],
+            "failed": [{ "id": 1, "error": "it is locked" }],
         });
         assert_eq!(
             database.calls()[1],

@@ -1,18 +1,22 @@
 //! The service's store by files.
 
 use super::folder::{Folder, keep_digest, kept_digest, piece, split};
-use axum::body::Body;
+use crate::drain;
+use axum::body::{Body, Bytes};
 use futures_util::TryStreamExt;
+use http_body::Frame;
 use http_body_util::BodyExt;
 use keepsake_service::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::{Content, Task},
-    storage::{Bucket, Download, Listing, Part, PutError, Storage, StorageError, StoredObject},
+    storage::{
+        Bucket, Download, Listing, Part, PutError, Storage, StorageError, StoredObject, Undeleted,
+    },
 };
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
     ops::Range,
@@ -24,6 +28,7 @@ use time::{OffsetDateTime, macros::format_description};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::spawn_blocking,
+    time::{sleep, timeout},
 };
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
@@ -33,6 +38,17 @@ const CHUNK_BYTES: usize = 64 << 10;
 
 /// How old a file in `incoming/` is that no upload works on any more: none takes longer than its URL works.
 const MAX_INCOMING_AGE: Duration = Duration::from_secs(6 * 3600);
+
+/// How many uploads of the same object or part are taken in at a time. More than one, for who lost a connection sends again
+/// before the server knows of the loss.
+const PLACES: u32 = 2;
+
+/// How long is waited for one of them, and for parts that another request joins, and how often is looked.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long an upload may send nothing. Then it has lost its connection, and the next has its place.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
 
 /// A bucket in a folder.
 #[derive(Debug, Clone)]
@@ -79,11 +95,11 @@ impl FileStore {
         .await
     }
 
-    /// Does what may wait for the disk.
+    /// Does what may wait for the disk. Once begun, it ends even when nobody waits for it any more.
     async fn blocking<T: Send + 'static>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&Folders) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&Arc<Folders>) -> io::Result<T> + Send + 'static,
     ) -> Result<T, StorageError> {
         let folders = Arc::clone(&self.0);
         match spawn_blocking(move || work(&folders)).await {
@@ -92,32 +108,48 @@ impl FileStore {
         }
     }
 
-    /// Takes bytes in, as a file of its own that is on the disk. It is removed when it is dropped without being moved.
+    /// A file of one of the places that a target has in `incoming/`, for which is waited. So nobody who sends the same over
+    /// and over takes more of the disk than those.
+    async fn incoming(&self, target: String) -> Result<(Incoming, File), PutError> {
+        let target = Arc::new(target);
+        let mut waited = Duration::ZERO;
+        loop {
+            let wanted = Arc::clone(&target);
+            let held = self.blocking("create", move |folders| Incoming::any(folders, &wanted));
+            if let Some(held) = held.await.map_err(PutError::Failed)? {
+                return Ok(held);
+            }
+            if waited >= MAX_WAIT {
+                return Err(PutError::Busy);
+            }
+            sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+    }
+
+    /// Takes bytes in, as a file that is on the disk. It is removed when it is dropped without being moved.
     async fn receive(
         &self,
+        (incoming, file): (Incoming, File),
         content: Content,
         size: u64,
         sha256: &Sha256Digest,
     ) -> Result<Incoming, PutError> {
-        let (incoming, file) = self
-            .blocking("create", |folders| Incoming::create(&folders.incoming))
-            .await
-            .map_err(PutError::Failed)?;
-        let incoming = incoming.of(self);
         let mut file = tokio::fs::File::from_std(file);
         let (mut body, mut seen, mut digest) = (content.body, 0, Sha256::new());
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                PutError::Failed(StorageError(format!("the client broke off: {error}")))
-            })?;
+        while let Some(frame) = next_frame(&mut body).await? {
             let bytes = frame.into_data().unwrap_or_default();
             seen += bytes.len() as u64;
             if seen > size {
                 return Err(PutError::LengthMismatch);
             }
             digest.update(&bytes);
-            let written = file.write_all(&bytes).await;
-            written.map_err(|error| PutError::Failed(failed("write", &error)))?;
+            if let Err(error) = file.write_all(&bytes).await {
+                // The place on the disk is needed, and the client is to see the answer.
+                drop((file, incoming));
+                drain::read_off(&mut body).await;
+                return Err(PutError::Failed(failed("write", &error)));
+            }
         }
         if seen != size {
             return Err(PutError::LengthMismatch);
@@ -138,22 +170,10 @@ impl FileStore {
         Ok(incoming)
     }
 
-    /// Moves what was taken in to its place.
-    async fn place(&self, incoming: Incoming, key: &ObjectKey) -> Result<(), PutError> {
-        let key = key.as_str().to_owned();
-        let moved = self.blocking("move", move |folders| {
-            match folders
-                .incoming
-                .move_to(&incoming.name, &folders.objects, &key)
-            {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                moved => moved.map(|()| true),
-            }
-        });
-        match moved.await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(PutError::Exists),
-            Err(error) => Err(PutError::Failed(error)),
+    async fn refuse_stored(&self, key: &ObjectKey) -> Result<(), PutError> {
+        match self.look(key).await.map_err(PutError::Failed)? {
+            Some(_) => Err(PutError::Exists),
+            None => Ok(()),
         }
     }
 
@@ -170,31 +190,85 @@ impl FileStore {
     }
 }
 
-/// A file in `incoming/`.
+/// The next bytes of an upload.
+async fn next_frame(body: &mut Body) -> Result<Option<Frame<Bytes>>, PutError> {
+    let broke_off =
+        |cause: String| PutError::Failed(StorageError(format!("the client broke off: {cause}")));
+    match timeout(MAX_SILENCE, body.frame()).await {
+        Ok(Some(Ok(frame))) => Ok(Some(frame)),
+        Ok(Some(Err(error))) => Err(broke_off(error.to_string())),
+        Ok(None) => Ok(None),
+        Err(_) => {
+            let seconds = MAX_SILENCE.as_secs();
+            Err(broke_off(format!("it sent nothing for {seconds} s")))
+        }
+    }
+}
+
+/// A file in `incoming/` that nobody else has.
 #[derive(Debug)]
 struct Incoming {
     name: String,
-    store: Option<FileStore>,
+    folders: Arc<Folders>,
+    is_moved: bool,
+    /// The same file, so that it is held until it is moved or removed.
+    _held: File,
 }
 
 impl Incoming {
-    fn create(folder: &Folder) -> io::Result<(Self, File)> {
-        let name = Uuid::new_v4().to_string();
-        let file = folder.create(&name)?;
-        Ok((Self { name, store: None }, file))
+    /// The first place of a target that is free, if any is.
+    fn any(folders: &Arc<Folders>, target: &str) -> io::Result<Option<(Self, File)>> {
+        for place in 0..PLACES {
+            let held = Self::create(folders, format!("{target}.{place}"))?;
+            if held.is_some() {
+                return Ok(held);
+            }
+        }
+        Ok(None)
     }
 
-    fn of(mut self, store: &FileStore) -> Self {
-        self.store = Some(store.clone());
-        self
+    /// `None` while somebody has it.
+    fn create(folders: &Arc<Folders>, name: String) -> io::Result<Option<(Self, File)>> {
+        let Some(file) = folders.incoming.hold(&name)? else {
+            return Ok(None);
+        };
+        let incoming = Self {
+            name,
+            folders: Arc::clone(folders),
+            is_moved: false,
+            _held: file.try_clone()?,
+        };
+        Ok(Some((incoming, file)))
+    }
+
+    /// Moves it to the place of an object; whether that was free.
+    fn place(mut self, key: &str) -> io::Result<bool> {
+        let Folders {
+            incoming, objects, ..
+        } = &*self.folders;
+        match incoming.move_to(&self.name, objects, key) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            moved => {
+                moved?;
+                self.is_moved = true;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Moves it to the place of a part.
+    fn replace(mut self, target: &Folder, name: &str) -> io::Result<()> {
+        self.folders.incoming.replace(&self.name, target, name)?;
+        self.is_moved = true;
+        Ok(())
     }
 }
 
 impl Drop for Incoming {
-    /// After it was moved there is nothing of this name any more. What cannot be removed now is tidied later.
+    /// After it was moved its name may be somebody else's. What cannot be removed now is tidied later.
     fn drop(&mut self) {
-        if let Some(FileStore(folders)) = &self.store {
-            let _ = folders.incoming.remove(&self.name);
+        if !self.is_moved {
+            let _ = self.folders.incoming.remove(&self.name);
         }
     }
 }
@@ -340,9 +414,12 @@ impl Storage for FileStore {
         }))
     }
 
-    fn delete_many<'a>(&'a self, keys: &'a [String]) -> Task<'a, Result<(), StorageError>> {
+    fn delete_many<'a>(
+        &'a self,
+        keys: &'a [String],
+    ) -> Task<'a, Result<Vec<Undeleted>, StorageError>> {
         let keys = keys.to_vec();
-        Box::pin(self.blocking("delete", move |folders| delete(folders, &keys)))
+        Box::pin(self.blocking("delete", move |folders| Ok(delete(folders, &keys))))
     }
 
     fn list<'a>(
@@ -393,19 +470,26 @@ impl Storage for FileStore {
         storage_id: &'a str,
         parts: &'a [StoredPart],
     ) -> Task<'a, Result<(), StorageError>> {
-        let (id, parts) = (storage_id.to_owned(), parts.to_vec());
+        let join = Arc::new(Join {
+            key: key.as_str().to_owned(),
+            id: storage_id.to_owned(),
+            parts: parts.to_vec(),
+        });
         Box::pin(async move {
-            let store = self.clone();
-            let joined = self.blocking("join", move |folders| join(store, folders, &id, &parts));
-            let Some(incoming) = joined.await? else {
-                return Ok(());
-            };
-            match self.place(incoming, key).await {
-                Ok(()) | Err(PutError::Exists) => {}
-                Err(PutError::Failed(error)) => return Err(error),
-                Err(other) => return Err(StorageError(format!("file join: {other:?}"))),
+            let mut waited = Duration::ZERO;
+            loop {
+                let wanted = Arc::clone(&join);
+                let done = self.blocking("join", move |folders| wanted.run(folders));
+                if done.await? {
+                    return Ok(());
+                }
+                if waited >= MAX_WAIT {
+                    let cause = "file join: another request still joins these parts";
+                    return Err(StorageError(cause.to_owned()));
+                }
+                sleep(PAUSE).await;
+                waited += PAUSE;
             }
-            self.abort_multipart(key, storage_id).await
         })
     }
 
@@ -419,26 +503,39 @@ impl Storage for FileStore {
     }
 }
 
-/// Deletes objects, and the folders that they leave empty. That they are gone is on the disk afterwards.
-fn delete(folders: &Folders, keys: &[String]) -> io::Result<()> {
-    let mut left = BTreeSet::new();
+/// Deletes objects, and the folders that they leave empty. That they are gone is on the disk afterwards. One that cannot be
+/// deleted keeps no other from it.
+fn delete(folders: &Folders, keys: &[String]) -> Vec<Undeleted> {
+    let mut left: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut undeleted = Vec::new();
+    let mut keep = |key: &str, error: &io::Error| {
+        undeleted.push(Undeleted {
+            key: key.to_owned(),
+            error: failed("delete", error),
+        });
+    };
     for key in keys {
         let (names, last) = split(key);
-        match folders.objects.descend(names) {
-            Ok(folder) => folder.remove(last)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+        let removed = folders.objects.descend(names);
+        match removed.and_then(|folder| folder.remove(last)) {
+            Ok(()) => {
+                let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+                left.entry(folder).or_default().push(key);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => keep(key, &error),
         }
-        left.extend(key.rsplit_once('/').map(|(folder, _)| folder));
     }
-    for path in left {
+    for (path, keys) in left {
         // Another server may have removed it.
-        if let Ok(folder) = folders.objects.descend(path.split('/')) {
-            folder.sync()?;
+        if let Ok(folder) = folders.objects.descend(path.split('/'))
+            && let Err(error) = folder.sync()
+        {
+            keys.iter().for_each(|key| keep(key, &error));
         }
         remove_empty(&folders.objects, path);
     }
-    Ok(())
+    undeleted
 }
 
 /// Removes a folder, and those above, as far as they are empty.
@@ -452,37 +549,71 @@ fn remove_empty(root: &Folder, path: &str) {
     }
 }
 
-/// Puts parts together as a file that is on the disk; `None` when they are gone, because they were joined or aborted before.
-fn join(
-    store: FileStore,
-    folders: &Folders,
-    id: &str,
-    parts: &[StoredPart],
-) -> io::Result<Option<Incoming>> {
-    let folder = match folders.parts.open(id) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        folder => folder?,
-    };
-    let (incoming, mut whole) = Incoming::create(&folders.incoming)?;
-    let incoming = incoming.of(&store);
-    let mut digest = Sha256::new();
-    for part in parts {
-        let file = match folder.read(&part_name(part.number, &part.etag)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
+/// Parts to be joined as an object.
+struct Join {
+    key: String,
+    id: String,
+    parts: Vec<StoredPart>,
+}
+
+impl Join {
+    /// Joins them in one go, so that it ends even when the client stops waiting, and nothing is copied twice. Whether it is
+    /// done: not while another request does it.
+    ///
+    /// 1. Parts that are gone were joined or aborted before.
+    /// 2. Put them together as a file that is on the disk, unless the object is there already.
+    /// 3. Move it to its place.
+    /// 4. Remove the parts.
+    fn run(&self, folders: &Arc<Folders>) -> io::Result<bool> {
+        let Some((incoming, whole)) = Incoming::create(folders, self.id.clone())? else {
+            return Ok(false);
         };
-        if sha256(file, Some(&mut whole), &mut digest)? != part.size {
-            return Err(io::Error::other("a part has another length"));
+        let folder = match folders.parts.open(&self.id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            folder => folder?,
+        };
+        if object(folders, &self.key)?.is_none() {
+            if !self.copy(&folder, whole)? {
+                return Ok(true);
+            }
+            incoming.place(&self.key)?;
         }
+        folders.parts.remove_files(&self.id)?;
+        Ok(true)
     }
-    keep_digest(&whole, &digest.finalize().into());
-    whole.sync_all()?;
-    Ok(Some(incoming))
+
+    /// Whether all are there.
+    fn copy(&self, folder: &Folder, mut whole: File) -> io::Result<bool> {
+        let mut digest = Sha256::new();
+        for part in &self.parts {
+            let file = match folder.read(&part_name(part.number, &part.etag)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                file => file?,
+            };
+            if sha256(file, Some(&mut whole), &mut digest)? != part.size {
+                return Err(io::Error::other("a part has another length"));
+            }
+        }
+        keep_digest(&whole, &digest.finalize().into());
+        whole.sync_all()?;
+        Ok(true)
+    }
 }
 
 /// A part is known by its number and its digest, so that one which takes the place of another is not mistaken for it.
 fn part_name(number: u16, etag: &str) -> String {
     format!("{number}-{etag}")
+}
+
+/// Removes the parts of this number but this one: the latest takes the place of those before, and of their room on the disk.
+fn remove_others(folder: &Folder, number: u16, name: &str) -> io::Result<()> {
+    let of_number = format!("{number}-");
+    for entry in folder.entries()? {
+        if entry.name.starts_with(&of_number) && entry.name != name {
+            folder.remove(&entry.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lists keys in the order of their bytes.
@@ -545,12 +676,19 @@ impl Bucket for FileStore {
         sha256: &'a Sha256Digest,
     ) -> Task<'a, Result<(), PutError>> {
         Box::pin(async move {
-            // Spares whoever comes too late the upload; the move decides.
-            if self.look(key).await.map_err(PutError::Failed)?.is_some() {
-                return Err(PutError::Exists);
+            // Spares whoever comes too late the upload, and the wait; the move decides.
+            self.refuse_stored(key).await?;
+            let target = Sha256Digest::of(key.as_str().as_bytes()).to_hex();
+            let held = self.incoming(target).await?;
+            self.refuse_stored(key).await?;
+            let incoming = self.receive(held, content, size, sha256).await?;
+            let key = key.as_str().to_owned();
+            let moved = self.blocking("move", move |_| incoming.place(&key));
+            match moved.await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(PutError::Exists),
+                Err(error) => Err(PutError::Failed(error)),
             }
-            let incoming = self.receive(content, size, sha256).await?;
-            self.place(incoming, key).await
         })
     }
 
@@ -560,7 +698,10 @@ impl Bucket for FileStore {
         content: Content,
     ) -> Task<'a, Result<String, PutError>> {
         Box::pin(async move {
-            let incoming = self.receive(content, part.size, part.sha256).await?;
+            let target = format!("{}-{}", part.storage_id, part.number);
+            let held = self.incoming(target).await?;
+            let incoming = self.receive(held, content, part.size, part.sha256);
+            let (incoming, number) = (incoming.await?, part.number);
             let etag = part.sha256.to_hex();
             let (id, name) = (part.storage_id.to_owned(), part_name(part.number, &etag));
             let moved = self.blocking("part", move |folders| {
@@ -568,7 +709,8 @@ impl Bucket for FileStore {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                     folder => folder?,
                 };
-                folders.incoming.replace(&incoming.name, &folder, &name)?;
+                incoming.replace(&folder, &name)?;
+                remove_others(&folder, number, &name)?;
                 Ok(true)
             });
             match moved.await.map_err(PutError::Failed)? {
@@ -763,7 +905,7 @@ mod tests {
             key("no", "1", 3).as_str().to_owned(),
         ];
         for _ in 0..2 {
-            assert_eq!(store.delete_many(&gone).await, Ok(()));
+            assert_eq!(store.delete_many(&gone).await, Ok(Vec::new()));
         }
         assert!(!scratch.0.join("objects/t/acme/post/7").exists());
         assert!(store.observe(&second, 0).await.unwrap().is_some());
@@ -784,7 +926,14 @@ mod tests {
         assert!(store.get(&key, None).await.is_err());
         let outcome = put(&store, &key, b"hello").await;
         assert!(matches!(outcome, Err(PutError::Failed(_))), "{outcome:?}");
-        assert!(store.delete_many(&[key.as_str().to_owned()]).await.is_err());
+        // The one that cannot be deleted keeps no other.
+        let other = self::key("acme", "8", 2);
+        put(&store, &other, b"hello").await.unwrap();
+        let both = [&key, &other].map(|key| key.as_str().to_owned());
+        let undeleted = store.delete_many(&both).await.unwrap();
+        assert_eq!(undeleted.len(), 1, "{undeleted:?}");
+        assert_eq!(undeleted[0].key, key.as_str());
+        assert_eq!(store.observe(&other, 0).await, Ok(None));
         assert_eq!(std::fs::read(outside.join(name)).unwrap(), b"secret");
         assert_eq!(store.list("t/", None, 9).await.unwrap().keys, [""; 0]);
     }
@@ -846,5 +995,125 @@ mod tests {
         };
         assert_eq!(store.put_part(part, content).await, Err(PutError::Closed));
         assert_eq!(incoming(&scratch), 0);
+    }
+
+    /// A multipart upload of two parts that have been taken in.
+    async fn two_parts(store: &FileStore, key: &ObjectKey) -> (String, Vec<StoredPart>) {
+        let id = Uuid::new_v4().to_string();
+        store.0.parts.make(&id).unwrap();
+        let mut parts = Vec::new();
+        for (number, bytes) in [(1, &b"hello, "[..]), (2, b"world")] {
+            let etag = put_part(store, key, &id, number, bytes).await.unwrap();
+            parts.push(StoredPart {
+                number,
+                etag,
+                size: bytes.len() as u64,
+                checksum: None,
+            });
+        }
+        (id, parts)
+    }
+
+    async fn put_part(
+        store: &FileStore,
+        key: &ObjectKey,
+        id: &str,
+        number: u16,
+        bytes: &'static [u8],
+    ) -> Result<String, PutError> {
+        let part = Part {
+            key,
+            storage_id: id,
+            number,
+            size: bytes.len() as u64,
+            sha256: &Sha256Digest::of(bytes),
+        };
+        let content = Content {
+            body: Body::from(bytes),
+            ..Content::default()
+        };
+        store.put_part(part, content).await
+    }
+
+    #[tokio::test]
+    async fn parts_are_joined_even_when_nobody_waits_for_it() {
+        let (scratch, store) = Scratch::new();
+        let key = key("acme", "7", 1);
+        let (id, parts) = two_parts(&store, &key).await;
+        let mut joining = store.complete_multipart(&key, &id, &parts);
+        assert!(futures_util::poll!(&mut joining).is_pending());
+        drop(joining);
+        let left = scratch.0.join("parts").join(&id);
+        for _ in 0..200 {
+            if !left.exists() {
+                break;
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        assert!(!left.exists(), "the parts stayed");
+        assert_eq!(store.read(&key, 0, 99).await.unwrap(), b"hello, world");
+        assert_eq!(incoming(&scratch), 0);
+    }
+
+    #[tokio::test]
+    async fn of_those_who_complete_at_once_one_joins_and_the_others_wait() {
+        let (scratch, store) = Scratch::new();
+        let key = key("acme", "7", 1);
+        let (id, parts) = two_parts(&store, &key).await;
+        let held = Incoming::create(&store.0, id.clone()).unwrap().unwrap();
+        let all = (0..4).map(|_| store.complete_multipart(&key, &id, &parts));
+        let all = futures_util::future::join_all(all);
+        let free = async {
+            sleep(PAUSE * 2).await;
+            assert_eq!(store.observe(&key, 0).await, Ok(None));
+            drop(held);
+        };
+        let (outcomes, ()) = futures_util::future::join(all, free).await;
+        assert_eq!(outcomes, [Ok(()), Ok(()), Ok(()), Ok(())]);
+        assert_eq!(store.read(&key, 0, 99).await.unwrap(), b"hello, world");
+        assert_eq!(incoming(&scratch), 0);
+    }
+
+    #[tokio::test]
+    async fn a_part_takes_the_room_of_those_before_it() {
+        let (scratch, store) = Scratch::new();
+        let key = key("acme", "7", 1);
+        let (id, _) = two_parts(&store, &key).await;
+        for bytes in [&b"other"[..], b"third"] {
+            put_part(&store, &key, &id, 2, bytes).await.unwrap();
+        }
+        let left = std::fs::read_dir(scratch.0.join("parts").join(&id)).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort_unstable();
+        let name = |number, bytes: &[u8]| part_name(number, &Sha256Digest::of(bytes).to_hex());
+        assert_eq!(left, [name(1, b"hello, ").as_str(), &name(2, b"third")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn uploads_of_the_same_have_so_many_places_and_no_more() {
+        let (scratch, store) = Scratch::new();
+        let key = key("acme", "7", 1);
+        let stalled = || Content {
+            body: Body::from_stream(futures_util::stream::pending::<io::Result<Bytes>>()),
+            ..Content::default()
+        };
+        let digest = Sha256Digest::of(b"hello");
+        let stalled = [stalled(), stalled()].map(|content| {
+            let silent = store.put(&key, content, 5, text(), &digest);
+            Box::pin(silent)
+        });
+        let all = futures_util::future::join_all(stalled);
+        let third = async {
+            sleep(Duration::from_secs(5)).await;
+            assert_eq!(incoming(&scratch), 2);
+            put(&store, &key, b"hello").await
+        };
+        let (stalled, third) = futures_util::future::join(all, third).await;
+        assert_eq!(third, Err(PutError::Busy));
+        for outcome in stalled {
+            assert!(matches!(outcome, Err(PutError::Failed(_))), "{outcome:?}");
+        }
+        assert_eq!(incoming(&scratch), 0);
+        assert_eq!(put(&store, &key, b"hello").await, Ok(()));
     }
 }

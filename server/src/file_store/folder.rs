@@ -3,8 +3,9 @@
 use rustix::{
     fd::OwnedFd,
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, XattrFlags, fgetxattr, fsetxattr,
-        fstat, fsync, mkdirat, openat, renameat, renameat_with, unlinkat,
+        AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, XattrFlags,
+        fgetxattr, flock, fsetxattr, fstat, fsync, mkdirat, openat, renameat, renameat_with,
+        statat, unlinkat,
     },
     io::Errno,
 };
@@ -14,7 +15,8 @@ use std::{
     path::Path,
 };
 
-/// How often a file is moved whose folder was removed meanwhile, because it was empty.
+/// How often a file is moved whose folder was removed meanwhile, because it was empty, and how often one is opened that was
+/// moved away meanwhile.
 const ATTEMPTS: u32 = 5;
 
 /// Only the server's user reads what it stores.
@@ -83,11 +85,32 @@ impl Folder {
         Ok(folder)
     }
 
-    /// A new file.
-    pub(super) fn create(&self, name: &str) -> io::Result<File> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(openat(&self.0, plain(name)?, flags, FILE_MODE)?.into())
+    /// An empty file that no other process and no other caller has while it is open; `None` while somebody has it.
+    pub(super) fn hold(&self, name: &str) -> io::Result<Option<File>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 0..ATTEMPTS {
+            let file = openat(&self.0, plain(name)?, flags, FILE_MODE)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                locked => locked?,
+            }
+            // Whoever had it before may have moved it away, and then it is no longer to be written.
+            if self.is_named(name, &file)? {
+                let file = File::from(file);
+                file.set_len(0)?;
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_named(&self, name: &str, file: &OwnedFd) -> io::Result<bool> {
+        let open = fstat(file)?;
+        match statat(&self.0, plain(name)?, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A file to be read. What is no plain file is refused, and never waited for.
@@ -107,11 +130,15 @@ impl Folder {
         let (folders, last) = split(path);
         let mut attempt = 1;
         loop {
-            let folder = target.make_path(folders.clone())?;
-            match rename_new(&self.0, plain(name)?, &folder.0, plain(last)?) {
-                Err(Errno::NOENT) if attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error.into()),
-                Ok(()) => return folder.sync(),
+            let moved = target.make_path(folders.clone()).and_then(|folder| {
+                rename_new(&self.0, plain(name)?, &folder.0, plain(last)?)?;
+                folder.sync()
+            });
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
+                    attempt += 1;
+                }
+                moved => return moved,
             }
         }
     }
@@ -154,15 +181,30 @@ impl Folder {
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
-            let is_folder = match entry.file_type() {
-                FileType::Directory if name != "." && name != ".." => true,
-                FileType::RegularFile => false,
+            if matches!(name, "." | "..") {
+                continue;
+            }
+            let is_folder = match self.kind(name, entry.file_type())? {
+                Some(FileType::Directory) => true,
+                Some(FileType::RegularFile) => false,
                 _ => continue,
             };
             let name = name.to_owned();
             entries.push(Entry { name, is_folder });
         }
         Ok(entries)
+    }
+
+    /// What an entry is, which not every file system tells with its name; `None` when it has gone meanwhile.
+    fn kind(&self, name: &str, told: FileType) -> io::Result<Option<FileType>> {
+        if told != FileType::Unknown {
+            return Ok(Some(told));
+        }
+        match statat(&self.0, plain(name)?, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(FileType::from_raw_mode(found.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Brings the names in it to the disk.
@@ -173,14 +215,14 @@ impl Folder {
     /// When a file was last changed, in seconds since 1970.
     pub(super) fn changed(&self, name: &str) -> io::Result<i64> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let found = rustix::fs::statat(&self.0, plain(name)?, flags)?;
+        let found = statat(&self.0, plain(name)?, flags)?;
         Ok(found.st_mtime as i64)
     }
 }
 
 /// Keeps a file's digest beside it, where the file system can; elsewhere the bytes are read when it is asked for.
 pub(super) fn keep_digest(file: &File, digest: &[u8; 32]) {
-    let _ = fsetxattr(file, DIGEST, digest, XattrFlags::CREATE);
+    let _ = fsetxattr(file, DIGEST, digest, XattrFlags::empty());
 }
 
 /// The digest that was kept.
@@ -283,7 +325,7 @@ mod tests {
             "../outside/secret",
         ] {
             assert!(root.read(name).is_err(), "{name}");
-            assert!(root.create(name).is_err(), "{name}");
+            assert!(root.hold(name).is_err(), "{name}");
         }
         assert_eq!(root.entries().unwrap(), []);
     }
@@ -301,15 +343,46 @@ mod tests {
         let scratch = Scratch::new();
         let root = Folder::root(&scratch.0).unwrap();
         for text in ["first", "second"] {
-            root.create(text)
-                .unwrap()
-                .write_all(text.as_bytes())
-                .unwrap();
+            let mut file = root.hold(text).unwrap().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
         }
         root.move_to("first", &root, "a/b/c").unwrap();
         let again = root.move_to("second", &root, "a/b/c").unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         let kept = root.descend(["a", "b"]).unwrap().read("c").unwrap();
         assert_eq!(piece(&kept, 1, 3).unwrap(), b"irs");
+    }
+
+    #[test]
+    fn a_file_is_held_by_one_and_never_written_after_it_was_moved() {
+        let scratch = Scratch::new();
+        let root = Folder::root(&scratch.0).unwrap();
+        let mut first = root.hold("name").unwrap().unwrap();
+        first.write_all(b"first").unwrap();
+        assert!(root.hold("name").unwrap().is_none());
+        root.move_to("name", &root, "a/b").unwrap();
+        // The name is free again, though the file is still held.
+        let second = root.hold("name").unwrap().unwrap();
+        let moved = root.descend(["a"]).unwrap().read("b").unwrap();
+        assert_eq!(piece(&moved, 0, 9).unwrap(), b"first");
+        drop(second);
+        // What a process that was killed left is written anew.
+        std::fs::write(scratch.0.join("left"), "half").unwrap();
+        let anew = root.hold("left").unwrap().unwrap();
+        assert_eq!(anew.metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_a_file_system_does_not_tell_of_an_entry_is_asked() {
+        let scratch = Scratch::new();
+        let root = Folder::root(&scratch.0).unwrap();
+        root.make("folder").unwrap();
+        root.hold("file").unwrap();
+        symlink("folder", scratch.0.join("link")).unwrap();
+        let asked = |name| root.kind(name, FileType::Unknown).unwrap();
+        assert_eq!(asked("folder"), Some(FileType::Directory));
+        assert_eq!(asked("file"), Some(FileType::RegularFile));
+        assert_eq!(asked("link"), Some(FileType::Symlink));
+        assert_eq!(asked("gone"), None);
     }
 }

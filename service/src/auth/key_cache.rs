@@ -1,4 +1,4 @@
-//! The issuer's public keys, kept by the isolate.
+//! The issuer's public keys, kept by the process or isolate, for all its threads.
 //!
 //! A fresh set answers alone. One that has had its time is fetched again, and goes on answering while
 //! the issuer cannot be reached (stale-while-error, RFC 5861 §4), for [`MAX_STALE_SECONDS`]. A `kid`
@@ -18,7 +18,10 @@ use crate::{
     runtime::{self, Fetch},
 };
 use serde_json::json;
-use std::{cell::RefCell, time::Duration};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Longest wait for the issuer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,11 +35,19 @@ const MAX_STALE_SECONDS: i64 = 86_400;
 pub(super) const UNKNOWN: AuthError = AuthError::Invalid("its kid is unknown");
 pub(super) const UNNAMED: AuthError = AuthError::Invalid("its header has no kid");
 
-thread_local! {
-    static CACHE: RefCell<Cache> = RefCell::default();
+/// One for all threads: a request may be on another one when the issuer has answered.
+static CACHE: Mutex<Cache> = Mutex::new(Cache {
+    keys: None,
+    asked: None,
+    told: None,
+});
+
+/// Works with the cache, and never waits meanwhile.
+fn with_cache<T>(work: impl FnOnce(&mut Cache) -> T) -> T {
+    work(&mut CACHE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What the isolate knows.
+/// What is known.
 #[derive(Debug, Default)]
 struct Cache {
     /// The newest set, and when it came.
@@ -87,9 +98,9 @@ enum Step {
 
 /// The key of a token.
 ///
-/// 1. What the isolate has, if it is fresh, or if the issuer was asked just now.
+/// 1. What is kept, if it is fresh, or if the issuer was asked just now.
 /// 2. Else ask the issuer: within [`TIMEOUT`], at most [`MAX_BYTES`], no redirect.
-/// 3. When that fails, what the isolate has, if it is not too old.
+/// 3. When that fails, what is kept, if it is not too old.
 ///
 /// # Errors
 /// `Invalid` for an unknown `kid`; `NoKeys` when it cannot be known whether there is one; `UnusableKeys` when the issuer
@@ -100,13 +111,13 @@ pub(super) async fn find(token: &Token<'_>, jwks: &JwksSettings) -> Result<Publi
         kid: token.kid.as_deref(),
         algorithm: token.algorithm,
     };
-    let fallback = match CACHE.with_borrow(|cache| cache.step(wanted, jwks, now)) {
+    let fallback = match with_cache(|cache| cache.step(wanted, jwks, now)) {
         Step::Use(key) => return Ok(key),
         Step::Refuse(error) => return Err(error),
         Step::Ask(fallback) => fallback,
     };
     ask(jwks, now).await;
-    CACHE.with_borrow(|cache| {
+    with_cache(|cache| {
         let verdict = cache.known(wanted);
         verdict.unwrap_or_else(|| fallback.ok_or(cache.no_keys()))
     })
@@ -118,10 +129,10 @@ pub(super) async fn find(token: &Token<'_>, jwks: &JwksSettings) -> Result<Publi
 /// `NoKeys` or `UnusableKeys`.
 pub(crate) async fn check(jwks: &JwksSettings) -> Result<(), AuthError> {
     let now = clock::now().unix_timestamp();
-    if CACHE.with_borrow(|cache| !cache.is_fresh(jwks, now) && cache.may_ask(jwks, now)) {
+    if with_cache(|cache| !cache.is_fresh(jwks, now) && cache.may_ask(jwks, now)) {
         ask(jwks, now).await;
     }
-    CACHE.with_borrow(|cache| match cache.asked {
+    with_cache(|cache| match cache.asked {
         Some((_, Outcome::Well)) => Ok(()),
         Some((_, Outcome::Away)) if cache.is_usable(jwks, now) => Ok(()),
         _ => Err(cache.no_keys()),
@@ -130,10 +141,10 @@ pub(crate) async fn check(jwks: &JwksSettings) -> Result<(), AuthError> {
 
 /// Asks the issuer, and keeps what it answers.
 async fn ask(jwks: &JwksSettings, now: i64) {
-    CACHE.with_borrow_mut(|cache| cache.begin(now));
+    with_cache(|cache| cache.begin(now));
     let answer = fetch(&jwks.url).await;
     let now = clock::now().unix_timestamp();
-    let told = CACHE.with_borrow_mut(|cache| cache.end(answer, now));
+    let told = with_cache(|cache| cache.end(answer, now));
     if let Some(cause) = told {
         log::write(log::Level::Error, "jwks", json!({ "cause": cause }));
     }

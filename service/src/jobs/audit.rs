@@ -50,7 +50,7 @@ struct Compared {
 /// 1. Ask the database where it begins.
 /// 2. List the bucket from there.
 /// 3. Let the database compare and move on.
-/// 4. Delete the orphans that may go. Should that fail, they are found again.
+/// 4. Delete the orphans that may go. Those that could not be deleted are found again.
 ///
 /// # Errors
 /// The database's or the store's.
@@ -67,14 +67,15 @@ pub(crate) async fn page(
     let compared: Compared = database
         .read_for_system(SystemFunction::AuditObjects, request)
         .await?;
-    if !compared.remove.is_empty() {
-        storage.delete_many(&compared.remove).await?;
+    let mut removed = compared.remove.len();
+    if removed > 0 {
+        removed -= storage.delete_many(&compared.remove).await?.len();
     }
     Ok(json!({
         "checked": compared.checked,
         "orphans": compared.orphans,
         "missing": compared.missing,
-        "removed": compared.remove.len(),
+        "removed": removed,
     }))
 }
 

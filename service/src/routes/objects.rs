@@ -100,6 +100,7 @@ pub(crate) async fn store(
         Some(Err(PutError::LengthMismatch)) => Err(length_mismatch(size)),
         Some(Err(PutError::Sha256Mismatch)) => Err(sha256_mismatch()),
         Some(Err(PutError::Closed)) => Err(closed()),
+        Some(Err(PutError::Busy)) => Err(busy()),
         Some(Err(PutError::Failed(error))) => Err(error.into()),
     }
 }
@@ -145,6 +146,7 @@ async fn store_part(
         Some(Err(PutError::LengthMismatch)) => return Err(length_mismatch(size)),
         Some(Err(PutError::Sha256Mismatch)) => return Err(sha256_mismatch()),
         Some(Err(PutError::Closed | PutError::Exists)) => return Err(closed()),
+        Some(Err(PutError::Busy)) => return Err(busy()),
         Some(Err(PutError::Failed(error))) => return Err(error.into()),
     };
     let record = json!({
@@ -184,6 +186,14 @@ fn closed() -> ApiError {
     )
 }
 
+fn busy() -> ApiError {
+    ApiError::new(
+        ErrorCode::TooManyRequests,
+        "This file is being uploaded by other requests. Wait until they end, or for a minute, then retry.",
+    )
+    .with_header("retry-after", HeaderValue::from_static("60"))
+}
+
 fn sha256_mismatch() -> ApiError {
     ApiError::new(
         ErrorCode::Sha256Mismatch,
@@ -204,7 +214,11 @@ fn time_until(deadline: OffsetDateTime, now: OffsetDateTime) -> std::time::Durat
 /// Deletes an object that this very request has stored. Of no other is it known that nobody
 /// has come to rely on it.
 async fn take_back(bucket: &dyn Bucket, key: &ObjectKey) -> Result<(), ApiError> {
-    Ok(bucket.delete_many(&[key.as_str().to_owned()]).await?)
+    let undeleted = bucket.delete_many(&[key.as_str().to_owned()]).await?;
+    match undeleted.into_iter().next() {
+        Some(one) => Err(one.error.into()),
+        None => Ok(()),
+    }
 }
 
 /// `GET /v1/objects/{token}`: sends the object, or a part of it.

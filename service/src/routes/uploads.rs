@@ -74,7 +74,7 @@ pub(crate) async fn create(
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id and the `Idempotency-Key`, if there is one; malformed → 400.
 /// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
-///    step 6. One that this isolate declared is known already: should it not be whole, it is looked up
+///    step 6. One that this process declared is known already: should it not be whole, it is looked up
 ///    after all.
 /// 4. Join the parts of files that were uploaded in parts and are whole. Look at every object:
 ///    length, SHA-256, first bytes, pixels; read those whole of which the store does not tell the

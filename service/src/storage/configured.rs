@@ -1,4 +1,4 @@
-use super::{Bucket, Listing, S3, Storage, StorageError, StoredObject};
+use super::{Bucket, Listing, S3, Storage, StorageError, StoredObject, Undeleted};
 use crate::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::Task,
@@ -33,7 +33,7 @@ dispatch! {
     fn observe(&self, key: &'a ObjectKey, head: usize) -> Result<Option<StoredObject>, StorageError>;
     fn read(&self, key: &'a ObjectKey, offset: u64, length: usize) -> Result<Vec<u8>, StorageError>;
     fn digest(&self, key: &'a ObjectKey, size: u64) -> Result<Option<Sha256Digest>, StorageError>;
-    fn delete_many(&self, keys: &'a [String]) -> Result<(), StorageError>;
+    fn delete_many(&self, keys: &'a [String]) -> Result<Vec<Undeleted>, StorageError>;
     fn list(&self, prefix: &'a str, after: Option<&'a str>, limit: u32) -> Result<Listing, StorageError>;
     fn begin_multipart(&self, file: &'a DeclaredFile) -> Result<String, StorageError>;
     fn list_parts(&self, key: &'a ObjectKey, multipart: &'a Multipart) -> Result<Option<Vec<StoredPart>>, StorageError>;

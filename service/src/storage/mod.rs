@@ -14,7 +14,7 @@ mod s3;
 pub use configured::Store;
 pub use object_store::{
     Bucket, Download, Listing, MAX_DELETE, MAX_LIST, Part, PutError, Storage, StorageError,
-    StoredObject,
+    StoredObject, Undeleted,
 };
 pub(crate) use s3::push_escaped;
 pub use s3::{S3, S3Settings};

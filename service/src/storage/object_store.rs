@@ -40,8 +40,12 @@ pub trait Storage {
         size: u64,
     ) -> Task<'a, Result<Option<Sha256Digest>, StorageError>>;
 
-    /// Deletes objects, at most [`MAX_DELETE`]. One that is not there counts as deleted.
-    fn delete_many<'a>(&'a self, keys: &'a [String]) -> Task<'a, Result<(), StorageError>>;
+    /// Deletes objects, at most [`MAX_DELETE`], and tells those that could not be deleted, where the store tells them apart.
+    /// One that is not there counts as deleted.
+    fn delete_many<'a>(
+        &'a self,
+        keys: &'a [String],
+    ) -> Task<'a, Result<Vec<Undeleted>, StorageError>>;
 
     /// Lists at most `limit` keys, of at most [`MAX_LIST`], that begin with `prefix` and come behind
     /// `after`, in the order of their bytes.
@@ -102,6 +106,15 @@ pub struct StoredObject {
     pub first_bytes: Vec<u8>,
     /// Whether it is sent with a `Content-Encoding`.
     pub encoded: bool,
+}
+
+/// An object that was not deleted, unlike others of the same request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undeleted {
+    /// Its key.
+    pub key: String,
+    /// Why.
+    pub error: StorageError,
 }
 
 /// The store did not do it. The text is for the log.
@@ -166,6 +179,8 @@ pub enum PutError {
     Sha256Mismatch,
     /// The multipart upload was completed or aborted.
     Closed,
+    /// As many uploads of the same as the bucket takes in at a time are under way.
+    Busy,
     /// The store failed, or the client stopped half way; nothing was stored.
     Failed(StorageError),
 }

@@ -46,7 +46,7 @@ pub(crate) struct Completion<'a, D, S> {
 }
 
 impl<D: Database, S: Storage> Completion<'_, D, S> {
-    /// Completes the set, without looking it up if this isolate declared it and all is well.
+    /// Completes the set, without looking it up if this process declared it and all is well.
     ///
     /// # Errors
     /// Why it is not complete.
@@ -57,7 +57,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
         }
     }
 
-    /// Completes a set that this isolate declared; its objects are inspected while the database is still being reached.
+    /// Completes a set that this process declared; its objects are inspected while the database is still being reached.
     /// `None` when anything is not as it should be: looking the set up tells what, and whether the caller may know.
     async fn try_recent(&self) -> Result<Option<Value>, UploadError> {
         let Some(set) = recent_uploads::take(&self.caller.tenant, self.upload) else {
@@ -184,6 +184,7 @@ mod tests {
     };
     use futures_util::FutureExt;
     use keepsake_shared::Sha256Digest;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     const TEXT: &[u8] = b"a note";
     const KEY: &str = "t/acme/post/1/0198f7d0-1111-7aaa-8bbb-000000000002.txt";
@@ -194,6 +195,12 @@ mod tests {
             tenant: tenant.parse().unwrap(),
             claims: "{}".to_owned(),
         }
+    }
+
+    /// All use the same set, which one at a time keeps.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ONE: Mutex<()> = Mutex::new(());
+        ONE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Declares a set for `acme` that ends so many seconds from now.
@@ -253,6 +260,7 @@ mod tests {
 
     #[test]
     fn a_set_declared_here_and_whole_is_not_looked_up() {
+        let _alone = alone();
         declare(60);
         let answer = finish_recent("acme", &holding(TEXT), [Ok(json!("completed"))]);
         assert_eq!(answer, Ok(Some(json!("completed"))));
@@ -262,6 +270,7 @@ mod tests {
 
     #[test]
     fn whatever_is_not_as_it_should_be_is_looked_up() {
+        let _alone = alone();
         assert_eq!(finish_recent("acme", &holding(TEXT), []), Ok(None));
         declare(60);
         assert_eq!(finish_recent("other", &holding(TEXT), []), Ok(None));
@@ -280,6 +289,7 @@ mod tests {
 
     #[test]
     fn the_database_and_the_store_have_the_last_word() {
+        let _alone = alone();
         declare(60);
         assert_eq!(
             finish_recent("acme", &holding(TEXT), [refused("not_found")]),

@@ -2,7 +2,7 @@
 //! call it.
 //!
 //! - `set`: an upload set as the database has it.
-//! - `recent_uploads`: the sets that this isolate declared.
+//! - `recent_uploads`: the sets that this process declared.
 //! - `parts`: completes multipart uploads, and aborts those of closed sets.
 //! - `inspection`: compares stored objects with what was declared.
 //! - `completion`: makes a whole set available, or rejects it.

@@ -1,10 +1,14 @@
-//! The upload sets that this isolate declared: one that is completed where it was declared need not be looked up first.
+//! The upload sets that this process or isolate declared: one that is completed where it was declared need not be looked up
+//! first.
 //! What is kept never changes once it is declared. Whether the set may still be completed, and by whom, the database
 //! decides.
 
 use crate::model::DeclaredFile;
 use keepsake_shared::{TenantId, UploadId};
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 use time::OffsetDateTime;
 
 /// Most files kept, of all sets together: about two megabytes. The oldest sets are dropped first.
@@ -19,42 +23,57 @@ pub(crate) struct RecentSet {
     pub(crate) expires_at: OffsetDateTime,
 }
 
-#[derive(Default)]
 struct Recent {
     /// In the order of their ids, which is that of time (RFC 9562 §5.7).
     sets: BTreeMap<UploadId, (TenantId, RecentSet)>,
     files: usize,
 }
 
-thread_local! {
-    static RECENT: RefCell<Recent> = RefCell::default();
-}
+/// One for all threads: the next request of a client may be on another one.
+static RECENT: Mutex<Recent> = Mutex::new(Recent::new());
 
 /// Keeps a set.
 pub(crate) fn remember(tenant: &TenantId, upload: UploadId, set: RecentSet) {
-    RECENT.with_borrow_mut(|recent| {
-        recent.files += set.files.len();
-        let before = recent.sets.insert(upload, (tenant.clone(), set));
-        recent.files -= before.map_or(0, |(_, set)| set.files.len());
-        while recent.files > MAX_FILES
-            && let Some((_, (_, oldest))) = recent.sets.pop_first()
-        {
-            recent.files -= oldest.files.len();
-        }
-    });
+    recent().remember(tenant, upload, set);
 }
 
 /// Takes the tenant's set of this id out.
 pub(crate) fn take(tenant: &TenantId, upload: UploadId) -> Option<RecentSet> {
-    RECENT.with_borrow_mut(|recent| {
-        let (owner, _) = recent.sets.get(&upload)?;
+    recent().take(tenant, upload)
+}
+
+fn recent() -> MutexGuard<'static, Recent> {
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Recent {
+    const fn new() -> Self {
+        Self {
+            sets: BTreeMap::new(),
+            files: 0,
+        }
+    }
+
+    fn remember(&mut self, tenant: &TenantId, upload: UploadId, set: RecentSet) {
+        self.files += set.files.len();
+        let before = self.sets.insert(upload, (tenant.clone(), set));
+        self.files -= before.map_or(0, |(_, set)| set.files.len());
+        while self.files > MAX_FILES
+            && let Some((_, (_, oldest))) = self.sets.pop_first()
+        {
+            self.files -= oldest.files.len();
+        }
+    }
+
+    fn take(&mut self, tenant: &TenantId, upload: UploadId) -> Option<RecentSet> {
+        let (owner, _) = self.sets.get(&upload)?;
         if owner != tenant {
             return None;
         }
-        let (_, set) = recent.sets.remove(&upload)?;
-        recent.files -= set.files.len();
+        let (_, set) = self.sets.remove(&upload)?;
+        self.files -= set.files.len();
         Some(set)
-    })
+    }
 }
 
 #[cfg(test)]
@@ -90,26 +109,34 @@ mod tests {
 
     #[test]
     fn gives_a_set_to_its_tenant_and_once() {
-        remember(&tenant("acme"), id(1), set(2));
-        assert!(take(&tenant("other"), id(1)).is_none());
-        assert!(take(&tenant("acme"), id(2)).is_none());
-        assert_eq!(take(&tenant("acme"), id(1)).unwrap().files.len(), 2);
-        assert!(take(&tenant("acme"), id(1)).is_none());
+        let mut recent = Recent::new();
+        recent.remember(&tenant("acme"), id(1), set(2));
+        assert!(recent.take(&tenant("other"), id(1)).is_none());
+        assert!(recent.take(&tenant("acme"), id(2)).is_none());
+        assert_eq!(recent.take(&tenant("acme"), id(1)).unwrap().files.len(), 2);
+        assert!(recent.take(&tenant("acme"), id(1)).is_none());
     }
 
     #[test]
     fn keeps_so_many_files_and_forgets_the_oldest() {
+        let mut recent = Recent::new();
         // Declared again, with the same key.
-        remember(&tenant("acme"), id(0), set(100));
+        recent.remember(&tenant("acme"), id(0), set(100));
         for n in 0..=MAX_FILES / 100 {
-            remember(&tenant("acme"), id(n), set(100));
+            recent.remember(&tenant("acme"), id(n), set(100));
         }
-        assert!(take(&tenant("acme"), id(0)).is_none());
+        assert!(recent.take(&tenant("acme"), id(0)).is_none());
         for n in 1..=MAX_FILES / 100 {
-            assert!(take(&tenant("acme"), id(n)).is_some(), "{n}");
+            assert!(recent.take(&tenant("acme"), id(n)).is_some(), "{n}");
         }
-        RECENT.with_borrow(|recent| {
-            assert_eq!((recent.sets.len(), recent.files), (0, 0));
-        });
+        assert_eq!((recent.sets.len(), recent.files), (0, 0));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the native server has threads")]
+    fn a_set_is_taken_from_whichever_thread() {
+        remember(&tenant("threads"), id(9), set(1));
+        let other = std::thread::spawn(|| take(&tenant("threads"), id(9)).is_some());
+        assert!(other.join().unwrap());
     }
 }

@@ -11,20 +11,26 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
+use keepsake_tests::migrate::WORKER;
 use keepsake_tests::stack::Stack;
 use keepsake_tests::worker::Host;
 use serde_json::Value;
+use sqlx::Connection as _;
 
-use crate::world::{Tenant, names, own_stack};
+use crate::world::{Tenant, names, own_stack, run_schedule};
 
 const REASON: &str = "only keepsake serve has files in a folder";
 
-/// A text of 1 MiB, which fills a small disk.
+/// A text of 1 MiB.
 fn large() -> Fixture {
+    text_of(1 << 20)
+}
+
+fn text_of(bytes: usize) -> Fixture {
     Fixture {
         name: "large.txt",
         media_type: "text/plain",
-        bytes: Vec::leak(b"keepsake\n".repeat((1 << 20) / 9)),
+        bytes: Vec::leak(b"keepsake\n".repeat(bytes / 9)),
     }
 }
 
@@ -213,14 +219,16 @@ async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
         .another_worker("small", &[("FILE_ROOT", &shown)], None)
         .await?;
     let tenant = Tenant::new(&stack).await?;
-    let upload = tenant.declare(&[large(), TEXT]).await?;
+    // Longer than what waits in buffers: the client still sends when the disk is full.
+    let large = text_of(9 << 20);
+    let upload = tenant.declare(&[large, TEXT]).await?;
     let moved = |index: usize| -> Result<Value> {
         let mut target = upload["files"][index].clone();
         let url = text(&target, "/url")?.replace(&stack.worker.url(), &server.url());
         target["url"] = url.into();
         Ok(target)
     };
-    let put = async || tenant.api.put(&moved(0)?, large().bytes).await;
+    let put = async || tenant.api.put(&moved(0)?, large.bytes).await;
     put().await?.expect_problem(503, "storage_unavailable")?;
     let log = fs::read_to_string(stack.folder().join("small/worker.log"))?;
     ensure!(log.contains("the disk is full"), "{log}");
@@ -228,7 +236,7 @@ async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
     // What fits is stored.
     let small = tenant.api.put(&moved(1)?, TEXT.bytes).await?;
     small.expect(201)?;
-    disk.resize(8 << 20)?;
+    disk.resize(64 << 20)?;
     put().await?.expect(201)?;
     Ok(())
 }
@@ -258,5 +266,99 @@ async fn a_link_in_the_folder_leads_nowhere() -> Result<()> {
     fs::write(&file, TEXT.bytes)?;
     let completed = tenant.complete(&upload).await?;
     completed.expect_problem(503, "storage_unavailable")?;
+    Ok(())
+}
+
+/// The advisory lock of the server that does the scheduled work.
+const LEADER: i64 = 0x6b65_6570_7361_6b65;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    tenant.upload(&[PNG]).await?;
+    tenant.delete_post().await?.expect(204)?;
+    tenant.let_retention_run_out().await?;
+    let mut other = stack.postgres.connect().await?;
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(LEADER)
+        .execute(&mut other)
+        .await?;
+    let release = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        other.close().await
+    });
+    run_schedule(&stack).await?;
+    release.await??;
+    assert_eq!(tenant.rows().await?, 0, "the work was passed over");
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_that_nobody_waits_for_keep_no_more_connections_than_there_may_be() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let mut locking = tenant.database().await?;
+    let mut locked = locking.begin().await?;
+    sqlx::query("LOCK TABLE attachments.attachment IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *locked)
+        .await?;
+    let mut watching = tenant.database().await?;
+    for round in 0..3 {
+        let calls = (0..20).map(|_| async {
+            let call = tenant.api.get("/v1/attachments");
+            tokio::time::timeout(Duration::from_secs(1), call).await
+        });
+        let answered = futures_util::future::join_all(calls).await;
+        ensure!(answered.iter().all(Result::is_err), "nothing is locked");
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND wait_event_type = 'Lock'",
+        )
+        .bind(WORKER)
+        .fetch_one(&mut watching)
+        .await?;
+        // The default of DATABASE_CONNECTIONS.
+        ensure!(waiting <= 10, "{waiting} connections in round {round}");
+    }
+    locked.rollback().await?;
+    ensure!(tenant.visible().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_with_few_places_answers_everybody_in_turn() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let vars = [("MAX_CONNECTIONS", "2")];
+    let server = stack.another_worker("few", &vars, None).await?;
+    let address = server.url().replace("http://", "");
+    let ask = |client: &mut TcpStream| -> Result<String> {
+        client.set_read_timeout(Some(Duration::from_secs(10)))?;
+        client.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let mut idle = [TcpStream::connect(&address)?, TcpStream::connect(&address)?];
+    let mut third = TcpStream::connect(&address)?;
+    third.set_read_timeout(Some(Duration::from_secs(1)))?;
+    third.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
+    ensure!(third.read(&mut [0; 1]).is_err(), "a third has a place");
+    for client in &mut idle {
+        let answer = ask(client)?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    third.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut answer = String::new();
+    third.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     Ok(())
 }

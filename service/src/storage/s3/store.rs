@@ -6,7 +6,7 @@ use super::{
 use crate::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::{self, Task},
-    storage::{Listing, Storage, StorageError, StoredObject},
+    storage::{Listing, Storage, StorageError, StoredObject, Undeleted},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use keepsake_shared::{ObjectKey, Sha256Digest, capabilities::ChecksumKind};
@@ -119,10 +119,13 @@ impl Storage for S3 {
         })
     }
 
-    fn delete_many<'a>(&'a self, keys: &'a [String]) -> Task<'a, Result<(), StorageError>> {
+    fn delete_many<'a>(
+        &'a self,
+        keys: &'a [String],
+    ) -> Task<'a, Result<Vec<Undeleted>, StorageError>> {
         Box::pin(async move {
             if keys.is_empty() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             let body = deletion(keys);
             let md5 = runtime::current().md5(&body).await.map_err(StorageError)?;
@@ -138,7 +141,7 @@ impl Storage for S3 {
             if answer.status != 200 {
                 return Err(trouble(&call, &answer));
             }
-            check_deletion(&answer.text().await?)
+            undeleted(keys, &answer.text().await?)
         })
     }
 
@@ -232,22 +235,32 @@ fn deletion(keys: &[String]) -> String {
     body
 }
 
-/// Some stores answer 200 and tell in the body what they did not delete.
-fn check_deletion(answer: &str) -> Result<(), StorageError> {
+/// What an answer with status 200 says was not deleted.
+fn undeleted(keys: &[String], answer: &str) -> Result<Vec<Undeleted>, StorageError> {
     let unreadable = |error| StorageError(format!("S3 DeleteObjects: {error}"));
     let result = Element::parse(answer).map_err(unreadable)?;
     if result.name() != "DeleteResult" {
         return Err(StorageError(format!("S3 DeleteObjects: {}", result.name())));
     }
-    let failed = result
-        .all("Error")
-        .map(|error| error.text("Code").unwrap_or("unknown"))
+    let mut undeleted = Vec::new();
+    for failed in result.all("Error") {
+        let code = failed.text("Code").unwrap_or("unknown");
         // A key that is not there is as good as deleted.
-        .find(|code| *code != "NoSuchKey");
-    match failed {
-        Some(code) => Err(StorageError(format!("S3 DeleteObjects: {code}"))),
-        None => Ok(()),
+        if code == "NoSuchKey" {
+            continue;
+        }
+        let error = StorageError(format!("S3 DeleteObjects: {code}"));
+        let key = failed.text("Key").unwrap_or_default();
+        match keys.iter().find(|wanted| *wanted == key) {
+            Some(key) => undeleted.push(Undeleted {
+                key: key.clone(),
+                error,
+            }),
+            // It may be any of them.
+            None => return Err(error),
+        }
     }
+    Ok(undeleted)
 }
 
 #[cfg(test)]
@@ -256,16 +269,24 @@ mod tests {
 
     #[test]
     fn tells_what_was_not_deleted() {
-        assert_eq!(check_deletion("<DeleteResult/>"), Ok(()));
+        let keys = ["a&b", "c"].map(ToOwned::to_owned);
+        let undeleted = |answer| undeleted(&keys, answer);
+        assert_eq!(undeleted("<DeleteResult/>"), Ok(Vec::new()));
         let gone = "<DeleteResult><Error><Key>a</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
-        assert_eq!(check_deletion(gone), Ok(()));
+        assert_eq!(undeleted(gone), Ok(Vec::new()));
+        let one = "<DeleteResult><Error><Key>a&amp;b</Key><Code>AccessDenied</Code></Error><Error><Key>c</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
+        let denied = Undeleted {
+            key: "a&b".to_owned(),
+            error: StorageError("S3 DeleteObjects: AccessDenied".to_owned()),
+        };
+        assert_eq!(undeleted(one), Ok(vec![denied]));
         for answer in [
-            "<DeleteResult><Error><Key>a</Key><Code>AccessDenied</Code></Error></DeleteResult>",
             "<DeleteResult><Error/></DeleteResult>",
+            "<DeleteResult><Error><Key>d</Key><Code>AccessDenied</Code></Error></DeleteResult>",
             "<Error><Code>MalformedXML</Code></Error>",
             "<html>",
         ] {
-            assert!(check_deletion(answer).is_err(), "{answer}");
+            assert!(undeleted(answer).is_err(), "{answer}");
         }
     }
 
