@@ -150,6 +150,24 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         'next_cursor', CASE WHEN jsonb_array_length(entries) > size THEN entries -> (size - 1) ->> id_name END))
 $$;
 
+-- Erasures -----------------------------------------------------------------------------------------
+-- What changes something of a tenant says so before it locks a row. An erasure of the tenant waits until all of these have ended, and those
+-- that come later wait for it: otherwise each could hold a row that the other needs.
+
+CREATE FUNCTION attachments.tenant_lock(tenant text) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN hashtextextended('attachments.erase ' || tenant, 0);
+END
+$$;
+
+CREATE FUNCTION attachments.enter_tenant(tenant text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(attachments.tenant_lock(tenant));
+END
+$$;
+
 -- 03_entities.sql ---------------------------------------------
 
 -- Entities: rows of the application's own tables that can have attachments. How a table is registered, how an entity is
@@ -769,6 +787,7 @@ DECLARE
     problem jsonb;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     problem := attachments.refuse_file_change((request ->> 'attachment_id')::uuid);
     IF problem IS NOT NULL THEN
         RETURN problem;
@@ -947,6 +966,7 @@ DECLARE
     refusal text;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
         answer := coalesce(attachments.refuse_key('create_upload', request), attachments.declared_before(request));
         IF answer IS NOT NULL THEN
@@ -1062,6 +1082,7 @@ DECLARE
     answer jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
         answer := attachments.refuse_key('complete_upload', request);
         IF answer IS NOT NULL THEN
@@ -1138,6 +1159,7 @@ CREATE FUNCTION attachments_api.reject_upload(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'rejected', request -> 'report');
 END
 $$;
@@ -1150,6 +1172,7 @@ DECLARE
     refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     SELECT s.* INTO upload FROM attachments.upload_set s WHERE s.id = (request ->> 'upload_id')::uuid;
     IF upload.created_by <> attachments.claim('sub') THEN
         refusal := attachments.refuse_change(upload.entity_type, upload.entity_id);
@@ -1174,12 +1197,14 @@ DECLARE
     stuck bigint;
 BEGIN
     FOR overdue IN
-        SELECT s.id, s.file_count FROM attachments.upload_set s
+        SELECT s.id, s.tenant_id, s.file_count FROM attachments.upload_set s
         WHERE s.state = 'pending' AND s.expires_at < now() - interval '1 minute'
         ORDER BY s.expires_at
         LIMIT (request ->> 'limit')::integer
         FOR UPDATE SKIP LOCKED
     LOOP
+        -- One whose tenant is being erased goes with it.
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock_shared(attachments.tenant_lock(overdue.tenant_id));
         PERFORM attachments.close_upload(overdue.id, 'expired', NULL);
         closed := closed + 1;
         files_left := files_left - overdue.file_count;
@@ -1187,8 +1212,10 @@ BEGIN
     END LOOP;
     -- Files that failed while their entity was deleted came back with it; others could not be removed yet. In
     -- random order, so that those that still cannot be removed do not block the rest.
-    SELECT count(*) FILTER (WHERE NOT attachments.remove_rejected(rejected.id)) INTO stuck
-    FROM (SELECT r.id FROM attachments.attachment r
+    SELECT count(*) FILTER (WHERE CASE
+        WHEN pg_try_advisory_xact_lock_shared(attachments.tenant_lock(rejected.tenant_id)) THEN NOT attachments.remove_rejected(rejected.id)
+        ELSE false END) INTO stuck
+    FROM (SELECT r.id, r.tenant_id FROM attachments.attachment r
           WHERE r.state = 'rejected' AND r.deleted_at IS NULL
           ORDER BY random()
           LIMIT (request ->> 'limit')::integer) AS rejected;
@@ -1325,6 +1352,7 @@ CREATE FUNCTION attachments_api.begin_multipart(claims jsonb, request jsonb) RET
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     -- Nobody closes the set meanwhile: whoever does looks for parts to give up.
     PERFORM FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;
@@ -1398,6 +1426,10 @@ $$;
 -- A part may still arrive by a URL that was signed before: they are given up once more when no URL works any longer.
 CREATE FUNCTION attachments_api.settle_multiparts(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    sets uuid[] := ARRAY(
+        SELECT m.upload_set_id FROM attachments.multipart m
+        WHERE m.attachment_id = ANY (ARRAY(SELECT jsonb_array_elements_text(request -> 'given_up')::uuid)));
 BEGIN
     WITH given_up AS (
         SELECT m.attachment_id, s.expires_at + attachments.clock_tolerance() + interval '1 minute' AS last_part
@@ -1409,6 +1441,10 @@ BEGIN
     )
     UPDATE attachments.multipart m SET next_attempt_at = g.last_part, attempts = 0, last_error = NULL
     FROM given_up g WHERE m.attachment_id = g.attachment_id AND g.last_part >= now();
+    -- What an erasure left for the sake of its parts goes with the last of them.
+    DELETE FROM attachments.upload_set s
+    WHERE s.id = ANY (sets) AND s.tenant_id = ''
+      AND NOT EXISTS (SELECT FROM attachments.multipart m WHERE m.upload_set_id = s.id);
 
     UPDATE attachments.multipart m
     SET attempts = m.attempts + 1, last_error = left(f ->> 'error', 500),
@@ -1737,25 +1773,34 @@ BEGIN
 END
 $$;
 
--- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's.
+-- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's. A tenant whose usage
+-- somebody has locked waits for the next run: otherwise everybody else's would be locked as long.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     size integer := (request ->> 'limit')::integer;
     forgotten bigint;
-    settled bigint;
+    due record;
+    settled bigint := 0;
+    dropped bigint;
 BEGIN
     WITH gone AS (
         DELETE FROM attachments.idempotency WHERE ctid = ANY (ARRAY(
             SELECT i.ctid FROM attachments.idempotency i
-            WHERE i.created_at <= now() - interval '24 hours' ORDER BY i.created_at LIMIT size))
+            WHERE i.created_at <= now() - interval '24 hours' ORDER BY i.created_at LIMIT size FOR UPDATE SKIP LOCKED))
         RETURNING 1)
     SELECT count(*) INTO forgotten FROM gone;
-    SELECT count(attachments.settle_usage(due.tenant_id)) INTO settled
-    FROM (SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
-          ORDER BY r.tenant_id LIMIT size) AS due;
-    PERFORM attachments.forget_events(size);
-    RETURN attachments.ok(jsonb_build_object('forgotten', forgotten, 'settled', settled));
+    FOR due IN
+        SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now() ORDER BY r.tenant_id LIMIT size
+    LOOP
+        PERFORM FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '' FOR UPDATE SKIP LOCKED;
+        IF FOUND OR NOT EXISTS (SELECT FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '') THEN
+            PERFORM attachments.settle_usage(due.tenant_id);
+            settled := settled + 1;
+        END IF;
+    END LOOP;
+    dropped := attachments.forget_events(size);
+    RETURN attachments.ok(jsonb_build_object('forgotten', forgotten, 'settled', settled, 'events_removed', dropped));
 END
 $$;
 
@@ -1867,10 +1912,12 @@ CREATE FUNCTION attachments.take_verdict(object text, verdict text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload uuid;
+    tenant text;
     file attachments.attachment;
 BEGIN
     -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
-    SELECT a.upload_set_id INTO upload FROM attachments.attachment a WHERE a.object_key = object;
+    SELECT a.upload_set_id, a.tenant_id INTO upload, tenant FROM attachments.attachment a WHERE a.object_key = object;
+    PERFORM attachments.enter_tenant(tenant);
     PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
     UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
     WHERE a.object_key = object AND a.state IN ('scanning', 'available')
@@ -2281,6 +2328,7 @@ DECLARE
     changed bigint;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
     IF NOT entity.is_there THEN
         RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));
@@ -2502,6 +2550,7 @@ DECLARE
     attachment uuid := (request ->> 'attachment_id')::uuid;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN coalesce(
         attachments.refuse_file_change(attachment),
         attachments.delete_row(attachments.attachment_row(attachment), 'such attachment', request ->> 'reason'));
@@ -2514,6 +2563,7 @@ DECLARE
     attachment uuid := (request ->> 'attachment_id')::uuid;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN coalesce(
         attachments.refuse_file_change(attachment),
         attachments.restore_row(attachments.attachment_row(attachment), 'such attachment'));
@@ -2524,6 +2574,7 @@ CREATE FUNCTION attachments_api.delete_entity(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.delete_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request), request ->> 'reason');
 END
 $$;
@@ -2532,6 +2583,7 @@ CREATE FUNCTION attachments_api.restore_entity(claims jsonb, request jsonb) RETU
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.restore_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request));
 END
 $$;
@@ -2902,6 +2954,7 @@ DECLARE
     one keepsake.deletion;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     one := attachments.find_deletion((request ->> 'deletion_id')::uuid);
     RETURN coalesce(
         attachments.refuse_restore(one),
@@ -2926,6 +2979,8 @@ SELECT attachments.publish(ARRAY[
 --                  ▲  │ 14 attempts failed
 --      retried by  │  ▼
 --     an operator  dead               lets later events of its attachment pass; removed after 30 days
+--
+-- Tenants take turns: one that has many events to tell delays no other.
 
 CREATE TABLE attachments.event (
     seq             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -2948,9 +3003,10 @@ CREATE TABLE attachments.event (
     dead_at         timestamptz
 );
 CREATE INDEX event_order ON attachments.event (attachment_id, seq) WHERE dead_at IS NULL;
-CREATE INDEX event_due ON attachments.event (next_attempt_at, seq) WHERE dead_at IS NULL;
+CREATE INDEX event_due ON attachments.event (tenant_id, next_attempt_at, seq) WHERE dead_at IS NULL;
 CREATE INDEX event_dead ON attachments.event (seq) WHERE dead_at IS NOT NULL;
-CREATE INDEX event_age ON attachments.event (happened_at);
+CREATE INDEX event_dead_since ON attachments.event (dead_at) WHERE dead_at IS NOT NULL;
+CREATE INDEX event_age ON attachments.event (happened_at) WHERE dead_at IS NULL;
 COMMENT ON TABLE attachments.event IS
     'What happened to attachments and has not been delivered yet. Written while a worker that delivers events runs, and for 7 days after.';
 
@@ -3014,22 +3070,46 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             'deletion_id', e.deletion_id))::text
 $$;
 
--- Due events, of each attachment the first that is not delivered: the next waits for it.
+-- Tenants of which events wait; each is found by one step in the index, however many it has.
+CREATE FUNCTION attachments.tenants_to_tell() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE tenant (id) AS (
+        (SELECT e.tenant_id FROM attachments.event e WHERE e.dead_at IS NULL ORDER BY e.tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT e.tenant_id FROM attachments.event e WHERE e.dead_at IS NULL AND e.tenant_id > t.id ORDER BY e.tenant_id LIMIT 1)
+        FROM tenant t WHERE t.id IS NOT NULL)
+    SELECT t.id FROM tenant t WHERE t.id IS NOT NULL
+$$;
+
+-- Due events, of each attachment the first that is not delivered: the next waits for it. Tenants take turns: each has its first one told
+-- before another has its second; whose turn comes first is by chance.
 CREATE FUNCTION attachments_api.lease_events(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    size integer := (request ->> 'limit')::integer;
     this_lease uuid := keepsake.uuid_v7();
     leased jsonb;
 BEGIN
     UPDATE attachments.event_recording r SET until = now() + interval '7 days' WHERE r.until < now() + interval '6 days';
-    WITH due AS (
+    WITH chosen AS MATERIALIZED (
+        SELECT first.seq
+        FROM attachments.tenants_to_tell() AS tenant (id), LATERAL (
+            SELECT e.seq, row_number() OVER (ORDER BY e.next_attempt_at, e.seq) AS turn
+            FROM attachments.event e
+            WHERE e.tenant_id = tenant.id AND e.dead_at IS NULL AND e.next_attempt_at <= now()
+              AND (e.leased_until IS NULL OR e.leased_until <= now())
+              AND NOT EXISTS (
+                  SELECT FROM attachments.event earlier
+                  WHERE earlier.attachment_id = e.attachment_id AND earlier.seq < e.seq AND earlier.dead_at IS NULL)
+            ORDER BY e.next_attempt_at, e.seq
+            LIMIT size) AS first
+        ORDER BY first.turn, random()
+        LIMIT size
+    ), due AS (
+        -- Another run may have taken them meanwhile.
         SELECT e.seq FROM attachments.event e
-        WHERE e.dead_at IS NULL AND e.next_attempt_at <= now() AND (e.leased_until IS NULL OR e.leased_until <= now())
-          AND NOT EXISTS (
-              SELECT FROM attachments.event earlier
-              WHERE earlier.attachment_id = e.attachment_id AND earlier.seq < e.seq AND earlier.dead_at IS NULL)
-        ORDER BY e.next_attempt_at, e.seq
-        LIMIT (request ->> 'limit')::integer
+        WHERE e.seq IN (SELECT c.seq FROM chosen c)
+          AND e.dead_at IS NULL AND e.next_attempt_at <= now() AND (e.leased_until IS NULL OR e.leased_until <= now())
         FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE attachments.event e
@@ -3058,11 +3138,25 @@ BEGIN
 END
 $$;
 
--- Removes events that nobody was told of for 30 days.
-CREATE FUNCTION attachments.forget_events(at_most integer) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    DELETE FROM attachments.event WHERE ctid = ANY (ARRAY(
-        SELECT e.ctid FROM attachments.event e WHERE e.happened_at < now() - interval '30 days' ORDER BY e.happened_at LIMIT at_most))
+-- Removes events that have been dead for 30 days and, where no worker delivers any more, those that are 30 days old; how many. While one
+-- does, an event is removed only after it has been tried.
+CREATE FUNCTION attachments.forget_events(at_most integer) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    dead bigint;
+    untold bigint := 0;
+BEGIN
+    DELETE FROM attachments.event WHERE seq = ANY (ARRAY(
+        SELECT e.seq FROM attachments.event e WHERE e.dead_at < now() - interval '30 days' ORDER BY e.dead_at LIMIT at_most));
+    GET DIAGNOSTICS dead = ROW_COUNT;
+    IF (SELECT r.until <= now() FROM attachments.event_recording r) THEN
+        DELETE FROM attachments.event WHERE seq = ANY (ARRAY(
+            SELECT e.seq FROM attachments.event e
+            WHERE e.dead_at IS NULL AND e.happened_at < now() - interval '30 days' ORDER BY e.happened_at LIMIT at_most));
+        GET DIAGNOSTICS untold = ROW_COUNT;
+    END IF;
+    RETURN dead + untold;
+END
 $$;
 
 -- For an operator --------------------------------------------------------------------------------
@@ -3098,7 +3192,9 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION attachments.record_changes, attachments.record_purges, attachments.event_body, attachments.forget_events FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+    attachments.record_changes, attachments.record_purges, attachments.event_body, attachments.tenants_to_tell, attachments.forget_events
+FROM PUBLIC;
 REVOKE ALL ON FUNCTION
     attachments_api.lease_events, attachments_api.settle_events, attachments_api.list_events, attachments_api.retry_event
 FROM PUBLIC;
@@ -3772,6 +3868,57 @@ BEGIN
 END
 $$;
 
+-- Tables of the application -----------------------------------------------------------------------
+-- What follows reads them as whoever erases, mostly a superuser. Their owners are not trusted with that: a value of a type of their own is
+-- read by their code.
+
+-- A column that is read by no code but PostgreSQL's.
+CREATE FUNCTION attachments.check_column(of_relation regclass, column_name name, wanted regtype DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    type regtype := (SELECT a.atttypid FROM pg_attribute a
+                     WHERE a.attrelid = of_relation AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped);
+BEGIN
+    IF type IS NULL OR type <> coalesce(wanted, type) OR NOT EXISTS (
+        SELECT FROM pg_type t
+        WHERE t.oid = type AND t.typtype = 'b' AND t.typelem = 0 AND t.typnamespace = 'pg_catalog'::regnamespace) THEN
+        RAISE EXCEPTION 'cannot erase rows of table %: the type of its column % is %', of_relation, column_name, coalesce(type::text, 'unknown')
+            USING ERRCODE = 'feature_not_supported',
+                  DETAIL = 'Values of a type that is not PostgreSQL''s are read by the code of its owner, who would get the rights of whoever erases.',
+                  HINT = format('Give the column the type %s.', coalesce(wanted::text, 'text, uuid or bigint'));
+    END IF;
+END
+$$;
+
+-- Locks the tables of entities, so that nobody changes them until the transaction ends, and refuses those that cannot be read safely.
+CREATE FUNCTION attachments.check_entity_tables() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'cannot erase in a transaction that is %', current_setting('transaction_isolation')
+            USING ERRCODE = 'feature_not_supported', DETAIL = 'It would not see what has been committed since it began.',
+                  HINT = 'Erase in a transaction with the isolation level READ COMMITTED.';
+    END IF;
+    FOR known IN SELECT e.* FROM attachments.entity_type e ORDER BY e.name LOOP
+        IF EXISTS (SELECT FROM pg_class c WHERE c.oid = known.relation) THEN
+            EXECUTE format('LOCK TABLE %s IN ACCESS SHARE MODE', known.relation);
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = known.relation AND c.relkind IN ('r', 'p'))
+           OR NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = known.relation) THEN
+            RAISE EXCEPTION 'cannot erase entities of type %: % is no managed table any more', known.name, known.relation
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Manage the table again with keepsake.manage(), or remove the entity type.';
+        END IF;
+        PERFORM attachments.check_column(known.relation, known.tenant_column),
+                attachments.check_column(known.relation, known.key_column, known.key_type);
+        IF NOT attachments.kept_apart(known.relation) THEN
+            PERFORM attachments.check_column(known.relation, 'deletion_id', 'uuid');
+        END IF;
+    END LOOP;
+END
+$$;
+
 -- Holds ------------------------------------------------------------------------------------------
 -- All of this runs under the claims of the tenant alone, so that an entity is found only there.
 
@@ -3813,11 +3960,51 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     ORDER BY a.id
 $$;
 
--- Deletes a row and whatever cascades from it. One that something refers to stays, and so does one that is gone by now.
-CREATE FUNCTION attachments.delete_for_erasure(relation regclass, key jsonb) RETURNS uuid
+-- Whether what is left of a deletion is the tenant's alone: then it can be purged whole. Of tables that are neither registered nor that of
+-- the attachments, nobody knows whose a row is: they belong to the rows from which they went; where they are themselves what was deleted,
+-- to the tenant of the deletion, if it has one.
+CREATE FUNCTION attachments.is_all_of(deletion uuid, tenant text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+    has_others boolean;
 BEGIN
-    RETURN keepsake.soft_delete(relation, key, 'erasure');
+    IF NOT EXISTS (
+        SELECT FROM keepsake.deletion d WHERE d.id = deletion AND (d.tenant = is_all_of.tenant OR d.tenant IS NULL AND (
+            d.root_table = 'attachments.attachment'::regclass
+            OR EXISTS (SELECT FROM attachments.entity_type e WHERE e.relation = d.root_table)))) THEN
+        RETURN false;
+    ELSIF EXISTS (SELECT FROM attachments.attachment a WHERE a.deletion_id = deletion AND a.tenant_id <> is_all_of.tenant) THEN
+        RETURN false;
+    END IF;
+    FOR known IN
+        SELECT e.* FROM attachments.entity_type e
+        WHERE EXISTS (SELECT FROM attachments.tables_of_deletion(deletion) AS t (relation)
+                      WHERE e.relation IN (t.relation, pg_partition_root(t.relation)))
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE t.%I::text IS DISTINCT FROM $2)',
+                       attachments.deleted_sql(known, '$1'), known.tenant_column)
+        INTO has_others USING deletion, tenant;
+        IF has_others THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
+$$;
+
+-- Deletes a row and whatever cascades from it. One that something refers to stays, as does one from which rows of another tenant would
+-- go, and one that is gone by now.
+CREATE FUNCTION attachments.delete_for_erasure(relation regclass, key jsonb, tenant text) RETURNS uuid
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    made uuid;
+BEGIN
+    made := keepsake.soft_delete(relation, key, 'erasure');
+    IF NOT attachments.is_all_of(made, tenant) THEN
+        RAISE integrity_constraint_violation;
+    END IF;
+    RETURN made;
 EXCEPTION WHEN integrity_constraint_violation OR no_data_found THEN
     RETURN NULL;
 END
@@ -3847,7 +4034,7 @@ $$;
 CREATE FUNCTION attachments.erase_files(tenant text, subject text, counts jsonb) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM attachments.delete_for_erasure('attachments.attachment', jsonb_build_object('id', live.id))
+    PERFORM attachments.delete_for_erasure('attachments.attachment', jsonb_build_object('id', live.id), tenant)
     FROM attachments.erasable_files(tenant, subject, false) AS live (id);
     RETURN attachments.purge_rows('attachments.attachment', ARRAY(
         SELECT jsonb_build_object('id', file.id) FROM attachments.erasable_files(tenant, subject, true) AS file (id)), counts);
@@ -3877,49 +4064,77 @@ BEGIN
 END
 $$;
 
--- Deletions in an archive that hold entities of the tenant and of nobody else.
-CREATE FUNCTION attachments.archived_deletions(known attachments.entity_type, tenant text) RETURNS uuid[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    deletions uuid[] := '{}';
-BEGIN
-    IF attachments.kept_apart(known.relation) THEN
-        EXECUTE format(
-            'SELECT coalesce(array_agg(own.deletion_id), ''{}'') FROM (
-                 SELECT t.deletion_id FROM %s GROUP BY t.deletion_id HAVING bool_and(t.%I::text IS NOT DISTINCT FROM $1)) AS own',
-            attachments.deleted_sql(known, NULL), known.tenant_column)
-        INTO deletions USING tenant;
-    END IF;
-    RETURN deletions;
-END
-$$;
-
--- Entities of the tenant, with what cascades from them, and its deletions. Files are gone before them.
-CREATE FUNCTION attachments.erase_entities(tenant text, counts jsonb) RETURNS jsonb
+-- Deletions that hold something of the tenant's, or that are its own.
+CREATE FUNCTION attachments.deletions_of(tenant text) RETURNS uuid[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
-    before jsonb;
-    deletion uuid;
+    of_entities uuid[];
+    found uuid[] := ARRAY(
+        SELECT d.id FROM keepsake.deletion d WHERE d.tenant = deletions_of.tenant AND d.state IN ('deleted', 'purging')
+        UNION ALL
+        SELECT a.deletion_id FROM attachments.attachment a WHERE a.tenant_id = deletions_of.tenant AND a.deletion_id IS NOT NULL);
 BEGIN
     FOR known IN SELECT e.* FROM attachments.entity_type e ORDER BY e.name LOOP
-        PERFORM attachments.delete_for_erasure(known.relation, key)
-        FROM unnest(attachments.erasable_entities(known, tenant, false)) AS key;
+        EXECUTE format('SELECT ARRAY(SELECT t.deletion_id FROM %s WHERE t.%I::text = $1)',
+                       attachments.deleted_sql(known, NULL), known.tenant_column)
+        INTO of_entities USING tenant;
+        found := found || of_entities;
     END LOOP;
-    -- What refers to a row goes before it, whatever the order of the deletions.
-    LOOP
-        before := counts;
-        FOR deletion IN
-            SELECT d.id FROM keepsake.deletion d WHERE d.tenant = erase_entities.tenant AND d.state IN ('deleted', 'purging')
-            UNION
-            SELECT unnest(attachments.archived_deletions(e, erase_entities.tenant)) FROM attachments.entity_type e
-        LOOP
+    RETURN ARRAY(SELECT DISTINCT f.id FROM unnest(found) AS f (id) ORDER BY f.id);
+END
+$$;
+
+-- Soft-deletes what is live of the tenant's; how many rows.
+CREATE FUNCTION attachments.delete_entities(tenant text) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+    deleted bigint := 0;
+BEGIN
+    FOR known IN SELECT e.* FROM attachments.entity_type e ORDER BY e.name LOOP
+        deleted := deleted + (
+            SELECT count(attachments.delete_for_erasure(known.relation, live.key, tenant))
+            FROM unnest(attachments.erasable_entities(known, tenant, false)) AS live (key));
+    END LOOP;
+    RETURN deleted;
+END
+$$;
+
+-- Purges deletions that are all the tenant's whole, and out of others its rows that are kept in their tables.
+CREATE FUNCTION attachments.purge_entities(tenant text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_type;
+    deletion uuid;
+BEGIN
+    FOREACH deletion IN ARRAY attachments.deletions_of(tenant) LOOP
+        IF attachments.is_all_of(deletion, tenant) THEN
             counts := attachments.purge_for_erasure(deletion, counts);
-        END LOOP;
-        FOR known IN SELECT e.* FROM attachments.entity_type e WHERE NOT attachments.kept_apart(e.relation) ORDER BY e.name LOOP
-            counts := attachments.purge_rows(known.relation, attachments.erasable_entities(known, tenant, true), counts);
-        END LOOP;
-        EXIT WHEN counts = before;
+        END IF;
+    END LOOP;
+    FOR known IN SELECT e.* FROM attachments.entity_type e WHERE NOT attachments.kept_apart(e.relation) ORDER BY e.name LOOP
+        counts := attachments.purge_rows(known.relation, attachments.erasable_entities(known, tenant, true), counts);
+    END LOOP;
+    RETURN counts;
+END
+$$;
+
+-- Files and entities of the tenant, with what cascades from them, and its deletions. What refers to a row goes before it: each pass may free
+-- rows for the next. A trigger of the application's that writes rows again comes to an end as well.
+CREATE FUNCTION attachments.erase_entities(tenant text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    at_most constant integer := 1000;
+    before jsonb;
+    deleted bigint;
+BEGIN
+    FOR pass IN 1 .. at_most LOOP
+        before := counts;
+        counts := attachments.erase_files(tenant, NULL, counts);
+        deleted := attachments.delete_entities(tenant);
+        counts := attachments.purge_entities(tenant, counts);
+        EXIT WHEN deleted = 0 AND counts = before;
     END LOOP;
     RETURN counts;
 END
@@ -3976,9 +4191,9 @@ BEGIN
 END
 $$;
 
--- What else names a tenant. Its last events are delivered, and gone then. Its holds are those that were found before its rows went; those in force stay, with what they are on, and so
--- does what the tenant holds as long as it holds anything.
-CREATE FUNCTION attachments.erase_tenant_names(tenant text, holds bigint[], counts jsonb) RETURNS jsonb
+-- What else names a tenant. Its last events are delivered, and gone then. Its holds, and the deletions that were all its own, are those that
+-- were found before its rows went; holds in force stay, with what they are on, and so does what the tenant holds as long as it holds anything.
+CREATE FUNCTION attachments.erase_tenant_names(tenant text, holds bigint[], deletions uuid[], counts jsonb) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     released bigint[] := ARRAY(SELECT h.id FROM keepsake.hold h WHERE h.id = ANY (holds) AND h.released_at IS NOT NULL);
@@ -3990,9 +4205,13 @@ BEGIN
     DELETE FROM keepsake.hold h WHERE h.id = ANY (released);
     counts := attachments.add_count(counts, 'keepsake.hold', coalesce(cardinality(released), 0));
     DELETE FROM keepsake.archive_undo u USING keepsake.deletion d
-    WHERE d.id = u.deletion_id AND d.tenant = erase_tenant_names.tenant AND d.state IN ('purged', 'restored');
+    WHERE d.id = u.deletion_id AND (d.tenant = erase_tenant_names.tenant OR d.id = ANY (deletions)) AND d.state IN ('purged', 'restored');
     GET DIAGNOSTICS gone = ROW_COUNT;
     counts := attachments.add_count(counts, 'keepsake.archive_undo', gone);
+    -- Those that were made without claims.
+    DELETE FROM keepsake.deletion d WHERE d.id = ANY (deletions) AND d.tenant IS NULL AND d.state IN ('purged', 'restored');
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    counts := attachments.add_count(counts, 'keepsake.deletion', gone);
     FOR line IN SELECT * FROM (VALUES
         ('keepsake.deletion', 't.tenant = $1 AND t.state IN (''purged'', ''restored'')'),
         ('attachments.idempotency', 't.tenant_id = $1'),
@@ -4022,26 +4241,52 @@ BEGIN
 END
 $$;
 
+-- Deletions of a person that are held: evidence, which stays as it is.
+CREATE FUNCTION attachments.held_deletions_of(of_tenant text, who text) RETURNS uuid[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT ARRAY(SELECT DISTINCT h.id FROM unnest(attachments.held_deletions(ARRAY(
+        SELECT d.id FROM keepsake.deletion d
+        WHERE d.tenant = of_tenant AND d.actor = who AND d.state IN ('deleted', 'purging')))) AS h (id) WHERE h.id IS NOT NULL)
+$$;
+
+-- Takes the name off the files that a person uploaded, but for those that are held, and off their sets.
+CREATE FUNCTION attachments.rename_files(tenant text, subject text, counts jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    -- Of a set whose file still has the name, nothing is changed.
+    without_held constant text :=
+        't.tenant_id = $1 AND NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.upload_set_id = t.id AND a.uploaded_by = $2)';
+BEGIN
+    counts := attachments.rename_rows('attachments.attachment', 'uploaded_by',
+        't.tenant_id = $1 AND attachments.holds_on_file(t) = ''{}''
+         AND (t.deletion_id = ANY (attachments.held_deletions(ARRAY[t.deletion_id]))) IS NOT TRUE', tenant, subject, counts);
+    EXECUTE 'UPDATE attachments.upload_set AS t SET files = NULL, report = NULL
+             WHERE t.created_by = $2 AND t.state <> ''completed'' AND ' || without_held
+    USING tenant, subject;
+    RETURN attachments.rename_rows('attachments.upload_set', 'created_by', without_held, tenant, subject, counts);
+END
+$$;
+
 -- What else names a person in a tenant; the rows that have the name no longer. A file that is held keeps the name of who uploaded it,
--- and what is needed to count it.
+-- and what is needed to count it; a deletion that is held the name of who made it, and why.
 CREATE FUNCTION attachments.rename_subject(tenant text, subject text, holds bigint[], kept_files boolean) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     counts jsonb := '{}';
     held text := format('t.id = ANY (%L::bigint[])', holds);
+    held_deletions uuid[] := attachments.held_deletions_of(tenant, subject);
 BEGIN
     IF kept_files THEN
-        counts := attachments.rename_rows('attachments.attachment', 'uploaded_by', 't.tenant_id = $1', tenant, subject, counts);
-        UPDATE attachments.upload_set s SET files = NULL, report = NULL
-        WHERE s.tenant_id = rename_subject.tenant AND s.created_by = subject AND s.state <> 'completed';
-        counts := attachments.rename_rows('attachments.upload_set', 'created_by', 't.tenant_id = $1', tenant, subject, counts);
+        counts := attachments.rename_files(tenant, subject, counts);
     END IF;
     IF NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.tenant_id = rename_subject.tenant AND a.uploaded_by = subject) THEN
         PERFORM attachments.erase_usage(tenant, subject);
     END IF;
     -- The reason is what that person wrote.
-    UPDATE keepsake.deletion d SET reason = NULL WHERE d.tenant = rename_subject.tenant AND d.actor = subject;
-    counts := attachments.rename_rows('keepsake.deletion', 'actor', 't.tenant = $1', tenant, subject, counts);
+    UPDATE keepsake.deletion d SET reason = NULL
+    WHERE d.tenant = rename_subject.tenant AND d.actor = subject AND d.id <> ALL (held_deletions);
+    counts := attachments.rename_rows('keepsake.deletion', 'actor',
+        format('t.tenant = $1 AND t.id <> ALL (%L::uuid[])', held_deletions), tenant, subject, counts);
     counts := attachments.rename_rows('keepsake.hold', 'actor', held, tenant, subject, counts);
     RETURN attachments.rename_rows('keepsake.hold', 'released_by', held, tenant, subject, counts);
 END
@@ -4063,30 +4308,46 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           GROUP BY t.why) AS by_reason
 $$;
 
--- Entities that stayed: held, or in a deletion that is, or that another tenant has rows in; or a row refers to them.
-CREATE FUNCTION attachments.kept_entities(tenant text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    known attachments.entity_type;
-    live bigint;
-    deleted bigint;
-    holds jsonb;
-    kept jsonb := '[]';
+-- Deletions of a person that stayed as they were, because they are held.
+CREATE FUNCTION attachments.kept_deletions(tenant text, subject text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE held WHEN '{}' THEN '[]'::jsonb ELSE jsonb_build_array(jsonb_build_object(
+        'table', 'keepsake.deletion', 'rows', cardinality(held), 'why', 'held', 'holds', (
+            SELECT coalesce(jsonb_agg(h.id ORDER BY h.id), '[]') FROM keepsake.hold h
+            WHERE h.released_at IS NULL AND h.deletion_id = ANY (held)))) END
+    FROM attachments.held_deletions_of(tenant, subject) AS held
+$$;
+
+-- Entities of one type that stayed, live ones (deletion NULL) and by deletion.
+CREATE FUNCTION attachments.left_entities(known attachments.entity_type, tenant text) RETURNS TABLE (deletion_id uuid, rows bigint)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    FOR known IN SELECT e.* FROM attachments.entity_type e ORDER BY e.name LOOP
-        EXECUTE format('SELECT count(*) FROM %s AS t WHERE t.%I::text = $1%s', known.relation, known.tenant_column,
-                       CASE WHEN NOT attachments.kept_apart(known.relation) THEN ' AND t.deletion_id IS NULL' END)
-        INTO live USING tenant;
-        EXECUTE format('SELECT count(*) FROM %s WHERE t.%I::text = $1', attachments.deleted_sql(known, NULL), known.tenant_column)
-        INTO deleted USING tenant;
-        SELECT coalesce(jsonb_agg(h.id ORDER BY h.id), '[]') INTO holds
-        FROM attachments.holds_of(tenant) AS h WHERE h.released_at IS NULL;
-        IF live + deleted > 0 THEN
-            kept := kept || jsonb_build_object('table', known.relation::text, 'rows', live + deleted,
-                'why', CASE holds WHEN '[]' THEN 'referenced' ELSE 'held' END, 'holds', holds);
-        END IF;
-    END LOOP;
-    RETURN kept;
+    RETURN QUERY EXECUTE format(
+        'SELECT NULL::uuid, count(*) FROM %s AS t WHERE t.%I::text = $1%s HAVING count(*) > 0
+         UNION ALL
+         SELECT t.deletion_id, count(*) FROM %s WHERE t.%2$I::text = $1 GROUP BY 1',
+        known.relation, known.tenant_column, CASE WHEN NOT attachments.kept_apart(known.relation) THEN ' AND t.deletion_id IS NULL' END,
+        attachments.deleted_sql(known, NULL))
+    USING tenant;
+END
+$$;
+
+-- Entities that stayed, and why: in a deletion that another tenant has rows in; or held, or in a deletion that is; or a row refers to them.
+CREATE FUNCTION attachments.kept_entities(tenant text) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    holds jsonb := (SELECT coalesce(jsonb_agg(h.id ORDER BY h.id), '[]') FROM attachments.holds_of(tenant) AS h WHERE h.released_at IS NULL);
+BEGIN
+    RETURN (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'table', w.relation, 'rows', w.rows, 'why', w.why, 'holds', CASE w.why WHEN 'held' THEN holds ELSE '[]' END)
+            ORDER BY w.name, w.why), '[]')
+        FROM (
+            SELECT e.name, e.relation::text AS relation, sum(l.rows)::bigint AS rows,
+                   CASE WHEN l.deletion_id IS NOT NULL AND NOT attachments.is_all_of(l.deletion_id, tenant) THEN 'shared'
+                        WHEN holds <> '[]' THEN 'held' ELSE 'referenced' END AS why
+            FROM attachments.entity_type e, attachments.left_entities(e, tenant) AS l
+            GROUP BY 1, 2, 4) AS w);
 END
 $$;
 
@@ -4099,7 +4360,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
       AND keepsake.parse_object_key(o.object_key) ->> 'tenant' = tenant
 $$;
 
--- Refuses what a hold on the whole tenant forbids.
+-- Refuses by KS004 what a hold on the whole tenant forbids: its DETAIL is the hold.
 CREATE FUNCTION attachments.refuse_held_tenant(tenant text) RETURNS void
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -4107,14 +4368,14 @@ DECLARE
 BEGIN
     IF held_by IS NOT NULL THEN
         RAISE EXCEPTION 'cannot erase data of a tenant that is held'
-            USING ERRCODE = 'object_not_in_prerequisite_state', DETAIL = held_by::text,
+            USING ERRCODE = 'KS004', DETAIL = held_by::text,
                   HINT = 'Release the hold with this number when the law allows it, then repeat the erasure.';
     END IF;
 END
 $$;
 
 -- Erases a tenant, or what one person (`subject`) did there: the files that they uploaded, or, with keep_files, only the name. One
--- transaction; uploads to the tenant wait for it. Repeating it removes what came since, and what was held then.
+-- transaction; whoever changes something of the tenant waits for it. Repeating it removes what came since, and what was held then.
 CREATE FUNCTION attachments.erase(tenant text, subject text DEFAULT NULL, reason text DEFAULT '', keep_files boolean DEFAULT false)
 RETURNS attachments.erasure
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -4124,6 +4385,7 @@ DECLARE
     claims text := coalesce(current_setting('request.jwt.claims', true), '');
     shows_deleted text := coalesce(current_setting('keepsake.include_deleted', true), '');
     holds bigint[];
+    deletions uuid[];
     removed jsonb := '{}';
     renamed jsonb := '{}';
     kept jsonb;
@@ -4136,23 +4398,27 @@ BEGIN
             HINT = 'keep_files is for the erasure of one person.';
     END IF;
     PERFORM attachments.begin_recovery(jsonb_build_object('tenant', tenant)), set_config('attachments.erasing', 'on', true);
-    -- Whoever declares an upload waits for the tenant's row, and whoever places a hold for the purge.
-    PERFORM attachments.settle_usage(tenant), attachments.refuse_held_tenant(tenant);
+    -- The tables are locked before anything else, so that their owners can change nothing while they are read.
+    PERFORM attachments.check_entity_tables();
+    PERFORM pg_advisory_xact_lock(attachments.tenant_lock(tenant));
+    PERFORM attachments.refuse_held_tenant(tenant);
     holds := ARRAY(SELECT h.id FROM attachments.holds_of(tenant) AS h);
-    IF NOT keep_files THEN
-        removed := attachments.erase_files(tenant, subject, removed);
-    END IF;
     IF subject IS NULL THEN
+        deletions := ARRAY(SELECT d.id FROM unnest(attachments.deletions_of(tenant)) AS d (id) WHERE attachments.is_all_of(d.id, tenant));
         removed := attachments.erase_entities(tenant, removed);
         kept := attachments.kept_files(tenant, NULL) || attachments.kept_entities(tenant);
-        removed := attachments.erase_tenant_names(tenant, holds, removed);
+        removed := attachments.erase_tenant_names(tenant, holds, deletions, removed);
     ELSE
-        kept := CASE WHEN keep_files THEN '[]' ELSE attachments.kept_files(tenant, subject) END;
+        IF NOT keep_files THEN
+            removed := attachments.erase_files(tenant, subject, removed);
+        END IF;
         removed := attachments.erase_uploads(tenant, subject, removed);
         removed := attachments.erase_rows('attachments.idempotency', 't.tenant_id = $1 AND t.subject = $2', tenant, subject, removed);
         removed := attachments.erase_rows('attachments.quota', 't.tenant_id = $1 AND t.subject = $2', tenant, subject, removed);
         PERFORM attachments.settle_usage(tenant);
         renamed := attachments.rename_subject(tenant, subject, holds, keep_files);
+        -- With keep_files, those that have the name still are held.
+        kept := attachments.kept_files(tenant, subject) || attachments.kept_deletions(tenant, subject);
     END IF;
     INSERT INTO attachments.erasure AS e (scope, kept_files, reason, actor, role, session_role, removed, renamed, objects, kept)
     VALUES (CASE WHEN subject IS NULL THEN 'tenant' ELSE 'subject' END, keep_files, reason, asked_by, current_user, session_user,
@@ -4168,11 +4434,13 @@ COMMENT ON FUNCTION attachments.erase IS
     'Erases everything of a tenant, or everything that one person in it uploaded (with keep_files only the name), whatever its retention, except what is held. Returns the certificate.';
 
 REVOKE ALL ON FUNCTION
-    attachments.erased_name, attachments.add_count, attachments.add_report, attachments.holds_of, attachments.holds_on_file,
-    attachments.erasable_files, attachments.delete_for_erasure, attachments.purge_for_erasure, attachments.purge_rows, attachments.erase_files,
-    attachments.erasable_entities, attachments.archived_deletions, attachments.erase_entities, attachments.erase_uploads,
-    attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.rename_subject,
-    attachments.kept_files, attachments.kept_entities, attachments.hurry_objects, attachments.refuse_held_tenant, attachments.erase
+    attachments.erased_name, attachments.add_count, attachments.add_report, attachments.check_column, attachments.check_entity_tables,
+    attachments.holds_of, attachments.holds_on_file, attachments.erasable_files, attachments.is_all_of, attachments.delete_for_erasure,
+    attachments.purge_for_erasure, attachments.purge_rows, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
+    attachments.delete_entities, attachments.purge_entities, attachments.erase_entities, attachments.erase_uploads,
+    attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.held_deletions_of,
+    attachments.rename_files, attachments.rename_subject, attachments.kept_files, attachments.kept_deletions, attachments.left_entities,
+    attachments.kept_entities, attachments.hurry_objects, attachments.refuse_held_tenant, attachments.erase
 FROM PUBLIC;
 
 -- Over HTTP, for an operator -------------------------------------------------------------------------
@@ -4190,7 +4458,7 @@ BEGIN
     PERFORM set_config('keepsake.actor', request ->> 'actor', true);
     RETURN attachments.ok(attachments.describe_erasure(attachments.erase(
         request ->> 'tenant', request ->> 'subject', request ->> 'reason', (request ->> 'keep_files')::boolean)));
-EXCEPTION WHEN object_not_in_prerequisite_state THEN
+EXCEPTION WHEN SQLSTATE 'KS004' THEN
     GET STACKED DIAGNOSTICS holds = PG_EXCEPTION_DETAIL;
     RETURN attachments.fail('held', format('Hold %s is on the whole tenant. Release it first; nothing was changed.', holds));
 END

@@ -111,8 +111,9 @@ impl Refusal {
 
     /// Other rows prevent it: the same command may succeed later.
     fn is_conflict(&self) -> bool {
-        // integrity_constraint_violation and what belongs to it; object_not_in_prerequisite_state: purged, held.
-        self.state.starts_with("23") || self.state == "55000"
+        // integrity_constraint_violation and what belongs to it; object_not_in_prerequisite_state: purged, held; a tenant that is
+        // held whole.
+        self.state.starts_with("23") || matches!(self.state.as_str(), "55000" | "KS004")
     }
 }
 

@@ -1420,10 +1420,10 @@ export interface components {
                 table: string;
                 rows: number;
                 /**
-                 * @description A legal hold keeps it, or a row that is not erased refers to it.
+                 * @description A legal hold keeps it, a row that is not erased refers to it, or it is in a deletion that holds rows of another tenant.
                  * @enum {unknown}
                  */
-                why: "held" | "referenced";
+                why: "held" | "referenced" | "shared";
                 /** @description The legal holds. */
                 holds: number[];
             }[];

@@ -28,6 +28,10 @@ pub(crate) async fn yield_now() {
 struct Workers;
 
 impl Runtime for Workers {
+    fn counts_requests(&self) -> bool {
+        true
+    }
+
     fn now(&self) -> u64 {
         worker::Date::now().as_millis()
     }

@@ -54,3 +54,21 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         'items', CASE WHEN jsonb_array_length(entries) > size THEN entries - size ELSE entries END,
         'next_cursor', CASE WHEN jsonb_array_length(entries) > size THEN entries -> (size - 1) ->> id_name END))
 $$;
+
+-- Erasures -----------------------------------------------------------------------------------------
+-- What changes something of a tenant says so before it locks a row. An erasure of the tenant waits until all of these have ended, and those
+-- that come later wait for it: otherwise each could hold a row that the other needs.
+
+CREATE FUNCTION attachments.tenant_lock(tenant text) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN hashtextextended('attachments.erase ' || tenant, 0);
+END
+$$;
+
+CREATE FUNCTION attachments.enter_tenant(tenant text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(attachments.tenant_lock(tenant));
+END
+$$;

@@ -225,6 +225,7 @@ DECLARE
     problem jsonb;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     problem := attachments.refuse_file_change((request ->> 'attachment_id')::uuid);
     IF problem IS NOT NULL THEN
         RETURN problem;

@@ -146,6 +146,7 @@ DECLARE
     refusal text;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
         answer := coalesce(attachments.refuse_key('create_upload', request), attachments.declared_before(request));
         IF answer IS NOT NULL THEN
@@ -261,6 +262,7 @@ DECLARE
     answer jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
         answer := attachments.refuse_key('complete_upload', request);
         IF answer IS NOT NULL THEN
@@ -337,6 +339,7 @@ CREATE FUNCTION attachments_api.reject_upload(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'rejected', request -> 'report');
 END
 $$;
@@ -349,6 +352,7 @@ DECLARE
     refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     SELECT s.* INTO upload FROM attachments.upload_set s WHERE s.id = (request ->> 'upload_id')::uuid;
     IF upload.created_by <> attachments.claim('sub') THEN
         refusal := attachments.refuse_change(upload.entity_type, upload.entity_id);
@@ -373,12 +377,14 @@ DECLARE
     stuck bigint;
 BEGIN
     FOR overdue IN
-        SELECT s.id, s.file_count FROM attachments.upload_set s
+        SELECT s.id, s.tenant_id, s.file_count FROM attachments.upload_set s
         WHERE s.state = 'pending' AND s.expires_at < now() - interval '1 minute'
         ORDER BY s.expires_at
         LIMIT (request ->> 'limit')::integer
         FOR UPDATE SKIP LOCKED
     LOOP
+        -- One whose tenant is being erased goes with it.
+        CONTINUE WHEN NOT pg_try_advisory_xact_lock_shared(attachments.tenant_lock(overdue.tenant_id));
         PERFORM attachments.close_upload(overdue.id, 'expired', NULL);
         closed := closed + 1;
         files_left := files_left - overdue.file_count;
@@ -386,8 +392,10 @@ BEGIN
     END LOOP;
     -- Files that failed while their entity was deleted came back with it; others could not be removed yet. In
     -- random order, so that those that still cannot be removed do not block the rest.
-    SELECT count(*) FILTER (WHERE NOT attachments.remove_rejected(rejected.id)) INTO stuck
-    FROM (SELECT r.id FROM attachments.attachment r
+    SELECT count(*) FILTER (WHERE CASE
+        WHEN pg_try_advisory_xact_lock_shared(attachments.tenant_lock(rejected.tenant_id)) THEN NOT attachments.remove_rejected(rejected.id)
+        ELSE false END) INTO stuck
+    FROM (SELECT r.id, r.tenant_id FROM attachments.attachment r
           WHERE r.state = 'rejected' AND r.deleted_at IS NULL
           ORDER BY random()
           LIMIT (request ->> 'limit')::integer) AS rejected;

@@ -80,6 +80,7 @@ CREATE FUNCTION attachments_api.begin_multipart(claims jsonb, request jsonb) RET
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     -- Nobody closes the set meanwhile: whoever does looks for parts to give up.
     PERFORM FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;
@@ -153,6 +154,10 @@ $$;
 -- A part may still arrive by a URL that was signed before: they are given up once more when no URL works any longer.
 CREATE FUNCTION attachments_api.settle_multiparts(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    sets uuid[] := ARRAY(
+        SELECT m.upload_set_id FROM attachments.multipart m
+        WHERE m.attachment_id = ANY (ARRAY(SELECT jsonb_array_elements_text(request -> 'given_up')::uuid)));
 BEGIN
     WITH given_up AS (
         SELECT m.attachment_id, s.expires_at + attachments.clock_tolerance() + interval '1 minute' AS last_part
@@ -164,6 +169,10 @@ BEGIN
     )
     UPDATE attachments.multipart m SET next_attempt_at = g.last_part, attempts = 0, last_error = NULL
     FROM given_up g WHERE m.attachment_id = g.attachment_id AND g.last_part >= now();
+    -- What an erasure left for the sake of its parts goes with the last of them.
+    DELETE FROM attachments.upload_set s
+    WHERE s.id = ANY (sets) AND s.tenant_id = ''
+      AND NOT EXISTS (SELECT FROM attachments.multipart m WHERE m.upload_set_id = s.id);
 
     UPDATE attachments.multipart m
     SET attempts = m.attempts + 1, last_error = left(f ->> 'error', 500),

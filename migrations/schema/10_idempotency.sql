@@ -75,25 +75,34 @@ BEGIN
 END
 $$;
 
--- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's.
+-- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's. A tenant whose usage
+-- somebody has locked waits for the next run: otherwise everybody else's would be locked as long.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     size integer := (request ->> 'limit')::integer;
     forgotten bigint;
-    settled bigint;
+    due record;
+    settled bigint := 0;
+    dropped bigint;
 BEGIN
     WITH gone AS (
         DELETE FROM attachments.idempotency WHERE ctid = ANY (ARRAY(
             SELECT i.ctid FROM attachments.idempotency i
-            WHERE i.created_at <= now() - interval '24 hours' ORDER BY i.created_at LIMIT size))
+            WHERE i.created_at <= now() - interval '24 hours' ORDER BY i.created_at LIMIT size FOR UPDATE SKIP LOCKED))
         RETURNING 1)
     SELECT count(*) INTO forgotten FROM gone;
-    SELECT count(attachments.settle_usage(due.tenant_id)) INTO settled
-    FROM (SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
-          ORDER BY r.tenant_id LIMIT size) AS due;
-    PERFORM attachments.forget_events(size);
-    RETURN attachments.ok(jsonb_build_object('forgotten', forgotten, 'settled', settled));
+    FOR due IN
+        SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now() ORDER BY r.tenant_id LIMIT size
+    LOOP
+        PERFORM FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '' FOR UPDATE SKIP LOCKED;
+        IF FOUND OR NOT EXISTS (SELECT FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '') THEN
+            PERFORM attachments.settle_usage(due.tenant_id);
+            settled := settled + 1;
+        END IF;
+    END LOOP;
+    dropped := attachments.forget_events(size);
+    RETURN attachments.ok(jsonb_build_object('forgotten', forgotten, 'settled', settled, 'events_removed', dropped));
 END
 $$;
 

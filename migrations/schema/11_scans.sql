@@ -101,10 +101,12 @@ CREATE FUNCTION attachments.take_verdict(object text, verdict text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload uuid;
+    tenant text;
     file attachments.attachment;
 BEGIN
     -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
-    SELECT a.upload_set_id INTO upload FROM attachments.attachment a WHERE a.object_key = object;
+    SELECT a.upload_set_id, a.tenant_id INTO upload, tenant FROM attachments.attachment a WHERE a.object_key = object;
+    PERFORM attachments.enter_tenant(tenant);
     PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
     UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
     WHERE a.object_key = object AND a.state IN ('scanning', 'available')

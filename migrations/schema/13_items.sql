@@ -197,6 +197,7 @@ DECLARE
     changed bigint;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     entity := attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id');
     IF NOT entity.is_there THEN
         RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));

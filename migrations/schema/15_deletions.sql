@@ -138,6 +138,7 @@ DECLARE
     attachment uuid := (request ->> 'attachment_id')::uuid;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN coalesce(
         attachments.refuse_file_change(attachment),
         attachments.delete_row(attachments.attachment_row(attachment), 'such attachment', request ->> 'reason'));
@@ -150,6 +151,7 @@ DECLARE
     attachment uuid := (request ->> 'attachment_id')::uuid;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN coalesce(
         attachments.refuse_file_change(attachment),
         attachments.restore_row(attachments.attachment_row(attachment), 'such attachment'));
@@ -160,6 +162,7 @@ CREATE FUNCTION attachments_api.delete_entity(claims jsonb, request jsonb) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.delete_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request), request ->> 'reason');
 END
 $$;
@@ -168,6 +171,7 @@ CREATE FUNCTION attachments_api.restore_entity(claims jsonb, request jsonb) RETU
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     RETURN attachments.restore_row(attachments.find_entity(request ->> 'entity_type', request ->> 'entity_id'), attachments.show_entity(request));
 END
 $$;
@@ -538,6 +542,7 @@ DECLARE
     one keepsake.deletion;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
+    PERFORM attachments.enter_tenant(attachments.tenant());
     one := attachments.find_deletion((request ->> 'deletion_id')::uuid);
     RETURN coalesce(
         attachments.refuse_restore(one),

@@ -6,6 +6,8 @@
 --                  ▲  │ 14 attempts failed
 --      retried by  │  ▼
 --     an operator  dead               lets later events of its attachment pass; removed after 30 days
+--
+-- Tenants take turns: one that has many events to tell delays no other.
 
 CREATE TABLE attachments.event (
     seq             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -28,9 +30,10 @@ CREATE TABLE attachments.event (
     dead_at         timestamptz
 );
 CREATE INDEX event_order ON attachments.event (attachment_id, seq) WHERE dead_at IS NULL;
-CREATE INDEX event_due ON attachments.event (next_attempt_at, seq) WHERE dead_at IS NULL;
+CREATE INDEX event_due ON attachments.event (tenant_id, next_attempt_at, seq) WHERE dead_at IS NULL;
 CREATE INDEX event_dead ON attachments.event (seq) WHERE dead_at IS NOT NULL;
-CREATE INDEX event_age ON attachments.event (happened_at);
+CREATE INDEX event_dead_since ON attachments.event (dead_at) WHERE dead_at IS NOT NULL;
+CREATE INDEX event_age ON attachments.event (happened_at) WHERE dead_at IS NULL;
 COMMENT ON TABLE attachments.event IS
     'What happened to attachments and has not been delivered yet. Written while a worker that delivers events runs, and for 7 days after.';
 
@@ -94,22 +97,46 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             'deletion_id', e.deletion_id))::text
 $$;
 
--- Due events, of each attachment the first that is not delivered: the next waits for it.
+-- Tenants of which events wait; each is found by one step in the index, however many it has.
+CREATE FUNCTION attachments.tenants_to_tell() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE tenant (id) AS (
+        (SELECT e.tenant_id FROM attachments.event e WHERE e.dead_at IS NULL ORDER BY e.tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT e.tenant_id FROM attachments.event e WHERE e.dead_at IS NULL AND e.tenant_id > t.id ORDER BY e.tenant_id LIMIT 1)
+        FROM tenant t WHERE t.id IS NOT NULL)
+    SELECT t.id FROM tenant t WHERE t.id IS NOT NULL
+$$;
+
+-- Due events, of each attachment the first that is not delivered: the next waits for it. Tenants take turns: each has its first one told
+-- before another has its second; whose turn comes first is by chance.
 CREATE FUNCTION attachments_api.lease_events(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    size integer := (request ->> 'limit')::integer;
     this_lease uuid := keepsake.uuid_v7();
     leased jsonb;
 BEGIN
     UPDATE attachments.event_recording r SET until = now() + interval '7 days' WHERE r.until < now() + interval '6 days';
-    WITH due AS (
+    WITH chosen AS MATERIALIZED (
+        SELECT first.seq
+        FROM attachments.tenants_to_tell() AS tenant (id), LATERAL (
+            SELECT e.seq, row_number() OVER (ORDER BY e.next_attempt_at, e.seq) AS turn
+            FROM attachments.event e
+            WHERE e.tenant_id = tenant.id AND e.dead_at IS NULL AND e.next_attempt_at <= now()
+              AND (e.leased_until IS NULL OR e.leased_until <= now())
+              AND NOT EXISTS (
+                  SELECT FROM attachments.event earlier
+                  WHERE earlier.attachment_id = e.attachment_id AND earlier.seq < e.seq AND earlier.dead_at IS NULL)
+            ORDER BY e.next_attempt_at, e.seq
+            LIMIT size) AS first
+        ORDER BY first.turn, random()
+        LIMIT size
+    ), due AS (
+        -- Another run may have taken them meanwhile.
         SELECT e.seq FROM attachments.event e
-        WHERE e.dead_at IS NULL AND e.next_attempt_at <= now() AND (e.leased_until IS NULL OR e.leased_until <= now())
-          AND NOT EXISTS (
-              SELECT FROM attachments.event earlier
-              WHERE earlier.attachment_id = e.attachment_id AND earlier.seq < e.seq AND earlier.dead_at IS NULL)
-        ORDER BY e.next_attempt_at, e.seq
-        LIMIT (request ->> 'limit')::integer
+        WHERE e.seq IN (SELECT c.seq FROM chosen c)
+          AND e.dead_at IS NULL AND e.next_attempt_at <= now() AND (e.leased_until IS NULL OR e.leased_until <= now())
         FOR UPDATE SKIP LOCKED
     ), taken AS (
         UPDATE attachments.event e
@@ -138,11 +165,25 @@ BEGIN
 END
 $$;
 
--- Removes events that nobody was told of for 30 days.
-CREATE FUNCTION attachments.forget_events(at_most integer) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    DELETE FROM attachments.event WHERE ctid = ANY (ARRAY(
-        SELECT e.ctid FROM attachments.event e WHERE e.happened_at < now() - interval '30 days' ORDER BY e.happened_at LIMIT at_most))
+-- Removes events that have been dead for 30 days and, where no worker delivers any more, those that are 30 days old; how many. While one
+-- does, an event is removed only after it has been tried.
+CREATE FUNCTION attachments.forget_events(at_most integer) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    dead bigint;
+    untold bigint := 0;
+BEGIN
+    DELETE FROM attachments.event WHERE seq = ANY (ARRAY(
+        SELECT e.seq FROM attachments.event e WHERE e.dead_at < now() - interval '30 days' ORDER BY e.dead_at LIMIT at_most));
+    GET DIAGNOSTICS dead = ROW_COUNT;
+    IF (SELECT r.until <= now() FROM attachments.event_recording r) THEN
+        DELETE FROM attachments.event WHERE seq = ANY (ARRAY(
+            SELECT e.seq FROM attachments.event e
+            WHERE e.dead_at IS NULL AND e.happened_at < now() - interval '30 days' ORDER BY e.happened_at LIMIT at_most));
+        GET DIAGNOSTICS untold = ROW_COUNT;
+    END IF;
+    RETURN dead + untold;
+END
 $$;
 
 -- For an operator --------------------------------------------------------------------------------
@@ -178,7 +219,9 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION attachments.record_changes, attachments.record_purges, attachments.event_body, attachments.forget_events FROM PUBLIC;
+REVOKE ALL ON FUNCTION
+    attachments.record_changes, attachments.record_purges, attachments.event_body, attachments.tenants_to_tell, attachments.forget_events
+FROM PUBLIC;
 REVOKE ALL ON FUNCTION
     attachments_api.lease_events, attachments_api.settle_events, attachments_api.list_events, attachments_api.retry_event
 FROM PUBLIC;

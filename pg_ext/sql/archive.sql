@@ -20,7 +20,7 @@ CREATE TABLE keepsake.archive_table (
     former        oid,
     source_schema name NOT NULL,
     source_name   name NOT NULL,
-    -- What keepsake.bound_storage says of the table, kept when the table is dropped. The names follow ALTER TABLE.
+    -- What keepsake.bound_storage says of the table, kept when the table is dropped. By the names that archive_column has.
     object_key     name,
     writable_until name
 );

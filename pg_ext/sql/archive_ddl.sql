@@ -1,5 +1,6 @@
 -- What becomes of archives when the schema changes. A change of the schema never fails because a table is archived: where
--- Keepsake cannot follow at once it warns, and the next DELETE or doctor() finds what is left to do.
+-- Keepsake cannot follow at once it warns, and the next DELETE or doctor() finds what is left to do. What USING makes of values nothing would find: the command fails
+-- then (keepsake.follow_renames).
 
 -- Its name comes last in the registry, so that the data of a dump says what is managed before it says what is to be.
 CREATE TABLE keepsake.whole_schema (

@@ -24,10 +24,13 @@ BEGIN
         SET key_column = CASE WHEN key_column = was THEN becomes ELSE key_column END,
             writable_until = CASE WHEN writable_until = was THEN becomes ELSE writable_until END
         WHERE relation = of_table AND was IN (key_column, writable_until);
-        UPDATE keepsake.archive_table
+        -- By its old name until the archive follows, which may have to wait: only what the archive does not know follows here.
+        UPDATE keepsake.archive_table t
         SET object_key = CASE WHEN object_key = was THEN becomes ELSE object_key END,
             writable_until = CASE WHEN writable_until = was THEN becomes ELSE writable_until END
-        WHERE relation = of_table AND was IN (object_key, writable_until);
+        FROM (SELECT NOT EXISTS (SELECT FROM keepsake.archive_table a JOIN keepsake.archive_column c ON c.archive = a.archive
+                                 WHERE a.relation = of_table AND c.source_name = was) AS is_new) AS k
+        WHERE t.relation = of_table AND k.is_new AND was IN (object_key, writable_until);
     END IF;
 END
 $$;

@@ -51,6 +51,10 @@ type Client = Pool<HttpsConnector<HttpConnector>, Full<Bytes>>;
 static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
 
 impl Runtime for Tokio {
+    fn counts_requests(&self) -> bool {
+        false
+    }
+
     fn now(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX))

@@ -42,6 +42,9 @@ pub trait Runtime: Debug + Sync {
     /// Milliseconds since 1970.
     fn now(&self) -> u64;
 
+    /// Whether what runs here may make few requests only: in a worker, 50 on the smallest plan.
+    fn counts_requests(&self) -> bool;
+
     /// Is done after so long.
     fn sleep(&self, time: Duration) -> Task<'static, ()>;
 
@@ -177,6 +180,10 @@ pub(crate) fn current() -> &'static dyn Runtime {
 struct Missing;
 
 impl Runtime for Missing {
+    fn counts_requests(&self) -> bool {
+        true
+    }
+
     /// A fixed moment, 2026-09-01T00:00:00Z.
     #[cfg(test)]
     fn now(&self) -> u64 {

@@ -13,6 +13,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use crate::archive::write::Target;
 use crate::model::error::{Failure, Outcome};
 use crate::postgres::one_snapshot::OneSnapshot;
+use crate::postgres::unguarded::unguarded;
 
 /// So many pages are read on where no row is found.
 const STRETCH: u32 = 64;
@@ -195,21 +196,11 @@ impl Scan {
 
     /// Deletes rows of the deletions, up to `most`, each as a DELETE does (`ExecDelete` in nodeModifyTable.c).
     fn delete_rows(&self, target: &Target, rows: &mut Rows, most: i64) -> Pass {
-        unsafe extern "C-unwind" {
-            // As `pg_sys` has them, but without a guard for each call: one guards all.
+        unguarded! {
             fn heap_getnext(
                 scan: pg_sys::TableScanDesc,
                 direction: pg_sys::ScanDirection::Type,
             ) -> pg_sys::HeapTuple;
-            fn heap_delete(
-                relation: pg_sys::Relation,
-                address: pg_sys::ItemPointer,
-                command: pg_sys::CommandId,
-                crosscheck: pg_sys::Snapshot,
-                wait: bool,
-                failure: *mut pg_sys::TM_FailureData,
-                changes_partition: bool,
-            ) -> pg_sys::TM_Result::Type;
         }
         // SAFETY: a transaction is under way.
         let command = unsafe { pg_sys::GetCurrentCommandId(true) };
@@ -235,15 +226,11 @@ impl Scan {
                     };
                     let mut address = tuple.t_self;
                     pass.last = Some(item_pointer_get_block_number_no_check(address));
-                    let none = std::ptr::null_mut();
-                    let result = heap_delete(
+                    let result = delete_row(
                         target.relation(),
                         &raw mut address,
                         command,
-                        none,
-                        true,
                         &raw mut failure,
-                        false,
                     );
                     if result == pg_sys::TM_Result::TM_Ok {
                         rows.note_at(place, 1);
@@ -255,6 +242,61 @@ impl Scan {
             });
         }
         pass
+    }
+}
+
+/// Deletes a row, and waits for whoever is changing it.
+///
+/// # Safety
+/// The relation is open, the address that of a row of it; an error is caught by a guard of the caller's.
+#[cfg(not(feature = "pg19"))]
+unsafe fn delete_row(
+    relation: pg_sys::Relation,
+    address: pg_sys::ItemPointer,
+    command: pg_sys::CommandId,
+    failure: *mut pg_sys::TM_FailureData,
+) -> pg_sys::TM_Result::Type {
+    unguarded! {
+        fn heap_delete(
+            relation: pg_sys::Relation,
+            address: pg_sys::ItemPointer,
+            command: pg_sys::CommandId,
+            crosscheck: pg_sys::Snapshot,
+            wait: bool,
+            failure: *mut pg_sys::TM_FailureData,
+            changes_partition: bool,
+        ) -> pg_sys::TM_Result::Type;
+    }
+    // SAFETY: as the caller promises.
+    unsafe {
+        let none = std::ptr::null_mut();
+        heap_delete(relation, address, command, none, true, failure, false)
+    }
+}
+
+/// The same.
+#[cfg(feature = "pg19")]
+unsafe fn delete_row(
+    relation: pg_sys::Relation,
+    address: pg_sys::ItemPointer,
+    command: pg_sys::CommandId,
+    failure: *mut pg_sys::TM_FailureData,
+) -> pg_sys::TM_Result::Type {
+    unguarded! {
+        fn heap_delete(
+            relation: pg_sys::Relation,
+            address: *const pg_sys::ItemPointerData,
+            command: pg_sys::CommandId,
+            options: u32,
+            crosscheck: pg_sys::Snapshot,
+            wait: bool,
+            failure: *mut pg_sys::TM_FailureData,
+        ) -> pg_sys::TM_Result::Type;
+    }
+    // SAFETY: as the caller promises.
+    unsafe {
+        let none = std::ptr::null_mut();
+        heap_delete(relation, address, command, 0, none, true, failure)
     }
 }
 

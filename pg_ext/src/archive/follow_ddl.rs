@@ -1,14 +1,17 @@
 //! Archives follow their sources when the schema changes; `sql/archive_ddl.sql` has the event triggers.
 
+use pgrx::PgSqlErrorCode as Code;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::archive::using::{self, Conversion, Converted};
-use crate::archive::{objects, source, table};
+use crate::archive::follow_table::{self, ancestors};
+use crate::archive::{source, using};
 use crate::call::arguments::Regclass;
-use crate::model::error::Outcome;
-use crate::model::sql::{Ident, Qualified};
+use crate::graph::catalog::field;
+use crate::model::error::{Failure, Outcome};
+use crate::postgres::settings::LocalSettings;
+use crate::postgres::subtransaction::attempt_unless;
 use crate::spi::session::{Session, with_session};
 
 /// Brings the archive of `relation` up to date: its columns, its name, and who may read it. Called by event triggers alone.
@@ -17,66 +20,40 @@ fn follow_archive(relation: Regclass) -> Result<(), ErrorReport> {
     Ok(with_session(|session| follow(session, relation.oid()))?)
 }
 
-const ARCHIVE: &str = "
-    SELECT t.archive::oid AS archive, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, c.relrowsecurity AS has_rls,
-           (t.source_schema, t.source_name) <> (n.nspname, c.relname) AS renamed,
-           c.relrowsecurity AND NOT a.relrowsecurity
-           OR NOT EXISTS (SELECT FROM aclexplode(a.relacl) x WHERE x.grantee = c.relowner AND x.privilege_type = 'SELECT' AND x.is_grantable) AS shown_otherwise
-    FROM keepsake.archive_table t
-    JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_class a ON a.oid = t.archive
-    WHERE t.relation = $1";
-
 /// The same.
 pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
-    let rows = session.registry_now(ARCHIVE, &[oid.into()])?;
-    let Some(row) = rows.first() else {
-        return Ok(());
-    };
-    let flag = |name: &str| -> Outcome<bool> { Ok(row.get_by_name(name)?.unwrap_or(false)) };
-    let text =
-        |name: &str| -> Outcome<Ident> { Ok(Ident(row.get_by_name(name)?.unwrap_or_default())) };
-    let number = |name: &str| -> Outcome<pg_sys::Oid> {
-        Ok(row.get_by_name(name)?.unwrap_or(pg_sys::InvalidOid))
-    };
-    let archive = number("archive")?;
-    let source = table::Source {
-        oid,
-        name: Qualified {
-            schema: text("schema")?,
-            name: text("name")?,
-        },
-        owner: number("owner")?,
-        unlogged: false,
-        has_rls: flag("has_rls")?,
-    };
-    let converted = using::take(oid);
-    table::follow(session, archive, oid, &converted)?;
-    forget_undo(session, oid, &converted)?;
-    objects::index(session, archive)?;
-    if flag("renamed")? {
-        table::rename_like(session, archive, &source)?;
-    }
-    if flag("shown_otherwise")? {
-        table::show_anew(session, archive, &source)?;
-    }
+    follow_table::follow(session, oid)?;
     source::forget(oid);
     Ok(())
 }
 
-/// What a column was set to NULL or to a default from cannot be put back, once its values have become others: as if the column had gone.
-fn forget_undo(
-    session: &mut Session<'_, '_>,
-    oid: pg_sys::Oid,
-    converted: &Converted,
-) -> Outcome<()> {
-    for (column, how) in converted {
-        if *how == Conversion::Unknown {
-            session.registry(
-                "UPDATE keepsake.archive_undo SET columns = array_replace(columns, $2, ''), key_columns = array_replace(key_columns, $2, '')
-                 WHERE relation = $1 AND $2 = ANY (columns || key_columns)",
-                &[oid.into(), column.as_str().into()],
-            )?;
+const HEIRS: &str = "
+    WITH RECURSIVE heir (oid) AS (
+        SELECT $1::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN heir ON i.inhparent = heir.oid)
+    SELECT heir.oid, heir.oid::regclass::text AS shown FROM heir JOIN keepsake.archive_table t ON t.relation = heir.oid ORDER BY 1";
+
+/// A command that has converted values of the table ends: where an archive has not followed, it follows now.
+///
+/// # Errors
+/// 55000 when it cannot: without it, archived rows would come back with other values than the command gave to live ones.
+pub fn follow_conversion(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<()> {
+    for row in session.registry_now(HEIRS, &[relation.into()])? {
+        let oid: pg_sys::Oid = field(&row, "oid")?;
+        if using::of(oid, &ancestors(session, oid)?).is_empty() {
+            continue;
+        }
+        let followed = attempt_unless(
+            |raised| raised.by_interrupt && raised.code != Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            || {
+                let _briefly = LocalSettings::open(&[(c"lock_timeout", c"1s")]);
+                with_session(|session| follow(session, oid))
+            },
+        );
+        if let Err(caught) = followed {
+            return Err(Failure::ConversionNotFollowed {
+                table: field(&row, "shown")?,
+                why: caught.into_message(),
+            });
         }
     }
     Ok(())

@@ -11,7 +11,8 @@
 //! - `find_rows` finds archived rows by their keys; `objects` are those in the bucket that archived rows name.
 //! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
 //! - `using` notes how a change of a column's type converts its values.
-//! - `follow_ddl` brings an archive up to date when the schema has changed, `follow_reassign` after `REASSIGN OWNED`.
+//! - `follow_table` brings an archive up to date with its table; `follow_ddl` does so when the schema has changed, `follow_reassign` after
+//!   `REASSIGN OWNED`.
 //!
 //! It uses `model`, `postgres`, `call`, `spi`, `graph` and `registry`.
 
@@ -20,6 +21,7 @@ pub mod erase;
 pub mod find_rows;
 pub mod follow_ddl;
 pub mod follow_reassign;
+pub mod follow_table;
 pub mod key;
 pub mod layout;
 pub mod let_go;

@@ -78,7 +78,7 @@ pub fn key_column(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<Op
     }
 }
 
-/// Lets an archive know that its table is bound to the bucket, if it is.
+/// Lets an archive, which has followed its table, know that this is bound to the bucket, if it is.
 pub fn bind(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
     session.registry(BIND, &[archive.into()])?;
     index(session, archive)
@@ -94,24 +94,29 @@ pub fn index(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()>
     Ok(())
 }
 
-/// The keys that archived rows `t` with this condition name.
-fn read(
+/// So many rows' keys are in memory at once.
+const WINDOW: i64 = 10_000;
+
+/// Hands on the keys that archived rows `t` with this condition name.
+fn each_window(
     session: &mut Session<'_, '_>,
     archive: pg_sys::Oid,
     condition: &str,
-) -> Outcome<Option<(Keys, Until)>> {
+    mut each: impl FnMut(&mut Session<'_, '_>, Keys, Until) -> Outcome<()>,
+) -> Outcome<()> {
     let Some(Objects { key, until }) = Objects::of(session, archive)? else {
-        return Ok(None);
+        return Ok(());
     };
-    let sql = format!(
-        "SELECT pg_catalog.array_agg({key}), pg_catalog.array_agg({until}) FROM {} AS t WHERE {condition}",
-        table::name_of(session, archive)?,
-    );
-    let rows = session.registry(&sql, &[])?.first();
-    Ok(Some((
-        rows.get(1)?.unwrap_or_default(),
-        rows.get(2)?.unwrap_or_default(),
-    )))
+    let name = table::name_of(session, archive)?;
+    let sql = format!("SELECT {key}, {until} FROM {name} AS t WHERE {condition}");
+    session.registry_in_windows(&sql, WINDOW, |session, rows| {
+        let (mut keys, mut times) = (Keys::new(), Until::new());
+        for row in rows {
+            keys.push(row.get(1)?);
+            times.push(row.get(2)?);
+        }
+        each(session, keys, times)
+    })
 }
 
 /// Puts the objects of archived rows that are about to go for good into the outbox.
@@ -120,17 +125,15 @@ pub fn give_up(
     (archive, relation): (pg_sys::Oid, pg_sys::Oid),
     condition: &str,
 ) -> Outcome<()> {
-    match read(session, archive, condition)? {
-        Some((keys, until)) => outbox::enqueue(session, relation, keys, until),
-        None => Ok(()),
-    }
+    each_window(session, archive, condition, |session, keys, until| {
+        outbox::enqueue(session, relation, keys, until)
+    })
 }
 
 /// Takes the objects of archived rows out of the outbox: live rows of this transaction name them now. Whoever leases objects looks at
 /// live rows first and at archived ones then, so that he would not see rows which come back meanwhile.
 pub fn claim(session: &mut Session<'_, '_>, archive: pg_sys::Oid, condition: &str) -> Outcome<()> {
-    match read(session, archive, condition)? {
-        Some((keys, _)) => outbox::claim(session, keys),
-        None => Ok(()),
-    }
+    each_window(session, archive, condition, |session, keys, _| {
+        outbox::claim(session, keys)
+    })
 }

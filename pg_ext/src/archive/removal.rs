@@ -21,6 +21,7 @@ use crate::archive::write::Target;
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::postgres::statement_stack;
+use crate::postgres::unguarded::unguarded;
 use crate::registry::deletion_group::{How, group_of, new_deletion};
 
 /// How many rows of one archive are collected, and how many bytes of all, before they are written.
@@ -168,11 +169,10 @@ pub fn install() {
 }
 
 fn current_subtransaction() -> pg_sys::SubTransactionId {
-    unsafe extern "C-unwind" {
-        // As `pg_sys` has it, but without the guard against errors, which it cannot raise: it is called for each row.
+    unguarded! {
         fn GetCurrentSubTransactionId() -> pg_sys::SubTransactionId;
     }
-    // SAFETY: reads a backend-local variable.
+    // SAFETY: reads a backend-local variable, and raises no error.
     unsafe { GetCurrentSubTransactionId() }
 }
 

@@ -10,9 +10,11 @@ use pgrx::memcxt::PgMemoryContexts;
 use pgrx::pg_sys;
 use pgrx::tupdesc::PgTupleDesc;
 
+use crate::archive::follow_table;
 use crate::archive::layout::Kept;
 use crate::archive::objects;
 use crate::archive::table;
+use crate::archive::using;
 use crate::archive::write;
 use crate::model::error::Outcome;
 use crate::spi::session::{Session, with_session};
@@ -271,6 +273,10 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
     // Asked for at the end of the statement.
     if let Some(retention) = row.get_by_name("retention")? {
         RETENTIONS.with_borrow_mut(|known| known.insert(root, retention));
+    }
+    // While a command converts values of the table, it is not for an assignment to follow.
+    if using::is_any() {
+        follow_table::follow(session, root)?;
     }
     let (layout, kept) = table::follow(session, archive, root, &Vec::new())?;
     objects::index(session, archive)?;

@@ -202,8 +202,25 @@ pub fn follow(
     Ok((number + 1, kept))
 }
 
-/// Calls the columns of the source by the names that they have now, in every layout.
+/// The names that the columns of a source have now, of those that its archive knows by others.
+const NEW_NAMES: &str = "
+    SELECT DISTINCT k.archive, k.source_name AS was, s.attname AS becomes
+    FROM keepsake.archive_table t JOIN keepsake.archive_column k ON k.archive = t.archive
+    JOIN pg_attribute s ON s.attrelid = t.relation AND s.attnum = k.source_attnum AND NOT s.attisdropped
+    WHERE t.archive = $1 AND k.source_name <> s.attname";
+
+/// Calls the columns of the source by the names that they have now, in every layout, and where they name objects.
 fn name_sources(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
+    session.registry(
+        &format!(
+            "WITH renamed AS ({NEW_NAMES})
+             UPDATE keepsake.archive_table t
+             SET object_key = coalesce((SELECT r.becomes FROM renamed r WHERE r.was = t.object_key), t.object_key),
+                 writable_until = coalesce((SELECT r.becomes FROM renamed r WHERE r.was = t.writable_until), t.writable_until)
+             WHERE t.archive = $1 AND EXISTS (SELECT FROM renamed r WHERE r.was IN (t.object_key, t.writable_until))"
+        ),
+        &[archive.into()],
+    )?;
     session.registry(
         "UPDATE keepsake.archive_column k SET source_name = s.attname
          FROM keepsake.archive_table t JOIN pg_attribute s ON s.attrelid = t.relation AND NOT s.attisdropped

@@ -1,5 +1,5 @@
 //! What `ALTER COLUMN … TYPE … USING` made of the values in a table: archived rows do not see it. It is noted when the command
-//! begins, until the archive follows the table, in the course of the same command.
+//! begins, until the archives of the table, and of those that inherit from it, follow in the course of the same command.
 
 use std::cell::RefCell;
 
@@ -36,41 +36,101 @@ impl Conversion {
 /// The converted columns, by their names.
 pub type Converted = Vec<(String, Conversion)>;
 
+/// A command that runs: its tree, which no other command has at the same time.
+pub type Command = *const pg_sys::Node;
+
 #[derive(Debug)]
 struct Noted {
+    command: Command,
     relation: pg_sys::Oid,
     columns: Converted,
     subtransaction: pg_sys::SubTransactionId,
+    /// The tables whose archives have followed, and in which subtransaction.
+    followed: Vec<(pg_sys::Oid, pg_sys::SubTransactionId)>,
+}
+
+impl Noted {
+    /// Whether it concerns a table that inherits from these, whose archive has not followed.
+    fn concerns(&self, table: pg_sys::Oid, ancestors: &[pg_sys::Oid]) -> bool {
+        ancestors.contains(&self.relation) && self.followed.iter().all(|(oid, _)| *oid != table)
+    }
 }
 
 thread_local! {
-    static NOTED: RefCell<Option<Noted>> = const { RefCell::new(None) };
+    /// Commands run within others: those of other event triggers.
+    static NOTED: RefCell<Vec<Noted>> = const { RefCell::new(Vec::new()) };
+}
+
+fn subtransaction() -> pg_sys::SubTransactionId {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
 /// Notes what a command is about to do.
-pub fn note(relation: pg_sys::Oid, columns: Converted) {
-    NOTED.set(Some(Noted {
+pub fn note(command: Command, relation: pg_sys::Oid, columns: Converted) {
+    end(command);
+    let noted = Noted {
+        command,
         relation,
         columns,
-        // SAFETY: reads a backend-local variable.
-        subtransaction: unsafe { pg_sys::GetCurrentSubTransactionId() },
-    }));
+        subtransaction: subtransaction(),
+        followed: Vec::new(),
+    };
+    NOTED.with_borrow_mut(|all| all.push(noted));
 }
 
-/// What the running command does to the table, once.
-pub fn take(relation: pg_sys::Oid) -> Converted {
-    let is_of = |noted: &mut Noted| noted.relation == relation;
-    let taken = NOTED.with_borrow_mut(|noted| noted.take_if(is_of));
-    taken.map_or_else(Vec::new, |noted| noted.columns)
+/// Whether anything is noted.
+pub fn is_any() -> bool {
+    NOTED.with_borrow(|all| !all.is_empty())
 }
 
-/// The command has ended, or its transaction.
+/// What running commands do to a table that its archive has not followed yet. The table is one of its own ancestors.
+pub fn of(table: pg_sys::Oid, ancestors: &[pg_sys::Oid]) -> Converted {
+    NOTED.with_borrow(|all| {
+        let concerning = all.iter().filter(|noted| noted.concerns(table, ancestors));
+        concerning.flat_map(|noted| noted.columns.clone()).collect()
+    })
+}
+
+/// The archive of the table has followed.
+pub fn note_followed(table: pg_sys::Oid, ancestors: &[pg_sys::Oid]) {
+    NOTED.with_borrow_mut(|all| {
+        for noted in all {
+            if noted.concerns(table, ancestors) {
+                noted.followed.push((table, subtransaction()));
+            }
+        }
+    });
+}
+
+/// The table that a command converts values of.
+pub fn converted_by(command: Command) -> Option<pg_sys::Oid> {
+    NOTED.with_borrow(|all| {
+        let noted = all.iter().rfind(|noted| noted.command == command)?;
+        Some(noted.relation)
+    })
+}
+
+/// The command has ended, and with it those that ran within.
+pub fn end(command: Command) {
+    NOTED.with_borrow_mut(|all| {
+        if let Some(place) = all.iter().rposition(|noted| noted.command == command) {
+            all.truncate(place);
+        }
+    });
+}
+
+/// The transaction has ended.
 pub fn forget() {
-    NOTED.set(None);
+    NOTED.take();
 }
 
-/// The command has failed, if a subtransaction that it is part of was rolled back.
+/// A command has failed, or an archive has not followed, if a subtransaction that it was part of was rolled back.
 pub fn forget_since(aborted: pg_sys::SubTransactionId) {
-    let has_failed = |noted: &mut Noted| noted.subtransaction >= aborted;
-    NOTED.with_borrow_mut(|noted| noted.take_if(has_failed));
+    NOTED.with_borrow_mut(|all| {
+        all.retain(|noted| noted.subtransaction < aborted);
+        for noted in all {
+            noted.followed.retain(|(_, within)| *within < aborted);
+        }
+    });
 }

@@ -232,6 +232,7 @@ fn read_reference(row: &SpiHeapTupleData<'_>) -> Outcome<Reference> {
         deferrable: field(row, "deferrable")?,
         readable: field(row, "readable")?,
         prints_alike: row.get_by_name("print_alike")?.unwrap_or(false),
+        has_period: row.get_by_name("has_period")?.unwrap_or(false),
         lost,
     })
 }

@@ -21,6 +21,8 @@ WITH known AS (
            NULL::text AS type_value,
            NULL::text AS parent_type,
            con.condeferrable AS deferrable,
+           -- Known from PostgreSQL 18 on.
+           coalesce((to_jsonb(con) ->> 'conperiod')::boolean, false) AS has_period,
            false AS is_lost
     FROM pg_constraint con
     CROSS JOIN LATERAL (
@@ -66,6 +68,7 @@ WITH known AS (
            false,
            d.type_column::text, d.type_value,
            CASE WHEN id.atttypid <> k.oid THEN format('%I.%I', kn.nspname, k.typname) END,
+           false,
            false,
            type.attnum IS NULL OR id.attnum IS NULL OR op.oid IS NULL
     FROM keepsake.declared_reference d

@@ -12,7 +12,7 @@ use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::intercept::guard::keep_unresolved;
 use crate::model::error::Outcome;
-use crate::model::reference::Reference;
+use crate::model::reference::{Pair, Reference};
 use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::spi::session::{Session, first_column, with_session};
@@ -40,17 +40,21 @@ fn follow_key(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
     Ok(Answer::nothing())
 }
 
-/// The foreign keys of tables kept in place that refer to a table.
+/// The foreign keys of tables kept in place that refer to a table. Not one with a PERIOD: the range of a deleted row is its own, and its parents
+/// only cover it, so the foreign key keeps them as they are.
 fn referring(graph: &Graph, parent: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
-    graph
-        .references_to(parent)
-        .filter(|(reference, child)| child.managed && !reference.is_declared())
+    graph.references_to(parent).filter(|(reference, child)| {
+        child.managed && !reference.is_declared() && !reference.has_period
+    })
 }
 
 /// Whether a column that the reference refers to has changed, by so much as a bit.
 fn is_moved(rows: &Updated<'_>, reference: &Reference) -> bool {
-    let mut pairs = reference.pairs.iter();
-    pairs.any(|pair| !rows.old.has_same(rows.new, &pair.parent.0))
+    reference.pairs.iter().any(|pair| has_moved(rows, pair))
+}
+
+fn has_moved(rows: &Updated<'_>, pair: &Pair) -> bool {
+    !rows.old.has_same(rows.new, &pair.parent.0)
 }
 
 /// Whether the referring columns are of the key by which the registry knows a deleted row: that stays.
@@ -87,7 +91,9 @@ fn follow(
         keep_unresolved(session, child, deletion)?;
     }
     let mut set = Vec::new();
-    for pair in &reference.pairs {
+    // What is equal in another spelling stays as the deleted row has it.
+    let moved = reference.pairs.iter().filter(|pair| has_moved(rows, pair));
+    for pair in moved {
         values.push(rows.new.argument(&pair.parent.0)?);
         set.push(format!("{} = ${}", pair.child, values.len()));
     }

@@ -35,7 +35,8 @@ pub unsafe fn hide_deleted(query: &pg_sys::Query, target: &Target) {
 }
 
 /// Makes of each `THEN DELETE` the UPDATE that marks the row, of which PostgreSQL then counts and returns the row, and finds one that it
-/// meets twice. Where the statement updates rows as well and policies of the table's own tell an update from a deletion, its triggers do it.
+/// meets twice. Where the statement updates rows as well and policies of the table's own tell an update from a deletion, its triggers do it; also where a
+/// view would check the row that the UPDATE leaves.
 ///
 /// # Safety
 /// The query is a MERGE that is about to be planned, `target` its target, and `deletion_id` that column of it.
@@ -53,8 +54,14 @@ pub unsafe fn turn_deletes_into_updates(
         if !does(pg_sys::CmdType::CMD_DELETE) {
             return;
         }
+        if checks_view(query) {
+            return;
+        }
         if does(pg_sys::CmdType::CMD_UPDATE) {
-            if has_other_policies(target) || sets_deleted_at(query, target) {
+            if shows_updates_as_deletes(query, target)
+                || has_other_policies(target)
+                || sets_deleted_at(query, target)
+            {
                 return;
             }
         } else {
@@ -119,6 +126,37 @@ unsafe fn check_as_delete(query: &mut pg_sys::Query) {
         }
     }
     query.withCheckOptions = checks;
+}
+
+/// Whether a view WITH CHECK OPTION looks at the rows that the statement leaves. A DELETE leaves none.
+unsafe fn checks_view(query: &pg_sys::Query) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        pointers::<pg_sys::WithCheckOption>(query.withCheckOptions)
+            .any(|check| (*check).kind == pg_sys::WCOKind::WCO_VIEW_CHECK)
+    }
+}
+
+/// Whether RETURNING cannot tell a row that was deleted before, and that the statement updates, from one that it deletes: before PostgreSQL 18 it
+/// sees the new row alone.
+#[cfg(feature = "pg17")]
+unsafe fn shows_updates_as_deletes(query: &pg_sys::Query, target: &Target) -> bool {
+    // SAFETY: as `hide_deleted`.
+    let is_hidden = unsafe {
+        let policies = (*target.relation).rd_rsdesc.as_ref();
+        query.hasRowSecurity
+            && policies.is_some_and(|policies| {
+                pointers::<pg_sys::RowSecurityPolicy>(policies.policies)
+                    .any(|policy| CStr::from_ptr((*policy).policy_name) == HIDING)
+            })
+    };
+    !query.returningList.is_null() && !is_hidden
+}
+
+/// Before PostgreSQL 17, a MERGE has no RETURNING.
+#[cfg(not(feature = "pg17"))]
+const unsafe fn shows_updates_as_deletes(_query: &pg_sys::Query, _target: &Target) -> bool {
+    false
 }
 
 /// Whether the table has policies that are not Keepsake's.

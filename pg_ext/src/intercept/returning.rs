@@ -119,25 +119,8 @@ unsafe fn choice(
 ) -> *mut pg_sys::Node {
     // SAFETY: builds nodes of expressions.
     unsafe {
-        let mark = pg_sys::makeVar(
-            marks.target as _,
-            marks.columns[0],
-            pg_sys::TIMESTAMPTZOID,
-            -1,
-            pg_sys::InvalidOid,
-            0,
-        );
-        #[cfg(any(feature = "pg18", feature = "pg19"))]
-        {
-            (*mark).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_NEW;
-        }
-        let mut is_marked =
-            pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
-        is_marked.arg = mark.cast();
-        is_marked.nulltesttype = pg_sys::NullTestType::IS_NOT_NULL;
-        is_marked.location = -1;
         let mut when = pgrx::PgBox::<pg_sys::CaseWhen>::alloc_node(pg_sys::NodeTag::T_CaseWhen);
-        when.expr = is_marked.into_pg().cast();
+        when.expr = was_deleted(marks);
         when.result = deleted.cast();
         when.location = -1;
         let mut case = pgrx::PgBox::<pg_sys::CaseExpr>::alloc_node(pg_sys::NodeTag::T_CaseExpr);
@@ -147,6 +130,53 @@ unsafe fn choice(
         case.defresult = other.cast();
         case.location = -1;
         case.into_pg().cast()
+    }
+}
+
+/// The condition that the statement has deleted the row: it is marked, and was not before.
+#[cfg(any(feature = "pg18", feature = "pg19"))]
+unsafe fn was_deleted(marks: &Marks) -> *mut pg_sys::Expr {
+    use pg_sys::NullTestType::{IS_NOT_NULL, IS_NULL};
+    use pg_sys::VarReturningType::{VAR_RETURNING_NEW, VAR_RETURNING_OLD};
+    // SAFETY: builds nodes of expressions.
+    unsafe {
+        let (is, was) = (mark(marks), mark(marks));
+        (*is).varreturningtype = VAR_RETURNING_NEW;
+        (*was).varreturningtype = VAR_RETURNING_OLD;
+        let is_marked = null_test(is, IS_NOT_NULL).cast();
+        pg_sys::make_and_qual(is_marked, null_test(was, IS_NULL).cast()).cast()
+    }
+}
+
+/// The same. A statement that could update a row that was marked before is not converted (`merge`).
+#[cfg(feature = "pg17")]
+unsafe fn was_deleted(marks: &Marks) -> *mut pg_sys::Expr {
+    // SAFETY: builds nodes of expressions.
+    unsafe { null_test(mark(marks), pg_sys::NullTestType::IS_NOT_NULL).cast() }
+}
+
+/// The target's column `deleted_at`.
+#[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
+unsafe fn mark(marks: &Marks) -> *mut pg_sys::Var {
+    let (target, number) = (marks.target as _, marks.columns[0]);
+    let none = pg_sys::InvalidOid;
+    // SAFETY: builds a node.
+    unsafe { pg_sys::makeVar(target, number, pg_sys::TIMESTAMPTZOID, -1, none, 0) }
+}
+
+#[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
+unsafe fn null_test(
+    column: *mut pg_sys::Var,
+    test: pg_sys::NullTestType::Type,
+) -> *mut pg_sys::NullTest {
+    // SAFETY: builds a node.
+    unsafe {
+        let mut condition =
+            pgrx::PgBox::<pg_sys::NullTest>::alloc_node(pg_sys::NodeTag::T_NullTest);
+        condition.arg = column.cast();
+        condition.nulltesttype = test;
+        condition.location = -1;
+        condition.into_pg()
     }
 }
 

@@ -485,6 +485,7 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
         }
         session.registry(&format!("DROP TABLE {archive_name}"), &[])?;
     }
+    bound_table::keep_live_objects(session, oid, found.owner)?;
     drop_triggers(session, oid)?;
     for forget in [
         "DELETE FROM keepsake.bound_storage WHERE relation = $1",

@@ -6,6 +6,7 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::archive::follow_ddl::follow_conversion;
 use crate::archive::using;
 use crate::graph::cache;
 use crate::manage::ddl_command::command;
@@ -18,11 +19,16 @@ use crate::spi::session::{Session, with_session};
            REVOKE ALL ON FUNCTION keepsake.follow_renames() FROM PUBLIC;"
 )]
 fn follow_renames(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
-    // The command has converted what it converts.
-    using::forget();
     // SAFETY: PostgreSQL calls a function with its own arguments; the context of an event trigger is its data, whose command and
     // names live as long as the call.
-    let rename = unsafe { rename(call) }?;
+    let (command, rename) = unsafe {
+        let command = command(call, "keepsake.follow_renames", "ON ddl_command_end")?;
+        (command, rename(command))
+    };
+    if let Some(relation) = using::converted_by(command) {
+        with_session(|session| follow_conversion(session, relation))?;
+        using::end(command);
+    }
     if let Some(rename) = rename {
         with_session(|session| follow(session, &rename))?;
     }
@@ -43,11 +49,9 @@ struct Rename {
     becomes: String,
 }
 
-unsafe fn rename(call: pg_sys::FunctionCallInfo) -> Outcome<Option<Rename>> {
-    // SAFETY: the caller gives a call.
-    let command = unsafe { command(call, "keepsake.follow_renames", "ON ddl_command_end") }?;
+unsafe fn rename(command: *mut pg_sys::Node) -> Option<Rename> {
     if command.is_null() {
-        return Ok(None);
+        return None;
     }
     // SAFETY: each node is read as what its tag says it is; names are strings of the command's, or NULL.
     unsafe {
@@ -57,16 +61,16 @@ unsafe fn rename(call: pg_sys::FunctionCallInfo) -> Outcome<Option<Rename>> {
                 pg_sys::ObjectType::OBJECT_COLUMN => Renamed::Column,
                 pg_sys::ObjectType::OBJECT_TABCONSTRAINT => Renamed::Constraint,
                 pg_sys::ObjectType::OBJECT_SCHEMA => Renamed::Schema,
-                _ => return Ok(None),
+                _ => return None,
             };
-            return Ok(Rename::of(what, rename.subname, rename.newname));
+            return Rename::of(what, rename.subname, rename.newname);
         }
         if pgrx::is_a(command, pg_sys::NodeTag::T_AlterEnumStmt) {
             let change = &*command.cast::<pg_sys::AlterEnumStmt>();
-            return Ok(Rename::of(Renamed::EnumValue, change.oldVal, change.newVal));
+            return Rename::of(Renamed::EnumValue, change.oldVal, change.newVal);
         }
     }
-    Ok(None)
+    None
 }
 
 impl Rename {

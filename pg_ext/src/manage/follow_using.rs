@@ -8,7 +8,6 @@ use pgrx::prelude::*;
 
 use crate::archive::using::{self, Conversion, Converted};
 use crate::manage::ddl_command::{command, find_table};
-use crate::model::error::Outcome;
 use crate::postgres::pg_list::pointers;
 
 /// On `ddl_command_start` of ALTER TABLE.
@@ -17,24 +16,22 @@ use crate::postgres::pg_list::pointers;
            REVOKE ALL ON FUNCTION keepsake.follow_using() FROM PUBLIC;"
 )]
 fn follow_using(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
-    // SAFETY: PostgreSQL calls a function with its own arguments.
-    let (relation, converted) = unsafe { converted(call) }?;
-    if converted.is_empty() {
-        using::forget();
-    } else {
-        using::note(relation, converted);
+    // SAFETY: PostgreSQL calls a function with its own arguments; the tree of the command lives as long as the call.
+    unsafe {
+        let command = command(call, "keepsake.follow_using", "ON ddl_command_start")?;
+        if let Some((relation, converted)) = converted(command) {
+            using::note(command, relation, converted);
+        }
     }
     Ok(())
 }
 
-/// The table of the command, and its columns that are converted so.
-unsafe fn converted(call: pg_sys::FunctionCallInfo) -> Outcome<(pg_sys::Oid, Converted)> {
-    let nothing = (pg_sys::InvalidOid, Vec::new());
-    // SAFETY: the caller gives a call; each node is read as what its tag says it is.
+/// The table of the command, and its columns that are converted so; `None` where there are none.
+unsafe fn converted(command: *mut pg_sys::Node) -> Option<(pg_sys::Oid, Converted)> {
+    // SAFETY: the caller gives a command or NULL; each node is read as what its tag says it is.
     unsafe {
-        let command = command(call, "keepsake.follow_using", "ON ddl_command_start")?;
         if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_AlterTableStmt) {
-            return Ok(nothing);
+            return None;
         }
         let alter = &*command.cast::<pg_sys::AlterTableStmt>();
         let converted: Converted = pointers::<pg_sys::AlterTableCmd>(alter.cmds)
@@ -42,9 +39,9 @@ unsafe fn converted(call: pg_sys::FunctionCallInfo) -> Outcome<(pg_sys::Oid, Con
             .filter_map(|step| conversion(&*step))
             .collect();
         if converted.is_empty() {
-            return Ok(nothing);
+            return None;
         }
-        Ok(find_table(alter.relation).map_or(nothing, |relation| (relation, converted)))
+        Some((find_table(alter.relation)?, converted))
     }
 }
 

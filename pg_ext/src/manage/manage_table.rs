@@ -11,6 +11,7 @@ use crate::call::arguments::{Jsonb, Regclass};
 use crate::graph::cache;
 use crate::manage::adopt::Adopt;
 use crate::manage::archived_table::{self, Keep, Options};
+use crate::manage::bound_table;
 use crate::manage::drop_guards;
 use crate::manage::encoding;
 use crate::manage::hide;
@@ -285,6 +286,7 @@ fn unmanage_table(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()
     }
     hide::undo(session, table)?;
     triggers::drop_all(session, table)?;
+    bound_table::keep_live_objects(session, oid, table.owner)?;
     session.registry(
         "DELETE FROM keepsake.bound_storage WHERE relation = $1",
         &[oid.into()],

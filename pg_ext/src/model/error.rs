@@ -41,6 +41,8 @@ pub enum Failure {
     HoldsDeletedRows { table: String },
     /// The archive of the table still holds rows.
     HoldsArchivedRows { table: String, archive: String },
+    /// A command has converted values of a table, and its archive cannot follow.
+    ConversionNotFollowed { table: String, why: String },
     /// What an archive holds would be given up by someone who may not purge it.
     MayNotErase,
     /// A `TRUNCATE` on an archived table.
@@ -223,6 +225,12 @@ impl Failure {
                 format!("{archive} still holds deleted rows of {table}"),
                 Some("They could not be restored any more.".into()),
                 Some(format!("Restore or purge them first, or give them up: SELECT keepsake.unmanage('{table}', drop_archive => true).")),
+            ),
+            Self::ConversionNotFollowed { table, why } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the archive of table {table} cannot follow the conversion of a column: {why}"),
+                Some("What USING makes of values is known only while the command runs. Rows that were deleted before would come back with other values.".into()),
+                Some("Retry when nothing locks the archive, or change the type without USING.".into()),
             ),
             Self::MayNotErase => (
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE,

@@ -118,6 +118,8 @@ pub struct Reference {
     /// Whether each table's owner sees all rows of the other: the engine works as these roles, and
     /// rows that a policy hides from them would be overlooked.
     pub readable: bool,
+    /// Whether it is a foreign key with a PERIOD: the child's range lies within those of several parents.
+    pub has_period: bool,
     /// Whether it is a declared one whose columns or key are gone.
     pub lost: bool,
     /// Whether equal values of its columns print alike: then the parent's key says what the child held.

@@ -131,11 +131,28 @@ fn enqueue_truncated(call: Call<'_, BeforeTruncate>) -> Result<Answer<'_>, Error
         let Some(bound) = Bound::of(session, call.relation)? else {
             return Ok(());
         };
-        let rows = format!("ONLY {}", table::name_of(session, call.relation)?);
-        let (keys, until) = bound.read(session, &rows, &[])?;
-        enqueue(session, bound.relation, keys, until)
+        for first in (0..blocks(call.opened())).step_by(STRETCH as usize) {
+            let (keys, until) = bound.read_stretch(session, call.relation, first)?;
+            enqueue(session, bound.relation, keys, until)?;
+        }
+        Ok(())
     })?;
     Ok(Answer::nothing())
+}
+
+/// So many pages are read at once.
+const STRETCH: u32 = 1024;
+
+/// How many pages a table has that nobody else can change. A partitioned one has none of its own.
+fn blocks(relation: &pg_sys::RelationData) -> u32 {
+    let open = std::ptr::from_ref(relation).cast_mut();
+    // SAFETY: the relation is open, and a table's has a file.
+    unsafe {
+        if (*relation.rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION {
+            return 0;
+        }
+        pg_sys::RelationGetNumberOfBlocksInFork(open, pg_sys::ForkNumber::MAIN_FORKNUM)
+    }
 }
 
 /// AFTER INSERT: the objects that the new rows name are not to be deleted.
@@ -204,6 +221,45 @@ impl Bound {
         }))
     }
 
+    /// What reads the keys of some rows.
+    fn keys_of(&self, source: &str) -> String {
+        let until = self.until.as_ref().map_or_else(
+            || "NULL".to_owned(),
+            |column| format!("o.{}", Ident(column.clone())),
+        );
+        format!(
+            "SELECT array_agg(o.{key}::text), array_agg({until}::timestamptz) FROM {source} AS o",
+            key = Ident(self.key.clone()),
+        )
+    }
+
+    /// Those of a table's rows in some pages from the given one on, as they are now: what TRUNCATE removes, whatever the transaction's
+    /// snapshot shows.
+    fn read_stretch(
+        &self,
+        session: &mut Session<'_, '_>,
+        table: pg_sys::Oid,
+        first: u32,
+    ) -> Outcome<(Keys, Until)> {
+        let sql = format!(
+            "{keys} WHERE o.ctid >= $1::tid AND o.ctid < $2::tid",
+            keys = self.keys_of(&format!("ONLY {}", table::name_of(session, table)?)),
+        );
+        let place = |block: u32| format!("({block},0)");
+        let stretch = [
+            place(first).into(),
+            place(first.saturating_add(STRETCH)).into(),
+        ];
+        let rows = session.as_role_now((table, self.owner), &sql, &stretch)?;
+        let Some(row) = rows.first() else {
+            return Ok(Default::default());
+        };
+        Ok((
+            row.get(1)?.unwrap_or_default(),
+            row.get(2)?.unwrap_or_default(),
+        ))
+    }
+
     /// The keys are read as the table's owner, and only their values go on: a column's type, and so a
     /// cast of it, is its owner's to change.
     fn read(
@@ -212,14 +268,7 @@ impl Bound {
         source: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<(Keys, Until)> {
-        let until = self.until.as_ref().map_or_else(
-            || "NULL".to_owned(),
-            |column| format!("o.{}", Ident(column.clone())),
-        );
-        let sql = format!(
-            "SELECT array_agg(o.{key}::text), array_agg({until}::timestamptz) FROM {source} AS o",
-            key = Ident(self.key.clone()),
-        );
+        let sql = self.keys_of(source);
         let rows = session.as_role(self.owner, &sql, args)?.first();
         Ok((
             rows.get(1)?.unwrap_or_default(),

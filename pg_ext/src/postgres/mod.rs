@@ -5,6 +5,7 @@
 //! - `statement_stack` knows which statements run in this backend and what each writes to.
 //! - `utility_hook` lets others look at utility statements.
 //! - `settings` holds settings for a while, `one_snapshot` a snapshot; `deadline` cancels what runs too long.
+//! - `unguarded` declares functions that are called for each row.
 //! - `subtransaction` runs work that may fail; `raised_error` is what it failed with.
 //! - `panic_hook` keeps backtraces away from clients.
 //!
@@ -21,4 +22,5 @@ pub mod settings;
 pub mod statement_stack;
 pub mod subtransaction;
 pub mod table_triggers;
+pub mod unguarded;
 pub mod utility_hook;

@@ -332,10 +332,9 @@ fn erase(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Value> {
                     deletion: id.to_string(),
                 });
             }
+            // Those that were put off keep their time: to change that would lock those of everybody until the caller's
+            // transaction ends.
             rows::purge(session, &graph, &[id], &mut report)?;
-            if report.rows > 0 {
-                deletion::retry_postponed(session)?;
-            }
         }
     }
     Ok(report.into_json(None))

@@ -17,14 +17,14 @@ use crate::model::table::Table;
 use crate::purge::cycles::Gone;
 use crate::purge::report::Report;
 use crate::purge::rows;
-use crate::registry::deletion;
 use crate::registry::description::describe_managed;
 use crate::registry::stored_key::StoredKey;
 use crate::spi::session::{Session, first_column, with_purging_session};
 
 /// Purges deleted rows of a table that keeps them in place now, by their keys (a JSON array of objects), and nothing else of their
 /// deletions, which can still be restored: for content that must not be kept. Rows of a deletion that is held, or that
-/// holds a held row, stay, and so do rows that something refers to. Answers like `purge_batch`.
+/// holds a held row, stay, and so do rows that something refers to. Answers like `purge_batch`. Deletions that were put off keep
+/// their time: to change that would lock those of everybody until the caller's transaction ends.
 ///
 /// # Errors
 /// 55000 when the table is not managed, or keeps its deleted rows apart; 42501 for anyone but its owner.
@@ -59,9 +59,6 @@ fn purge(
         .collect();
     let gone = rows::purge_chosen(session, graph, table, &chosen, &free, &mut report)?;
     enter(session, gone)?;
-    if report.rows > 0 {
-        deletion::retry_postponed(session)?;
-    }
     Ok(report.into_json(None))
 }
 
@@ -100,7 +97,8 @@ fn locked_deletions(
     )?)
 }
 
-/// What is gone was never of the deletion, unless it was the last of it: the rest can still be restored.
+/// What is gone was never of the deletion, unless it was the last of it: the rest can still be restored, and what let go of it. Of a
+/// deletion that is done nothing of that is needed.
 const ENTER: &str = "
     WITH gone AS MATERIALIZED (
         SELECT g.deletion_id, g.relation, g.rows, bool_and(t.purged + coalesce(g.rows, 0) >= t.row_count) OVER (PARTITION BY t.deletion_id) AS is_all
@@ -111,7 +109,11 @@ const ENTER: &str = "
         UPDATE keepsake.deletion_table t
         SET purged = t.purged + CASE WHEN g.is_all THEN g.rows ELSE 0 END,
             row_count = t.row_count - CASE WHEN g.is_all THEN 0 ELSE g.rows END
-        FROM gone g WHERE t.deletion_id = g.deletion_id AND t.relation = g.relation)
+        FROM gone g WHERE t.deletion_id = g.deletion_id AND t.relation = g.relation),
+    forgotten AS (
+        DELETE FROM keepsake.detached WHERE deletion_id IN (SELECT g.deletion_id FROM gone g WHERE g.is_all)),
+    forgotten_too AS (
+        DELETE FROM keepsake.archive_undo WHERE deletion_id IN (SELECT g.deletion_id FROM gone g WHERE g.is_all))
     UPDATE keepsake.deletion d
     SET state = 'purged', settled_at = now(), settled_role = $4::text::name, settled_session_role = $5::text::name, put_off_at = NULL
     FROM gone g WHERE d.id = g.deletion_id AND g.is_all";

@@ -98,6 +98,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
             }),
             deferrable: false,
             readable: true,
+            has_period: false,
             lost: false,
             prints_alike: false,
         },

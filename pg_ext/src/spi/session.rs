@@ -91,6 +91,27 @@ fn is_standby() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
+/// Runs a SELECT in the latest snapshot, with the rights that are in force.
+fn read_now<'conn>(
+    table: pg_sys::Oid,
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+    let source = Source {
+        table,
+        magnitude: 0,
+    };
+    let rows = latest_snapshot::execute(source, sql, args, 0)?;
+    // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
+    // the memory of the SPI connection.
+    unsafe {
+        let table = &*pg_sys::SPI_tuptable;
+        let row = |n: usize| SpiHeapTupleData::new(table.tupdesc, *table.vals.add(n));
+        let found = (0..rows).filter_map(|n| row(n).transpose());
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+}
+
 impl<'conn> Session<'_, 'conn> {
     /// Reads the catalog or the registry, as whoever calls.
     pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
@@ -455,6 +476,42 @@ impl<'conn> Session<'_, 'conn> {
         }
     }
 
+    /// Reads what is the registry's or an archive's, and hands its rows on in windows, as [`Self::write_in_windows`] does.
+    pub fn registry_in_windows(
+        &mut self,
+        sql: &str,
+        window: i64,
+        mut each: impl FnMut(&mut Session<'_, '_>, SpiTupleTable<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        let owner = Role::ExtensionOwner(self.extension_owner()?);
+        let mut cursor = {
+            let _as = owner.enter();
+            let opened = self.client.try_open_cursor_mut(sql, &[])?;
+            Cursor::pin(self.client, opened, owner.clone())?
+        };
+        loop {
+            let rows = cursor.fetch(window)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            with_session(|session| {
+                session.restricted = self.restricted;
+                each(session, rows)
+            })?;
+        }
+    }
+
+    /// Reads rows of a table of which no more than its owner is known, as they are committed *now*, as its owner.
+    pub fn as_role_now(
+        &self,
+        (table, owner): (pg_sys::Oid, pg_sys::Oid),
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+        let _owner = self.owner(owner, SearchPath::pinned()).enter();
+        read_now(table, sql, args)
+    }
+
     /// Whether `sql` finds a row when it looks at what is committed *now*, not at what the
     /// transaction's snapshot shows: the same latest snapshot that `ri_triggers.c` gives to
     /// foreign-key checks under REPEATABLE READ and SERIALIZABLE. Runs as `owner`.
@@ -492,19 +549,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
         let _path = SearchPath::pinned().pin();
-        let source = Source {
-            table: pg_sys::InvalidOid,
-            magnitude: 0,
-        };
-        let rows = latest_snapshot::execute(source, sql, args, 0)?;
-        // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
-        // the memory of the SPI connection.
-        unsafe {
-            let table = &*pg_sys::SPI_tuptable;
-            let row = |n: usize| SpiHeapTupleData::new(table.tupdesc, *table.vals.add(n));
-            let found = (0..rows).filter_map(|n| row(n).transpose());
-            Ok(found.collect::<Result<_, _>>()?)
-        }
+        read_now(pg_sys::InvalidOid, sql, args)
     }
 
     /// The same for the registry, as the extension's owner: whoever writes to a managed table needs no right in

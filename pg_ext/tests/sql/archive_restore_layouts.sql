@@ -100,6 +100,40 @@ SELECT keepsake.restore(last('conv')) -> 'restored';
 TABLE of_conv;
 SELECT check_name, object FROM keepsake.doctor() WHERE object ~ 'conv' AND severity = 'error';
 DROP TABLE of_conv, conv;
+-- Tables that inherit are converted along, each as its parent is; and other event triggers run commands of their own meanwhile.
+CREATE TABLE elder (id int PRIMARY KEY, price int, plus int);
+CREATE TABLE heir (own int, PRIMARY KEY (id)) INHERITS (elder);
+SELECT keepsake.manage('elder', keep => 'archive', cascade => true);
+CREATE TABLE beside (v int);
+CREATE FUNCTION meddle_early() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pg_event_trigger_table_rewrite_oid() = 'kept.elder'::regclass THEN
+        ALTER TABLE kept.beside ALTER v TYPE int USING v + 1;
+    END IF;
+END $$;
+CREATE FUNCTION meddle_late() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_event_trigger_ddl_commands() WHERE objid = 'kept.elder'::regclass) THEN
+        ALTER TABLE kept.beside ALTER v TYPE int USING v + 1;
+        DELETE FROM kept.elder WHERE id = 3;
+    END IF;
+END $$;
+CREATE EVENT TRIGGER a_meddler_early ON table_rewrite EXECUTE FUNCTION meddle_early();
+CREATE EVENT TRIGGER a_meddler_late ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION meddle_late();
+INSERT INTO elder VALUES (1, 1, 1), (3, 3, 3);
+INSERT INTO heir VALUES (2, 2, 2, 2);
+DELETE FROM elder WHERE id < 3;
+ALTER TABLE elder ALTER price TYPE int USING price * 100;
+SELECT a.relation::regclass, k.layout, k.source_name, k.conversion FROM keepsake.archive_column k JOIN keepsake.archive_table a USING (archive)
+WHERE a.relation IN ('elder'::regclass, 'heir'::regclass) AND k.conversion IS NOT NULL ORDER BY 1, 2, 3;
+SELECT d.root_key, c.kind, c.table_name, c.key, c.key_values FROM keepsake.deletion d, keepsake.restore_conflicts(d.id) c
+WHERE d.root_table IN ('elder'::regclass, 'heir'::regclass) ORDER BY 3, 4;
+-- What was deleted after the conversion is as it was then.
+SELECT keepsake.restore(id) -> 'restored' FROM keepsake.deletion WHERE root_key = '{"id": 3}' AND root_table = 'elder'::regclass;
+TABLE elder;
+DROP EVENT TRIGGER a_meddler_early;
+DROP EVENT TRIGGER a_meddler_late;
+DROP TABLE heir, elder, beside;
 
 \echo == A table that was renamed and moved.
 DELETE FROM t WHERE id = 1;

@@ -190,6 +190,25 @@ SELECT tgname FROM pg_trigger WHERE tgrelid = 'photo'::regclass AND NOT tgisinte
 SELECT count(*) FROM keepsake.bound_storage WHERE relation = 'photo'::regclass;
 ROLLBACK;
 
+\echo == What live rows name as well is kept, though nobody looks at them any more; also what waits from before.
+BEGIN;
+INSERT INTO photo VALUES (20, NULL, 'shared'), (21, NULL, 'shared'), (22, NULL, 'own'), (23, NULL, 'early');
+DELETE FROM photo WHERE id IN (20, 22);
+INSERT INTO keepsake.outbox (object_key, relation) VALUES ('early', 'photo'), ('of_another', 'folder');
+SELECT keepsake.unmanage('photo', drop_archive => true);
+SELECT object_key FROM keepsake.outbox WHERE object_key IN ('shared', 'own', 'early', 'of_another') ORDER BY 1;
+ROLLBACK;
+-- So it is of a table that is kept in place.
+BEGIN;
+CREATE TABLE placed (id int PRIMARY KEY, key text NOT NULL);
+CREATE INDEX ON placed (key);
+SELECT keepsake.manage('placed'), keepsake.bind_storage('placed', 'key');
+INSERT INTO placed VALUES (1, 'early');
+INSERT INTO keepsake.outbox (object_key, relation) VALUES ('early', 'placed'), ('late', 'placed');
+SELECT keepsake.unmanage('placed');
+SELECT object_key FROM keepsake.outbox WHERE object_key IN ('early', 'late') ORDER BY 1;
+ROLLBACK;
+
 \echo == Partitions, also those of later, and of another owner than the one who calls.
 CREATE ROLE album_owner;
 GRANT CREATE, USAGE ON SCHEMA album TO album_owner;

@@ -27,6 +27,20 @@ SELECT id, at FROM p WHERE deleted_at IS NULL ORDER BY id, at;
 -- One by its key.
 SELECT keepsake.soft_delete('p', '{"id": "[2,3)", "at": "[2020-01-01,2021-01-01)"}'::jsonb) IS NOT NULL AS done;
 SELECT keepsake.restore(id, 'skip') -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'p'::regclass AND state = 'deleted';
+-- The range of a deleted row is its own, also where a parent's that covers it changes: as long as it can be restored, the foreign key keeps that.
+CREATE TABLE held (id int4range, at daterange, PRIMARY KEY (id, at WITHOUT OVERLAPS));
+CREATE TABLE within (id int PRIMARY KEY, p int4range, at daterange, FOREIGN KEY (p, PERIOD at) REFERENCES held (id, PERIOD at));
+CREATE INDEX ON within (p);
+SELECT keepsake.manage('held'), keepsake.manage('within');
+INSERT INTO held VALUES ('[1,2)', '[2020-01-01,2021-01-01)');
+INSERT INTO within VALUES (1, '[1,2)', '[2020-01-01,2021-01-01)'), (2, '[1,2)', '[2020-03-01,2020-04-01)');
+DELETE FROM within;
+\set VERBOSITY sqlstate
+UPDATE held SET at = '[2020-01-01,2020-06-01)';
+\set VERBOSITY default
+UPDATE held SET at = '[2019-01-01,2022-01-01)';
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'within'::regclass AND state = 'deleted' ORDER BY id;
+SELECT id, at FROM within ORDER BY id;
 
 RESET search_path;
 DELETE FROM keepsake.deletion WHERE root_table::text LIKE 'period.%';

@@ -20,7 +20,14 @@ ROLLBACK;
 BEGIN;
 CALL fill();
 SELECT keepsake.soft_delete('comment', 200) AS d \gset
+-- What let go of it is forgotten; deletions that were put off are not touched.
+INSERT INTO keepsake.detached (deletion_id, relation, reference, columns, changed, key_columns, row_keys, old_values)
+VALUES (:'d', 'comment', '', '{}', '{}', '{}', '{}', '{}');
+SELECT keepsake.soft_delete('comment', 103) AS other \gset
+UPDATE keepsake.deletion SET put_off_at = now() WHERE id = :'other';
 SELECT keepsake.purge_rows('comment', '[{"id": 200}]') -> 'rows' AS one;
+SELECT (SELECT count(*) FROM keepsake.detached WHERE deletion_id = :'d') AS detached, put_off_at = now() AS put_off
+FROM keepsake.deletion WHERE id = :'other';
 SELECT state, settled_at = now() AS settled, settled_role = current_user AS by_me FROM keepsake.deletion WHERE id = :'d';
 SELECT row_count, purged FROM keepsake.deletion_table WHERE deletion_id = :'d';
 SELECT keepsake.purge_batch(100, now() + '31 days') -> 'rows' AS nothing;

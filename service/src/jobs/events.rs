@@ -5,16 +5,20 @@
 //! same id.
 
 use crate::{
+    clock,
     db::{Database, DbError, SystemFunction},
     receiver::{Event, Receiver},
+    runtime,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Seconds a run has for a batch before another may take it; much longer than a receiver has.
 const LEASE_SECONDS: u32 = 60;
-/// Most batches of one run.
+/// Most batches of one run where requests are counted.
 const ROUNDS: u32 = 4;
+/// Milliseconds after which a run begins no further batch.
+const TIME: u64 = 20_000;
 
 #[derive(Deserialize)]
 struct Leased {
@@ -24,7 +28,7 @@ struct Leased {
 
 /// Delivers events that are due.
 ///
-/// 1. Lease a batch; an empty one ends the run.
+/// 1. Lease a batch; an empty one ends the run, and so does the time.
 /// 2. Tell it to the receiver.
 /// 3. Record what arrived. When nothing did, the receiver is down, and the run ends.
 ///
@@ -38,7 +42,16 @@ pub(super) async fn deliver(
     let Some(receiver) = receiver else {
         return Ok(json!({ "delivered": delivered, "failed": failed }));
     };
-    for _ in 0..ROUNDS {
+    let ends = clock::milliseconds() + TIME;
+    let rounds = if runtime::current().counts_requests() {
+        ROUNDS
+    } else {
+        u32::MAX
+    };
+    for _ in 0..rounds {
+        if clock::milliseconds() >= ends {
+            break;
+        }
         let request = json!({ "limit": receiver.batch(), "lease_seconds": LEASE_SECONDS });
         let Leased { lease, events } = database
             .read_for_system(SystemFunction::LeaseEvents, request)

@@ -6,12 +6,15 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::{Api, text};
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use keepsake_tests::migrate::Keep;
+use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{mint, unix_now};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use crate::world::{
-    Tenant, any_object_exists, attachment_path, id, items, names, own_stack, run_schedule,
+    Tenant, any_object_exists, attachment_path, deletion_id, id, items, names, own_stack,
+    run_schedule, until,
 };
 
 /// A client with the scope of operators, and no tenant.
@@ -280,6 +283,17 @@ async fn no_column_names_a_tenant_any_more() -> Result<()> {
         "{left:?}"
     );
     assert_eq!(other.visible().await?, [PNG.name]);
+    // With its last part, nothing is left of an open upload.
+    run(
+        &mut database,
+        "UPDATE attachments.upload_set SET expires_at = now() - interval '1 day' WHERE tenant_id = '';
+         SELECT attachments_api.settle_multiparts(jsonb_build_object('failed', '[]'::jsonb, 'given_up', (
+             SELECT coalesce(jsonb_agg(attachment_id), '[]') FROM attachments.multipart WHERE tenant_id = '')))",
+        &[],
+    )
+    .await?;
+    let sets = "SELECT count(*) FROM attachments.upload_set WHERE tenant_id = ''";
+    assert_eq!(ask::<i64>(&mut database, sets, &[]).await?, 0);
 
     let certificates = operator(&tenant)
         .get("/v1/operator/erasures")
@@ -450,5 +464,278 @@ async fn what_cannot_be_erased_is_refused() -> Result<()> {
     let body = json!({ "tenant": tenant.name, "reason": "x" });
     let reply = tenant.api.post("/v1/operator/erasures", &body).await?;
     reply.expect_problem(403, "insufficient_scope")?;
+    Ok(())
+}
+
+/// Runs statements as whoever migrates; `$1` and `$2` are the tenants, or what else is given.
+async fn run(database: &mut PgConnection, sql: &str, values: &[&str]) -> Result<()> {
+    let mut sql = sql.to_owned();
+    for (n, value) in values.iter().enumerate() {
+        sql = sql.replace(&format!("${}", n + 1), value);
+    }
+    database
+        .execute(AssertSqlSafe(sql.clone()))
+        .await
+        .context(sql)?;
+    Ok(())
+}
+
+/// One value of a query.
+async fn ask<T>(database: &mut PgConnection, sql: &str, values: &[&str]) -> Result<T>
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+{
+    let mut query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+    for value in values {
+        query = query.bind(*value);
+    }
+    query.fetch_one(database).await.context(sql.to_owned())
+}
+
+/// One statement without claims deletes threads of two tenants, and of only one of them are there posts with files.
+async fn nothing_of_others_goes(keep: Keep) -> Result<()> {
+    let settings = StackSettings {
+        keep,
+        ..StackSettings::default()
+    };
+    let stack = Stack::start(settings, |_| ()).await?;
+    let (erased, other) = (Tenant::new(&stack).await?, Tenant::new(&stack).await?);
+    other.upload(&[PNG]).await?;
+    let mut database = erased.database().await?;
+    let tenants = [erased.name.as_str(), other.name.as_str()];
+    run(
+        &mut database,
+        "DELETE FROM public.post WHERE tenant = '$1';
+         DELETE FROM public.thread WHERE tenant IN ('$1', '$2')",
+        &tenants,
+    )
+    .await?;
+    let deletion: String = ask(
+        &mut database,
+        "SELECT deletion_id::text FROM attachments.attachment WHERE tenant_id = $1",
+        &tenants[1..],
+    )
+    .await?;
+    let certificate = erase(&erased, json!({})).await?;
+    let kept = match keep {
+        Keep::Apart => {
+            json!([{ "table": "public.thread", "rows": 1, "why": "shared", "holds": [] }])
+        }
+        Keep::InPlace => json!([]),
+    };
+    assert_eq!(certificate["kept"], kept, "{certificate}");
+    let restore = "SELECT keepsake.restore($1::uuid)";
+    let _: Value = ask(&mut database, restore, &[&deletion]).await?;
+    assert_eq!(other.visible().await?, [PNG.name]);
+    let keys = other.object_keys().await?;
+    run_schedule(&stack).await?;
+    ensure!(any_object_exists(&stack, &keys).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_of_others_in_the_same_archived_deletion_goes() -> Result<()> {
+    nothing_of_others_goes(Keep::Apart).await
+}
+
+#[tokio::test]
+async fn nothing_of_others_in_the_same_deletion_goes() -> Result<()> {
+    nothing_of_others_goes(Keep::InPlace).await
+}
+
+#[tokio::test]
+async fn rows_that_refer_to_each_other_go_whoever_deleted_them() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let mut database = tenant.database().await?;
+    let values = [tenant.name.as_str(), &tenant.thread, &tenant.post];
+    // The post is deleted without claims, with a note that the tables of entities do not know of. Two threads refer to each other's
+    // rows without a cascade, in both orders of their keys.
+    run(
+        &mut database,
+        "CREATE TABLE public.note (id int PRIMARY KEY, post_id bigint REFERENCES public.post ON DELETE CASCADE);
+         SELECT keepsake.manage('public.note');
+         INSERT INTO public.note VALUES (1, $3);
+         SELECT keepsake.soft_delete('public.post', $3, 'the name of a person');
+         ALTER TABLE public.thread ADD COLUMN best bigint REFERENCES public.post, ADD COLUMN next bigint REFERENCES public.thread;
+         INSERT INTO public.thread (id, tenant, title, next) VALUES (1001, '$1', 'a', NULL), (1002, '$1', 'b', 1001), (1003, '$1', 'c', 1002);
+         INSERT INTO public.thread (id, tenant, title, next) VALUES (2003, '$1', 'a', NULL), (2002, '$1', 'b', 2003), (2001, '$1', 'c', 2002);
+         INSERT INTO public.post (id, tenant, thread_id, slug, body) VALUES (3001, '$1', 1001, 's', '');
+         UPDATE public.thread SET best = 3001 WHERE id = 2003",
+        &values,
+    )
+    .await?;
+    let certificate = erase(&tenant, json!({})).await?;
+    assert_eq!(certificate["kept"], json!([]), "{certificate}");
+    assert_eq!(certificate["removed"]["public.note"], 1, "{certificate}");
+    let left = "SELECT (SELECT count(*) FROM public.thread WHERE tenant = $1) + (SELECT count(*) FROM public.post WHERE tenant = $1)
+                     + (SELECT count(*) FROM keepsake.deletion)";
+    let left: i64 = ask(&mut database, left, &values[..1]).await?;
+    assert_eq!(left, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn code_of_the_owner_of_a_table_is_not_run() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let mut database = tenant.database().await?;
+    run(
+        &mut database,
+        "CREATE TABLE public.trap (id int PRIMARY KEY, tenant text);
+         SELECT attachments.register_entity('trap', 'public.trap', 'tenant');
+         CREATE TYPE public.bait AS (name text);
+         CREATE TABLE public.caught (who text);
+         CREATE FUNCTION public.spring(public.bait) RETURNS text LANGUAGE sql AS
+             $$ INSERT INTO public.caught VALUES (current_user); SELECT ($1).name $$;
+         CREATE CAST (public.bait AS text) WITH FUNCTION public.spring(public.bait);
+         DROP INDEX public.trap_tenant_id_idx;
+         INSERT INTO public.trap VALUES (1, 'a');
+         ALTER TABLE public.trap ALTER COLUMN tenant TYPE public.bait USING ROW(tenant)::public.bait",
+        &[],
+    )
+    .await?;
+    let erase = "SELECT id::text FROM attachments.erase($1, NULL, 'x')";
+    let refused = ask::<String>(&mut database, erase, &[&tenant.name]).await;
+    let refused = format!("{:?}", refused.err().context("it was not refused")?);
+    ensure!(
+        refused.contains("cannot erase rows of table trap: the type of its column tenant is bait")
+            || refused.contains(
+                "cannot erase rows of table public.trap: the type of its column tenant is public.bait"
+            ),
+        "{refused}"
+    );
+    let caught: i64 = ask(&mut database, "SELECT count(*) FROM public.caught", &[]).await?;
+    assert_eq!(caught, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn evidence_keeps_the_name() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let eve = tenant.user("eve");
+    let files = eve.upload(tenant.entity(), &[PNG, TEXT, PDF]).await?;
+    let deleted = eve.delete(&attachment_path(&files[1])?).await?;
+    let deletion = deletion_id(&deleted)?.to_owned();
+    let mut database = tenant.database().await?;
+    let reason = "UPDATE keepsake.deletion SET reason = 'mine' WHERE id = '$1'";
+    run(&mut database, reason, &[&deletion]).await?;
+    for body in [
+        json!({ "kind": "attachment", "id": id(&files[0])?, "reason": "a lawsuit" }),
+        json!({ "kind": "deletion", "id": deletion, "reason": "a lawsuit" }),
+    ] {
+        let held = operator(&tenant).post("/v1/operator/holds", &body).await?;
+        held.expect(200)?;
+    }
+    let what = json!({ "subject": "eve", "keep_files": true });
+    let certificate = erase(&tenant, what).await?;
+    assert_eq!(certificate["renamed"]["attachments.attachment"], 1);
+    let kept: Vec<(&Value, &Value, &Value)> = certificate["kept"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|line| (&line["table"], &line["rows"], &line["why"]))
+        .collect();
+    let held = json!("held");
+    assert_eq!(
+        kept,
+        [
+            (&json!("attachments.attachment"), &json!(2), &held),
+            (&json!("keepsake.deletion"), &json!(1), &held)
+        ]
+    );
+    let evidence = "SELECT d.actor || ': ' || d.reason || ', ' || string_agg(a.uploaded_by, ', ' ORDER BY a.position)
+                    FROM keepsake.deletion d, attachments.attachment a WHERE d.id = $1::uuid GROUP BY d.id";
+    let evidence: String = ask(&mut database, evidence, &[&deletion]).await?;
+    assert_eq!(evidence, "eve: mine, eve, eve, (erased)");
+    Ok(())
+}
+
+#[tokio::test]
+async fn uploads_to_the_tenant_wait_and_lose_nothing_to_a_deadlock() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let upload = tenant.store(&[PNG]).await?;
+    let (mut uploader, mut eraser) = (tenant.database().await?, tenant.database().await?);
+    let claims = json!({ "tenant": tenant.name, "sub": "ada" }).to_string();
+    let request = json!({ "upload_id": id(&upload)? }).to_string();
+    // It has locked the set and its files, and then wants the tenant's usage.
+    uploader.execute("BEGIN").await?;
+    let complete = "SELECT attachments_api.complete_upload($1::jsonb, $2::jsonb)";
+    let completed: Value = ask(&mut uploader, complete, &[&claims, &request]).await?;
+    ensure!(completed["ok"]["state"] == "completed", "{completed}");
+    let pid: i32 = ask(&mut eraser, "SELECT pg_backend_pid()", &[]).await?;
+    let erasing = async {
+        let erase = "SELECT removed FROM attachments.erase($1, NULL, 'x')";
+        ask::<Value>(&mut eraser, erase, &[&tenant.name]).await
+    };
+    let uploading = async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $1::int AND NOT granted)";
+        let pid = pid.to_string();
+        until("the erasure waits", async || {
+            ask(&mut uploader, waits, &[&pid]).await
+        })
+        .await?;
+        let settle = "SELECT attachments.settle_usage($1)::text";
+        let _: String = ask(&mut uploader, settle, &[&tenant.name]).await?;
+        uploader.execute("COMMIT").await?;
+        Ok::<_, anyhow::Error>(())
+    };
+    let (erased, uploaded) = tokio::join!(erasing, uploading);
+    uploaded?;
+    assert_eq!(erased?["attachments.attachment"], 1);
+    assert_eq!(tenant.rows().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_schedule_passes_over_a_tenant_that_is_locked() -> Result<()> {
+    let stack = own_stack().await?;
+    let (locked, other) = (Tenant::new(&stack).await?, Tenant::new(&stack).await?);
+    locked.upload(&[PNG]).await?;
+    other.upload(&[PNG]).await?;
+    let tenants = [locked.name.as_str(), other.name.as_str()];
+    let (mut database, mut eraser) = (locked.database().await?, locked.database().await?);
+    run(
+        &mut database,
+        "INSERT INTO attachments.usage_release (tenant_id, subject, bytes, files, due_at)
+         VALUES ('$1', 'ada', 0, 0, now()), ('$2', 'ada', 0, 0, now())",
+        &tenants,
+    )
+    .await?;
+    run(
+        &mut eraser,
+        "BEGIN; SELECT FROM attachments.usage WHERE tenant_id = '$1' FOR UPDATE",
+        &tenants,
+    )
+    .await?;
+    run(&mut database, "SET lock_timeout = '10s'", &[]).await?;
+    let tidy = "SELECT attachments_api.tidy('{\"limit\": 500}')";
+    let tidied: Value = ask(&mut database, tidy, &[]).await?;
+    assert_eq!(tidied["ok"]["settled"], 1, "{tidied}");
+    eraser.execute("COMMIT").await?;
+    let tidied: Value = ask(&mut database, tidy, &[]).await?;
+    assert_eq!(tidied["ok"]["settled"], 1, "{tidied}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_application_refuses_is_no_hold() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let mut database = tenant.database().await?;
+    run(
+        &mut database,
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'not today' USING ERRCODE = '55000'; END $$;
+         CREATE TRIGGER refuse BEFORE DELETE ON public.post FOR EACH ROW EXECUTE FUNCTION public.refuse()",
+        &[],
+    )
+    .await?;
+    let erase = "SELECT attachments_api.erase(jsonb_build_object('tenant', $1, 'actor', 'olga', 'reason', 'x', 'keep_files', false))";
+    let refused = ask::<Value>(&mut database, erase, &[&tenant.name]).await;
+    let refused = format!("{:?}", refused.err().context("it was not refused")?);
+    ensure!(refused.contains("not today"), "{refused}");
     Ok(())
 }

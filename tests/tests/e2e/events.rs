@@ -244,6 +244,42 @@ async fn a_dead_event_lets_later_ones_pass_and_is_retried_by_an_operator() -> Re
     the_example_takes(&receiver.messages()?).await
 }
 
+#[tokio::test]
+async fn a_tenant_with_many_events_delays_no_other_and_none_is_lost_untried() -> Result<()> {
+    let receiver = Receiver::start()?;
+    let stack = stack_that_tells(&receiver).await?;
+    let tenant = Tenant::new(&stack).await?;
+    let noisy = Tenant::new(&stack).await?;
+    run_schedule(&stack).await?;
+    let many = "INSERT INTO attachments.event (type, tenant_id, attachment_id, entity_type, entity_id, happened_at, next_attempt_at)
+                SELECT 'attachment.deleted', $1, gen_random_uuid(), 'post', '1', now() - interval '40 days', now() - interval '1 day'
+                FROM generate_series(1, 5000)";
+    sqlx::query(many)
+        .bind(&noisy.name)
+        .execute(&mut noisy.database().await?)
+        .await?;
+    let uploaded = tenant.upload_one(PNG).await?;
+    let tidied: Value = sqlx::query_scalar("SELECT attachments_api.tidy('{\"limit\": 10000}')")
+        .fetch_one(&mut tenant.database().await?)
+        .await?;
+    assert_eq!(tidied["ok"]["events_removed"], 0, "{tidied}");
+    assert_eq!(waiting(&noisy).await?, 5000);
+    run_schedule(&stack).await?;
+    assert_eq!(
+        taken_of(&receiver.messages()?, id(&uploaded)?)?,
+        ["available"]
+    );
+    // Where nobody is told any more, they are removed.
+    run(
+        &tenant,
+        "UPDATE attachments.event_recording SET until = '-infinity'",
+    )
+    .await?;
+    run(&tenant, "SELECT attachments_api.tidy('{\"limit\": 10000}')").await?;
+    assert_eq!(waiting(&noisy).await?, 0);
+    Ok(())
+}
+
 /// The receiver of `examples/` believes these messages and no others, and takes each once.
 async fn the_example_takes(messages: &[Message]) -> Result<()> {
     let port = free_port(None)?;
