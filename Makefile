@@ -17,7 +17,7 @@ doc := cargo doc --locked --quiet --no-deps --document-private-items
 
 # The end-to-end tests that run on the native server, too. What is left out speaks of what only the worker has: its queue, its
 # own conversation with PostgreSQL, its memory.
-native_stories := native:: story:: object_urls::
+native_stories := native:: story:: object_urls:: multipart:: downloads:: published_keys:: rate_limits:: slow_bodies:: quota:: secrets_in_logs::
 
 .PHONY: help
 help: ## list the targets
