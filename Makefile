@@ -15,9 +15,9 @@ stack_postgres := $(shell . scripts/versions.env; echo $$POSTGRES_MAJOR)
 doc_flags := -D warnings -A rustdoc::private_intra_doc_links
 doc := cargo doc --locked --quiet --no-deps --document-private-items
 
-# The end-to-end tests that run on the native server, too. What is left out speaks of what only the worker has: its queue, its
-# own conversation with PostgreSQL, its memory.
-native_stories := native:: story:: object_urls:: multipart:: downloads:: published_keys:: rate_limits:: slow_bodies:: quota:: secrets_in_logs::
+# The end-to-end tests that run on the native server, too. Others pass there as well, and take longer: `multipart::`, `slow_bodies::`.
+# The rest speaks of what only the worker has: its queue, its own conversation with PostgreSQL, its memory.
+native_stories := native:: story:: object_urls:: downloads:: published_keys:: rate_limits:: quota:: secrets_in_logs::
 
 .PHONY: help
 help: ## list the targets
