@@ -70,6 +70,8 @@ fn register_invalidation() {
             pg_sys::SysCacheIdentifier::NAMESPACEOID,
             pg_sys::SysCacheIdentifier::AUTHOID,
         ] {
+            // What numbers the caches has another type in each release.
+            #[allow(clippy::unnecessary_cast)]
             pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), nothing);
         }
     }
