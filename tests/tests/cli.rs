@@ -465,7 +465,7 @@ async fn it_erases_and_prints_the_certificate() -> Result<()> {
         .await?;
     let all = ["erase", "--tenant", "acme", "--reason", "ticket 2"];
     let refused = world.call(&all)?.leaves(1);
-    assert!(refused.err.contains("SQLSTATE: 55000"), "{refused:?}");
+    assert!(refused.err.contains("SQLSTATE: KS004"), "{refused:?}");
     connection.execute("SELECT keepsake.release(1)").await?;
     let erased = world.call(&all)?.leaves(0);
     assert!(erased.out.contains("attachments.quota: 1"), "{erased:?}");
