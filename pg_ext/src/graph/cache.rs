@@ -1,7 +1,6 @@
 //! The reference graph, kept in the backend until something in it changes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
@@ -9,10 +8,11 @@ use pgrx::pg_sys;
 use crate::graph::catalog;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
+use crate::model::oid_map::OidSet;
 use crate::spi::session::{Session, with_session};
 
 thread_local! {
-    static CACHE: RefCell<Option<(Rc<Graph>, HashSet<pg_sys::Oid>)>> = const { RefCell::new(None) };
+    static CACHE: RefCell<Option<(Rc<Graph>, OidSet)>> = const { RefCell::new(None) };
     /// How often something has been forgotten, to notice what changes during a reading.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
