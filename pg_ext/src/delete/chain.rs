@@ -25,19 +25,19 @@ pub struct Above<'a> {
     pub arguments: Vec<DatumWithOid<'static>>,
 }
 
-/// Locks the live rows of `table` that hang on those above, and marks them. Answers with them, parents before children where these are not all; with none, and nothing
-/// marked, where one of them has been changed while it was waited for: then what hangs on it can only be told level by level.
+/// Locks the live rows of `table` that hang on those above, and marks them: all of them or, of many, the upper ones. Answers with them; with none, and
+/// nothing marked, where one of them has been changed while it was waited for: then what hangs on it can only be told level by level.
 pub fn take(
     session: &mut Session<'_, '_>,
     (reference, table): (&Reference, &Table),
     above: &Above<'_>,
     deletion: Uuid,
 ) -> Outcome<Vec<RowId>> {
-    let locked = lock(session, reference, table, above)?;
-    let rows: Vec<RowId> = locked.iter().map(|(row, _)| *row).collect();
-    let found = locked.first().map_or(0, |(_, found)| *found);
-    if rows.is_empty() || i64::try_from(rows.len()) != Ok(found) {
+    let Some(rows) = lock(session, reference, table, above)? else {
         return Ok(Vec::new());
+    };
+    if rows.is_empty() {
+        return Ok(rows);
     }
     let mark = format!(
         "UPDATE {rows} AS c SET deleted_at = pg_catalog.now(), deletion_id = $1
@@ -57,13 +57,13 @@ pub fn take(
     })
 }
 
-/// Locks the rows, and answers with those that it could lock as they were found, each with how many were found.
+/// Locks the rows, and answers with them; `None` where one is not what it was when it was found.
 fn lock(
     session: &mut Session<'_, '_>,
     reference: &Reference,
     table: &Table,
     above: &Above<'_>,
-) -> Outcome<Vec<(RowId, i64)>> {
+) -> Outcome<Option<Vec<RowId>>> {
     let rows = table.rows();
     // As the columns of a parent's row, whose names the condition of the reference has.
     let referred = |alias: &str| {
@@ -78,7 +78,7 @@ fn lock(
              UNION
              SELECT c.tableoid, c.ctid, {columns} FROM found AS p JOIN {rows} AS c ON {joins} AND c.deleted_at IS NULL),
          taken AS MATERIALIZED (SELECT keepsake_relation, keepsake_row FROM found LIMIT {MOST})
-         SELECT c.tableoid, c.ctid, (SELECT pg_catalog.count(*) FROM taken) FROM taken AS s
+         SELECT c.tableoid, c.ctid, s.keepsake_relation, s.keepsake_row, (SELECT pg_catalog.count(*) FROM taken) FROM taken AS s
          JOIN {rows} AS c ON c.ctid OPERATOR(pg_catalog.=) s.keepsake_row AND c.tableoid OPERATOR(pg_catalog.=) s.keepsake_relation
          ORDER BY {key} FOR UPDATE OF c",
         columns = referred("c"),
@@ -86,14 +86,18 @@ fn lock(
         condition = above.condition,
         key = table.key_columns("c"),
     );
+    // Level by level is how `found` finds them: what is left over by its limit hangs on rows that are taken, or above.
     let _plan = no_whole_tables();
-    let locked = session.as_owner(table, &sql, &above.arguments)?;
-    locked
-        .map(|row| {
-            let id = RowId::read(&row, 1)?;
-            let found: Option<i64> = row.get(3)?;
-            Ok(id.zip(found))
-        })
-        .filter_map(Result::transpose)
-        .collect()
+    let mut locked = Vec::new();
+    let mut found = 0;
+    for row in session.as_owner(table, &sql, &above.arguments)? {
+        // A statement that has waited for a row goes on with the latest version of it, and does not compare its address again.
+        let (one, was) = (RowId::read(&row, 1)?, RowId::read(&row, 3)?);
+        if one != was {
+            return Ok(None);
+        }
+        locked.extend(one);
+        found = row.get::<i64>(5)?.unwrap_or(0);
+    }
+    Ok((i64::try_from(locked.len()) == Ok(found)).then_some(locked))
 }
