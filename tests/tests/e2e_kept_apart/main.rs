@@ -34,5 +34,7 @@ mod retention;
 mod routes;
 #[path = "../e2e/tenants.rs"]
 mod tenants;
+#[path = "../e2e/versions.rs"]
+mod versions;
 #[path = "../e2e/world.rs"]
 mod world;
