@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
+use crate::agreement::{Place, assert_agreement};
 use crate::world::{
     Tenant, any_object_exists, attachment_path, id, items, object_exists, own_stack, run_schedule,
     tenant, upload_path,
@@ -23,7 +24,7 @@ const CONTENTS: [&[u8]; 6] = [
     b"six six six six six six",
 ];
 
-fn note(number: usize) -> Fixture {
+pub fn note(number: usize) -> Fixture {
     Fixture {
         name: "note.txt",
         bytes: CONTENTS[number - 1],
@@ -31,7 +32,7 @@ fn note(number: usize) -> Fixture {
     }
 }
 
-async fn declare_if(
+pub async fn declare_if(
     api: &Api,
     attachment: &Value,
     file: Fixture,
@@ -45,41 +46,43 @@ async fn declare_if(
 }
 
 /// Declares a new version and sends its bytes.
-async fn store(tenant: &Tenant<'_>, attachment: &Value, file: Fixture) -> Result<Value> {
-    let declared = declare_if(&tenant.api, attachment, file, &[]).await?;
+pub async fn store(api: &Api, attachment: &Value, file: Fixture) -> Result<Value> {
+    let declared = declare_if(api, attachment, file, &[]).await?;
     let upload = declared.json_if(201)?;
-    tenant.put(&upload["files"][0], file).await?;
+    api.put(&upload["files"][0], file.bytes)
+        .await?
+        .expect_stored()?;
     Ok(upload)
 }
 
-async fn replace(tenant: &Tenant<'_>, attachment: &Value, file: Fixture) -> Result<Value> {
-    let upload = store(tenant, attachment, file).await?;
-    let done = tenant.complete(&upload).await?.json_if(200)?;
+pub async fn replace(api: &Api, attachment: &Value, file: Fixture) -> Result<Value> {
+    let upload = store(api, attachment, file).await?;
+    let done = api.complete(&upload).await?.json_if(200)?;
     Ok(done["attachments"][0].clone())
 }
 
 /// The note with as many versions.
-async fn note_of(tenant: &Tenant<'_>, versions: usize) -> Result<Value> {
+pub async fn note_of(tenant: &Tenant<'_>, versions: usize) -> Result<Value> {
     let mut attachment = tenant.upload_one(note(1)).await?;
     for number in 2..=versions {
-        attachment = replace(tenant, &attachment, note(number)).await?;
+        attachment = replace(&tenant.api, &attachment, note(number)).await?;
     }
     Ok(attachment)
 }
 
-async fn history(api: &Api, attachment: &Value) -> Result<Vec<Value>> {
+pub async fn history(api: &Api, attachment: &Value) -> Result<Vec<Value>> {
     let path = format!("{}/versions", attachment_path(attachment)?);
     Ok(items(&api.get(&path).await?.json_if(200)?).to_vec())
 }
 
 /// The numbers of the history, newest first.
-async fn numbers(api: &Api, attachment: &Value) -> Result<Vec<i64>> {
+pub async fn numbers(api: &Api, attachment: &Value) -> Result<Vec<i64>> {
     let versions = history(api, attachment).await?;
     let numbers = versions.iter().filter_map(|one| one["version"].as_i64());
     Ok(numbers.collect())
 }
 
-async fn bytes_of(api: &Api, attachment: &Value, version: i64) -> Result<Vec<u8>> {
+pub async fn bytes_of(api: &Api, attachment: &Value, version: i64) -> Result<Vec<u8>> {
     let path = format!(
         "{}/versions/{version}/content",
         attachment_path(attachment)?
@@ -92,9 +95,9 @@ async fn bytes_of(api: &Api, attachment: &Value, version: i64) -> Result<Vec<u8>
     Ok(reply.body)
 }
 
-async fn restore(tenant: &Tenant<'_>, attachment: &Value, version: i64) -> Result<Reply> {
+async fn restore(api: &Api, attachment: &Value, version: i64) -> Result<Reply> {
     let path = format!("{}/versions/{version}", attachment_path(attachment)?);
-    tenant.api.restore(&path).await
+    api.restore(&path).await
 }
 
 /// Nothing of the tenant waits to be deleted, and each of its objects is there, with a row of its own.
@@ -114,7 +117,7 @@ async fn a_new_version_is_current_at_once_and_the_old_one_stays() -> Result<()> 
     let tenant = tenant().await?;
     let first = tenant.upload_one(note(1)).await?;
     assert_eq!(first["version"], 1);
-    let upload = store(&tenant, &first, note(2)).await?;
+    let upload = store(&tenant.api, &first, note(2)).await?;
 
     // Stored is not current.
     let before = tenant.api.get(&attachment_path(&first)?).await?;
@@ -192,12 +195,12 @@ async fn the_name_and_the_type_may_change_and_are_judged_as_of_an_upload() -> Re
         bytes: CONTENTS[1],
         ..renamed
     };
-    let upload = store(&tenant, &first, lying).await?;
+    let upload = store(&tenant.api, &first, lying).await?;
     let refused = tenant.complete(&upload).await?;
     refused.expect_problem(422, "upload_rejected")?;
     assert_eq!(tenant.api.download(id(&first)?).await?.body, CONTENTS[0]);
 
-    let second = replace(&tenant, &first, renamed).await?;
+    let second = replace(&tenant.api, &first, renamed).await?;
     assert_eq!(second["name"], "other.pdf");
     assert_eq!(second["media_type"], "application/pdf");
     let found = tenant.api.get("/v1/attachments?q=other").await?;
@@ -208,7 +211,7 @@ async fn the_name_and_the_type_may_change_and_are_judged_as_of_an_upload() -> Re
         "a former name is found"
     );
     // A rename while a version of the old name is on its way.
-    let upload = store(&tenant, &first, renamed).await?;
+    let upload = store(&tenant.api, &first, renamed).await?;
     let path = attachment_path(&first)?;
     tenant
         .api
@@ -224,8 +227,8 @@ async fn the_name_and_the_type_may_change_and_are_judged_as_of_an_upload() -> Re
 async fn of_two_replacements_at_once_one_wins() -> Result<()> {
     let tenant = tenant().await?;
     let first = tenant.upload_one(note(1)).await?;
-    let two = store(&tenant, &first, note(2)).await?;
-    let three = store(&tenant, &first, note(3)).await?;
+    let two = store(&tenant.api, &first, note(2)).await?;
+    let three = store(&tenant.api, &first, note(3)).await?;
     let (a, b) = tokio::join!(tenant.complete(&two), tenant.complete(&three));
     let (a, b) = (a?, b?);
     let (won, lost, loser) = if a.status == 200 {
@@ -260,7 +263,7 @@ async fn a_condition_names_the_version_that_is_replaced() -> Result<()> {
         let declared = declare_if(&tenant.api, &first, note(2), &[("if-match", tag)]).await?;
         declared.expect(201).context(tag.to_owned())?;
     }
-    replace(&tenant, &first, note(2)).await?;
+    replace(&tenant.api, &first, note(2)).await?;
     for tag in [seen.as_str(), "\"1\"", "W/\"2\"", "2"] {
         let refused = declare_if(&tenant.api, &first, note(3), &[("if-match", tag)]).await?;
         refused.expect_problem(412, "precondition_failed")?;
@@ -298,7 +301,7 @@ async fn a_key_declares_a_version_once() -> Result<()> {
 async fn a_former_version_becomes_current_under_a_new_number() -> Result<()> {
     let tenant = tenant().await?;
     let attachment = note_of(&tenant, 3).await?;
-    let restored = restore(&tenant, &attachment, 1).await?.json_if(200)?;
+    let restored = restore(&tenant.api, &attachment, 1).await?.json_if(200)?;
     assert_eq!(
         (&restored["version"], &restored["id"]),
         (&json!(4), &attachment["id"])
@@ -314,16 +317,18 @@ async fn a_former_version_becomes_current_under_a_new_number() -> Result<()> {
     assert_eq!(bytes_of(&tenant.api, &attachment, 3).await?, CONTENTS[2]);
     // Again, as after a lost answer; and of the current one.
     for number in [1, 4] {
-        let again = restore(&tenant, &attachment, number).await?.json_if(200)?;
+        let again = restore(&tenant.api, &attachment, number)
+            .await?
+            .json_if(200)?;
         assert_eq!(again["version"], 4);
     }
     for number in [0, 7] {
-        let refused = restore(&tenant, &attachment, number).await?;
+        let refused = restore(&tenant.api, &attachment, number).await?;
         ensure!(matches!(refused.status, 400 | 404), "{number}");
     }
     // A version that was declared before is not put over it.
-    let upload = store(&tenant, &attachment, note(5)).await?;
-    restore(&tenant, &attachment, 2).await?.expect(200)?;
+    let upload = store(&tenant.api, &attachment, note(5)).await?;
+    restore(&tenant.api, &attachment, 2).await?.expect(200)?;
     let lost = tenant.complete(&upload).await?;
     lost.expect_problem(409, "version_conflict")?;
     assert_eq!(
@@ -336,9 +341,9 @@ async fn a_former_version_becomes_current_under_a_new_number() -> Result<()> {
         name: "other.txt",
         ..note(6)
     };
-    replace(&tenant, &attachment, other).await?;
+    replace(&tenant.api, &attachment, other).await?;
     tenant.upload_one(note(4)).await?;
-    let refused = restore(&tenant, &attachment, 3).await?;
+    let refused = restore(&tenant.api, &attachment, 3).await?;
     refused.expect_problem(409, "name_taken")?;
     assert_eq!(
         tenant.api.download(id(&attachment)?).await?.body,
@@ -387,13 +392,13 @@ async fn a_version_that_never_comes_leaves_everything_as_it_was() -> Result<()> 
     let path = attachment_path(&first)?;
     let before = tenant.api.get(&path).await?.json_if(200)?;
     // One that is aborted, one whose time runs out with its bytes stored and wrong, one without.
-    let aborted = store(&tenant, &first, note(2)).await?;
+    let aborted = store(&tenant.api, &first, note(2)).await?;
     tenant
         .api
         .delete(&upload_path(&aborted)?)
         .await?
         .expect(204)?;
-    store(&tenant, &first, note(3)).await?;
+    store(&tenant.api, &first, note(3)).await?;
     declare_if(&tenant.api, &first, note(4), &[])
         .await?
         .expect(201)?;
@@ -417,7 +422,7 @@ async fn what_its_client_left_is_completed_by_the_schedule() -> Result<()> {
     let stack = own_stack().await?;
     let tenant = Tenant::new(&stack).await?;
     let first = tenant.upload_one(note(1)).await?;
-    store(&tenant, &first, note(2)).await?;
+    store(&tenant.api, &first, note(2)).await?;
     tenant.let_time_pass_until("5 minutes").await?;
     run_schedule(&stack).await?;
     assert_eq!(numbers(&tenant.api, &first).await?, [2, 1]);
@@ -433,7 +438,7 @@ async fn deleted_and_restored(
     let tenant = Tenant::new(stack).await?;
     let attachment = note_of(&tenant, 3).await?;
     // A fourth is on its way.
-    let upload = store(&tenant, &attachment, note(4)).await?;
+    let upload = store(&tenant.api, &attachment, note(4)).await?;
     delete(&tenant, &attachment).await?;
     let in_one = "SELECT count(DISTINCT deletion_id) * 100 + count(*) FROM attachments.attachment
                   WHERE tenant_id = $1 AND deletion_id IS NOT NULL";
@@ -466,7 +471,7 @@ async fn deleted_and_restored(
 
     tenant
         .api
-        .restore(&format!("/v1/deletions/{deletion}"))
+        .post(&format!("/v1/deletions/{deletion}/restore"), &json!({}))
         .await?
         .expect(200)?;
     assert_eq!(numbers(&tenant.api, &attachment).await?, [3, 2, 1]);
@@ -567,7 +572,7 @@ async fn so_many_versions_are_kept_and_older_ones_purged() -> Result<()> {
         .fetch_one(&mut database)
         .await?;
     ensure!(keys.contains(&first));
-    replace(&tenant, &attachment, note(4)).await?;
+    replace(&tenant.api, &attachment, note(4)).await?;
     assert_eq!(numbers(&tenant.api, &attachment).await?, [4, 3, 2]);
     let due = "UPDATE keepsake.outbox SET next_attempt_at = now(), writable_until = now() - interval '1 hour'";
     database.execute(due).await?;
@@ -583,7 +588,7 @@ async fn so_many_versions_are_kept_and_older_ones_purged() -> Result<()> {
         .bind(id(&attachment)?)
         .execute(&mut database)
         .await?;
-    replace(&tenant, &attachment, note(5)).await?;
+    replace(&tenant.api, &attachment, note(5)).await?;
     assert_eq!(numbers(&tenant.api, &attachment).await?, [5, 4, 3, 2]);
     assert_whole(&tenant, 4).await
 }
@@ -602,7 +607,7 @@ async fn each_version_counts_in_the_quota() -> Result<()> {
     .await?;
     let over = declare_if(&tenant.api, &first, note(3), &[]).await?;
     over.expect_problem(403, "quota_exceeded")?;
-    replace(&tenant, &first, note(2)).await?;
+    replace(&tenant.api, &first, note(2)).await?;
     let over = declare_if(&tenant.api, &first, note(1), &[]).await?;
     over.expect_problem(403, "quota_exceeded")?;
     let usage = tenant.api.get("/v1/usage").await?.json_if(200)?;
@@ -610,7 +615,7 @@ async fn each_version_counts_in_the_quota() -> Result<()> {
         (&usage["tenant"]["bytes"], &usage["tenant"]["files"]),
         (&json!(room), &json!(2))
     );
-    restore(&tenant, &first, 1).await?.expect(200)?;
+    restore(&tenant.api, &first, 1).await?.expect(200)?;
     let after = tenant.api.get("/v1/usage").await?.json_if(200)?;
     assert_eq!(after, usage);
     Ok(())
@@ -636,7 +641,7 @@ async fn who_may_not_change_the_post_makes_no_version_and_a_stranger_sees_none()
         .await?
         .expect_problem(404, "not_found")?;
     assert_eq!(numbers(&tenant.api, &attachment).await?, [2, 1]);
-    replace(&tenant, &attachment, note(3)).await?;
+    replace(&tenant.api, &attachment, note(3)).await?;
     Ok(())
 }
 
@@ -672,7 +677,61 @@ async fn readers_meet_one_version_or_the_other_and_never_none() -> Result<()> {
         Ok(())
     });
     for number in 2..=6 {
-        replace(&tenant, &attachment, note(number)).await?;
+        replace(&tenant.api, &attachment, note(number)).await?;
     }
     reading.await?
+}
+
+#[tokio::test]
+async fn the_worker_dies_between_the_bytes_and_the_completion() -> Result<()> {
+    let mut stack = own_stack().await?;
+    let (first, upload, api) = {
+        let tenant = Tenant::new(&stack).await?;
+        let first = tenant.upload_one(note(1)).await?;
+        let upload = store(&tenant.api, &first, note(2)).await?;
+        (first, upload, tenant.api)
+    };
+    stack.worker.kill();
+    stack.worker.restart().await?;
+    assert_eq!(api.download(id(&first)?).await?.body, CONTENTS[0]);
+    api.complete(&upload).await?.json_if(200)?;
+    assert_eq!(api.download(id(&first)?).await?.body, CONTENTS[1]);
+    assert_eq!(numbers(&api, &first).await?, [2, 1]);
+    assert_agreement(&stack, Place::Bucket).await
+}
+
+#[tokio::test]
+async fn replacements_restores_and_deletions_at_once_leave_every_object_with_its_row() -> Result<()>
+{
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let attachment = note_of(&tenant, 2).await?;
+    let path = attachment_path(&attachment)?;
+    for _ in 0..4 {
+        let uploads = (
+            store(&tenant.api, &attachment, note(3)).await?,
+            store(&tenant.api, &attachment, note(4)).await?,
+        );
+        let versions = numbers(&tenant.api, &attachment).await?;
+        let oldest = versions.last().copied().context("no version")?;
+        let (a, b, restored, deleted) = tokio::join!(
+            tenant.complete(&uploads.0),
+            tenant.complete(&uploads.1),
+            restore(&tenant.api, &attachment, oldest),
+            tenant.api.delete(&path),
+        );
+        deleted?.expect(204)?;
+        for reply in [a?, b?, restored?] {
+            ensure!(matches!(reply.status, 200 | 404 | 409), "{}", reply.status);
+        }
+        tenant.api.restore(&path).await?.expect(200)?;
+        let versions = history(&tenant.api, &attachment).await?;
+        for version in &versions {
+            let number = version["version"].as_i64().context("no number")?;
+            let bytes = bytes_of(&tenant.api, &attachment, number).await?;
+            ensure!(Some(bytes.len() as u64) == version["size"].as_u64());
+        }
+    }
+    tenant.let_time_pass_until("-2 minutes").await.ok();
+    assert_agreement(&stack, Place::Bucket).await
 }
