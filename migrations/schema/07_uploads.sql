@@ -277,8 +277,8 @@ EXCEPTION
         RETURN attachments.fail('upload_closed', format('%s was deleted in the meantime. Restore it first, or abort the upload.',
             CASE WHEN upload.version_of IS NULL THEN format('%s %s', upload.entity_type, upload.entity_id) ELSE 'The attachment' END));
     WHEN SQLSTATE 'KS005' THEN
-        RETURN attachments.fail('version_conflict',
-            'Another version has become current since this one was declared. Look at it, then declare yours again.');
+        RETURN coalesce(attachments.refuse_shut(upload.version_of), attachments.fail('version_conflict',
+            'Another version has become current since this one was declared. Look at it, then declare yours again.'));
     WHEN unique_violation THEN
         -- Another set with the same name was completed at the same moment.
         RETURN attachments.fail('name_taken', 'A file of that name already exists.',

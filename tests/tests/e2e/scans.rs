@@ -536,7 +536,8 @@ async fn malware_in_a_former_version_shuts_that_one() -> Result<()> {
             .expect_problem(403, "file_quarantined")?;
         assert_eq!(bytes_of(&tenant.api, &attachment, 2).await?, note(2).bytes);
     }
-    // In the current one it shuts the attachment.
+    // In the current one it shuts the attachment, also for a version on its way.
+    let third = store(&tenant.api, &attachment, note(3)).await?;
     tell(&tenant, &second, "infected", 3).await?.expect(204)?;
     assert_eq!(listed(&tenant, "quarantined").await?, ["note.txt"]);
     for path in ["/versions", "/versions/2/content", "/content"] {
@@ -547,6 +548,13 @@ async fn malware_in_a_former_version_shuts_that_one() -> Result<()> {
             .await?
             .expect_problem(403, "file_quarantined")?;
     }
+    let refused = tenant.complete(&third).await?.json_if(200)?;
+    assert_eq!(refused["state"], "scanning");
+    tell(&tenant, &newest_key(&tenant).await?, "clean", 4)
+        .await?
+        .expect(204)?;
+    assert_eq!(tenant.rows().await?, 2);
+    assert_eq!(listed(&tenant, "quarantined").await?, ["note.txt"]);
     Ok(())
 }
 
