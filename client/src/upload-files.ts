@@ -1,5 +1,5 @@
 import { KeepsakeError } from "./error.js";
-import type { Completed, EntityRef, Keepsake, Upload } from "./keepsake.js";
+import type { Attachment, Completed, EntityRef, Keepsake, Upload } from "./keepsake.js";
 import { put } from "./put.js";
 import { BYTES, OFFLINE, repeat } from "./repeat.js";
 import { loadRules, type Rules } from "./rules.js";
@@ -34,6 +34,16 @@ export interface UploadFilesOptions {
   resume?: Upload;
   /** The rules, if they are loaded already or have to be loaded in a special way. */
   rules?: Rules;
+  /** The attachment of which the file, a single one, becomes a new version: see {@link uploadVersion}. */
+  replaces?: Attachment;
+}
+
+/** What {@link uploadVersion} is told. */
+export interface UploadVersionOptions extends Omit<UploadFilesOptions, "entity" | "files" | "replaces"> {
+  /** The attachment, as it was seen: if another version is current by now, nothing is sent. */
+  attachment: Attachment;
+  /** The new content. Its name becomes the attachment's. */
+  file: File;
 }
 
 /** Requests that send bytes at the same time. */
@@ -46,7 +56,7 @@ const SIDE_BY_SIDE = 3;
  * Names are cleaned first, as the server's own `sanitize_filename` cleans them.
  */
 export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOptions): Promise<Completed> {
-  const { entity, files, onProgress, onDeclared, resume, signal: given } = options;
+  const { files, onProgress, onDeclared, resume, signal: given } = options;
   const stop = new AbortController();
   const signal = given === undefined ? stop.signal : AbortSignal.any([given, stop.signal]);
   const rules = options.rules ?? (await loadRules());
@@ -54,7 +64,7 @@ export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOption
   const meter = new Meter(named, onProgress);
 
   if (resume !== undefined) sameFiles(resume, named);
-  const upload = resume ?? (await declared(keepsake, rules, entity, named, meter, signal));
+  const upload = resume ?? (await declared(keepsake, rules, options, named, meter, signal));
   if (resume === undefined) onDeclared?.(upload);
   try {
     const isOpen =
@@ -83,17 +93,31 @@ export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOption
   }
 }
 
+/**
+ * Uploads a new version of an attachment. Readers get the current one until it is complete, and it stays in the history. If another became
+ * current meanwhile, this fails with `precondition_failed` or `version_conflict`, and nothing changes.
+ */
+export async function uploadVersion(
+  keepsake: Keepsake,
+  { attachment, file, ...options }: UploadVersionOptions,
+): Promise<Completed> {
+  const entity = { type: attachment.entity_type, id: attachment.entity_id };
+  return uploadFiles(keepsake, { ...options, entity, files: [file], replaces: attachment });
+}
+
 /** Checks the files and declares them. */
 async function declared(
   keepsake: Keepsake,
   rules: Rules,
-  entity: EntityRef,
+  { entity, replaces }: UploadFilesOptions,
   files: readonly File[],
   meter: Meter,
   signal: AbortSignal,
 ): Promise<Upload> {
   const request = await checked(keepsake, rules, entity, files, meter, signal);
-  return keepsake.uploads.declare(request, { signal });
+  if (replaces === undefined) return keepsake.uploads.declare(request, { signal });
+  const options = { signal, ifVersion: replaces.version };
+  return keepsake.attachments.declareVersion(replaces.id, { files: request.files }, options);
 }
 
 /** The URL of a whole file runs out sooner than the set, those of parts are signed when they are needed. */

@@ -33,6 +33,8 @@ CREATE TABLE attachments.upload_set (
     -- Why it was rejected: per attachment, the problems that were found.
     report      jsonb,
     next_look_at timestamptz,
+    -- The attachment of which its one file becomes a new version.
+    version_of  uuid,
     CONSTRAINT settled_once CHECK ((state = 'pending') = (settled_at IS NULL))
 );
 CREATE INDEX upload_set_pending ON attachments.upload_set (expires_at) WHERE state = 'pending';

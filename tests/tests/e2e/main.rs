@@ -63,4 +63,5 @@ mod store_events;
 mod story;
 mod tenants;
 mod token_confusion;
+mod versions;
 mod world;
