@@ -55,6 +55,7 @@ impl Endpoint {
             let now = clock::now().unix_timestamp();
             let signature = self.0.keys.sign(&event.id, now, &event.body);
             let timestamp = now.to_string();
+            let body = event.body.clone().into();
             let request = Fetch {
                 method: "POST",
                 url: self.0.url.as_str(),
@@ -65,7 +66,7 @@ impl Endpoint {
                     ("webhook-timestamp", &timestamp),
                     ("webhook-signature", &signature),
                 ],
-                body: Some(&event.body),
+                body: Some(&body),
                 time: TIME,
             };
             match runtime::current().fetch(request).await {

@@ -4,7 +4,7 @@
 //! Calls nothing.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Extensions, HeaderMap},
 };
 use std::{
@@ -60,6 +60,12 @@ pub trait Runtime: Debug + Sync {
     /// Begins a SHA-256.
     fn sha256(&self) -> Box<dyn Hasher>;
 
+    /// The SHA-256 of what is in memory.
+    ///
+    /// # Errors
+    /// The runtime's.
+    fn sha256_of<'a>(&self, bytes: &'a [u8]) -> Task<'a, Result<[u8; 32], String>>;
+
     /// The MD5 of a text, as `Content-MD5` wants it for the deletion of many objects, and for nothing that has to be safe
     /// from an attacker.
     ///
@@ -95,7 +101,7 @@ pub struct Fetch<'a> {
     /// The headers.
     pub headers: &'a [(&'a str, &'a str)],
     /// The body.
-    pub body: Option<&'a str>,
+    pub body: Option<&'a Bytes>,
     /// How long it may take, the answer's body included.
     pub time: Duration,
 }
@@ -214,6 +220,11 @@ impl Runtime for Missing {
 
     fn sha256(&self) -> Box<dyn Hasher> {
         Box::new(Self)
+    }
+
+    fn sha256_of<'a>(&self, bytes: &'a [u8]) -> Task<'a, Result<[u8; 32], String>> {
+        let digest = *keepsake_shared::Sha256Digest::of(bytes).as_bytes();
+        Box::pin(std::future::ready(Ok(digest)))
     }
 
     fn md5<'a>(&self, _: &'a str) -> Task<'a, Result<Vec<u8>, String>> {

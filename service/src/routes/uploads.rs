@@ -110,7 +110,7 @@ pub(crate) async fn complete(
 }
 
 /// Checks a declaration. If only file types are wrong by the settings, the database decides, which may allow more.
-fn check(wanted: &UploadRequest, limits: &Limits) -> Result<CheckedUpload, ApiError> {
+pub(super) fn check(wanted: &UploadRequest, limits: &Limits) -> Result<CheckedUpload, ApiError> {
     let checked = check_upload(wanted, limits).or_else(|errors| {
         let is_type = |code| code == ErrorCode::MediaTypeNotAllowed;
         if !errors.iter().all(|error| is_type(error.code)) {
@@ -126,7 +126,7 @@ fn check(wanted: &UploadRequest, limits: &Limits) -> Result<CheckedUpload, ApiEr
 }
 
 /// Reports a file type that the database refused as the rules here report it.
-fn of_types(error: DbError) -> ApiError {
+pub(super) fn of_types(error: DbError) -> ApiError {
     match error {
         DbError::Refused(refusal) if refusal.code == ErrorCode::MediaTypeNotAllowed => {
             ApiError::of_errors(refusal.errors)
@@ -219,7 +219,7 @@ fn set_expiry(context: &RequestContext, checked: &CheckedUpload) -> OffsetDateTi
     }
 }
 
-fn declaration(
+pub(super) fn declaration(
     checked: &CheckedUpload,
     file_types: FileTypes,
     expires_at: OffsetDateTime,
