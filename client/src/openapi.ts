@@ -707,6 +707,8 @@ export interface components {
         AttachForm: {
             /** @description The bearer token, where no header has it. It has to come first. */
             access_token?: string;
+            /** @description The SHA-256 of each file, in hexadecimal or base64, in the order of the files; or none. Other bytes are not stored. */
+            sha256?: string[];
             /**
              * Format: uri
              * @description Where to send the browser once the files are stored: an absolute address of an origin in ALLOWED_ORIGINS.
@@ -2969,6 +2971,8 @@ export interface operations {
                 name?: string;
             };
             header?: {
+                /** @description The SHA-256 of the file that is the body, in hexadecimal or base64. Other bytes are not stored. */
+                "x-amz-checksum-sha256"?: string;
                 /** @description 1 to 255 visible ASCII characters chosen by the client, remembered for this user for 24 hours. Repeating the request does not do it twice: the response is the same, with newly signed URLs. A different request with the same key is refused. */
                 "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };

@@ -41,6 +41,11 @@ const TOKEN_FIELD: &str = "access_token";
 /// The field of a form with the address that the browser goes to once the files are stored.
 const REDIRECT_FIELD: &str = "redirect";
 
+/// The field of a form with the SHA-256 of a file: one for each file, in their order, or none.
+const SHA256_FIELD: &str = "sha256";
+/// The same of a body that is the file itself, as a signed PUT names it.
+const SHA256_HEADER: &str = "x-amz-checksum-sha256";
+
 /// How much of a form is read of somebody who is not known yet: the longest token, and the headers of its part.
 const MAX_UNKNOWN_BYTES: usize = 16 << 10;
 
@@ -51,6 +56,8 @@ const FORM_BYTES: u64 = 256 << 10;
 struct Sent {
     name: String,
     bytes: Bytes,
+    /// What its SHA-256 is said to be.
+    sha256: Option<String>,
 }
 
 /// What came with a request.
@@ -66,7 +73,7 @@ struct Sending {
 /// 1. A caller who may write, by the header, or of a form without one by its first field; else 401 or 403.
 /// 2. Read the ids, the query and the `Idempotency-Key`; malformed → 400. Encoded → 415, longer than `INLINE_MAX_BYTES` → 413.
 /// 3. Read the body, which waits for room in memory; none → 429, too slow → 408, no valid form or broken off → 400.
-/// 4. Check every file by the rules of any declaration, all errors at once → 422, or 413 or 415; then their bytes → 422.
+/// 4. Other bytes than their sender's SHA-256 says → 422. Check every file by the rules of any declaration, all errors at once → 422, or 413 or 415; then their bytes → 422.
 /// 5. Declare them in the database: the same refusals as of `POST /v1/uploads`. A key that came before with the same files
 ///    is answered as then.
 /// 6. Store each file; the store fails → 503.
@@ -102,9 +109,14 @@ pub(crate) async fn store(
         }
         (None, Sender::Known(caller), Some(name)) => {
             let (bytes, held) = whole(intake(limit)?).await?;
-            let name = name.to_owned();
+            let said = request.headers().get(SHA256_HEADER);
+            let file = Sent {
+                name: name.to_owned(),
+                bytes,
+                sha256: said.map(|said| said.to_str().unwrap_or_default().to_owned()),
+            };
             let sending = Sending {
-                files: vec![Sent { name, bytes }],
+                files: vec![file],
                 redirect: None,
             };
             (caller, sending, held)
@@ -194,7 +206,7 @@ fn take_apart(
 ) -> Result<Sending, ApiError> {
     let mut parts = boundary.parts(form);
     let mut sending = Sending::default();
-    let mut is_first = true;
+    let (mut is_first, mut said) = (true, Vec::new());
     while let Some(part) = parts.next().map_err(malformed)? {
         match &part.file_name {
             // A file field of a page that was left empty.
@@ -202,7 +214,9 @@ fn take_apart(
             Some(name) => sending.files.push(Sent {
                 name: name.clone(),
                 bytes: part.content,
+                sha256: None,
             }),
+            None if is_field(&part, SHA256_FIELD) => said.push(value(&part)?),
             None if is_first && is_field(&part, TOKEN_FIELD) => {}
             None if is_field(&part, REDIRECT_FIELD) && sending.redirect.is_none() => {
                 sending.redirect = Some(redirect(context, &value(&part)?)?);
@@ -210,6 +224,15 @@ fn take_apart(
             None => return Err(unknown_field(&part)),
         }
         is_first = false;
+    }
+    if !said.is_empty() && said.len() != sending.files.len() {
+        return Err(invalid(
+            SHA256_FIELD,
+            "must be given once for each file, or for none",
+        ));
+    }
+    for (file, said) in sending.files.iter_mut().zip(said) {
+        file.sha256 = Some(said);
     }
     let total = sending.files.iter().map(|file| file.bytes.len() as u64);
     if total.sum::<u64>() > context.config.inline_max_bytes {
@@ -253,8 +276,15 @@ async fn store_files(
     mut wanted: UploadRequest,
     files: Vec<Sent>,
 ) -> Result<Value, ApiError> {
-    for file in &files {
-        wanted.files.push(declared(file).await?);
+    let mut errors = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        let digest = runtime::current().sha256_of(&file.bytes).await;
+        let digest = Sha256Digest::from_bytes(digest.map_err(ApiError::internal)?);
+        errors.extend(other_digest(index, file, digest));
+        wanted.files.push(declared(file, digest));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::of_errors(errors));
     }
     let limits = &context.config.limits;
     let checked = check(&wanted, limits)?;
@@ -286,16 +316,32 @@ async fn store_files(
 }
 
 /// A file as its sender would have declared it.
-async fn declared(file: &Sent) -> Result<FileDeclaration, ApiError> {
-    let digest = runtime::current().sha256_of(&file.bytes).await;
-    let digest = Sha256Digest::from_bytes(digest.map_err(ApiError::internal)?);
-    Ok(FileDeclaration {
+fn declared(file: &Sent, digest: Sha256Digest) -> FileDeclaration {
+    FileDeclaration {
         name: file.name.clone(),
         // That of a part is what a browser or a library guesses, and that of a file as the body often not even this.
         media_type: None,
         size: i64::try_from(file.bytes.len()).unwrap_or(i64::MAX),
         sha256: digest.to_hex(),
-    })
+    }
+}
+
+/// What is wrong with a file's SHA-256, if its sender said one: something on the way may have changed the bytes.
+fn other_digest(index: usize, file: &Sent, digest: Sha256Digest) -> Option<FieldError> {
+    let said = file.sha256.as_deref()?;
+    let (code, detail) = match said.parse::<Sha256Digest>() {
+        Ok(said) if said == digest => return None,
+        Ok(_) => (
+            ErrorCode::Sha256Mismatch,
+            "The received bytes do not have this SHA-256.".to_owned(),
+        ),
+        Err(error) => (ErrorCode::Sha256Invalid, format!("It is invalid: {error}.")),
+    };
+    Some(FieldError::new(
+        format!("/files/{index}/sha256"),
+        code,
+        detail,
+    ))
 }
 
 /// Looks at the bytes of all files.
@@ -349,7 +395,7 @@ fn nameless() -> ApiError {
 fn unknown_field(part: &Part) -> ApiError {
     let name = excerpt(&part.name);
     let detail = format!(
-        "A form has files, and these fields: {TOKEN_FIELD} as its first, and {REDIRECT_FIELD}. A file has a file name."
+        "A form has files, and these fields: {TOKEN_FIELD} as its first, {SHA256_FIELD} and {REDIRECT_FIELD}. A file has a file name."
     );
     ApiError::new(ErrorCode::UnknownField, &detail).with_errors(vec![FieldError::new(
         format!("/{}", name.replace('~', "~0").replace('/', "~1")),

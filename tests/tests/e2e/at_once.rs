@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::api::{Api, Reply, declaration, sha256_hex, text};
+use keepsake_tests::api::{Api, Reply, declaration, sha256_base64, sha256_hex, text};
 use keepsake_tests::fixtures::{Fixture, JPEG, PDF, PNG, TEXT};
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token;
@@ -289,6 +289,46 @@ async fn the_tenant_may_have_other_file_types() -> Result<()> {
     refused.expect_problem(415, "media_type_not_allowed")?;
     expect_nothing_left(&tenant).await?;
     send_file(&tenant, "measured.q3", b"\x01\x02")
+        .await?
+        .expect(201)
+}
+
+#[tokio::test]
+async fn what_was_changed_on_the_way_is_not_stored() -> Result<()> {
+    let tenant = tenant().await?;
+    let (png, text) = (sha256_hex(PNG.bytes), sha256_base64(TEXT.bytes));
+    let said = |name, digest| [(name, digest)];
+    for (digest, status, code) in [
+        (&*text, 422, "sha256_mismatch"),
+        ("x", 422, "sha256_invalid"),
+    ] {
+        let header = said("x-amz-checksum-sha256", digest);
+        let body = PNG.bytes.to_vec();
+        let reply = send(&tenant.api, &tenant.post, "?name=a.png", &header, body).await?;
+        let problem = reply.expect_problem(status, "invalid_upload")?;
+        assert_eq!(errors(&problem), [("/files/0/sha256", code)]);
+    }
+    for (digests, status, code) in [
+        (&[&*text, &*png] as &[&str], 422, "invalid_upload"),
+        (&[&*png], 400, "invalid_field"),
+        (&[&*png, &*text, &*text], 400, "invalid_field"),
+    ] {
+        let fields = digests.iter().map(|digest| Part::Field("sha256", digest));
+        let parts: Vec<_> = fields.chain([file(PNG), file(TEXT)]).collect();
+        let reply = send_form(&tenant, &parts).await?;
+        reply.expect_problem(status, code)?;
+    }
+    expect_nothing_left(&tenant).await?;
+    let parts = [
+        file(PNG),
+        Part::Field("sha256", &png),
+        Part::Field("sha256", &text),
+        file(TEXT),
+    ];
+    send_form(&tenant, &parts).await?.expect(201)?;
+    let header = said("x-amz-checksum-sha256", &png);
+    let body = PNG.bytes.to_vec();
+    send(&tenant.api, &tenant.post, "?name=a.png", &header, body)
         .await?
         .expect(201)
 }
