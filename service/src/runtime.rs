@@ -37,6 +37,27 @@ impl<F: Future> Future for Once<F> {
     }
 }
 
+/// The outcomes of all, which are under way at once. Those of `futures-util` are made for more than six, and larger.
+pub(crate) async fn all<T: Unpin>(mut tasks: Vec<Task<'_, T>>) -> Vec<T> {
+    let mut outcomes: Vec<Option<T>> = tasks.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (task, outcome) in tasks.iter_mut().zip(&mut outcomes) {
+            if outcome.is_none()
+                && let Poll::Ready(done) = task.as_mut().poll(context)
+            {
+                *outcome = Some(done);
+            }
+        }
+        if outcomes.iter().all(Option::is_some) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    outcomes.into_iter().flatten().collect()
+}
+
 /// What lies below.
 pub trait Runtime: Debug + Sync {
     /// Milliseconds since 1970.
@@ -248,4 +269,25 @@ impl Hasher for Missing {
 
 fn missing<T>() -> Result<T, String> {
     Err("no runtime is installed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn waits_for_all() {
+        let ready = |n: u8| -> Task<'static, u8> { Box::pin(std::future::ready(n)) };
+        assert_eq!(
+            all(vec![ready(1), ready(2)]).now_or_never(),
+            Some(vec![1, 2])
+        );
+        let never: Task<'static, u8> = Box::pin(std::future::pending());
+        assert_eq!(all(vec![ready(1), never]).now_or_never(), None);
+        assert_eq!(
+            all(Vec::<Task<'static, u8>>::new()).now_or_never(),
+            Some(vec![])
+        );
+    }
 }

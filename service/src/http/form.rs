@@ -624,10 +624,10 @@ mod tests {
         #[test]
         fn reads_what_it_takes_as_others_do(form in pieces()) {
             let form = [b"--b\r\nContent-Disposition: form-data; name=\"f\"", &form[..]].concat();
-            if let Ok(parts) = all(&boundary(), &form) {
-                if let Some(theirs) = by_multer(&form) {
-                    prop_assert_eq!(parts, theirs, "{}", form.escape_ascii());
-                }
+            if let Ok(parts) = all(&boundary(), &form)
+                && let Some(theirs) = by_multer(&form)
+            {
+                prop_assert_eq!(parts, theirs, "{}", form.escape_ascii());
             }
         }
 

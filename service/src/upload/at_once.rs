@@ -10,10 +10,10 @@ use crate::{
     db::{CallerFunction, Database, DbError},
     log::{self, Level},
     model::{Caller, DeclaredFile},
+    runtime::all,
     storage::{PutError, Storage, StorageError},
 };
 use axum::body::Bytes;
-use futures_util::future::try_join_all;
 use keepsake_shared::{AttachmentId, Sha256Digest, UploadId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -158,19 +158,14 @@ impl<D: Database, S: Storage> AtOnce<'_, D, S> {
         }
         let pairs: Vec<_> = files.iter().zip(received).collect();
         for some in pairs.chunks(SIDE_BY_SIDE) {
-            let all = some.iter().map(|(file, one)| self.store_one(file, one));
-            try_join_all(all).await?;
+            let tasks = some
+                .iter()
+                .map(|(file, one)| self.storage.store(file, &one.bytes));
+            for stored in all(tasks.collect()).await {
+                is_stored(stored)?;
+            }
         }
         Ok(())
-    }
-
-    async fn store_one(&self, file: &DeclaredFile, one: &Received) -> Result<(), StorageError> {
-        match self.storage.store(file, &one.bytes).await {
-            // Under this key nobody stores anything else: another try of this request did.
-            Ok(()) | Err(PutError::Exists) => Ok(()),
-            Err(PutError::Failed(error)) => Err(error),
-            Err(other) => Err(StorageError(format!("not stored: {other:?}"))),
-        }
     }
 
     /// Closes a set that comes to nothing. Where that fails its time runs out.
@@ -185,6 +180,15 @@ impl<D: Database, S: Storage> AtOnce<'_, D, S> {
             log::write(Level::Warning, "close_upload", json!({ "cause": cause }));
         }
         closed.is_ok()
+    }
+}
+
+fn is_stored(stored: Result<(), PutError>) -> Result<(), StorageError> {
+    match stored {
+        // Under this key nobody stores anything else: another try of this request did.
+        Ok(()) | Err(PutError::Exists) => Ok(()),
+        Err(PutError::Failed(error)) => Err(error),
+        Err(other) => Err(StorageError(format!("not stored: {other:?}"))),
     }
 }
 
