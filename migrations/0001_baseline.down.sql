@@ -194,6 +194,7 @@ DROP TABLE attachments.scan_policy;
 -- 10_idempotency.sql
 DROP FUNCTION attachments_api.tidy;
 DROP FUNCTION attachments.declared_before;
+DROP FUNCTION attachments.uploaded_before;
 DROP FUNCTION attachments.remember_key;
 DROP FUNCTION attachments.refuse_key;
 DROP FUNCTION attachments.fingerprint;

@@ -508,11 +508,14 @@ CREATE TABLE attachments.upload_set (
     next_look_at timestamptz,
     -- The attachment of which its one file becomes a new version.
     version_of  uuid,
+    one_request boolean NOT NULL DEFAULT false,
     CONSTRAINT settled_once CHECK ((state = 'pending') = (settled_at IS NULL))
 );
 CREATE INDEX upload_set_pending ON attachments.upload_set (expires_at) WHERE state = 'pending';
 COMMENT ON COLUMN attachments.upload_set.next_look_at IS
     'When the schedule checks again whether the files of an open upload have arrived. NULL: not checked yet.';
+COMMENT ON COLUMN attachments.upload_set.one_request IS
+    'Whether one request declares, stores and completes it: nobody else completes it, and one that was broken off expires.';
 
 -- Upload sets are under the policies of the entity's table, as attachments are: who may not see the entity neither sees,
 -- completes nor gives up what is being attached to it.
@@ -932,9 +935,9 @@ BEGIN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
     END IF;
-    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of)
+    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of, one_request)
     VALUES (upload, attachments.tenant(), of_type, of_id, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires,
-            (request ->> 'version_of')::uuid);
+            (request ->> 'version_of')::uuid, request @> '{"one_request": true}');
     INSERT INTO attachments.attachment (
         id, tenant_id, upload_set_id, position, entity_type, entity_id,
         file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
@@ -972,7 +975,7 @@ BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
-        answer := coalesce(attachments.refuse_key(operation, request), attachments.declared_before(request));
+        answer := coalesce(attachments.refuse_key(operation, request), attachments.declared_before(claims, request));
         IF answer IS NOT NULL THEN
             RETURN answer;
         END IF;
@@ -1255,12 +1258,13 @@ $$;
 
 -- The open upload that ends next, of those that end soon and are due for a look: who declared it, in whose name the worker then
 -- completes it; null when none is due. The next look comes when half of what is left of its time has passed, so that there are
--- few of them and the last is near the end; until then no other run takes it.
+-- few of them and the last is near the end; until then no other run takes it. What one request was to upload is its own to complete:
+-- its client was told that nothing came of it, or nothing at all.
 CREATE FUNCTION attachments_api.lease_open_upload(request jsonb) RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH due AS (
         SELECT s.id FROM attachments.upload_set s
-        WHERE s.state = 'pending' AND s.expires_at > now()
+        WHERE s.state = 'pending' AND NOT s.one_request AND s.expires_at > now()
           AND s.expires_at <= now() + make_interval(secs => (request ->> 'lead_seconds')::double precision)
           AND coalesce(s.next_look_at, '-infinity') <= now()
         ORDER BY s.expires_at
@@ -1283,7 +1287,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT attachments.ok(coalesce((
         SELECT jsonb_build_object('upload_id', s.id, 'tenant', s.tenant_id, 'subject', s.created_by)
         FROM attachments.attachment a JOIN attachments.upload_set s ON s.id = a.upload_set_id
-        WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending'), 'null'))
+        WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending' AND NOT s.one_request), 'null'))
 $$;
 
 SELECT attachments.publish(ARRAY['get_limits', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
@@ -1776,12 +1780,35 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
             attachments.fingerprint(operation, request), upload)
     ON CONFLICT (tenant_id, subject, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, upload_id = excluded.upload_id, created_at = excluded.created_at
-    WHERE i.created_at <= now() - interval '24 hours'
+    WHERE i.created_at <= now() - interval '24 hours' OR i.upload_id <> excluded.upload_id
+$$;
+
+-- What came of an earlier request that had all bytes with it, as they come again with this one: what it answered; a set whose time
+-- suffices, to go on with; or NULL when nothing came of it, to begin anew.
+CREATE FUNCTION attachments.uploaded_before(claims jsonb, upload attachments.upload_set) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    answer jsonb;
+BEGIN
+    IF upload.state IN ('aborted', 'expired')
+        OR (upload.state = 'pending' AND upload.expires_at <= now() + interval '30 seconds') THEN
+        RETURN NULL;
+    ELSIF upload.state = 'pending' THEN
+        RETURN attachments.ok(jsonb_build_object(
+            'id', upload.id, 'expires_at', upload.expires_at, 'files', attachments.files_of(upload.id)));
+    END IF;
+    answer := attachments.complete_upload(claims, jsonb_build_object('upload_id', upload.id));
+    IF answer ? 'ok' THEN
+        RETURN attachments.ok(jsonb_build_object(
+            'id', upload.id, 'expires_at', upload.expires_at, 'files', '[]'::jsonb, 'completed', answer -> 'ok'));
+    END IF;
+    RETURN answer;
+END
 $$;
 
 -- The upload that a key made, as it was answered then. NULL when the key is new.
-CREATE FUNCTION attachments.declared_before(request jsonb) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION attachments.declared_before(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
 BEGIN
@@ -1791,6 +1818,8 @@ BEGIN
       AND i.key = request ->> 'idempotency_key' AND i.created_at > now() - interval '24 hours';
     IF NOT FOUND THEN
         RETURN NULL;
+    ELSIF upload.one_request THEN
+        RETURN attachments.uploaded_before(claims, upload);
     ELSIF upload.expires_at <= now() OR upload.state = 'expired' THEN
         RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again, with a new Idempotency-Key.');
     ELSIF upload.state <> 'pending' THEN

@@ -152,6 +152,28 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
         const header = { "Idempotency-Key": options.idempotencyKey ?? crypto.randomUUID() };
         return content(api.POST("/v1/uploads", { body, params: { header }, ...own(options) }));
       },
+      /**
+       * Stores small files with one request, and makes them visible: all, or none. Together they may have
+       * `inline_max_bytes` of the limits. With `sha256`, in hexadecimal or base64 for each file, nothing that was changed
+       * on the way is stored.
+       */
+      async attach(
+        entity: EntityRef,
+        files: readonly File[],
+        options: OnceOptions & { sha256?: readonly string[] } = {},
+      ): Promise<Completed> {
+        const form = new FormData();
+        for (const digest of options.sha256 ?? []) form.append("sha256", digest);
+        for (const file of files) form.append("file", file, file.name);
+        const header = { "Idempotency-Key": options.idempotencyKey ?? crypto.randomUUID() };
+        const request = {
+          params: { path: entityPath(entity), header },
+          body: form as object,
+          bodySerializer: () => form,
+          ...own(options),
+        };
+        return content(api.POST("/v1/{entity}/{id}/attachments", request));
+      },
       /** Gets an upload's state and the problems of its files. */
       async status(id: string, options: CallOptions = {}): Promise<UploadStatus> {
         return content(api.GET("/v1/uploads/{id}", { params: { path: { id } }, ...own(options) }));

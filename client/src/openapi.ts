@@ -695,7 +695,13 @@ export interface paths {
         /** List an entity's attachments, newest first */
         get: operations["listEntityAttachments"];
         put?: never;
-        post?: never;
+        /**
+         * Store files with one request, and make them visible
+         * @description For small files: the limit is `inline_max_bytes` of `GET /v1/limits`, for all files together. One file is the body itself, with its name in the query. Several are the files of a form, whatever their fields are called. All become visible together, or none, and nothing is left of a request that fails. The media type follows from the name's extension and has to match the first bytes; what the body or a part says of its type is not looked at.
+         *
+         *     A page without a script sends the token as the first field of the form, `access_token`, and says with the field `redirect` where the browser goes once the files are stored: an address of one of the ALLOWED_ORIGINS.
+         */
+        post: operations["attachFiles"];
         delete?: never;
         options?: never;
         head?: never;
@@ -774,6 +780,19 @@ export interface components {
         VersionRequest: {
             /** @description The new file. Its name becomes the attachment's, so send the current one to keep it. */
             files: components["schemas"]["FileDeclaration"][];
+        };
+        /** @description A form. Any other part with a file name is a file, whatever its field is called. */
+        AttachForm: {
+            /** @description The bearer token, where no header has it. It has to come first. */
+            access_token?: string;
+            /** @description The SHA-256 of each file, in hexadecimal or base64, in the order of the files; or none. Other bytes are not stored. */
+            sha256?: string[];
+            /**
+             * Format: uri
+             * @description Where to send the browser once the files are stored: an absolute address of an origin in ALLOWED_ORIGINS.
+             */
+            redirect?: string;
+            file?: string[];
         };
         FileDeclaration: {
             /** @description At most 255 bytes of UTF-8; its extension defines the media type. */
@@ -1022,7 +1041,7 @@ export interface components {
          * @description Stable: programs may rely on it.
          * @enum {string}
          */
-        Code: "malformed_json" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "precondition_failed" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "version_conflict" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "held" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "keys_unusable" | "internal";
+        Code: "malformed_json" | "malformed_form" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "precondition_failed" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "version_conflict" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "held" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "keys_unusable" | "internal";
         Limits: {
             /** @description Files in one upload. */
             max_files: number;
@@ -1030,6 +1049,8 @@ export interface components {
             max_file_bytes: number;
             /** @description Bytes of all files of one upload. */
             max_set_bytes: number;
+            /** @description Bytes of all files of one request that stores them at once. */
+            inline_max_bytes: number;
             /** @description How the types that may be uploaded differ from the usual ones, as words: `+zip`, `-mov`, `+unknown`. */
             file_types: string;
             /** @description Whether a file whose name an earlier one of the upload has is numbered, `image (2).jpg`, and not refused. */
@@ -3209,6 +3230,66 @@ export interface operations {
             401: components["responses"]["Problem"];
             403: components["responses"]["Problem"];
             404: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    attachFiles: {
+        parameters: {
+            query?: {
+                /** @description The name of the file that is the body. Of a form, each file has its own. */
+                name?: string;
+            };
+            header?: {
+                /** @description The SHA-256 of the file that is the body, in hexadecimal or base64. Other bytes are not stored. */
+                "x-amz-checksum-sha256"?: string;
+                /** @description 1 to 255 visible ASCII characters chosen by the client, remembered for this user for 24 hours. Repeating the request does not do it twice: the response is the same, with newly signed URLs. A different request with the same key is refused. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                entity: components["parameters"]["EntityType"];
+                id: components["parameters"]["EntityId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": components["schemas"]["AttachForm"];
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description All files are stored: they are available, or wait for a malware scan. The same again for a repeated Idempotency-Key. */
+            201: {
+                headers: {
+                    /** @description The upload. */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Completed"];
+                };
+            };
+            /** @description The same, of a form with the field `redirect`. */
+            303: {
+                headers: {
+                    /** @description That address. */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];

@@ -114,9 +114,9 @@ BEGIN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
     END IF;
-    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of)
+    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of, one_request)
     VALUES (upload, attachments.tenant(), of_type, of_id, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires,
-            (request ->> 'version_of')::uuid);
+            (request ->> 'version_of')::uuid, request @> '{"one_request": true}');
     INSERT INTO attachments.attachment (
         id, tenant_id, upload_set_id, position, entity_type, entity_id,
         file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
@@ -154,7 +154,7 @@ BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
-        answer := coalesce(attachments.refuse_key(operation, request), attachments.declared_before(request));
+        answer := coalesce(attachments.refuse_key(operation, request), attachments.declared_before(claims, request));
         IF answer IS NOT NULL THEN
             RETURN answer;
         END IF;
@@ -437,12 +437,13 @@ $$;
 
 -- The open upload that ends next, of those that end soon and are due for a look: who declared it, in whose name the worker then
 -- completes it; null when none is due. The next look comes when half of what is left of its time has passed, so that there are
--- few of them and the last is near the end; until then no other run takes it.
+-- few of them and the last is near the end; until then no other run takes it. What one request was to upload is its own to complete:
+-- its client was told that nothing came of it, or nothing at all.
 CREATE FUNCTION attachments_api.lease_open_upload(request jsonb) RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH due AS (
         SELECT s.id FROM attachments.upload_set s
-        WHERE s.state = 'pending' AND s.expires_at > now()
+        WHERE s.state = 'pending' AND NOT s.one_request AND s.expires_at > now()
           AND s.expires_at <= now() + make_interval(secs => (request ->> 'lead_seconds')::double precision)
           AND coalesce(s.next_look_at, '-infinity') <= now()
         ORDER BY s.expires_at
@@ -465,7 +466,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT attachments.ok(coalesce((
         SELECT jsonb_build_object('upload_id', s.id, 'tenant', s.tenant_id, 'subject', s.created_by)
         FROM attachments.attachment a JOIN attachments.upload_set s ON s.id = a.upload_set_id
-        WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending'), 'null'))
+        WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending' AND NOT s.one_request), 'null'))
 $$;
 
 SELECT attachments.publish(ARRAY['get_limits', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);

@@ -53,6 +53,8 @@ error_codes! {
     // The request
     /// The body is not JSON.
     MalformedJson = "malformed_json", 400, "The body is not valid JSON";
+    /// The body is not the `multipart/form-data` that its content type says, or it broke off.
+    MalformedForm = "malformed_form", 400, "The body is not a valid form";
     /// The body has a field that this request does not have.
     UnknownField = "unknown_field", 400, "The body has an unknown field";
     /// A field, query parameter or header is missing or has the wrong type or value.
@@ -63,8 +65,8 @@ error_codes! {
     BodyTooLarge = "body_too_large", 413, "The body is too large";
     /// The body did not arrive in time. Nothing was changed: send the request again.
     BodyTooSlow = "body_too_slow", 408, "The body arrived too slowly";
-    /// The body's content type is not `application/json`, or the body is compressed.
-    UnsupportedContentType = "unsupported_content_type", 415, "The body must be JSON";
+    /// The body's content type is not the one that the request takes, mostly `application/json`, or the body is compressed.
+    UnsupportedContentType = "unsupported_content_type", 415, "The content type is not supported";
     /// The path exists, but not for this method.
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed for this path";
     /// It does not exist, or the caller may not see it.

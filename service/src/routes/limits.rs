@@ -36,6 +36,7 @@ pub(crate) async fn get(
         "max_files": config.limits.max_files,
         "max_file_bytes": config.limits.max_file_bytes,
         "max_set_bytes": config.limits.max_set_bytes,
+        "inline_max_bytes": config.inline_max_bytes,
         "file_types": config.limits.file_types,
         "number_duplicates": config.limits.number_duplicates,
         "max_image_pixels": config.max_image_pixels,

@@ -6,6 +6,7 @@
 //! May call every other room. Nothing but the entry points calls this one.
 
 mod answers;
+mod attach;
 mod attachments;
 mod deletions;
 mod entities;
@@ -133,7 +134,10 @@ fn router() -> Router<RequestContext> {
                 .patch(entities::rename)
                 .delete(entities::delete),
         )
-        .route("/v1/{entity}/{id}/attachments", get(entities::attachments))
+        .route(
+            "/v1/{entity}/{id}/attachments",
+            get(entities::attachments).post(attach::store),
+        )
         .route("/v1/{entity}/{id}/restore", post(entities::restore))
         .layer(from_fn(admit))
 }

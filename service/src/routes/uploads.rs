@@ -25,7 +25,7 @@ use axum::{
 };
 use keepsake_shared::{
     ErrorCode, FieldError, FileTypes, Limits, UploadId,
-    upload::{CheckedFile, UploadRequest, check_upload},
+    upload::{CheckedFile, CheckedUpload, UploadRequest, check_upload},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -54,9 +54,8 @@ pub(crate) async fn create(
     let checked = check(&context.config.limits, |limits| {
         check_upload(&wanted, limits)
     })?;
-    let mut declaration = declaration(&context, &checked.files)?;
-    declaration["entity_type"] = json!(checked.entity_type);
-    declaration["entity_id"] = json!(checked.entity_id);
+    let expires_at = set_expiry(&context, &checked.files);
+    let declaration = declaration_on(&context, &checked, expires_at)?;
     let declaration = idempotency::with_key(declaration, key);
     let declared = Declared {
         function: CallerFunction::CreateUpload,
@@ -158,7 +157,7 @@ pub(super) fn check<T>(
 }
 
 /// Reports a file type that the database refused as the rules here report it.
-fn of_types(error: DbError) -> ApiError {
+pub(super) fn of_types(error: DbError) -> ApiError {
     match error {
         DbError::Refused(refusal) if refusal.code == ErrorCode::MediaTypeNotAllowed => {
             ApiError::of_errors(refusal.errors)
@@ -242,7 +241,7 @@ pub(crate) async fn abort(
 }
 
 /// When a set that is declared now expires: sets with a file in parts have longer.
-fn set_expiry(context: &RequestContext, files: &[CheckedFile]) -> OffsetDateTime {
+pub(super) fn set_expiry(context: &RequestContext, files: &[CheckedFile]) -> OffsetDateTime {
     let in_parts = |size| context.config.parts_of(size).is_some();
     if files.iter().any(|file| in_parts(file.size)) {
         clock::now() + Duration::from_secs(context.config.multipart_ttl)
@@ -251,12 +250,24 @@ fn set_expiry(context: &RequestContext, files: &[CheckedFile]) -> OffsetDateTime
     }
 }
 
+/// What a declaration of files on an entity says to the database.
+pub(super) fn declaration_on(
+    context: &RequestContext,
+    checked: &CheckedUpload,
+    expires_at: OffsetDateTime,
+) -> Result<Value, ApiError> {
+    let mut declaration = declaration(context, &checked.files, expires_at)?;
+    declaration["entity_type"] = json!(checked.entity_type);
+    declaration["entity_id"] = json!(checked.entity_id);
+    Ok(declaration)
+}
+
 /// What every declaration says to the database.
 pub(super) fn declaration(
     context: &RequestContext,
     files: &[CheckedFile],
+    expires_at: OffsetDateTime,
 ) -> Result<Value, ApiError> {
-    let expires_at = set_expiry(context, files);
     let files: Vec<Value> = files
         .iter()
         .map(|file| {

@@ -4,7 +4,7 @@ use super::{
     answers::{self, Listed, json, read},
     attachments::{add_content_url, redirect, request},
     extractors::{Params, Reader, Writer},
-    uploads::{Declared, check, declaration},
+    uploads::{Declared, check, declaration, set_expiry},
 };
 use crate::{
     context::RequestContext,
@@ -43,7 +43,8 @@ pub(crate) async fn create(
     let checked = check(&context.config.limits, |limits| {
         check_version(&wanted, limits)
     })?;
-    let mut declaration = declaration(&context, &checked.files)?;
+    let expires_at = set_expiry(&context, &checked.files);
+    let mut declaration = declaration(&context, &checked.files, expires_at)?;
     for name in ["attachment_id", "if_version"] {
         if let Some(value) = named.get(name) {
             declaration[name] = value.clone();

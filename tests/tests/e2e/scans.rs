@@ -571,3 +571,31 @@ async fn without_a_scanners_key_there_is_no_such_place() -> Result<()> {
     .expect_problem(404, "not_found")?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_file_that_is_stored_at_once_is_shut_until_found_clean() -> Result<()> {
+    let tenant = scanned_tenant().await?;
+    let path = format!("{}/attachments?name=at-once.png", tenant.post_path());
+    let key = [("idempotency-key", "scanned")];
+    let send = || {
+        let body = Some(PNG.bytes.to_vec());
+        tenant.api.send(Method::POST, &path, &key, body)
+    };
+    let stored = send().await?.json_if(201)?;
+    assert_eq!(stored["state"], "scanning");
+    assert!(tenant.visible().await?.is_empty());
+    assert_eq!(send().await?.json_if(201)?, stored, "repeated");
+    let attachment = text(&stored, "/attachments/0/id")?;
+    let content = format!("/v1/attachments/{attachment}/content");
+    tenant
+        .api
+        .get(&content)
+        .await?
+        .expect_problem(409, "file_scanning")?;
+
+    let keys = tenant.object_keys().await?;
+    tell(&tenant, &keys[0], "clean", 0).await?.expect(204)?;
+    assert_eq!(tenant.visible().await?, ["at-once.png"]);
+    assert_eq!(send().await?.json_if(201)?["state"], "completed");
+    Ok(())
+}
