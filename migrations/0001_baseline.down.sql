@@ -172,6 +172,7 @@ DROP FUNCTION attachments.entity_of;
 -- 12_listing.sql
 DROP FUNCTION attachments_api.list_attachments;
 DROP FUNCTION attachments.describe_listed;
+DROP FUNCTION attachments.describe_expiry;
 DROP FUNCTION attachments.days_until;
 DROP FUNCTION attachments.expiry_of;
 DROP FUNCTION attachments.legacy_item;

@@ -720,16 +720,14 @@ BEGIN
 END
 $$;
 
+-- Its names are resolved once, here, so that it needs no search_path, and is inlined where a listing calls it for each row.
 CREATE FUNCTION attachments.describe(a attachments.attachment) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN jsonb_build_object(
-        'id', a.id, 'entity_type', a.entity_type, 'entity_id', a.entity_id,
-        'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-        'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'version', a.version, 'uploaded_by', a.uploaded_by,
-        'created_at', a.created_at, 'deleted_at', a.deleted_at);
-END
-$$;
+LANGUAGE sql STABLE
+RETURN jsonb_build_object(
+    'id', a.id, 'entity_type', a.entity_type, 'entity_id', a.entity_id,
+    'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+    'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'version', a.version, 'uploaded_by', a.uploaded_by,
+    'created_at', a.created_at, 'deleted_at', a.deleted_at);
 
 -- What a download needs of a file that can be read.
 CREATE FUNCTION attachments.content_of(a attachments.attachment) RETURNS jsonb
@@ -2129,15 +2127,21 @@ BEGIN
 END
 $$;
 
--- An attachment, and of a deleted one how long it can be restored.
-CREATE FUNCTION attachments.describe_listed(a attachments.attachment) RETURNS jsonb
+-- How long what a deletion removed can be restored.
+CREATE FUNCTION attachments.describe_expiry(deletion uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    expiry timestamptz := attachments.expiry_of(deletion);
 BEGIN
-    RETURN attachments.describe(a) || CASE WHEN a.deletion_id IS NULL THEN '{}' ELSE coalesce((
-        SELECT jsonb_build_object('purge_after', expiry, 'days_left', attachments.days_until(expiry))
-        FROM attachments.expiry_of(a.deletion_id) AS expiry WHERE isfinite(expiry)), '{}') END;
+    RETURN CASE WHEN isfinite(expiry)
+           THEN jsonb_build_object('purge_after', expiry, 'days_left', attachments.days_until(expiry)) ELSE '{}' END;
 END
 $$;
+
+-- An attachment, and of a deleted one how long it can be restored. Inlined, as describe() is.
+CREATE FUNCTION attachments.describe_listed(a attachments.attachment) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN attachments.describe(a) || CASE WHEN a.deletion_id IS NULL THEN '{}'::jsonb ELSE attachments.describe_expiry(a.deletion_id) END;
 
 CREATE FUNCTION attachments_api.list_attachments(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -191,16 +191,14 @@ BEGIN
 END
 $$;
 
+-- Its names are resolved once, here, so that it needs no search_path, and is inlined where a listing calls it for each row.
 CREATE FUNCTION attachments.describe(a attachments.attachment) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN jsonb_build_object(
-        'id', a.id, 'entity_type', a.entity_type, 'entity_id', a.entity_id,
-        'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-        'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'version', a.version, 'uploaded_by', a.uploaded_by,
-        'created_at', a.created_at, 'deleted_at', a.deleted_at);
-END
-$$;
+LANGUAGE sql STABLE
+RETURN jsonb_build_object(
+    'id', a.id, 'entity_type', a.entity_type, 'entity_id', a.entity_id,
+    'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+    'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'version', a.version, 'uploaded_by', a.uploaded_by,
+    'created_at', a.created_at, 'deleted_at', a.deleted_at);
 
 -- What a download needs of a file that can be read.
 CREATE FUNCTION attachments.content_of(a attachments.attachment) RETURNS jsonb

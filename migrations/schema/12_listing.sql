@@ -100,15 +100,21 @@ BEGIN
 END
 $$;
 
--- An attachment, and of a deleted one how long it can be restored.
-CREATE FUNCTION attachments.describe_listed(a attachments.attachment) RETURNS jsonb
+-- How long what a deletion removed can be restored.
+CREATE FUNCTION attachments.describe_expiry(deletion uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    expiry timestamptz := attachments.expiry_of(deletion);
 BEGIN
-    RETURN attachments.describe(a) || CASE WHEN a.deletion_id IS NULL THEN '{}' ELSE coalesce((
-        SELECT jsonb_build_object('purge_after', expiry, 'days_left', attachments.days_until(expiry))
-        FROM attachments.expiry_of(a.deletion_id) AS expiry WHERE isfinite(expiry)), '{}') END;
+    RETURN CASE WHEN isfinite(expiry)
+           THEN jsonb_build_object('purge_after', expiry, 'days_left', attachments.days_until(expiry)) ELSE '{}' END;
 END
 $$;
+
+-- An attachment, and of a deleted one how long it can be restored. Inlined, as describe() is.
+CREATE FUNCTION attachments.describe_listed(a attachments.attachment) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN attachments.describe(a) || CASE WHEN a.deletion_id IS NULL THEN '{}'::jsonb ELSE attachments.describe_expiry(a.deletion_id) END;
 
 CREATE FUNCTION attachments_api.list_attachments(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

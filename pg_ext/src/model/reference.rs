@@ -187,7 +187,8 @@ impl Reference {
         })
     }
 
-    /// The condition that row `c` refers to row `p`; an index on the child's columns serves it.
+    /// The condition that row `c` refers to row `p`; an index on the child's columns serves it. For a query that comes from the parents: of a declared
+    /// reference it compares keys as text, for which the parent's table has no index.
     pub fn joins(&self, c: &str, p: &str) -> String {
         let mut terms = self.type_term(c);
         terms.extend(self.pairs.iter().map(|pair| match &pair.parent_type {
@@ -210,7 +211,7 @@ impl Reference {
         terms.join(" AND ")
     }
 
-    /// The same condition, written so that the index on the parent's key serves it.
+    /// The same condition, written so that the index on the parent's key serves it. For a query that comes from the children.
     pub fn joins_by_parent_key(&self, c: &str, p: &str) -> String {
         let casts = self.pairs.iter().filter_map(|pair| {
             let (equals, value) = pair.as_parent_key(c)?;

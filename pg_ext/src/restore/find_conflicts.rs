@@ -220,7 +220,7 @@ fn without_parent(reference: &Reference, child: &Table, parent: &Table, stays: &
         parent = parent.rows(),
         not_staying = stays.excluding(child.oid, "c"),
         set = reference.is_set("c"),
-        joins = reference.joins("c", "p"),
+        joins = reference.joins_by_parent_key("c", "p"),
     )
 }
 

@@ -118,7 +118,7 @@ impl HandedOver {
                  WHERE t.deletion_id = $1 {not_root} AND {held} ORDER BY 3",
                 child = child.rows(),
                 parent = parent.rows(),
-                joins = reference.joins("t", "p"),
+                joins = reference.joins_by_parent_key("t", "p"),
             );
             for row in session.as_owner(child, &sql, &[deletion.into()])? {
                 found.extend(RowId::read(&row, 1)?.zip(row.get::<Uuid>(3)?));

@@ -261,7 +261,7 @@ fn refuse_unseen_parents(
                    AND p.deleted_at IS NOT NULL AND p.deletion_id IS DISTINCT FROM $1 LIMIT 1",
                 child = child.rows(),
                 parent = parent.rows(),
-                joins = reference.joins("c", "p"),
+                joins = reference.joins_by_parent_key("c", "p"),
                 handed_over = staying[0].excluding(child.oid, "c"),
                 skipped = staying[1].excluding(child.oid, "c"),
             );

@@ -115,7 +115,7 @@ fn dependents(
          WHERE c.deletion_id = $1 AND {among}",
         child = child.rows(),
         parent = parent.rows(),
-        joins = reference.joins("c", "p"),
+        joins = reference.joins_by_parent_key("c", "p"),
         among = skipped.among(parent.oid, "p"),
     );
     let mut found = Vec::new();

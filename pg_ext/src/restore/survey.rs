@@ -152,7 +152,7 @@ fn survey_table(
         )
     });
     let joins = references.iter().zip(1..).map(|((reference, parent), n)| {
-        let joins = reference.joins("c", &format!("p{n}"));
+        let joins = reference.joins_by_parent_key("c", &format!("p{n}"));
         format!(" LEFT JOIN {} AS p{n} ON {joins}", parent.rows())
     });
     // Rows that refer alike are looked up once: a deletion has many rows beneath few parents. A row has several by a key with a PERIOD.
