@@ -126,6 +126,8 @@ pub struct Tally {
     pub otherwise_refused: usize,
     /// Cases of which no more is compared, since a deferred key was checked at the statement.
     pub refused_early: usize,
+    /// MERGEs of which only what the tables hold afterwards is compared.
+    pub uncounted: usize,
     /// Cases of which no more is compared, since one side's plan let a trigger change a row before the statement came to it.
     pub by_plan: usize,
     /// Cases of which no more is compared, since PostgreSQL came to a key before the cascade that would have taken the row that refers.
@@ -331,6 +333,10 @@ impl Case {
             }
             let refused_within =
                 || !is_different(refusals(expected).as_deref(), refusals(seen).as_deref());
+            if self.mode == Mode::InPlace && self.is_uncounted(sql, expected, seen) {
+                tally.uncounted += 1;
+                continue;
+            }
             if self.mode == Mode::InPlace
                 && (is_refused(expected) && is_refused(seen) || refused_within())
             {
@@ -341,7 +347,10 @@ impl Case {
                 tally.refused_early += 1;
                 return None;
             }
-            if self.mode == Mode::InPlace && is_known_refusal(sql, expected, seen) {
+            if self.mode == Mode::InPlace
+                && (is_known_refusal(sql, expected, seen)
+                    || self.keeps_partition(sql, expected, seen))
+            {
                 tally.by_plan += 1;
                 return None;
             }
@@ -384,6 +393,27 @@ impl Case {
             }
         }
         kept.join("\n")
+    }
+
+    /// Whether deleted rows that refer to a row keep it from moving to another partition: they do not follow it there.
+    fn keeps_partition(&self, sql: &str, expected: Option<&str>, seen: Option<&str>) -> bool {
+        let of_table = |table: &Table| sql.starts_with(&format!("UPDATE {} ", table.name));
+        let refused = seen.is_some_and(|said| {
+            said.contains("ERROR:  23503: ") && said.contains("LOCATION:  ri_ReportViolation")
+        });
+        let is_moved = |table: &Table| table.partitions.is_some() && of_table(table);
+        refused
+            && expected.is_some_and(|said| !said.contains("ERROR:  "))
+            && self.schema.tables.iter().any(is_moved)
+    }
+
+    /// Whether a MERGE that updates rows as well of a table with policies does not count or return the rows that it deletes.
+    fn is_uncounted(&self, sql: &str, expected: Option<&str>, seen: Option<&str>) -> bool {
+        let of_table = |table: &Table| sql.starts_with(&format!("MERGE INTO {} ", table.name));
+        let fails = |answer: Option<&str>| answer.is_none_or(|said| said.contains("ERROR:  "));
+        let both = sql.contains("THEN DELETE") && sql.contains("THEN UPDATE");
+        let bound = |table: &Table| table.policies && of_table(table);
+        both && !fails(expected) && !fails(seen) && self.schema.tables.iter().any(bound)
     }
 
     /// Whether a new row under a deleted parent is refused at its statement, where PostgreSQL checks the deferred key at the commit.
@@ -512,7 +542,12 @@ impl Case {
             .iter()
             .map(|table| format!("SELECT tableoid::regclass, x.* FROM {} AS x;", table.name))
             .collect();
-        let compare = format!("{} TABLE log;", tables.join(" "));
+        // Rows stand elsewhere, and what a statement writes about each of them comes in another order.
+        let log = match self.mode {
+            Mode::Archive => "TABLE log;",
+            Mode::InPlace => "SELECT who, what FROM log;",
+        };
+        let compare = format!("{} {log}", tables.join(" "));
         let mut all = Vec::new();
         for steps in self.steps.chunks(COMPARED_AFTER) {
             all.extend_from_slice(steps);
@@ -755,13 +790,14 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} statements, {} of them refused ({} for another reason, {} at once where the key is deferred, {} before a cascade, {} by a plan), {} rows removed by name, {} removals restored",
+            "{} statements, {} of them refused ({} for another reason, {} at once where the key is deferred, {} before a cascade, {} by a plan; {} MERGEs uncounted), {} rows removed by name, {} removals restored",
             self.statements,
             self.errors,
             self.otherwise_refused,
             self.refused_early,
             self.refused_before_cascade,
             self.by_plan,
+            self.uncounted,
             self.removed,
             self.restored
         )
