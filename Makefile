@@ -61,6 +61,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@scripts/check-guarantees
 	@echo "==> The rooms of the extension use each other in one direction"
 	@$(env) scripts/check-rooms
+	@echo "==> The set-up goes on where Debian lacks an optional PostgreSQL"
+	@scripts/check-optional-releases
+	@echo "==> compose.yaml agrees with what it refers to"
+	@tests/packages/compose.py check
 	@echo "==> Links in the documentation resolve"
 	@scripts/check-links
 	@echo "==> The documentation lists the worker's settings"
@@ -125,10 +129,11 @@ bench: setup ## measure signing, the extension and the worker against alternativ
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench purge
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench archive
-	@echo "==> Benchmarks: the worker"
+	@echo "==> Benchmarks: the worker and the native server"
 	@$(env) scripts/build-presign-bench
 	@$(env) KEEPSAKE_WORKER_BUILT=1 wrangler check startup --outfile target/startup.cpuprofile | grep -E "Profile window|Active"
-	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench edge
+	@$(env) cargo build --locked --quiet --release --package keepsake-cli
+	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench service
 
 .PHONY: test-shared
 test-shared: setup ## test the shared rules, the migration generator and the command line

@@ -1,5 +1,13 @@
 import { KeepsakeError } from "./error.js";
-import type { Completed, EntityRef, Keepsake, Upload } from "./keepsake.js";
+import type {
+  Attachment,
+  Completed,
+  EntityRef,
+  Keepsake,
+  Limits,
+  Upload,
+  UploadRequest,
+} from "./keepsake.js";
 import { put } from "./put.js";
 import { BYTES, OFFLINE, repeat } from "./repeat.js";
 import { loadRules, type Rules } from "./rules.js";
@@ -34,6 +42,16 @@ export interface UploadFilesOptions {
   resume?: Upload;
   /** The rules, if they are loaded already or have to be loaded in a special way. */
   rules?: Rules;
+  /** The attachment of which the file, a single one, becomes a new version: see {@link uploadVersion}. */
+  replaces?: Attachment;
+}
+
+/** What {@link uploadVersion} is told. */
+export interface UploadVersionOptions extends Omit<UploadFilesOptions, "entity" | "files" | "replaces"> {
+  /** The attachment, as it was seen: if another version is current by now, nothing is sent. */
+  attachment: Attachment;
+  /** The new content. Its name becomes the attachment's. */
+  file: File;
 }
 
 /** Requests that send bytes at the same time. */
@@ -41,12 +59,13 @@ const SIDE_BY_SIDE = 3;
 
 /**
  * Checks, declares, sends and completes a set of files; what it answers with is visible to
- * everybody. When it fails or is aborted, none is, and what was sent is removed.
+ * everybody. When it fails or is aborted, none is, and what was sent is removed. Small files go with one request, unless
+ * `onDeclared` is given.
  *
  * Names are cleaned first, as the server's own `sanitize_filename` cleans them.
  */
 export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOptions): Promise<Completed> {
-  const { entity, files, onProgress, onDeclared, resume, signal: given } = options;
+  const { entity, files, onProgress, onDeclared, resume, replaces, signal: given } = options;
   const stop = new AbortController();
   const signal = given === undefined ? stop.signal : AbortSignal.any([given, stop.signal]);
   const rules = options.rules ?? (await loadRules());
@@ -54,7 +73,20 @@ export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOption
   const meter = new Meter(named, onProgress);
 
   if (resume !== undefined) sameFiles(resume, named);
-  const upload = resume ?? (await declared(keepsake, rules, entity, named, meter, signal));
+  const upload = resume ?? (await begun());
+  if ("attachments" in upload) return upload;
+
+  async function begun(): Promise<Upload | Completed> {
+    const limits = await allowed(keepsake, rules, entity, named, signal);
+    const request = await hashed(rules, entity, named, meter, signal);
+    // Who is told what was declared may go on with it later, which one request cannot.
+    const isAtOnce = onDeclared === undefined && replaces === undefined && isSmall(named, limits);
+    const done = isAtOnce && (await atOnce(keepsake, entity, named, request, meter, signal));
+    if (done) return done;
+    if (replaces === undefined) return keepsake.uploads.declare(request, { signal });
+    const version = { signal, ifVersion: replaces.version };
+    return keepsake.attachments.declareVersion(replaces.id, { files: request.files }, version);
+  }
   if (resume === undefined) onDeclared?.(upload);
   try {
     const isOpen =
@@ -83,17 +115,55 @@ export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOption
   }
 }
 
-/** Checks the files and declares them. */
-async function declared(
+/**
+ * Uploads a new version of an attachment. Readers get the current one until it is complete, and it stays in the history. If another became
+ * current meanwhile, this fails with `precondition_failed` or `version_conflict`, and nothing changes.
+ */
+export async function uploadVersion(
   keepsake: Keepsake,
-  rules: Rules,
+  { attachment, file, ...options }: UploadVersionOptions,
+): Promise<Completed> {
+  const entity = { type: attachment.entity_type, id: attachment.entity_id };
+  return uploadFiles(keepsake, { ...options, entity, files: [file], replaces: attachment });
+}
+
+/**
+ * What one request may not hold or has no time or no room for, and what a proxy in between does not let through: a signed PUT for
+ * each file may.
+ */
+const NOT_AT_ONCE: readonly number[] = [405, 408, 413, 415, 429];
+
+/** Whether these files fit into one request. A server of before does not say how much does. */
+function isSmall(files: readonly File[], limits: Partial<Limits>): boolean {
+  const bytes = files.reduce((sum, { size }) => sum + size, 0);
+  return bytes <= (limits.inline_max_bytes ?? 0);
+}
+
+/** Sends small files with one request; nothing when they have to be sent otherwise. */
+async function atOnce(
+  keepsake: Keepsake,
   entity: EntityRef,
   files: readonly File[],
+  declared: UploadRequest,
   meter: Meter,
   signal: AbortSignal,
-): Promise<Upload> {
-  const request = await checked(keepsake, rules, entity, files, meter, signal);
-  return keepsake.uploads.declare(request, { signal });
+): Promise<Completed | undefined> {
+  meter.begin("uploading");
+  const sha256 = declared.files.map((file) => file.sha256);
+  // For all tries one key, so that nothing is stored twice.
+  const options = { signal, idempotencyKey: crypto.randomUUID(), sha256 };
+  try {
+    const done = await repeat(() => keepsake.uploads.attach(entity, files, options), signal, OFFLINE);
+    for (const [index, { size }] of files.entries()) meter.of(index)(size);
+    meter.begin("completing");
+    return done;
+  } catch (error) {
+    // What takes bodies for text would change the bytes.
+    const isOfThisWay = ({ status, errors }: KeepsakeError) =>
+      NOT_AT_ONCE.includes(status) || errors.some(({ code }) => code === "sha256_mismatch");
+    if (error instanceof KeepsakeError && isOfThisWay(error)) return undefined;
+    throw error;
+  }
 }
 
 /** The URL of a whole file runs out sooner than the set, those of parts are signed when they are needed. */
@@ -117,24 +187,38 @@ async function storedParts({ keepsake, upload, target, signal }: Sending): Promi
   return new Map(parts.map(({ number, size }) => [number, size]));
 }
 
-/** The request that declares the files, once nothing is wrong with them. */
-async function checked(
+function drafted(entity: EntityRef, files: readonly File[]) {
+  return {
+    entity_type: entity.type,
+    entity_id: entity.id,
+    files: files.map(({ name, type, size }) => ({ name, media_type: type, size })),
+  };
+}
+
+/** The limits, once nothing is wrong with the files. */
+async function allowed(
   keepsake: Keepsake,
+  rules: Rules,
+  entity: EntityRef,
+  files: readonly File[],
+  signal: AbortSignal,
+): Promise<Limits> {
+  const limits = await keepsake.limits({ signal, entity_type: entity.type });
+  const refusal =
+    rules.checkUpload(drafted(entity, files), limits) ?? (await contentRefusal(rules, files, limits));
+  if (refusal !== undefined) throw refusal;
+  return limits;
+}
+
+/** The request that declares the files. */
+async function hashed(
   rules: Rules,
   entity: EntityRef,
   files: readonly File[],
   meter: Meter,
   signal: AbortSignal,
-) {
-  const limits = await keepsake.limits({ signal, entity_type: entity.type });
-  const draft = {
-    entity_type: entity.type,
-    entity_id: entity.id,
-    files: files.map(({ name, type, size }) => ({ name, media_type: type, size })),
-  };
-  const refusal = rules.checkUpload(draft, limits) ?? (await contentRefusal(rules, files, limits));
-  if (refusal !== undefined) throw refusal;
-
+): Promise<UploadRequest> {
+  const draft = drafted(entity, files);
   meter.begin("checking");
   const declared = [];
   for (const [index, file] of draft.files.entries()) {

@@ -36,6 +36,12 @@ class Fake {
   readonly asked: string[] = [];
   /** What becomes of the set. */
   state = "pending";
+  /** How much one request may hold; a server of before does not say. */
+  inlineMaxBytes: number | undefined;
+  /** Files that came with one request, and their keys. */
+  readonly attached: { names: string[]; key: string | undefined }[] = [];
+  /** How the next of these requests are answered. */
+  readonly attachStumbles: Stumble[] = [];
   /** The parts that are stored before. */
   parts: { number: number; size: number }[] = [];
   readonly #server = createServer((request, response) => {
@@ -80,9 +86,41 @@ class Fake {
       return this.#put(path, body, response);
     }
     this.asked.push(`${request.method} ${path.split("?")[0]}`);
+    if (request.method === "POST" && path === "/v1/post/1/attachments") {
+      return this.#attach(request, body, response);
+    }
     const answer = this.#api(`${request.method} ${path.split("?")[0]}`, body);
     response.writeHead(answer === undefined ? 204 : 200, { "content-type": "application/json" });
     response.end(answer === undefined ? undefined : JSON.stringify(answer));
+  }
+
+  async #attach(request: IncomingMessage, body: Buffer, response: ServerResponse): Promise<void> {
+    const headers = { "content-type": String(request.headers["content-type"]) };
+    const form = await new Response(new Uint8Array(body), { headers }).formData();
+    const files = form.getAll("file") as File[];
+    const key = request.headers["idempotency-key"];
+    const digests = form.getAll("sha256");
+    for (const [index, file] of files.entries()) {
+      const digest = createHash("sha256").update(new Uint8Array(await file.arrayBuffer()));
+      const bytes = Buffer.from(
+        String(digests[index]),
+        String(digests[index]).length === 64 ? "hex" : "base64",
+      );
+      assert.deepEqual(bytes, digest.digest());
+    }
+    this.attached.push({ names: files.map(({ name }) => name), key: String(key) });
+    const stumble = this.attachStumbles.shift();
+    if (stumble === "lost") return void response.destroy();
+    if (stumble !== undefined) {
+      response.writeHead(stumble.status, { "content-type": "application/problem+json", ...stumble.headers });
+      const { status, code } = stumble;
+      const errors =
+        code === "invalid_upload" ? [{ pointer: "/files/0/sha256", code: "sha256_mismatch" }] : [];
+      response.end(JSON.stringify({ type: "about:blank", title: "t", detail: "d", status, code, errors }));
+      return;
+    }
+    response.writeHead(201, { "content-type": "application/json" });
+    response.end(JSON.stringify({ id: "u", state: "completed", attachments: [] }));
   }
 
   #put(path: string, body: Buffer, response: ServerResponse): void {
@@ -104,7 +142,14 @@ class Fake {
       case "GET /v1/limits": {
         const bytes = 1 << 30;
         const limits = { max_files: 5, max_file_bytes: bytes, max_set_bytes: bytes, file_types: "" };
-        return { ...limits, number_duplicates: false, max_image_pixels: 1000, multipart_threshold_bytes: 1 };
+        const inline = this.inlineMaxBytes === undefined ? {} : { inline_max_bytes: this.inlineMaxBytes };
+        return {
+          ...limits,
+          ...inline,
+          number_duplicates: false,
+          max_image_pixels: 1000,
+          multipart_threshold_bytes: 1,
+        };
       }
       case "POST /v1/uploads":
         return this.upload(JSON.parse(body.toString()).files);
@@ -183,6 +228,49 @@ test("of a file in parts only the part that failed is sent again", async () => {
   assert.deepEqual(fake.puts.toSorted(), ["/p/1", "/p/2", "/p/2", "/p/2", "/p/3"]);
   const parts = ["/p/1", "/p/2", "/p/3"].map((path) => fake.stored.get(path) ?? Buffer.alloc(0));
   assert.ok(Buffer.concat(parts).equals(Buffer.from(await long().arrayBuffer())), "other bytes arrived");
+});
+
+test("small files go with one request, tried again under one key", async () => {
+  const fake = await new Fake().start();
+  fake.inlineMaxBytes = 1000;
+  fake.attachStumbles.push("lost", { status: 503, code: "storage_unavailable" });
+  const seen: UploadProgress[] = [];
+  const onProgress = (progress: UploadProgress) => void seen.push(progress);
+  const files = [notes(), new File(["\u00fc"], '\u00fc "1".txt', { type: "text/plain" })];
+  const done = await uploadFiles(fake.keepsake(), { entity, files, rules, onProgress });
+  assert.equal(done.state, "completed");
+  assert.deepEqual(fake.attached[0]?.names, ["notes.txt", '\u00fc "1".txt']);
+  assert.equal(fake.attached.length, 3);
+  assert.equal(new Set(fake.attached.map(({ key }) => key)).size, 1);
+  assert.deepEqual([fake.puts, seen.at(-1)?.phase], [[], "completing"]);
+  assert.equal(seen.at(-1)?.loaded, seen.at(-1)?.total);
+});
+
+test("what does not go with one request is declared", async () => {
+  for (const [bytes, code] of [
+    [1, undefined],
+    [1000, "body_too_slow"],
+    [1000, "method_not_allowed"],
+    [1000, "invalid_upload"],
+  ] as const) {
+    const fake = await new Fake().start();
+    fake.inlineMaxBytes = bytes;
+    const status = { method_not_allowed: 405, body_too_slow: 408, invalid_upload: 422 }[
+      code ?? "body_too_slow"
+    ];
+    if (code !== undefined) fake.attachStumbles.push(...Array<Stumble>(4).fill({ status, code }));
+    await uploadFiles(fake.keepsake(), { entity, files: [notes()], rules });
+    assert.deepEqual(fake.puts, ["/o/0"]);
+    assert.equal(fake.attached.length > 0, code !== undefined);
+  }
+  const fake = await new Fake().start();
+  fake.inlineMaxBytes = 1000;
+  await uploadFiles(fake.keepsake(), { entity, files: [notes()], rules, onDeclared: () => undefined });
+  assert.deepEqual([fake.puts, fake.attached], [["/o/0"], []]);
+  // What is wrong with the files is wrong in any way.
+  fake.attachStumbles.push({ status: 409, code: "name_taken" });
+  const error = await failure(uploadFiles(fake.keepsake(), { entity, files: [notes()], rules }));
+  assert.deepEqual([error.code, fake.puts.length], ["name_taken", 1]);
 });
 
 test("an upload that was declared before goes on with what is missing", async () => {

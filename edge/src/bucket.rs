@@ -4,6 +4,7 @@ use crate::{
     bridge::{self, RawBody},
     digest::{self, Sha256Hasher},
 };
+use axum::body::Bytes;
 use futures_util::future::join;
 use keepsake_service::{
     model::{DeclaredFile, Multipart, StoredPart},
@@ -38,6 +39,18 @@ const WINDOW_BYTES: u64 = 32 << 20;
 pub(crate) struct R2(pub(crate) worker::Bucket);
 
 impl Storage for R2 {
+    fn store<'a>(
+        &'a self,
+        file: &'a DeclaredFile,
+        bytes: &'a Bytes,
+    ) -> Task<'a, Result<(), PutError>> {
+        Box::pin(SendFuture::new(async move {
+            let data = Data::Bytes(bytes.to_vec());
+            self.put_data(&file.object_key, data, file.media_type, &file.sha256)
+                .await
+        }))
+    }
+
     fn observe<'a>(
         &'a self,
         key: &'a ObjectKey,
@@ -212,6 +225,42 @@ impl Storage for R2 {
 }
 
 impl R2 {
+    /// Stores data, if nothing is stored under its key yet and its bytes have this SHA-256.
+    async fn put_data(
+        &self,
+        key: &ObjectKey,
+        data: Data,
+        media_type: MediaType,
+        sha256: &Sha256Digest,
+    ) -> Result<(), PutError> {
+        let stored = self
+            .0
+            .put(key.as_str(), data)
+            .sha256(sha256.as_bytes().to_vec())
+            .only_if(Conditional {
+                etag_does_not_match: Some("*".to_owned()),
+                ..Conditional::default()
+            })
+            .http_metadata(HttpMetadata {
+                content_type: Some(media_type.as_str().to_owned()),
+                ..HttpMetadata::default()
+            })
+            .execute()
+            .await;
+        match stored {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(PutError::Exists),
+            Err(error) => {
+                let error = failed("put")(error);
+                if error.0.contains(BAD_DIGEST) {
+                    Err(PutError::Sha256Mismatch)
+                } else {
+                    Err(PutError::Failed(error))
+                }
+            }
+        }
+    }
+
     fn multipart(
         &self,
         key: &ObjectKey,
@@ -268,33 +317,8 @@ impl Bucket for R2 {
         sha256: &'a Sha256Digest,
     ) -> Task<'a, Result<(), PutError>> {
         Box::pin(SendFuture::new(async move {
-            let body = stream(content)?;
-            let stored = self
-                .0
-                .put(key.as_str(), Data::ReadableStream(body))
-                .sha256(sha256.as_bytes().to_vec())
-                .only_if(Conditional {
-                    etag_does_not_match: Some("*".to_owned()),
-                    ..Conditional::default()
-                })
-                .http_metadata(HttpMetadata {
-                    content_type: Some(media_type.as_str().to_owned()),
-                    ..HttpMetadata::default()
-                })
-                .execute()
-                .await;
-            match stored {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => Err(PutError::Exists),
-                Err(error) => {
-                    let error = failed("put")(error);
-                    if error.0.contains(BAD_DIGEST) {
-                        Err(PutError::Sha256Mismatch)
-                    } else {
-                        Err(PutError::Failed(error))
-                    }
-                }
-            }
+            let body = Data::ReadableStream(stream(content)?);
+            self.put_data(key, body, media_type, sha256).await
         }))
     }
 

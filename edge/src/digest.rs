@@ -84,32 +84,26 @@ fn pipe_and_leave_open(stream: &ReadableStream, sink: &JsValue) -> Result<Promis
     pipe_to.call2(stream, sink, &options)?.dyn_into()
 }
 
-/// The MD5 of a text, as `Content-MD5` wants it for the deletion of many objects, and for nothing
-/// that has to be safe from an attacker.
+/// A digest of what is in memory, which the runtime makes many times faster than the worker could.
 ///
 /// # Errors
-/// The runtime has no MD5.
-pub(crate) async fn md5(text: &str) -> Result<Vec<u8>, String> {
-    md5_promise(text)
-        .map(JsFuture::from)
-        .map_err(|_| no_md5())?
-        .await
-        .map(|buffer| Uint8Array::new(&buffer).to_vec())
-        .map_err(|_| no_md5())
+/// The runtime has no such algorithm.
+pub(crate) async fn of_bytes(algorithm: &'static str, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let missing = |_| format!("the runtime has no {algorithm}");
+    let promise = promise(algorithm, bytes).map_err(missing)?;
+    let buffer = JsFuture::from(promise).await.map_err(missing)?;
+    Ok(Uint8Array::new(&buffer).to_vec())
 }
 
-/// `crypto.subtle.digest("MD5", …)`
+/// `crypto.subtle.digest(algorithm, …)`
 /// (<https://developers.cloudflare.com/workers/runtime-apis/web-crypto/>).
-fn md5_promise(text: &str) -> Result<Promise, JsValue> {
+fn promise(algorithm: &str, bytes: &[u8]) -> Result<Promise, JsValue> {
     let subtle = Reflect::get(
         &Reflect::get(&global(), &"crypto".into())?,
         &"subtle".into(),
     )?;
     let digest: Function = Reflect::get(&subtle, &"digest".into())?.dyn_into()?;
-    let bytes = Uint8Array::from(text.as_bytes());
-    digest.call2(&subtle, &"MD5".into(), &bytes)?.dyn_into()
-}
-
-fn no_md5() -> String {
-    "the runtime has no MD5".to_owned()
+    digest
+        .call2(&subtle, &algorithm.into(), &Uint8Array::from(bytes))?
+        .dyn_into()
 }

@@ -58,8 +58,18 @@ impl Runtime for Workers {
         Box::new(digest::Sha256Hasher::new())
     }
 
+    fn sha256_of<'a>(&self, bytes: &'a [u8]) -> Task<'a, Result<[u8; 32], String>> {
+        Box::pin(SendFuture::new(async move {
+            let digest = digest::of_bytes("SHA-256", bytes).await?;
+            digest
+                .try_into()
+                .map_err(|_| "the runtime's SHA-256 has another length".to_owned())
+        }))
+    }
+
+    /// `Content-MD5` wants it for the deletion of many objects, and nothing that has to be safe from an attacker.
     fn md5<'a>(&self, text: &'a str) -> Task<'a, Result<Vec<u8>, String>> {
-        Box::pin(SendFuture::new(digest::md5(text)))
+        Box::pin(SendFuture::new(digest::of_bytes("MD5", text.as_bytes())))
     }
 
     fn verify<'a>(&self, signed: Signed<'a>) -> Task<'a, Result<bool, UnusableKey>> {
@@ -81,7 +91,7 @@ async fn fetch(request: Fetch<'_>) -> Result<Fetched, JsValue> {
     let time = u32::try_from(request.time.as_millis()).unwrap_or(u32::MAX);
     init.set_signal(Some(&AbortSignal::timeout_with_u32(time)));
     if let Some(body) = request.body {
-        init.set_body(&JsValue::from_str(body));
+        init.set_body(&js_sys::Uint8Array::from(&body[..]));
     }
     let scope: WorkerGlobalScope = global().unchecked_into();
     let response = JsFuture::from(scope.fetch_with_str_and_init(request.url, &init)).await?;

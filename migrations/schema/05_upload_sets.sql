@@ -33,11 +33,16 @@ CREATE TABLE attachments.upload_set (
     -- Why it was rejected: per attachment, the problems that were found.
     report      jsonb,
     next_look_at timestamptz,
+    -- The attachment of which its one file becomes a new version.
+    version_of  uuid,
+    one_request boolean NOT NULL DEFAULT false,
     CONSTRAINT settled_once CHECK ((state = 'pending') = (settled_at IS NULL))
 );
 CREATE INDEX upload_set_pending ON attachments.upload_set (expires_at) WHERE state = 'pending';
 COMMENT ON COLUMN attachments.upload_set.next_look_at IS
     'When the schedule checks again whether the files of an open upload have arrived. NULL: not checked yet.';
+COMMENT ON COLUMN attachments.upload_set.one_request IS
+    'Whether one request declares, stores and completes it: nobody else completes it, and one that was broken off expires.';
 
 -- Upload sets are under the policies of the entity's table, as attachments are: who may not see the entity neither sees,
 -- completes nor gives up what is being attached to it.

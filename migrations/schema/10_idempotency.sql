@@ -50,12 +50,35 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
             attachments.fingerprint(operation, request), upload)
     ON CONFLICT (tenant_id, subject, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, upload_id = excluded.upload_id, created_at = excluded.created_at
-    WHERE i.created_at <= now() - interval '24 hours'
+    WHERE i.created_at <= now() - interval '24 hours' OR i.upload_id <> excluded.upload_id
+$$;
+
+-- What came of an earlier request that had all bytes with it, as they come again with this one: what it answered; a set whose time
+-- suffices, to go on with; or NULL when nothing came of it, to begin anew.
+CREATE FUNCTION attachments.uploaded_before(claims jsonb, upload attachments.upload_set) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    answer jsonb;
+BEGIN
+    IF upload.state IN ('aborted', 'expired')
+        OR (upload.state = 'pending' AND upload.expires_at <= now() + interval '30 seconds') THEN
+        RETURN NULL;
+    ELSIF upload.state = 'pending' THEN
+        RETURN attachments.ok(jsonb_build_object(
+            'id', upload.id, 'expires_at', upload.expires_at, 'files', attachments.files_of(upload.id)));
+    END IF;
+    answer := attachments.complete_upload(claims, jsonb_build_object('upload_id', upload.id));
+    IF answer ? 'ok' THEN
+        RETURN attachments.ok(jsonb_build_object(
+            'id', upload.id, 'expires_at', upload.expires_at, 'files', '[]'::jsonb, 'completed', answer -> 'ok'));
+    END IF;
+    RETURN answer;
+END
 $$;
 
 -- The upload that a key made, as it was answered then. NULL when the key is new.
-CREATE FUNCTION attachments.declared_before(request jsonb) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION attachments.declared_before(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
 BEGIN
@@ -65,6 +88,8 @@ BEGIN
       AND i.key = request ->> 'idempotency_key' AND i.created_at > now() - interval '24 hours';
     IF NOT FOUND THEN
         RETURN NULL;
+    ELSIF upload.one_request THEN
+        RETURN attachments.uploaded_before(claims, upload);
     ELSIF upload.expires_at <= now() OR upload.state = 'expired' THEN
         RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again, with a new Idempotency-Key.');
     ELSIF upload.state <> 'pending' THEN

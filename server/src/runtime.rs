@@ -88,6 +88,10 @@ impl Runtime for Tokio {
         Box::new(Sha256Hasher(Sha256::new()))
     }
 
+    fn sha256_of<'a>(&self, bytes: &'a [u8]) -> Task<'a, Result<[u8; 32], String>> {
+        Box::pin(ready(Ok(Sha256::digest(bytes).into())))
+    }
+
     fn md5<'a>(&self, text: &'a str) -> Task<'a, Result<Vec<u8>, String>> {
         Box::pin(ready(Ok(Md5::digest(text).to_vec())))
     }
@@ -116,7 +120,7 @@ fn new_client() -> Result<Client, String> {
 }
 
 async fn fetch(request: Fetch<'_>) -> Result<Fetched, String> {
-    let body = Bytes::from(request.body.unwrap_or_default().to_owned());
+    let body = request.body.cloned().unwrap_or_default();
     let mut outgoing = Request::builder().method(request.method).uri(request.url);
     for (name, value) in request.headers {
         outgoing = outgoing.header(*name, *value);

@@ -4,8 +4,9 @@ use crate::{
     db::{Call, Database, DbError, SystemFunction},
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::Task,
-    storage::{Listing, Storage, StorageError, StoredObject, Undeleted},
+    storage::{Listing, PutError, Storage, StorageError, StoredObject, Undeleted},
 };
+use axum::body::Bytes;
 use keepsake_shared::{ObjectKey, Sha256Digest};
 use serde_json::Value;
 use std::{cell::RefCell, collections::HashMap, future::ready};
@@ -68,6 +69,28 @@ impl MemoryStorage {
 }
 
 impl Storage for MemoryStorage {
+    fn store<'a>(
+        &'a self,
+        file: &'a DeclaredFile,
+        bytes: &'a Bytes,
+    ) -> Task<'a, Result<(), PutError>> {
+        let answer = || {
+            self.check().map_err(PutError::Failed)?;
+            let object = StoredObject {
+                size: bytes.len() as u64,
+                sha256: Some(Sha256Digest::of(bytes)),
+                first_bytes: bytes.to_vec(),
+                encoded: false,
+            };
+            let key = file.object_key.as_str().to_owned();
+            match self.objects.borrow_mut().insert(key, object) {
+                Some(_) => Err(PutError::Exists),
+                None => Ok(()),
+            }
+        };
+        Box::pin(ready(answer()))
+    }
+
     fn observe<'a>(
         &'a self,
         key: &'a ObjectKey,

@@ -5,10 +5,10 @@
 use crate::{
     clock,
     config::Webhook,
-    runtime::{self, Fetch, Task},
+    runtime::{self, Fetch, Task, all},
 };
 use serde::Deserialize;
-use std::{fmt::Debug, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 /// How long an endpoint may take to answer.
 const TIME: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ impl Endpoint {
             let now = clock::now().unix_timestamp();
             let signature = self.0.keys.sign(&event.id, now, &event.body);
             let timestamp = now.to_string();
+            let body = event.body.clone().into();
             let request = Fetch {
                 method: "POST",
                 url: self.0.url.as_str(),
@@ -65,7 +66,7 @@ impl Endpoint {
                     ("webhook-timestamp", &timestamp),
                     ("webhook-signature", &signature),
                 ],
-                body: Some(&event.body),
+                body: Some(&body),
                 time: TIME,
             };
             match runtime::current().fetch(request).await {
@@ -74,47 +75,5 @@ impl Endpoint {
                 Err(_) => Err("no answer".to_owned()),
             }
         })
-    }
-}
-
-/// The outcomes of all, which are under way at once. Those of `futures-util` are made for more than six, and larger.
-async fn all<T: Unpin>(mut tasks: Vec<Task<'_, T>>) -> Vec<T> {
-    let mut outcomes: Vec<Option<T>> = tasks.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        for (task, outcome) in tasks.iter_mut().zip(&mut outcomes) {
-            if outcome.is_none()
-                && let Poll::Ready(done) = task.as_mut().poll(context)
-            {
-                *outcome = Some(done);
-            }
-        }
-        if outcomes.iter().all(Option::is_some) {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-    outcomes.into_iter().flatten().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-
-    #[test]
-    fn waits_for_all() {
-        let ready = |n: u8| -> Task<'static, u8> { Box::pin(std::future::ready(n)) };
-        assert_eq!(
-            all(vec![ready(1), ready(2)]).now_or_never(),
-            Some(vec![1, 2])
-        );
-        let never: Task<'static, u8> = Box::pin(std::future::pending());
-        assert_eq!(all(vec![ready(1), never]).now_or_never(), None);
-        assert_eq!(
-            all(Vec::<Task<'static, u8>>::new()).now_or_never(),
-            Some(vec![])
-        );
     }
 }

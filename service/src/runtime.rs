@@ -4,7 +4,7 @@
 //! Calls nothing.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{Extensions, HeaderMap},
 };
 use std::{
@@ -37,6 +37,27 @@ impl<F: Future> Future for Once<F> {
     }
 }
 
+/// The outcomes of all, which are under way at once. Those of `futures-util` are made for more than six, and larger.
+pub(crate) async fn all<T: Unpin>(mut tasks: Vec<Task<'_, T>>) -> Vec<T> {
+    let mut outcomes: Vec<Option<T>> = tasks.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (task, outcome) in tasks.iter_mut().zip(&mut outcomes) {
+            if outcome.is_none()
+                && let Poll::Ready(done) = task.as_mut().poll(context)
+            {
+                *outcome = Some(done);
+            }
+        }
+        if outcomes.iter().all(Option::is_some) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    outcomes.into_iter().flatten().collect()
+}
+
 /// What lies below.
 pub trait Runtime: Debug + Sync {
     /// Milliseconds since 1970.
@@ -59,6 +80,12 @@ pub trait Runtime: Debug + Sync {
 
     /// Begins a SHA-256.
     fn sha256(&self) -> Box<dyn Hasher>;
+
+    /// The SHA-256 of what is in memory.
+    ///
+    /// # Errors
+    /// The runtime's.
+    fn sha256_of<'a>(&self, bytes: &'a [u8]) -> Task<'a, Result<[u8; 32], String>>;
 
     /// The MD5 of a text, as `Content-MD5` wants it for the deletion of many objects, and for nothing that has to be safe
     /// from an attacker.
@@ -95,7 +122,7 @@ pub struct Fetch<'a> {
     /// The headers.
     pub headers: &'a [(&'a str, &'a str)],
     /// The body.
-    pub body: Option<&'a str>,
+    pub body: Option<&'a Bytes>,
     /// How long it may take, the answer's body included.
     pub time: Duration,
 }
@@ -216,6 +243,11 @@ impl Runtime for Missing {
         Box::new(Self)
     }
 
+    fn sha256_of<'a>(&self, bytes: &'a [u8]) -> Task<'a, Result<[u8; 32], String>> {
+        let digest = *keepsake_shared::Sha256Digest::of(bytes).as_bytes();
+        Box::pin(std::future::ready(Ok(digest)))
+    }
+
     fn md5<'a>(&self, _: &'a str) -> Task<'a, Result<Vec<u8>, String>> {
         Box::pin(std::future::ready(missing()))
     }
@@ -237,4 +269,25 @@ impl Hasher for Missing {
 
 fn missing<T>() -> Result<T, String> {
     Err("no runtime is installed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn waits_for_all() {
+        let ready = |n: u8| -> Task<'static, u8> { Box::pin(std::future::ready(n)) };
+        assert_eq!(
+            all(vec![ready(1), ready(2)]).now_or_never(),
+            Some(vec![1, 2])
+        );
+        let never: Task<'static, u8> = Box::pin(std::future::pending());
+        assert_eq!(all(vec![ready(1), never]).now_or_never(), None);
+        assert_eq!(
+            all(Vec::<Task<'static, u8>>::new()).now_or_never(),
+            Some(vec![])
+        );
+    }
 }

@@ -6,10 +6,9 @@ use crate::{
     clock,
     config::{Config, StoreSettings},
     model::DeclaredFile,
+    storage::put_subject,
 };
-use keepsake_shared::{
-    FileName, MediaType, ObjectKey, ObjectToken, capabilities::PutSubject, content_disposition,
-};
+use keepsake_shared::{FileName, MediaType, ObjectKey, ObjectToken, content_disposition};
 use serde_json::{Map, Value, json};
 use std::{fmt, time::Duration};
 use time::OffsetDateTime;
@@ -80,7 +79,7 @@ impl Signer<'_> {
         let store = &self.config.store;
         let headers = store
             .capabilities()
-            .put_headers(&subject(file))
+            .put_headers(&put_subject(file))
             .map_err(SigningError::new)?;
         let url = match store {
             StoreSettings::R2 | StoreSettings::File(_) => self.url(&ObjectToken::Upload {
@@ -115,7 +114,7 @@ impl Signer<'_> {
         let StoreSettings::S3(s3) = &self.config.store else {
             return Ok(None);
         };
-        let Ok(fields) = s3.kind.capabilities().form_fields(&subject(file)) else {
+        let Ok(fields) = s3.kind.capabilities().form_fields(&put_subject(file)) else {
             return Ok(None);
         };
         let fields = borrowed(&fields);
@@ -263,15 +262,6 @@ fn seconds_until(time: OffsetDateTime) -> u32 {
         .whole_seconds()
         .try_into()
         .unwrap_or_default()
-}
-
-fn subject(file: &DeclaredFile) -> PutSubject<'_> {
-    PutSubject {
-        size: file.size,
-        media_type: file.media_type,
-        sha256: &file.sha256,
-        name: &file.name,
-    }
 }
 
 fn borrowed<'a>(pairs: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {

@@ -53,6 +53,8 @@ error_codes! {
     // The request
     /// The body is not JSON.
     MalformedJson = "malformed_json", 400, "The body is not valid JSON";
+    /// The body is not the `multipart/form-data` that its content type says, or it broke off.
+    MalformedForm = "malformed_form", 400, "The body is not a valid form";
     /// The body has a field that this request does not have.
     UnknownField = "unknown_field", 400, "The body has an unknown field";
     /// A field, query parameter or header is missing or has the wrong type or value.
@@ -63,15 +65,16 @@ error_codes! {
     BodyTooLarge = "body_too_large", 413, "The body is too large";
     /// The body did not arrive in time. Nothing was changed: send the request again.
     BodyTooSlow = "body_too_slow", 408, "The body arrived too slowly";
-    /// The body's content type is not `application/json`, or the body is compressed.
-    UnsupportedContentType = "unsupported_content_type", 415, "The body must be JSON";
+    /// The body's content type is not the one that the request takes, mostly `application/json`, or the body is compressed.
+    UnsupportedContentType = "unsupported_content_type", 415, "The content type is not supported";
     /// The path exists, but not for this method.
     MethodNotAllowed = "method_not_allowed", 405, "The method is not allowed for this path";
     /// It does not exist, or the caller may not see it.
     NotFound = "not_found", 404, "Not found";
     /// The requested bytes are outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", 416, "The range is outside the file";
-    /// The file is not the one that `If-Match` names, or was stored after `If-Unmodified-Since`.
+    /// The file, or the version of the attachment that is current, is not the one that `If-Match` names, or was stored after
+    /// `If-Unmodified-Since`.
     PreconditionFailed = "precondition_failed", 412, "The file does not meet the request's condition";
     /// The caller sent too many requests. Wait for `Retry-After`, then retry.
     TooManyRequests = "too_many_requests", 429, "Too many requests";
@@ -135,6 +138,8 @@ error_codes! {
     UploadExpired = "upload_expired", 410, "The upload has expired";
     /// The upload set is completed, rejected or aborted, and can no longer be changed.
     UploadClosed = "upload_closed", 409, "The upload is closed";
+    /// Another version of the attachment became current since this one was declared. Look at it, then declare yours again.
+    VersionConflict = "version_conflict", 409, "Another version became current";
     /// The stored file's size does not match the declaration.
     SizeMismatch = "size_mismatch", 422, "The size does not match the declaration";
     /// The stored file's SHA-256 does not match the declaration.

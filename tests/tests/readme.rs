@@ -10,8 +10,9 @@ use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::{Stack, StackSettings, throwaway_folder};
 use keepsake_tests::token;
 
-/// What the tour has to print, in this order.
-const PROMISED: [&str; 10] = [
+/// What the tour and the README's commands have to print, in this order.
+const PROMISED: [&str; 13] = [
+    r#""name":"notes.txt""#,
     r#""method":"PUT""#,
     "length_mismatch",
     "201",
@@ -22,6 +23,8 @@ const PROMISED: [&str; 10] = [
     r#""restored":[{"rows":1,"table":"attachments.attachment"}"#,
     "restore_conflict",
     "purged",
+    r#""name":"letter.pdf""#,
+    r#""restored":[{"rows":3,"table":"attachments.attachment"}"#,
 ];
 
 /// The code blocks of a page in a language, one after the other.
@@ -49,7 +52,16 @@ async fn the_tour_runs_as_written() -> Result<()> {
     symlink(checkout().join("tests"), folder.join("tests"))?;
     let token = token::mint(&token::claims("acme", "ada"), &stack.secrets.jwt_key);
     std::fs::write(folder.join(".keepsake.env"), stack.environment(&token))?;
-    let tour = blocks("docs/tour.md", "sh")?;
+    for (file, fixture) in [("photo.png", "locket.png"), ("letter.pdf", "letter.pdf")] {
+        let fixture = checkout().join("tests/fixtures").join(fixture);
+        std::fs::copy(fixture, folder.join(file))?;
+    }
+    // The tour needs its post as it is, and so do these: another one.
+    let curl = blocks("README.md", "bash")?.replace("/post/1", "/post/2");
+    let tour = format!(
+        "{}\nTOKEN=$KEEPSAKE_TOKEN URL=$KEEPSAKE_URL\n{curl}",
+        blocks("docs/tour.md", "sh")?
+    );
     let ran = tokio::task::spawn_blocking(move || {
         Command::new("bash")
             .args(["-euo", "pipefail", "-c", &tour])

@@ -8,6 +8,8 @@ import { Empty, Failure, Loading } from "../parts/states";
 import { useResource } from "../resource";
 import { Chart, type Series } from "./chart";
 import { Choice } from "./choice";
+import { Erasures } from "./erasures";
+import { Events } from "./events";
 import { Holds } from "./holds";
 import { Outbox } from "./outbox";
 import { Runs } from "./runs";
@@ -42,7 +44,9 @@ export function Operator() {
       <Storage operator={operator} />
       <NextPurge operator={operator} />
       <Outbox operator={operator} />
+      <Events operator={operator} />
       <Holds operator={operator} />
+      <Erasures operator={operator} />
       <Runs operator={operator} />
     </>
   );
@@ -111,6 +115,11 @@ function OverTime({ history: { items } }: { history: History }) {
           name="In the bin"
           value={size(last.bytes.deleted ?? 0)}
           note={counted(last.open_deletions, "deletion")}
+        />
+        <Figure
+          name="Former versions"
+          value={size(last.bytes.former ?? 0)}
+          note={counted(last.files.former ?? 0, "version")}
         />
         <Figure
           name="Held"

@@ -363,6 +363,24 @@ fn failed(operation: &str, error: &io::Error) -> StorageError {
 }
 
 impl Storage for FileStore {
+    fn store<'a>(
+        &'a self,
+        file: &'a DeclaredFile,
+        bytes: &'a Bytes,
+    ) -> Task<'a, Result<(), PutError>> {
+        let content = Content {
+            body: Body::from(bytes.clone()),
+            ..Content::default()
+        };
+        self.put(
+            &file.object_key,
+            content,
+            file.size,
+            file.media_type,
+            &file.sha256,
+        )
+    }
+
     fn observe<'a>(
         &'a self,
         key: &'a ObjectKey,

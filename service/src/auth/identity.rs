@@ -33,6 +33,16 @@ impl Identity {
         Self(verify(headers, settings, clock::now()).await)
     }
 
+    /// Looks at a token that came in another place than a header.
+    pub(crate) async fn of_token(token: &str, settings: &TokenSettings) -> Self {
+        Self(verify_token(token, settings, clock::now()).await)
+    }
+
+    /// Whether no token came with the request.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.0, Err(AuthError::Missing))
+    }
+
     /// The one name under which all requests of a caller are counted, whatever they may do; `None` for who has no good
     /// token.
     pub(crate) fn name(&self) -> Option<String> {
@@ -100,7 +110,16 @@ async fn verify(
     settings: &TokenSettings,
     now: OffsetDateTime,
 ) -> Result<Verified, AuthError> {
-    let token = Token::parse(bearer(headers)?)?;
+    verify_token(bearer(headers)?, settings, now).await
+}
+
+/// The steps of [`verify`] behind the first.
+async fn verify_token(
+    token: &str,
+    settings: &TokenSettings,
+    now: OffsetDateTime,
+) -> Result<Verified, AuthError> {
+    let token = Token::parse(token)?;
     if !is_genuine(&token, settings).await? {
         return Err(AuthError::Invalid("its signature does not match"));
     }

@@ -25,6 +25,8 @@ pub struct Config {
     pub(crate) allowed_headers: String,
     /// The limits of one upload set.
     pub(crate) limits: Limits,
+    /// Bytes of all files of one request that stores them at once.
+    pub(crate) inline_max_bytes: u64,
     /// Files of more bytes are uploaded in parts.
     pub(crate) multipart_threshold: u64,
     /// Bytes of a part; larger where the store needs it.
@@ -175,6 +177,7 @@ impl Config {
                 file_types: settings.file_types.unwrap_or_default(),
                 number_duplicates: settings.number_duplicates,
             },
+            inline_max_bytes: settings.inline_max_bytes,
             multipart_threshold: settings.multipart_threshold,
             part_bytes: settings.part_bytes,
             multipart_ttl: settings.multipart_ttl,

@@ -95,6 +95,7 @@ settings! {
            "MAX_FILES"                 => max_files: u32                        = "5"        , number(1..=100)                           , "Files in one upload set, at most 100";
            "MAX_FILE_BYTES"            => max_file_bytes: u64                   = "10485760" , number(1..=MAX_OBJECT_BYTES)              , "Bytes of one file";
            "MAX_SET_BYTES"             => max_set_bytes: u64                    = "26214400" , number(1..=100 * MAX_OBJECT_BYTES)        , "Bytes of all files of one upload set";
+           "INLINE_MAX_BYTES"          => inline_max_bytes: u64                 = "5242880"  , number(1..=16_777_216)                    , "Bytes of all files of one request that stores them at once, at most 16 MiB: they are kept in memory until they are stored";
            "FILE_TYPES"                => file_types: Option<FileTypes>                      , parsed                                    , "Allowed file types, as changes to the usual ones: `+zip`, `-mov`, `none +pdf +png`; `+unknown` allows any other extension, for download only. See [file types](file-types.md)";
            "DUPLICATE_NAMES"           => number_duplicates: bool               = "refuse"   , either(["refuse", "number"])              , "`number` stores the second `image.jpg` of an upload set as `image (2).jpg`; `refuse` rejects the set";
            "MULTIPART_THRESHOLD_BYTES" => multipart_threshold: u64              = "67108864" , number(1..=u64::MAX)                      , "Files of more bytes are uploaded in parts";

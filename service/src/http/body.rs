@@ -48,7 +48,7 @@ pub(crate) async fn read_bytes(headers: &HeaderMap, body: Body) -> Result<Vec<u8
     require_short(headers)?;
     clock::timeout(MAX_BODY_TIME, read_bounded(body))
         .await
-        .unwrap_or_else(|| Err(too_slow()))
+        .unwrap_or_else(|| Err(too_slow(MAX_BODY_TIME)))
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -63,6 +63,11 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
             "The body must be JSON. Send it with Content-Type: application/json.",
         ));
     }
+    require_identity(headers)
+}
+
+/// No body is decompressed.
+pub(super) fn require_identity(headers: &HeaderMap) -> Result<(), ApiError> {
     match headers.get(CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(encoded()),
         _ => Ok(()),
@@ -133,12 +138,12 @@ pub(crate) async fn read_at_most(mut body: Body, limit: usize) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-fn too_slow() -> ApiError {
+pub(super) fn too_slow(time: Duration) -> ApiError {
     ApiError::new(
         ErrorCode::BodyTooSlow,
         format_args!(
             "The body did not arrive within {} seconds. Nothing was changed. Send the request again.",
-            MAX_BODY_TIME.as_secs()
+            time.as_secs()
         ),
     )
 }

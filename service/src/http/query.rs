@@ -44,7 +44,8 @@ impl Query {
         Ok(Self { pairs })
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// A parameter as it stands, for who has rules of its own for it.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.pairs
             .iter()
             .find(|(key, _)| key == name)

@@ -25,6 +25,10 @@ pub(crate) struct Writer(pub(crate) Caller);
 #[derive(Debug)]
 pub(crate) struct Anybody(pub(crate) Option<Caller>);
 
+/// Whoever it is: the handler reads on, and then asks for a [`Caller`].
+#[derive(Debug)]
+pub(crate) struct Asker(pub(crate) Identity);
+
 /// Somebody who may read the metrics. No tenant's business, so the token needs to name none.
 #[derive(Debug)]
 pub(crate) struct Watcher;
@@ -58,6 +62,14 @@ impl FromRequestParts<RequestContext> for Anybody {
         Ok(Self(
             identity.and_then(|identity| identity.caller(Scope::Read).ok()),
         ))
+    }
+}
+
+impl FromRequestParts<RequestContext> for Asker {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &RequestContext) -> Result<Self, ApiError> {
+        Ok(Self(identity(parts)?))
     }
 }
 

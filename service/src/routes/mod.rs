@@ -6,6 +6,7 @@
 //! May call every other room. Nothing but the entry points calls this one.
 
 mod answers;
+mod attach;
 mod attachments;
 mod deletions;
 mod entities;
@@ -23,6 +24,7 @@ mod runs;
 mod scans;
 mod uploads;
 mod usage;
+mod versions;
 
 use crate::{
     auth::Identity,
@@ -91,6 +93,18 @@ fn router() -> Router<RequestContext> {
         .route("/v1/attachments/{id}/content", get(attachments::content))
         .route("/v1/attachments/{id}/restore", post(attachments::restore))
         .route(
+            "/v1/attachments/{id}/versions",
+            get(versions::list).post(versions::create),
+        )
+        .route(
+            "/v1/attachments/{id}/versions/{version}/content",
+            get(versions::content),
+        )
+        .route(
+            "/v1/attachments/{id}/versions/{version}/restore",
+            post(versions::restore),
+        )
+        .route(
             "/v1/objects/{token}",
             put(objects::store).get(objects::read).head(objects::head),
         )
@@ -120,7 +134,10 @@ fn router() -> Router<RequestContext> {
                 .patch(entities::rename)
                 .delete(entities::delete),
         )
-        .route("/v1/{entity}/{id}/attachments", get(entities::attachments))
+        .route(
+            "/v1/{entity}/{id}/attachments",
+            get(entities::attachments).post(attach::store),
+        )
         .route("/v1/{entity}/{id}/restore", post(entities::restore))
         .layer(from_fn(admit))
 }

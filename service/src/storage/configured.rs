@@ -1,8 +1,9 @@
-use super::{Bucket, Listing, S3, Storage, StorageError, StoredObject, Undeleted};
+use super::{Bucket, Listing, PutError, S3, Storage, StorageError, StoredObject, Undeleted};
 use crate::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::Task,
 };
+use axum::body::Bytes;
 use keepsake_shared::{ObjectKey, Sha256Digest};
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ macro_rules! dispatch {
 }
 
 dispatch! {
+    fn store(&self, file: &'a DeclaredFile, bytes: &'a Bytes) -> Result<(), PutError>;
     fn observe(&self, key: &'a ObjectKey, head: usize) -> Result<Option<StoredObject>, StorageError>;
     fn read(&self, key: &'a ObjectKey, offset: u64, length: usize) -> Result<Vec<u8>, StorageError>;
     fn digest(&self, key: &'a ObjectKey, size: u64) -> Result<Option<Sha256Digest>, StorageError>;

@@ -12,6 +12,7 @@ mod object_store;
 mod s3;
 
 pub use configured::Store;
+pub(crate) use object_store::put_subject;
 pub use object_store::{
     Bucket, Download, Listing, MAX_DELETE, MAX_LIST, Part, PutError, Storage, StorageError,
     StoredObject, Undeleted,

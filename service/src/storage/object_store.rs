@@ -4,7 +4,8 @@ use crate::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::{Content, Task},
 };
-use keepsake_shared::{MediaType, ObjectKey, Sha256Digest};
+use axum::body::Bytes;
+use keepsake_shared::{MediaType, ObjectKey, Sha256Digest, capabilities::PutSubject};
 use std::{fmt::Debug, ops::Range};
 
 /// Most keys of one [`Storage::delete_many`], R2's and S3's own bound.
@@ -15,6 +16,13 @@ pub const MAX_LIST: u32 = 1000;
 
 /// The operations of every store.
 pub trait Storage {
+    /// Stores a file that is in memory, if nothing is stored under its key yet and its bytes are those that were declared.
+    fn store<'a>(
+        &'a self,
+        file: &'a DeclaredFile,
+        bytes: &'a Bytes,
+    ) -> Task<'a, Result<(), PutError>>;
+
     /// Inspects a stored object: its size, its checksum, and its first `head` bytes. `None` when it does not
     /// exist.
     fn observe<'a>(
@@ -183,6 +191,16 @@ pub enum PutError {
     Busy,
     /// The store failed, or the client stopped half way; nothing was stored.
     Failed(StorageError),
+}
+
+/// What a PUT of a declared file has to say.
+pub(crate) fn put_subject(file: &DeclaredFile) -> PutSubject<'_> {
+    PutSubject {
+        size: file.size,
+        media_type: file.media_type,
+        sha256: &file.sha256,
+        name: &file.name,
+    }
 }
 
 /// What a download found.

@@ -5,11 +5,12 @@ use crate::{
     model::DeclaredFile,
     storage::{Storage, StorageError, StoredObject},
 };
+use axum::body::Bytes;
 use futures_util::future::try_join_all;
 use keepsake_shared::{
     AttachmentId, ErrorCode, FieldError, Sha256Digest,
     content::{Finding, Inspection, Next, first_piece},
-    upload::{Declared, ObjectProblem, Observed, verify_object},
+    upload::{CheckedFile, Declared, ObjectProblem, Observed, verify_object},
 };
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +143,43 @@ async fn observe(
     Ok(Some((object, Some(finding))))
 }
 
+/// Looks at a file that is in memory, as at one that is stored: whether it is for download only, or all that is wrong with it.
+pub(crate) fn examine(
+    file: &CheckedFile,
+    bytes: &Bytes,
+    max_pixels: u64,
+) -> Result<bool, Vec<FileProblem>> {
+    let mut inspection = Inspection::new(file.media_type, file.size);
+    let finding = loop {
+        match inspection.step() {
+            Next::Found(finding) => break finding,
+            Next::Read(piece) => {
+                let begin = usize::try_from(piece.offset).unwrap_or(usize::MAX);
+                let rest = bytes.get(begin..).unwrap_or_default();
+                let wanted = rest.get(..piece.length).unwrap_or(rest);
+                inspection.add(piece, wanted.to_vec());
+            }
+        }
+    };
+    let declared = Declared {
+        size: file.size,
+        media_type: file.media_type,
+        sha256: file.sha256,
+        max_pixels,
+    };
+    let observed = Observed::Stored {
+        size: bytes.len() as u64,
+        sha256: Some(file.sha256),
+        finding: Some(finding),
+    };
+    let problems = verify_object(&declared, &observed);
+    if problems.is_empty() {
+        Ok(file.media_type.is_inline_safe() && !finding.is_plain)
+    } else {
+        Err(problems.iter().map(FileProblem::from).collect())
+    }
+}
+
 /// Finds out the digests that the store does not tell, by reading those objects once, one after the
 /// other.
 ///
@@ -212,6 +250,13 @@ impl Inspected<'_> {
     }
 }
 
+impl FileProblem {
+    /// As an error of an answer, which points at the file's place in the set.
+    pub(crate) fn at(&self, index: usize) -> FieldError {
+        FieldError::new(format!("/files/{index}"), self.code, &self.detail)
+    }
+}
+
 /// What is kept of a set: every file with its problems.
 pub(crate) fn report(inspected: &[Inspected<'_>]) -> Vec<FileReport> {
     inspected
@@ -241,9 +286,7 @@ pub(crate) fn field_errors(files: &[DeclaredFile], report: &[FileReport]) -> Vec
                 .iter()
                 .map(move |problem| (index, problem))
         })
-        .map(|(index, problem)| {
-            FieldError::new(format!("/files/{index}"), problem.code, &problem.detail)
-        })
+        .map(|(index, problem)| problem.at(index))
         .collect()
 }
 

@@ -6,10 +6,12 @@
 //! - `parts`: completes multipart uploads, and aborts those of closed sets.
 //! - `inspection`: compares stored objects with what was declared.
 //! - `completion`: makes a whole set available, or rejects it.
+//! - `at_once`: declares, stores and completes a set whose bytes came with one request.
 //! - `open_uploads`: completes the sets whose client does not.
 //!
 //! May call `clock`, `log`, `model`, `db`, `storage` and `outbox`. Errors are [`UploadError`].
 
+mod at_once;
 mod completion;
 mod error;
 mod inspection;
@@ -18,9 +20,10 @@ mod parts;
 mod recent_uploads;
 mod set;
 
+pub(crate) use at_once::{AtOnce, Received, Undone, expiry as expiry_at_once};
 pub(crate) use completion::{Completion, delete_closed};
 pub(crate) use error::UploadError;
-pub(crate) use inspection::{FileProblem, FileReport, Inspected, inspect, recorded};
+pub(crate) use inspection::{FileProblem, FileReport, Inspected, examine, inspect, recorded};
 pub(crate) use open_uploads::{OpenUpload, Outcome, complete_ending};
 pub(crate) use parts::{abort_closed, is_whole};
 pub(crate) use recent_uploads::{RecentSet, remember};

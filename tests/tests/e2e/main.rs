@@ -7,6 +7,7 @@ use keepsake_tests::migrate::Keep;
 const KEEP: Keep = Keep::InPlace;
 
 mod agreement;
+mod at_once;
 mod atomicity;
 mod audit;
 mod bad_input;
@@ -63,4 +64,5 @@ mod store_events;
 mod story;
 mod tenants;
 mod token_confusion;
+mod versions;
 mod world;

@@ -5,6 +5,7 @@ use anyhow::Result;
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{CSV, JPEG, PDF, PNG, TEXT};
 use keepsake_tests::migrate::Keep;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::world::{
@@ -86,6 +87,12 @@ async fn who_may_not_change_the_post_changes_no_file_of_it() -> Result<()> {
         "CREATE POLICY ada_only ON public.post AS RESTRICTIVE FOR UPDATE USING (attachments.claim('sub') = 'ada')".into(),
     )
     .await?;
+
+    let here = format!("{}/attachments", ada.post_path());
+    let sent = Some(PNG.bytes.to_vec());
+    bob.send(Method::POST, &format!("{here}?name=bob.png"), &[], sent)
+        .await?
+        .expect_problem(404, "not_found")?;
 
     // Bob sees all of it.
     let path = attachment_path(&kept)?;

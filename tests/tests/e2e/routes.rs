@@ -112,6 +112,7 @@ impl Operation {
             .template
             .replace("{id}", named)
             .replace("{attachment_id}", &things.pending)
+            .replace("{version}", "1")
             .replace("{entity}", "post")
             .replace("{token}", "x");
         if path.contains('{') {
@@ -122,9 +123,15 @@ impl Operation {
                 path.push_str(&format!("?attachment_id={}", things.pending));
             }
             ("POST", "/v1/uploads/{id}/multipart/{attachment_id}") => path.push_str("?uploads"),
+            ("POST", "/v1/{entity}/{id}/attachments") => path.push_str("?name=sent.txt"),
             _ => {}
         }
-        let body = self.takes_json().then(|| self.body(things)).transpose()?;
+        let takes_bytes = "/requestBody/content/application~1octet-stream";
+        let body = if self.description.pointer(takes_bytes).is_some() && self.scope().is_some() {
+            Some(Value::from("the text of a file"))
+        } else {
+            self.takes_json().then(|| self.body(things)).transpose()?
+        };
         Ok(Request {
             method: self.method.clone(),
             path,
@@ -142,6 +149,7 @@ impl Operation {
                 json!({ "attachment_id": things.pending, "parts": [part] })
             }
             "/v1/attachments/{id}" => json!({ "name": "taken.png" }),
+            "/v1/attachments/{id}/versions" => json!({ "files": [declaration(&TEXT)] }),
             "/v1/{entity}/{id}" => json!({ "label": "taken" }),
             "/v1/deletions/{id}/restore" => json!({}),
             "/v1/operator/holds" => json!({ "kind": "tenant", "id": things.post, "reason": "x" }),
@@ -158,14 +166,19 @@ impl Operation {
 pub struct Request {
     pub method: Method,
     pub path: String,
+    /// A text is sent as a file.
     pub body: Option<Value>,
 }
 
 impl Request {
     pub async fn send(&self, api: &Api) -> Result<Reply> {
         let json = [("content-type", "application/json")];
-        let headers = if self.body.is_some() { &json[..] } else { &[] };
-        let body = self.body.as_ref().map(|body| body.to_string().into_bytes());
+        let (headers, body) = match &self.body {
+            None => (&[][..], None),
+            Some(Value::String(file)) => (&[][..], Some(file.clone())),
+            Some(body) => (&json[..], Some(body.to_string())),
+        };
+        let body = body.map(String::into_bytes);
         api.send(self.method.clone(), &self.path, headers, body)
             .await
     }

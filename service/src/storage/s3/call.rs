@@ -6,6 +6,7 @@ use crate::{
     runtime::{self, Content, Fetch, Fetched},
     storage::StorageError,
 };
+use axum::body::Bytes;
 use http_body_util::BodyExt;
 use keepsake_shared::{
     Sha256Digest,
@@ -32,7 +33,9 @@ pub(super) struct Call<'a> {
     /// Headers beside those of the signature.
     pub(super) headers: &'a [(&'a str, &'a str)],
     /// The body.
-    pub(super) body: Option<&'a str>,
+    pub(super) body: Option<&'a Bytes>,
+    /// The body's digest, where it is known.
+    pub(super) sha256: Option<Sha256Digest>,
     /// How long one try may take, its answer's body included.
     pub(super) seconds: u32,
     /// Whether it may be made again when nobody knows whether it was done.
@@ -48,6 +51,7 @@ impl Call<'_> {
             query: &[],
             headers: &[],
             body: None,
+            sha256: None,
             seconds: 6,
             repeatable: true,
         }
@@ -172,14 +176,15 @@ fn signed(
         Some(key) => settings.bucket.object(key)?,
         None => settings.bucket.itself(),
     };
-    let body = call.body.unwrap_or_default();
+    let body = call.body.map_or(&[][..], |body| body);
+    let digest = call.sha256.unwrap_or_else(|| Sha256Digest::of(body));
     let request = AuthorizationRequest {
         request: sigv4::Request {
             method: call.method,
             target,
             query: call.query,
             headers: call.headers,
-            payload: Payload::Sha256(Sha256Digest::of(body.as_bytes())),
+            payload: Payload::Sha256(digest),
         },
         send_content_sha256: true,
     };

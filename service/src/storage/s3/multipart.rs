@@ -91,7 +91,7 @@ impl S3 {
         parts: &[StoredPart],
     ) -> Result<(), StorageError> {
         let capabilities = self.0.kind.capabilities();
-        let body = completion(parts, capabilities.parts.checksum);
+        let body = completion(parts, capabilities.parts.checksum).into();
         let mut headers = vec![("content-type", "application/xml")];
         if capabilities.conditional_complete {
             headers.push(("if-none-match", "*"));

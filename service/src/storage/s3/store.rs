@@ -6,8 +6,9 @@ use super::{
 use crate::{
     model::{DeclaredFile, Multipart, StoredPart},
     runtime::{self, Task},
-    storage::{Listing, Storage, StorageError, StoredObject, Undeleted},
+    storage::{Listing, PutError, Storage, StorageError, StoredObject, Undeleted, put_subject},
 };
+use axum::body::Bytes;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use keepsake_shared::{ObjectKey, Sha256Digest, capabilities::ChecksumKind};
 
@@ -18,7 +19,42 @@ const WINDOW_BYTES: u64 = 32 << 20;
 /// How long [`WINDOW_BYTES`] may take to be read and hashed, in seconds.
 const WINDOW_SECONDS: u32 = 60;
 
+/// How long one file that is in memory may take to be stored, in seconds.
+const STORE_SECONDS: u32 = 40;
+
 impl Storage for S3 {
+    fn store<'a>(
+        &'a self,
+        file: &'a DeclaredFile,
+        bytes: &'a Bytes,
+    ) -> Task<'a, Result<(), PutError>> {
+        Box::pin(async move {
+            let headers = self.0.kind.capabilities().put_headers(&put_subject(file));
+            let headers =
+                headers.map_err(|error| PutError::Failed(StorageError(error.to_string())))?;
+            // The length is that of the body, whose digest is signed.
+            let headers: Vec<(&str, &str)> = headers
+                .iter()
+                .filter(|(name, _)| *name != "content-length")
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            let call = Call {
+                key: Some(file.object_key.as_str()),
+                headers: &headers,
+                body: Some(bytes),
+                sha256: Some(file.sha256),
+                seconds: STORE_SECONDS,
+                ..Call::new("PUT")
+            };
+            let answer = self.call(&call).await.map_err(PutError::Failed)?;
+            match answer.status {
+                200 => Ok(()),
+                412 => Err(PutError::Exists),
+                _ => Err(PutError::Failed(trouble(&call, &answer))),
+            }
+        })
+    }
+
     fn observe<'a>(
         &'a self,
         key: &'a ObjectKey,
@@ -129,7 +165,7 @@ impl Storage for S3 {
             }
             let body = deletion(keys);
             let md5 = runtime::current().md5(&body).await.map_err(StorageError)?;
-            let md5 = STANDARD.encode(md5);
+            let (md5, body) = (STANDARD.encode(md5), body.into());
             let call = Call {
                 query: &[("delete", "")],
                 headers: &[("content-md5", &md5), ("content-type", "application/xml")],

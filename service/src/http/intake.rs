@@ -1,0 +1,248 @@
+//! Taking in a body that is kept in memory until it is stored: bounded in size and time, and all such bodies of this process or
+//! isolate together in memory.
+
+use super::{body, headers::content_length, problem::ApiError};
+use crate::clock;
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderValue},
+};
+use http_body_util::BodyExt;
+use keepsake_shared::ErrorCode;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Most bytes that all bodies together hold. A worker has 128 MiB, and holds what it hands to its bucket twice.
+const MAX_HELD_BYTES: u64 = 32 << 20;
+
+/// How long is waited for room among them, and how often is looked.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A body has this long, and a second more for so many bytes.
+const BASE_TIME: Duration = body::MAX_BODY_TIME;
+const BYTES_A_SECOND: u64 = 64 << 10;
+
+/// After so long a body counts no longer: a worker forgets a request whose client has gone, and nobody drops what it held.
+const MAX_LIFE_MILLISECONDS: u64 = 10 * 60 * 1000;
+
+/// How much of a body that is refused is read off, so that its client sees the answer.
+const MAX_DISCARDED_BYTES: usize = 32 << 20;
+
+/// A body on its way in.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    body: Body,
+    bytes: Vec<u8>,
+    limit: usize,
+    time: Duration,
+    room: Option<Room>,
+}
+
+/// The room in memory of a body, which it has until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(
+    #[expect(dead_code, reason = "it is given back when it is dropped")] Option<Room>,
+);
+
+impl Intake {
+    /// Looks at the headers of a body of at most `limit` bytes.
+    ///
+    /// 1. No `Content-Encoding`; else 415.
+    /// 2. No `Content-Length` beyond the limit; else 413.
+    pub(crate) fn of(headers: &HeaderMap, body: Body, limit: u64) -> Result<Self, ApiError> {
+        body::require_identity(headers)?;
+        let most = content_length(headers).unwrap_or(limit);
+        if most > limit {
+            return Err(too_large(limit));
+        }
+        Ok(Self {
+            body,
+            bytes: Vec::new(),
+            limit: usize::try_from(most).unwrap_or(usize::MAX),
+            time: BASE_TIME + Duration::from_secs(most / BYTES_A_SECOND),
+            room: None,
+        })
+    }
+
+    /// What has come so far.
+    pub(crate) fn so_far(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes in more while it is wanted. Longer than announced or allowed → 413, too slow → 408, broken off → 400.
+    pub(crate) async fn take_while(
+        &mut self,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<(), ApiError> {
+        let time = self.time;
+        let taken = clock::timeout(time, async {
+            while is_wanted(&self.bytes) && self.take().await? {}
+            Ok(())
+        });
+        taken.await.unwrap_or_else(|| Err(body::too_slow(time)))
+    }
+
+    /// Takes in the rest, once there is room in memory, for which is waited; else 429.
+    pub(crate) async fn finish(&mut self) -> Result<(), ApiError> {
+        self.room = Some(Room::wait_for(self.limit as u64).await?);
+        self.take_while(|_| true).await
+    }
+
+    /// Takes in what comes next; `false` at the end.
+    async fn take(&mut self) -> Result<bool, ApiError> {
+        let Some(frame) = self.body.frame().await else {
+            return Ok(false);
+        };
+        let data = frame.map_err(|_| broken_off())?.into_data();
+        let data = data.unwrap_or_default();
+        if self.bytes.len() + data.len() > self.limit {
+            return Err(too_large(self.limit as u64));
+        }
+        if self.bytes.is_empty() {
+            // As much as is announced, if it comes; not on the word of who sends a byte and no more.
+            let some = data.len().saturating_mul(1024);
+            self.bytes.reserve_exact(self.limit.min(some));
+        }
+        self.bytes.extend_from_slice(&data);
+        Ok(true)
+    }
+
+    /// What has come.
+    pub(crate) fn received(self) -> (Bytes, Held) {
+        (self.bytes.into(), Held(self.room))
+    }
+
+    /// Reads off what of a refused body is still on its way. Its client would otherwise lose the connection and never see the answer.
+    pub(crate) async fn read_off(mut self) {
+        self.bytes = Vec::new();
+        let read = async {
+            let mut seen = 0;
+            while seen < MAX_DISCARDED_BYTES
+                && let Some(Ok(frame)) = self.body.frame().await
+            {
+                seen += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        clock::timeout(BASE_TIME, read).await;
+    }
+}
+
+fn broken_off() -> ApiError {
+    ApiError::new(
+        ErrorCode::MalformedForm,
+        "The body ended before it was complete. Nothing was stored.",
+    )
+}
+
+/// What is sent in one request is longer than it may be.
+pub(crate) fn too_large(limit: u64) -> ApiError {
+    ApiError::new(
+        ErrorCode::BodyTooLarge,
+        format_args!(
+            "The body has more than {limit} bytes. Nothing was stored. Send larger files with POST /v1/uploads."
+        ),
+    )
+}
+
+/// Who holds how much, and until when at most.
+#[derive(Debug)]
+struct Rooms {
+    next: u64,
+    taken: Vec<(u64, u64, u64)>,
+}
+
+static ROOMS: Mutex<Rooms> = Mutex::new(Rooms {
+    next: 0,
+    taken: Vec::new(),
+});
+
+fn rooms() -> MutexGuard<'static, Rooms> {
+    ROOMS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Rooms {
+    fn take(&mut self, bytes: u64, now: u64) -> Option<u64> {
+        self.taken.retain(|(_, _, until)| *until > now);
+        let held: u64 = self.taken.iter().map(|(_, bytes, _)| bytes).sum();
+        if held + bytes > MAX_HELD_BYTES {
+            return None;
+        }
+        self.next += 1;
+        self.taken
+            .push((self.next, bytes, now + MAX_LIFE_MILLISECONDS));
+        Some(self.next)
+    }
+
+    fn give_back(&mut self, id: u64) {
+        self.taken.retain(|(taken, _, _)| *taken != id);
+    }
+}
+
+/// Room for one body, given back when it is dropped.
+#[derive(Debug)]
+struct Room(u64);
+
+impl Room {
+    async fn wait_for(bytes: u64) -> Result<Self, ApiError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let taken = rooms().take(bytes, clock::milliseconds());
+            if let Some(id) = taken {
+                return Ok(Self(id));
+            }
+            if waited >= MAX_WAIT {
+                return Err(busy());
+            }
+            clock::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        rooms().give_back(self.0);
+    }
+}
+
+fn busy() -> ApiError {
+    ApiError::new(
+        ErrorCode::TooManyRequests,
+        "Too many files are being sent in one request each. Nothing was stored. Retry in a moment, or send the files with POST /v1/uploads.",
+    )
+    .with_header("retry-after", HeaderValue::from_static("5"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_share_the_room_and_give_it_back() {
+        let mut rooms = Rooms {
+            next: 0,
+            taken: Vec::new(),
+        };
+        let half = MAX_HELD_BYTES / 2;
+        let first = rooms.take(half, 0).unwrap();
+        rooms.take(half, 0).unwrap();
+        assert_eq!(rooms.take(1, 0), None);
+        rooms.give_back(first);
+        assert!(rooms.take(1, 0).is_some());
+        assert_eq!(rooms.take(half, 0), None);
+    }
+
+    #[test]
+    fn what_nobody_gives_back_counts_for_a_time() {
+        let mut rooms = Rooms {
+            next: 0,
+            taken: Vec::new(),
+        };
+        rooms.take(MAX_HELD_BYTES, 0).unwrap();
+        assert_eq!(rooms.take(1, MAX_LIFE_MILLISECONDS - 1), None);
+        assert!(rooms.take(1, MAX_LIFE_MILLISECONDS).is_some());
+    }
+}
