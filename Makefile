@@ -171,6 +171,6 @@ test-orms: setup ## statements and the suites of two ORMs where every table has 
 	@scripts/setup-orms
 	@scripts/install-extension
 	@echo "==> Statements with and without archives"
-	@$(env) cargo test --locked --quiet --package keepsake-tests --test differential -- --include-ignored --nocapture
+	@$(env) cargo test --locked --quiet --package keepsake-tests --test differential -- --nocapture
 	@echo "==> The ORMs' own suites"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --test orms -- --ignored --nocapture --test-threads=1

@@ -345,9 +345,13 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
       all(filter: { limit?: number } = {}, options: CallOptions = {}): AsyncGenerator<Deletion> {
         return everyItem((next) => this.list(filter, { ...options, ...next }));
       },
-      /** What one deletion removed, as a tree, and the conflicts of a restore. */
-      async get(id: string, options: CallOptions = {}): Promise<DeletionDetails> {
-        return content(api.GET("/v1/deletions/{id}", { params: { path: { id } }, ...own(options) }));
+      /** What one deletion removed, as a tree, and the conflicts of a restore: of a large deletion with `conflicts: "all"`. */
+      async get(
+        id: string,
+        { conflicts, ...options }: CallOptions & { conflicts?: "quick" | "all" } = {},
+      ): Promise<DeletionDetails> {
+        const params = { path: { id }, query: conflicts === undefined ? {} : { conflicts } };
+        return content(api.GET("/v1/deletions/{id}", { params, ...own(options) }));
       },
       /**
        * Restores what one deletion removed: everything or nothing, or with `on_conflict: "skip"`

@@ -1331,10 +1331,12 @@ export interface components {
             tree: components["schemas"]["DeletionNode"][];
             /** @description Whether the tree is cut off, at 500 nodes. */
             truncated: boolean;
-            /** @description Whether conflicts were searched for: not for a deletion of more than 10,000 rows. Restoring such a deletion reports them, and changes nothing if there are any. */
+            /** @description Whether conflicts were searched for: in a deletion of more than 10,000 rows only with `conflicts=all`. Restoring it reports them as well, and changes nothing if there are any. */
             conflicts_checked: boolean;
             /** @description The conflicts of a restore now, at most 100; empty when it would succeed, or when they were not searched for. */
             conflicts: components["schemas"]["Conflict"][];
+            /** @description How many conflicts there are. */
+            conflict_count: number;
         };
         RestoreRequest: {
             /**
@@ -2624,7 +2626,10 @@ export interface operations {
     };
     getDeletion: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `all` searches for conflicts in a deletion of any size, which takes longer. `quick` searches in deletions of up to 10,000 rows. */
+                conflicts?: "quick" | "all";
+            };
             header?: never;
             path: {
                 /** @description The value of keepsake-deletion in the response to DELETE. */

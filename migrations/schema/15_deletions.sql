@@ -461,18 +461,24 @@ BEGIN
 END
 $$;
 
--- What a restore would meet now, the first hundred.
+-- What a restore would meet now: the first hundred, and how many there are.
 CREATE FUNCTION attachments.conflicts_of(deletion uuid) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    at_most constant integer := 100;
+    conflicts jsonb;
+    counted bigint;
 BEGIN
-    RETURN attachments.explain_conflicts((
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
-            'kind', c.kind, 'table', c.table_name, 'key', c.key, 'constraint', c.constraint_name,
-            'values', c.key_values, 'holder', c.holder)), '[]')
-        FROM (SELECT * FROM keepsake.restore_conflicts(deletion) LIMIT 100) AS c));
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+               'kind', c.kind, 'table', c.table_name, 'key', c.key, 'constraint', c.constraint_name,
+               'values', c.key_values, 'holder', c.holder) ORDER BY c.ordinality) FILTER (WHERE c.ordinality <= at_most), '[]'),
+           count(*)
+    INTO conflicts, counted
+    FROM keepsake.restore_conflicts(deletion) WITH ORDINALITY AS c;
+    RETURN jsonb_build_object('conflicts', attachments.explain_conflicts(conflicts), 'conflict_count', counted);
 EXCEPTION WHEN no_data_found OR insufficient_privilege OR object_not_in_prerequisite_state THEN
     -- Settled at this very moment, or only an operator may restore it.
-    RETURN '[]';
+    RETURN '{"conflicts": [], "conflict_count": 0}';
 END
 $$;
 
@@ -484,8 +490,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                 WHEN root IS NULL THEN attachments.fail('not_found', 'There is no such deletion.') END
 $$;
 
--- What a restore would meet is looked for row by row: of a large deletion that takes longer than a person waits. It is looked for in
--- deletions of 10,000 rows and fewer, within half a second; of larger ones the restore itself reports it.
+-- What a restore would meet is looked for row by row: of a large deletion that takes longer than a person waits. Unasked, it is looked for in
+-- deletions of 10,000 rows and fewer, within half a second; in larger ones where the request says so.
 CREATE FUNCTION attachments_api.get_deletion(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -493,7 +499,7 @@ DECLARE
     one keepsake.deletion;
     root jsonb;
     refused jsonb;
-    is_small boolean;
+    is_searched boolean;
 BEGIN
     PERFORM attachments.begin_recovery(claims);
     one := attachments.find_deletion((request ->> 'deletion_id')::uuid);
@@ -502,15 +508,16 @@ BEGIN
     IF refused IS NOT NULL THEN
         RETURN refused;
     END IF;
-    is_small := attachments.rows_of_deletion(one.id) <= at_most;
+    is_searched := request ->> 'conflicts' = 'all' OR attachments.rows_of_deletion(one.id) <= at_most;
     RETURN attachments.ok(
         attachments.describe_deletion(one, root)
         || attachments.tree_of_deletion(one.id, CASE root ->> 'kind'
             WHEN 'entity' THEN concat_ws('/', root ->> 'entity_type', root ->> 'id') ELSE root ->> 'id' END, 500)
         || jsonb_build_object(
             'held', one.id = ANY (attachments.held_deletions(ARRAY[one.id])),
-            'conflicts_checked', is_small,
-            'conflicts', CASE WHEN one.state = 'deleted' AND is_small THEN attachments.conflicts_of(one.id) ELSE '[]' END));
+            'conflicts_checked', is_searched)
+        || CASE WHEN one.state = 'deleted' AND is_searched THEN attachments.conflicts_of(one.id)
+                ELSE '{"conflicts": [], "conflict_count": 0}' END);
 END
 $$;
 

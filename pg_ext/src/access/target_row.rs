@@ -300,11 +300,24 @@ pub fn may_delete_all(
     table: &Table,
     deletion: Uuid,
 ) -> Outcome<bool> {
+    may_delete_those(session, table, deletion, "true")
+}
+
+/// The same of those of its rows `t` that a condition names.
+///
+/// # Errors
+/// 42501 without the DELETE privilege on the table.
+pub fn may_delete_those(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+    condition: &str,
+) -> Outcome<bool> {
     let privileges = Privileges::of(session, table)?;
     privileges.refuse_unless_deletes(table)?;
     table.check_marks()?;
     let sql = format!(
-        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1",
+        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {condition}",
         table.rows()
     );
     let there: Option<i64> = session

@@ -1,14 +1,18 @@
 //! The event trigger that reads from `ALTER COLUMN … TYPE … USING` whether it converts values otherwise than an assignment does: those
-//! of archived rows stay as they are.
+//! of archived rows stay as they are, and so do those that the registry has of rows in place.
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
+use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::archive::using::{self, Conversion, Converted};
 use crate::manage::ddl_command::{command, find_table};
+use crate::model::error::Outcome;
 use crate::postgres::pg_list::pointers;
+use crate::spi::session::with_reading_session;
+use crate::spi::shown_names;
 
 /// On `ddl_command_start` of ALTER TABLE.
 #[pg_extern(
@@ -20,8 +24,61 @@ fn follow_using(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     unsafe {
         let command = command(call, "keepsake.follow_using", "ON ddl_command_start")?;
         if let Some((relation, converted)) = converted(command) {
+            forget_values(relation, &converted)?;
             using::note(command, relation, converted);
         }
+    }
+    Ok(())
+}
+
+/// What the registry knows of rows of table $1, kept in place, by a value of a column among $2: holds, roots of deletions, and what SET NULL and SET
+/// DEFAULT replaced.
+const KNOWN: &str = "
+    SELECT (SELECT count(*) FROM keepsake.hold WHERE relation = $1 AND released_at IS NULL AND row_key ?| $2),
+           (SELECT count(*) FROM keepsake.deletion WHERE root_table = $1 AND state = 'deleted' AND root_key ?| $2),
+           (SELECT count(DISTINCT x.deletion_id) FROM keepsake.detached x WHERE x.relation = $1 AND (x.columns || x.key_columns)::text[] && $2)
+    FROM keepsake.kept_in_place WHERE relation = $1";
+
+/// How many holds, roots of deletions, and deletions that replaced values, knew a table's rows by values that are converted; and the table.
+type Lost = (String, [i64; 3]);
+
+/// What a `USING` that is no cast makes of values, the registry cannot follow. To it, the column is as good as dropped: a value that it knew may be
+/// another row's by now.
+fn forget_values(relation: pg_sys::Oid, converted: &Converted) -> Outcome<()> {
+    let unknown = converted
+        .iter()
+        .filter(|(_, how)| *how == Conversion::Unknown);
+    let columns: Vec<String> = unknown.map(|(name, _)| name.clone()).collect();
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let lost = with_reading_session(|session| -> Outcome<Option<Lost>> {
+        let known = session.registry_now(KNOWN, &[relation.into(), columns.clone().into()])?;
+        let Some(row) = known.first() else {
+            return Ok(None);
+        };
+        let count = |ordinal| -> Outcome<i64> { Ok(row.get(ordinal)?.unwrap_or(0)) };
+        let counts = [count(1)?, count(2)?, count(3)?];
+        if counts == [0; 3] {
+            return Ok(None);
+        }
+        for column in columns {
+            session.registry(
+                "SELECT keepsake.follow_column($1, $2, '')",
+                &[relation.into(), column.into()],
+            )?;
+        }
+        Ok(Some((shown_names::table(session, relation)?, counts)))
+    })?;
+    if let Some((table, [holds, roots, replaced])) = lost {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("Keepsake knew rows of table {table} by values that USING converts"),
+            format!(
+                "Of {holds} holds, each covers all deleted rows of the table until it is placed again. {roots} deletions can be restored by roles that may delete all that they removed from the table. What SET NULL or SET DEFAULT replaced does not come back with {replaced} deletions."
+            )
+        );
     }
     Ok(())
 }

@@ -37,13 +37,20 @@ const ELSEWHERE: &str = "
     JOIN keepsake.deletion d ON d.id = t.deletion_id AND d.state IN ('deleted', 'purging')
     JOIN keepsake.deletion_table o ON o.deletion_id = d.id AND o.purged < o.row_count AND o.relation <> ALL ($1)
     JOIN keepsake.managed_table m ON m.relation = o.relation AND m.keep = 'archive'
-    WHERE t.relation = ANY ($1) AND t.purged < t.row_count";
+    WHERE t.relation = ANY ($1) AND t.purged < t.row_count
+      -- What hangs on archived rows by declared references alone can be in place.
+      AND (d.root_table = ANY ($1) OR d.root_table NOT IN (SELECT relation FROM keepsake.managed_table WHERE keep = 'archive')
+           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.relation AND con.confrelid = ANY ($1)))";
 /// A table that stays, where a deletion has rows of one and has replaced values of the other.
 const LET_GO: &str = "
     SELECT min((CASE WHEN t.relation = ANY ($1) THEN u.relation::oid ELSE t.relation::oid END)::regclass::text)
     FROM keepsake.archive_undo u JOIN keepsake.deletion d ON d.id = u.deletion_id AND d.state IN ('deleted', 'purging')
     JOIN keepsake.deletion_table t ON t.deletion_id = d.id AND t.purged < t.row_count
-    WHERE (t.relation = ANY ($1)) <> (u.relation = ANY ($1))";
+    WHERE (t.relation = ANY ($1)) <> (u.relation = ANY ($1))
+      AND EXISTS (SELECT FROM pg_constraint con
+                  WHERE con.contype = 'f' AND con.conrelid = u.relation AND (con.confrelid = ANY ($1)) <> (u.relation = ANY ($1))
+                    AND u.columns = ARRAY(SELECT a.attname::text FROM unnest(con.conkey) WITH ORDINALITY AS n (attnum, i)
+                                          JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = n.attnum ORDER BY n.i))";
 const DELETIONS: &str = "
     SELECT d.id, d.deleted_at::text AS at FROM keepsake.deletion d JOIN keepsake.deletion_table t ON t.deletion_id = d.id
     WHERE t.relation = $1 AND t.purged < t.row_count AND d.state IN ('deleted', 'purging')";

@@ -1,10 +1,10 @@
 //! From `keep => 'in place'` to `keep => 'archive'`: the deleted rows of a table go to an archive, with their deletions.
 //!
 //! Deletions keep their ids, and with them their holds, retention and roots. All tables that have rows of a deletion
-//! move together, since a restore finds its rows in one way.
+//! move together, but for those that hang on archived rows by declared references: what refers to an archive can stay in place.
 
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys;
+use pgrx::{PgLogLevel, PgSqlErrorCode, ereport, pg_sys};
 
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
@@ -28,12 +28,18 @@ const ELSEWHERE: &str = "
     JOIN keepsake.deletion d ON d.id = t.deletion_id AND d.state IN ('deleted', 'purging')
     JOIN keepsake.deletion_table o ON o.deletion_id = d.id AND o.purged < o.row_count AND o.relation <> ALL ($1)
     JOIN keepsake.kept_in_place m ON m.relation = o.relation
-    WHERE t.relation = ANY ($1) AND t.purged < t.row_count";
-/// What only tables in place have.
-const ONLY_IN_PLACE: &str = "
-    SELECT format('It has a declared reference to %s, or one from it.', parent) FROM keepsake.declared_reference WHERE $1 IN (child, parent)
-    UNION ALL SELECT format('Its foreign key %I is overridden for soft deletes.', reference) FROM keepsake.reference_override WHERE child = $1
-    LIMIT 1";
+    WHERE t.relation = ANY ($1) AND t.purged < t.row_count
+      -- What hangs on archived rows by declared references alone can stay.
+      AND (d.root_table <> ALL ($1) AND d.root_table IN (SELECT relation FROM keepsake.kept_in_place)
+           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.relation AND con.confrelid = ANY ($1)))";
+/// A parent in place that does not move, and to which a table with an archive could not refer.
+const DECLARED_PARENT: &str = "
+    SELECT min(d.parent::text) FROM keepsake.declared_reference d JOIN keepsake.kept_in_place m ON m.relation = d.parent
+    WHERE d.child = ANY ($1) AND d.parent <> ALL ($1)";
+/// What a soft delete does along a foreign key of these tables, where that is not what the key says: PostgreSQL does that.
+const OVERRIDES: &str = "
+    DELETE FROM keepsake.reference_override WHERE child = ANY ($1)
+    RETURNING format('%s of table %s', reference, child)";
 /// Indexes and exclusion constraints that read the marks, but for our own index. `plain`: they cover the live rows.
 const INDEXES: &str = r"
     SELECT x.indexrelid::regclass::text AS shown, con.conname::text AS name,
@@ -61,9 +67,10 @@ const UNDO: &str = "
     JOIN keepsake.deletion AS d ON d.id = x.deletion_id
     CROSS JOIN LATERAL unnest(x.row_keys, x.old_values, x.new_values) WITH ORDINALITY AS r (key, old, new, n)
     WHERE '' <> ALL (x.columns) AND '' <> ALL (x.key_columns)";
+/// Of rows that stay in place, and had referred to others that do, it stays where it is.
 const MOVED_UNDO: &str = "
     WITH moved AS (DELETE FROM keepsake.detached AS x USING keepsake.deletion_table AS t
-                   WHERE t.deletion_id = x.deletion_id AND t.relation = ANY ($1) RETURNING x.*)";
+                   WHERE t.deletion_id = x.deletion_id AND t.relation = ANY ($1) AND x.relation::oid = ANY ($1) RETURNING x.*)";
 
 /// Moves a table to an archive; with `cascade`, the tables that refer to it as well.
 pub fn to_archive(
@@ -75,7 +82,9 @@ pub fn to_archive(
     for table in &tables {
         check(session, *table)?;
     }
+    refuse_declared_parent(session, oid, &tables)?;
     refuse_mixed(session, oid, &tables)?;
+    drop_overrides(session, &tables)?;
     let graph = cache::current(session)?;
     let moving: Vec<&Table> = tables
         .iter()
@@ -118,16 +127,45 @@ fn check(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
         .name
         .to_string();
     session.ddl(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
-    silent_write::refuse_owner_code(session, oid, &found.shown)?;
-    let only: Vec<String> = first_column(session.registry(ONLY_IN_PLACE, &[oid.into()])?)?;
-    match only.into_iter().next() {
-        None => Ok(()),
-        Some(why) => Err(Failure::CannotManage {
-            table: found.shown.clone(),
-            why: format!("{why} That is of tables that are kept in place."),
-            fix: "Keep the table in place, or undo that first.".into(),
-        }),
+    silent_write::refuse_owner_code(session, oid, &found.shown)
+}
+
+/// Refuses where rows with an archive would refer by a declared reference to a table in place.
+fn refuse_declared_parent(
+    session: &mut Session<'_, '_>,
+    oid: pg_sys::Oid,
+    tables: &[pg_sys::Oid],
+) -> Outcome<()> {
+    let parent: Option<String> =
+        first_cell(session.registry(DECLARED_PARENT, &[tables.to_vec().into()])?)?;
+    let Some(parent) = parent else {
+        return Ok(());
+    };
+    Err(Failure::CannotManage {
+        table: describe(session, oid)?.shown,
+        why: format!(
+            "Its rows, or those of a table that goes with it, refer to {parent} by a declared reference, which can lead from an archive to a table with an archive alone."
+        ),
+        fix: format!("Move that first: SELECT keepsake.manage('{parent}', keep => 'archive')."),
+    })
+}
+
+/// Forgets what soft deletes do along the foreign keys of these tables instead of what the keys say, and tells which.
+fn drop_overrides(session: &mut Session<'_, '_>, tables: &[pg_sys::Oid]) -> Outcome<()> {
+    let dropped: Vec<String> =
+        first_column(session.registry(OVERRIDES, &[tables.to_vec().into()])?)?;
+    for key in dropped {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("foreign key {key} is no longer overridden"),
+            "From a table with an archive, PostgreSQL itself deletes, as the key's ON DELETE says. Change the key if that is not what you want."
+        );
     }
+    for table in tables {
+        cache::invalidate(*table);
+    }
+    Ok(())
 }
 
 /// Refuses where a deletion would have rows of both kinds.

@@ -1,30 +1,7 @@
--- What code of the owner's a write to table $1 would run although its triggers are off. What is in pg_catalog or of an extension is not his.
-WITH RECURSIVE part AS (SELECT $1 AS oid UNION SELECT relid::oid FROM pg_partition_tree($1)),
--- The table, its expressions, the types of its columns, and what these are made of.
-code (classid, objid) AS (
-    SELECT s.classid::oid, s.objid FROM (
-        SELECT 'pg_class'::regclass, p.oid FROM part p
-        UNION ALL SELECT 'pg_class'::regclass, x.indexrelid FROM pg_index x JOIN part p ON p.oid = x.indrelid
-        UNION ALL SELECT 'pg_constraint'::regclass, con.oid FROM pg_constraint con JOIN part p ON p.oid = con.conrelid WHERE con.contype = 'c'
-        UNION ALL SELECT 'pg_attrdef'::regclass, d.oid FROM pg_attrdef d JOIN part p ON p.oid = d.adrelid
-                  JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum AND a.attgenerated <> ''
-        UNION ALL SELECT 'pg_policy'::regclass, pol.oid FROM pg_policy pol JOIN part p ON p.oid = pol.polrelid
-                  JOIN pg_class c ON c.oid = p.oid AND c.relforcerowsecurity
-        UNION ALL SELECT 'pg_type'::regclass, a.atttypid FROM pg_attribute a JOIN part p ON p.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped
-    ) AS s (classid, objid)
-    UNION
-    SELECT n.classid::oid, n.objid FROM code c CROSS JOIN LATERAL (
-        SELECT d.refclassid, d.refobjid FROM pg_depend d
-        WHERE c.classid <> 'pg_type'::regclass AND d.classid = c.classid AND d.objid = c.objid AND d.refclassid = 'pg_type'::regclass
-        UNION ALL SELECT 'pg_type'::regclass, of.oid FROM pg_type t CROSS JOIN LATERAL unnest(ARRAY[t.typelem, t.typbasetype]) AS of (oid)
-                  WHERE c.classid = 'pg_type'::regclass AND t.oid = c.objid
-        UNION ALL SELECT 'pg_type'::regclass, of.oid FROM pg_range r CROSS JOIN LATERAL unnest(ARRAY[r.rngsubtype, r.rngtypid]) AS of (oid)
-                  WHERE c.classid = 'pg_type'::regclass AND c.objid IN (r.rngtypid, r.rngmultitypid)
-        UNION ALL SELECT 'pg_type'::regclass, a.atttypid FROM pg_type t JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-                  WHERE c.classid = 'pg_type'::regclass AND t.oid = c.objid
-        UNION ALL SELECT 'pg_constraint'::regclass, con.oid FROM pg_constraint con WHERE c.classid = 'pg_type'::regclass AND con.contypid = c.objid
-        UNION ALL SELECT 'pg_cast'::regclass, k.oid FROM pg_cast k WHERE c.classid = 'pg_type'::regclass AND c.objid IN (k.castsource, k.casttarget)
-    ) AS n (classid, objid) WHERE n.objid <> 0)
+-- What code of the owner's a write to table $1 would run although its triggers are off, among the objects that it concerns ($2, $3). What is in
+-- pg_catalog or of an extension is not his.
+WITH part AS (SELECT $1 AS oid UNION SELECT relid::oid FROM pg_partition_tree($1)),
+code (classid, objid) AS (SELECT * FROM unnest($2::oid[], $3::oid[]))
 SELECT format('trigger %I of table %s', t.tgname, t.tgrelid::regclass) AS shown
 FROM pg_trigger t JOIN part p ON p.oid = t.tgrelid JOIN pg_proc f ON f.oid = t.tgfoid
 WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND f.pronamespace <> 'keepsake'::regnamespace

@@ -13,6 +13,7 @@
 //! It uses no other room. Every other room uses it.
 
 pub mod conflict;
+pub mod deleted_row;
 pub mod error;
 pub mod found_conflict;
 pub mod oid_map;

@@ -9,7 +9,7 @@ pub enum OnConflict {
     Fail,
     /// They stay, and what refers to them.
     Skip,
-    /// As `Fail`, but parents that are kept in an archive are brought back, too.
+    /// As `Fail`, but deleted parents are brought back, too.
     Parents,
 }
 
@@ -22,7 +22,7 @@ impl OnConflict {
             "parents" => Ok(Self::Parents),
             _ => Err(Failure::BadArgument {
                 what: "on_conflict must be 'fail', 'skip' or 'parents'".into(),
-                fix: "'fail' restores all or nothing, 'skip' leaves conflicting rows deleted, 'parents' restores archived rows that are referred to as well."
+                fix: "'fail' restores all or nothing, 'skip' leaves conflicting rows deleted, 'parents' restores deleted rows that are referred to as well."
                     .into(),
             }),
         }

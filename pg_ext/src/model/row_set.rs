@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use crate::model::row_id::{RowId, is_among};
 
 /// Rows of several managed tables.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowSet {
     tables: HashMap<pg_sys::Oid, BTreeSet<RowId>>,
 }

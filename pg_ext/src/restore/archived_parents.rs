@@ -1,7 +1,7 @@
 //! Rows in place that refer by a declared reference to a table with an archive: whether their parents are live, and if not, which
 //! deletion has them.
 
-use pgrx::{JsonB, Uuid};
+use pgrx::{JsonB, Uuid, pg_sys};
 use serde_json::Value;
 
 use crate::graph::reference_graph::Graph;
@@ -26,6 +26,8 @@ pub struct Lost<'graph> {
     pub row: RowId,
     /// The deletion that has the parent, if any has.
     pub holder: Option<Uuid>,
+    /// The parent's table and its place in the archive, where it is in it.
+    pub parent: Option<(pg_sys::Oid, RowId)>,
     reference: &'graph Reference,
     key: Value,
     values: Value,
@@ -99,6 +101,7 @@ pub fn lost<'graph>(
                 values: json(4)?,
                 holder: row.get(5)?,
                 parent_key: json(6)?,
+                parent: RowId::read(&row, 7)?.map(|row| (parent.oid, row)),
             });
         }
     }
@@ -125,9 +128,10 @@ fn lost_sql(
     };
     format!(
         "WITH keepsake_archived AS NOT MATERIALIZED ({archived})
-         SELECT c.tableoid, c.ctid, {child_key}, pg_catalog.jsonb_build_object({values}), h.keepsake_deletion, h.keepsake_key
+         SELECT c.tableoid, c.ctid, {child_key}, pg_catalog.jsonb_build_object({values}), h.keepsake_deletion, h.keepsake_key,
+                h.keepsake_relation, h.keepsake_ctid
          FROM {children} AS c LEFT JOIN LATERAL (
-             SELECT p.keepsake_deletion, {parent_key} AS keepsake_key FROM keepsake_archived AS p
+             SELECT p.keepsake_deletion, {parent_key} AS keepsake_key, p.keepsake_relation, p.keepsake_ctid FROM keepsake_archived AS p
              WHERE {joins} ORDER BY p.keepsake_deletion DESC, p.keepsake_seq DESC LIMIT 1) AS h ON true
          WHERE c.deletion_id OPERATOR(pg_catalog.=) $1 AND {set}{not_staying}
            AND NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins}){returns}

@@ -35,17 +35,27 @@ pub fn elsewhere(
         }
     }
     skip_conflicts::add_all_dependents(session, graph, tables, deletion, &mut beneath)?;
-    let mut elsewhere = RowSet::default();
+    all_but(session, tables, deletion, [&beneath, staying])
+}
+
+/// The rows of a deletion that are in neither set.
+pub fn all_but(
+    session: &mut Session<'_, '_>,
+    tables: &[Vec<&Table>],
+    deletion: Uuid,
+    but: [&RowSet; 2],
+) -> Outcome<RowSet> {
+    let mut others = RowSet::default();
     for table in tables.iter().flatten() {
         let sql = format!(
             "SELECT t.tableoid, t.ctid FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{}{}",
             table.rows(),
-            beneath.excluding(table.oid, "t"),
-            staying.excluding(table.oid, "t"),
+            but[0].excluding(table.oid, "t"),
+            but[1].excluding(table.oid, "t"),
         );
         for row in RowId::read_all(session.as_owner(table, &sql, &[deletion.into()])?)? {
-            elsewhere.insert(table.oid, row);
+            others.insert(table.oid, row);
         }
     }
-    Ok(elsewhere)
+    Ok(others)
 }

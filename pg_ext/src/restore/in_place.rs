@@ -16,6 +16,7 @@ use crate::registry::deletion::{self, Deletion};
 use crate::restore::beneath_archived;
 use crate::restore::find_conflicts;
 use crate::restore::hand_over::{hand_over, lock_holders};
+use crate::restore::handed_over::HandedOver;
 use crate::restore::report::Report;
 use crate::restore::revive::revive;
 use crate::restore::set_null_undo;
@@ -26,11 +27,13 @@ use crate::spi::session::Session;
 
 /// Which of a deletion's rows in place are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum Extent<'rows> {
     /// All.
     Whole,
     /// Those that hang on rows that came back from an archive.
     Beneath,
+    /// These, which are locked, and whose parents are live or among them.
+    Only(&'rows RowSet),
 }
 
 /// Of a deletion that holds no more rows than this the plans are kept: they take longer to make than to run.
@@ -45,7 +48,7 @@ pub fn run(
     graph: &Graph,
     deletion: &Deletion,
     on_conflict: OnConflict,
-    extent: Extent,
+    extent: Extent<'_>,
 ) -> Outcome<Value> {
     if !deletion.can_be_restored()? {
         return Ok(Report::default().into_json(deletion, on_conflict, Vec::new()));
@@ -56,7 +59,7 @@ pub fn run(
     // A lock costs a WAL record for each row, and what it guards against is rare. A row that moves to
     // another partition passes the guard.
     let moves = tables.iter().flatten().any(|table| table.partitioned);
-    let lock = on_conflict == OnConflict::Skip || extent == Extent::Beneath || moves;
+    let lock = on_conflict == OnConflict::Skip || extent != Extent::Whole || moves;
     for _ in 0..ATTEMPTS {
         // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
         // undone, and the next look says who.
@@ -113,7 +116,7 @@ fn bring_back(
     graph: &Graph,
     tables: &[Vec<&Table>],
     deletion: &Deletion,
-    (on_conflict, extent): (OnConflict, Extent),
+    (on_conflict, extent): (OnConflict, Extent<'_>),
     lock: bool,
 ) -> Outcome<Value> {
     let id = deletion.id;
@@ -122,16 +125,20 @@ fn bring_back(
         surveyed = survey(session, graph, tables, id, Lock::RowsAndParents)?;
     }
     let parents = surveyed.parents;
-    let some_may_stay = parents.deleted || parents.missing || extent == Extent::Beneath;
+    let some_may_stay = parents.deleted || parents.missing || extent != Extent::Whole;
     if some_may_stay || on_conflict == OnConflict::Skip {
         // The statements name the rows that stay, so each is another one.
         session.keep_plans(false);
     }
-    let handed_over = lock_holders(session, graph, tables, deletion, parents)?;
+    let handed_over = match extent {
+        Extent::Only(_) => HandedOver::default(),
+        _ => lock_holders(session, graph, tables, deletion, parents)?,
+    };
     let mut staying = handed_over.rows();
     let left = match extent {
         Extent::Whole => RowSet::default(),
         Extent::Beneath => beneath_archived::elsewhere(session, graph, tables, id, &staying)?,
+        Extent::Only(rows) => beneath_archived::all_but(session, tables, id, [rows, &staying])?,
     };
     staying.extend(&left);
     let mut skipped = match on_conflict {

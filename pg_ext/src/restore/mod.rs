@@ -7,6 +7,7 @@
 //! - `handed_over` are rows that another deletion must keep, `hand_over` gives them to it; `skip_conflicts` finds those that stay deleted.
 //! - `archived_parents` looks for the parents of rows in place that are kept in an archive; `beneath_archived` finds those that hang on
 //!   parents that came back.
+//! - `parents` come back before the rows that refer to them, where a restore is asked for them.
 //! - `set_null_undo` puts back what SET NULL and SET DEFAULT had released.
 //!
 //! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access`, `registry` and `restore_archived`.
@@ -18,6 +19,7 @@ pub mod hand_over;
 pub mod handed_over;
 pub mod in_place;
 pub mod live_constraint;
+pub mod parents;
 pub mod report;
 pub mod restore_conflicts;
 pub mod restore_deletion;

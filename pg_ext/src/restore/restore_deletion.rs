@@ -11,9 +11,10 @@ use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::OnConflict;
 use crate::registry::deletion::{self, Deletion, State};
 use crate::restore::in_place::{self, Extent};
+use crate::restore::parents::{self, Parents};
 use crate::restore::report::{Report, add_to, line};
 use crate::restore::restore_conflicts;
-use crate::restore_archived::restore_archive::{self, Restored};
+use crate::restore_archived::restore_archive::{self, Restored, What};
 use crate::restore_archived::work::Root;
 use crate::spi::session::{Session, with_session};
 
@@ -25,7 +26,7 @@ use crate::spi::session::{Session, with_session};
 /// `on_conflict` says what becomes of rows that would break a constraint or come back under a
 /// deleted parent: `fail` restores nothing; `skip` leaves them, and the rows that refer to them,
 /// in the deletion, and adds `"skipped": [{"table", "rows"}]` and `"conflicts"` to the answer. The
-/// deletion then stays open, and a later call restores the rest. `parents` is `fail`, but archived
+/// deletion then stays open, and a later call restores the rest. `parents` is `fail`, but deleted
 /// rows that the restored ones refer to come back with them, where the caller may restore those.
 ///
 /// # Errors
@@ -45,6 +46,41 @@ fn restore(
 }
 
 fn run(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outcome<Value> {
+    if on_conflict != OnConflict::Parents {
+        return without_parents(session, id, on_conflict);
+    }
+    let above = bring_parents(session, id)?;
+    let mut answer = without_parents(session, id, on_conflict)?;
+    parents::add_to(&mut answer, above);
+    Ok(answer)
+}
+
+/// Restores parents that the deletion's rows lack, where one of both is kept in place. Whether the caller may restore the deletion itself is asked
+/// next: if not, all this is undone.
+fn bring_parents(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Value>> {
+    let graph = cache::current(session)?;
+    let mut parents = Parents::of(id);
+    let mut lines = Vec::new();
+    let in_place = !deletion::holding(session, &graph, &[id])?.is_empty();
+    let deletion = Deletion::read(session, id, in_place)?;
+    if deletion.is_none_or(|one| one.state != State::Deleted) {
+        return Ok(lines);
+    }
+    if in_place {
+        lines.extend(parents.bring_for_in_place(session, &graph, id, None)?);
+    }
+    if restore_archive::holds_rows(session, id)? {
+        let what = What::Deletion(id, Root::InPlace);
+        lines.extend(parents.bring_for_archived(session, what)?);
+    }
+    Ok(lines)
+}
+
+fn without_parents(
+    session: &mut Session<'_, '_>,
+    id: Uuid,
+    on_conflict: OnConflict,
+) -> Outcome<Value> {
     let graph = cache::current(session)?;
     if !restore_archive::concerns(session, id)? {
         let deletion = Deletion::authorised(session, &graph, id, true)?;

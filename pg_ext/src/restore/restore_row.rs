@@ -9,8 +9,9 @@ use crate::access::target_row::{Key, key_from_any};
 use crate::call::arguments::Regclass;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::OnConflict;
+use crate::restore::parents::{self, Parents};
 use crate::restore::restore_deletion::with_beneath;
-use crate::restore_archived::restore_archive;
+use crate::restore_archived::restore_archive::{self, What};
 use crate::spi::session::{Session, with_session};
 
 /// Restores the last version of a row that was deleted from `relation`, whose rows are archived, and the rows beneath it
@@ -29,7 +30,7 @@ fn restore_row(
     let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let oid = required(relation, "relation")?.oid();
     let key = required(key, "key")?;
-    let report = with_session(|session| one(session, oid, key_from_any(&key), on_conflict));
+    let report = with_session(|session| one(session, oid, || key_from_any(&key), on_conflict));
     Ok(JsonB(report?))
 }
 
@@ -42,19 +43,34 @@ fn restore_row_text(
 ) -> Result<JsonB, ErrorReport> {
     let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let oid = required(relation, "relation")?.oid();
-    let key = Key::Text(required(key, "key")?);
-    let report = with_session(|session| one(session, oid, key, on_conflict));
+    let key = required(key, "key")?;
+    let report = with_session(|session| one(session, oid, || Key::Text(key), on_conflict));
     Ok(JsonB(report?))
 }
 
-fn one(
+fn one<'key>(
     session: &mut Session<'_, '_>,
     relation: pg_sys::Oid,
-    key: Key<'_>,
+    key: impl Fn() -> Key<'key>,
     on_conflict: OnConflict,
 ) -> Outcome<Value> {
-    let restored = restore_archive::run_row(session, relation, key, on_conflict)?;
-    with_beneath(session, restored, None, on_conflict)
+    let above = above(session, on_conflict, || What::Row(relation, key()))?;
+    let restored = restore_archive::run_row(session, relation, key(), on_conflict)?;
+    let mut answer = with_beneath(session, restored, None, on_conflict)?;
+    parents::add_to(&mut answer, above);
+    Ok(answer)
+}
+
+/// The parents in place that come back first, where they are asked for.
+fn above<'key>(
+    session: &mut Session<'_, '_>,
+    on_conflict: OnConflict,
+    what: impl FnOnce() -> What<'key>,
+) -> Outcome<Vec<Value>> {
+    if on_conflict == OnConflict::Parents {
+        return Parents::default().bring_for_archived(session, what());
+    }
+    Ok(Vec::new())
 }
 
 /// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
@@ -71,8 +87,11 @@ fn restore_group(
     let deletion = required(deletion, "deletion")?;
     let report = with_session(|session| {
         if restore_archive::concerns(session, deletion)? {
+            let above = above(session, on_conflict, || What::Group(deletion))?;
             let restored = restore_archive::run_group(session, deletion, on_conflict)?;
-            with_beneath(session, restored, None, on_conflict)
+            let mut answer = with_beneath(session, restored, None, on_conflict)?;
+            parents::add_to(&mut answer, above);
+            Ok(answer)
         } else {
             Err(Failure::DeletionNotFound {
                 deletion: deletion.to_string(),

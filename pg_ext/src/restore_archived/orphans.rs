@@ -28,6 +28,8 @@ pub struct Orphan {
     pub holder: Option<Uuid>,
     /// The parent's place in its archive, where it is in one.
     pub parent: Option<(pg_sys::Oid, RowId)>,
+    /// The parent, where it is kept in place.
+    pub parent_in_place: Option<(pg_sys::Oid, RowId)>,
     /// The parent's key.
     pub parent_key: Value,
 }
@@ -95,8 +97,8 @@ impl Search<'_> {
             ),
             (Keep::InPlace, _) => format!(
                 "LEFT JOIN LATERAL (
-                     SELECT p.deletion_id AS keepsake_deletion, NULL::pg_catalog.oid AS keepsake_relation,
-                            NULL::pg_catalog.tid AS keepsake_ctid, NULL::pg_catalog.jsonb AS keepsake_key
+                     SELECT p.deletion_id AS keepsake_deletion, p.tableoid AS keepsake_relation,
+                            p.ctid AS keepsake_ctid, NULL::pg_catalog.jsonb AS keepsake_key
                      FROM {} AS p WHERE {joins} LIMIT 1) AS h ON true",
                 self.key.parent.rows(),
             ),
@@ -139,12 +141,18 @@ pub fn orphans(
         let Some(place) = RowId::read(&row, 1)? else {
             continue;
         };
+        let parent = RowId::read(&row, 5)?.map(|parent| (key.parent.oid, parent));
+        let (parent, parent_in_place) = match key.keep {
+            Keep::InPlace => (None, parent),
+            Keep::Archive | Keep::Nothing => (parent, None),
+        };
         found.push(Orphan {
             row: (child.table.oid, place),
             key: number,
             deletion: row.get(3)?,
             holder: row.get(4)?,
-            parent: RowId::read(&row, 5)?.map(|parent| (key.parent.oid, parent)),
+            parent,
+            parent_in_place,
             parent_key: read_json(&row, 7)?,
         });
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use pgrx::{Uuid, pg_sys};
 
 use crate::model::conflict::Conflict;
+use crate::model::deleted_row::DeletedRow;
 use crate::model::error::{Failure, Outcome};
 use crate::model::found_conflict::{Found, losers};
 use crate::model::on_conflict::OnConflict;
@@ -78,6 +79,25 @@ impl Plan {
             }
         }
         Ok(plan)
+    }
+
+    /// The rows kept in place, and deleted, that the rows would refer to, or archived parents that come with them.
+    pub fn parents_in_place(session: &mut Session<'_, '_>, work: Work) -> Outcome<Vec<DeletedRow>> {
+        let mut plan = Self::unseen(work);
+        plan.leave_unreadable(session)?;
+        plan.drop_superseded(session)?;
+        plan.take_parents(session)?;
+        let lacking = plan.orphans(session)?.into_iter();
+        let parents = lacking.filter_map(|orphan| {
+            let (table, row) = orphan.parent_in_place?;
+            let deletion = orphan.holder?;
+            Some(DeletedRow {
+                deletion,
+                table,
+                row,
+            })
+        });
+        Ok(parents.collect())
     }
 
     /// To whom the rows are none of his business there is no such deletion, whatever stands in its way.

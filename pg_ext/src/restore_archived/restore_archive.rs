@@ -6,13 +6,14 @@ use serde_json::Value;
 
 use crate::access::target_row::Key;
 use crate::model::conflict::Conflict;
+use crate::model::deleted_row::DeletedRow;
 use crate::model::error::{Failure, Outcome};
 use crate::model::on_conflict::OnConflict;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::restore_archived::archived_rows::Archived;
 use crate::restore_archived::plan::Plan;
 use crate::restore_archived::unreadable;
-use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row};
+use crate::restore_archived::work::{Root, Scope, Work, begin, begin_row, begin_rows};
 use crate::restore_archived::write;
 use crate::spi::session::Session;
 
@@ -101,6 +102,48 @@ pub fn run_row(
         Failure::DeletionNotFound { .. } => Failure::RowNotFound { table },
         failure => failure,
     })
+}
+
+/// What a restore of archived rows begins with.
+pub enum What<'key> {
+    /// A deletion, and what the same transaction had removed beneath it before.
+    Deletion(Uuid, Root),
+    /// All deletions of the transaction that made this one.
+    Group(Uuid),
+    /// The last version of a row, and the rows beneath it that were deleted with it.
+    Row(pg_sys::Oid, Key<'key>),
+    /// These rows of one table, by their places in its archive, alone.
+    Rows(pg_sys::Oid, &'key [DeletedRow]),
+}
+
+impl What<'_> {
+    fn begin(self, session: &mut Session<'_, '_>) -> Outcome<Option<Work>> {
+        match self {
+            Self::Deletion(id, root) => begin(session, id, Scope::Deletion, root),
+            Self::Group(id) => begin(session, id, Scope::Group, Root::Archived),
+            Self::Row(relation, key) => begin_row(session, relation, key).map(Some),
+            Self::Rows(relation, rows) => begin_rows(session, relation, rows),
+        }
+    }
+}
+
+/// The rows kept in place, and deleted, that the rows of a restore refer to, or archived parents that would come back with them.
+pub fn parents_in_place(session: &mut Session<'_, '_>, what: What<'_>) -> Outcome<Vec<DeletedRow>> {
+    match what.begin(session)? {
+        Some(work) => Plan::parents_in_place(session, work),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Restores rows of one table alone, with their archived parents. Their deletions are locked.
+pub fn run_rows(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    rows: &[DeletedRow],
+) -> Outcome<Option<Restored>> {
+    let work = What::Rows(relation, rows).begin(session)?;
+    work.map(|work| carry_out(session, work, OnConflict::Parents))
+        .transpose()
 }
 
 /// Every conflict that `run` would meet now.

@@ -4,6 +4,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Uuid, pg_sys};
 
 use crate::access::target_row::Key;
+use crate::model::deleted_row::DeletedRow;
 use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::RowId;
 use crate::model::sql::join;
@@ -152,6 +153,43 @@ pub fn begin_row(
         roots,
         locked,
     })
+}
+
+/// The same for rows of one table alone, by their places in its archive. Their deletions are locked. `None` when none can be restored any more.
+pub fn begin_rows(
+    session: &mut Session<'_, '_>,
+    relation: pg_sys::Oid,
+    rows: &[DeletedRow],
+) -> Outcome<Option<Work>> {
+    let one = open_one(session, relation, Scope::Deletion)?;
+    rights::refuse_unless_may(session, &one.table)?;
+    let (mut set, mut locked, mut first) = (Set::default(), Vec::new(), None);
+    for row in rows {
+        if !locked.contains(&row.deletion) {
+            let deletion = Deletion::read(session, row.deletion, true)?;
+            let Some(deletion) = deletion.filter(|one| one.state == State::Deleted) else {
+                continue;
+            };
+            locked.push(row.deletion);
+            first.get_or_insert(deletion);
+        }
+        set.add(relation, row.row);
+    }
+    let Some(deletion) = first else {
+        return Ok(None);
+    };
+    let tables = vec![one];
+    let keys = foreign_keys::read(session, &tables)?;
+    Ok(Some(Work {
+        whole: Vec::new(),
+        single_root: true,
+        deletion,
+        tables,
+        keys,
+        roots: set.clone(),
+        set,
+        locked,
+    }))
 }
 
 /// The newest version of a row in the archive of a table.

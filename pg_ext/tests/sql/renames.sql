@@ -101,6 +101,24 @@ ALTER TABLE s ALTER COLUMN id TYPE int USING 7;
 SELECT check_name FROM keepsake.doctor() WHERE check_name = 'hold_key_lost';
 SELECT keepsake.purge_batch() -> 'rows' AS gone;
 SELECT keepsake.restore(deletion_id) -> 'restored' AS restored FROM s;
+-- The same onto keys that other rows had: what the registry knows by the column, it then knows no more, and says so.
+CREATE TABLE u (id int PRIMARY KEY, t text);
+CREATE TABLE v (id int PRIMARY KEY, u int REFERENCES u ON DELETE SET NULL);
+SELECT keepsake.manage('u', '1 day'), keepsake.manage('v', '1 day');
+INSERT INTO u VALUES (1, 'a'), (2, 'b'), (3, 'c');
+INSERT INTO v VALUES (1, 1), (2, 2);
+SELECT keepsake.hold('u', 3, 'court') IS NOT NULL AS held, keepsake.soft_delete('u', 1) IS NOT NULL AS done, keepsake.soft_delete('u', 3) IS NOT NULL AS done;
+SET client_min_messages = warning;
+ALTER TABLE v DROP CONSTRAINT v_u_fkey;
+ALTER TABLE u ALTER COLUMN id TYPE bigint USING 4 - id, ALTER COLUMN t TYPE varchar USING t || '!';
+ALTER TABLE v ALTER COLUMN id TYPE bigint USING 3 - id;
+ALTER TABLE u ALTER COLUMN id TYPE int USING id::int;
+SELECT check_name, object FROM keepsake.doctor() WHERE check_name ~ '^(hold_key_lost|set_null_lost)$' AND object ~ '(names.)?[uv]$' ORDER BY 1, 2;
+UPDATE keepsake.deletion SET expires_at = now() WHERE root_table = 'u'::regclass;
+SELECT keepsake.purge_batch() -> 'rows' AS gone;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'u'::regclass ORDER BY id;
+SELECT id, t, deleted_at IS NULL AS live FROM u ORDER BY id;
+SELECT id, u FROM v ORDER BY id;
 
 RESET search_path;
 DROP SCHEMA names CASCADE;

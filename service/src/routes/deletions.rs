@@ -37,18 +37,24 @@ pub(crate) async fn list(
     )
 }
 
-/// `GET /v1/deletions/{id}`: what one deletion took with it, and what a restore would meet.
+/// Which deletions are searched for conflicts: those in which that is quick, or this one, however large it is.
+const SEARCHED: [&str; 2] = ["quick", "all"];
+
+/// `GET /v1/deletions/{id}?conflicts`: what one deletion took with it, and what a restore would meet.
 ///
 /// 1. A caller who may read; else 401 or 403.
-/// 2. Read the id; malformed → 400.
+/// 2. Read the id and the query; malformed → 400.
 /// 3. Look it up; not there, or another tenant's → 404, purged → 410.
 /// 4. 200.
 pub(crate) async fn get(
     State(context): State<RequestContext>,
     Reader(caller): Reader,
     Params(deletion): Params<String>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let request = request(&deletion)?;
+    let query = Query::parse(query.as_deref(), &["conflicts"])?;
+    let mut request = request(&deletion)?;
+    request["conflicts"] = json!(query.choice("conflicts", &SEARCHED)?);
     ask(&context, &caller, CallerFunction::GetDeletion, request).await
 }
 

@@ -5,7 +5,7 @@ use keepsake_tests::random::Random;
 
 use crate::code::Code;
 use crate::restoring;
-use crate::schema::{PARTS, Schema, Table};
+use crate::schema::{PARTS, Reference, Schema, Table};
 use crate::server::{APPLICATION, OWNER, Server, Side};
 use crate::statements::Writer;
 
@@ -75,6 +75,17 @@ pub struct Case {
 pub struct Difference {
     pub what: String,
     at: At,
+    refused_by: Option<Refused>,
+}
+
+/// A statement that a foreign key refuses without Keepsake, and only there.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    /// Its place among all steps.
+    at: usize,
+    /// The table that refers, and which of its references says so.
+    child: usize,
+    key: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +126,12 @@ pub struct Tally {
     pub otherwise_refused: usize,
     /// Cases of which no more is compared, since a deferred key was checked at the statement.
     pub refused_early: usize,
+    /// MERGEs of which only what the tables hold afterwards is compared.
+    pub uncounted: usize,
+    /// Cases of which no more is compared, since one side's plan let a trigger change a row before the statement came to it.
+    pub by_plan: usize,
+    /// Cases of which no more is compared, since PostgreSQL came to a key before the cascade that would have taken the row that refers.
+    pub refused_before_cascade: usize,
     pub removed: usize,
     pub restored: usize,
 }
@@ -190,7 +207,61 @@ impl Case {
         let found = self.run_in(server, number, tally);
         drop(snapshots);
         server.discard(number).await?;
+        if let Ok(Some(difference)) = &found
+            && let Some(refused) = difference.refused_by
+            && self.cascade_takes_referrer(server, number, refused).await?
+        {
+            tally.refused_before_cascade += 1;
+            return Ok(None);
+        }
         found
+    }
+
+    /// Whether the statement that a key refuses without Keepsake removes with it a row that refers by that key together with the row that it
+    /// refers to. PostgreSQL checks keys in the order in which they were made, and may come to this one before the cascade that takes the row.
+    async fn cascade_takes_referrer(
+        &self,
+        server: &Server,
+        number: usize,
+        refused: Refused,
+    ) -> Result<bool> {
+        let snapshots = server.make(number, self.keep, self.preloaded).await?;
+        let setup = server.begin(number, Side::Kept, &self.setup(Side::Kept))?;
+        setup.finish()?;
+        let script = self.script_asking(refused);
+        let said = server.begin(number, Side::Kept, &script)?.finish()?;
+        drop(snapshots);
+        server.discard(number).await?;
+        let answer = said.split(ASKED).nth(1).unwrap_or_default();
+        Ok(answer.lines().any(|line| line == "went together"))
+    }
+
+    /// The steps up to one that a key refuses on the other side, and which rows that one removed.
+    fn script_asking(&self, refused: Refused) -> String {
+        let reference = self.schema.tables[refused.child].references[refused.key];
+        let parent = &self.schema.tables[reference.parent];
+        let columns = self.schema.columns_of(refused.child, refused.key);
+        let joins: Vec<String> = columns
+            .iter()
+            .zip(["id", "k"])
+            .map(|(child, parent)| format!("c.{child} = p.{parent}"))
+            .collect();
+        let newest = "\\set newest 00000000-0000-0000-0000-000000000000
+            SELECT current_role AS role \\gset
+            RESET ROLE; SELECT id AS newest FROM keepsake.deletion ORDER BY id DESC LIMIT 1 \\gset
+            SET ROLE :\"role\";";
+        let together = format!(
+            "RESET ROLE; SELECT 'went together' FROM {child} AS c JOIN {parent} AS p ON {joins}
+             WHERE c.deletion_id = p.deletion_id AND c.deletion_id > :'newest' LIMIT 1;",
+            child = self.schema.tables[refused.child].name,
+            parent = parent.name,
+            joins = joins.join(" AND "),
+        );
+        let mut steps = self.all_steps(Side::Kept);
+        steps.truncate(refused.at + 1);
+        steps.insert(refused.at, newest.to_owned());
+        steps.push(format!("\\echo {ASKED}\n{together}"));
+        self.script_of(&steps)
     }
 
     fn run_in(
@@ -215,6 +286,7 @@ impl Case {
             return Ok(Some(Difference {
                 what,
                 at: At::Setup,
+                refused_by: None,
             }));
         }
         let plain = server.begin(number, Side::Plain, &self.script(Side::Plain))?;
@@ -233,6 +305,7 @@ impl Case {
         Ok(restoring::wrong(&said).map(|(round, what)| Difference {
             what,
             at: At::Round(round),
+            refused_by: None,
         }))
     }
 
@@ -244,18 +317,41 @@ impl Case {
             let (expected, seen) = (plain.get(at).copied(), kept.get(at).copied());
             let documented = |answer: Option<&str>| answer.map(without_documented);
             let same_but_documented = || {
+                let expected = documented(expected);
+                let same = |seen: Option<&str>| {
+                    !is_different(expected.as_deref(), documented(seen).as_deref())
+                };
                 self.mode == Mode::InPlace
-                    && !is_different(documented(expected).as_deref(), documented(seen).as_deref())
+                    && (same(seen)
+                        || same(
+                            seen.map(|seen| self.without_forgotten(sql, seen))
+                                .as_deref(),
+                        ))
             };
             if expected == seen || !is_different(expected, seen) || same_but_documented() {
                 continue;
             }
-            if self.mode == Mode::InPlace && is_refused(expected) && is_refused(seen) {
+            let refused_within =
+                || !is_different(refusals(expected).as_deref(), refusals(seen).as_deref());
+            if self.mode == Mode::InPlace && self.is_uncounted(sql, expected, seen) {
+                tally.uncounted += 1;
+                continue;
+            }
+            if self.mode == Mode::InPlace
+                && (is_refused(expected) && is_refused(seen) || refused_within())
+            {
                 tally.otherwise_refused += 1;
                 continue;
             }
             if self.mode == Mode::InPlace && self.is_refused_early(expected, seen) {
                 tally.refused_early += 1;
+                return None;
+            }
+            if self.mode == Mode::InPlace
+                && (is_known_refusal(sql, expected, seen)
+                    || self.keeps_partition(sql, expected, seen))
+            {
+                tally.by_plan += 1;
                 return None;
             }
             let what = format!(
@@ -268,9 +364,56 @@ impl Case {
             return Some(Difference {
                 what,
                 at: At::Step(step),
+                refused_by: self.refused_by(at, expected, seen),
             });
         }
         None
+    }
+
+    /// An answer without what triggers say that PostgreSQL forgets: those after a statement that updates a table and deletes from another,
+    /// where a foreign key then updates the same table (`cancel_prior_stmt_triggers` in `trigger.c`) and not their columns.
+    fn without_forgotten(&self, sql: &str, answer: &str) -> String {
+        let lets_go = |table: &&Table| table.references.iter().any(|one| one.action.lets_go());
+        let tables = self.schema.tables.iter().filter(lets_go);
+        let forgotten: Vec<String> = tables
+            .map(|table| format!(" AFTER UPDATE STATEMENT on {}: ", table.bare_name()))
+            .collect();
+        if !(sql.contains("DELETE") && sql.contains("UPDATE")) {
+            return answer.to_owned();
+        }
+        let mut kept = Vec::new();
+        let mut lines = answer.lines();
+        while let Some(line) = lines.next() {
+            let is_notice = line.contains("NOTICE:  ");
+            if is_notice && forgotten.iter().any(|one| line.contains(one)) {
+                // Up to where it comes from, which is told last.
+                lines.find(|line| line.starts_with("LOCATION:"));
+            } else {
+                kept.push(line);
+            }
+        }
+        kept.join("\n")
+    }
+
+    /// Whether deleted rows that refer to a row keep it from moving to another partition: they do not follow it there.
+    fn keeps_partition(&self, sql: &str, expected: Option<&str>, seen: Option<&str>) -> bool {
+        let of_table = |table: &Table| sql.starts_with(&format!("UPDATE {} ", table.name));
+        let refused = seen.is_some_and(|said| {
+            said.contains("ERROR:  23503: ") && said.contains("LOCATION:  ri_ReportViolation")
+        });
+        let is_moved = |table: &Table| table.partitions.is_some() && of_table(table);
+        refused
+            && expected.is_some_and(|said| !said.contains("ERROR:  "))
+            && self.schema.tables.iter().any(is_moved)
+    }
+
+    /// Whether a MERGE that updates rows as well of a table with policies does not count or return the rows that it deletes.
+    fn is_uncounted(&self, sql: &str, expected: Option<&str>, seen: Option<&str>) -> bool {
+        let of_table = |table: &Table| sql.starts_with(&format!("MERGE INTO {} ", table.name));
+        let fails = |answer: Option<&str>| answer.is_none_or(|said| said.contains("ERROR:  "));
+        let both = sql.contains("THEN DELETE") && sql.contains("THEN UPDATE");
+        let bound = |table: &Table| table.policies && of_table(table);
+        both && !fails(expected) && !fails(seen) && self.schema.tables.iter().any(bound)
     }
 
     /// Whether a new row under a deleted parent is refused at its statement, where PostgreSQL checks the deferred key at the commit.
@@ -288,6 +431,31 @@ impl Case {
                 keys.filter(|(_, reference)| !reference.deferrable.is_empty())
                     .any(|(key, _)| violates(table, key))
             })
+    }
+
+    /// The key that refuses a statement without Keepsake, where it is one that stops a removal and is checked at once.
+    fn refused_by(&self, at: usize, expected: Option<&str>, seen: Option<&str>) -> Option<Refused> {
+        if self.mode != Mode::InPlace || seen.is_none_or(|answer| answer.contains("ERROR:  ")) {
+            return None;
+        }
+        let error = without_documented(expected?);
+        if !["ERROR:  23503:", "ERROR:  23001:"]
+            .iter()
+            .any(|code| error.contains(code))
+        {
+            return None;
+        }
+        let field = |name: &str| error.lines().find_map(|line| line.strip_prefix(name));
+        let (table, key) = (field("TABLE NAME:  ")?, field("CONSTRAINT NAME:  key")?);
+        let key = key.parse().ok()?;
+        let tables = self.schema.tables.iter();
+        let child = tables
+            .map(Table::bare_name)
+            .position(|name| name == table)?;
+        let reference: &Reference = self.schema.tables[child].references.get(key)?;
+        reference
+            .stops_at_once()
+            .then_some(Refused { at, child, key })
     }
 
     /// Makes the tables, run by a superuser.
@@ -374,7 +542,12 @@ impl Case {
             .iter()
             .map(|table| format!("SELECT tableoid::regclass, x.* FROM {} AS x;", table.name))
             .collect();
-        let compare = format!("{} TABLE log;", tables.join(" "));
+        // Rows stand elsewhere, and what a statement writes about each of them comes in another order.
+        let log = match self.mode {
+            Mode::Archive => "TABLE log;",
+            Mode::InPlace => "SELECT who, what FROM log;",
+        };
+        let compare = format!("{} {log}", tables.join(" "));
         let mut all = Vec::new();
         for steps in self.steps.chunks(COMPARED_AFTER) {
             all.extend_from_slice(steps);
@@ -398,12 +571,16 @@ impl Case {
     }
 
     fn script(&self, side: Side) -> String {
+        self.script_of(&self.all_steps(side))
+    }
+
+    fn script_of(&self, steps: &[String]) -> String {
         let role = match self.mode {
             Mode::Archive => AS_OWNER,
             Mode::InPlace => self.roles[0],
         };
         let mut script = format!("{HEADER}{role}\n\\set ON_ERROR_ROLLBACK on\n");
-        for (at, step) in self.all_steps(side).iter().enumerate() {
+        for (at, step) in steps.iter().enumerate() {
             script += &format!("\\echo {MARK}{at}\n{step}\n");
         }
         script
@@ -466,7 +643,8 @@ fn without_documented(answer: &str) -> String {
             .any(|field| line.starts_with(field));
         let has_values =
             line.starts_with("DETAIL:  Key (") || line.starts_with("DETAIL:  Failing row contains");
-        if has_values {
+        // Rows stand elsewhere.
+        if has_values || line.contains(" tuple (") {
             continue;
         }
         if line.starts_with("LOCATION:") {
@@ -484,10 +662,30 @@ fn without_documented(answer: &str) -> String {
     kept.join("\n")
 }
 
+/// Whether one side refuses a statement because a trigger of one of its parts has changed a row that another part was to change: which comes
+/// first is the plan's choice, and plans differ. Or Keepsake because it cannot tell rows that a MERGE moves from those that it deletes.
+fn is_known_refusal(sql: &str, expected: Option<&str>, seen: Option<&str>) -> bool {
+    let refused = "ERROR:  0A000: cannot update and delete rows of partitioned table";
+    if sql.starts_with("MERGE ") && seen.is_some_and(|answer| answer.contains(refused)) {
+        return true;
+    }
+    let changed = |answer: Option<&str>| {
+        answer.is_some_and(|said| said.contains("ERROR:  27000: tuple to be "))
+    };
+    sql.starts_with("WITH ") && changed(expected) != changed(seen)
+}
+
 /// A line with the name of a table for that of its partition, and that of a foreign key for its copy: PostgreSQL names the one for the
-/// parent's partition, as `t1_up0_fkey2`, where Keepsake names the key itself, `key0`.
+/// parent's partition, as `t1_up0_fkey2` or, on 18, `key0_2`, where Keepsake names the key itself, `key0`.
 fn of_whole_table(line: &str) -> String {
     let key_of = |part: &str| {
+        let numbers = part
+            .trim()
+            .strip_prefix("key")
+            .and_then(|part| part.split_once('_'));
+        if let Some((number, _)) = numbers {
+            return Some(format!("key{number}"));
+        }
         let (copy, _) = part.rsplit_once("_fkey")?;
         let (_, columns) = copy.split_once("_up")?;
         let number: String = columns.chars().take_while(char::is_ascii_digit).collect();
@@ -524,11 +722,28 @@ fn is_refused(answer: Option<&str>) -> bool {
     answer.is_some_and(|answer| reasons.iter().any(|reason| answer.contains(reason)))
 }
 
+/// An answer in which what a block caught says no more than that a foreign key or a policy refused it.
+fn refusals(answer: Option<&str>) -> Option<String> {
+    let line = |line: &str| {
+        let codes = [
+            "NOTICE:  00000: 23503|",
+            "NOTICE:  00000: 23001|",
+            "NOTICE:  00000: 42501|",
+        ];
+        let refuses = codes.iter().any(|code| line.contains(code));
+        if refuses { "refused" } else { line }.to_owned()
+    };
+    Some(answer?.lines().map(line).collect::<Vec<_>>().join("\n"))
+}
+
 /// Ends what must succeed of the set-up; rows that a check or a key refuses are missing on both sides.
 const FILLING: &str = "=#= filling";
 
 /// Before each step, alone on its line.
 const MARK: &str = "=#= ";
+
+/// Before the answer to what only one side is asked.
+const ASKED: &str = "=#= asked";
 
 const HEADER: &str = "\\set VERBOSITY verbose
 \\set SHOW_CONTEXT always
@@ -575,11 +790,14 @@ impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} statements, {} of them refused ({} for another reason, {} at once where the key is deferred), {} rows removed by name, {} removals restored",
+            "{} statements, {} of them refused ({} for another reason, {} at once where the key is deferred, {} before a cascade, {} by a plan; {} MERGEs uncounted), {} rows removed by name, {} removals restored",
             self.statements,
             self.errors,
             self.otherwise_refused,
             self.refused_early,
+            self.refused_before_cascade,
+            self.by_plan,
+            self.uncounted,
             self.removed,
             self.restored
         )

@@ -24,6 +24,13 @@ pub enum OnDelete {
     NoAction,
 }
 
+impl OnDelete {
+    /// Whether rows stay, and refer to nothing or to another row.
+    pub fn lets_go(self) -> bool {
+        matches!(self, Self::SetNull | Self::SetNullListed | Self::SetDefault)
+    }
+}
+
 /// A foreign key over the columns `up…`, and `upk…` where the parent's key has two columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Reference {
@@ -32,6 +39,14 @@ pub struct Reference {
     pub on_update: &'static str,
     pub required: bool,
     pub deferrable: &'static str,
+}
+
+impl Reference {
+    /// Whether it refuses the removal of a row that is referred to, at the statement.
+    pub fn stops_at_once(&self) -> bool {
+        self.action == OnDelete::Restrict
+            || self.action == OnDelete::NoAction && self.deferrable.is_empty()
+    }
 }
 
 /// How the key `id` is given.
@@ -258,6 +273,18 @@ impl Table {
     /// The key's columns.
     pub const fn key(&self) -> &'static str {
         if self.wide_key { "id, k" } else { "id" }
+    }
+
+    /// The name without quotes, as errors have it.
+    pub fn bare_name(&self) -> String {
+        match self
+            .name
+            .strip_prefix('"')
+            .and_then(|name| name.strip_suffix('"'))
+        {
+            Some(quoted) => quoted.replace("\"\"", "\""),
+            None => self.name.to_owned(),
+        }
     }
 
     /// A name made of this one's, as SQL has it.

@@ -235,6 +235,18 @@ async fn a_large_deletion_tells_its_conflicts_when_it_is_restored() -> Result<()
         assert_eq!(shown["conflicts_checked"], checked);
         let seen = shown["conflicts"].as_array().map(Vec::len);
         assert_eq!(seen, Some(usize::from(checked)));
+        assert_eq!(shown["conflict_count"], json!(i32::from(checked)));
+        let all = format!("{path}?conflicts=all");
+        let shown = tenant.api.get(&all).await?.json_if(200)?;
+        assert_eq!(shown["conflicts_checked"], true);
+        assert_eq!(shown["conflict_count"], 1);
+        assert_eq!(shown["conflicts"][0]["holder_item"]["id"], json!(holder));
+        let odd = format!("{path}?conflicts=some");
+        tenant
+            .api
+            .get(&odd)
+            .await?
+            .expect_problem(400, "invalid_field")?;
 
         let refused = restore(&tenant.api, deletion, "fail").await?;
         let refused = refused.expect_problem(409, "restore_conflict")?;

@@ -23,6 +23,17 @@ pub enum State {
     Restored,
     Purging,
     Purged,
+    /// Its rows went over to a later deletion of the same transaction, and it is not there any more.
+    Absorbed,
+}
+
+/// How a deletion is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// By `soft_delete()`.
+    Call,
+    /// By a plain statement: its rows go over to a deletion that the same transaction makes of a row above them.
+    Statement,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +81,8 @@ pub struct Oracle {
     outbox: BTreeSet<String>,
     detached: Vec<Detached>,
     pub holds: BTreeMap<String, Hold>,
+    /// The deletions that plain statements of this transaction made.
+    by_statement: BTreeSet<usize>,
     /// Who deletes.
     pub tenant: Option<String>,
 }
@@ -125,6 +138,7 @@ impl Oracle {
             outbox: BTreeSet::new(),
             detached: Vec::new(),
             holds: BTreeMap::new(),
+            by_statement: BTreeSet::new(),
             tenant: None,
         }
     }
@@ -232,7 +246,18 @@ impl Oracle {
         refusals
     }
 
-    /// The live rows among `roots` and all that cascades from them.
+    /// The transaction ends: what it deleted stays in its deletions.
+    pub fn commit(&mut self) {
+        self.by_statement.clear();
+    }
+
+    /// Whether a plain statement of this transaction deleted the row, which a deletion of a row that it refers to so would have taken, or stopped at.
+    fn is_absorbed(&self, id: RowId, reference: &Reference) -> bool {
+        let deletion = self.rows.get(&id).and_then(|row| row.deletion);
+        !reference.action.detaches() && deletion.is_some_and(|of| self.by_statement.contains(&of))
+    }
+
+    /// The live rows among `roots` and all that cascades from them, with what this transaction deleted beneath them before.
     fn closure(&self, roots: &[RowId]) -> BTreeSet<RowId> {
         let live = roots.iter().filter(|id| self.is_live(**id));
         let mut gone: BTreeSet<RowId> = live.copied().collect();
@@ -241,10 +266,10 @@ impl Oracle {
                 .iter()
                 .flat_map(|id| self.referrers(*id))
                 .filter(|(id, _, reference)| {
-                    reference.action == OnDelete::Cascade
-                        && self.is_managed(*id)
-                        && self.is_live(*id)
+                    let cascades = reference.action == OnDelete::Cascade && self.is_live(*id);
+                    self.is_managed(*id)
                         && !gone.contains(id)
+                        && (cascades || self.is_absorbed(*id, reference))
                 })
                 .map(|(id, ..)| id)
                 .collect();
@@ -256,7 +281,7 @@ impl Oracle {
     }
 
     /// One deletion of these roots; its id is still unknown.
-    pub fn delete(&mut self, roots: &[RowId]) -> Refusals {
+    pub fn delete(&mut self, roots: &[RowId], how: How) -> Refusals {
         let before = self.clone();
         let gone = self.closure(roots);
         let deletion = self.deletions.len();
@@ -267,9 +292,16 @@ impl Oracle {
             state: State::Deleted,
             tenant: self.tenant.clone(),
         });
+        let mut others = BTreeSet::new();
         for id in &gone {
             if let Some(row) = self.rows.get_mut(id) {
+                others.extend(row.deletion);
                 row.deletion = Some(deletion);
+            }
+        }
+        for other in others {
+            if self.rows_of(other).is_empty() {
+                self.absorb(other, deletion);
             }
         }
         let refusals = if DETACHES_AT_ONCE {
@@ -286,10 +318,29 @@ impl Oracle {
                 .flat_map(|id| self.referrers(*id))
                 .any(restricts)
         {
+            if how == How::Statement {
+                self.by_statement.insert(deletion);
+            }
             return refusals;
         }
         *self = before;
         Refusals::from(["23503"])
+    }
+
+    /// A deletion that has no rows left becomes part of another.
+    fn absorb(&mut self, empty: usize, into: usize) {
+        self.deletions[empty].state = State::Absorbed;
+        self.by_statement.remove(&empty);
+        for hold in self.holds.values_mut() {
+            if matches!(hold, Hold::Deletion(held) if *held == empty) {
+                *hold = Hold::Deletion(into);
+            }
+        }
+        for entry in &mut self.detached {
+            if entry.deletion == empty {
+                entry.deletion = into;
+            }
+        }
     }
 
     /// Takes away the references to `gone` of other rows and of their own; remembered when a restore of
@@ -641,7 +692,9 @@ impl Oracle {
             self.schema
                 .row_line(*table, *number, &row.cells, row.label, row.plain, mark)
         });
-        let deletions = self.deletions.iter().map(|deletion| {
+        let there = self.deletions.iter();
+        let there = there.filter(|deletion| deletion.state != State::Absorbed);
+        let deletions = there.map(|deletion| {
             let root = match deletion.roots.as_slice() {
                 [(table, number)] => self.schema.key_text(*table, *number),
                 _ => "several".to_owned(),

@@ -26,9 +26,6 @@ pub struct Pair<'a> {
     oracle: Oracle,
     committed: Oracle,
     savepoints: Vec<Oracle>,
-    /// Whether this transaction has deleted rows by a statement. What it deletes above them later takes them over, which the
-    /// oracle does not know: the golden script `steps` is about that.
-    has_deleted: bool,
     /// The numbers of the rows that each table ever had: also those purged, to refer to in vain.
     known: Vec<Vec<i32>>,
     last_number: i32,
@@ -94,7 +91,6 @@ impl<'a> Pair<'a> {
             put_off: false,
             names: BTreeMap::new(),
             savepoints: Vec::new(),
-            has_deleted: false,
             committed: oracle.clone(),
             oracle,
             script,
@@ -174,7 +170,7 @@ impl<'a> Pair<'a> {
 
     async fn commit(&mut self) -> Result<()> {
         self.savepoints.clear();
-        self.has_deleted = false;
+        self.oracle.commit();
         self.committed = self.oracle.clone();
         self.say("COMMIT").await?;
         let begin = self.begin.clone();
@@ -183,19 +179,10 @@ impl<'a> Pair<'a> {
 
     async fn abort(&mut self) -> Result<()> {
         self.savepoints.clear();
-        self.has_deleted = false;
         self.oracle = self.committed.clone();
         self.say("ROLLBACK").await?;
         let begin = self.begin.clone();
         self.say(&begin).await
-    }
-
-    /// Before a deletion: a transaction of its own, if this one has deleted rows by a statement.
-    async fn end_earlier_deletions(&mut self) -> Result<()> {
-        if self.has_deleted {
-            self.commit().await?;
-        }
-        Ok(())
     }
 
     /// A session that has not loaded the library yet.
@@ -213,7 +200,6 @@ impl<'a> Pair<'a> {
         self.server.terminate(&pid.concat()).await?;
         self.session = self.server.connect(self.name).await?;
         self.savepoints.clear();
-        self.has_deleted = false;
         self.oracle = self.committed.clone();
         self.script
             .push("-- the session is killed here:".to_owned());
@@ -227,7 +213,6 @@ impl<'a> Pair<'a> {
         self.server.crash().await?;
         self.session = self.server.connect(self.name).await?;
         self.savepoints.clear();
-        self.has_deleted = false;
         self.oracle = self.committed.clone();
         self.script
             .push("-- the server is killed and started again here:".to_owned());

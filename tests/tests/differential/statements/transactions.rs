@@ -82,9 +82,13 @@ impl Writer<'_> {
     pub fn cursor(&mut self) -> Vec<String> {
         let name = self.name();
         let condition = self.condition("x");
+        // Rows stand elsewhere.
+        let order = if self.in_place() { " ORDER BY id" } else { "" };
         let mut steps = vec![
             "BEGIN;".to_owned(),
-            format!("DECLARE c CURSOR FOR SELECT * FROM {name} AS x WHERE {condition} FOR UPDATE;"),
+            format!(
+                "DECLARE c CURSOR FOR SELECT * FROM {name} AS x WHERE {condition}{order} FOR UPDATE;"
+            ),
             "FETCH c;".to_owned(),
         ];
         if self.random.one_in(3) {

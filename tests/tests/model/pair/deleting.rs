@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Pair, expect};
 use crate::operation::{Kind, Operation};
-use crate::oracle::{Refusals, RowId};
+use crate::oracle::{How, Refusals, RowId};
 use crate::schema::{Policy, Table};
 
 impl Pair<'_> {
@@ -17,7 +17,6 @@ impl Pair<'_> {
         let Some((id, row)) = self.pick_row(operation.subject, managed) else {
             return Ok(());
         };
-        self.end_earlier_deletions().await?;
         self.claim(tenant(operation)).await?;
         let table = &schema.tables[id.0];
         let sql = format!(
@@ -28,7 +27,7 @@ impl Pair<'_> {
         );
         let refusals = match row.deletion {
             Some(_) => Refusals::new(),
-            None => self.oracle.delete(&[id]),
+            None => self.oracle.delete(&[id], How::Call),
         };
         let answer = self.attempt(&sql).await?;
         expect(&sql, &answer, &refusals)?;
@@ -56,7 +55,6 @@ impl Pair<'_> {
         if operation.picks[2].is_multiple_of(4) {
             self.begin_afresh().await?;
         }
-        self.end_earlier_deletions().await?;
         let Some((first, _)) = self.pick_row(operation.subject, managed) else {
             return Ok(());
         };
@@ -87,12 +85,11 @@ impl Pair<'_> {
         } else if policy == Policy::Reject {
             Refusals::from(["55000"])
         } else {
-            self.oracle.delete(&live)
+            self.oracle.delete(&live, How::Statement)
         };
         let answer = self.attempt(&sql).await?;
         expect(&sql, &answer, &refusals)?;
         if answer.is_ok() && !live.is_empty() {
-            self.has_deleted = true;
             let made = self.marks().await?.remove(&live[0]);
             let made = made.with_context(|| format!("{sql} removes {:?} for good", live[0]))?;
             self.script.push(format!(

@@ -73,7 +73,7 @@ impl Pair<'_> {
             .iter()
             .any(|id| self.oracle.rows.get(id).and_then(|row| row.deletion) == Some(deletion));
         let refusals = match of.state {
-            State::Restored => Refusals::from(["P0002"]),
+            State::Restored | State::Absorbed => Refusals::from(["P0002"]),
             State::Purging if !root_is_there => Refusals::from(["P0002"]),
             _ if self.oracle.has_held_row(deletion) => Refusals::from(["55000"]),
             _ => Refusals::new(),

@@ -20,6 +20,7 @@ impl Pair<'_> {
         let refusals = match self.oracle.deletions[deletion].state {
             State::Deleted => return self.restore_open(deletion, &sql).await,
             State::Restored => Refusals::new(),
+            State::Absorbed => Refusals::from(["P0002"]),
             // Its root may be gone, and with it whom to ask for leave.
             State::Purging => Refusals::from(["55000", "P0002"]),
             State::Purged => Refusals::from(["55000"]),

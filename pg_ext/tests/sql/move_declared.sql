@@ -1,0 +1,95 @@
+-- manage(…, keep => …) on tables with declared references, and with foreign keys that are overridden.
+\pset format unaligned
+\pset tuples_only on
+CREATE SCHEMA shifting;
+SET search_path = shifting, public;
+SET client_min_messages = warning;
+CREATE TABLE post (id int PRIMARY KEY, title text);
+CREATE TABLE comment (id int PRIMARY KEY, post_id int REFERENCES post ON DELETE CASCADE, quotes int REFERENCES post ON DELETE SET NULL);
+CREATE TABLE file (id int PRIMARY KEY, of_type text, of_id text);
+CREATE TABLE cover (id int PRIMARY KEY, file_id int REFERENCES file ON DELETE SET NULL);
+CREATE TABLE vote (id int PRIMARY KEY, comment_id int REFERENCES comment);
+SELECT keepsake.manage('post'), keepsake.manage('comment'), keepsake.manage('file'), keepsake.manage('cover'), keepsake.manage('vote');
+SELECT keepsake.declare_reference('file', 'of_type', 'of_id', 'post', 'post'), keepsake.declare_reference('file', 'of_type', 'of_id', 'comment', 'comment');
+SELECT keepsake.override_reference('vote', 'vote_comment_id_fkey', 'cascade');
+CREATE FUNCTION last(of regclass) RETURNS uuid LANGUAGE sql AS
+    $$ SELECT id FROM keepsake.deletion WHERE root_table = of AND state = 'deleted' ORDER BY id DESC LIMIT 1 $$;
+CREATE FUNCTION live(of regclass, columns text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    marked text := CASE WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = of AND attname = 'deleted_at' AND NOT attisdropped) THEN 'deleted_at IS NULL' ELSE 'true' END;
+    found text;
+BEGIN
+    EXECUTE format('SELECT string_agg(concat_ws(''-'', %s), '' '' ORDER BY id) FROM %s WHERE %s', columns, of, marked) INTO found;
+    RETURN of || ': ' || coalesce(found, '-');
+END $$;
+CREATE VIEW live AS SELECT concat_ws(' | ', live('post', 'id'), live('comment', 'id, post_id, quotes'), live('file', 'id'), live('cover', 'id, file_id'), live('vote', 'id')) AS live;
+CREATE VIEW deletions AS SELECT d.id, d.root_table, d.root_key, d.deleted_at, d.expires_at, d.state,
+    (SELECT string_agg(format('%s: %s', t.relation, t.row_count), ', ' ORDER BY t.relation::text) FROM keepsake.deletion_table t WHERE t.deletion_id = d.id) AS rows
+    FROM keepsake.deletion d WHERE d.root_table::text ~ '^(post|comment|file|cover|vote)$' AND d.state = 'deleted';
+INSERT INTO post VALUES (1, 'one'), (2, 'two'), (3, 'three');
+INSERT INTO comment VALUES (10, 1, NULL), (11, 1, 2), (20, 2, 1);
+INSERT INTO file VALUES (100, 'post', '1'), (101, 'comment', '10'), (102, 'comment', '20'), (103, 'none', NULL);
+INSERT INTO cover VALUES (1000, 100), (1001, 102), (1002, 103);
+INSERT INTO vote VALUES (50, 10), (51, 20);
+TABLE live;
+DELETE FROM post WHERE id = 1;
+DELETE FROM file WHERE id = 102;
+TABLE live;
+SELECT root_table, root_key, rows FROM deletions ORDER BY id;
+CREATE TABLE before AS TABLE deletions;
+
+\echo == The child alone would refer from an archive to a table in place.
+SELECT keepsake.manage('file', keep => 'archive', cascade => true);
+\echo == The entities move, with the foreign keys to them; files stay, with what they had let go of.
+SELECT keepsake.manage('post', keep => 'archive', cascade => true);
+SELECT relation, keep FROM keepsake.managed_table WHERE relation::text ~ '^(post|comment|file|cover|vote)$' ORDER BY 1;
+SELECT count(*) FROM deletions JOIN before USING (id, root_table, root_key, deleted_at, expires_at, state, rows);
+SELECT check_name, object FROM keepsake.doctor() WHERE object LIKE 'shifting.%' AND severity IN ('error', 'warning');
+TABLE live;
+INSERT INTO file VALUES (104, 'post', '1');
+INSERT INTO file VALUES (104, 'post', '2');
+BEGIN;
+SELECT keepsake.restore(last('post')) -> 'restored';
+TABLE live;
+SELECT keepsake.restore(last('file')) -> 'restored';
+TABLE live;
+ROLLBACK;
+BEGIN;
+DELETE FROM vote;
+DELETE FROM post WHERE id = 2;
+TABLE live;
+SELECT keepsake.restore(last('post')) -> 'restored';
+TABLE live;
+ROLLBACK;
+\echo == And back: the deletions are what they were.
+SELECT keepsake.manage('post', keep => 'in place', cascade => true);
+SELECT relation, keep FROM keepsake.managed_table WHERE relation::text ~ '^(post|comment|file|cover|vote)$' ORDER BY 1;
+SELECT count(*) FROM deletions JOIN before USING (id, root_table, root_key, deleted_at, expires_at, state, rows);
+SELECT check_name, object FROM keepsake.doctor() WHERE object LIKE 'shifting.%' AND severity IN ('error', 'warning');
+TABLE live;
+BEGIN;
+SELECT keepsake.restore(last('post')) -> 'restored';
+SELECT keepsake.restore(last('file')) -> 'restored';
+TABLE live;
+ROLLBACK;
+\echo == Entities first, then files: all is archived. Files back alone.
+SELECT keepsake.manage('post', keep => 'archive', cascade => true), keepsake.manage('file', keep => 'archive', cascade => true);
+SELECT count(*) FROM deletions JOIN before USING (id, root_table, root_key, deleted_at, expires_at, state, rows);
+BEGIN;
+SELECT keepsake.restore(last('post')) -> 'restored';
+SELECT keepsake.restore(last('file')) -> 'restored';
+TABLE live;
+ROLLBACK;
+\echo == An entity cannot leave its archive while files in archives refer to it.
+SELECT keepsake.manage('post', keep => 'in place');
+SELECT keepsake.manage('file', keep => 'in place', cascade => true);
+SELECT count(*) FROM deletions JOIN before USING (id, root_table, root_key, deleted_at, expires_at, state, rows);
+SELECT check_name, object FROM keepsake.doctor() WHERE object LIKE 'shifting.%' AND severity IN ('error', 'warning');
+SELECT keepsake.restore(last('post')) -> 'restored';
+SELECT keepsake.restore(last('file')) -> 'restored';
+TABLE live;
+DELETE FROM keepsake.deletion WHERE id IN (SELECT id FROM before);
+DROP SCHEMA shifting CASCADE;
+DROP SCHEMA IF EXISTS shifting_deleted CASCADE;
+DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
+RESET search_path;
