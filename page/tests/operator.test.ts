@@ -114,6 +114,51 @@ test("what was given up is tried again, and what failed is told", async ({ page,
   await expect(dead).toContainText("Waiting");
 });
 
+test("an event that nobody took is told, and delivered again when asked", async ({ page, tenant }) => {
+  const attachment = "0198f7d0-2222-7aaa-8bbb-000000000001";
+  await sql(
+    `INSERT INTO attachments.event (type, tenant_id, attachment_id, entity_type, entity_id, attempts, last_error, dead_at)
+     VALUES ('attachment.available', ${text(tenant.name)}, '${attachment}', 'post', '1', 14, 'the receiver answered 500', now())`,
+  );
+  await tenant.visit(page, "/operator", { scope, sub: "olga" });
+  const events = page.getByRole("region", { name: "Events to deliver" });
+  const dead = events.getByRole("listitem").filter({ hasText: attachment });
+  await expect(dead).toContainText("attachment.available");
+  await expect(dead).toContainText("14 attempts");
+  await expect(dead).toContainText("the receiver answered 500");
+  await look(page, "operator-events");
+
+  await dead.getByRole("button", { name: "Retry: attachment.available" }).click();
+  await expect(page.getByRole("status").getByText("head of the queue")).toBeVisible();
+  await expect(dead).toHaveCount(0);
+  await sql(`DELETE FROM attachments.event WHERE attachment_id = '${attachment}'`);
+});
+
+test("an erasure is confirmed before it is done, and its certificate stays", async ({ page, tenant }) => {
+  const id = await tenant.post("to be forgotten");
+  await tenant.visit(page, "/operator", { scope, sub: "olga" });
+  const erasures = page.getByRole("region", { name: "Erasures" });
+  await erasures.getByText("Erase a tenant or a person").click();
+  await erasures.getByLabel("Tenant", { exact: true }).fill(tenant.name);
+  await erasures.getByLabel("Reason").fill(`Ticket of ${tenant.name}`);
+  await erasures.getByRole("button", { name: "Erase…" }).click();
+  await expect(erasures.getByRole("group", { name: "Confirm the erasure" })).toContainText(tenant.name);
+  await look(page, "operator-erasure");
+
+  await erasures.getByRole("button", { name: "Cancel" }).click();
+  await expect(erasures.getByRole("group")).toHaveCount(0);
+  await erasures.getByRole("button", { name: "Erase…" }).click();
+  await erasures.getByRole("button", { name: "Erase now" }).click();
+  await expect(page.getByRole("status").getByText("The certificate is")).toBeVisible();
+  const certificate = erasures.getByRole("listitem").filter({ hasText: `Ticket of ${tenant.name}` });
+  await expect(certificate).toContainText("A tenant");
+  await expect(certificate).toContainText("by olga");
+  await expect(certificate).toContainText("removed");
+
+  await page.goto(`/#/post/${id}`);
+  await expect(page.getByText("There is no post").or(page.getByText("not found")).first()).toBeVisible();
+});
+
 test("an operator of no tenant is shown what is theirs, and nothing that is not", async ({
   page,
   tenant,

@@ -8,6 +8,8 @@ import { Empty, Failure, Loading } from "../parts/states";
 import { useResource } from "../resource";
 import { Chart, type Series } from "./chart";
 import { Choice } from "./choice";
+import { Erasures } from "./erasures";
+import { Events } from "./events";
 import { Holds } from "./holds";
 import { Outbox } from "./outbox";
 import { Runs } from "./runs";
@@ -42,7 +44,9 @@ export function Operator() {
       <Storage operator={operator} />
       <NextPurge operator={operator} />
       <Outbox operator={operator} />
+      <Events operator={operator} />
       <Holds operator={operator} />
+      <Erasures operator={operator} />
       <Runs operator={operator} />
     </>
   );
