@@ -125,10 +125,11 @@ bench: setup ## measure signing, the extension and the worker against alternativ
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench engine
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench purge
 	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench archive
-	@echo "==> Benchmarks: the worker"
+	@echo "==> Benchmarks: the worker and the native server"
 	@$(env) scripts/build-presign-bench
 	@$(env) KEEPSAKE_WORKER_BUILT=1 wrangler check startup --outfile target/startup.cpuprofile | grep -E "Profile window|Active"
-	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench edge
+	@$(env) cargo build --locked --quiet --release --package keepsake-cli
+	@$(env) cargo bench --locked --quiet --package keepsake-tests --bench service
 
 .PHONY: test-shared
 test-shared: setup ## test the shared rules, the migration generator and the command line

@@ -263,9 +263,6 @@ DROP TABLE attachments.upload_set;
 -- 04_file_names.sql
 DROP FUNCTION attachments.word_condition;
 DROP FUNCTION attachments.shared_terms;
-DROP FUNCTION attachments.name_terms;
-DROP FUNCTION attachments.search_terms;
-DROP FUNCTION attachments.search_words;
 
 -- 03_entities.sql
 DROP FUNCTION attachments.refuse_change;

@@ -36,7 +36,7 @@ CREATE TABLE attachments.attachment (
     uploaded_by    text NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT now(),
     available_at   timestamptz,
-    search         text[] NOT NULL GENERATED ALWAYS AS (attachments.name_terms(tenant_id, file_name)) STORED,
+    search         text[] NOT NULL GENERATED ALWAYS AS (keepsake.filename_terms(tenant_id, file_name)) STORED,
     scan_verdict   text CHECK (scan_verdict IN ('clean', 'infected', 'unsupported', 'access_denied', 'failed')),
     scanned_at     timestamptz,
     CONSTRAINT key_made_by_the_rules CHECK (

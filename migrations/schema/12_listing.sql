@@ -38,7 +38,7 @@ CREATE FUNCTION attachments.find_named(request jsonb) RETURNS uuid[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     words text[] := ARRAY(SELECT attachments.word_condition(attachments.tenant(), word)
-                          FROM attachments.search_words(request ->> 'q') AS word);
+                          FROM unnest(keepsake.search_words(request ->> 'q')) AS word);
     found uuid[];
 BEGIN
     -- What holds no word at all finds nothing.

@@ -25,6 +25,8 @@ mod nfc;
 pub mod object_key;
 pub mod object_serde;
 mod percent;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod search;
 mod sentence;
 pub mod sha256;
 pub mod sigv4;

@@ -18,6 +18,7 @@ pub mod places;
 pub mod pool;
 pub mod postgres;
 pub mod process;
+pub mod processor;
 pub mod random;
 pub mod secrets;
 pub mod seeds;

@@ -12,7 +12,7 @@ use crate::places;
 use crate::pool::Pool;
 use crate::postgres::{DATABASE, Postgres};
 use crate::secrets::{Secrets, hex, random};
-use crate::worker::{Companion, Worker, WorkerSettings};
+use crate::worker::{Companion, Host, Worker, WorkerSettings};
 
 /// What a stack keeps, where it listens, and the settings of its worker.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +75,7 @@ impl Stack {
 
         progress("Starting the worker");
         let worker = WorkerSettings {
+            host: Host::chosen(),
             folder: folder.clone(),
             database_url: worker_url(&postgres, pool.as_ref(), &secrets),
             vars: settings.vars,
@@ -145,11 +146,25 @@ impl Stack {
         Worker::start(settings, &self.secrets, &self.leash).await
     }
 
+    /// Another worker on what this host runs it, with no limit of requests.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub async fn worker_in(&self, host: Host, name: &str, vars: &[(&str, &str)]) -> Result<Worker> {
+        let settings = WorkerSettings {
+            host,
+            requests_a_minute: Some(u32::MAX),
+            ..self.settings_of(name, vars)
+        };
+        Worker::start(settings, &self.secrets, &self.leash).await
+    }
+
     fn settings_of(&self, name: &str, vars: &[(&str, &str)]) -> WorkerSettings {
         let vars = vars
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         WorkerSettings {
+            host: Host::chosen(),
             folder: self.folder.join(name),
             database_url: self.worker_url(),
             vars: vars.collect(),
@@ -166,6 +181,14 @@ impl Stack {
     /// As [`Companion::start`].
     pub async fn companion(&self, config: &str) -> Result<Companion> {
         Companion::start(config, &self.worker_url(), &self.folder, &self.leash).await
+    }
+
+    /// As [`Stack::companion`], in workerd alone.
+    ///
+    /// # Errors
+    /// As [`Companion::start`].
+    pub async fn companion_in_workerd(&self, config: &str) -> Result<Companion> {
+        Companion::in_workerd(config, &self.worker_url(), &self.folder, &self.leash).await
     }
 
     /// The address of the database, or of the pool before it, as the worker's role.

@@ -2,6 +2,7 @@
 //! judge alike. All but `uuid_v7` are immutable and parallel safe.
 
 use keepsake_shared::object_key::key_extension;
+use keepsake_shared::search;
 use keepsake_shared::upload::{UploadRequest, check_file_types, check_upload};
 use keepsake_shared::{
     AttachmentId, EntityId, EntityType, FileName, FileTypes, Limits, MediaType, ObjectKey, TenantId,
@@ -13,6 +14,9 @@ use serde_json::json;
 
 use crate::call::arguments::Jsonb;
 use crate::model::error::{Failure, required};
+
+/// What to do about a part that is not fit for an object key.
+const KEY_PARTS: &str = "An id has 1 to 64 characters of A-Z a-z 0-9 _ -, an entity type is a lower-case word, and an attachment id is a version 7 UUID.";
 
 fn refused(error: impl std::fmt::Display, fix: &'static str) -> ErrorReport {
     Failure::BadArgument {
@@ -46,9 +50,41 @@ fn is_filename(name: &str) -> bool {
 /// 22023 when the text is no file name.
 #[pg_extern(immutable, strict, parallel_safe)]
 fn filename_comparison_key(name: &str) -> Result<String, ErrorReport> {
-    let parsed = FileName::parse(name)
-        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
-    Ok(parsed.comparison_key())
+    Ok(parse_name(name)?.comparison_key())
+}
+
+/// The words of a folded text, as a search finds them: without punctuation and the marks of accents.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn search_words(folded: &str) -> Vec<String> {
+    search::words(folded)
+}
+
+/// The terms of a word in a tenant's index: its trigrams, from its beginning.
+///
+/// # Errors
+/// 22023 when the tenant is not fit for a key.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn search_terms(tenant: &str, word: &str) -> Result<Vec<String>, ErrorReport> {
+    Ok(search::terms(&parse_tenant(tenant)?, word))
+}
+
+/// All terms of a file name in a tenant's index.
+///
+/// # Errors
+/// 22023 when the name is no file name, or the tenant is not fit for a key.
+#[pg_extern(immutable, strict, parallel_safe)]
+fn filename_terms(tenant: &str, name: &str) -> Result<Vec<String>, ErrorReport> {
+    let terms = search::name_terms(&parse_tenant(tenant)?, &parse_name(name)?);
+    Ok(terms.into_iter().collect())
+}
+
+fn parse_name(name: &str) -> Result<FileName, ErrorReport> {
+    FileName::parse(name)
+        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))
+}
+
+fn parse_tenant(tenant: &str) -> Result<TenantId, ErrorReport> {
+    tenant.parse().map_err(|error| refused(error, KEY_PARTS))
 }
 
 /// Whether the text can name a kind of entity: a lower-case word that no route of the API bears.
@@ -70,12 +106,11 @@ fn object_key(
     attachment: Uuid,
     name: &str,
 ) -> Result<String, ErrorReport> {
-    const FIX: &str = "An id has 1 to 64 characters of A-Z a-z 0-9 _ -, an entity type is a lower-case word, and an attachment id is a version 7 UUID.";
-    let tenant: TenantId = tenant.parse().map_err(|error| refused(error, FIX))?;
-    let entity_type: EntityType = entity_type.parse().map_err(|error| refused(error, FIX))?;
-    let entity_id: EntityId = entity_id.parse().map_err(|error| refused(error, FIX))?;
-    let name = FileName::parse(name)
-        .map_err(|error| refused(error, "Use keepsake.sanitize_filename() to clean the name."))?;
+    let tenant = parse_tenant(tenant)?;
+    let fit = |error| refused(error, KEY_PARTS);
+    let entity_type: EntityType = entity_type.parse().map_err(fit)?;
+    let entity_id: EntityId = entity_id.parse().map_err(fit)?;
+    let name = parse_name(name)?;
     let attachment = AttachmentId(uuid::Uuid::from_bytes(*attachment.as_bytes()));
     let key = ObjectKey::new(
         &tenant,
@@ -84,7 +119,7 @@ fn object_key(
         attachment,
         key_extension(&name),
     )
-    .map_err(|error| refused(error, FIX))?;
+    .map_err(|error| refused(error, KEY_PARTS))?;
     Ok(key.as_str().to_owned())
 }
 

@@ -1,4 +1,8 @@
-//! The service: the worker under `wrangler dev` with a local bucket, or `keepsake serve` with a folder.
+//! The service: the worker under `wrangler dev` with a local bucket or in workerd alone, or `keepsake serve` with a folder.
+
+mod native;
+mod workerd;
+mod wrangler;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::leash::Leash;
-use crate::places::{checkout, free_port, node_program};
+use crate::places::{checkout, free_port};
 use crate::process::Daemon;
 use crate::secrets::Secrets;
 
@@ -22,6 +26,8 @@ const ATTEMPTS: u32 = 3;
 pub enum Host {
     /// The worker.
     Worker,
+    /// The worker in workerd alone, without what `wrangler dev` puts around it: no bucket, no schedule and no limit of requests.
+    Workerd,
     /// `keepsake serve`.
     Native,
 }
@@ -50,6 +56,8 @@ impl Host {
 /// How a worker is started.
 #[derive(Clone, Debug)]
 pub struct WorkerSettings {
+    /// What runs it.
+    pub host: Host,
     /// Holds the bucket, the worker's log and its secrets.
     pub folder: PathBuf,
     /// The database, as the worker's role.
@@ -72,7 +80,7 @@ pub struct Companion {
     /// Where it listens, without a slash at the end.
     pub url: String,
     // Ends with it.
-    _server: Daemon,
+    server: Daemon,
 }
 
 impl Companion {
@@ -90,16 +98,40 @@ impl Companion {
         let port = free_port(None)?;
         let url = format!("http://127.0.0.1:{port}");
         let server = started(&url, || {
-            let mut command = wrangler(folder, database_url, port)?;
-            command.arg("--config").arg(checkout().join(config));
+            let mut command = wrangler::companion(config, database_url, folder, port)?;
             let log = folder.join("companion.log");
             Daemon::spawn("wrangler", &mut command, &log, leash)
         })
         .await?;
-        Ok(Self {
-            url,
-            _server: server,
+        Ok(Self { url, server })
+    }
+
+    /// As [`Companion::start`], in workerd alone.
+    ///
+    /// # Errors
+    /// As [`Companion::start`].
+    pub async fn in_workerd(
+        config: &str,
+        database_url: &str,
+        folder: &Path,
+        leash: &Leash,
+    ) -> Result<Self> {
+        let port = free_port(None)?;
+        let url = format!("http://127.0.0.1:{port}");
+        let folder = folder.join("companion");
+        fs::create_dir_all(&folder)?;
+        let server = started(&url, || {
+            let mut command = workerd::companion(config, database_url, &folder, port)?;
+            Daemon::spawn("workerd", &mut command, &folder.join("workerd.log"), leash)
         })
+        .await?;
+        Ok(Self { url, server })
+    }
+
+    /// The process that runs it.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.server.id()
     }
 }
 
@@ -160,8 +192,10 @@ impl Worker {
     /// # Errors
     /// It was not done.
     pub async fn run_schedule(&self) -> Result<()> {
-        if Host::chosen() == Host::Native {
-            let once = native(&self.settings, self.port)?.arg("--once").output()?;
+        if self.settings.host == Host::Native {
+            let once = native::serve(&self.settings, self.port)?
+                .arg("--once")
+                .output()?;
             ensure!(once.status.success(), "{once:?}");
             return Ok(());
         }
@@ -223,30 +257,6 @@ fn secrets_file(folder: &Path) -> PathBuf {
     folder.join("worker.env")
 }
 
-/// `wrangler dev`, with its own data in this folder.
-fn wrangler(folder: &Path, database_url: &str, port: u16) -> Result<Command> {
-    let wrangler = node_program("wrangler")?;
-    let mut command = Command::new(&wrangler);
-    command
-        .current_dir(checkout())
-        .args([
-            "dev",
-            "--ip=127.0.0.1",
-            "--show-interactive-dev-session=false",
-        ])
-        .arg(format!("--port={port}"))
-        .arg(format!("--inspector-port={}", free_port(None)?))
-        .env("PATH", path_with_first(&wrangler)?)
-        .env(
-            "CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE",
-            database_url,
-        )
-        .env("WRANGLER_SEND_METRICS", "false")
-        .env("WRANGLER_LOG_PATH", folder.join("wrangler-logs"))
-        .env("WRANGLER_REGISTRY_PATH", folder.join("wrangler-registry"));
-    Ok(command)
-}
-
 /// The worker itself, once it answers.
 async fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
     let address = format!("http://127.0.0.1:{port}/healthz");
@@ -254,100 +264,30 @@ async fn serve(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Da
 }
 
 fn spawn(settings: &WorkerSettings, port: u16, leash: &Leash) -> Result<Daemon> {
-    let folder = &settings.folder;
-    if Host::chosen() == Host::Native {
-        let mut command = native(settings, port)?;
-        return Daemon::spawn("keepsake", &mut command, &folder.join("worker.log"), leash);
-    }
-    let mut command = wrangler(folder, &settings.database_url, port)?;
-    command
-        .arg("--test-scheduled")
-        .arg("--persist-to")
-        .arg(folder.join("bucket"))
-        .arg("--env-file")
-        .arg(secrets_file(folder));
-    if let Some(limit) = settings.requests_a_minute {
-        command.arg("--config").arg(limited(folder, limit)?);
-    }
-    for (name, value) in &settings.vars {
-        command.args(["--var", &format!("{name}:{value}")]);
-    }
-    command.env("KEEPSAKE_WORKER_BUILT", "1");
+    let (name, mut command) = match settings.host {
+        Host::Worker => ("wrangler", wrangler::dev(settings, port)?),
+        Host::Workerd => ("workerd", workerd::worker(settings, port)?),
+        Host::Native => ("keepsake", native::serve(settings, port)?),
+    };
     if settings.clock_ahead != 0 {
         command
-            .env("LD_PRELOAD", clock_library(folder)?)
+            .env("LD_PRELOAD", clock_library(&settings.folder)?)
             .env("CLOCK_AHEAD_SECONDS", settings.clock_ahead.to_string());
     }
-    if let Some(certificate) = &settings.trusted_authority {
-        command.env("NODE_EXTRA_CA_CERTS", certificate);
-    }
-    Daemon::spawn("wrangler", &mut command, &folder.join("worker.log"), leash)
+    Daemon::spawn(
+        name,
+        &mut command,
+        &settings.folder.join("worker.log"),
+        leash,
+    )
 }
 
-/// `keepsake serve` with these settings and no others.
-fn native(settings: &WorkerSettings, port: u16) -> Result<Command> {
-    let folder = &settings.folder;
-    let mut command = Command::new(program()?);
-    // Without encryption only because both are on this machine.
-    command
-        .arg("serve")
-        .env_clear()
-        .env("LISTEN", format!("127.0.0.1:{port}"))
-        .env(
-            "DATABASE_URL",
-            format!("{}?sslmode=disable", settings.database_url),
-        )
-        .env("STORAGE", "file")
-        .env("FILE_ROOT", folder.join("bucket"))
-        .env("PAGE_ROOT", checkout().join("page/dist"))
-        // The runtime of workers tells the address in it, and the tests set it.
-        .env("ADDRESS_HEADER", "cf-connecting-ip")
-        .env("SCHEDULE_SECONDS", "0");
-    let secrets = fs::read_to_string(secrets_file(folder))?;
-    let secrets = secrets.lines().filter_map(|line| line.split_once('='));
-    command.envs(secrets.map(|(name, value)| (name, value.trim_matches('"'))));
-    command.envs(settings.vars.iter().map(|(name, value)| (name, value)));
-    if let Some(limit) = settings.requests_a_minute {
-        command.env("REQUESTS_PER_MINUTE", limit.to_string());
-    }
-    if settings.clock_ahead != 0 {
-        command
-            .env("LD_PRELOAD", clock_library(folder)?)
-            .env("CLOCK_AHEAD_SECONDS", settings.clock_ahead.to_string());
-    }
-    if let Some(certificate) = &settings.trusted_authority {
-        command.env("SSL_CERT_FILE", certificate);
-    }
-    Ok(command)
-}
-
-/// The command line, which `make test` builds beside the tests.
-fn program() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.ancestors().nth(2).context("the test is nowhere")?;
-    let program = folder.join("keepsake");
-    ensure!(
-        program.exists(),
-        "there is no {}: run 'cargo build --package keepsake-cli'",
-        program.display()
-    );
-    Ok(program)
-}
-
-/// A copy of `wrangler.toml` in `folder`, with another limit on the requests of a minute.
-fn limited(folder: &Path, limit: u32) -> Result<PathBuf> {
-    let repository = checkout();
-    let mut config = fs::read_to_string(repository.join("wrangler.toml"))?;
-    for path in ["edge/build/index.js", "page/dist", "scripts/build-worker"] {
-        let whole = repository.join(path);
-        config = config.replace(&format!("\"{path}\""), &format!("\"{}\"", whole.display()));
-    }
-    let usual = "simple = { limit = 1000,";
-    ensure!(config.contains(usual), "wrangler.toml has another limit");
-    config = config.replace(usual, &format!("simple = {{ limit = {limit},"));
-    let file = folder.join("wrangler.toml");
-    fs::write(&file, config)?;
-    Ok(file)
+/// The secrets of the worker in this folder.
+fn secrets(folder: &Path) -> Result<Vec<(String, String)>> {
+    let file = fs::read_to_string(secrets_file(folder))?;
+    let lines = file.lines().filter_map(|line| line.split_once('='));
+    let unquoted = lines.map(|(name, value)| (name.to_owned(), value.trim_matches('"').to_owned()));
+    Ok(unquoted.collect())
 }
 
 /// What sets a program's clock, made from `tests/clock-ahead.c`.
@@ -361,12 +301,4 @@ fn clock_library(folder: &Path) -> Result<PathBuf> {
         .context("cannot start gcc")?;
     ensure!(made.success(), "gcc could not make {}", library.display());
     Ok(library)
-}
-
-/// `PATH` with the folder of `program` in front, so that wrangler finds the Node beside it.
-fn path_with_first(program: &Path) -> Result<std::ffi::OsString> {
-    let first = program.parent().map(Path::to_path_buf);
-    let rest = std::env::var_os("PATH").unwrap_or_default();
-    let all = first.into_iter().chain(std::env::split_paths(&rest));
-    Ok(std::env::join_paths(all)?)
 }
