@@ -99,10 +99,12 @@ DROP FUNCTION attachments_api.record_run;
 DROP FUNCTION attachments_api.settle_objects;
 DROP FUNCTION attachments_api.lease_objects;
 DROP FUNCTION attachments_api.purge;
+DROP FUNCTION attachments_api.lead_schedule;
 DROP FUNCTION attachments_api.ping;
 DROP TRIGGER wait_for_backups ON attachments.attachment;
 DROP FUNCTION attachments.wait_for_backups;
 DROP TABLE attachments.object_grace;
+DROP TABLE attachments.schedule;
 DROP TABLE attachments.run;
 
 -- 16_events.sql

@@ -41,7 +41,7 @@ BEGIN
     FOR called IN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY (ARRAY[
-            'is_filename', 'filename_comparison_key', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
+            'is_filename', 'filename_comparison_key', 'filename_terms', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
             'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted', 'deleted_rows', 'change_deleted', 'may_change_deleted'])
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO keepsake_api', called);
@@ -3297,6 +3297,13 @@ CREATE INDEX run_age ON attachments.run (finished_at);
 CREATE INDEX run_failed ON attachments.run (id) WHERE outcome = 'failed';
 COMMENT ON TABLE attachments.run IS 'Each step of each scheduled run, kept for 30 days. Runs that were interrupted are missing.';
 
+-- The row that a server locks while it does the scheduled work. Not an advisory lock, which any role that may connect can take.
+CREATE TABLE attachments.schedule (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only)
+);
+COMMENT ON TABLE attachments.schedule IS 'One row, which is locked by the server that does the scheduled work.';
+INSERT INTO attachments.schedule DEFAULT VALUES;
+
 -- Bytes after the purge ----------------------------------------------------------------------------
 
 -- How long the bytes of purged files stay, so that a database that is restored to a moment before the purge finds them.
@@ -3333,6 +3340,15 @@ CREATE TRIGGER wait_for_backups AFTER DELETE ON attachments.attachment
 CREATE FUNCTION attachments_api.ping() RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT '{"ok": {}}'::jsonb
+$$;
+
+-- Whether the caller does the scheduled work: as long as its transaction lives, and nobody else meanwhile.
+CREATE FUNCTION attachments_api.lead_schedule(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM attachments.schedule FOR UPDATE SKIP LOCKED;
+    RETURN attachments.ok(jsonb_build_object('leads', FOUND));
+END
 $$;
 
 CREATE FUNCTION attachments_api.purge(request jsonb) RETURNS jsonb
@@ -3410,11 +3426,11 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    attachments_api.ping, attachments_api.purge, attachments_api.lease_objects, attachments_api.settle_objects,
+    attachments_api.ping, attachments_api.lead_schedule, attachments_api.purge, attachments_api.lease_objects, attachments_api.settle_objects,
     attachments_api.record_run, attachments_api.list_runs
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    attachments_api.ping, attachments_api.purge, attachments_api.lease_objects, attachments_api.settle_objects,
+    attachments_api.ping, attachments_api.lead_schedule, attachments_api.purge, attachments_api.lease_objects, attachments_api.settle_objects,
     attachments_api.record_run, attachments_api.list_runs
 TO keepsake_worker;
 

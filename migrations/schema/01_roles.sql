@@ -37,7 +37,7 @@ BEGIN
     FOR called IN
         SELECT p.oid FROM pg_catalog.pg_proc p
         WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY (ARRAY[
-            'is_filename', 'filename_comparison_key', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
+            'is_filename', 'filename_comparison_key', 'filename_terms', 'media_type', 'is_file_types', 'check_file_types', 'object_key', 'parse_object_key', 'uuid_v7',
             'soft_delete', 'restore', 'restore_conflicts', 'purge_deletion', 'shows_deleted', 'deleted_rows', 'change_deleted', 'may_change_deleted'])
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO keepsake_api', called);

@@ -10,14 +10,11 @@ use serde_json::json;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// The advisory lock of the server that does the work: "keepsake" in ASCII.
-const LEADER: i64 = 0x6b65_6570_7361_6b65;
+/// Locks the row of the schedule, for as long as the transaction lives. It is open while the work is done.
+const LEAD: &str = "SELECT (attachments_api.lead_schedule('{}'::jsonb) #>> '{ok,leads}')::boolean";
 
-/// Who has it, as far as the database tells.
-const LEADING: &str = "SELECT pg_catalog.string_agg(pg_catalog.format('session %s of role %I', a.pid, a.usename), ', ')
- FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND a.datname = pg_catalog.current_database()
- WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = a.datid
-   AND (l.classid::bigint << 32 | l.objid::bigint) = $1";
+/// The transaction, which waits between its two statements for as long as the work takes.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0";
 
 /// Longest wait for an answer about the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,8 +26,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Why the work was not done.
 #[derive(Debug)]
 pub(crate) enum Undone {
-    /// Another session has the lock.
-    Led(String),
+    /// Another server does it.
+    Led,
     /// The database or the settings.
     Failed(String),
 }
@@ -38,10 +35,7 @@ pub(crate) enum Undone {
 impl fmt::Display for Undone {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Led(leader) => write!(
-                out,
-                "another server does it: {leader} has the advisory lock {LEADER}. If that is no keepsake server, end the session"
-            ),
+            Self::Led => out.write_str("another server does the scheduled work"),
             Self::Failed(cause) => out.write_str(cause),
         }
     }
@@ -60,8 +54,7 @@ pub(crate) async fn run(server: Arc<Server>, every: Duration) {
         tokio::time::sleep(every).await;
         if let Err(undone) = try_once(&server).await {
             let level = match undone {
-                // Any role that may connect can take the lock, so it is told.
-                Undone::Led(_) => Level::Warning,
+                Undone::Led => Level::Info,
                 Undone::Failed(_) => Level::Error,
             };
             log::write(level, "cron", json!({ "cause": undone.to_string() }));
@@ -77,7 +70,7 @@ pub(crate) async fn run_once(server: &Arc<Server>) -> Result<(), Undone> {
     let mut waited = Duration::ZERO;
     loop {
         match try_once(server).await {
-            Err(Undone::Led(_)) if waited < MAX_WAIT => {}
+            Err(Undone::Led) if waited < MAX_WAIT => {}
             done => return done,
         }
         tokio::time::sleep(PAUSE).await;
@@ -87,7 +80,7 @@ pub(crate) async fn run_once(server: &Arc<Server>) -> Result<(), Undone> {
 
 /// Does the work, unless another server does it.
 ///
-/// 1. Become the leader: the lock belongs to a connection, and ends with it, however this server ends.
+/// 1. Become the leader: the lock belongs to a connection's transaction, and ends with it, however this server ends.
 /// 2. The service's steps.
 /// 3. What broken-off uploads left in the folder of files is removed.
 async fn try_once(server: &Arc<Server>) -> Result<(), Undone> {
@@ -115,24 +108,22 @@ async fn lead(server: &Arc<Server>) -> Result<impl Sized, Undone> {
     // Not given back, so that the lock never stays behind in the pool.
     let connection = deadpool_postgres::Object::take(connection);
     let asked = timeout(LOCK_TIMEOUT, async {
-        let row = connection
-            .query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&LEADER])
-            .await?;
-        if row.try_get(0)? {
-            return Ok(None);
-        }
-        let row = connection.query_one(LEADING, &[&LEADER]).await?;
-        let leader: Option<String> = row.try_get(0)?;
-        // It may have ended in between.
-        Ok(Some(leader.unwrap_or_else(|| "a session".to_owned())))
+        connection.batch_execute(BEGIN).await?;
+        connection.query_one(LEAD, &[]).await?.try_get(0)
     });
     match asked.await {
-        Ok(Ok(None)) => Ok(connection),
-        Ok(Ok(Some(leader))) => Err(Undone::Led(leader)),
-        Ok(Err(error)) => Err(Undone::Failed(tokio_postgres::Error::to_string(&error))),
+        Ok(Ok(true)) => Ok(connection),
+        Ok(Ok(false)) => Err(Undone::Led),
+        Ok(Err(error)) => Err(Undone::Failed(told(&error))),
         Err(_) => Err(Undone::Failed(format!(
             "the database did not tell within {} s whether another server does it",
             LOCK_TIMEOUT.as_secs()
         ))),
     }
+}
+
+/// What the database says of an error.
+fn told(error: &tokio_postgres::Error) -> String {
+    let told = error.as_db_error();
+    told.map_or_else(|| error.to_string(), |told| told.message().to_owned())
 }

@@ -78,4 +78,18 @@ UPDATE link SET up = 500 WHERE (of, id) = (1, 1);
 SELECT keepsake.soft_delete('link', '{"of": 1, "id": 250}'::jsonb) IS NOT NULL AS done;
 SELECT of, count(*) FILTER (WHERE deleted_at IS NULL) AS live, count(deleted_at) AS deleted FROM link GROUP BY of ORDER BY of;
 
+-- A restore finds the parents of declared references by their key, however many others there are.
+CREATE TABLE post (id bigint PRIMARY KEY);
+CREATE TABLE note (id int PRIMARY KEY, of_type text, of_id text);
+CREATE INDEX ON note (of_type, of_id);
+SELECT keepsake.manage('post'), keepsake.manage('note'), keepsake.declare_reference('note', 'of_type', 'of_id', 'post', 'post');
+INSERT INTO post SELECT generate_series(1, 5000);
+INSERT INTO note VALUES (1, 'post', '7'), (2, 'post', '7');
+ANALYZE post, note;
+DELETE FROM post WHERE id = 7;
+BEGIN;
+SELECT keepsake.restore(id) IS NOT NULL AS restored FROM keepsake.deletion WHERE root_table = 'post'::regclass;
+SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'post'::regclass;
+COMMIT;
+
 DROP SCHEMA few CASCADE;

@@ -269,9 +269,6 @@ async fn a_link_in_the_folder_leads_nowhere() -> Result<()> {
     Ok(())
 }
 
-/// The advisory lock of the server that does the scheduled work.
-const LEADER: i64 = 0x6b65_6570_7361_6b65;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
     if Host::Native.is_missing(REASON) {
@@ -282,9 +279,9 @@ async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
     tenant.upload(&[PNG]).await?;
     tenant.delete_post().await?.expect(204)?;
     tenant.let_retention_run_out().await?;
+    // As a server that is at it.
     let mut other = stack.postgres.connect().await?;
-    sqlx::query("SELECT pg_advisory_lock($1)")
-        .bind(LEADER)
+    sqlx::raw_sql("BEGIN; SELECT attachments_api.lead_schedule('{}')")
         .execute(&mut other)
         .await?;
     let release = tokio::spawn(async move {
@@ -293,6 +290,40 @@ async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
     });
     run_schedule(&stack).await?;
     release.await??;
+    assert_eq!(tenant.rows().await?, 0, "the work was passed over");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_a_server_holds_the_scheduled_work() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    tenant.upload(&[PNG]).await?;
+    tenant.delete_post().await?.expect(204)?;
+    tenant.let_retention_run_out().await?;
+    let mut stranger = stack.postgres.connect().await?;
+    sqlx::raw_sql("CREATE ROLE stranger; SET ROLE stranger")
+        .execute(&mut stranger)
+        .await?;
+    for denied in [
+        "SELECT attachments_api.lead_schedule('{}')",
+        "SELECT FROM attachments.schedule FOR UPDATE",
+        "BEGIN; LOCK TABLE attachments.schedule",
+    ] {
+        let tried = sqlx::raw_sql(denied).execute(&mut stranger).await;
+        let error = tried.err().context(denied)?;
+        let code = error.as_database_error().and_then(|error| error.code());
+        ensure!(code.as_deref() == Some("42501"), "{denied}: {error}");
+        sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await?;
+    }
+    // The lock of before, which any role can take.
+    sqlx::query("SELECT pg_advisory_lock(7738703068352572261)")
+        .execute(&mut stranger)
+        .await?;
+    run_schedule(&stack).await?;
     assert_eq!(tenant.rows().await?, 0, "the work was passed over");
     Ok(())
 }
