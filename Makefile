@@ -61,6 +61,10 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@scripts/check-guarantees
 	@echo "==> The rooms of the extension use each other in one direction"
 	@$(env) scripts/check-rooms
+	@echo "==> The set-up goes on where Debian lacks an optional PostgreSQL"
+	@scripts/check-optional-releases
+	@echo "==> compose.yaml agrees with what it refers to"
+	@tests/packages/compose.py check
 	@echo "==> Links in the documentation resolve"
 	@scripts/check-links
 	@echo "==> The documentation lists the worker's settings"

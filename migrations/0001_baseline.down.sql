@@ -1,5 +1,21 @@
 -- Made by `cargo run -p keepsake-schema -- baseline` from migrations/schema: change those files.
 
+-- 24_versions.sql
+DROP FUNCTION attachments_api.restore_version;
+DROP FUNCTION attachments_api.version_content;
+DROP FUNCTION attachments_api.list_versions;
+DROP FUNCTION attachments.describe_version;
+DROP FUNCTION attachments.refuse_unreadable_version;
+DROP FUNCTION attachments.find_version;
+DROP FUNCTION attachments_api.create_version;
+DROP FUNCTION attachments.declaration_of_version;
+DROP FUNCTION attachments.refuse_version;
+DROP FUNCTION attachments.make_current;
+DROP FUNCTION attachments.purge_old_versions;
+DROP FUNCTION attachments.exchange_contents;
+DROP FUNCTION attachments.max_versions;
+DROP TABLE attachments.version_limit;
+
 -- 23_worker_role.sql
 DROP FUNCTION attachments.worker_rights;
 
@@ -32,6 +48,7 @@ DROP FUNCTION attachments.delete_entities;
 DROP FUNCTION attachments.deletions_of;
 DROP FUNCTION attachments.erasable_entities;
 DROP FUNCTION attachments.erase_files;
+DROP FUNCTION attachments.keep_versions_of_others;
 DROP FUNCTION attachments.purge_rows;
 DROP FUNCTION attachments.purge_for_erasure;
 DROP FUNCTION attachments.delete_for_erasure;
@@ -167,7 +184,7 @@ DROP FUNCTION attachments.first_id_at;
 -- 11_scans.sql
 DROP FUNCTION attachments_api.record_scan;
 DROP FUNCTION attachments.take_verdict;
-DROP FUNCTION attachments.name_scan_conflicts;
+DROP FUNCTION attachments.scan_conflicts;
 DROP FUNCTION attachments.reject_scanned;
 DROP FUNCTION attachments.open_scanned;
 DROP TRIGGER stop_for_scan ON attachments.attachment;
@@ -228,8 +245,9 @@ DROP FUNCTION attachments.complete_upload;
 DROP FUNCTION attachments.mark_completed;
 DROP FUNCTION attachments_api.get_upload;
 DROP FUNCTION attachments_api.create_upload;
+DROP FUNCTION attachments.declare_once;
 DROP FUNCTION attachments.declare_upload;
-DROP FUNCTION attachments_api.get_file_types;
+DROP FUNCTION attachments_api.get_limits;
 DROP FUNCTION attachments.refused_types;
 DROP FUNCTION attachments.file_types_of;
 DROP TABLE attachments.file_type_rule;
@@ -247,6 +265,8 @@ INSERT INTO keepsake.outbox (object_key, relation, writable_until)
 DROP FUNCTION attachments_api.rename_attachment;
 DROP FUNCTION attachments_api.attachment_content;
 DROP FUNCTION attachments_api.get_attachment;
+DROP FUNCTION attachments.refuse_unreadable;
+DROP FUNCTION attachments.content_of;
 DROP FUNCTION attachments.describe;
 DROP FUNCTION attachments.refuse_file_change;
 DROP FUNCTION attachments.refuse_shut;

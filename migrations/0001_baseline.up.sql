@@ -506,6 +506,8 @@ CREATE TABLE attachments.upload_set (
     -- Why it was rejected: per attachment, the problems that were found.
     report      jsonb,
     next_look_at timestamptz,
+    -- The attachment of which its one file becomes a new version.
+    version_of  uuid,
     one_request boolean NOT NULL DEFAULT false,
     CONSTRAINT settled_once CHECK ((state = 'pending') = (settled_at IS NULL))
 );
@@ -537,6 +539,10 @@ GRANT SELECT, INSERT, UPDATE ON attachments.upload_set TO keepsake_api;
 --                  │ aborted or expired                 ▼
 --                  └────────────────────────────────▶ rejected    its row is removed at once, its object by the outbox
 --
+-- A new version of an attachment is a row of its own, with `version_of`. It is completed or scanned as above, but becomes `former` instead of
+-- available, and in the same statement exchanges its content with the attachment: that has the new one from then on, and the row
+-- keeps the old one. See 24_versions.sql.
+--
 -- Nothing leads back. `uploaded` is between pending and its next state, for who completes in two steps: no other transaction
 -- sees it. Whether a row is deleted is no state of this machine: the extension keeps that in deleted_at and deletion_id, and
 -- a deleted attachment comes back in the state that it had. People meet available, scanning and quarantined; pending and
@@ -553,9 +559,10 @@ CREATE TABLE attachments.attachment (
     media_type     text NOT NULL CHECK (media_type = coalesce(keepsake.media_type(file_name), 'application/octet-stream')),
     byte_size      bigint NOT NULL CHECK (byte_size > 0),
     sha256         bytea NOT NULL CHECK (octet_length(sha256) = 32),
-    object_key     text NOT NULL UNIQUE,
+    -- Deferrable, so that one statement can exchange the objects of two rows.
+    object_key     text NOT NULL UNIQUE DEFERRABLE,
     state          text NOT NULL DEFAULT 'pending'
-                   CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined')),
+                   CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined', 'former')),
     -- Whether it is, or may be, something else than its type as well: found when it was completed, and never shown in place.
     download_only  boolean NOT NULL DEFAULT false,
     -- Until then a signed URL may still store the object.
@@ -566,9 +573,18 @@ CREATE TABLE attachments.attachment (
     search         text[] NOT NULL GENERATED ALWAYS AS (keepsake.filename_terms(tenant_id, file_name)) STORED,
     scan_verdict   text CHECK (scan_verdict IN ('clean', 'infected', 'unsupported', 'access_denied', 'failed')),
     scanned_at     timestamptz,
+    -- Of another version than the current one, the attachment.
+    version_of     uuid REFERENCES attachments.attachment ON DELETE CASCADE,
+    -- The number of the content; of a new version that is not complete yet, the one that it will have.
+    version        integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    -- The number that the content had before it was restored.
+    restored_from  integer,
+    -- The id in it is that of the row with which the content was declared.
     CONSTRAINT key_made_by_the_rules CHECK (
-        object_key = keepsake.object_key(tenant_id, entity_type, entity_id, id, file_name)),
-    CONSTRAINT available_since CHECK (state <> 'available' OR available_at IS NOT NULL)
+        object_key = keepsake.object_key(
+            tenant_id, entity_type, entity_id, (keepsake.parse_object_key(object_key) ->> 'attachment_id')::uuid, file_name)),
+    CONSTRAINT available_since CHECK (state <> 'available' OR available_at IS NOT NULL),
+    CONSTRAINT former_of_another CHECK (CASE WHEN version_of IS NULL THEN state <> 'former' ELSE state NOT IN ('available', 'quarantined') END)
 );
 
 -- Adds deleted_at and deletion_id, and hands the objects of purged rows to the outbox.
@@ -579,6 +595,10 @@ SELECT keepsake.bind_storage('attachments.attachment', 'object_key', 'writable_u
 CREATE UNIQUE INDEX attachment_live_name
     ON attachments.attachment (tenant_id, entity_type, entity_id, keepsake.filename_comparison_key(file_name))
     WHERE deleted_at IS NULL AND state = 'available';
+
+-- A number of an attachment's history stands once. The other index is for deletions, which take all versions.
+CREATE UNIQUE INDEX attachment_former ON attachments.attachment (version_of, version) WHERE state = 'former';
+CREATE INDEX attachment_versions ON attachments.attachment (version_of) WHERE version_of IS NOT NULL;
 
 CREATE INDEX attachment_of_set ON attachments.attachment (upload_set_id);
 CREATE INDEX attachment_of_entity ON attachments.attachment (entity_type, entity_id, id);
@@ -597,7 +617,7 @@ CREATE INDEX attachment_of_type ON attachments.attachment (tenant_id, media_type
 CREATE INDEX attachment_search ON attachments.attachment USING gin (search) WHERE state = 'available';
 
 -- The audit: the rows whose objects must be there, in the order of the bucket.
-CREATE INDEX attachment_key_order ON attachments.attachment (object_key COLLATE "C") WHERE state IN ('available', 'quarantined');
+CREATE INDEX attachment_key_order ON attachments.attachment (object_key COLLATE "C") WHERE state IN ('available', 'quarantined', 'former');
 
 ALTER TABLE attachments.attachment ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON attachments.attachment
@@ -615,11 +635,12 @@ BEGIN
         ('pending', 'uploaded'), ('pending', 'available'), ('pending', 'rejected'),
         ('uploaded', 'available'), ('uploaded', 'rejected'), ('uploaded', 'quarantined'),
         ('scanning', 'available'), ('scanning', 'rejected'), ('scanning', 'quarantined'),
+        ('pending', 'former'), ('scanning', 'former'),
         ('available', 'quarantined')) THEN
         RAISE EXCEPTION 'cannot change the state of an attachment from % to %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
                   DETAIL = format('Attachment %s.', OLD.id),
-                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined.';
+                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined, or former of a version.';
     END IF;
     RETURN NEW;
 END
@@ -684,7 +705,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         WHEN 'scanning' THEN attachments.fail('file_scanning', 'The file is being scanned, and cannot be downloaded until it is found clean. Retry later.')
         ELSE attachments.fail('file_quarantined', 'Malware was found in the file. It can never be downloaded.') END
     FROM attachments.attachment a
-    WHERE a.id = attachment AND a.deleted_at IS NULL AND a.state IN ('scanning', 'quarantined')
+    WHERE a.id = attachment AND a.deleted_at IS NULL AND a.state IN ('scanning', 'quarantined') AND a.version_of IS NULL
       AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there
 $$;
 
@@ -705,8 +726,29 @@ BEGIN
     RETURN jsonb_build_object(
         'id', a.id, 'entity_type', a.entity_type, 'entity_id', a.entity_id,
         'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-        'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'uploaded_by', a.uploaded_by,
+        'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'version', a.version, 'uploaded_by', a.uploaded_by,
         'created_at', a.created_at, 'deleted_at', a.deleted_at);
+END
+$$;
+
+-- What a download needs of a file that can be read.
+CREATE FUNCTION attachments.content_of(a attachments.attachment) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN jsonb_build_object(
+        'object_key', a.object_key, 'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+        'download_only', a.download_only);
+END
+$$;
+
+-- Why an attachment that find_attachment() was asked for cannot be read; NULL when it can.
+CREATE FUNCTION attachments.refuse_unreadable(file attachments.attachment, attachment uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
+        RETURN coalesce(attachments.refuse_shut(attachment), attachments.fail('not_found', 'There is no such attachment.'));
+    END IF;
+    RETURN NULL;
 END
 $$;
 
@@ -719,11 +761,7 @@ DECLARE
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
-    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
-        RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
-                        attachments.fail('not_found', 'There is no such attachment.'));
-    END IF;
-    RETURN attachments.ok(attachments.describe(file));
+    RETURN coalesce(attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid), attachments.ok(attachments.describe(file)));
 END
 $$;
 
@@ -734,13 +772,7 @@ DECLARE
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
-    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
-        RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
-                        attachments.fail('not_found', 'There is no such attachment.'));
-    END IF;
-    RETURN attachments.ok(jsonb_build_object(
-        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size,
-        'download_only', file.download_only));
+    RETURN coalesce(attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid), attachments.ok(attachments.content_of(file)));
 END
 $$;
 
@@ -762,11 +794,15 @@ BEGIN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
                         attachments.fail('not_found', 'There is no such attachment.'));
     ELSIF coalesce(keepsake.media_type(new_name), 'application/octet-stream') IS DISTINCT FROM file.media_type
-       OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id, file.id, new_name) <> file.object_key THEN
+       OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id,
+              (keepsake.parse_object_key(file.object_key) ->> 'attachment_id')::uuid, new_name) <> file.object_key THEN
         problem := jsonb_build_object('pointer', '/name', 'code', 'media_type_mismatch', 'detail',
             format('The name must keep its extension .%s, which defines the media type.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
         RETURN attachments.fail('media_type_mismatch', problem ->> 'detail', jsonb_build_object('errors', jsonb_build_array(problem)));
     END IF;
+    -- A new version on its way that was to keep the name keeps the new one.
+    UPDATE attachments.attachment a SET file_name = new_name
+    WHERE a.version_of = file.id AND a.state IN ('pending', 'scanning') AND a.file_name = file.file_name;
     UPDATE attachments.attachment a SET file_name = new_name WHERE a.id = file.id RETURNING a.* INTO file;
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such attachment.');
@@ -788,14 +824,17 @@ SELECT attachments.publish(ARRAY['get_attachment', 'attachment_content', 'rename
 
 -- Declaring --------------------------------------------------------------------------------------
 
--- The files of a set as the worker needs them: what was declared, and where the bytes are.
+-- The files of a set as the worker needs them: what was declared, and where the bytes are. Once it is complete, the file of a new version is
+-- the attachment, whichever version it is by now.
 CREATE FUNCTION attachments.files_of(upload uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
-            'attachment_id', a.id, 'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-            'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key, 'state', a.state,
+            'attachment_id', CASE a.state WHEN 'former' THEN a.version_of ELSE a.id END,
+            'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+            'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key,
+            'state', CASE a.state WHEN 'former' THEN 'available' ELSE a.state END,
             'multipart', attachments.multipart_of(a.id))
             ORDER BY a.position), '[]')
         FROM attachments.attachment a WHERE a.upload_set_id = upload);
@@ -818,7 +857,7 @@ BEGIN
         WHERE mine.upload_set_id = upload AND EXISTS (
             SELECT FROM attachments.attachment other
             WHERE other.tenant_id = mine.tenant_id AND other.entity_type = mine.entity_type
-              AND other.entity_id = mine.entity_id AND other.upload_set_id <> upload
+              AND other.entity_id = mine.entity_id AND other.upload_set_id <> upload AND other.id IS DISTINCT FROM mine.version_of
               AND keepsake.filename_comparison_key(other.file_name) = keepsake.filename_comparison_key(mine.file_name)
               AND other.deleted_at IS NULL AND other.state = 'available'
             OFFSET 0));
@@ -866,16 +905,17 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION attachments_api.get_file_types(claims jsonb, request jsonb) RETURNS jsonb
+CREATE FUNCTION attachments_api.get_limits(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     RETURN attachments.ok(jsonb_build_object(
-        'file_types', attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types')));
+        'file_types', attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types'),
+        'max_versions', attachments.max_versions(attachments.tenant(), request ->> 'entity_type')));
 END
 $$;
 
--- Makes the rows of a set, or none.
+-- Makes the rows of a set, or none. `version_of` and `version` are those of a new version: see 24_versions.sql.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -895,16 +935,16 @@ BEGIN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
     END IF;
-    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, one_request)
+    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of, one_request)
     VALUES (upload, attachments.tenant(), of_type, of_id, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires,
-            request @> '{"one_request": true}');
+            (request ->> 'version_of')::uuid, request @> '{"one_request": true}');
     INSERT INTO attachments.attachment (
         id, tenant_id, upload_set_id, position, entity_type, entity_id,
-        file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by)
+        file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
     SELECT f.id, attachments.tenant(), upload, f.position - 1, of_type, of_id,
            f.file ->> 'name', f.file ->> 'media_type', (f.file ->> 'size')::bigint, decode(f.file ->> 'sha256', 'hex'),
            keepsake.object_key(attachments.tenant(), of_type, of_id, f.id, f.file ->> 'name'),
-           expires, attachments.claim('sub')
+           expires, attachments.claim('sub'), (request ->> 'version_of')::uuid, coalesce((request ->> 'version')::integer, 1)
     FROM (SELECT keepsake.uuid_v7() AS id, file, position
           FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, position)
           OFFSET 0) AS f;
@@ -919,34 +959,48 @@ EXCEPTION
         RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', taken));
     WHEN foreign_key_violation THEN
-        -- The entity was deleted between the look and the writing.
+        -- The entity, or the attachment, was deleted between the look and the writing.
         RETURN attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id));
 END
 $$;
 
--- The quota refuses by KS002 with the answer as its DETAIL: see 09_quota.sql.
-CREATE FUNCTION attachments_api.create_upload(claims jsonb, request jsonb) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Declares a set; once for each key. The quota refuses by KS002 with the answer as its DETAIL: see 09_quota.sql.
+CREATE FUNCTION attachments.declare_once(operation text, claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     answer jsonb;
+    declaration jsonb := request;
     refusal text;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
-        answer := coalesce(attachments.refuse_key('create_upload', request), attachments.declared_before(claims, request));
+        answer := coalesce(attachments.refuse_key(operation, request), attachments.declared_before(claims, request));
         IF answer IS NOT NULL THEN
             RETURN answer;
         END IF;
     END IF;
-    answer := attachments.declare_upload(claims, request);
+    IF operation = 'create_version' THEN
+        declaration := attachments.declaration_of_version(request);
+        IF declaration ? 'error' THEN
+            RETURN declaration;
+        END IF;
+    END IF;
+    answer := attachments.declare_upload(claims, declaration);
     IF request ? 'idempotency_key' AND answer ? 'ok' THEN
-        PERFORM attachments.remember_key('create_upload', request, (answer -> 'ok' ->> 'id')::uuid);
+        PERFORM attachments.remember_key(operation, request, (answer -> 'ok' ->> 'id')::uuid);
     END IF;
     RETURN answer;
 EXCEPTION WHEN SQLSTATE 'KS002' THEN
     GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
     RETURN refusal::jsonb;
+END
+$$;
+
+CREATE FUNCTION attachments_api.create_upload(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.declare_once('create_upload', claims, request);
 END
 $$;
 
@@ -1010,8 +1064,13 @@ BEGIN
             RETURN attachments.fail('name_taken', 'A file of that name already exists.',
                 jsonb_build_object('errors', taken));
         END IF;
+        -- The attachment before its new version, as whoever deletes them locks them.
+        IF upload.version_of IS NOT NULL THEN
+            PERFORM FROM attachments.attachment a WHERE a.id = upload.version_of FOR UPDATE;
+        END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET state = 'available', available_at = now(),
+        UPDATE attachments.attachment SET
+            state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now(),
             download_only = coalesce(request -> 'download_only' ? id::text, false)
         WHERE upload_set_id = upload.id AND deleted_at IS NULL;
         GET DIAGNOSTICS completed = ROW_COUNT;
@@ -1019,13 +1078,16 @@ BEGIN
             -- Undoes what was completed; handled below.
             RAISE EXCEPTION USING ERRCODE = 'KS003', MESSAGE = 'not the whole set';
         END IF;
+        IF upload.version_of IS NOT NULL THEN
+            PERFORM attachments.make_current(upload);
+        END IF;
         PERFORM attachments.mark_completed(upload.id);
     END IF;
     SELECT coalesce(jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'available'), '[]'),
            jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'scanning')
     INTO visible, scanning
-    FROM attachments.attachment a
-    WHERE a.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
+    FROM attachments.attachment m JOIN attachments.attachment a ON a.id = CASE m.state WHEN 'former' THEN m.version_of ELSE m.id END
+    WHERE m.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
     IF scanning IS NOT NULL THEN
         UPDATE attachments.upload_set SET state = 'scanning' WHERE id = upload.id AND state = 'completed';
         RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'scanning', 'attachments', scanning));
@@ -1033,8 +1095,11 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'completed', 'attachments', visible));
 EXCEPTION
     WHEN SQLSTATE 'KS003' THEN
-        RETURN attachments.fail('upload_closed', format('%s %s was deleted in the meantime. Restore it first, or abort the upload.',
-            upload.entity_type, upload.entity_id));
+        RETURN attachments.fail('upload_closed', format('%s was deleted in the meantime. Restore it first, or abort the upload.',
+            CASE WHEN upload.version_of IS NULL THEN format('%s %s', upload.entity_type, upload.entity_id) ELSE 'The attachment' END));
+    WHEN SQLSTATE 'KS005' THEN
+        RETURN coalesce(attachments.refuse_shut(upload.version_of), attachments.fail('version_conflict',
+            'Another version has become current since this one was declared. Look at it, then declare yours again.'));
     WHEN unique_violation THEN
         -- Another set with the same name was completed at the same moment.
         RETURN attachments.fail('name_taken', 'A file of that name already exists.',
@@ -1225,7 +1290,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending' AND NOT s.one_request), 'null'))
 $$;
 
-SELECT attachments.publish(ARRAY['get_file_types', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
+SELECT attachments.publish(ARRAY['get_limits', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
 -- The two that run inside of those, as the same role.
 ALTER FUNCTION attachments.declare_upload OWNER TO keepsake_api;
 ALTER FUNCTION attachments.complete_upload OWNER TO keepsake_api;
@@ -1842,20 +1907,21 @@ END
 $$;
 
 CREATE TRIGGER stop_for_scan BEFORE UPDATE ON attachments.attachment
-    FOR EACH ROW WHEN (OLD.state IN ('pending', 'uploaded') AND NEW.state = 'available')
+    FOR EACH ROW WHEN (OLD.state IN ('pending', 'uploaded') AND NEW.state IN ('available', 'former'))
     EXECUTE FUNCTION attachments.stop_for_scan();
 
 -- Verdicts ---------------------------------------------------------------------------------------
 
--- All clean: the set becomes visible, whole. False when a name was taken meanwhile.
+-- All clean: the set becomes visible, whole. False when a name was taken meanwhile, or another version became current.
 CREATE FUNCTION attachments.open_scanned(upload uuid) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE attachments.attachment SET state = 'available', available_at = now()
+    UPDATE attachments.attachment SET state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now()
     WHERE upload_set_id = upload AND state = 'scanning';
     UPDATE attachments.upload_set SET state = 'completed' WHERE id = upload;
+    PERFORM attachments.make_current(s) FROM attachments.upload_set s WHERE s.id = upload AND s.version_of IS NOT NULL;
     RETURN true;
-EXCEPTION WHEN unique_violation THEN
+EXCEPTION WHEN unique_violation OR SQLSTATE 'KS005' THEN
     RETURN false;
 END
 $$;
@@ -1882,40 +1948,45 @@ BEGIN
 END
 $$;
 
--- Files of a set whose name a live file of their entity bears by now, as the report of a rejected set.
-CREATE FUNCTION attachments.name_scan_conflicts(upload uuid) RETURNS jsonb
+-- Why the files of a set that were found clean cannot become visible, as the report of a rejected set.
+CREATE FUNCTION attachments.scan_conflicts(upload uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
-        SELECT jsonb_agg(jsonb_build_object('attachment_id', a.id, 'problems', jsonb_build_array(jsonb_build_object(
-            'code', 'name_taken', 'detail', 'a file of that name came while this one was scanned'))))
-        FROM attachments.attachment a
-        WHERE a.upload_set_id = upload AND a.state = 'scanning' AND EXISTS (
+        SELECT jsonb_agg(jsonb_build_object('attachment_id', a.id, 'problems', jsonb_build_array(CASE WHEN found.is_taken
+            THEN '{"code": "name_taken", "detail": "a file of that name came while this one was scanned"}'::jsonb
+            ELSE '{"code": "version_conflict", "detail": "the attachment was replaced or deleted while this version was scanned"}' END)))
+        FROM attachments.attachment a, LATERAL (SELECT EXISTS (
             SELECT FROM attachments.attachment other
             WHERE other.tenant_id = a.tenant_id AND other.entity_type = a.entity_type AND other.entity_id = a.entity_id
               AND keepsake.filename_comparison_key(other.file_name) = keepsake.filename_comparison_key(a.file_name)
-              AND other.deleted_at IS NULL AND other.state = 'available'));
+              AND other.deleted_at IS NULL AND other.state = 'available' AND other.id IS DISTINCT FROM a.version_of)) AS found (is_taken)
+        WHERE a.upload_set_id = upload AND a.state = 'scanning' AND (found.is_taken OR a.version_of IS NOT NULL));
 END
 $$;
 
 -- Takes a verdict. Only `clean` opens; `infected` shuts for ever, also what was open; anything else leaves the file shut, until
--- another verdict comes. Nothing opens what is in quarantine.
+-- another verdict comes. Nothing opens what is in quarantine. An infected new version is rejected; the attachment stays as it was. A former one
+-- keeps the verdict, which shuts it.
 CREATE FUNCTION attachments.take_verdict(object text, verdict text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload uuid;
     tenant text;
+    current_row uuid;
     file attachments.attachment;
 BEGIN
     -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
-    SELECT a.upload_set_id, a.tenant_id INTO upload, tenant FROM attachments.attachment a WHERE a.object_key = object;
+    SELECT a.upload_set_id, a.tenant_id, a.version_of INTO upload, tenant, current_row FROM attachments.attachment a WHERE a.object_key = object;
     PERFORM attachments.enter_tenant(tenant);
     PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
+    -- The attachment before its new version, as whoever deletes them locks them.
+    PERFORM FROM attachments.attachment a WHERE a.id = current_row FOR UPDATE;
     UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
-    WHERE a.object_key = object AND a.state IN ('scanning', 'available')
+    WHERE a.object_key = object AND (a.state IN ('scanning', 'available') OR a.state = 'former' AND a.scan_verdict IS DISTINCT FROM 'infected')
     RETURNING a.* INTO file;
-    IF verdict = 'infected' AND file.id IS NOT NULL THEN
-        UPDATE attachments.attachment a SET state = 'quarantined' WHERE a.id = file.id;
+    IF verdict = 'infected' AND file.state IN ('scanning', 'available') THEN
+        UPDATE attachments.attachment a SET state = 'quarantined' WHERE a.id = file.id AND a.version_of IS NULL;
         IF file.state = 'scanning' THEN
             PERFORM attachments.reject_scanned(upload, jsonb_build_array(jsonb_build_object(
                 'attachment_id', file.id, 'problems', jsonb_build_array(jsonb_build_object(
@@ -1925,7 +1996,7 @@ BEGIN
         SELECT FROM attachments.attachment a
         WHERE a.upload_set_id = upload AND a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean') THEN
         IF NOT attachments.open_scanned(upload) THEN
-            PERFORM attachments.reject_scanned(upload, attachments.name_scan_conflicts(upload));
+            PERFORM attachments.reject_scanned(upload, attachments.scan_conflicts(upload));
         END IF;
     END IF;
 END
@@ -1949,7 +2020,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    attachments.stop_for_scan, attachments.open_scanned, attachments.reject_scanned, attachments.name_scan_conflicts, attachments.take_verdict
+    attachments.stop_for_scan, attachments.open_scanned, attachments.reject_scanned, attachments.scan_conflicts, attachments.take_verdict
 FROM PUBLIC;
 REVOKE ALL ON FUNCTION attachments_api.record_scan FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments_api.record_scan TO keepsake_worker;
@@ -1972,9 +2043,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         'a.tenant_id = attachments.tenant()',
         CASE request ->> 'state'
             WHEN 'deleted' THEN 'a.state = ''available'' AND a.deleted_at IS NOT NULL'
-            WHEN 'scanning' THEN 'a.state = ''scanning'' AND a.deleted_at IS NULL'
+            WHEN 'scanning' THEN 'a.state = ''scanning'' AND a.deleted_at IS NULL AND a.version_of IS NULL'
             WHEN 'quarantined' THEN 'a.state = ''quarantined'' AND a.deleted_at IS NULL'
-            WHEN 'live' THEN 'a.state IN (''available'', ''scanning'', ''quarantined'') AND a.deleted_at IS NULL'
+            WHEN 'live' THEN 'a.state IN (''available'', ''scanning'', ''quarantined'') AND a.deleted_at IS NULL AND a.version_of IS NULL'
             ELSE 'a.state = ''available'' AND a.deleted_at IS NULL' END]
     || ARRAY(
         SELECT condition FROM (VALUES
@@ -2980,7 +3051,7 @@ CREATE TABLE attachments.event (
     id              uuid NOT NULL DEFAULT keepsake.uuid_v7() UNIQUE,
     type            text NOT NULL CHECK (type IN (
                         'attachment.available', 'attachment.rejected', 'attachment.quarantined',
-                        'attachment.deleted', 'attachment.restored', 'attachment.purged')),
+                        'attachment.replaced', 'attachment.deleted', 'attachment.restored', 'attachment.purged')),
     tenant_id       text NOT NULL,
     attachment_id   uuid NOT NULL,
     entity_type     text NOT NULL,
@@ -3023,6 +3094,7 @@ BEGIN
     FROM (SELECT a.*, coalesce(a.deletion_id, b.deletion_id) AS of_deletion,
                  CASE WHEN a.state <> b.state AND a.state IN ('available', 'rejected', 'quarantined') THEN a.state
                       WHEN a.state NOT IN ('available', 'quarantined') THEN NULL
+                      WHEN a.version <> b.version THEN 'replaced'
                       WHEN b.deleted_at IS NULL AND a.deleted_at IS NOT NULL THEN 'deleted'
                       WHEN b.deleted_at IS NOT NULL AND a.deleted_at IS NULL THEN 'restored' END AS what
           FROM after_it a JOIN before_it b ON b.id = a.id) AS changed
@@ -3242,7 +3314,7 @@ BEGIN
     IF kept > '0' AND current_setting('attachments.erasing', true) IS DISTINCT FROM 'on' THEN
         UPDATE keepsake.outbox o SET next_attempt_at = now() + kept
         FROM gone g
-        WHERE o.object_key = g.object_key AND g.state IN ('available', 'quarantined') AND o.attempts = 0 AND o.lease IS NULL;
+        WHERE o.object_key = g.object_key AND g.state IN ('available', 'quarantined', 'former') AND o.attempts = 0 AND o.lease IS NULL;
     END IF;
     RETURN NULL;
 END
@@ -3397,7 +3469,7 @@ CREATE FUNCTION attachments.missing_objects(lower_key text, upper_key text, keys
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT ARRAY(
         SELECT a.object_key FROM attachments.attachment a
-        WHERE a.state IN ('available', 'quarantined') AND a.available_at < now() - interval '1 hour'
+        WHERE a.state IN ('available', 'quarantined', 'former') AND a.available_at < now() - interval '1 hour'
           AND a.object_key COLLATE "C" > lower_key AND (upper_key IS NULL OR a.object_key COLLATE "C" <= upper_key)
           AND NOT EXISTS (SELECT FROM unnest(keys) AS there WHERE there = a.object_key)
         ORDER BY a.object_key COLLATE "C" LIMIT 1000)
@@ -3513,7 +3585,7 @@ BEGIN
         SELECT 'came back', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
         FROM attachments.attachment a JOIN keepsake.deletion d ON d.id = a.deletion_id
         JOIN keepsake.managed_table m ON m.relation = d.root_table
-        WHERE a.state IN ('available', 'quarantined') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
+        WHERE a.state IN ('available', 'quarantined', 'former') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
           AND NOT EXISTS (SELECT FROM attachments.audit_finding f WHERE f.object_key = a.object_key)
         UNION ALL
         SELECT 'bytes are gone', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
@@ -3546,7 +3618,7 @@ uploads AS MATERIALIZED (
     FROM attachments.upload_set s
     WHERE s.state = 'pending'),
 states (state) AS (
-    VALUES ('pending'), ('uploaded'), ('scanning'), ('available'), ('rejected'), ('quarantined'), ('deleted'))
+    VALUES ('pending'), ('uploaded'), ('scanning'), ('available'), ('rejected'), ('quarantined'), ('former'), ('deleted'))
 SELECT 'keepsake_attachments', pg_catalog.jsonb_build_object('state', s.state), coalesce(f.files, 0)::double precision
 FROM states s LEFT JOIN files f ON f.state = s.state
 UNION ALL
@@ -3951,7 +4023,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         WHERE h.released_at IS NULL AND (
             h.tenant = a.tenant_id
             OR h.deletion_id = a.deletion_id
-            OR h.relation = 'attachments.attachment'::regclass AND h.row_key ->> 'id' = a.id::text
+            OR h.relation = 'attachments.attachment'::regclass AND h.row_key ->> 'id' IN (a.id::text, a.version_of::text)
             OR EXISTS (SELECT FROM attachments.entity_type e
                        WHERE e.name = a.entity_type AND e.relation = h.relation AND h.row_key ->> e.key_column::text = a.entity_id))
         ORDER BY h.id)
@@ -3959,11 +4031,14 @@ $$;
 
 -- Rows -------------------------------------------------------------------------------------------
 
--- Files of the tenant, or of one who uploaded them, that no hold covers: the live ones (`deleted` false), or those in the bin.
+-- Files of the tenant, or of one who uploaded them, that no hold covers: the live ones (`deleted` false), or those in the bin. An attachment goes
+-- with all its versions.
 CREATE FUNCTION attachments.erasable_files(tenant text, subject text, deleted boolean) RETURNS SETOF uuid
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT a.id FROM attachments.attachment a
-    WHERE a.tenant_id = tenant AND (subject IS NULL OR a.uploaded_by = subject) AND (a.deletion_id IS NOT NULL) = deleted
+    WHERE a.tenant_id = tenant AND (a.deletion_id IS NOT NULL) = deleted
+      AND (subject IS NULL OR a.uploaded_by = subject OR EXISTS (
+          SELECT FROM attachments.attachment current WHERE current.id = a.version_of AND current.uploaded_by = subject))
       AND attachments.holds_on_file(a) = '{}'
     ORDER BY a.id
 $$;
@@ -4039,9 +4114,37 @@ BEGIN
 END
 $$;
 
+-- Where what a person uploaded is the current version of a live attachment, the newest that somebody else uploaded becomes current: that
+-- person's versions then go, and nobody else's. Where none can, the attachment goes.
+CREATE FUNCTION attachments.keep_versions_of_others(tenant text, subject text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file record;
+BEGIN
+    FOR file IN
+        SELECT a.id, other.id AS other, other.version
+        FROM attachments.attachment a, LATERAL (
+            SELECT v.id, v.version FROM attachments.attachment v
+            WHERE v.version_of = a.id AND v.state = 'former' AND v.deletion_id IS NULL AND v.uploaded_by <> subject
+              AND v.scan_verdict IS DISTINCT FROM 'infected'
+            ORDER BY v.version DESC LIMIT 1) AS other
+        WHERE a.tenant_id = keep_versions_of_others.tenant AND a.uploaded_by = subject AND a.state = 'available' AND a.deletion_id IS NULL
+          AND attachments.holds_on_file(a) = '{}'
+    LOOP
+        BEGIN
+            PERFORM attachments.exchange_contents(file.id, file.other, file.version);
+        EXCEPTION WHEN unique_violation THEN
+            -- Its name is another file's by now.
+            CONTINUE;
+        END;
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION attachments.erase_files(tenant text, subject text, counts jsonb) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM attachments.keep_versions_of_others(tenant, subject);
     PERFORM attachments.delete_for_erasure('attachments.attachment', jsonb_build_object('id', live.id), tenant)
     FROM attachments.erasable_files(tenant, subject, false) AS live (id);
     RETURN attachments.purge_rows('attachments.attachment', ARRAY(
@@ -4226,6 +4329,7 @@ BEGIN
         ('attachments.event', 't.tenant_id = $1 AND t.dead_at IS NOT NULL'),
         ('attachments.quota', 't.tenant_id = $1'),
         ('attachments.file_type_rule', 't.tenant_id = $1'),
+        ('attachments.version_limit', 't.tenant_id = $1'),
         ('attachments.scan_policy', 't.tenant_id = $1'),
         ('attachments.audit_finding', 'keepsake.parse_object_key(t.object_key) ->> ''tenant'' = $1'),
         ('attachments.usage_release', 't.tenant_id = $1 AND NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.tenant_id = $1)'),
@@ -4444,7 +4548,7 @@ COMMENT ON FUNCTION attachments.erase IS
 REVOKE ALL ON FUNCTION
     attachments.erased_name, attachments.add_count, attachments.add_report, attachments.check_column, attachments.check_entity_tables,
     attachments.holds_of, attachments.holds_on_file, attachments.erasable_files, attachments.is_all_of, attachments.delete_for_erasure,
-    attachments.purge_for_erasure, attachments.purge_rows, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
+    attachments.purge_for_erasure, attachments.purge_rows, attachments.keep_versions_of_others, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
     attachments.delete_entities, attachments.purge_entities, attachments.erase_entities, attachments.erase_uploads,
     attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.held_deletions_of,
     attachments.rename_files, attachments.rename_subject, attachments.kept_files, attachments.kept_deletions, attachments.left_entities,
@@ -4567,3 +4671,257 @@ $$;
 COMMENT ON FUNCTION attachments.worker_rights IS
     'Rights of keepsake_worker beyond executing the functions of attachments_api. No row: it has no others.';
 REVOKE ALL ON FUNCTION attachments.worker_rights FROM PUBLIC;
+
+-- 24_versions.sql ---------------------------------------------
+
+-- Versions of an attachment: a new content for it, which keeps the old ones.
+--
+-- Each content has a row of attachments.attachment and so everything that goes with one: an object, the quota, the scan, the audit, the
+-- outbox. The row without `version_of` is the attachment, whose id, references and place in listings stay; its content is the current
+-- one. The others refer to it by a foreign key that cascades, so that they are deleted, restored and purged with it, whoever deletes it.
+-- A new content is declared as such a row, and only one statement makes it current: it exchanges the contents of the two rows. So there is
+-- always one current content, and no object without a row.
+
+-- How many versions are kept, the current one included. The row that fits best counts: that of the tenant and the entity type, of the tenant, of
+-- the entity type, of everyone. NULL, and no row at all, is no limit. The operator writes this table; nothing else does.
+CREATE TABLE attachments.version_limit (
+    tenant_id    text,
+    entity_type  text REFERENCES attachments.entity_type (name),
+    max_versions integer CHECK (max_versions > 0)
+);
+CREATE UNIQUE INDEX version_limit_of ON attachments.version_limit (coalesce(tenant_id, ''), coalesce(entity_type, ''));
+COMMENT ON TABLE attachments.version_limit IS
+    'How many versions of an attachment are kept: tenant_id NULL applies to every tenant, entity_type NULL to every type. When a new version becomes current, the oldest beyond this are purged.';
+COMMENT ON COLUMN attachments.version_limit.max_versions IS 'The current one included. NULL is no limit.';
+GRANT SELECT ON attachments.version_limit TO keepsake_api;
+INSERT INTO attachments.version_limit VALUES (NULL, NULL, 100);
+
+CREATE FUNCTION attachments.max_versions(of_tenant text, of_type text) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (
+        SELECT l.max_versions FROM attachments.version_limit l
+        WHERE (l.tenant_id IS NULL OR l.tenant_id = of_tenant) AND (l.entity_type IS NULL OR l.entity_type = of_type)
+        ORDER BY l.tenant_id NULLS LAST, l.entity_type NULLS LAST
+        LIMIT 1);
+END
+$$;
+
+-- Changing the current one -------------------------------------------------------------------------
+-- With the rights of who migrates, for rows that the caller was found to be allowed to change.
+
+-- Exchanges the contents of an attachment and of another version of it. What becomes current gets a new number; what was current keeps its
+-- own. `restored` is the number that the content had.
+CREATE FUNCTION attachments.exchange_contents(attachment uuid, other uuid, restored integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE attachments.attachment a
+    SET upload_set_id = o.upload_set_id, position = o.position, file_name = o.file_name, media_type = o.media_type,
+        byte_size = o.byte_size, sha256 = o.sha256, object_key = o.object_key, download_only = o.download_only,
+        writable_until = o.writable_until, uploaded_by = o.uploaded_by, scan_verdict = o.scan_verdict, scanned_at = o.scanned_at,
+        available_at = CASE WHEN a.id = attachment THEN now() ELSE o.available_at END,
+        version = CASE WHEN a.id = attachment THEN a.version + 1 ELSE o.version END,
+        restored_from = CASE WHEN a.id = attachment THEN restored ELSE o.restored_from END
+    FROM attachments.attachment o
+    WHERE (a.id, o.id) IN ((attachment, other), (other, attachment));
+    -- Each row handed the object over that the other has now.
+    DELETE FROM keepsake.outbox o USING attachments.attachment a WHERE a.id IN (attachment, other) AND o.object_key = a.object_key;
+END
+$$;
+
+-- Purges the oldest versions beyond those that are kept, except what is held.
+CREATE FUNCTION attachments.purge_old_versions(attachment attachments.attachment) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept integer := attachments.max_versions(attachment.tenant_id, attachment.entity_type);
+    old attachments.attachment;
+BEGIN
+    IF kept IS NULL THEN
+        RETURN;
+    END IF;
+    FOR old IN
+        SELECT v.* FROM attachments.attachment v
+        WHERE v.version_of = attachment.id AND v.state = 'former' AND v.deleted_at IS NULL
+        ORDER BY v.version DESC OFFSET kept - 1
+    LOOP
+        CONTINUE WHEN attachments.holds_on_file(old) <> '{}';
+        BEGIN
+            PERFORM keepsake.purge_deletion(keepsake.soft_delete('attachments.attachment', old.id, 'version limit'));
+        EXCEPTION WHEN integrity_constraint_violation OR object_not_in_prerequisite_state OR raise_exception THEN
+            -- Something of the application's refers to it: it stays, and the next version tries again.
+            CONTINUE;
+        END;
+    END LOOP;
+END
+$$;
+
+-- Makes the new version of a set current, unless a scanner has to look at it first. Refuses by KS005 when the attachment is no more what
+-- it was when the version was declared: another became current, or it was deleted or shut.
+CREATE FUNCTION attachments.make_current(upload attachments.upload_set) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    new attachments.attachment;
+    current attachments.attachment;
+BEGIN
+    SELECT a.* INTO new FROM attachments.attachment a
+    WHERE a.upload_set_id = upload.id AND a.version_of = upload.version_of AND a.state = 'former';
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT a.* INTO current FROM attachments.attachment a WHERE a.id = new.version_of FOR UPDATE;
+    IF current.state <> 'available' OR current.deleted_at IS NOT NULL OR current.version + 1 <> new.version THEN
+        RAISE EXCEPTION USING ERRCODE = 'KS005', MESSAGE = 'version conflict';
+    END IF;
+    PERFORM attachments.exchange_contents(current.id, new.id, NULL);
+    PERFORM attachments.purge_old_versions(current);
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.exchange_contents, attachments.purge_old_versions, attachments.make_current FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments.exchange_contents, attachments.make_current TO keepsake_api;
+
+-- Declaring a new version --------------------------------------------------------------------------
+
+-- Why the current version is not one that the caller means; NULL when it is, or the caller does not say.
+CREATE FUNCTION attachments.refuse_version(file attachments.attachment, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF request ? 'if_version' AND NOT request -> 'if_version' @> to_jsonb(file.version) THEN
+        RETURN attachments.fail('precondition_failed',
+            format('Version %s is current, which is not the one in If-Match. Look at it, then decide again.', file.version));
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- The declaration of an upload that makes a new version, or why there is none.
+CREATE FUNCTION attachments.declaration_of_version(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file attachments.attachment := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+BEGIN
+    RETURN coalesce(
+        attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid),
+        attachments.refuse_version(file, request),
+        request || jsonb_build_object(
+            'entity_type', file.entity_type, 'entity_id', file.entity_id, 'version_of', file.id, 'version', file.version + 1));
+END
+$$;
+
+CREATE FUNCTION attachments_api.create_version(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.declare_once('create_version', claims, request);
+END
+$$;
+
+-- The history --------------------------------------------------------------------------------------
+
+-- One version of an attachment that the caller may see, by its number. A row of NULLs when there is none.
+CREATE FUNCTION attachments.find_version(file attachments.attachment, number integer) RETURNS attachments.attachment
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF number = file.version THEN
+        RETURN file;
+    END IF;
+    RETURN (
+        SELECT a FROM attachments.attachment a
+        WHERE a.version_of = file.id AND a.version = number AND a.state = 'former' AND a.deleted_at IS NULL);
+END
+$$;
+
+-- Why a version cannot be read; NULL when it can.
+CREATE FUNCTION attachments.refuse_unreadable_version(one attachments.attachment) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF one.id IS NULL THEN
+        RETURN attachments.fail('not_found', 'The attachment has no such version.');
+    ELSIF one.scan_verdict = 'infected' THEN
+        RETURN attachments.fail('file_quarantined', 'Malware was found in this version. It can never be downloaded or restored.');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION attachments.describe_version(a attachments.attachment) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN jsonb_build_object(
+        'version', a.version, 'current', a.version_of IS NULL, 'restored_from', a.restored_from,
+        'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size, 'sha256', encode(a.sha256, 'hex'),
+        'state', CASE WHEN a.scan_verdict = 'infected' THEN 'quarantined' ELSE 'available' END,
+        'uploaded_by', a.uploaded_by, 'created_at', a.available_at);
+END
+$$;
+
+-- Newest first, the current one before all others.
+CREATE FUNCTION attachments_api.list_versions(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    size integer := (request ->> 'limit')::integer;
+    before integer := coalesce((request ->> 'cursor')::integer, 2147483647);
+    file attachments.attachment;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+    RETURN coalesce(attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid), attachments.cut_page((
+        SELECT coalesce(jsonb_agg(attachments.describe_version(page) ORDER BY page.version DESC), '[]')
+        FROM (SELECT one.* FROM (
+                  SELECT a.* FROM attachments.attachment a WHERE a.id = file.id
+                  UNION ALL
+                  SELECT a.* FROM attachments.attachment a
+                  WHERE a.version_of = file.id AND a.state = 'former' AND a.deleted_at IS NULL) AS one
+              WHERE one.version < before
+              ORDER BY one.version DESC LIMIT size + 1) AS page), size, 'version'));
+END
+$$;
+
+CREATE FUNCTION attachments_api.version_content(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file attachments.attachment;
+    one attachments.attachment;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+    one := attachments.find_version(file, (request ->> 'version')::integer);
+    RETURN coalesce(
+        attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid),
+        attachments.refuse_unreadable_version(one),
+        attachments.ok(attachments.content_of(one)));
+END
+$$;
+
+-- Makes a former version current, under a new number. Of one that was restored already, and is current, nothing changes.
+CREATE FUNCTION attachments_api.restore_version(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    number integer := (request ->> 'version')::integer;
+    file attachments.attachment;
+    one attachments.attachment;
+    refused jsonb;
+BEGIN
+    PERFORM set_config('request.jwt.claims', claims::text, true);
+    PERFORM attachments.enter_tenant(attachments.tenant());
+    refused := attachments.refuse_file_change((request ->> 'attachment_id')::uuid);
+    IF refused IS NOT NULL THEN
+        RETURN refused;
+    END IF;
+    PERFORM FROM attachments.attachment a WHERE a.id = (request ->> 'attachment_id')::uuid FOR UPDATE;
+    file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
+    one := attachments.find_version(file, number);
+    refused := attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid);
+    IF refused IS NULL AND number <> file.version AND (file.restored_from IS DISTINCT FROM number OR one.id IS NOT NULL) THEN
+        refused := coalesce(attachments.refuse_version(file, request), attachments.refuse_unreadable_version(one));
+        IF refused IS NULL THEN
+            PERFORM attachments.exchange_contents(file.id, one.id, number);
+        END IF;
+    END IF;
+    RETURN coalesce(refused, attachments.ok(attachments.describe(attachments.find_attachment(file.id))));
+EXCEPTION WHEN unique_violation THEN
+    RETURN attachments.fail('name_taken',
+        format('A file named %s already exists. Rename or delete it, then restore this version.', one.file_name));
+END
+$$;
+
+SELECT attachments.publish(ARRAY['create_version', 'list_versions', 'version_content', 'restore_version']);

@@ -19,6 +19,7 @@ pub async fn connect(url: Option<&str>, actor: Option<&str>) -> Result<PgConnect
         })?
         .application_name("keepsake")
         .disable_statement_logging();
+    check_role(url, options.get_username(), || whoami::username().is_ok())?;
     let place = format!(
         "{}:{}/{}",
         options.get_host(),
@@ -38,6 +39,23 @@ pub async fn connect(url: Option<&str>, actor: Option<&str>) -> Result<PgConnect
             .await?;
     }
     Ok(connection)
+}
+
+/// Whom sqlx logs in if neither the URL nor `PGUSER` names a role, and the system has no name for this process's user.
+const NOBODY: &str = "unknown";
+
+/// Refuses a role that nobody named.
+fn check_role(url: &str, role: &str, user_is_known: impl FnOnce() -> bool) -> Result<(), Failure> {
+    let is_named = role != NOBODY
+        || url.contains(NOBODY)
+        || std::env::var("PGUSER").is_ok_and(|named| named == NOBODY);
+    if is_named || user_is_known() {
+        return Ok(());
+    }
+    Err(Failure::BadAddress {
+        why: "it names no role, and the user of this process has no name that could stand for it"
+            .to_owned(),
+    })
 }
 
 /// What is wrong with a URL, without the URL.
@@ -82,4 +100,38 @@ where
 pub async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), Failure> {
     connection.execute(sqlx::raw_sql(sql)).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_role_means_the_user_of_the_system() {
+        let id = std::process::Command::new("id")
+            .arg("-un")
+            .output()
+            .unwrap();
+        let user = String::from_utf8(id.stdout).unwrap();
+        // What the environment says goes first, as it does in psql.
+        let wanted = std::env::var("PGUSER").unwrap_or(user);
+        let options = PgConnectOptions::from_str("postgres:///app").unwrap();
+        assert_eq!(options.get_username(), wanted.trim());
+    }
+
+    #[test]
+    fn a_role_that_nobody_named_is_refused() {
+        let refused = check_role("postgres:///app", NOBODY, || false).unwrap_err();
+        assert!(refused.to_string().contains("names no role"), "{refused}");
+        for (url, role, known) in [
+            ("postgres:///app", "alice", false),
+            ("postgres://unknown@db/app", NOBODY, false),
+            ("postgres:///app", NOBODY, true),
+        ] {
+            assert!(
+                check_role(url, role, || known).is_ok(),
+                "{url} {role} {known}"
+            );
+        }
+    }
 }

@@ -25,6 +25,12 @@ export type SignedParts = Schemas["SignedParts"];
 export type StoredParts = Schemas["StoredParts"];
 /** One attachment. */
 export type Attachment = Schemas["Attachment"];
+/** One version of an attachment. */
+export type Version = Schemas["Version"];
+/** A page of an attachment's history. */
+export type Versions = Schemas["Versions"];
+/** Declares a new version of an attachment. */
+export type VersionRequest = Schemas["VersionRequest"];
 /** A file from before Keepsake, which an entity names by a URL. */
 export type LegacyItem = Schemas["LegacyItem"];
 /** A page of a listing. */
@@ -86,6 +92,12 @@ export interface OnceOptions extends CallOptions {
   idempotencyKey?: string;
 }
 
+/** Options of calls that change which version of an attachment is current. */
+export interface VersionOptions extends CallOptions {
+  /** Do it only if this version is current; otherwise the call fails with `precondition_failed`. */
+  ifVersion?: number;
+}
+
 /** Options of listings that return one page. */
 export interface PageOptions extends CallOptions {
   /** The `next_cursor` of the previous page. */
@@ -123,6 +135,14 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
     fetch: (request) => send(request, (response) => whole(request, response)),
   });
   const entityPath = ({ type, id }: EntityRef) => ({ entity: type, id });
+  const signedUrl = (path: string, options: CallOptions & { inline?: boolean }): Promise<string> => {
+    const request = new Request(`${base}${path}?inline=${options.inline ?? false}`, {
+      // A page cannot read the target of a redirect, but it can follow it and read the final URL.
+      headers: { range: "bytes=0-0" },
+      ...own(options),
+    });
+    return send(request, addressOf);
+  };
 
   return {
     /** Uploads: files that become visible together or not at all. */
@@ -201,13 +221,51 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
        * works only for types that are safe to show.
        */
       async contentUrl(id: string, options: CallOptions & { inline?: boolean } = {}): Promise<string> {
-        const path = `/v1/attachments/${encodeURIComponent(id)}/content`;
-        const request = new Request(`${base}${path}?inline=${options.inline ?? false}`, {
-          // A page cannot read the target of a redirect, but it can follow it and read the final URL.
-          headers: { range: "bytes=0-0" },
-          ...own(options),
-        });
-        return send(request, addressOf);
+        return signedUrl(`/v1/attachments/${encodeURIComponent(id)}/content`, options);
+      },
+      /** One page of an attachment's versions, newest first: the first is current. */
+      async versions(
+        id: string,
+        filter: { limit?: number } = {},
+        options: PageOptions = {},
+      ): Promise<Versions> {
+        const params = { path: { id }, query: { ...filter, ...cursor(options) } };
+        return content(api.GET("/v1/attachments/{id}/versions", { params, ...own(options) }));
+      },
+      /** All of them, page after page, as far as they are read. */
+      allVersions(id: string, options: CallOptions = {}): AsyncGenerator<Version> {
+        return everyItem((next) => this.versions(id, {}, { ...options, ...next }));
+      },
+      /**
+       * Declares a new version of an attachment. What follows is the same as for an upload; `uploadVersion` does all of it. Readers
+       * get the current version until it is complete.
+       */
+      async declareVersion(
+        id: string,
+        body: VersionRequest,
+        options: OnceOptions & VersionOptions = {},
+      ): Promise<Upload> {
+        const header = {
+          "Idempotency-Key": options.idempotencyKey ?? crypto.randomUUID(),
+          ...ifMatch(options),
+        };
+        const params = { path: { id }, header };
+        return content(api.POST("/v1/attachments/{id}/versions", { body, params, ...own(options) }));
+      },
+      /** A signed URL of a version's bytes: see `contentUrl`. */
+      async versionUrl(
+        id: string,
+        version: number,
+        options: CallOptions & { inline?: boolean } = {},
+      ): Promise<string> {
+        return signedUrl(`/v1/attachments/${encodeURIComponent(id)}/versions/${version}/content`, options);
+      },
+      /** Makes a former version current again, under a new number. */
+      async restoreVersion(id: string, version: number, options: VersionOptions = {}): Promise<Attachment> {
+        const params = { path: { id, version }, header: ifMatch(options) };
+        return content(
+          api.POST("/v1/attachments/{id}/versions/{version}/restore", { params, ...own(options) }),
+        );
       },
       /** Renames an attachment, live or deleted. Its extension stays. */
       async rename(id: string, name: string, options: CallOptions = {}): Promise<Attachment> {
@@ -312,6 +370,10 @@ export function createKeepsake({ url, token, fetch }: KeepsakeOptions) {
       return content(api.GET("/v1/limits", { params: { query }, ...own(options) }));
     },
   };
+}
+
+function ifMatch({ ifVersion }: VersionOptions) {
+  return ifVersion === undefined ? {} : { "If-Match": `"${ifVersion}"` };
 }
 
 /** The content of a page, from whose type openapi-fetch drops members that are always null. */

@@ -292,6 +292,80 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/attachments/{id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["parameters"]["AttachmentId"];
+            };
+            cookie?: never;
+        };
+        /**
+         * List the versions of an attachment, newest first
+         * @description The first one is current. Numbers are never used again, so some are missing: those that were restored under a new number, and those beyond the versions that are kept.
+         */
+        get: operations["listVersions"];
+        put?: never;
+        /**
+         * Declare a new version of an attachment and get a signed PUT for it
+         * @description The response is that of `POST /v1/uploads`, and so are the steps that follow: send the file, then complete the upload. Readers get the current version until then. Completing makes the new one current and keeps the old one. If another version became current meanwhile, completing gives 409 version_conflict.
+         */
+        post: operations["createVersion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/attachments/{id}/versions/{version}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["parameters"]["AttachmentId"];
+                /** @description The number of a version. */
+                version: components["parameters"]["Version"];
+            };
+            cookie?: never;
+        };
+        /**
+         * Redirect to a short-lived URL of a version's bytes
+         * @description A `HEAD` gets a URL that is signed for `HEAD`.
+         */
+        get: operations["getVersionContent"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/attachments/{id}/versions/{version}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["parameters"]["AttachmentId"];
+                /** @description The number of a version. */
+                version: components["parameters"]["Version"];
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a former version current again
+         * @description It gets a new number, and `restored_from` says its old one. What was current becomes a former version. For the current version, and for one that was just restored, nothing changes.
+         */
+        post: operations["restoreVersion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/objects/{token}": {
         parameters: {
             query?: never;
@@ -703,6 +777,10 @@ export interface components {
             entity_id: string;
             files: components["schemas"]["FileDeclaration"][];
         };
+        VersionRequest: {
+            /** @description The new file. Its name becomes the attachment's, so send the current one to keep it. */
+            files: components["schemas"]["FileDeclaration"][];
+        };
         /** @description A form. Any other part with a file name is a file, whatever its field is called. */
         AttachForm: {
             /** @description The bearer token, where no header has it. It has to come first. */
@@ -830,6 +908,9 @@ export interface components {
              * @enum {unknown}
              */
             state: "available" | "scanning" | "quarantined";
+            /** @description The number of the current version. A new content has a new one. */
+            version: number;
+            /** @description Who uploaded the current version. */
             uploaded_by: string;
             /** Format: date-time */
             created_at: string;
@@ -847,6 +928,38 @@ export interface components {
             purge_after?: string;
             /** @description In listings of deleted attachments: days until it may be purged, rounded up. */
             days_left?: number;
+        };
+        Version: {
+            version: number;
+            /** @description Whether it is what the attachment has now. */
+            current: boolean;
+            /** @description The number that it had before it was restored. */
+            restored_from: number | null;
+            name: string;
+            media_type: string;
+            size: number;
+            sha256: string;
+            /**
+             * @description quarantined: malware was found in it later; it can be neither downloaded nor restored.
+             * @enum {unknown}
+             */
+            state: "available" | "quarantined";
+            uploaded_by: string;
+            /**
+             * Format: date-time
+             * @description When it became current.
+             */
+            created_at: string;
+            /**
+             * Format: uri
+             * @description Redirects to the bytes.
+             */
+            content_url: string;
+        };
+        Versions: {
+            items: components["schemas"]["Version"][];
+            /** @description Null on the last page. A page may be short, even empty, and still have a next one. */
+            next_cursor: string | null;
         };
         Page: {
             items: (components["schemas"]["Attachment"] | components["schemas"]["LegacyItem"])[];
@@ -928,7 +1041,7 @@ export interface components {
          * @description Stable: programs may rely on it.
          * @enum {string}
          */
-        Code: "malformed_json" | "malformed_form" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "precondition_failed" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "held" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "keys_unusable" | "internal";
+        Code: "malformed_json" | "malformed_form" | "unknown_field" | "invalid_field" | "invalid_id" | "body_too_large" | "body_too_slow" | "unsupported_content_type" | "method_not_allowed" | "not_found" | "range_not_satisfiable" | "precondition_failed" | "too_many_requests" | "missing_token" | "invalid_token" | "token_expired" | "missing_tenant" | "insufficient_scope" | "invalid_upload" | "no_files" | "too_many_files" | "file_name_invalid" | "duplicate_name" | "media_type_not_allowed" | "media_type_mismatch" | "file_empty" | "file_too_large" | "set_too_large" | "sha256_invalid" | "part_invalid" | "not_in_parts" | "name_taken" | "quota_exceeded" | "too_many_pending" | "idempotency_mismatch" | "idempotency_in_flight" | "not_uploaded" | "upload_rejected" | "upload_expired" | "upload_closed" | "version_conflict" | "size_mismatch" | "sha256_mismatch" | "image_too_large" | "image_unreadable" | "content_encoded" | "file_scanning" | "file_quarantined" | "signature_invalid" | "url_invalid" | "url_expired" | "length_mismatch" | "header_mismatch" | "object_exists" | "delete_blocked" | "restore_conflict" | "held" | "purged" | "database_unavailable" | "schema_outdated" | "storage_unavailable" | "keys_unavailable" | "keys_unusable" | "internal";
         Limits: {
             /** @description Files in one upload. */
             max_files: number;
@@ -946,6 +1059,8 @@ export interface components {
             max_image_pixels: number;
             /** @description Files of more bytes are uploaded in parts. */
             multipart_threshold_bytes: number;
+            /** @description How many versions of an attachment are kept, the current one included; `null` is no limit. Only for a caller. */
+            max_versions?: number | null;
         };
         Usage: {
             tenant: {
@@ -1380,7 +1495,7 @@ export interface components {
              */
             event_id: string;
             /** @enum {unknown} */
-            type: "attachment.available" | "attachment.rejected" | "attachment.quarantined" | "attachment.deleted" | "attachment.restored" | "attachment.purged";
+            type: "attachment.available" | "attachment.rejected" | "attachment.quarantined" | "attachment.replaced" | "attachment.deleted" | "attachment.restored" | "attachment.purged";
             /** Format: uuid */
             attachment_id: string;
             /** Format: date-time */
@@ -1478,6 +1593,10 @@ export interface components {
         IdempotencyKey: string;
         /** @description The value of keepsake-deletion in the response to DELETE. */
         DeletionId: string;
+        /** @description The number of a version. */
+        Version: number;
+        /** @description Do it only if this version is current: the ETag of `GET /v1/attachments/{id}`, or the number in quotes, such as `"3"`. Otherwise 412 precondition_failed. */
+        IfMatch: string;
     };
     requestBodies: never;
     headers: never;
@@ -1984,7 +2103,7 @@ export interface operations {
             /** @description Found. */
             200: {
                 headers: {
-                    /** @description Changes whenever the body does. */
+                    /** @description Changes whenever the body does. Begins with the number of the version; `If-Match` takes it for that version. */
                     ETag: string;
                     [name: string]: unknown;
                 };
@@ -2136,6 +2255,158 @@ export interface operations {
             404: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             410: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    listVersions: {
+        parameters: {
+            query?: {
+                limit?: components["parameters"]["Limit"];
+                /** @description The next_cursor of the previous page of the same listing and tenant; it is signed. */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                id: components["parameters"]["AttachmentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Versions"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    createVersion: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description 1 to 255 visible ASCII characters chosen by the client, remembered for this user for 24 hours. Repeating the request does not do it twice: the response is the same, with newly signed URLs. A different request with the same key is refused. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+                /** @description Do it only if this version is current: the ETag of `GET /v1/attachments/{id}`, or the number in quotes, such as `"3"`. Otherwise 412 precondition_failed. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                id: components["parameters"]["AttachmentId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VersionRequest"];
+            };
+        };
+        responses: {
+            /** @description Declared. Send the file with its PUT, then complete the upload. */
+            201: {
+                headers: {
+                    /** @description The upload. */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Upload"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            410: components["responses"]["Problem"];
+            412: components["responses"]["Problem"];
+            413: components["responses"]["Problem"];
+            415: components["responses"]["Problem"];
+            422: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    getVersionContent: {
+        parameters: {
+            query?: {
+                /** @description Show the file instead of saving it. Only for types that are safe to show. `?inline` alone means `true`. */
+                inline?: boolean;
+            };
+            header?: never;
+            path: {
+                id: components["parameters"]["AttachmentId"];
+                /** @description The number of a version. */
+                version: components["parameters"]["Version"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Redirect to the bytes. */
+            302: {
+                headers: {
+                    /** @description A signed URL. Whoever has it may use it until it expires. */
+                    Location: string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            429: components["responses"]["Problem"];
+            500: components["responses"]["Problem"];
+            503: components["responses"]["Problem"];
+        };
+    };
+    restoreVersion: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Do it only if this version is current: the ETag of `GET /v1/attachments/{id}`, or the number in quotes, such as `"3"`. Otherwise 412 precondition_failed. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                id: components["parameters"]["AttachmentId"];
+                /** @description The number of a version. */
+                version: components["parameters"]["Version"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The attachment, with the restored version. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Attachment"];
+                };
+            };
+            400: components["responses"]["Problem"];
+            401: components["responses"]["Problem"];
+            403: components["responses"]["Problem"];
+            404: components["responses"]["Problem"];
+            409: components["responses"]["Problem"];
+            412: components["responses"]["Problem"];
             429: components["responses"]["Problem"];
             500: components["responses"]["Problem"];
             503: components["responses"]["Problem"];

@@ -1,5 +1,13 @@
 import { KeepsakeError } from "./error.js";
-import type { Completed, EntityRef, Keepsake, Limits, Upload, UploadRequest } from "./keepsake.js";
+import type {
+  Attachment,
+  Completed,
+  EntityRef,
+  Keepsake,
+  Limits,
+  Upload,
+  UploadRequest,
+} from "./keepsake.js";
 import { put } from "./put.js";
 import { BYTES, OFFLINE, repeat } from "./repeat.js";
 import { loadRules, type Rules } from "./rules.js";
@@ -34,6 +42,16 @@ export interface UploadFilesOptions {
   resume?: Upload;
   /** The rules, if they are loaded already or have to be loaded in a special way. */
   rules?: Rules;
+  /** The attachment of which the file, a single one, becomes a new version: see {@link uploadVersion}. */
+  replaces?: Attachment;
+}
+
+/** What {@link uploadVersion} is told. */
+export interface UploadVersionOptions extends Omit<UploadFilesOptions, "entity" | "files" | "replaces"> {
+  /** The attachment, as it was seen: if another version is current by now, nothing is sent. */
+  attachment: Attachment;
+  /** The new content. Its name becomes the attachment's. */
+  file: File;
 }
 
 /** Requests that send bytes at the same time. */
@@ -47,7 +65,7 @@ const SIDE_BY_SIDE = 3;
  * Names are cleaned first, as the server's own `sanitize_filename` cleans them.
  */
 export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOptions): Promise<Completed> {
-  const { entity, files, onProgress, onDeclared, resume, signal: given } = options;
+  const { entity, files, onProgress, onDeclared, resume, replaces, signal: given } = options;
   const stop = new AbortController();
   const signal = given === undefined ? stop.signal : AbortSignal.any([given, stop.signal]);
   const rules = options.rules ?? (await loadRules());
@@ -62,9 +80,12 @@ export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOption
     const limits = await allowed(keepsake, rules, entity, named, signal);
     const request = await hashed(rules, entity, named, meter, signal);
     // Who is told what was declared may go on with it later, which one request cannot.
-    const isAtOnce = onDeclared === undefined && isSmall(named, limits);
+    const isAtOnce = onDeclared === undefined && replaces === undefined && isSmall(named, limits);
     const done = isAtOnce && (await atOnce(keepsake, entity, named, request, meter, signal));
-    return done || keepsake.uploads.declare(request, { signal });
+    if (done) return done;
+    if (replaces === undefined) return keepsake.uploads.declare(request, { signal });
+    const version = { signal, ifVersion: replaces.version };
+    return keepsake.attachments.declareVersion(replaces.id, { files: request.files }, version);
   }
   if (resume === undefined) onDeclared?.(upload);
   try {
@@ -92,6 +113,18 @@ export async function uploadFiles(keepsake: Keepsake, options: UploadFilesOption
       await keepsake.uploads.abort(upload.id, { signal: AbortSignal.timeout(10_000) }).catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * Uploads a new version of an attachment. Readers get the current one until it is complete, and it stays in the history. If another became
+ * current meanwhile, this fails with `precondition_failed` or `version_conflict`, and nothing changes.
+ */
+export async function uploadVersion(
+  keepsake: Keepsake,
+  { attachment, file, ...options }: UploadVersionOptions,
+): Promise<Completed> {
+  const entity = { type: attachment.entity_type, id: attachment.entity_id };
+  return uploadFiles(keepsake, { ...options, entity, files: [file], replaces: attachment });
 }
 
 /**

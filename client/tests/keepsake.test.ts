@@ -9,6 +9,7 @@ import {
   KeepsakeError,
   type UploadProgress,
   uploadFiles,
+  uploadVersion,
 } from "keepsake-client";
 
 import { client, fixture, given, rules as loaded, post, sha256 } from "./support.ts";
@@ -78,6 +79,45 @@ test("files are uploaded as one set, with progress, and can be read again", asyn
     seen.at(-1)?.files.map(({ name }) => name),
     files.map(({ name }) => name),
   );
+});
+
+test("a new version replaces a file, and a former one comes back", async () => {
+  const entity = post();
+  const first = new File(["the first"], "note.txt");
+  const { attachments } = await uploadFiles(keepsake, { entity, files: [first], rules });
+  const attachment = attachments[0];
+  assert.ok(attachment);
+  // In parts.
+  const file = longText();
+  const done = await uploadVersion(keepsake, { attachment, file, rules });
+  const second = done.attachments[0];
+  assert.ok(second);
+  assert.deepEqual([second.id, second.version, second.name], [attachment.id, 2, "long.txt"]);
+  assert.deepEqual(await names(entity), ["long.txt"]);
+
+  const versions = [];
+  for await (const one of keepsake.attachments.allVersions(attachment.id)) versions.push(one);
+  assert.deepEqual(
+    versions.map(({ version, current, name }) => [version, current, name]),
+    [
+      [2, true, "long.txt"],
+      [1, false, "note.txt"],
+    ],
+  );
+  const read = await fetch(await keepsake.attachments.versionUrl(attachment.id, 1));
+  assert.equal(await read.text(), "the first");
+  assert.equal(
+    await sha256(await (await fetch(await keepsake.attachments.contentUrl(second.id))).blob()),
+    second.sha256,
+  );
+
+  // What was seen before is no more what is there.
+  const late = await failure(uploadVersion(keepsake, { attachment, file: first, rules }));
+  assert.equal(late.code, "precondition_failed");
+  const refused = failure(keepsake.attachments.restoreVersion(attachment.id, 1, { ifVersion: 1 }));
+  assert.equal((await refused).code, "precondition_failed");
+  const restored = await keepsake.attachments.restoreVersion(attachment.id, 1, { ifVersion: 2 });
+  assert.deepEqual([restored.version, restored.sha256], [3, attachment.sha256]);
 });
 
 test("what the rules refuse is not sent, and is refused as the server would", async () => {

@@ -33,6 +33,8 @@ CREATE TABLE attachments.upload_set (
     -- Why it was rejected: per attachment, the problems that were found.
     report      jsonb,
     next_look_at timestamptz,
+    -- The attachment of which its one file becomes a new version.
+    version_of  uuid,
     one_request boolean NOT NULL DEFAULT false,
     CONSTRAINT settled_once CHECK ((state = 'pending') = (settled_at IS NULL))
 );

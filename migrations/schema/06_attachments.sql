@@ -10,6 +10,10 @@
 --                  │ aborted or expired                 ▼
 --                  └────────────────────────────────▶ rejected    its row is removed at once, its object by the outbox
 --
+-- A new version of an attachment is a row of its own, with `version_of`. It is completed or scanned as above, but becomes `former` instead of
+-- available, and in the same statement exchanges its content with the attachment: that has the new one from then on, and the row
+-- keeps the old one. See 24_versions.sql.
+--
 -- Nothing leads back. `uploaded` is between pending and its next state, for who completes in two steps: no other transaction
 -- sees it. Whether a row is deleted is no state of this machine: the extension keeps that in deleted_at and deletion_id, and
 -- a deleted attachment comes back in the state that it had. People meet available, scanning and quarantined; pending and
@@ -26,9 +30,10 @@ CREATE TABLE attachments.attachment (
     media_type     text NOT NULL CHECK (media_type = coalesce(keepsake.media_type(file_name), 'application/octet-stream')),
     byte_size      bigint NOT NULL CHECK (byte_size > 0),
     sha256         bytea NOT NULL CHECK (octet_length(sha256) = 32),
-    object_key     text NOT NULL UNIQUE,
+    -- Deferrable, so that one statement can exchange the objects of two rows.
+    object_key     text NOT NULL UNIQUE DEFERRABLE,
     state          text NOT NULL DEFAULT 'pending'
-                   CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined')),
+                   CHECK (state IN ('pending', 'uploaded', 'scanning', 'available', 'rejected', 'quarantined', 'former')),
     -- Whether it is, or may be, something else than its type as well: found when it was completed, and never shown in place.
     download_only  boolean NOT NULL DEFAULT false,
     -- Until then a signed URL may still store the object.
@@ -39,9 +44,18 @@ CREATE TABLE attachments.attachment (
     search         text[] NOT NULL GENERATED ALWAYS AS (keepsake.filename_terms(tenant_id, file_name)) STORED,
     scan_verdict   text CHECK (scan_verdict IN ('clean', 'infected', 'unsupported', 'access_denied', 'failed')),
     scanned_at     timestamptz,
+    -- Of another version than the current one, the attachment.
+    version_of     uuid REFERENCES attachments.attachment ON DELETE CASCADE,
+    -- The number of the content; of a new version that is not complete yet, the one that it will have.
+    version        integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    -- The number that the content had before it was restored.
+    restored_from  integer,
+    -- The id in it is that of the row with which the content was declared.
     CONSTRAINT key_made_by_the_rules CHECK (
-        object_key = keepsake.object_key(tenant_id, entity_type, entity_id, id, file_name)),
-    CONSTRAINT available_since CHECK (state <> 'available' OR available_at IS NOT NULL)
+        object_key = keepsake.object_key(
+            tenant_id, entity_type, entity_id, (keepsake.parse_object_key(object_key) ->> 'attachment_id')::uuid, file_name)),
+    CONSTRAINT available_since CHECK (state <> 'available' OR available_at IS NOT NULL),
+    CONSTRAINT former_of_another CHECK (CASE WHEN version_of IS NULL THEN state <> 'former' ELSE state NOT IN ('available', 'quarantined') END)
 );
 
 -- Adds deleted_at and deletion_id, and hands the objects of purged rows to the outbox.
@@ -52,6 +66,10 @@ SELECT keepsake.bind_storage('attachments.attachment', 'object_key', 'writable_u
 CREATE UNIQUE INDEX attachment_live_name
     ON attachments.attachment (tenant_id, entity_type, entity_id, keepsake.filename_comparison_key(file_name))
     WHERE deleted_at IS NULL AND state = 'available';
+
+-- A number of an attachment's history stands once. The other index is for deletions, which take all versions.
+CREATE UNIQUE INDEX attachment_former ON attachments.attachment (version_of, version) WHERE state = 'former';
+CREATE INDEX attachment_versions ON attachments.attachment (version_of) WHERE version_of IS NOT NULL;
 
 CREATE INDEX attachment_of_set ON attachments.attachment (upload_set_id);
 CREATE INDEX attachment_of_entity ON attachments.attachment (entity_type, entity_id, id);
@@ -70,7 +88,7 @@ CREATE INDEX attachment_of_type ON attachments.attachment (tenant_id, media_type
 CREATE INDEX attachment_search ON attachments.attachment USING gin (search) WHERE state = 'available';
 
 -- The audit: the rows whose objects must be there, in the order of the bucket.
-CREATE INDEX attachment_key_order ON attachments.attachment (object_key COLLATE "C") WHERE state IN ('available', 'quarantined');
+CREATE INDEX attachment_key_order ON attachments.attachment (object_key COLLATE "C") WHERE state IN ('available', 'quarantined', 'former');
 
 ALTER TABLE attachments.attachment ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_tenant ON attachments.attachment
@@ -88,11 +106,12 @@ BEGIN
         ('pending', 'uploaded'), ('pending', 'available'), ('pending', 'rejected'),
         ('uploaded', 'available'), ('uploaded', 'rejected'), ('uploaded', 'quarantined'),
         ('scanning', 'available'), ('scanning', 'rejected'), ('scanning', 'quarantined'),
+        ('pending', 'former'), ('scanning', 'former'),
         ('available', 'quarantined')) THEN
         RAISE EXCEPTION 'cannot change the state of an attachment from % to %', OLD.state, NEW.state
             USING ERRCODE = 'check_violation',
                   DETAIL = format('Attachment %s.', OLD.id),
-                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined.';
+                  HINT = 'Allowed: pending → (uploaded →) (scanning →) available | rejected | quarantined, or former of a version.';
     END IF;
     RETURN NEW;
 END
@@ -157,7 +176,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         WHEN 'scanning' THEN attachments.fail('file_scanning', 'The file is being scanned, and cannot be downloaded until it is found clean. Retry later.')
         ELSE attachments.fail('file_quarantined', 'Malware was found in the file. It can never be downloaded.') END
     FROM attachments.attachment a
-    WHERE a.id = attachment AND a.deleted_at IS NULL AND a.state IN ('scanning', 'quarantined')
+    WHERE a.id = attachment AND a.deleted_at IS NULL AND a.state IN ('scanning', 'quarantined') AND a.version_of IS NULL
       AND (attachments.find_entity(a.entity_type, a.entity_id)).is_there
 $$;
 
@@ -178,8 +197,29 @@ BEGIN
     RETURN jsonb_build_object(
         'id', a.id, 'entity_type', a.entity_type, 'entity_id', a.entity_id,
         'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-        'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'uploaded_by', a.uploaded_by,
+        'sha256', encode(a.sha256, 'hex'), 'state', a.state, 'version', a.version, 'uploaded_by', a.uploaded_by,
         'created_at', a.created_at, 'deleted_at', a.deleted_at);
+END
+$$;
+
+-- What a download needs of a file that can be read.
+CREATE FUNCTION attachments.content_of(a attachments.attachment) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN jsonb_build_object(
+        'object_key', a.object_key, 'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+        'download_only', a.download_only);
+END
+$$;
+
+-- Why an attachment that find_attachment() was asked for cannot be read; NULL when it can.
+CREATE FUNCTION attachments.refuse_unreadable(file attachments.attachment, attachment uuid) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
+        RETURN coalesce(attachments.refuse_shut(attachment), attachments.fail('not_found', 'There is no such attachment.'));
+    END IF;
+    RETURN NULL;
 END
 $$;
 
@@ -192,11 +232,7 @@ DECLARE
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
-    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
-        RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
-                        attachments.fail('not_found', 'There is no such attachment.'));
-    END IF;
-    RETURN attachments.ok(attachments.describe(file));
+    RETURN coalesce(attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid), attachments.ok(attachments.describe(file)));
 END
 $$;
 
@@ -207,13 +243,7 @@ DECLARE
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
-    IF file.id IS NULL OR file.deleted_at IS NOT NULL THEN
-        RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
-                        attachments.fail('not_found', 'There is no such attachment.'));
-    END IF;
-    RETURN attachments.ok(jsonb_build_object(
-        'object_key', file.object_key, 'name', file.file_name, 'media_type', file.media_type, 'size', file.byte_size,
-        'download_only', file.download_only));
+    RETURN coalesce(attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid), attachments.ok(attachments.content_of(file)));
 END
 $$;
 
@@ -235,11 +265,15 @@ BEGIN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
                         attachments.fail('not_found', 'There is no such attachment.'));
     ELSIF coalesce(keepsake.media_type(new_name), 'application/octet-stream') IS DISTINCT FROM file.media_type
-       OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id, file.id, new_name) <> file.object_key THEN
+       OR keepsake.object_key(file.tenant_id, file.entity_type, file.entity_id,
+              (keepsake.parse_object_key(file.object_key) ->> 'attachment_id')::uuid, new_name) <> file.object_key THEN
         problem := jsonb_build_object('pointer', '/name', 'code', 'media_type_mismatch', 'detail',
             format('The name must keep its extension .%s, which defines the media type.', keepsake.parse_object_key(file.object_key) ->> 'extension'));
         RETURN attachments.fail('media_type_mismatch', problem ->> 'detail', jsonb_build_object('errors', jsonb_build_array(problem)));
     END IF;
+    -- A new version on its way that was to keep the name keeps the new one.
+    UPDATE attachments.attachment a SET file_name = new_name
+    WHERE a.version_of = file.id AND a.state IN ('pending', 'scanning') AND a.file_name = file.file_name;
     UPDATE attachments.attachment a SET file_name = new_name WHERE a.id = file.id RETURNING a.* INTO file;
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such attachment.');

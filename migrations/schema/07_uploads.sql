@@ -3,14 +3,17 @@
 
 -- Declaring --------------------------------------------------------------------------------------
 
--- The files of a set as the worker needs them: what was declared, and where the bytes are.
+-- The files of a set as the worker needs them: what was declared, and where the bytes are. Once it is complete, the file of a new version is
+-- the attachment, whichever version it is by now.
 CREATE FUNCTION attachments.files_of(upload uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
-            'attachment_id', a.id, 'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-            'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key, 'state', a.state,
+            'attachment_id', CASE a.state WHEN 'former' THEN a.version_of ELSE a.id END,
+            'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+            'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key,
+            'state', CASE a.state WHEN 'former' THEN 'available' ELSE a.state END,
             'multipart', attachments.multipart_of(a.id))
             ORDER BY a.position), '[]')
         FROM attachments.attachment a WHERE a.upload_set_id = upload);
@@ -33,7 +36,7 @@ BEGIN
         WHERE mine.upload_set_id = upload AND EXISTS (
             SELECT FROM attachments.attachment other
             WHERE other.tenant_id = mine.tenant_id AND other.entity_type = mine.entity_type
-              AND other.entity_id = mine.entity_id AND other.upload_set_id <> upload
+              AND other.entity_id = mine.entity_id AND other.upload_set_id <> upload AND other.id IS DISTINCT FROM mine.version_of
               AND keepsake.filename_comparison_key(other.file_name) = keepsake.filename_comparison_key(mine.file_name)
               AND other.deleted_at IS NULL AND other.state = 'available'
             OFFSET 0));
@@ -81,16 +84,17 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION attachments_api.get_file_types(claims jsonb, request jsonb) RETURNS jsonb
+CREATE FUNCTION attachments_api.get_limits(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     RETURN attachments.ok(jsonb_build_object(
-        'file_types', attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types')));
+        'file_types', attachments.file_types_of(request ->> 'entity_type', request ->> 'file_types'),
+        'max_versions', attachments.max_versions(attachments.tenant(), request ->> 'entity_type')));
 END
 $$;
 
--- Makes the rows of a set, or none.
+-- Makes the rows of a set, or none. `version_of` and `version` are those of a new version: see 24_versions.sql.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -110,16 +114,16 @@ BEGIN
         RETURN coalesce(attachments.refuse_change(of_type, of_id),
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
     END IF;
-    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, one_request)
+    INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of, one_request)
     VALUES (upload, attachments.tenant(), of_type, of_id, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires,
-            request @> '{"one_request": true}');
+            (request ->> 'version_of')::uuid, request @> '{"one_request": true}');
     INSERT INTO attachments.attachment (
         id, tenant_id, upload_set_id, position, entity_type, entity_id,
-        file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by)
+        file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
     SELECT f.id, attachments.tenant(), upload, f.position - 1, of_type, of_id,
            f.file ->> 'name', f.file ->> 'media_type', (f.file ->> 'size')::bigint, decode(f.file ->> 'sha256', 'hex'),
            keepsake.object_key(attachments.tenant(), of_type, of_id, f.id, f.file ->> 'name'),
-           expires, attachments.claim('sub')
+           expires, attachments.claim('sub'), (request ->> 'version_of')::uuid, coalesce((request ->> 'version')::integer, 1)
     FROM (SELECT keepsake.uuid_v7() AS id, file, position
           FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, position)
           OFFSET 0) AS f;
@@ -134,34 +138,48 @@ EXCEPTION
         RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', taken));
     WHEN foreign_key_violation THEN
-        -- The entity was deleted between the look and the writing.
+        -- The entity, or the attachment, was deleted between the look and the writing.
         RETURN attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id));
 END
 $$;
 
--- The quota refuses by KS002 with the answer as its DETAIL: see 09_quota.sql.
-CREATE FUNCTION attachments_api.create_upload(claims jsonb, request jsonb) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- Declares a set; once for each key. The quota refuses by KS002 with the answer as its DETAIL: see 09_quota.sql.
+CREATE FUNCTION attachments.declare_once(operation text, claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     answer jsonb;
+    declaration jsonb := request;
     refusal text;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     IF request ? 'idempotency_key' THEN
-        answer := coalesce(attachments.refuse_key('create_upload', request), attachments.declared_before(claims, request));
+        answer := coalesce(attachments.refuse_key(operation, request), attachments.declared_before(claims, request));
         IF answer IS NOT NULL THEN
             RETURN answer;
         END IF;
     END IF;
-    answer := attachments.declare_upload(claims, request);
+    IF operation = 'create_version' THEN
+        declaration := attachments.declaration_of_version(request);
+        IF declaration ? 'error' THEN
+            RETURN declaration;
+        END IF;
+    END IF;
+    answer := attachments.declare_upload(claims, declaration);
     IF request ? 'idempotency_key' AND answer ? 'ok' THEN
-        PERFORM attachments.remember_key('create_upload', request, (answer -> 'ok' ->> 'id')::uuid);
+        PERFORM attachments.remember_key(operation, request, (answer -> 'ok' ->> 'id')::uuid);
     END IF;
     RETURN answer;
 EXCEPTION WHEN SQLSTATE 'KS002' THEN
     GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
     RETURN refusal::jsonb;
+END
+$$;
+
+CREATE FUNCTION attachments_api.create_upload(claims jsonb, request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.declare_once('create_upload', claims, request);
 END
 $$;
 
@@ -225,8 +243,13 @@ BEGIN
             RETURN attachments.fail('name_taken', 'A file of that name already exists.',
                 jsonb_build_object('errors', taken));
         END IF;
+        -- The attachment before its new version, as whoever deletes them locks them.
+        IF upload.version_of IS NOT NULL THEN
+            PERFORM FROM attachments.attachment a WHERE a.id = upload.version_of FOR UPDATE;
+        END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET state = 'available', available_at = now(),
+        UPDATE attachments.attachment SET
+            state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now(),
             download_only = coalesce(request -> 'download_only' ? id::text, false)
         WHERE upload_set_id = upload.id AND deleted_at IS NULL;
         GET DIAGNOSTICS completed = ROW_COUNT;
@@ -234,13 +257,16 @@ BEGIN
             -- Undoes what was completed; handled below.
             RAISE EXCEPTION USING ERRCODE = 'KS003', MESSAGE = 'not the whole set';
         END IF;
+        IF upload.version_of IS NOT NULL THEN
+            PERFORM attachments.make_current(upload);
+        END IF;
         PERFORM attachments.mark_completed(upload.id);
     END IF;
     SELECT coalesce(jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'available'), '[]'),
            jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'scanning')
     INTO visible, scanning
-    FROM attachments.attachment a
-    WHERE a.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
+    FROM attachments.attachment m JOIN attachments.attachment a ON a.id = CASE m.state WHEN 'former' THEN m.version_of ELSE m.id END
+    WHERE m.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
     IF scanning IS NOT NULL THEN
         UPDATE attachments.upload_set SET state = 'scanning' WHERE id = upload.id AND state = 'completed';
         RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'scanning', 'attachments', scanning));
@@ -248,8 +274,11 @@ BEGIN
     RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'completed', 'attachments', visible));
 EXCEPTION
     WHEN SQLSTATE 'KS003' THEN
-        RETURN attachments.fail('upload_closed', format('%s %s was deleted in the meantime. Restore it first, or abort the upload.',
-            upload.entity_type, upload.entity_id));
+        RETURN attachments.fail('upload_closed', format('%s was deleted in the meantime. Restore it first, or abort the upload.',
+            CASE WHEN upload.version_of IS NULL THEN format('%s %s', upload.entity_type, upload.entity_id) ELSE 'The attachment' END));
+    WHEN SQLSTATE 'KS005' THEN
+        RETURN coalesce(attachments.refuse_shut(upload.version_of), attachments.fail('version_conflict',
+            'Another version has become current since this one was declared. Look at it, then declare yours again.'));
     WHEN unique_violation THEN
         -- Another set with the same name was completed at the same moment.
         RETURN attachments.fail('name_taken', 'A file of that name already exists.',
@@ -440,7 +469,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         WHERE a.object_key = request ->> 'object_key' AND a.state = 'pending' AND s.state = 'pending' AND NOT s.one_request), 'null'))
 $$;
 
-SELECT attachments.publish(ARRAY['get_file_types', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
+SELECT attachments.publish(ARRAY['get_limits', 'create_upload', 'get_upload', 'complete_upload', 'reject_upload', 'abort_upload']);
 -- The two that run inside of those, as the same role.
 ALTER FUNCTION attachments.declare_upload OWNER TO keepsake_api;
 ALTER FUNCTION attachments.complete_upload OWNER TO keepsake_api;

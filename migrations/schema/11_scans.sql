@@ -39,20 +39,21 @@ END
 $$;
 
 CREATE TRIGGER stop_for_scan BEFORE UPDATE ON attachments.attachment
-    FOR EACH ROW WHEN (OLD.state IN ('pending', 'uploaded') AND NEW.state = 'available')
+    FOR EACH ROW WHEN (OLD.state IN ('pending', 'uploaded') AND NEW.state IN ('available', 'former'))
     EXECUTE FUNCTION attachments.stop_for_scan();
 
 -- Verdicts ---------------------------------------------------------------------------------------
 
--- All clean: the set becomes visible, whole. False when a name was taken meanwhile.
+-- All clean: the set becomes visible, whole. False when a name was taken meanwhile, or another version became current.
 CREATE FUNCTION attachments.open_scanned(upload uuid) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE attachments.attachment SET state = 'available', available_at = now()
+    UPDATE attachments.attachment SET state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now()
     WHERE upload_set_id = upload AND state = 'scanning';
     UPDATE attachments.upload_set SET state = 'completed' WHERE id = upload;
+    PERFORM attachments.make_current(s) FROM attachments.upload_set s WHERE s.id = upload AND s.version_of IS NOT NULL;
     RETURN true;
-EXCEPTION WHEN unique_violation THEN
+EXCEPTION WHEN unique_violation OR SQLSTATE 'KS005' THEN
     RETURN false;
 END
 $$;
@@ -79,40 +80,45 @@ BEGIN
 END
 $$;
 
--- Files of a set whose name a live file of their entity bears by now, as the report of a rejected set.
-CREATE FUNCTION attachments.name_scan_conflicts(upload uuid) RETURNS jsonb
+-- Why the files of a set that were found clean cannot become visible, as the report of a rejected set.
+CREATE FUNCTION attachments.scan_conflicts(upload uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
-        SELECT jsonb_agg(jsonb_build_object('attachment_id', a.id, 'problems', jsonb_build_array(jsonb_build_object(
-            'code', 'name_taken', 'detail', 'a file of that name came while this one was scanned'))))
-        FROM attachments.attachment a
-        WHERE a.upload_set_id = upload AND a.state = 'scanning' AND EXISTS (
+        SELECT jsonb_agg(jsonb_build_object('attachment_id', a.id, 'problems', jsonb_build_array(CASE WHEN found.is_taken
+            THEN '{"code": "name_taken", "detail": "a file of that name came while this one was scanned"}'::jsonb
+            ELSE '{"code": "version_conflict", "detail": "the attachment was replaced or deleted while this version was scanned"}' END)))
+        FROM attachments.attachment a, LATERAL (SELECT EXISTS (
             SELECT FROM attachments.attachment other
             WHERE other.tenant_id = a.tenant_id AND other.entity_type = a.entity_type AND other.entity_id = a.entity_id
               AND keepsake.filename_comparison_key(other.file_name) = keepsake.filename_comparison_key(a.file_name)
-              AND other.deleted_at IS NULL AND other.state = 'available'));
+              AND other.deleted_at IS NULL AND other.state = 'available' AND other.id IS DISTINCT FROM a.version_of)) AS found (is_taken)
+        WHERE a.upload_set_id = upload AND a.state = 'scanning' AND (found.is_taken OR a.version_of IS NOT NULL));
 END
 $$;
 
 -- Takes a verdict. Only `clean` opens; `infected` shuts for ever, also what was open; anything else leaves the file shut, until
--- another verdict comes. Nothing opens what is in quarantine.
+-- another verdict comes. Nothing opens what is in quarantine. An infected new version is rejected; the attachment stays as it was. A former one
+-- keeps the verdict, which shuts it.
 CREATE FUNCTION attachments.take_verdict(object text, verdict text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload uuid;
     tenant text;
+    current_row uuid;
     file attachments.attachment;
 BEGIN
     -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
-    SELECT a.upload_set_id, a.tenant_id INTO upload, tenant FROM attachments.attachment a WHERE a.object_key = object;
+    SELECT a.upload_set_id, a.tenant_id, a.version_of INTO upload, tenant, current_row FROM attachments.attachment a WHERE a.object_key = object;
     PERFORM attachments.enter_tenant(tenant);
     PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
+    -- The attachment before its new version, as whoever deletes them locks them.
+    PERFORM FROM attachments.attachment a WHERE a.id = current_row FOR UPDATE;
     UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
-    WHERE a.object_key = object AND a.state IN ('scanning', 'available')
+    WHERE a.object_key = object AND (a.state IN ('scanning', 'available') OR a.state = 'former' AND a.scan_verdict IS DISTINCT FROM 'infected')
     RETURNING a.* INTO file;
-    IF verdict = 'infected' AND file.id IS NOT NULL THEN
-        UPDATE attachments.attachment a SET state = 'quarantined' WHERE a.id = file.id;
+    IF verdict = 'infected' AND file.state IN ('scanning', 'available') THEN
+        UPDATE attachments.attachment a SET state = 'quarantined' WHERE a.id = file.id AND a.version_of IS NULL;
         IF file.state = 'scanning' THEN
             PERFORM attachments.reject_scanned(upload, jsonb_build_array(jsonb_build_object(
                 'attachment_id', file.id, 'problems', jsonb_build_array(jsonb_build_object(
@@ -122,7 +128,7 @@ BEGIN
         SELECT FROM attachments.attachment a
         WHERE a.upload_set_id = upload AND a.state = 'scanning' AND a.scan_verdict IS DISTINCT FROM 'clean') THEN
         IF NOT attachments.open_scanned(upload) THEN
-            PERFORM attachments.reject_scanned(upload, attachments.name_scan_conflicts(upload));
+            PERFORM attachments.reject_scanned(upload, attachments.scan_conflicts(upload));
         END IF;
     END IF;
 END
@@ -146,7 +152,7 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    attachments.stop_for_scan, attachments.open_scanned, attachments.reject_scanned, attachments.name_scan_conflicts, attachments.take_verdict
+    attachments.stop_for_scan, attachments.open_scanned, attachments.reject_scanned, attachments.scan_conflicts, attachments.take_verdict
 FROM PUBLIC;
 REVOKE ALL ON FUNCTION attachments_api.record_scan FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments_api.record_scan TO keepsake_worker;

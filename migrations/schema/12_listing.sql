@@ -14,9 +14,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         'a.tenant_id = attachments.tenant()',
         CASE request ->> 'state'
             WHEN 'deleted' THEN 'a.state = ''available'' AND a.deleted_at IS NOT NULL'
-            WHEN 'scanning' THEN 'a.state = ''scanning'' AND a.deleted_at IS NULL'
+            WHEN 'scanning' THEN 'a.state = ''scanning'' AND a.deleted_at IS NULL AND a.version_of IS NULL'
             WHEN 'quarantined' THEN 'a.state = ''quarantined'' AND a.deleted_at IS NULL'
-            WHEN 'live' THEN 'a.state IN (''available'', ''scanning'', ''quarantined'') AND a.deleted_at IS NULL'
+            WHEN 'live' THEN 'a.state IN (''available'', ''scanning'', ''quarantined'') AND a.deleted_at IS NULL AND a.version_of IS NULL'
             ELSE 'a.state = ''available'' AND a.deleted_at IS NULL' END]
     || ARRAY(
         SELECT condition FROM (VALUES

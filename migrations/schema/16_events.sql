@@ -15,7 +15,7 @@ CREATE TABLE attachments.event (
     id              uuid NOT NULL DEFAULT keepsake.uuid_v7() UNIQUE,
     type            text NOT NULL CHECK (type IN (
                         'attachment.available', 'attachment.rejected', 'attachment.quarantined',
-                        'attachment.deleted', 'attachment.restored', 'attachment.purged')),
+                        'attachment.replaced', 'attachment.deleted', 'attachment.restored', 'attachment.purged')),
     tenant_id       text NOT NULL,
     attachment_id   uuid NOT NULL,
     entity_type     text NOT NULL,
@@ -58,6 +58,7 @@ BEGIN
     FROM (SELECT a.*, coalesce(a.deletion_id, b.deletion_id) AS of_deletion,
                  CASE WHEN a.state <> b.state AND a.state IN ('available', 'rejected', 'quarantined') THEN a.state
                       WHEN a.state NOT IN ('available', 'quarantined') THEN NULL
+                      WHEN a.version <> b.version THEN 'replaced'
                       WHEN b.deleted_at IS NULL AND a.deleted_at IS NOT NULL THEN 'deleted'
                       WHEN b.deleted_at IS NOT NULL AND a.deleted_at IS NULL THEN 'restored' END AS what
           FROM after_it a JOIN before_it b ON b.id = a.id) AS changed

@@ -44,7 +44,7 @@ BEGIN
     IF kept > '0' AND current_setting('attachments.erasing', true) IS DISTINCT FROM 'on' THEN
         UPDATE keepsake.outbox o SET next_attempt_at = now() + kept
         FROM gone g
-        WHERE o.object_key = g.object_key AND g.state IN ('available', 'quarantined') AND o.attempts = 0 AND o.lease IS NULL;
+        WHERE o.object_key = g.object_key AND g.state IN ('available', 'quarantined', 'former') AND o.attempts = 0 AND o.lease IS NULL;
     END IF;
     RETURN NULL;
 END

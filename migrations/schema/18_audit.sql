@@ -42,7 +42,7 @@ CREATE FUNCTION attachments.missing_objects(lower_key text, upper_key text, keys
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT ARRAY(
         SELECT a.object_key FROM attachments.attachment a
-        WHERE a.state IN ('available', 'quarantined') AND a.available_at < now() - interval '1 hour'
+        WHERE a.state IN ('available', 'quarantined', 'former') AND a.available_at < now() - interval '1 hour'
           AND a.object_key COLLATE "C" > lower_key AND (upper_key IS NULL OR a.object_key COLLATE "C" <= upper_key)
           AND NOT EXISTS (SELECT FROM unnest(keys) AS there WHERE there = a.object_key)
         ORDER BY a.object_key COLLATE "C" LIMIT 1000)
@@ -158,7 +158,7 @@ BEGIN
         SELECT 'came back', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
         FROM attachments.attachment a JOIN keepsake.deletion d ON d.id = a.deletion_id
         JOIN keepsake.managed_table m ON m.relation = d.root_table
-        WHERE a.state IN ('available', 'quarantined') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
+        WHERE a.state IN ('available', 'quarantined', 'former') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
           AND NOT EXISTS (SELECT FROM attachments.audit_finding f WHERE f.object_key = a.object_key)
         UNION ALL
         SELECT 'bytes are gone', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key

@@ -13,7 +13,7 @@ uploads AS MATERIALIZED (
     FROM attachments.upload_set s
     WHERE s.state = 'pending'),
 states (state) AS (
-    VALUES ('pending'), ('uploaded'), ('scanning'), ('available'), ('rejected'), ('quarantined'), ('deleted'))
+    VALUES ('pending'), ('uploaded'), ('scanning'), ('available'), ('rejected'), ('quarantined'), ('former'), ('deleted'))
 SELECT 'keepsake_attachments', pg_catalog.jsonb_build_object('state', s.state), coalesce(f.files, 0)::double precision
 FROM states s LEFT JOIN files f ON f.state = s.state
 UNION ALL

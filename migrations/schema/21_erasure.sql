@@ -126,7 +126,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         WHERE h.released_at IS NULL AND (
             h.tenant = a.tenant_id
             OR h.deletion_id = a.deletion_id
-            OR h.relation = 'attachments.attachment'::regclass AND h.row_key ->> 'id' = a.id::text
+            OR h.relation = 'attachments.attachment'::regclass AND h.row_key ->> 'id' IN (a.id::text, a.version_of::text)
             OR EXISTS (SELECT FROM attachments.entity_type e
                        WHERE e.name = a.entity_type AND e.relation = h.relation AND h.row_key ->> e.key_column::text = a.entity_id))
         ORDER BY h.id)
@@ -134,11 +134,14 @@ $$;
 
 -- Rows -------------------------------------------------------------------------------------------
 
--- Files of the tenant, or of one who uploaded them, that no hold covers: the live ones (`deleted` false), or those in the bin.
+-- Files of the tenant, or of one who uploaded them, that no hold covers: the live ones (`deleted` false), or those in the bin. An attachment goes
+-- with all its versions.
 CREATE FUNCTION attachments.erasable_files(tenant text, subject text, deleted boolean) RETURNS SETOF uuid
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT a.id FROM attachments.attachment a
-    WHERE a.tenant_id = tenant AND (subject IS NULL OR a.uploaded_by = subject) AND (a.deletion_id IS NOT NULL) = deleted
+    WHERE a.tenant_id = tenant AND (a.deletion_id IS NOT NULL) = deleted
+      AND (subject IS NULL OR a.uploaded_by = subject OR EXISTS (
+          SELECT FROM attachments.attachment current WHERE current.id = a.version_of AND current.uploaded_by = subject))
       AND attachments.holds_on_file(a) = '{}'
     ORDER BY a.id
 $$;
@@ -214,9 +217,37 @@ BEGIN
 END
 $$;
 
+-- Where what a person uploaded is the current version of a live attachment, the newest that somebody else uploaded becomes current: that
+-- person's versions then go, and nobody else's. Where none can, the attachment goes.
+CREATE FUNCTION attachments.keep_versions_of_others(tenant text, subject text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    file record;
+BEGIN
+    FOR file IN
+        SELECT a.id, other.id AS other, other.version
+        FROM attachments.attachment a, LATERAL (
+            SELECT v.id, v.version FROM attachments.attachment v
+            WHERE v.version_of = a.id AND v.state = 'former' AND v.deletion_id IS NULL AND v.uploaded_by <> subject
+              AND v.scan_verdict IS DISTINCT FROM 'infected'
+            ORDER BY v.version DESC LIMIT 1) AS other
+        WHERE a.tenant_id = keep_versions_of_others.tenant AND a.uploaded_by = subject AND a.state = 'available' AND a.deletion_id IS NULL
+          AND attachments.holds_on_file(a) = '{}'
+    LOOP
+        BEGIN
+            PERFORM attachments.exchange_contents(file.id, file.other, file.version);
+        EXCEPTION WHEN unique_violation THEN
+            -- Its name is another file's by now.
+            CONTINUE;
+        END;
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION attachments.erase_files(tenant text, subject text, counts jsonb) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM attachments.keep_versions_of_others(tenant, subject);
     PERFORM attachments.delete_for_erasure('attachments.attachment', jsonb_build_object('id', live.id), tenant)
     FROM attachments.erasable_files(tenant, subject, false) AS live (id);
     RETURN attachments.purge_rows('attachments.attachment', ARRAY(
@@ -401,6 +432,7 @@ BEGIN
         ('attachments.event', 't.tenant_id = $1 AND t.dead_at IS NOT NULL'),
         ('attachments.quota', 't.tenant_id = $1'),
         ('attachments.file_type_rule', 't.tenant_id = $1'),
+        ('attachments.version_limit', 't.tenant_id = $1'),
         ('attachments.scan_policy', 't.tenant_id = $1'),
         ('attachments.audit_finding', 'keepsake.parse_object_key(t.object_key) ->> ''tenant'' = $1'),
         ('attachments.usage_release', 't.tenant_id = $1 AND NOT EXISTS (SELECT FROM attachments.attachment a WHERE a.tenant_id = $1)'),
@@ -619,7 +651,7 @@ COMMENT ON FUNCTION attachments.erase IS
 REVOKE ALL ON FUNCTION
     attachments.erased_name, attachments.add_count, attachments.add_report, attachments.check_column, attachments.check_entity_tables,
     attachments.holds_of, attachments.holds_on_file, attachments.erasable_files, attachments.is_all_of, attachments.delete_for_erasure,
-    attachments.purge_for_erasure, attachments.purge_rows, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
+    attachments.purge_for_erasure, attachments.purge_rows, attachments.keep_versions_of_others, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
     attachments.delete_entities, attachments.purge_entities, attachments.erase_entities, attachments.erase_uploads,
     attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.held_deletions_of,
     attachments.rename_files, attachments.rename_subject, attachments.kept_files, attachments.kept_deletions, attachments.left_entities,

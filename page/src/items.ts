@@ -22,6 +22,8 @@ export function address(item: {
 export const entityAddress = (type: string, id: string): string =>
   `#/entity/${encodeURIComponent(type)}/${encodeURIComponent(id)}`;
 
+export const fileAddress = (id: string): string => `#/file/${encodeURIComponent(id)}`;
+
 /** An entity type as a word of its own. */
 export function kindOf(type: string): string {
   const word = type.replaceAll("_", " ");

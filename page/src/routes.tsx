@@ -50,6 +50,11 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...OWN,
+    path: /^\/file\/([^/]+)$/,
+    load: async () => (await import("./views/file")).FileView,
+  },
+  {
+    ...OWN,
     path: /^\/bin$/,
     load: async () => (await import("./views/bin")).Bin,
     nav: { label: "Bin", href: "#/bin" },

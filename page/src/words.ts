@@ -19,6 +19,8 @@ const ADVICE: Partial<Record<KeepsakeError["code"], string>> = {
   too_many_pending: "Finish or cancel a pending upload, then retry.",
   quota_exceeded: "Ask for a larger quota. Deleted files count until they are purged.",
   name_taken: "Rename the file, or delete the other one, then retry.",
+  precondition_failed: "Look at the current version, then decide again.",
+  version_conflict: "Your file was not used.",
   upload_expired: "Add the files again.",
   upload_closed: "Add the files again.",
   delete_blocked: "Delete the rows that refer to it first.",

@@ -1,16 +1,15 @@
 # shellcheck shell=bash
 # The program `keepsake`: one file that needs no library of the machine it runs on.
 
-# What panics report, without the paths of this machine.
-command_rustflags="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src/= --remap-path-prefix=$target/=build/ --remap-path-prefix=$repo/= -C strip=symbols"
-
 package_command() {
     local triple program
     triple=$(uname -m)-unknown-linux-musl
     program=$target/package-build/command/$triple/release/keepsake
     say "Building the program keepsake"
-    RUSTFLAGS="$command_rustflags" CARGO_TARGET_DIR=$target/package-build/command \
+    RUSTFLAGS="$portable_rustflags -C strip=symbols" CARGO_TARGET_DIR=$target/package-build/command \
         cargo build --locked --quiet --release --package keepsake-cli --target "$triple"
+    scripts/build-client
+    scripts/build-page
     command_deb "$program"
     command_archive "$program"
 }
@@ -38,6 +37,9 @@ command_archive() {
     name="keepsake-$version-linux-$(uname -m)"
     fresh_folder "$staging/$name"
     cp LICENSE-APACHE LICENSE-MIT "$staging/$name/"
+    # To serve: where there is no Debian, these go where the unit and the settings say.
+    cp packaging/server/{keepsake.service,keepsake.toml,sysusers.conf} "$staging/$name/"
+    cp -r page/dist "$staging/$name/page"
     install -m 755 "$program" "$staging/$name/keepsake"
     make_archive "$staging/$name" "$packages/$name.tar.gz"
 }

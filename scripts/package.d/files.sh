@@ -31,10 +31,11 @@ make_archive() {
 }
 
 # make_deb ROOT PACKAGE DEPENDS SECTION SUMMARY   (the description's other lines on standard input)
+# It is for this machine's architecture, unless `deb_architecture` says another.
 make_deb() {
-    local root=$1 package=$2 depends=$3 section=$4 summary=$5 documents file
+    local root=$1 package=$2 depends=$3 section=$4 summary=$5 architecture=${deb_architecture:-$(architecture)} documents file
     documents=$root/usr/share/doc/$package
-    file=$packages/${package}_$version-1_$(architecture).deb
+    file=$packages/${package}_$version-1_$architecture.deb
     mkdir -p "$root/DEBIAN" "$documents"
     cp packaging/copyright "$documents/copyright"
     printf 'keepsake (%s-1) unstable; urgency=medium\n\n  * The release %s; CHANGELOG.md in the sources says what changed.\n\n -- %s  %s\n' \
@@ -44,7 +45,7 @@ make_deb() {
 Package: $package
 Source: keepsake
 Version: $version-1
-Architecture: $(architecture)
+Architecture: $architecture
 Maintainer: $maintainer
 Installed-Size: $(du -k -s --apparent-size "$root/usr" | cut -f1)
 Depends: $depends

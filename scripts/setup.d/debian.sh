@@ -12,9 +12,11 @@ command -v npm >/dev/null || debian_dev+=(nodejs npm)
 # A browser to test the page in, the libraries of pgbouncer, and what lets programs of a newer Debian find their libraries.
 debian_test=(chromium libc-ares2 libevent-2.1-7 patchelf)
 # What builds packages and checks them: a static program needs another libc, and the tests install into a root of their own.
-debian_package=(binutils debootstrap dpkg-dev lintian musl-tools sudo umoci)
+debian_package=(binutils debootstrap dpkg-dev iproute2 lintian musl-tools procps sudo umoci util-linux)
 # Any Python that can create virtual environments will do.
 python3 -c 'import ensurepip, venv' 2>/dev/null || debian_test+=(python3-venv)
+# compose.yaml is read with it.
+python3 -c 'import yaml' 2>/dev/null || debian_test+=(python3-yaml)
 
 # setup_debian PACKAGE…
 setup_debian() {
@@ -92,7 +94,8 @@ run_apt() {
 
 # Where this machine gets Debian from.
 debian_mirror() {
-    local mirror
+    local mirror=${KEEPSAKE_DEBIAN_MIRROR:-}
+    [ -z "$mirror" ] || { printf '%s' "$mirror"; return; }
     # shellcheck disable=SC2016
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Codename: bookworm' | head -n 1)
     printf '%s' "${mirror:-http://deb.debian.org/debian}"

@@ -15,15 +15,17 @@ fetch_newer_release() {
     root=$(pg_root "$major")
     [ "$(cat "$root/suites" 2>/dev/null)" != "$suites" ] || return 0
 
-    say "Fetching PostgreSQL $major from Debian ($suites)"
     folder=$(mktemp -d)
-    download_release "$major" "$suites" "$folder" >"$folder/log" 2>&1 || {
-        tail -n 5 "$folder/log" >&2
-        fail "PostgreSQL $major could not be fetched from Debian ($suites)" \
-            "read the messages above; it needs a mirror of Debian with these suites. To test without it, set KEEPSAKE_RELEASES='15 16 18'"
+    download_from_first "$major" "$suites" "$folder" || {
+        rm -rf "$folder"
+        may_be_missing "$major" || fail "PostgreSQL $major could not be fetched from Debian ($suites)" \
+            "read the messages above; it needs a mirror of Debian with one of these suites. To test without it, set KEEPSAKE_RELEASES='15 16 18'"
+        say "PostgreSQL $major is left out: none of Debian's suites $suites has it for this machine. To insist on it, set KEEPSAKE_RELEASES='$major'"
+        return 0
     }
     # Moved into place when complete.
     rm -rf "$root"
+    mkdir -p "$KEEPSAKE_HOME"
     mv "$folder/root" "$root"
     find_own_libraries "$major" >"$folder/log" 2>&1 || {
         tail -n 5 "$folder/log" >&2
@@ -37,13 +39,28 @@ fetch_newer_release() {
     rm -rf "$folder"
 }
 
+# From the first suite alone, or from it with the next, and so on: what is in the next may need what is in those before.
+download_from_first() {
+    local major=$1 suites=$2 folder=$3 suite tried=
+    for suite in $suites; do
+        tried=${tried:+$tried }$suite
+        say "Fetching PostgreSQL $major from Debian ($tried)"
+        rm -rf "${folder:?}"/*
+        ! download_release "$major" "$tried" "$folder" >"$folder.log" 2>&1 || { rm -f "$folder.log"; return 0; }
+        tail -n 5 "$folder.log" >&2
+    done
+    rm -f "$folder.log"
+    return 1
+}
+
 download_release() {
     local major=$1 suites=$2 folder=$3 suite packages
     make_apt_folder "$folder/apt"
     for suite in $suites; do
         echo "deb $(debian_mirror) $suite main" >>"$folder/apt/sources.list"
     done
-    apt_of_its_own "$folder/apt" -qq update || return 1
+    # Without this, a suite that cannot be had is a warning.
+    apt_of_its_own "$folder/apt" -qq -o APT::Update::Error-Mode=any update || return 1
     packages=$(with_libraries "$folder/apt" "postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major") \
         && mkdir "$folder/debs" && chmod a+rwx "$folder/debs" || return 1
     # shellcheck disable=SC2086

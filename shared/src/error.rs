@@ -73,7 +73,8 @@ error_codes! {
     NotFound = "not_found", 404, "Not found";
     /// The requested bytes are outside the file.
     RangeNotSatisfiable = "range_not_satisfiable", 416, "The range is outside the file";
-    /// The file is not the one that `If-Match` names, or was stored after `If-Unmodified-Since`.
+    /// The file, or the version of the attachment that is current, is not the one that `If-Match` names, or was stored after
+    /// `If-Unmodified-Since`.
     PreconditionFailed = "precondition_failed", 412, "The file does not meet the request's condition";
     /// The caller sent too many requests. Wait for `Retry-After`, then retry.
     TooManyRequests = "too_many_requests", 429, "Too many requests";
@@ -137,6 +138,8 @@ error_codes! {
     UploadExpired = "upload_expired", 410, "The upload has expired";
     /// The upload set is completed, rejected or aborted, and can no longer be changed.
     UploadClosed = "upload_closed", 409, "The upload is closed";
+    /// Another version of the attachment became current since this one was declared. Look at it, then declare yours again.
+    VersionConflict = "version_conflict", 409, "Another version became current";
     /// The stored file's size does not match the declaration.
     SizeMismatch = "size_mismatch", 422, "The size does not match the declaration";
     /// The stored file's SHA-256 does not match the declaration.

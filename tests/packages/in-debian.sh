@@ -2,34 +2,10 @@
 # Runs in a fresh Debian that has PostgreSQL 15: installs, uses and removes the packages. `scripts/test-packages` starts it.
 set -euo pipefail
 cd /packages
-major=15
+# shellcheck source=tests/packages/steps.sh
+. /tests/steps.sh
 library=/usr/lib/postgresql/$major/lib/keepsake.so
 scripts=/usr/share/postgresql/$major/extension
-
-say() { printf '  - %s\n' "$*"; }
-
-# must COMMAND…: it succeeds, or what it printed is shown.
-must() {
-    "$@" >/tmp/output 2>&1 && return
-    cat /tmp/output >&2
-    echo "failed: $*" >&2
-    exit 1
-}
-
-# refused WORDS COMMAND…: it fails, and says these words.
-refused() {
-    local words=$1
-    shift
-    if "$@" >/tmp/output 2>&1; then
-        echo "not refused: $*" >&2
-        exit 1
-    fi
-    grep -qF -- "$words" /tmp/output || {
-        cat /tmp/output >&2
-        echo "it does not say '$words': $*" >&2
-        exit 1
-    }
-}
 
 nothing_is_installed() {
     [ ! -e "$library" ] && ! ls "$scripts"/keepsake* >/dev/null 2>&1

@@ -15,14 +15,20 @@ pub const POSTGRES_MAJOR: u16 = 15;
 /// All that the extension is tested on; `scripts/check-versions` proves that the set-up has the same.
 pub const TESTED_MAJORS: [u16; 5] = [POSTGRES_MAJOR, 16, 17, 18, 19];
 
-/// The releases to test on: all, unless `KEEPSAKE_RELEASES` names those that there are, as for a server that was built
-/// in another way.
+/// Those that the set-up leaves out where Debian does not have them (`POSTGRES_OPTIONAL`).
+pub const OPTIONAL_MAJORS: [u16; 1] = [19];
+
+/// The releases to test on: all that the set-up has installed, unless `KEEPSAKE_RELEASES` names those that there are, as for a
+/// server that was built in another way.
 ///
 /// # Errors
 /// It names what is no release.
 pub fn tested_majors() -> Result<Vec<u16>> {
     let Ok(named) = std::env::var("KEEPSAKE_RELEASES") else {
-        return Ok(TESTED_MAJORS.to_vec());
+        let is_here = |major: &u16| {
+            !OPTIONAL_MAJORS.contains(major) || postgres_program(*major, "postgres").is_ok()
+        };
+        return Ok(TESTED_MAJORS.into_iter().filter(is_here).collect());
     };
     let numbers = named.split_whitespace().map(str::parse);
     numbers

@@ -117,6 +117,11 @@ function OverTime({ history: { items } }: { history: History }) {
           note={counted(last.open_deletions, "deletion")}
         />
         <Figure
+          name="Former versions"
+          value={size(last.bytes.former ?? 0)}
+          note={counted(last.files.former ?? 0, "version")}
+        />
+        <Figure
           name="Held"
           value={count(last.held_deletions)}
           note={last.held_deletions === 1 ? "deletion" : "deletions"}

@@ -7,7 +7,13 @@ import { useKeepsake } from "../keepsake";
 import { inOneLine } from "../words";
 import { DownloadIcon } from "./icons";
 
-export function DownloadButton({ attachment }: { attachment: Attachment | LegacyItem }) {
+interface Props {
+  readonly attachment: Attachment | LegacyItem;
+  /** Another version than the current one. */
+  readonly version?: number;
+}
+
+export function DownloadButton({ attachment, version }: Props) {
   const keepsake = useKeepsake();
   const announce = useAnnounce();
   const [busy, setBusy] = useState(false);
@@ -16,7 +22,9 @@ export function DownloadButton({ attachment }: { attachment: Attachment | Legacy
     if (busy) return;
     setBusy(true);
     try {
-      save(id === null ? content_url : await keepsake.attachments.contentUrl(id));
+      if (id === null) save(content_url);
+      else if (version === undefined) save(await keepsake.attachments.contentUrl(id));
+      else save(await keepsake.attachments.versionUrl(id, version));
     } catch (error) {
       announce({ kind: "failed", text: inOneLine(error) });
     } finally {
@@ -24,8 +32,9 @@ export function DownloadButton({ attachment }: { attachment: Attachment | Legacy
     }
   };
   if (state !== "available") return null;
+  const what = version === undefined ? name : `version ${version}`;
   return (
-    <button type="button" class="icon" aria-label={`Download ${name}`} title="Download" onClick={download}>
+    <button type="button" class="icon" aria-label={`Download ${what}`} title="Download" onClick={download}>
       <DownloadIcon />
     </button>
   );

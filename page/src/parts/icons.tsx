@@ -16,6 +16,14 @@ export function RestoreIcon() {
   );
 }
 
+export function VersionsIcon() {
+  return (
+    <svg class="sign" viewBox="0 0 16 16" aria-hidden="true">
+      <path d="M5.500 5.500h7.5v8h-7.5zM3 10.500v-8h7.5" />
+    </svg>
+  );
+}
+
 export function DownloadIcon() {
   return (
     <svg class="sign" viewBox="0 0 16 16" aria-hidden="true">

@@ -14,6 +14,8 @@ export function Thumbnail({ attachment }: { attachment: Attachment | LegacyItem 
   const place = useRef<HTMLSpanElement>(null);
   const [url, setUrl] = useState<string>();
   const id = isShown(attachment) ? attachment.id : null;
+  const version = isShown(attachment) ? attachment.version : 0;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another version is another picture
   useEffect(() => {
     if (id === null || !place.current) return;
     const turn = new AbortController();
@@ -30,7 +32,7 @@ export function Thumbnail({ attachment }: { attachment: Attachment | LegacyItem 
       seen.disconnect();
       turn.abort();
     };
-  }, [keepsake, id]);
+  }, [keepsake, id, version]);
   return (
     <span class="thumbnail" ref={place}>
       {url === undefined ? (

@@ -9,6 +9,7 @@ import { DownloadButton } from "../parts/download-button";
 import { BinIcon } from "../parts/icons";
 import { MoreButton, useListing } from "../parts/listing";
 import { Empty, Failure, Loading } from "../parts/states";
+import { VersionsLink } from "../parts/versions-link";
 import { useResource } from "../resource";
 import { useVerdicts } from "../scanning";
 import { useDelete } from "../undo";
@@ -97,6 +98,7 @@ export function EntityView({ params: [type = "", id = ""] }: { params: readonly 
           <ul class="rows">
             {files.items.map((file) => (
               <AttachmentRow key={file.content_url} attachment={file}>
+                <VersionsLink attachment={file} />
                 <DownloadButton attachment={file} />
                 {mayWrite && isDeletable(file) && (
                   <button

@@ -8,6 +8,7 @@ import { DownloadButton } from "../parts/download-button";
 import { MoreButton, useListing } from "../parts/listing";
 import { SearchField } from "../parts/search-field";
 import { Empty, Failure, Loading } from "../parts/states";
+import { VersionsLink } from "../parts/versions-link";
 
 export function Files() {
   const keepsake = useKeepsake();
@@ -36,6 +37,7 @@ export function Files() {
                 Open {attachment.entity_type}
                 <span class="unseen"> of {attachment.name}</span>
               </a>
+              <VersionsLink attachment={attachment} />
               <DownloadButton attachment={attachment} />
             </AttachmentRow>
           ))}

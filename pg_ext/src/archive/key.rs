@@ -25,9 +25,19 @@ impl Key {
     /// The key of a row; `None` where the table has no primary key. Values are printed by their types, which nobody but a
     /// superuser can make: no code of the table's owner runs.
     pub fn of(source: &Source, values: &[Option<pg_sys::Datum>]) -> Option<Self> {
-        let parts = source.key.iter().map(|column| {
+        Self::of_values(source.key.iter().map(|column| {
             let value = (*values.get(column.place)?)?;
-            Some((column.name.clone(), Part::of(column.type_oid, value)))
+            Some((column.name.as_str(), column.type_oid, value))
+        }))
+    }
+
+    /// The key of these columns, each with its name, its type and its value; `None` where one is NULL or there are none.
+    pub fn of_values<'a>(
+        columns: impl Iterator<Item = Option<(&'a str, pg_sys::Oid, pg_sys::Datum)>>,
+    ) -> Option<Self> {
+        let parts = columns.map(|column| {
+            let (name, type_oid, value) = column?;
+            Some((name.to_owned(), Part::of(type_oid, value)))
         });
         let parts = parts.collect::<Option<Vec<_>>>()?;
         (!parts.is_empty()).then_some(Self(parts))

@@ -90,6 +90,8 @@ pub enum Skipped {
     InEnginesDelete,
     /// An INSERT that passes over no conflict.
     WithoutOnConflict,
+    /// An INSERT that leaves the columns of its condition NULL.
+    MarksLeftNull,
     /// An UPDATE that changes no column of a foreign key.
     ForeignKeysUnchanged,
     /// An UPDATE that changes no column of the primary key.
@@ -169,7 +171,7 @@ own_triggers! {
         "Refuses a plain DELETE."
     BeforeDelete allow_delete on Carrier::OnPlainDelete(OnPlainDelete::Allow), Always, InEnginesDelete:
         "Lets a plain DELETE remove live rows, unless a hold or a declared reference keeps them."
-    BeforeInsert refuse_marked on Carrier::Managed, HasMarks, Never:
+    BeforeInsert refuse_marked on Carrier::Managed, HasMarks, MarksLeftNull:
         "Refuses a new row that is marked as deleted."
     BeforeInsert insert_again on Carrier::Managed, Always, WithoutOnConflict:
         "Makes a deleted row live again that ON CONFLICT DO NOTHING inserts anew."

@@ -10,11 +10,12 @@ use std::fmt;
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::pg_sys;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::trigger_support::called_as_trigger;
+use pgrx::tupdesc::PgTupleDesc;
+use pgrx::{FromDatum, pg_sys};
 
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
@@ -247,6 +248,40 @@ impl<'call> NewRows<'call> {
             };
             pg_sys::ExecDropSingleTupleTableSlot(slot);
             row
+        }
+    }
+}
+
+impl NewRows<'_> {
+    /// The values of a column in all rows; `None` where it is no column of the type text, whose values are read without anybody's code.
+    pub fn texts(&self, column: &str) -> Option<Vec<Option<String>>> {
+        let opened = relation(self.0)?;
+        let store = self.0.tg_newtable;
+        // SAFETY: as in `only`; the slot has the value of a column that its shape has, once it is asked for it. What is read of it is a copy.
+        unsafe {
+            let shape = PgTupleDesc::from_pg_unchecked(opened.rd_att);
+            let place = shape
+                .iter()
+                .position(|one| !one.attisdropped && one.name() == column)?;
+            if shape.get(place)?.atttypid != pg_sys::TEXTOID {
+                return None;
+            }
+            let reader =
+                pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as _);
+            pg_sys::tuplestore_select_read_pointer(store, reader);
+            pg_sys::tuplestore_rescan(store);
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                opened.rd_att,
+                &raw const pg_sys::TTSOpsMinimalTuple,
+            );
+            let mut texts = Vec::new();
+            while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
+                pg_sys::slot_getsomeattrs_int(slot, i32::try_from(place + 1).ok()?);
+                let is_null = *(*slot).tts_isnull.add(place);
+                texts.push(String::from_datum(*(*slot).tts_values.add(place), is_null));
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            Some(texts)
         }
     }
 }

@@ -1,7 +1,5 @@
 //! A row of a trigger's call, and typed values of it.
 
-use std::ffi::CString;
-
 use pgrx::datum::DatumWithOid;
 use pgrx::tupdesc::PgTupleDesc;
 use pgrx::{FromDatum, IntoDatum, Uuid, pg_sys};
@@ -160,11 +158,18 @@ impl<'call> Row<'call> {
     }
 
     /// The number and the type of the column with this name.
-    fn column(self, name: &str) -> Option<(i32, pg_sys::Oid)> {
-        let name = CString::new(name).ok()?;
-        // SAFETY: looks through the descriptor, which is valid as long as the row is.
-        let number = unsafe { pg_sys::SPI_fnumber(self.shape(), name.as_ptr()) };
-        Some((number, self.type_of(number)?))
+    pub fn column(self, name: &str) -> Option<(i32, pg_sys::Oid)> {
+        // SAFETY: the descriptor is valid as long as the row is, and is not released here.
+        let shape = unsafe { PgTupleDesc::from_pg_unchecked(self.shape()) };
+        let found = shape
+            .iter()
+            .find(|column| !column.attisdropped && column.name() == name)?;
+        Some((i32::from(found.attnum), found.atttypid))
+    }
+
+    /// The value of a column that is of this type, `Some(None)` for NULL; `None` where it is of another by now.
+    pub fn value_of(self, (number, type_oid): (i32, pg_sys::Oid)) -> Option<Option<pg_sys::Datum>> {
+        (self.type_of(number)? == type_oid).then(|| self.datum(number))
     }
 
     /// A value as it is stored; `None` for NULL.

@@ -11,7 +11,7 @@ use crate::access::visible_keys::visible_keys;
 use crate::archive::removal;
 use crate::call::trigger_call::OldRows;
 use crate::delete::record::count_rows;
-use crate::delete::{absorb, set_null};
+use crate::delete::{absorb, chain, set_null};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
@@ -298,7 +298,20 @@ fn cascade_into(
             found.entry(child.oid).or_default().extend(rows);
         }
     }
+    let mut level = 0;
     while found.values().any(|rows| !rows.is_empty()) {
+        level += 1;
+        if level % chain::LEVELS == 0
+            && let Some((table, rows)) = take_chain(session, graph, group, deletion, &found)?
+        {
+            *removed.entry(table).or_default() += rows.len();
+            let above = found.entry(table).or_default();
+            // Where not all were taken, some may hang on rows that were found before.
+            if rows.len() < chain::MOST {
+                above.clear();
+            }
+            above.extend(rows);
+        }
         let mut next: HashMap<pg_sys::Oid, Vec<RowId>> = HashMap::new();
         for (reference, child, parent) in cascades_within(graph, group, deletion) {
             let Some(rows) = found.get(&parent.oid).filter(|rows| !rows.is_empty()) else {
@@ -317,6 +330,40 @@ fn cascade_into(
         found = next;
     }
     Ok(())
+}
+
+/// Where one table cascades to itself alone: takes all that hangs on the rows just found. `None` where there is nothing, or another way to tell.
+fn take_chain(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    group: &[&Table],
+    deletion: Uuid,
+    found: &HashMap<pg_sys::Oid, Vec<RowId>>,
+) -> Outcome<Option<(pg_sys::Oid, Vec<RowId>)>> {
+    let [table] = group else {
+        return Ok(None);
+    };
+    let cascades = cascades_within(graph, group, deletion);
+    let own = cascades
+        .into_iter()
+        .filter(|(_, _, parent)| parent.oid == table.oid);
+    let [(reference, ..)] = own.collect::<Vec<_>>()[..] else {
+        return Ok(None);
+    };
+    let is_plain = reference.on_delete == OnDelete::Cascade
+        && !table.may_prevent_update
+        && deletion_group::others_of(deletion, table.oid).is_empty();
+    let Some(rows) = found.get(&table.oid).filter(|_| is_plain) else {
+        return Ok(None);
+    };
+    let parents = Parents::New(rows);
+    let above = chain::Above {
+        source: parents.source(table),
+        condition: parents.are_deleted(),
+        arguments: parents.arguments(deletion),
+    };
+    let rows = chain::take(session, (reference, table), &above, deletion)?;
+    Ok((!rows.is_empty()).then_some((table.oid, rows)))
 }
 
 /// The references from the managed tables of a group along which rows go with their parents: the cascading ones, and those along which

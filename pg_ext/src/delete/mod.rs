@@ -1,6 +1,8 @@
 //! Soft deletion: one deletion, from its root down the graph.
 //!
 //! - `soft_delete` has the SQL function; `record` enters the deletion in the registry and finds its roots.
+//! - `marked_rows` reads the key of the only row that a statement marked.
+//! - `chain` takes rows that hang on rows of their own table, at any depth.
 //! - `cascade` marks what cascades, and refuses while live rows restrict.
 //! - `declared` has the trigger that carries a deletion of archived rows on to what is kept in place.
 //! - `absorb` gives up deletions whose rows went over to that of their parents, in the same transaction.
@@ -12,7 +14,9 @@
 
 pub mod absorb;
 pub mod cascade;
+pub mod chain;
 pub mod declared;
+pub mod marked_rows;
 pub mod preview;
 pub mod record;
 pub mod set_null;

@@ -3,6 +3,7 @@
 use pgrx::{FromDatum, IntoDatum, Uuid, pg_sys};
 
 use crate::archive::record::{self as registry, Caller, Deletion};
+use crate::delete::marked_rows;
 use crate::model::error::Outcome;
 use crate::model::table::Table;
 use crate::registry::deletion_group::{How, group_of};
@@ -72,6 +73,9 @@ pub fn roots_of(
     table: &Table,
     deletion: Uuid,
 ) -> Outcome<(usize, Option<RootKey>)> {
+    if let Some(key) = marked_rows::only_key(table, deletion) {
+        return Ok((1, Some(RootKey(key))));
+    }
     let of_deletion = format!("FROM {} AS t WHERE t.deletion_id = $1", table.rows());
     let key = format!("SELECT {} {of_deletion} LIMIT 2", table.key_json("t"));
     let mut found = session.as_owner_kept(table, &key, &[deletion.into()])?;

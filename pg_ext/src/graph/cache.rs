@@ -1,7 +1,6 @@
 //! The reference graph, kept in the backend until something in it changes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
@@ -9,10 +8,11 @@ use pgrx::pg_sys;
 use crate::graph::catalog;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
+use crate::model::oid_map::OidSet;
 use crate::spi::session::{Session, with_session};
 
 thread_local! {
-    static CACHE: RefCell<Option<(Rc<Graph>, HashSet<pg_sys::Oid>)>> = const { RefCell::new(None) };
+    static CACHE: RefCell<Option<(Rc<Graph>, OidSet)>> = const { RefCell::new(None) };
     /// How often something has been forgotten, to notice what changes during a reading.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
@@ -44,6 +44,13 @@ pub fn known() -> Outcome<Rc<Graph>> {
     kept().map_or_else(|| with_session(|session| current(session)), Ok)
 }
 
+/// How often something that a catalog says may have changed, in the backend's life: what was read under another count is to be read
+/// again.
+pub fn changes() -> u64 {
+    register_invalidation();
+    CHANGES.get()
+}
+
 /// The graph, where it is in the cache.
 pub fn kept() -> Option<Rc<Graph>> {
     CACHE.with_borrow(|cache| cache.as_ref().map(|(graph, _)| Rc::clone(graph)))
@@ -66,15 +73,30 @@ fn register_invalidation() {
     // schema, and changing what a role may see, tell no relation of it.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(forget), nothing);
-        for cache in [
-            pg_sys::SysCacheIdentifier::NAMESPACEOID,
-            pg_sys::SysCacheIdentifier::AUTHOID,
+        for (cache, forget) in [
+            (
+                pg_sys::SysCacheIdentifier::NAMESPACEOID,
+                forget_all as Forget,
+            ),
+            (pg_sys::SysCacheIdentifier::AUTHOID, forget_all),
+            (pg_sys::SysCacheIdentifier::COLLOID, note),
+            (pg_sys::SysCacheIdentifier::OPEROID, note),
+            (pg_sys::SysCacheIdentifier::PROCOID, note),
+            (pg_sys::SysCacheIdentifier::TYPEOID, note),
         ] {
             // What numbers the caches has another type in each release.
             #[allow(clippy::unnecessary_cast)]
-            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget_all), nothing);
+            pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(forget), nothing);
         }
     }
+}
+
+type Forget = unsafe extern "C-unwind" fn(pg_sys::Datum, i32, u32);
+
+/// What an expression is printed with changed: the graph has none.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn note(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    CHANGES.set(CHANGES.get().wrapping_add(1));
 }
 
 /// A schema or role changed.

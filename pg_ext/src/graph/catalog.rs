@@ -131,6 +131,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         marks: row
             .get_by_name::<String, _>("mark_columns")?
             .and_then(|numbers| marks(&numbers)),
+        deletion_index: row.get_by_name("deletion_index")?,
         on_plain_delete: row
             .get_by_name::<String, _>("on_plain_delete")?
             .map(|name| OnPlainDelete::parse(&name))

@@ -9,6 +9,12 @@ SELECT c.oid,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid AND m.keep = 'archive') AS archived,
        c.relkind = 'p' AS partitioned,
        marks.columns AS mark_columns,
+       (SELECT i.indexrelid
+        FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0] AND a.attname = 'deletion_id' AND a.atttypid = 'uuid'::regtype
+        WHERE i.indrelid = c.oid AND c.relkind = 'r' AND i.indisvalid AND i.indnatts = 1 AND am.amname = 'btree'
+          AND pg_get_expr(i.indpred, i.indrelid) = '(deletion_id IS NOT NULL)'
+        ORDER BY i.indexrelid LIMIT 1) AS deletion_index,
        parts.oids AS partition_oids,
        parts.mark_columns AS partition_mark_columns,
        parts.schemas AS partition_schemas,

@@ -1,13 +1,14 @@
 //! The reference graph: managed tables, every table that refers to one, and the references
 //! between them, read from the catalog and the registry. The engine only walks this.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
 use pgrx::pg_sys;
 
 use crate::model::error::{Failure, Outcome};
+use crate::model::oid_map::{OidMap, OidSet};
 use crate::model::reference::Reference;
 use crate::model::table::Table;
 use crate::spi::session::Session;
@@ -16,9 +17,9 @@ use crate::spi::shown_names;
 /// The whole graph.
 #[derive(Debug)]
 pub struct Graph {
-    tables: HashMap<pg_sys::Oid, Table>,
+    tables: OidMap<Table>,
     /// The table of the graph that each partition belongs to.
-    roots: HashMap<pg_sys::Oid, pg_sys::Oid>,
+    roots: OidMap<pg_sys::Oid>,
     references: Vec<Reference>,
     /// Strongly connected groups, referring tables first.
     groups: Vec<Vec<pg_sys::Oid>>,
@@ -52,7 +53,7 @@ impl Graph {
             .into_iter()
             .map(|group| group.into_iter().map(pg_sys::Oid::from).collect())
             .collect();
-        let tables: HashMap<_, _> = tables.into_iter().map(|table| (table.oid, table)).collect();
+        let tables: OidMap<_> = tables.into_iter().map(|table| (table.oid, table)).collect();
         let references = references
             .into_iter()
             .map(|reference| reference.or_restricting(&tables))
@@ -102,7 +103,7 @@ impl Graph {
     }
 
     /// Every OID in the graph.
-    pub fn oids(&self) -> HashSet<pg_sys::Oid> {
+    pub fn oids(&self) -> OidSet {
         self.tables
             .keys()
             .chain(self.roots.keys())

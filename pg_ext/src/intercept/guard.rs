@@ -1,5 +1,7 @@
 //! The triggers of managed tables and of tables that refer to them.
 
+use std::rc::Rc;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -80,7 +82,12 @@ fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorRe
 }
 
 /// Refuses a row that refers to a deleted one. Whether that could be told without a query.
-fn is_probed(graph: &Graph, relation: pg_sys::Oid, child: &Table, row: Row<'_>) -> Outcome<bool> {
+fn is_probed(
+    graph: &Rc<Graph>,
+    relation: pg_sys::Oid,
+    child: &Table,
+    row: Row<'_>,
+) -> Outcome<bool> {
     if child.managed {
         let marks = graph.marks_of(relation).and_then(|marks| row.marks(marks));
         match marks.map(|marks| marks.are_null()[0]) {
@@ -90,7 +97,7 @@ fn is_probed(graph: &Graph, relation: pg_sys::Oid, child: &Table, row: Row<'_>) 
         }
     }
     for (reference, parent) in graph.guarded_references_of(child.oid) {
-        match parent_probe::refers_to_deleted(row, reference, parent) {
+        match parent_probe::refers_to_deleted(graph, (relation, row), reference, parent) {
             Some(false) => {}
             Some(true) => return Err(dead_parent(reference, child, parent)),
             None => return Ok(false),
@@ -166,8 +173,16 @@ fn check_deferred(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport
 }
 
 /// The same for a live row, where it can be told without a query. Deleted rows, and what the engine writes, take more than that.
-fn is_live_and_probed(call: &Call<'_, AfterUpdate>, graph: &Graph, table: &Table) -> Outcome<bool> {
-    let is_live = !table.managed || call.rows.old.deletion().is_none();
+fn is_live_and_probed(
+    call: &Call<'_, AfterUpdate>,
+    graph: &Rc<Graph>,
+    table: &Table,
+) -> Outcome<bool> {
+    let is_live = !table.managed || {
+        let marks = graph.marks_of(call.relation);
+        let marks = marks.and_then(|marks| call.rows.old.marks(marks));
+        marks.is_some_and(|marks| marks.are_null()[1])
+    };
     Ok(is_live
         && !EngineWrite::is_to(table.oid)
         && is_probed(graph, call.relation, table, call.rows.new)?)

@@ -6,14 +6,15 @@
 //! What is changed is the executor's copy of the triggers (`CopyTriggerDesc`), this statement's own.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
+use pgrx::tupdesc::PgTupleDesc;
 
-use crate::call::own_triggers::{self, Skipped};
+use crate::call::own_triggers::{self, OwnTrigger, Skipped};
 use crate::graph::cache;
 use crate::model::error::raise_unless_ok;
+use crate::model::oid_map::OidMap;
 use crate::postgres::pg_list::{integers, pointers};
 use crate::postgres::query_plan::{modifications, plan, result_table};
 use crate::postgres::statement_stack::write;
@@ -24,14 +25,14 @@ use crate::run_as::engine_write::EngineWrite;
 #[derive(Clone, Copy)]
 struct Known {
     function: pg_sys::Oid,
-    is_ours: bool,
+    own: Option<&'static OwnTrigger>,
 }
 
 /// The columns that the condition of a trigger names.
-type Conditions = HashMap<pg_sys::Oid, (CString, Vec<i32>)>;
+type Conditions = OidMap<(CString, Vec<i32>)>;
 
 thread_local! {
-    static KNOWN: RefCell<HashMap<pg_sys::Oid, Known>> = RefCell::default();
+    static KNOWN: RefCell<OidMap<Known>> = RefCell::default();
     static CONDITIONS: RefCell<Conditions> = RefCell::default();
 }
 
@@ -78,8 +79,8 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
                     update.leave_out(description);
                 }
                 pg_sys::CmdType::CMD_DELETE if is_engine => leave_out_of_delete(description),
-                pg_sys::CmdType::CMD_INSERT if !writes.ignores_conflicts => {
-                    leave_out_of_insert(description);
+                pg_sys::CmdType::CMD_INSERT => {
+                    leave_out_of_insert(description, modify, writes.ignores_conflicts);
                 }
                 _ => {}
             }
@@ -145,11 +146,11 @@ impl Update<'_> {
     }
 
     fn is_idle(&self, trigger: &pg_sys::Trigger) -> bool {
-        if !is_one_of_ours(trigger) {
-            return false;
-        }
         match skipped(trigger) {
-            Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict => false,
+            Skipped::Never
+            | Skipped::InEnginesDelete
+            | Skipped::WithoutOnConflict
+            | Skipped::MarksLeftNull => false,
             Skipped::ForeignKeysUnchanged => !self.changes_foreign_keys(),
             Skipped::KeyUnchanged => self.alone && !self.changes(PRIMARY_KEY),
             Skipped::UniqueKeysUnchanged => self.alone && !self.changes(UNIQUE_KEYS),
@@ -201,10 +202,12 @@ fn referring_columns(relation: &pg_sys::RelationData) -> Vec<i32> {
 
 /// The number of a column, counted so.
 fn number(relation: &pg_sys::RelationData, column: &str) -> Option<i32> {
-    let name = CString::new(column).ok()?;
-    // SAFETY: looks through the descriptor of an open relation.
-    let number = unsafe { pg_sys::SPI_fnumber(relation.rd_att, name.as_ptr()) };
-    (number > 0).then(|| number - pg_sys::FirstLowInvalidHeapAttributeNumber)
+    // SAFETY: the descriptor of an open relation, which is not released here.
+    let shape = unsafe { PgTupleDesc::from_pg_unchecked(relation.rd_att) };
+    let found = shape
+        .iter()
+        .find(|one| !one.attisdropped && one.name() == column)?;
+    Some(i32::from(found.attnum) - pg_sys::FirstLowInvalidHeapAttributeNumber)
 }
 
 fn is_known_without_shared_columns(table: pg_sys::Oid) -> bool {
@@ -228,18 +231,57 @@ fn leave_out_of_delete(description: &mut pg_sys::TriggerDesc) {
     description.trig_delete_before_row = own.iter().any(before);
 }
 
-/// An INSERT that passes over no conflict has nothing to do with deleted rows of its keys.
-fn leave_out_of_insert(description: &mut pg_sys::TriggerDesc) {
+/// An INSERT that passes over no conflict has nothing to do with deleted rows of its keys. One that leaves the marks NULL inserts live rows, if
+/// no other trigger changes them.
+fn leave_out_of_insert(
+    description: &mut pg_sys::TriggerDesc,
+    modify: &pg_sys::ModifyTable,
+    ignores_conflicts: bool,
+) {
     let own = triggers_of(description);
-    disable(own, Skipped::WithoutOnConflict);
-    let before = |trigger| {
+    let before = |trigger: &pg_sys::Trigger| {
         is_for(
             trigger,
             pg_sys::TRIGGER_TYPE_BEFORE,
             pg_sys::TRIGGER_TYPE_INSERT,
         )
     };
+    let alone = !own
+        .iter()
+        .any(|trigger| before(trigger) && self::own(trigger).is_none());
+    for trigger in own.iter_mut() {
+        let is_idle = match skipped(trigger) {
+            Skipped::WithoutOnConflict => !ignores_conflicts,
+            Skipped::MarksLeftNull => alone && leaves_null(modify, &in_condition(trigger)),
+            _ => false,
+        };
+        if is_idle {
+            trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
+        }
+    }
     description.trig_insert_before_row = own.iter().any(before);
+}
+
+/// Whether an INSERT gives these columns, counted as in the executor's sets, no other value than NULL.
+fn leaves_null(modify: &pg_sys::ModifyTable, columns: &[i32]) -> bool {
+    // SAFETY: what an INSERT inserts is a plan beneath it, or NULL; the plan's targets are a list of entries, one for each column, and
+    // an expression says by its tag that it is a constant.
+    unsafe {
+        let Some(source) = modify.plan.lefttree.as_ref() else {
+            return false;
+        };
+        let is_null = |column: i32| {
+            let number = column + pg_sys::FirstLowInvalidHeapAttributeNumber;
+            pointers::<pg_sys::TargetEntry>(source.targetlist).any(|entry| {
+                let value = (*entry).expr.cast::<pg_sys::Node>();
+                !(*entry).resjunk
+                    && i32::from((*entry).resno) == number
+                    && pgrx::is_a(value, pg_sys::NodeTag::T_Const)
+                    && (*value.cast::<pg_sys::Const>()).constisnull
+            })
+        };
+        !columns.is_empty() && columns.iter().all(|column| is_null(*column))
+    }
 }
 
 fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] {
@@ -254,35 +296,43 @@ fn triggers_of(description: &mut pg_sys::TriggerDesc) -> &mut [pg_sys::Trigger] 
 /// Disables those of Keepsake's that such a statement goes without.
 fn disable(triggers: &mut [pg_sys::Trigger], statement: Skipped) {
     for trigger in triggers.iter_mut() {
-        if skipped(trigger) == statement && is_ours(trigger) {
+        if skipped(trigger) == statement {
             trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
         }
     }
 }
 
-/// Which statements go without the trigger, if it is the one that its name says.
+/// Which statements go without the trigger.
 fn skipped(trigger: &pg_sys::Trigger) -> Skipped {
-    own_triggers::named(name(trigger)).map_or(Skipped::Never, |own| own.skipped)
+    own(trigger).map_or(Skipped::Never, |own| own.skipped)
+}
+
+/// Which one of Keepsake's it is, by its name and its function.
+fn own(trigger: &pg_sys::Trigger) -> Option<&'static OwnTrigger> {
+    let known = KNOWN.with_borrow(|known| known.get(&trigger.tgoid).copied());
+    if let Some(Known { function, own }) = known
+        && function == trigger.tgfoid
+        && own.is_none_or(|own| own.name == name(trigger))
+    {
+        return own;
+    }
+    let known = Known {
+        function: trigger.tgfoid,
+        own: own_triggers::named(name(trigger)).filter(|_| is_ours(trigger)),
+    };
+    KNOWN.with_borrow_mut(|all| all.insert(trigger.tgoid, known));
+    known.own
 }
 
 /// Whether it is one of Keepsake's that an UPDATE may go without.
 fn is_one_of_ours(trigger: &pg_sys::Trigger) -> bool {
-    if matches!(
+    !matches!(
         skipped(trigger),
-        Skipped::Never | Skipped::InEnginesDelete | Skipped::WithoutOnConflict
-    ) {
-        return false;
-    }
-    let known = KNOWN.with_borrow(|known| known.get(&trigger.tgoid).copied());
-    if let Some(known) = known.filter(|known| known.function == trigger.tgfoid) {
-        return known.is_ours;
-    }
-    let known = Known {
-        function: trigger.tgfoid,
-        is_ours: is_ours(trigger),
-    };
-    KNOWN.with_borrow_mut(|all| all.insert(trigger.tgoid, known));
-    known.is_ours
+        Skipped::Never
+            | Skipped::InEnginesDelete
+            | Skipped::WithoutOnConflict
+            | Skipped::MarksLeftNull
+    )
 }
 
 /// Whether it fires for each row, before or after such a statement.

@@ -7,6 +7,7 @@
 //! - `on_plain_delete` says what a plain DELETE does to a managed table.
 //! - `stored_value` reads values that the registry keeps as text.
 //! - `on_conflict` says what a restore does with rows that cannot come back, `on_plain_delete` what a plain DELETE does to a managed table.
+//! - `oid_map` has maps whose keys are OIDs.
 //! - `sql` quotes identifiers and literals. All SQL text gets its names through it.
 //!
 //! It uses no other room. Every other room uses it.
@@ -14,6 +15,7 @@
 pub mod conflict;
 pub mod error;
 pub mod found_conflict;
+pub mod oid_map;
 pub mod on_conflict;
 pub mod on_plain_delete;
 pub mod reference;

@@ -1,10 +1,9 @@
 //! A reference from one table to another, and the SQL that follows it.
 
-use std::collections::HashMap;
-
 use pgrx::pg_sys;
 
 use crate::model::error::{ConstraintName, Failure, Outcome};
+use crate::model::oid_map::OidMap;
 use crate::model::sql::{Ident, Literal};
 use crate::model::table::Table;
 
@@ -129,7 +128,7 @@ pub struct Reference {
 impl Reference {
     /// What cannot be undone is not done: where the referring row has no key by which a restore
     /// could find it again, or where SET DEFAULT would change that key, the reference restricts.
-    pub fn or_restricting(mut self, tables: &HashMap<pg_sys::Oid, Table>) -> Self {
+    pub fn or_restricting(mut self, tables: &OidMap<Table>) -> Self {
         let found_again = tables.get(&self.child).is_some_and(|child| {
             let in_key = |column: &Ident| child.key.iter().any(|key| key.name == *column);
             !child.key.is_empty() && !self.set_columns.iter().any(in_key)

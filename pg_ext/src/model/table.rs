@@ -24,6 +24,8 @@ pub struct Table {
     pub archived: bool,
     /// The numbers of its columns `deleted_at` and `deletion_id`, where it has them, of their types.
     pub marks: Option<[i16; 2]>,
+    /// The index by which the rows of a deletion are found.
+    pub deletion_index: Option<pg_sys::Oid>,
     /// What a plain DELETE does, where it is managed.
     pub on_plain_delete: Option<OnPlainDelete>,
     /// Its partitions, at every level; empty for a plain table.

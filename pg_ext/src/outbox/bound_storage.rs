@@ -163,7 +163,10 @@ fn claim_objects(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorR
         let Some(bound) = Bound::of(session, call.relation)? else {
             return Ok(());
         };
-        let keys = bound.read(session, NewRows::NAME, &[])?.0;
+        let keys = match call.rows.texts(&bound.key) {
+            Some(keys) => keys,
+            None => bound.read(session, NewRows::NAME, &[])?.0,
+        };
         claim(session, keys)
     })?;
     Ok(Answer::nothing())

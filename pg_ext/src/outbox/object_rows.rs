@@ -17,6 +17,7 @@ use pgrx::pg_sys;
 use pgrx::{IntoDatum, spi::SpiHeapTupleData};
 
 use crate::model::error::{Failure, Outcome};
+use crate::postgres::index_scan;
 use crate::spi::session::Session;
 
 /// What is known of an object's rows.
@@ -172,8 +173,8 @@ unsafe fn scan(table: pg_sys::Relation, index: pg_sys::Relation, key: pg_sys::Da
             pg_sys::Oid::from(pg_sys::F_TEXTEQ),
             key,
         );
-        let scan = begin(table, index, &raw mut snapshot);
-        pg_sys::index_rescan(scan, &raw mut condition, 1, std::ptr::null_mut(), 0);
+        let keys = std::slice::from_mut(&mut condition);
+        let scan = index_scan::begin(table, index, &raw mut snapshot, keys);
         let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
         while found != Named::Yes
             && pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot)
@@ -187,41 +188,4 @@ unsafe fn scan(table: pg_sys::Relation, index: pg_sys::Relation, key: pg_sys::Da
         pg_sys::index_endscan(scan);
     }
     found
-}
-
-/// # Safety
-/// `table` and `index` are open, and `snapshot` outlives the scan.
-#[cfg(not(any(feature = "pg18", feature = "pg19")))]
-unsafe fn begin(
-    table: pg_sys::Relation,
-    index: pg_sys::Relation,
-    snapshot: pg_sys::Snapshot,
-) -> pg_sys::IndexScanDesc {
-    // SAFETY: as the caller promises.
-    unsafe { pg_sys::index_beginscan(table, index, snapshot, 1, 0) }
-}
-
-/// # Safety
-/// `table` and `index` are open, and `snapshot` outlives the scan.
-#[cfg(feature = "pg18")]
-unsafe fn begin(
-    table: pg_sys::Relation,
-    index: pg_sys::Relation,
-    snapshot: pg_sys::Snapshot,
-) -> pg_sys::IndexScanDesc {
-    // SAFETY: as the caller promises.
-    unsafe { pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0) }
-}
-
-/// # Safety
-/// `table` and `index` are open, and `snapshot` outlives the scan.
-#[cfg(feature = "pg19")]
-unsafe fn begin(
-    table: pg_sys::Relation,
-    index: pg_sys::Relation,
-    snapshot: pg_sys::Snapshot,
-) -> pg_sys::IndexScanDesc {
-    let flags = pg_sys::ScanOptions::SO_NONE;
-    // SAFETY: as the caller promises.
-    unsafe { pg_sys::index_beginscan(table, index, snapshot, std::ptr::null_mut(), 1, 0, flags) }
 }

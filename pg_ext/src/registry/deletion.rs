@@ -10,7 +10,7 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::table::Table;
 use crate::registry::archived;
 use crate::registry::stored_key::StoredKey;
-use crate::spi::session::{Session, first_column};
+use crate::spi::session::{Session, first_cell, first_column};
 
 /// What became of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Deletion {
     /// Reads it, whoever asks. Locks it first when `lock` says so.
     pub fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
         let sql = format!("{READ}{}", if lock { " FOR UPDATE OF d" } else { "" });
-        let mut rows = session.registry(&sql, &[id.into()])?;
+        let mut rows = session.registry_kept(&sql, &[id.into()])?;
         let Some(row) = rows.next() else {
             return Ok(None);
         };
@@ -211,6 +211,15 @@ pub fn holding<'graph>(
         .flatten()
         .try_for_each(|table| table.check_marks())?;
     Ok(holding)
+}
+
+/// How many rows a deletion still holds.
+pub fn rows_of(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<i64> {
+    let rows = session.registry_kept(
+        "SELECT sum(row_count - purged)::bigint FROM keepsake.deletion_table WHERE deletion_id = $1",
+        &[deletion.into()],
+    )?;
+    Ok(first_cell(rows)?.unwrap_or(0))
 }
 
 /// Notes that rows of these deletions could not be purged: held, or still referred to. They are

@@ -34,17 +34,25 @@ pub fn enqueue(
 /// Takes the objects out of the outbox, since a row of this transaction names them now. One that is
 /// leased is being deleted from the bucket. The second look is at what is committed by now.
 pub fn claim(session: &mut Session<'_, '_>, keys: Keys) -> Outcome<()> {
+    // Most objects are new, and never were there.
+    if !waits(session, &keys)? {
+        return Ok(());
+    }
     session.registry_kept(
         "DELETE FROM keepsake.outbox
          WHERE object_key = ANY ($1) AND (leased_until > now()) IS NOT TRUE",
         &[keys.clone().into()],
     )?;
-    let leased = session.registry_exists_now(
-        "SELECT 1 FROM keepsake.outbox WHERE object_key = ANY ($1)",
-        &[keys.into()],
-    )?;
-    if leased {
+    if waits(session, &keys)? {
         return Err(Failure::ObjectInUse);
     }
     Ok(())
+}
+
+/// Whether one of the objects is in the outbox, as it is committed *now*.
+fn waits(session: &mut Session<'_, '_>, keys: &Keys) -> Outcome<bool> {
+    session.registry_exists_now(
+        "SELECT 1 FROM keepsake.outbox WHERE object_key = ANY ($1)",
+        &[keys.clone().into()],
+    )
 }

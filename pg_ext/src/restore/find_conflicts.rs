@@ -41,7 +41,7 @@ pub fn find_all(
     stays: &RowSet,
     parents: Parents,
 ) -> Outcome<Vec<Found>> {
-    let constraints = live_constraint::read_all(session, tables)?;
+    let constraints = live_constraint::of_all(session, tables)?;
     let mut found = Vec::new();
     for table in tables.iter().flatten() {
         let mut search = Search {
@@ -51,7 +51,11 @@ pub fn find_all(
             stays,
             found: &mut found,
         };
-        for constraint in constraints.get(&table.oid).into_iter().flatten() {
+        for constraint in constraints
+            .get(&table.oid)
+            .iter()
+            .flat_map(|all| all.iter())
+        {
             search.constraint(constraint)?;
         }
         for (reference, parent) in graph.references_of(table.oid) {

@@ -33,6 +33,9 @@ pub enum Extent {
     Beneath,
 }
 
+/// Of a deletion that holds no more rows than this the plans are kept: they take longer to make than to run.
+const FEW: i64 = 1_000;
+
 /// How often a race that PostgreSQL decides is looked at anew before it is reported as it is.
 const ATTEMPTS: usize = 3;
 
@@ -49,6 +52,7 @@ pub fn run(
     }
     let tables = deletion::holding(session, graph, &[deletion.id])?;
     let mut raced = None;
+    let few = deletion::rows_of(session, deletion.id)? <= FEW;
     // A lock costs a WAL record for each row, and what it guards against is rare. A row that moves to
     // another partition passes the guard.
     let moves = tables.iter().flatten().any(|table| table.partitioned);
@@ -56,6 +60,7 @@ pub fn run(
     for _ in 0..ATTEMPTS {
         // Somebody may take a place between our look and our write: then PostgreSQL refuses, all is
         // undone, and the next look says who.
+        session.keep_plans(few);
         let tried = attempt_unless(passes, || {
             bring_back(
                 session,
@@ -66,6 +71,7 @@ pub fn run(
                 lock,
             )
         });
+        session.keep_plans(false);
         match tried {
             Ok(answer) => return Ok(answer),
             Err(Caught::Failure(failure)) => return Err(failure),
@@ -115,19 +121,25 @@ fn bring_back(
     if surveyed.parents.deleted && !lock {
         surveyed = survey(session, graph, tables, id, Lock::RowsAndParents)?;
     }
-    let handed_over = lock_holders(session, graph, tables, deletion, surveyed.parents)?;
+    let parents = surveyed.parents;
+    let some_may_stay = parents.deleted || parents.missing || extent == Extent::Beneath;
+    if some_may_stay || on_conflict == OnConflict::Skip {
+        // The statements name the rows that stay, so each is another one.
+        session.keep_plans(false);
+    }
+    let handed_over = lock_holders(session, graph, tables, deletion, parents)?;
     let mut staying = handed_over.rows();
     let left = match extent {
         Extent::Whole => RowSet::default(),
         Extent::Beneath => beneath_archived::elsewhere(session, graph, tables, id, &staying)?,
     };
     staying.extend(&left);
-    let parents = surveyed.parents;
     let mut skipped = match on_conflict {
         OnConflict::Skip => skip_conflicts::find(session, graph, tables, id, &staying, parents)?,
         OnConflict::Fail | OnConflict::Parents => {
             let found = find_conflicts::find_all(session, graph, tables, id, &staying, parents)?;
             if !found.is_empty() {
+                session.keep_plans(false);
                 let conflicts = find_conflicts::shown(session, graph, found)?;
                 return Err(Failure::RestoreConflicts { conflicts });
             }
@@ -178,7 +190,7 @@ fn resolve(
 ) -> Outcome<()> {
     if skipped.is_empty() && !restore_archive::holds_rows(session, deletion)? {
         let caller = Caller::of(session)?;
-        session.registry(
+        session.registry_kept(
             "UPDATE keepsake.deletion SET state = 'restored', settled_at = now(),
                  settled_role = $2::text::name, settled_session_role = $3::text::name WHERE id = $1",
             &[

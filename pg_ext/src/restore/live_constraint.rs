@@ -1,10 +1,13 @@
 //! Unique indexes and exclusion constraints that a deleted row can escape, and the queries that
 //! find what a row coming back would clash with.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use pgrx::pg_sys;
 
+use crate::graph::cache;
 use crate::model::error::Outcome;
 use crate::model::row_set::RowSet;
 use crate::model::sql::{Ident, Literal, join};
@@ -27,12 +30,49 @@ pub struct LiveConstraint {
 const LIVE_CONSTRAINTS: &str = include_str!("read_live_constraints.sql");
 const GENERATED: &str = include_str!("read_generated_columns.sql");
 
+/// Those of each table that was asked about.
+type OfTables = HashMap<pg_sys::Oid, Rc<Vec<LiveConstraint>>>;
+
+thread_local! {
+    /// What was read, and under which count of changes: reading it takes longer than restoring a few rows.
+    static KNOWN: RefCell<(u64, OfTables)> = RefCell::default();
+}
+
 /// Those of each of `tables`.
-pub fn read_all(
+pub fn of_all(session: &Session<'_, '_>, tables: &[Vec<&Table>]) -> Outcome<OfTables> {
+    let changes = cache::changes();
+    let mut of_all = KNOWN.with_borrow(|(read_under, known)| {
+        if *read_under == changes {
+            known.clone()
+        } else {
+            OfTables::new()
+        }
+    });
+    let unknown: Vec<&Table> = tables
+        .iter()
+        .flatten()
+        .filter(|table| !of_all.contains_key(&table.oid))
+        .copied()
+        .collect();
+    if !unknown.is_empty() {
+        let mut read = read(session, &unknown)?;
+        for table in unknown {
+            let of_table = read.remove(&table.oid).unwrap_or_default();
+            of_all.insert(table.oid, Rc::new(of_table));
+        }
+        // What changed meanwhile is good for this call alone.
+        if cache::changes() == changes {
+            KNOWN.set((changes, of_all.clone()));
+        }
+    }
+    Ok(of_all)
+}
+
+fn read(
     session: &Session<'_, '_>,
-    tables: &[Vec<&Table>],
+    tables: &[&Table],
 ) -> Outcome<HashMap<pg_sys::Oid, Vec<LiveConstraint>>> {
-    let asked: Vec<pg_sys::Oid> = tables.iter().flatten().map(|table| table.oid).collect();
+    let asked: Vec<pg_sys::Oid> = tables.iter().map(|table| table.oid).collect();
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
     for row in session.catalog_kept(&with_entry(LIVE_CONSTRAINTS), &[asked.into()])? {
         let root = row.get_by_name("root")?.unwrap_or(pg_sys::InvalidOid);
@@ -44,7 +84,7 @@ pub fn read_all(
             columns: Vec::new(),
         });
     }
-    for table in tables.iter().flatten() {
+    for table in tables {
         if let Some(constraints) = found.get_mut(&table.oid) {
             let columns = columns_when_live(session, table)?;
             for constraint in constraints {

@@ -607,6 +607,7 @@ pub fn plain_table(
         managed: false,
         archived: false,
         marks: None,
+        deletion_index: None,
         on_plain_delete: None,
         partitions: Vec::new(),
         partitioned,

@@ -26,6 +26,8 @@ pub struct Session<'a, 'conn> {
     magnitude: u32,
     /// Whose code runs restricted.
     restricted: Restricted,
+    /// Whether plans are kept: see [`Session::keep_plans`].
+    keeps_plans: bool,
     /// Who owns the extension, once somebody has asked.
     extension_owner: Cell<Option<pg_sys::Oid>>,
 }
@@ -81,6 +83,7 @@ pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> 
             client,
             magnitude: 0,
             restricted: Restricted::Others,
+            keeps_plans: false,
             extension_owner: Cell::new(None),
         })
     })
@@ -113,19 +116,26 @@ fn read_now<'conn>(
 }
 
 impl<'conn> Session<'_, 'conn> {
+    /// Whether the statements that read and write rows from now on keep their plans: for work on few rows, which take longer to plan
+    /// than to run. Only for statements whose text the graph alone decides; see [`Self::kept`].
+    pub fn keep_plans(&mut self, keep: bool) {
+        self.keeps_plans = keep;
+    }
+
     /// Reads the catalog or the registry, as whoever calls.
     pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
         let _path = SearchPath::pinned().pin();
         Ok(self.client.select(sql, None, args)?)
     }
 
-    /// The same, with a plan that is kept: for what takes longer to plan than to read.
+    /// The same, with one plan that is kept for all arguments: for what takes longer to plan than to read.
     pub fn catalog_kept(
         &self,
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _path = SearchPath::pinned().pin();
+        let _plan = one_plan();
         let statement = self.kept(sql, args)?;
         Ok(self.client.select(statement, None, args)?)
     }
@@ -149,13 +159,14 @@ impl<'conn> Session<'_, 'conn> {
         Ok(())
     }
 
-    /// Reads the catalog with the caller's own `search_path`, under which policies are printed and read again.
+    /// Reads the catalog with the caller's own `search_path`, under which policies are printed and read again. Its plan is kept.
     pub fn catalog_in_callers_path(
         &self,
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        Ok(self.client.select(sql, None, args)?)
+        let statement = self.kept(sql, args)?;
+        Ok(self.client.select(statement, None, args)?)
     }
 
     /// Reads rows of a table with the caller's own rights, under its policies.
@@ -176,7 +187,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         self.with_owner(table, SearchPath::pinned(), |session| {
-            session.execute(sql, args)
+            session.execute_text(sql, args)
         })
     }
 
@@ -224,7 +235,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         let path = SearchPath::of(&table.name.schema);
-        self.with_owner(table, path, |session| session.execute(sql, args))
+        self.with_owner(table, path, |session| session.execute_text(sql, args))
     }
 
     /// Reads the catalog as the owner of `table`, with the path of [`Self::as_owner_in_schema`]: what is printed reads back the same there.
@@ -439,7 +450,7 @@ impl<'conn> Session<'_, 'conn> {
         let path = SearchPath::of(&first.name.schema);
         self.with_owner(first, path, |session| {
             let _open = EngineWrite::to_all(tables.iter().map(|table| table.oid).collect());
-            session.execute(sql, args)
+            session.execute_text(sql, args)
         })
     }
 
@@ -596,6 +607,19 @@ impl<'conn> Session<'_, 'conn> {
         };
         self.magnitude = rows.and_then(i64::checked_ilog2).unwrap_or(0) / OF_A_KIND;
         Ok(())
+    }
+
+    /// As [`Self::execute`], with a plan that is kept where plans are.
+    fn execute_text(
+        &mut self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<SpiTupleTable<'conn>> {
+        if self.keeps_plans {
+            let statement = self.kept(sql, args)?;
+            return self.execute(statement, args);
+        }
+        self.execute(sql, args)
     }
 
     /// Runs a statement that may write; on a standby, where only reading sessions are, one that does not:

@@ -4,7 +4,7 @@ use super::{
     answers::{id, json},
     attachments::add_content_url,
     extractors::{Asker, Params},
-    uploads::{check, declaration, of_types},
+    uploads::{check, declaration_on, of_types},
 };
 use crate::{
     auth::Identity,
@@ -32,7 +32,7 @@ use axum::{
 };
 use keepsake_shared::{
     EntityId, EntityType, ErrorCode, FieldError, Sha256Digest,
-    upload::{CheckedFile, FileDeclaration, UploadRequest},
+    upload::{CheckedFile, FileDeclaration, UploadRequest, check_upload},
 };
 use serde_json::Value;
 
@@ -287,9 +287,9 @@ async fn store_files(
         return Err(ApiError::of_errors(errors));
     }
     let limits = &context.config.limits;
-    let checked = check(&wanted, limits)?;
+    let checked = check(limits, |limits| check_upload(&wanted, limits))?;
     let received = look_at(context, &checked.files, files)?;
-    let declaration = declaration(&checked, limits.file_types, upload::expiry_at_once())?;
+    let declaration = declaration_on(context, &checked, upload::expiry_at_once())?;
     let (database, storage) = (context.database()?, context.storage()?);
     let at_once = AtOnce {
         database: &database,

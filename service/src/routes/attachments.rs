@@ -10,6 +10,7 @@ use crate::{
     db::{self, CallerFunction},
     http::{ApiError, etag, headers::value as header, query::Query},
     model::Caller,
+    runtime::Once,
 };
 use axum::{
     extract::{RawQuery, Request, State},
@@ -116,10 +117,9 @@ pub(crate) async fn get(
         .for_caller(CallerFunction::GetAttachment, &caller, request)
         .await?;
     add_content_url(&context, &mut answer);
-    let tag = format!(
-        "\"{}\"",
-        Sha256Digest::of(answer.to_string().as_bytes()).to_hex()
-    );
+    let version = answer["version"].as_u64().unwrap_or_default();
+    let digest = Sha256Digest::of(answer.to_string().as_bytes());
+    let tag = etag::of_version(version, &digest.to_hex());
     let mut response = if etag::matches(headers.get(IF_NONE_MATCH), &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -148,26 +148,41 @@ pub(crate) async fn content(
     method: Method,
 ) -> Result<Response, ApiError> {
     let request = request(&attachment)?;
-    let inline = Query::parse(query.as_deref(), &["inline"])?.flag("inline")?;
-    let answer = context
-        .database()?
-        .for_caller(CallerFunction::AttachmentContent, &caller, request)
-        .await?;
-    let content: Content = db::read(answer)?;
-    let url = context.signer().download(
-        method.as_str(),
-        own(&caller, content.object_key)?,
-        content.name,
-        content.media_type,
-        content.size,
-        inline && !content.download_only,
-    )?;
-    let headers = [
-        (LOCATION, header(&url)?),
-        // The URL is a credential: it is not passed on to where the file's own links lead.
-        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    ];
-    Ok((StatusCode::FOUND, headers).into_response())
+    let function = CallerFunction::AttachmentContent;
+    redirect(&context, &caller, function, request, query, &method).await
+}
+
+/// Steps 2 to 4 of [`content`], of what a function of the database finds.
+pub(super) fn redirect<'a>(
+    context: &'a RequestContext,
+    caller: &'a Caller,
+    function: CallerFunction,
+    request: Value,
+    query: Option<String>,
+    method: &'a Method,
+) -> impl Future<Output = Result<Response, ApiError>> + 'a {
+    Once::new(async move {
+        let inline = Query::parse(query.as_deref(), &["inline"])?.flag("inline")?;
+        let answer = context
+            .database()?
+            .for_caller(function, caller, request)
+            .await?;
+        let content: Content = db::read(answer)?;
+        let url = context.signer().download(
+            method.as_str(),
+            own(caller, content.object_key)?,
+            content.name,
+            content.media_type,
+            content.size,
+            inline && !content.download_only,
+        )?;
+        let headers = [
+            (LOCATION, header(&url)?),
+            // The URL is a credential: it is not passed on to where the file's own links lead.
+            (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        ];
+        Ok((StatusCode::FOUND, headers).into_response())
+    })
 }
 
 /// The body of a rename.
@@ -249,7 +264,7 @@ pub(crate) async fn restore(
     .await
 }
 
-fn request(attachment: &str) -> Result<Value, ApiError> {
+pub(super) fn request(attachment: &str) -> Result<Value, ApiError> {
     let attachment: AttachmentId = id(attachment)?;
     Ok(json!({ "attachment_id": attachment }))
 }

@@ -18,8 +18,8 @@ use keepsake_shared::EntityType;
 use serde_json::json;
 
 /// `GET /v1/limits?entity_type=`: the settings by which the rules judge an upload, so that a page can ask the same
-/// rules before it sends anything. A caller who may read learns which types the caller's tenant may attach; anybody else, what the
-/// worker is set to.
+/// rules before it sends anything. A caller who may read learns which types the caller's tenant may attach, and how many versions are
+/// kept; anybody else, what the worker is set to.
 ///
 /// 1. Read the query; malformed → 400.
 /// 2. For a caller, ask the database.
@@ -32,26 +32,26 @@ pub(crate) async fn get(
     let query = Query::parse(query.as_deref(), &["entity_type"])?;
     let entity_type: Option<EntityType> = query.parsed("entity_type")?;
     let config = &context.config;
-    let mut file_types = json!(config.limits.file_types);
-    if let Some(caller) = &caller {
-        let request = json!({ "entity_type": entity_type, "file_types": file_types });
-        let function = CallerFunction::GetFileTypes;
-        let mut answer = context
-            .database()?
-            .for_caller(function, caller, request)
-            .await?;
-        file_types = answer["file_types"].take();
-    }
-    let limits = json!({
+    let mut limits = json!({
         "max_files": config.limits.max_files,
         "max_file_bytes": config.limits.max_file_bytes,
         "max_set_bytes": config.limits.max_set_bytes,
         "inline_max_bytes": config.inline_max_bytes,
-        "file_types": file_types,
+        "file_types": config.limits.file_types,
         "number_duplicates": config.limits.number_duplicates,
         "max_image_pixels": config.max_image_pixels,
         "multipart_threshold_bytes": config.multipart_threshold,
     });
+    if let Some(caller) = &caller {
+        let request = json!({ "entity_type": entity_type, "file_types": limits["file_types"] });
+        let function = CallerFunction::GetLimits;
+        let mut answer = context
+            .database()?
+            .for_caller(function, caller, request)
+            .await?;
+        limits["file_types"] = answer["file_types"].take();
+        limits["max_versions"] = answer["max_versions"].take();
+    }
     let kept = match caller {
         Some(_) => "private, max-age=60",
         None => "public, max-age=60",

@@ -24,6 +24,7 @@ mod runs;
 mod scans;
 mod uploads;
 mod usage;
+mod versions;
 
 use crate::{
     auth::Identity,
@@ -91,6 +92,18 @@ fn router() -> Router<RequestContext> {
         )
         .route("/v1/attachments/{id}/content", get(attachments::content))
         .route("/v1/attachments/{id}/restore", post(attachments::restore))
+        .route(
+            "/v1/attachments/{id}/versions",
+            get(versions::list).post(versions::create),
+        )
+        .route(
+            "/v1/attachments/{id}/versions/{version}/content",
+            get(versions::content),
+        )
+        .route(
+            "/v1/attachments/{id}/versions/{version}/restore",
+            post(versions::restore),
+        )
         .route(
             "/v1/objects/{token}",
             put(objects::store).get(objects::read).head(objects::head),

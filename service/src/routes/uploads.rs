@@ -24,8 +24,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use keepsake_shared::{
-    ErrorCode, FileTypes, Limits, UploadId,
-    upload::{CheckedUpload, UploadRequest, check_upload},
+    ErrorCode, FieldError, FileTypes, Limits, UploadId,
+    upload::{CheckedFile, CheckedUpload, UploadRequest, check_upload},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -51,21 +51,50 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     let key = idempotency::key(request.headers())?;
     let wanted: UploadRequest = read(&mut request).await?;
-    let limits = &context.config.limits;
-    let checked = check(&wanted, limits)?;
-    let expires_at = set_expiry(&context, &checked);
-    let declaration =
-        idempotency::with_key(declaration(&checked, limits.file_types, expires_at)?, key);
-    let set: UploadSet = context
-        .database()?
-        .read_for_caller(CallerFunction::CreateUpload, &caller, declaration)
-        .await
-        .map_err(of_types)?;
-    let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
-    remember(&context, &caller, &set);
-    let mut signed = signed(&context, &caller, set)?;
-    signed["notes"] = json!(checked.notes);
-    Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
+    let checked = check(&context.config.limits, |limits| {
+        check_upload(&wanted, limits)
+    })?;
+    let expires_at = set_expiry(&context, &checked.files);
+    let declaration = declaration_on(&context, &checked, expires_at)?;
+    let declaration = idempotency::with_key(declaration, key);
+    let declared = Declared {
+        function: CallerFunction::CreateUpload,
+        declaration,
+        notes: checked.notes,
+    };
+    declared.answer(&context, &caller).await
+}
+
+/// A set that was checked, to be written and signed.
+pub(super) struct Declared {
+    /// What writes it.
+    pub(super) function: CallerFunction,
+    /// What it is asked.
+    pub(super) declaration: Value,
+    /// What the client should know.
+    pub(super) notes: Vec<FieldError>,
+}
+
+impl Declared {
+    /// Steps 4 to 6 of [`create`].
+    pub(super) fn answer<'a>(
+        self,
+        context: &'a RequestContext,
+        caller: &'a Caller,
+    ) -> impl Future<Output = Result<Response, ApiError>> + 'a {
+        Once::new(async move {
+            let set: UploadSet = context
+                .database()?
+                .read_for_caller(self.function, caller, self.declaration)
+                .await
+                .map_err(of_types)?;
+            let location = [(LOCATION, header(&format!("/v1/uploads/{}", set.id))?)];
+            remember(context, caller, &set);
+            let mut signed = signed(context, caller, set)?;
+            signed["notes"] = json!(self.notes);
+            Ok((location, json(StatusCode::CREATED, &signed)?).into_response())
+        })
+    }
 }
 
 /// `POST /v1/uploads/{id}/complete`: makes the whole set visible, if every file is what was
@@ -110,17 +139,19 @@ pub(crate) async fn complete(
 }
 
 /// Checks a declaration. If only file types are wrong by the settings, the database decides, which may allow more.
-pub(super) fn check(wanted: &UploadRequest, limits: &Limits) -> Result<CheckedUpload, ApiError> {
-    let checked = check_upload(wanted, limits).or_else(|errors| {
+pub(super) fn check<T>(
+    limits: &Limits,
+    by: impl Fn(&Limits) -> Result<T, Vec<FieldError>>,
+) -> Result<T, ApiError> {
+    let checked = by(limits).or_else(|errors| {
         let is_type = |code| code == ErrorCode::MediaTypeNotAllowed;
         if !errors.iter().all(|error| is_type(error.code)) {
             return Err(errors);
         }
-        let every = Limits {
+        by(&Limits {
             file_types: FileTypes::every(),
             ..*limits
-        };
-        check_upload(wanted, &every)
+        })
     });
     checked.map_err(ApiError::of_errors)
 }
@@ -210,22 +241,34 @@ pub(crate) async fn abort(
 }
 
 /// When a set that is declared now expires: sets with a file in parts have longer.
-fn set_expiry(context: &RequestContext, checked: &CheckedUpload) -> OffsetDateTime {
+pub(super) fn set_expiry(context: &RequestContext, files: &[CheckedFile]) -> OffsetDateTime {
     let in_parts = |size| context.config.parts_of(size).is_some();
-    if checked.files.iter().any(|file| in_parts(file.size)) {
+    if files.iter().any(|file| in_parts(file.size)) {
         clock::now() + Duration::from_secs(context.config.multipart_ttl)
     } else {
         context.signer().upload_expiry()
     }
 }
 
-pub(super) fn declaration(
+/// What a declaration of files on an entity says to the database.
+pub(super) fn declaration_on(
+    context: &RequestContext,
     checked: &CheckedUpload,
-    file_types: FileTypes,
     expires_at: OffsetDateTime,
 ) -> Result<Value, ApiError> {
-    let files: Vec<Value> = checked
-        .files
+    let mut declaration = declaration(context, &checked.files, expires_at)?;
+    declaration["entity_type"] = json!(checked.entity_type);
+    declaration["entity_id"] = json!(checked.entity_id);
+    Ok(declaration)
+}
+
+/// What every declaration says to the database.
+pub(super) fn declaration(
+    context: &RequestContext,
+    files: &[CheckedFile],
+    expires_at: OffsetDateTime,
+) -> Result<Value, ApiError> {
+    let files: Vec<Value> = files
         .iter()
         .map(|file| {
             json!({
@@ -237,10 +280,8 @@ pub(super) fn declaration(
         })
         .collect();
     Ok(json!({
-        "entity_type": checked.entity_type,
-        "entity_id": checked.entity_id,
         "expires_at": rfc3339(expires_at)?,
-        "file_types": file_types,
+        "file_types": context.config.limits.file_types,
         "files": files,
     }))
 }

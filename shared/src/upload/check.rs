@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::{FileDeclaration, UploadRequest};
+use super::{FileDeclaration, UploadRequest, VersionRequest};
 use crate::{
     EntityId, EntityType, ErrorCode, FieldError, FileName, FileTypes, Limits, MediaType,
     Sha256Digest, sentence::sentence,
@@ -15,6 +15,15 @@ pub struct CheckedUpload {
     pub entity_type: EntityType,
     /// The id of the entity the files belong to.
     pub entity_id: EntityId,
+    /// The files, in the order they were declared.
+    pub files: Vec<CheckedFile>,
+    /// See [`CheckedFiles::notes`].
+    pub notes: Vec<FieldError>,
+}
+
+/// Files that may be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedFiles {
     /// The files, in the order they were declared.
     pub files: Vec<CheckedFile>,
     /// What its client should know and need not change, each at its field: a declared media type that
@@ -46,30 +55,14 @@ pub fn check_upload(
     request: &UploadRequest,
     limits: &Limits,
 ) -> Result<CheckedUpload, Vec<FieldError>> {
-    let (mut errors, mut notes) = (Vec::new(), Vec::new());
+    let mut errors = Vec::new();
     let entity_type = check_id::<EntityType>(&request.entity_type, "/entity_type", &mut errors);
     let entity_id = check_id::<EntityId>(&request.entity_id, "/entity_id", &mut errors);
-    check_set(&request.files, limits, &mut errors);
-
-    let most = usize::try_from(limits.max_files).unwrap_or(usize::MAX);
-    let files: Vec<Option<CheckedFile>> = request
-        .files
-        .iter()
-        .take(most)
-        .enumerate()
-        .map(|(index, file)| check_file(index, file, limits, &mut errors, &mut notes))
-        .collect();
-    if !limits.number_duplicates {
-        check_names_differ(request.files.iter().take(most), &mut errors);
-    }
-
-    match (
-        entity_type,
-        entity_id,
-        files.into_iter().collect::<Option<Vec<_>>>(),
-    ) {
-        (Some(entity_type), Some(entity_id), Some(mut files)) if errors.is_empty() => {
-            number_duplicates(&mut files);
+    let files = check_files(&request.files, limits, &mut errors);
+    match (entity_type, entity_id, files) {
+        (Some(entity_type), Some(entity_id), Some(CheckedFiles { files, notes }))
+            if errors.is_empty() =>
+        {
             Ok(CheckedUpload {
                 entity_type,
                 entity_id,
@@ -79,6 +72,47 @@ pub fn check_upload(
         }
         _ => Err(errors),
     }
+}
+
+/// Checks a request for a new version like [`check_upload`]: one of exactly one file.
+///
+/// # Errors
+/// Every error found, in the order of the fields; never an empty list.
+pub fn check_version(
+    request: &VersionRequest,
+    limits: &Limits,
+) -> Result<CheckedFiles, Vec<FieldError>> {
+    let one = Limits {
+        max_files: 1,
+        ..*limits
+    };
+    let mut errors = Vec::new();
+    check_files(&request.files, &one, &mut errors)
+        .filter(|_| errors.is_empty())
+        .ok_or(errors)
+}
+
+/// Checks the files of a set. `None` if one of them is wrong.
+fn check_files(
+    declared: &[FileDeclaration],
+    limits: &Limits,
+    errors: &mut Vec<FieldError>,
+) -> Option<CheckedFiles> {
+    check_set(declared, limits, errors);
+    let mut notes = Vec::new();
+    let most = usize::try_from(limits.max_files).unwrap_or(usize::MAX);
+    let files: Vec<Option<CheckedFile>> = declared
+        .iter()
+        .take(most)
+        .enumerate()
+        .map(|(index, file)| check_file(index, file, limits, errors, &mut notes))
+        .collect();
+    if !limits.number_duplicates {
+        check_names_differ(declared.iter().take(most), errors);
+    }
+    let mut files: Vec<CheckedFile> = files.into_iter().collect::<Option<_>>()?;
+    number_duplicates(&mut files);
+    Some(CheckedFiles { files, notes })
 }
 
 fn check_id<T: core::str::FromStr<Err = crate::IdError>>(

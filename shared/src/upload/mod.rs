@@ -5,7 +5,9 @@ mod parts;
 mod request;
 mod verify;
 
-pub use check::{CheckedFile, CheckedUpload, check_file_types, check_upload};
+pub use check::{
+    CheckedFile, CheckedFiles, CheckedUpload, check_file_types, check_upload, check_version,
+};
 pub use parts::PartPlan;
-pub use request::{FileDeclaration, UploadRequest};
+pub use request::{FileDeclaration, UploadRequest, VersionRequest};
 pub use verify::{Declared, ObjectProblem, Observed, verify_object};

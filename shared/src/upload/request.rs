@@ -22,6 +22,14 @@ pub struct UploadRequest {
     pub files: Vec<FileDeclaration>,
 }
 
+/// A request for a new version of an attachment. Like [`UploadRequest`], but of one file, for an entity that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
+pub struct VersionRequest {
+    /// The file, alone: declared, and told when it is wrong, as one of an upload.
+    pub files: Vec<FileDeclaration>,
+}
+
 /// One file as its client declares it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
@@ -39,4 +47,4 @@ pub struct FileDeclaration {
     pub sha256: String,
 }
 
-serde_as_object!(UploadRequest, FileDeclaration);
+serde_as_object!(UploadRequest, VersionRequest, FileDeclaration);

@@ -50,6 +50,7 @@ fn codes_and_statuses_are_fixed() {
         ("not_in_parts", 422),
         ("name_taken", 409),
         ("not_uploaded", 409),
+        ("version_conflict", 409),
         ("upload_closed", 409),
         ("idempotency_in_flight", 409),
         ("file_scanning", 409),

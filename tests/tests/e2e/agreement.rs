@@ -61,14 +61,14 @@ async fn count(database: &mut PgConnection, sql: &'static str) -> Result<i64> {
 async fn assert_no_half_set(database: &mut PgConnection) -> Result<()> {
     let halves = "
         SELECT count(*) FROM attachments.upload_set s JOIN attachments.attachment a ON a.upload_set_id = s.id
-        WHERE (a.state = 'available') <> (s.state = 'completed')";
+        WHERE (a.state IN ('available', 'former')) <> (s.state = 'completed')";
     ensure!(count(database, halves).await? == 0, "half a set is visible");
     Ok(())
 }
 
 /// Every object that a file's row names has just its bytes.
 async fn assert_bytes(database: &mut PgConnection, stack: &Stack, place: Place<'_>) -> Result<()> {
-    let sql = "SELECT object_key, sha256 FROM attachments.attachment WHERE state = 'available'";
+    let sql = "SELECT object_key, sha256 FROM attachments.attachment WHERE state IN ('available', 'former')";
     let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(sql).fetch_all(database).await?;
     for (key, sha256) in rows {
         let bytes = match place {
@@ -101,7 +101,7 @@ async fn assert_nothing_waits(database: &mut PgConnection) -> Result<()> {
 /// The audit, from the first key to the last, with rows old enough to be missed.
 async fn assert_audit_finds_nothing(database: &mut PgConnection, stack: &Stack) -> Result<()> {
     let begin = "
-        UPDATE attachments.attachment SET available_at = available_at - interval '2 hours' WHERE state = 'available';
+        UPDATE attachments.attachment SET available_at = available_at - interval '2 hours' WHERE state IN ('available', 'former');
         UPDATE attachments.audit SET after = '';";
     sqlx::raw_sql(begin).execute(&mut *database).await?;
     let pass = "SELECT pass FROM attachments.audit";

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::{Api, text};
-use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
 use keepsake_tests::migrate::Keep;
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{mint, unix_now};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
+use crate::versions::{note, numbers, replace};
 use crate::world::{
     Tenant, any_object_exists, attachment_path, deletion_id, id, items, names, own_stack,
     run_schedule, until,
@@ -80,6 +81,10 @@ const NAMELESS: &[(&str, &str)] = &[
         "the operator's name for a table",
     ),
     ("attachments.file_type_rule.file_types", "words"),
+    (
+        "attachments.version_limit.entity_type",
+        "the operator's name for a table",
+    ),
     ("attachments.multipart.last_error", "a status"),
     ("attachments.multipart.storage_id", "the store's"),
     ("attachments.multipart_part.etag", "a hash"),
@@ -193,6 +198,7 @@ async fn leave_names(tenant: &Tenant<'_>, person: &Api, name: &str) -> Result<()
         "INSERT INTO attachments.idempotency (tenant_id, subject, key, fingerprint, upload_id)
          SELECT $1, $2, $2, '', id FROM attachments.upload_set WHERE tenant_id = $1 LIMIT 1",
         "INSERT INTO attachments.file_type_rule (tenant_id, file_types) VALUES ($1, '+zip')",
+        "INSERT INTO attachments.version_limit (tenant_id, max_versions) VALUES ($1, 7)",
         "INSERT INTO attachments.scan_policy (tenant_id, required) VALUES ($1, false)",
         "INSERT INTO attachments.usage_release (tenant_id, subject, bytes, files, due_at) VALUES ($1, $2, 0, 0, now() + interval '1 hour')",
         "INSERT INTO attachments.audit_finding (object_key, kind, pass)
@@ -350,6 +356,37 @@ async fn files_of_others_in_the_same_deletion_come_back() -> Result<()> {
     assert_eq!(certificate["removed"]["attachments.attachment"], 1);
     tenant.restore_post().await?.expect(200)?;
     assert_eq!(tenant.visible().await?, [TEXT.name]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn versions_of_others_stay_and_become_current() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let (eve, ada) = (tenant.user("eve"), &tenant.api);
+    let attachment = eve.upload(tenant.entity(), &[note(1)]).await?.remove(0);
+    replace(ada, &attachment, note(2)).await?;
+    replace(&eve, &attachment, note(3)).await?;
+    // One that is in the bin goes whole: what is deleted is restored as it was.
+    let other = |number| Fixture {
+        name: "other.txt",
+        ..note(number)
+    };
+    let deleted = ada.upload(tenant.entity(), &[other(4)]).await?.remove(0);
+    replace(&eve, &deleted, other(5)).await?;
+    ada.delete(&attachment_path(&deleted)?).await?.expect(204)?;
+
+    let certificate = erase(&tenant, json!({ "subject": "eve" })).await?;
+    assert_eq!(certificate["kept"], json!([]), "{certificate}");
+    assert_eq!(certificate["removed"]["attachments.attachment"], 4);
+    assert_eq!(numbers(ada, &attachment).await?, [4]);
+    assert_eq!(ada.download(id(&attachment)?).await?.body, note(2).bytes);
+    let left = naming(&mut tenant.database().await?, "eve").await?;
+    ensure!(left.is_empty(), "{left:?}");
+    let keys = tenant.object_keys().await?;
+    run_schedule(&stack).await?;
+    assert_eq!(keys.len(), 1);
+    ensure!(any_object_exists(&stack, &keys).await?);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use sqlx::Executor as _;
 
 use crate::receiver::{Fault, KEY, Message, Receiver};
+use crate::versions::{note, replace};
 use crate::world::{Tenant, attachment_path, id, items, run_schedule, until};
 
 async fn stack_that_tells(receiver: &Receiver) -> Result<Stack> {
@@ -162,6 +163,8 @@ async fn each_kind_is_told() -> Result<()> {
         .bind(id(&uploaded[0])?)
         .execute(&mut tenant.database().await?)
         .await?;
+    let replacing = replace(&tenant.api, &uploaded[1], note(2)).await?;
+    assert_eq!(replacing["id"], uploaded[1]["id"]);
     tenant.delete_post().await?.expect(204)?;
     tenant.let_retention_run_out().await?;
     deliver_all(&tenant).await?;
@@ -173,8 +176,10 @@ async fn each_kind_is_told() -> Result<()> {
     );
     assert_eq!(
         taken_of(&messages, id(&uploaded[1])?)?,
-        ["available", "deleted", "purged"]
+        ["available", "replaced", "deleted", "purged"]
     );
+    // Of the rows of former versions nothing is told.
+    assert_eq!(messages.len(), 4 + 4 + 1);
     let declared = text(&rejected, "/files/0/attachment_id")?;
     assert_eq!(taken_of(&messages, declared)?, ["rejected"]);
     Ok(())

@@ -64,4 +64,5 @@ mod store_events;
 mod story;
 mod tenants;
 mod token_confusion;
+mod versions;
 mod world;

@@ -112,6 +112,7 @@ impl Operation {
             .template
             .replace("{id}", named)
             .replace("{attachment_id}", &things.pending)
+            .replace("{version}", "1")
             .replace("{entity}", "post")
             .replace("{token}", "x");
         if path.contains('{') {
@@ -148,6 +149,7 @@ impl Operation {
                 json!({ "attachment_id": things.pending, "parts": [part] })
             }
             "/v1/attachments/{id}" => json!({ "name": "taken.png" }),
+            "/v1/attachments/{id}/versions" => json!({ "files": [declaration(&TEXT)] }),
             "/v1/{entity}/{id}" => json!({ "label": "taken" }),
             "/v1/deletions/{id}/restore" => json!({}),
             "/v1/operator/holds" => json!({ "kind": "tenant", "id": things.post, "reason": "x" }),

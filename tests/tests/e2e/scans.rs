@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keepsake_shared::{KeyRing, Sha256Digest};
 use keepsake_tests::api::{Api, Reply, text};
-use keepsake_tests::fixtures::{PNG, TEXT};
+use keepsake_tests::fixtures::{Fixture, PNG, TEXT};
 use keepsake_tests::secrets::hex;
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{self, unix_now};
@@ -13,6 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use crate::versions::{bytes_of, declare_if, history, note, numbers, store};
 use crate::world::{
     Tenant, attachment_path, deletion_id, id, items, names, object_exists, run_schedule,
     shared_stack, upload_path,
@@ -425,6 +426,135 @@ async fn a_name_that_was_taken_during_the_scan_rejects_the_set() -> Result<()> {
         .expect_problem(422, "upload_rejected")?;
     assert_eq!(problem["errors"][0]["code"], "name_taken");
     assert_eq!(text(&problem, "/errors/0/pointer")?, "/files/0");
+    Ok(())
+}
+
+/// What is stored of a tenant's newest content.
+async fn newest_key(tenant: &Tenant<'_>) -> Result<String> {
+    let keys = tenant.object_keys().await?;
+    // The id in a key is that of its declaration.
+    keys.into_iter().max().context("no object")
+}
+
+#[tokio::test]
+async fn a_new_version_waits_for_the_scanner_and_the_old_one_stays_open() -> Result<()> {
+    let tenant = scanned_tenant().await?;
+    let upload = tenant.store(&[note(1)]).await?;
+    let attachment = complete(&tenant, &upload).await?.remove(0);
+    let refused = declare_if(&tenant.api, &attachment, note(2), &[]).await?;
+    refused.expect_problem(409, "file_scanning")?;
+    tell(&tenant, &newest_key(&tenant).await?, "clean", 0)
+        .await?
+        .expect(204)?;
+
+    let second = store(&tenant.api, &attachment, note(2)).await?;
+    complete(&tenant, &second).await?;
+    let open = async |bytes: Fixture, versions: &[i64]| -> Result<()> {
+        assert_eq!(numbers(&tenant.api, &attachment).await?, versions);
+        let body = tenant.api.download(id(&attachment)?).await?.body;
+        assert_eq!(body, bytes.bytes);
+        assert_eq!(listed(&tenant, "available").await?, [bytes.name]);
+        Ok(())
+    };
+    open(note(1), &[1]).await?;
+    // It is no attachment of its own while it waits.
+    assert!(listed(&tenant, "scanning").await?.is_empty());
+    assert_eq!(listed(&tenant, "live").await?, ["note.txt"]);
+    let clean = newest_key(&tenant).await?;
+    tell(&tenant, &clean, "clean", 1).await?.expect(204)?;
+    open(note(2), &[2, 1]).await?;
+    assert_eq!(
+        tenant.complete(&second).await?.json_if(200)?["state"],
+        "completed"
+    );
+
+    // Malware in a new version rejects it alone.
+    let third = store(&tenant.api, &attachment, note(3)).await?;
+    complete(&tenant, &third).await?;
+    tell(&tenant, &newest_key(&tenant).await?, "infected", 2)
+        .await?
+        .expect(204)?;
+    open(note(2), &[2, 1]).await?;
+    tenant
+        .complete(&third)
+        .await?
+        .expect_problem(422, "upload_rejected")?;
+    assert_eq!(tenant.rows().await?, 2);
+    assert!(listed(&tenant, "quarantined").await?.is_empty());
+
+    // Of two that wait, the first that is found clean wins.
+    let (fourth, fifth) = (
+        store(&tenant.api, &attachment, note(4)).await?,
+        store(&tenant.api, &attachment, note(5)).await?,
+    );
+    complete(&tenant, &fourth).await?;
+    let key = newest_key(&tenant).await?;
+    complete(&tenant, &fifth).await?;
+    tell(&tenant, &key, "clean", 3).await?.expect(204)?;
+    open(note(5), &[3, 2, 1]).await?;
+    let keys = tenant.object_keys().await?;
+    let waits = "SELECT object_key FROM attachments.scan_queue WHERE object_key = ANY ($1)";
+    let left: String = sqlx::query_scalar(waits)
+        .bind(keys)
+        .fetch_one(&mut tenant.database().await?)
+        .await?;
+    tell(&tenant, &left, "clean", 4).await?.expect(204)?;
+    open(note(5), &[3, 2, 1]).await?;
+    let status = tenant.api.get(&upload_path(&fourth)?).await?.json_if(200)?;
+    assert_eq!(status["state"], "rejected");
+    assert_eq!(
+        status["files"][0]["problems"][0]["code"],
+        "version_conflict"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn malware_in_a_former_version_shuts_that_one() -> Result<()> {
+    let tenant = scanned_tenant().await?;
+    let upload = tenant.store(&[note(1)]).await?;
+    let attachment = complete(&tenant, &upload).await?.remove(0);
+    let first = newest_key(&tenant).await?;
+    tell(&tenant, &first, "clean", 0).await?.expect(204)?;
+    complete(&tenant, &store(&tenant.api, &attachment, note(2)).await?).await?;
+    let second = newest_key(&tenant).await?;
+    tell(&tenant, &second, "clean", 1).await?.expect(204)?;
+    for verdict in ["infected", "clean"] {
+        tell(&tenant, &first, verdict, 2).await?.expect(204)?;
+        let versions = history(&tenant.api, &attachment).await?;
+        assert_eq!(
+            (&versions[0]["state"], &versions[1]["state"]),
+            (&json!("available"), &json!("quarantined"))
+        );
+        let version = format!("{}/versions/1", attachment_path(&attachment)?);
+        let refused = tenant.api.get(&format!("{version}/content")).await?;
+        refused.expect_problem(403, "file_quarantined")?;
+        tenant
+            .api
+            .restore(&version)
+            .await?
+            .expect_problem(403, "file_quarantined")?;
+        assert_eq!(bytes_of(&tenant.api, &attachment, 2).await?, note(2).bytes);
+    }
+    // In the current one it shuts the attachment, also for a version on its way.
+    let third = store(&tenant.api, &attachment, note(3)).await?;
+    tell(&tenant, &second, "infected", 3).await?.expect(204)?;
+    assert_eq!(listed(&tenant, "quarantined").await?, ["note.txt"]);
+    for path in ["/versions", "/versions/2/content", "/content"] {
+        let path = format!("{}{path}", attachment_path(&attachment)?);
+        tenant
+            .api
+            .get(&path)
+            .await?
+            .expect_problem(403, "file_quarantined")?;
+    }
+    let refused = tenant.complete(&third).await?.json_if(200)?;
+    assert_eq!(refused["state"], "scanning");
+    tell(&tenant, &newest_key(&tenant).await?, "clean", 4)
+        .await?
+        .expect(204)?;
+    assert_eq!(tenant.rows().await?, 2);
+    assert_eq!(listed(&tenant, "quarantined").await?, ["note.txt"]);
     Ok(())
 }
 

@@ -8,6 +8,8 @@ use keepsake_tests::migrate::Keep;
 /// Where the entities keep what is deleted of them.
 const KEEP: Keep = Keep::Apart;
 
+#[path = "../e2e/agreement.rs"]
+mod agreement;
 #[path = "../e2e/bin.rs"]
 mod bin;
 #[path = "../e2e/deletion.rs"]
@@ -34,5 +36,7 @@ mod retention;
 mod routes;
 #[path = "../e2e/tenants.rs"]
 mod tenants;
+#[path = "../e2e/versions.rs"]
+mod versions;
 #[path = "../e2e/world.rs"]
 mod world;
