@@ -88,8 +88,9 @@ INSERT INTO note VALUES (1, 'post', '7'), (2, 'post', '7');
 ANALYZE post, note;
 DELETE FROM post WHERE id = 7;
 BEGIN;
+SELECT seq_scan AS before FROM pg_stat_xact_user_tables WHERE relid = 'post'::regclass \gset
 SELECT keepsake.restore(id) IS NOT NULL AS restored FROM keepsake.deletion WHERE root_table = 'post'::regclass;
-SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'post'::regclass;
+SELECT seq_scan - :before AS scans_of_all FROM pg_stat_xact_user_tables WHERE relid = 'post'::regclass;
 COMMIT;
 
 DROP SCHEMA few CASCADE;
