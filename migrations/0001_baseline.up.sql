@@ -787,6 +787,8 @@ BEGIN
     IF problem IS NOT NULL THEN
         RETURN problem;
     END IF;
+    -- It stays what it is found to be, and is locked before a new version on its way, as whoever deletes them locks them.
+    PERFORM FROM attachments.attachment a WHERE a.id = (request ->> 'attachment_id')::uuid FOR UPDATE;
     file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
     IF file.id IS NULL THEN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),
@@ -1036,6 +1038,7 @@ CREATE FUNCTION attachments.complete_upload(claims jsonb, request jsonb) RETURNS
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
+    current integer;
     completed integer;
     taken jsonb;
     visible jsonb;
@@ -1062,9 +1065,12 @@ BEGIN
             RETURN attachments.fail('name_taken', 'A file of that name already exists.',
                 jsonb_build_object('errors', taken));
         END IF;
-        -- The attachment before its new version, as whoever deletes them locks them.
+        -- The attachment before its new version, as whoever deletes them locks them. Others may have become current since.
         IF upload.version_of IS NOT NULL THEN
-            PERFORM FROM attachments.attachment a WHERE a.id = upload.version_of FOR UPDATE;
+            SELECT a.version INTO current FROM attachments.attachment a WHERE a.id = upload.version_of FOR UPDATE;
+            IF EXISTS (SELECT FROM attachments.attachment v WHERE v.upload_set_id = upload.id AND v.version <> current + 1) THEN
+                RAISE EXCEPTION USING ERRCODE = 'KS005', MESSAGE = 'version conflict';
+            END IF;
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
         UPDATE attachments.attachment SET
@@ -1128,16 +1134,27 @@ $$;
 
 -- Closing ----------------------------------------------------------------------------------------
 
--- Removes the row of a file that failed: never visible, so gone at once, its object to the outbox. False when a row of the
--- application's still refers to it: it stays, shut for ever by its state, and the sweep retries.
+-- Removes a live row for good, its object to the outbox. The row is locked first: when somebody deletes it meanwhile, it is in that deletion
+-- with others, which is not to be purged here. False when it stays: a row of the application's refers to it, or a hold covers it.
+CREATE FUNCTION attachments.purge_live(attachment uuid, reason text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM attachments.attachment a WHERE a.id = attachment AND a.deleted_at IS NULL FOR UPDATE;
+    IF FOUND THEN
+        PERFORM keepsake.purge_deletion(keepsake.soft_delete('attachments.attachment', attachment, reason));
+    END IF;
+    RETURN true;
+EXCEPTION WHEN integrity_constraint_violation OR object_not_in_prerequisite_state OR raise_exception THEN
+    RETURN false;
+END
+$$;
+
+-- Removes the row of a file that failed: never visible, so gone at once. Where it stays it is shut for ever by its state, and the
+-- sweep retries.
 CREATE FUNCTION attachments.remove_rejected(attachment uuid) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM keepsake.purge_deletion(
-        keepsake.soft_delete('attachments.attachment', attachment, 'upload not completed'));
-    RETURN true;
-EXCEPTION WHEN integrity_constraint_violation OR raise_exception THEN
-    RETURN false;
+    RETURN attachments.purge_live(attachment, 'upload not completed');
 END
 $$;
 
@@ -1975,10 +1992,11 @@ DECLARE
     file attachments.attachment;
 BEGIN
     -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
-    SELECT a.upload_set_id, a.tenant_id, a.version_of INTO upload, tenant, current_row FROM attachments.attachment a WHERE a.object_key = object;
+    SELECT a.upload_set_id, a.tenant_id, coalesce(a.version_of, a.id) INTO upload, tenant, current_row FROM attachments.attachment a WHERE a.object_key = object;
     PERFORM attachments.enter_tenant(tenant);
     PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
-    -- The attachment before its new version, as whoever deletes them locks them.
+    -- The attachment before its new version, as whoever deletes them locks them; and so that this object is in the same row until the end: a
+    -- version that becomes current exchanges it.
     PERFORM FROM attachments.attachment a WHERE a.id = current_row FOR UPDATE;
     UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
     WHERE a.object_key = object AND (a.state IN ('scanning', 'available') OR a.state = 'former' AND a.scan_verdict IS DISTINCT FROM 'infected')
@@ -3582,7 +3600,7 @@ $$;
 COMMENT ON FUNCTION attachments.after_restore IS
     'Call it on a restored database before a worker runs on it: purges nothing for 7 days, deletes no orphan, and starts the audit again.';
 
--- What the audit found since, once its pass has finished: each file that came back out of retention with its bytes, each whose bytes are gone,
+-- What the audit found since, once its pass has finished: each file, or former version of an attachment, that came back out of retention with its bytes, each whose bytes are gone,
 -- and each object whose row is gone, because it was uploaded later.
 CREATE FUNCTION attachments.restore_report()
 RETURNS TABLE (outcome text, attachment_id uuid, tenant_id text, file_name text, deletion_id uuid, object_key text)
@@ -3593,13 +3611,13 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let the schedule run until attachments.audit.pass_finished_at is set.';
     END IF;
     RETURN QUERY
-        SELECT 'came back', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        SELECT 'came back', coalesce(a.version_of, a.id), a.tenant_id, a.file_name, a.deletion_id, a.object_key
         FROM attachments.attachment a JOIN keepsake.deletion d ON d.id = a.deletion_id
         JOIN keepsake.managed_table m ON m.relation = d.root_table
         WHERE a.state IN ('available', 'quarantined', 'former') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
           AND NOT EXISTS (SELECT FROM attachments.audit_finding f WHERE f.object_key = a.object_key)
         UNION ALL
-        SELECT 'bytes are gone', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        SELECT 'bytes are gone', coalesce(a.version_of, a.id), a.tenant_id, a.file_name, a.deletion_id, a.object_key
         FROM attachments.audit_finding f JOIN attachments.attachment a ON a.object_key = f.object_key WHERE f.kind = 'missing'
         UNION ALL
         SELECT 'row is gone', (k.key ->> 'attachment_id')::uuid, k.key ->> 'tenant', NULL, NULL, f.object_key::text
@@ -4125,29 +4143,46 @@ BEGIN
 END
 $$;
 
+-- Makes a former version current, whatever name it had: where another file has that by now, it gets a number.
+CREATE FUNCTION attachments.make_current_again(attachment uuid, other attachments.attachment) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    number integer := 1;
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM attachments.exchange_contents(attachment, other.id, other.version);
+            RETURN;
+        EXCEPTION WHEN unique_violation THEN
+            number := number + 1;
+        END;
+        -- Of at most 255 bytes, with its extension.
+        UPDATE attachments.attachment a
+        SET file_name = keepsake.sanitize_filename(format('%s (%s).%s',
+            left(regexp_replace(other.file_name, '\.[^.]*$', ''), 50), number, keepsake.parse_object_key(a.object_key) ->> 'extension'))
+        WHERE a.id = other.id;
+    END LOOP;
+END
+$$;
+
 -- Where what a person uploaded is the current version of a live attachment, the newest that somebody else uploaded becomes current: that
--- person's versions then go, and nobody else's. Where none can, the attachment goes.
+-- person's versions then go, and nobody else's.
 CREATE FUNCTION attachments.keep_versions_of_others(tenant text, subject text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     file record;
 BEGIN
     FOR file IN
-        SELECT a.id, other.id AS other, other.version
+        SELECT a.id, other.version AS other
         FROM attachments.attachment a, LATERAL (
-            SELECT v.id, v.version FROM attachments.attachment v
+            SELECT v FROM attachments.attachment v
             WHERE v.version_of = a.id AND v.state = 'former' AND v.deletion_id IS NULL AND v.uploaded_by <> subject
-              AND v.scan_verdict IS DISTINCT FROM 'infected'
-            ORDER BY v.version DESC LIMIT 1) AS other
+              AND v.scan_verdict IS DISTINCT FROM 'infected' AND NOT attachments.is_version_held(v)
+            ORDER BY v.version DESC LIMIT 1) AS other (version)
         WHERE a.tenant_id = keep_versions_of_others.tenant AND a.uploaded_by = subject AND a.state = 'available' AND a.deletion_id IS NULL
           AND attachments.holds_on_file(a) = '{}'
     LOOP
-        BEGIN
-            PERFORM attachments.exchange_contents(file.id, file.other, file.version);
-        EXCEPTION WHEN unique_violation THEN
-            -- Its name is another file's by now.
-            CONTINUE;
-        END;
+        PERFORM attachments.make_current_again(file.id, file.other);
     END LOOP;
 END
 $$;
@@ -4559,7 +4594,7 @@ COMMENT ON FUNCTION attachments.erase IS
 REVOKE ALL ON FUNCTION
     attachments.erased_name, attachments.add_count, attachments.add_report, attachments.check_column, attachments.check_entity_tables,
     attachments.holds_of, attachments.holds_on_file, attachments.erasable_files, attachments.is_all_of, attachments.delete_for_erasure,
-    attachments.purge_for_erasure, attachments.purge_rows, attachments.keep_versions_of_others, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
+    attachments.purge_for_erasure, attachments.purge_rows, attachments.make_current_again, attachments.keep_versions_of_others, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
     attachments.delete_entities, attachments.purge_entities, attachments.erase_entities, attachments.erase_uploads,
     attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.held_deletions_of,
     attachments.rename_files, attachments.rename_subject, attachments.kept_files, attachments.kept_deletions, attachments.left_entities,
@@ -4740,29 +4775,33 @@ BEGIN
 END
 $$;
 
--- Purges the oldest versions beyond those that are kept, except what is held.
+-- Whether a hold covers this version alone, which then has to stay in its row: the hold is on that.
+CREATE FUNCTION attachments.is_version_held(version attachments.attachment) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM keepsake.hold h
+        WHERE h.released_at IS NULL AND h.relation = 'attachments.attachment'::regclass AND h.row_key ->> 'id' = version.id::text);
+END
+$$;
+
+-- Purges the oldest versions beyond those that are kept, except what is held or what the application refers to. No more than a hundred, whose
+-- time a request has; the next version goes on.
 CREATE FUNCTION attachments.purge_old_versions(attachment attachments.attachment) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kept integer := attachments.max_versions(attachment.tenant_id, attachment.entity_type);
-    old attachments.attachment;
 BEGIN
     IF kept IS NULL THEN
         RETURN;
     END IF;
-    FOR old IN
-        SELECT v.* FROM attachments.attachment v
-        WHERE v.version_of = attachment.id AND v.state = 'former' AND v.deleted_at IS NULL
-        ORDER BY v.version DESC OFFSET kept - 1
-    LOOP
-        CONTINUE WHEN attachments.holds_on_file(old) <> '{}';
-        BEGIN
-            PERFORM keepsake.purge_deletion(keepsake.soft_delete('attachments.attachment', old.id, 'version limit'));
-        EXCEPTION WHEN integrity_constraint_violation OR object_not_in_prerequisite_state OR raise_exception THEN
-            -- Something of the application's refers to it: it stays, and the next version tries again.
-            CONTINUE;
-        END;
-    END LOOP;
+    PERFORM attachments.purge_live(old.id, 'version limit')
+    FROM (SELECT beyond.* FROM (
+              SELECT v.* FROM attachments.attachment v
+              WHERE v.version_of = attachment.id AND v.state = 'former' AND v.deleted_at IS NULL
+              ORDER BY v.version DESC OFFSET kept - 1) AS beyond
+          WHERE attachments.holds_on_file(beyond) = '{}'
+          ORDER BY beyond.version LIMIT 100) AS old;
 END
 $$;
 
@@ -4788,8 +4827,9 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION attachments.exchange_contents, attachments.purge_old_versions, attachments.make_current FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION attachments.exchange_contents, attachments.make_current TO keepsake_api;
+REVOKE ALL ON FUNCTION
+    attachments.exchange_contents, attachments.is_version_held, attachments.purge_old_versions, attachments.make_current FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments.exchange_contents, attachments.is_version_held, attachments.make_current TO keepsake_api;
 
 -- Declaring a new version --------------------------------------------------------------------------
 
@@ -4924,6 +4964,10 @@ BEGIN
     refused := attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid);
     IF refused IS NULL AND number <> file.version AND (file.restored_from IS DISTINCT FROM number OR one.id IS NOT NULL) THEN
         refused := coalesce(attachments.refuse_version(file, request), attachments.refuse_unreadable_version(one));
+        IF refused IS NULL AND attachments.is_version_held(one) THEN
+            refused := attachments.fail('held',
+                'A legal hold covers this version, which stays as it is. Release the hold, or upload the same content as a new version.');
+        END IF;
         IF refused IS NULL THEN
             PERFORM attachments.exchange_contents(file.id, one.id, number);
         END IF;

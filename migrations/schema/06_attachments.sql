@@ -258,6 +258,8 @@ BEGIN
     IF problem IS NOT NULL THEN
         RETURN problem;
     END IF;
+    -- It stays what it is found to be, and is locked before a new version on its way, as whoever deletes them locks them.
+    PERFORM FROM attachments.attachment a WHERE a.id = (request ->> 'attachment_id')::uuid FOR UPDATE;
     file := attachments.find_attachment((request ->> 'attachment_id')::uuid);
     IF file.id IS NULL THEN
         RETURN coalesce(attachments.refuse_shut((request ->> 'attachment_id')::uuid),

@@ -217,6 +217,7 @@ CREATE FUNCTION attachments.complete_upload(claims jsonb, request jsonb) RETURNS
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
+    current integer;
     completed integer;
     taken jsonb;
     visible jsonb;
@@ -243,9 +244,12 @@ BEGIN
             RETURN attachments.fail('name_taken', 'A file of that name already exists.',
                 jsonb_build_object('errors', taken));
         END IF;
-        -- The attachment before its new version, as whoever deletes them locks them.
+        -- The attachment before its new version, as whoever deletes them locks them. Others may have become current since.
         IF upload.version_of IS NOT NULL THEN
-            PERFORM FROM attachments.attachment a WHERE a.id = upload.version_of FOR UPDATE;
+            SELECT a.version INTO current FROM attachments.attachment a WHERE a.id = upload.version_of FOR UPDATE;
+            IF EXISTS (SELECT FROM attachments.attachment v WHERE v.upload_set_id = upload.id AND v.version <> current + 1) THEN
+                RAISE EXCEPTION USING ERRCODE = 'KS005', MESSAGE = 'version conflict';
+            END IF;
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
         UPDATE attachments.attachment SET
@@ -309,16 +313,27 @@ $$;
 
 -- Closing ----------------------------------------------------------------------------------------
 
--- Removes the row of a file that failed: never visible, so gone at once, its object to the outbox. False when a row of the
--- application's still refers to it: it stays, shut for ever by its state, and the sweep retries.
+-- Removes a live row for good, its object to the outbox. The row is locked first: when somebody deletes it meanwhile, it is in that deletion
+-- with others, which is not to be purged here. False when it stays: a row of the application's refers to it, or a hold covers it.
+CREATE FUNCTION attachments.purge_live(attachment uuid, reason text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM attachments.attachment a WHERE a.id = attachment AND a.deleted_at IS NULL FOR UPDATE;
+    IF FOUND THEN
+        PERFORM keepsake.purge_deletion(keepsake.soft_delete('attachments.attachment', attachment, reason));
+    END IF;
+    RETURN true;
+EXCEPTION WHEN integrity_constraint_violation OR object_not_in_prerequisite_state OR raise_exception THEN
+    RETURN false;
+END
+$$;
+
+-- Removes the row of a file that failed: never visible, so gone at once. Where it stays it is shut for ever by its state, and the
+-- sweep retries.
 CREATE FUNCTION attachments.remove_rejected(attachment uuid) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM keepsake.purge_deletion(
-        keepsake.soft_delete('attachments.attachment', attachment, 'upload not completed'));
-    RETURN true;
-EXCEPTION WHEN integrity_constraint_violation OR raise_exception THEN
-    RETURN false;
+    RETURN attachments.purge_live(attachment, 'upload not completed');
 END
 $$;
 

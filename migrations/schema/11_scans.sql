@@ -109,10 +109,11 @@ DECLARE
     file attachments.attachment;
 BEGIN
     -- The set first, as everybody locks it first: verdicts on its files are taken one after another.
-    SELECT a.upload_set_id, a.tenant_id, a.version_of INTO upload, tenant, current_row FROM attachments.attachment a WHERE a.object_key = object;
+    SELECT a.upload_set_id, a.tenant_id, coalesce(a.version_of, a.id) INTO upload, tenant, current_row FROM attachments.attachment a WHERE a.object_key = object;
     PERFORM attachments.enter_tenant(tenant);
     PERFORM FROM attachments.upload_set s WHERE s.id = upload FOR UPDATE;
-    -- The attachment before its new version, as whoever deletes them locks them.
+    -- The attachment before its new version, as whoever deletes them locks them; and so that this object is in the same row until the end: a
+    -- version that becomes current exchanges it.
     PERFORM FROM attachments.attachment a WHERE a.id = current_row FOR UPDATE;
     UPDATE attachments.attachment a SET scan_verdict = verdict, scanned_at = now()
     WHERE a.object_key = object AND (a.state IN ('scanning', 'available') OR a.state = 'former' AND a.scan_verdict IS DISTINCT FROM 'infected')

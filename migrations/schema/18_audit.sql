@@ -144,7 +144,7 @@ $$;
 COMMENT ON FUNCTION attachments.after_restore IS
     'Call it on a restored database before a worker runs on it: purges nothing for 7 days, deletes no orphan, and starts the audit again.';
 
--- What the audit found since, once its pass has finished: each file that came back out of retention with its bytes, each whose bytes are gone,
+-- What the audit found since, once its pass has finished: each file, or former version of an attachment, that came back out of retention with its bytes, each whose bytes are gone,
 -- and each object whose row is gone, because it was uploaded later.
 CREATE FUNCTION attachments.restore_report()
 RETURNS TABLE (outcome text, attachment_id uuid, tenant_id text, file_name text, deletion_id uuid, object_key text)
@@ -155,13 +155,13 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Let the schedule run until attachments.audit.pass_finished_at is set.';
     END IF;
     RETURN QUERY
-        SELECT 'came back', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        SELECT 'came back', coalesce(a.version_of, a.id), a.tenant_id, a.file_name, a.deletion_id, a.object_key
         FROM attachments.attachment a JOIN keepsake.deletion d ON d.id = a.deletion_id
         JOIN keepsake.managed_table m ON m.relation = d.root_table
         WHERE a.state IN ('available', 'quarantined', 'former') AND keepsake.expiry(d.deleted_at, coalesce(d.retention, m.retention)) <= now()
           AND NOT EXISTS (SELECT FROM attachments.audit_finding f WHERE f.object_key = a.object_key)
         UNION ALL
-        SELECT 'bytes are gone', a.id, a.tenant_id, a.file_name, a.deletion_id, a.object_key
+        SELECT 'bytes are gone', coalesce(a.version_of, a.id), a.tenant_id, a.file_name, a.deletion_id, a.object_key
         FROM attachments.audit_finding f JOIN attachments.attachment a ON a.object_key = f.object_key WHERE f.kind = 'missing'
         UNION ALL
         SELECT 'row is gone', (k.key ->> 'attachment_id')::uuid, k.key ->> 'tenant', NULL, NULL, f.object_key::text

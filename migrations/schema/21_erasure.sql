@@ -217,29 +217,46 @@ BEGIN
 END
 $$;
 
+-- Makes a former version current, whatever name it had: where another file has that by now, it gets a number.
+CREATE FUNCTION attachments.make_current_again(attachment uuid, other attachments.attachment) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    number integer := 1;
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM attachments.exchange_contents(attachment, other.id, other.version);
+            RETURN;
+        EXCEPTION WHEN unique_violation THEN
+            number := number + 1;
+        END;
+        -- Of at most 255 bytes, with its extension.
+        UPDATE attachments.attachment a
+        SET file_name = keepsake.sanitize_filename(format('%s (%s).%s',
+            left(regexp_replace(other.file_name, '\.[^.]*$', ''), 50), number, keepsake.parse_object_key(a.object_key) ->> 'extension'))
+        WHERE a.id = other.id;
+    END LOOP;
+END
+$$;
+
 -- Where what a person uploaded is the current version of a live attachment, the newest that somebody else uploaded becomes current: that
--- person's versions then go, and nobody else's. Where none can, the attachment goes.
+-- person's versions then go, and nobody else's.
 CREATE FUNCTION attachments.keep_versions_of_others(tenant text, subject text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     file record;
 BEGIN
     FOR file IN
-        SELECT a.id, other.id AS other, other.version
+        SELECT a.id, other.version AS other
         FROM attachments.attachment a, LATERAL (
-            SELECT v.id, v.version FROM attachments.attachment v
+            SELECT v FROM attachments.attachment v
             WHERE v.version_of = a.id AND v.state = 'former' AND v.deletion_id IS NULL AND v.uploaded_by <> subject
-              AND v.scan_verdict IS DISTINCT FROM 'infected'
-            ORDER BY v.version DESC LIMIT 1) AS other
+              AND v.scan_verdict IS DISTINCT FROM 'infected' AND NOT attachments.is_version_held(v)
+            ORDER BY v.version DESC LIMIT 1) AS other (version)
         WHERE a.tenant_id = keep_versions_of_others.tenant AND a.uploaded_by = subject AND a.state = 'available' AND a.deletion_id IS NULL
           AND attachments.holds_on_file(a) = '{}'
     LOOP
-        BEGIN
-            PERFORM attachments.exchange_contents(file.id, file.other, file.version);
-        EXCEPTION WHEN unique_violation THEN
-            -- Its name is another file's by now.
-            CONTINUE;
-        END;
+        PERFORM attachments.make_current_again(file.id, file.other);
     END LOOP;
 END
 $$;
@@ -651,7 +668,7 @@ COMMENT ON FUNCTION attachments.erase IS
 REVOKE ALL ON FUNCTION
     attachments.erased_name, attachments.add_count, attachments.add_report, attachments.check_column, attachments.check_entity_tables,
     attachments.holds_of, attachments.holds_on_file, attachments.erasable_files, attachments.is_all_of, attachments.delete_for_erasure,
-    attachments.purge_for_erasure, attachments.purge_rows, attachments.keep_versions_of_others, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
+    attachments.purge_for_erasure, attachments.purge_rows, attachments.make_current_again, attachments.keep_versions_of_others, attachments.erase_files, attachments.erasable_entities, attachments.deletions_of,
     attachments.delete_entities, attachments.purge_entities, attachments.erase_entities, attachments.erase_uploads,
     attachments.erase_rows, attachments.rename_rows, attachments.erase_tenant_names, attachments.erase_usage, attachments.held_deletions_of,
     attachments.rename_files, attachments.rename_subject, attachments.kept_files, attachments.kept_deletions, attachments.left_entities,

@@ -53,29 +53,33 @@ BEGIN
 END
 $$;
 
--- Purges the oldest versions beyond those that are kept, except what is held.
+-- Whether a hold covers this version alone, which then has to stay in its row: the hold is on that.
+CREATE FUNCTION attachments.is_version_held(version attachments.attachment) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM keepsake.hold h
+        WHERE h.released_at IS NULL AND h.relation = 'attachments.attachment'::regclass AND h.row_key ->> 'id' = version.id::text);
+END
+$$;
+
+-- Purges the oldest versions beyond those that are kept, except what is held or what the application refers to. No more than a hundred, whose
+-- time a request has; the next version goes on.
 CREATE FUNCTION attachments.purge_old_versions(attachment attachments.attachment) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kept integer := attachments.max_versions(attachment.tenant_id, attachment.entity_type);
-    old attachments.attachment;
 BEGIN
     IF kept IS NULL THEN
         RETURN;
     END IF;
-    FOR old IN
-        SELECT v.* FROM attachments.attachment v
-        WHERE v.version_of = attachment.id AND v.state = 'former' AND v.deleted_at IS NULL
-        ORDER BY v.version DESC OFFSET kept - 1
-    LOOP
-        CONTINUE WHEN attachments.holds_on_file(old) <> '{}';
-        BEGIN
-            PERFORM keepsake.purge_deletion(keepsake.soft_delete('attachments.attachment', old.id, 'version limit'));
-        EXCEPTION WHEN integrity_constraint_violation OR object_not_in_prerequisite_state OR raise_exception THEN
-            -- Something of the application's refers to it: it stays, and the next version tries again.
-            CONTINUE;
-        END;
-    END LOOP;
+    PERFORM attachments.purge_live(old.id, 'version limit')
+    FROM (SELECT beyond.* FROM (
+              SELECT v.* FROM attachments.attachment v
+              WHERE v.version_of = attachment.id AND v.state = 'former' AND v.deleted_at IS NULL
+              ORDER BY v.version DESC OFFSET kept - 1) AS beyond
+          WHERE attachments.holds_on_file(beyond) = '{}'
+          ORDER BY beyond.version LIMIT 100) AS old;
 END
 $$;
 
@@ -101,8 +105,9 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION attachments.exchange_contents, attachments.purge_old_versions, attachments.make_current FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION attachments.exchange_contents, attachments.make_current TO keepsake_api;
+REVOKE ALL ON FUNCTION
+    attachments.exchange_contents, attachments.is_version_held, attachments.purge_old_versions, attachments.make_current FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION attachments.exchange_contents, attachments.is_version_held, attachments.make_current TO keepsake_api;
 
 -- Declaring a new version --------------------------------------------------------------------------
 
@@ -237,6 +242,10 @@ BEGIN
     refused := attachments.refuse_unreadable(file, (request ->> 'attachment_id')::uuid);
     IF refused IS NULL AND number <> file.version AND (file.restored_from IS DISTINCT FROM number OR one.id IS NOT NULL) THEN
         refused := coalesce(attachments.refuse_version(file, request), attachments.refuse_unreadable_version(one));
+        IF refused IS NULL AND attachments.is_version_held(one) THEN
+            refused := attachments.fail('held',
+                'A legal hold covers this version, which stays as it is. Release the hold, or upload the same content as a new version.');
+        END IF;
         IF refused IS NULL THEN
             PERFORM attachments.exchange_contents(file.id, one.id, number);
         END IF;

@@ -132,6 +132,8 @@ function ErasureForm({ operator, onErased }: FormProps) {
             type="text"
             name="subject"
             maxLength={255}
+            pattern=".*\S.*"
+            title="Not only spaces"
             onInput={({ currentTarget }) => setPerson(currentTarget.value.trim())}
           />
         </label>
@@ -176,7 +178,9 @@ function Confirmation({ request, onConfirm, onCancel }: ConfirmationProps) {
             Everything of the tenant <bdi dir="auto">{request.tenant}</bdi>
           </>
         )}{" "}
-        is removed now. It cannot be restored.
+        {request.keep_files
+          ? "loses its name now; the files stay. It cannot be undone."
+          : "is removed now. It cannot be restored."}
       </p>
       <button type="button" class="button" onClick={onConfirm}>
         Erase now
