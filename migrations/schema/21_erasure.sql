@@ -228,6 +228,9 @@ BEGIN
             PERFORM attachments.exchange_contents(attachment, other.id, other.version);
             RETURN;
         EXCEPTION WHEN unique_violation THEN
+            IF number = 1000 THEN
+                RAISE;
+            END IF;
             number := number + 1;
         END;
         -- Of at most 255 bytes, with its extension.

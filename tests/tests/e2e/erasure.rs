@@ -367,6 +367,29 @@ async fn versions_of_others_stay_and_become_current() -> Result<()> {
     let attachment = eve.upload(tenant.entity(), &[note(1)]).await?.remove(0);
     replace(ada, &attachment, note(2)).await?;
     replace(&eve, &attachment, note(3)).await?;
+    // Its name is another file's by now.
+    let taken = Fixture {
+        name: "taken.txt",
+        ..note(1)
+    };
+    let named = ada.upload(tenant.entity(), &[taken]).await?.remove(0);
+    replace(
+        &eve,
+        &named,
+        Fixture {
+            name: "free.txt",
+            ..note(2)
+        },
+    )
+    .await?;
+    ada.upload(
+        tenant.entity(),
+        &[Fixture {
+            bytes: note(3).bytes,
+            ..taken
+        }],
+    )
+    .await?;
     // One that is in the bin goes whole: what is deleted is restored as it was.
     let other = |number| Fixture {
         name: "other.txt",
@@ -378,14 +401,17 @@ async fn versions_of_others_stay_and_become_current() -> Result<()> {
 
     let certificate = erase(&tenant, json!({ "subject": "eve" })).await?;
     assert_eq!(certificate["kept"], json!([]), "{certificate}");
-    assert_eq!(certificate["removed"]["attachments.attachment"], 4);
+    assert_eq!(certificate["removed"]["attachments.attachment"], 5);
     assert_eq!(numbers(ada, &attachment).await?, [4]);
+    let kept = ada.get(&attachment_path(&named)?).await?.json_if(200)?;
+    assert_eq!(kept["name"], "taken (2).txt");
+    assert_eq!(ada.download(id(&named)?).await?.body, note(1).bytes);
     assert_eq!(ada.download(id(&attachment)?).await?.body, note(2).bytes);
     let left = naming(&mut tenant.database().await?, "eve").await?;
     ensure!(left.is_empty(), "{left:?}");
     let keys = tenant.object_keys().await?;
     run_schedule(&stack).await?;
-    assert_eq!(keys.len(), 1);
+    assert_eq!(keys.len(), 3);
     ensure!(any_object_exists(&stack, &keys).await?);
     Ok(())
 }

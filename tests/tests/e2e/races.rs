@@ -3,9 +3,13 @@
 use anyhow::{Result, ensure};
 use keepsake_tests::fixtures::{PNG, TEXT};
 use serde_json::Value;
+use sqlx::Executor as _;
 use tokio::task::JoinSet;
 
-use crate::world::{Tenant, any_object_exists, deletion_id, id, names, run_schedule, tenant};
+use crate::world::{
+    Tenant, any_object_exists, deletion_id, id, is_waiting, names, own_stack, run_schedule, tenant,
+    until,
+};
 
 const AT_ONCE: usize = 6;
 
@@ -115,6 +119,56 @@ async fn a_restore_and_a_purge_never_meet_half_way() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sweep_that_waits_for_a_deletion_leaves_it_to_be_restored() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    tenant.upload(&[PNG]).await?;
+    let failed = tenant.declare(&[TEXT]).await?;
+    let (mut deleting, mut sweeping) = (tenant.database().await?, tenant.database().await?);
+    // As the application may leave it that refers to a file which failed, and lets go of it later.
+    let reject =
+        "UPDATE attachments.attachment SET state = 'rejected' WHERE upload_set_id = $1::uuid";
+    sqlx::query(reject)
+        .bind(id(&failed)?)
+        .execute(&mut deleting)
+        .await?;
+    let close = "UPDATE attachments.upload_set SET state = 'aborted', settled_at = now() WHERE id = $1::uuid";
+    sqlx::query(close)
+        .bind(id(&failed)?)
+        .execute(&mut deleting)
+        .await?;
+
+    deleting.execute("BEGIN").await?;
+    sqlx::query("SELECT keepsake.soft_delete('public.post', $1::bigint)")
+        .bind(tenant.entity().1.parse::<i64>()?)
+        .execute(&mut deleting)
+        .await?;
+    let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut sweeping)
+        .await?;
+    let sweep = tokio::spawn(async move {
+        sweeping
+            .execute("SELECT attachments_api.sweep_uploads('{\"limit\": 100}')")
+            .await
+    });
+    until("the sweep waits for the deletion", async || {
+        is_waiting(&mut deleting, process).await
+    })
+    .await?;
+    deleting.execute("COMMIT").await?;
+    sweep.await??;
+    let restored: Option<i64> = sqlx::query_scalar(
+        "SELECT count(keepsake.restore(t.deletion_id)) FROM public.post t WHERE t.id = $1::bigint AND t.deleted_at IS NOT NULL",
+    )
+    .bind(tenant.entity().1.parse::<i64>()?)
+    .fetch_one(&mut deleting)
+    .await?;
+    assert_eq!(restored, Some(1));
+    assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use sqlx::Executor as _;
 
 use crate::agreement::{Place, assert_agreement};
 use crate::world::{
-    Tenant, any_object_exists, attachment_path, id, items, object_exists, own_stack, run_schedule,
-    tenant, upload_path,
+    Tenant, any_object_exists, attachment_path, id, is_waiting, items, object_exists, own_stack,
+    run_schedule, tenant, until, upload_path,
 };
 
 /// Contents of `note.txt`, each of another length.
@@ -249,6 +249,83 @@ async fn of_two_replacements_at_once_one_wins() -> Result<()> {
         .await?
         .expect(204)?;
     assert_eq!(tenant.rows().await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_version_that_is_later_than_several_others_is_refused_like_one() -> Result<()> {
+    let tenant = tenant().await?;
+    let first = tenant.upload_one(note(1)).await?;
+    let late = store(&tenant.api, &first, note(2)).await?;
+    for number in [3, 4] {
+        replace(&tenant.api, &first, note(number)).await?;
+    }
+    let refused = tenant.complete(&late).await?;
+    refused.expect_problem(409, "version_conflict")?;
+    assert_eq!(numbers(&tenant.api, &first).await?, [3, 2, 1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_version_that_is_held_stays_in_its_row() -> Result<()> {
+    let tenant = tenant().await?;
+    let first = note_of(&tenant, 2).await?;
+    let mut database = tenant.database().await?;
+    let hold = "SELECT keepsake.hold('attachments.attachment', a.id, 'a lawsuit')
+                FROM attachments.attachment a WHERE a.version_of = $1::uuid";
+    sqlx::query(hold)
+        .bind(id(&first)?)
+        .execute(&mut database)
+        .await?;
+    let refused = restore(&tenant.api, &first, 1).await?;
+    refused.expect_problem(409, "held")?;
+    assert_eq!(numbers(&tenant.api, &first).await?, [2, 1]);
+    assert_eq!(bytes_of(&tenant.api, &first, 1).await?, note(1).bytes);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_verdict_that_meets_a_replacement_stays_with_its_bytes() -> Result<()> {
+    let tenant = tenant().await?;
+    let first = note_of(&tenant, 2).await?;
+    let (mut replacing, mut scanning) = (tenant.database().await?, tenant.database().await?);
+    let infected: String =
+        sqlx::query_scalar("SELECT object_key FROM attachments.attachment WHERE id = $1::uuid")
+            .bind(id(&first)?)
+            .fetch_one(&mut replacing)
+            .await?;
+    replacing.execute("BEGIN").await?;
+    let exchange = "SELECT attachments.exchange_contents(v.version_of, v.id, v.version)
+                    FROM attachments.attachment v WHERE v.version_of = $1::uuid";
+    sqlx::query(exchange)
+        .bind(id(&first)?)
+        .execute(&mut replacing)
+        .await?;
+    let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+        .fetch_one(&mut scanning)
+        .await?;
+    let key = infected.clone();
+    let verdict = tokio::spawn(async move {
+        sqlx::query("SELECT attachments.take_verdict($1, 'infected')")
+            .bind(key)
+            .execute(&mut scanning)
+            .await
+    });
+    until("the verdict waits for the replacement", async || {
+        Ok(is_waiting(&mut replacing, process).await?)
+    })
+    .await?;
+    replacing.execute("COMMIT").await?;
+    verdict.await??;
+    let of_object: Option<String> =
+        sqlx::query_scalar("SELECT scan_verdict FROM attachments.attachment WHERE object_key = $1")
+            .bind(infected)
+            .fetch_one(&mut replacing)
+            .await?;
+    assert_eq!(of_object.as_deref(), Some("infected"));
+    let path = format!("{}/versions/2/content", attachment_path(&first)?);
+    let shut = tenant.api.get(&path).await?;
+    shut.expect_problem(403, "file_quarantined")?;
     Ok(())
 }
 

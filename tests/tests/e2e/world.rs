@@ -250,6 +250,16 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> 
     anyhow::bail!("it never happened: {what}")
 }
 
+/// Whether a server process waits for a lock.
+pub async fn is_waiting(database: &mut PgConnection, process: i32) -> Result<bool> {
+    let waits =
+        "SELECT coalesce(max(wait_event_type), '') = 'Lock' FROM pg_stat_activity WHERE pid = $1";
+    Ok(sqlx::query_scalar(waits)
+        .bind(process)
+        .fetch_one(database)
+        .await?)
+}
+
 /// Runs the worker's schedule once, as the runtime would every few minutes.
 pub async fn run_schedule(stack: &Stack) -> Result<()> {
     let ran = stack.worker.run_schedule().await;
