@@ -48,7 +48,7 @@ impl Bench {
         println!("==> Starting the worker in workerd, the native server, and SELECT 1");
         let services = [Side::workerd(&stack).await?, Side::native(&stack).await?];
         // For each host and each kind of request that needs posts, as many alone as together, and what is listed.
-        let posts = make_posts(&stack, 2 * 5 * 2 * count + 2).await?;
+        let posts = make_posts(&stack, 2 * 6 * 2 * count + 2).await?;
         Ok(Self {
             select_one: Side::select_one(&stack).await?,
             stack,
@@ -225,6 +225,13 @@ async fn uploads(bench: &Bench) -> Result<()> {
                 side.upload(&posts[place][request], file, request).await
             },
         )
+        .await?;
+    let posts = bench.posts()?;
+    bench
+        .services("20 kB: one request", async |side, place, request| {
+            let file = twenty_kilobytes(request);
+            side.attach(&posts[place][request], file, request).await
+        })
         .await
 }
 

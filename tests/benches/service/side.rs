@@ -131,6 +131,14 @@ impl Side {
         .await
     }
 
+    /// A file as the body of one request.
+    pub async fn attach(&self, post: &str, file: Fixture, user: usize) -> Result<()> {
+        let path = format!("/v1/post/{post}/attachments?name={}", file.name);
+        let request = self.client.post(format!("{}{path}", self.url));
+        let request = request.bearer_auth(self.bearer(user)).body(file.bytes);
+        self.answered(request).await.map(drop)
+    }
+
     /// A file as a user sends it: declared, sent, completed.
     pub async fn upload(&self, post: &str, file: Fixture, user: usize) -> Result<()> {
         let declared = self
