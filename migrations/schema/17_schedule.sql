@@ -61,12 +61,20 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT '{"ok": {}}'::jsonb
 $$;
 
--- Whether the caller does the scheduled work: as long as its transaction lives, and nobody else meanwhile.
+-- Whether the caller does the scheduled work: as long as its transaction lives, and nobody else meanwhile. Without the row (after a
+-- TRUNCATE, or a restore of the schema alone) nobody could, and everybody would take it for locked.
 CREATE FUNCTION attachments_api.lead_schedule(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM FROM attachments.schedule FOR UPDATE SKIP LOCKED;
-    RETURN attachments.ok(jsonb_build_object('leads', FOUND));
+    IF FOUND THEN
+        RETURN attachments.ok('{"leads": true}');
+    END IF;
+    IF NOT EXISTS (SELECT FROM attachments.schedule) THEN
+        RAISE 'attachments.schedule has lost its row, so that no server can do the scheduled work'
+            USING ERRCODE = 'no_data_found', HINT = 'INSERT INTO attachments.schedule DEFAULT VALUES';
+    END IF;
+    RETURN attachments.ok('{"leads": false}');
 END
 $$;
 

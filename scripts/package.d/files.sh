@@ -23,6 +23,16 @@ fresh_folder() {
     mkdir -p "$1"
 }
 
+# One version of each file is left, because packaging/Containerfile and tests find them by patterns.
+remove_other_versions() {
+    local file name any='[0-9]+(\.[0-9]+)*(-(alpha|beta|rc)[0-9.]*)?'
+    for file in "$packages"/*"$version"*; do
+        name=${file##*/}
+        find "$packages" -maxdepth 1 -type f -regextype posix-extended \
+            -regex ".*/${name%%"$version"*}$any${name#*"$version"}" ! -name "$name" -delete
+    done
+}
+
 # make_archive FOLDER FILE: a folder and what is in it as .tar.gz.
 make_archive() {
     tar -C "$(dirname "$1")" --sort=name --format=gnu --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -cf - "$(basename "$1")" \

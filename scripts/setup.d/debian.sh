@@ -74,6 +74,17 @@ without_a_main_cluster() {
     return "$outcome"
 }
 
+# into_folder_of_apt FOLDER COMMAND…: runs what downloads with apt in a new folder. As root, apt downloads as a user of its own, to
+# whom the folder belongs meanwhile. Nobody else can write there, because root extracts what is found.
+into_folder_of_apt() {
+    local folder=$1
+    shift
+    mkdir -m 755 "$folder" || return 1
+    [ "$(id -u)" -ne 0 ] || chown _apt "$folder" || return 1
+    (cd "$folder" && "$@") || return 1
+    [ "$(id -u)" -ne 0 ] || chown -R root: "$folder"
+}
+
 # An apt with package lists of its own, in a folder: it sees other sources than the machine's, and changes nothing there.
 # What it downloads is verified with the machine's keys.
 make_apt_folder() {

@@ -46,10 +46,9 @@ download_from_first() {
         tried=${tried:+$tried }$suite
         say "Fetching PostgreSQL $major from Debian ($tried)"
         rm -rf "${folder:?}"/*
-        ! download_release "$major" "$tried" "$folder" >"$folder.log" 2>&1 || { rm -f "$folder.log"; return 0; }
-        tail -n 5 "$folder.log" >&2
+        ! download_release "$major" "$tried" "$folder" >"$folder/log" 2>&1 || return 0
+        tail -n 5 "$folder/log" >&2
     done
-    rm -f "$folder.log"
     return 1
 }
 
@@ -61,10 +60,9 @@ download_release() {
     done
     # Without this, a suite that cannot be had is a warning.
     apt_of_its_own "$folder/apt" -qq -o APT::Update::Error-Mode=any update || return 1
-    packages=$(with_libraries "$folder/apt" "postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major") \
-        && mkdir "$folder/debs" && chmod a+rwx "$folder/debs" || return 1
+    packages=$(with_libraries "$folder/apt" "postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major") || return 1
     # shellcheck disable=SC2086
-    (cd "$folder/debs" && apt_of_its_own "$folder/apt" -qq download $packages) || return 1
+    into_folder_of_apt "$folder/debs" apt_of_its_own "$folder/apt" -qq download $packages || return 1
     local deb
     # Where libraries are in the folder does not depend on where a suite has moved them to.
     mkdir -p "$folder/root/usr/lib" && ln -s usr/lib "$folder/root/lib" || return 1

@@ -7,15 +7,14 @@ setup_pool() {
     say "Fetching pgbouncer from Debian"
     local folder
     folder=$(mktemp -d)
-    # apt-get downloads as the user `_apt`.
-    chmod a+rwx "$folder"
-    (cd "$folder" && { download_pool || { update_lists && download_pool; }; }) >"$folder/log" 2>&1 || {
+    chmod a+x "$folder"
+    into_folder_of_apt "$folder/debs" find_pool >"$folder/log" 2>&1 || {
         tail -n 5 "$folder/log" >&2
         fail "apt-get could not download pgbouncer" "read its message above; pgbouncer is part of Debian 12"
     }
     # Moved into place when complete.
     rm -rf "$place"
-    dpkg-deb --extract "$folder"/pgbouncer_*.deb "$folder/place"
+    dpkg-deb --extract "$folder"/debs/pgbouncer_*.deb "$folder/place"
     chmod -R a+rX "$folder/place"
     mkdir -p "$KEEPSAKE_HOME"
     mv "$folder/place" "$place"
@@ -23,6 +22,8 @@ setup_pool() {
 }
 
 # The machine's package lists may be old or missing.
+find_pool() { download_pool || { update_lists && download_pool; }; }
+
 update_lists() {
     if [ "$(id -u)" -eq 0 ]; then
         apt-get update -qq

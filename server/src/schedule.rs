@@ -13,8 +13,14 @@ use tokio::time::timeout;
 /// Locks the row of the schedule, for as long as the transaction lives. It is open while the work is done.
 const LEAD: &str = "SELECT (attachments_api.lead_schedule('{}'::jsonb) #>> '{ok,leads}')::boolean";
 
-/// The transaction, which waits between its two statements for as long as the work takes.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0";
+/// The transaction, which waits for as long as the work takes. It must not outlive this server: if its machine or the network is
+/// gone, nothing closes the connection. So the database asks whether this end is there. A pool would answer in its place, and there
+/// the transaction ends after an hour. Work that takes longer loses the lock, which is safe.
+const BEGIN: &str = "BEGIN; SET LOCAL tcp_keepalives_idle = 30; SET LOCAL tcp_keepalives_interval = 10; \
+    SET LOCAL tcp_keepalives_count = 3; SET LOCAL idle_in_transaction_session_timeout = '1h'";
+
+/// How many times in a row another server does the work before that looks wrong: mostly it takes seconds.
+const OFTEN: u32 = 3;
 
 /// Longest wait for an answer about the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,17 +55,35 @@ impl From<String> for Undone {
 
 /// Does the work over and over.
 pub(crate) async fn run(server: Arc<Server>, every: Duration) {
+    let mut led = 0;
     loop {
         // Nobody waits for it, and servers that start together do not ask together.
         tokio::time::sleep(every).await;
-        if let Err(undone) = try_once(&server).await {
-            let level = match undone {
-                Undone::Led => Level::Info,
-                Undone::Failed(_) => Level::Error,
-            };
-            log::write(level, "cron", json!({ "cause": undone.to_string() }));
+        match try_once(&server).await {
+            Ok(()) => led = 0,
+            Err(Undone::Led) => {
+                led += 1;
+                let (level, cause) = about_another(led);
+                log::write(level, "cron", json!({ "cause": cause }));
+            }
+            Err(Undone::Failed(cause)) => {
+                led = 0;
+                log::write(Level::Error, "cron", json!({ "cause": cause }));
+            }
         }
     }
+}
+
+/// What the log says when another server did the work this many times in a row.
+fn about_another(times: u32) -> (Level, String) {
+    let cause = Undone::Led.to_string();
+    if times < OFTEN {
+        return (Level::Info, cause);
+    }
+    let cause = format!(
+        "{cause}, {times} times in a row: if none does, pg_locks shows which session has locked attachments.schedule"
+    );
+    (Level::Warning, cause)
 }
 
 /// Does the work once, after another server that is at it.
@@ -122,8 +146,36 @@ async fn lead(server: &Arc<Server>) -> Result<impl Sized, Undone> {
     }
 }
 
-/// What the database says of an error.
+/// What the database says of an error, and what it says to do.
 fn told(error: &tokio_postgres::Error) -> String {
-    let told = error.as_db_error();
-    told.map_or_else(|| error.to_string(), |told| told.message().to_owned())
+    error.as_db_error().map_or_else(
+        || error.to_string(),
+        |told| match told.hint() {
+            Some(hint) => format!("{}: {hint}", told.message()),
+            None => told.message().to_owned(),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_server_that_never_ends_is_warned_of() {
+        assert_eq!(about_another(1).0, Level::Info);
+        assert_eq!(about_another(OFTEN - 1).0, Level::Info);
+        let (level, cause) = about_another(OFTEN);
+        assert_eq!(level, Level::Warning);
+        assert!(cause.contains("3 times in a row"), "{cause}");
+    }
+
+    #[test]
+    fn the_lock_ends_with_a_server_that_says_nothing_any_more() {
+        assert!(BEGIN.contains("tcp_keepalives_idle = 30"), "{BEGIN}");
+        assert!(
+            BEGIN.contains("idle_in_transaction_session_timeout = '1h'"),
+            "{BEGIN}"
+        );
+    }
 }

@@ -7,7 +7,8 @@ compose.py run DEBIAN PACKAGES STORE WORK
     (tests/examples/stand_in_store.rs). It wants mounts, processes and a network of its own, all of which end with it.
 
 Images are built as packaging/Containerfile says, in folders that lie over DEBIAN. Each service runs in its folder, as its user,
-with its environment, capabilities and mounts, and knows the names of its networks.
+with its environment, capabilities and mounts. As under Docker, 127.0.0.1 is the service itself: each has an address of its own in
+each of its networks, and knows the names of the others there.
 """
 
 import json
@@ -15,9 +16,11 @@ import os
 import pathlib
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import story
@@ -32,15 +35,16 @@ SECRET = re.compile(r"PASSWORD|SECRET|KEYS?$|KEY_ID$")
 # Which PostgreSQL the Debian has.
 RELEASE = "15"
 PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/{RELEASE}/bin"
-# What the entrypoint of the image `postgres` does.
+# What the entrypoint of the image `postgres` does, with the default of releases before 18.
 POSTGRES_ENTRYPOINT = """set -eu
-data=/var/lib/postgresql/$POSTGRES/docker
+data=${PGDATA:-/var/lib/postgresql/data}
 if [ ! -e "$data/PG_VERSION" ]; then
     install -d -o postgres -g postgres -m 700 "$data"
     printf %s "$POSTGRES_PASSWORD" >/tmp/password
     chmod 644 /tmp/password
     setpriv --reuid postgres --regid postgres --clear-groups sh -euc '
         initdb --pgdata "$1" --auth=scram-sha-256 --pwfile=/tmp/password --locale=C.UTF-8 --encoding=UTF8
+        echo "host all all all scram-sha-256" >>"$1/pg_hba.conf"
         echo "CREATE DATABASE $POSTGRES_DB" | postgres --single -D "$1" postgres' - "$data"
     rm /tmp/password
 fi
@@ -134,12 +138,37 @@ def check(compose: dict, variables: dict) -> None:
             healthy = when["condition"] != "service_healthy" or "healthcheck" in services[needed]
             ends = when["condition"] != "service_completed_successfully" or services[needed].get("restart") == "no"
             expect(healthy and ends, f"{name}: {needed} cannot be waited for")
+        expect(service.get("restart") in ("no", "unless-stopped"), f"{name} does not come back when the machine does")
+        for variable, value in service.get("environment", {}).items():
+            # The server does not ask curl, which takes such a name for the container itself, and signs URLs for browsers.
+            expect(".localhost" not in value or (name, variable) == ("server", "S3_ENDPOINT"), f"{name}: {variable} is {value}")
+    check_signed_host(services)
+    check_database_volume(compose)
     own = {"POSTGRES"}
     expect(used - own == set(variables), f"new-secrets and the file differ: {sorted((used - own) ^ set(variables))}")
     settings = (REPO / "docs/settings.md").read_text()
     for setting in services["server"]["environment"]:
         expect(f"| `{setting}`" in settings or setting == "DATABASE_URL", f"server: there is no setting {setting}")
     expect(services["server"]["environment"]["DATABASE_URL"].startswith("postgres://keepsake_worker:"), "the server is not the worker's role")
+
+
+def check_signed_host(services: dict) -> None:
+    """The host of signed URLs is the store to the server, by an alias, and to a browser, by a published port."""
+    host, port = services["server"]["environment"]["S3_ENDPOINT"].removeprefix("http://").split(":")
+    shared = set(services["server"]["networks"]) & set(services["store"]["networks"])
+    expect(any(host in services["store"]["networks"][network]["aliases"] for network in shared), f"the server does not know {host}")
+    expect(host.endswith(".localhost"), f"a browser does not know {host}")
+    expect(f"127.0.0.1:{port}:{port}" in services["store"]["ports"], f"a browser does not reach {host}:{port}")
+
+
+def check_database_volume(compose: dict) -> None:
+    """Whatever the release, the data is in a volume that has a name, and that no other release has."""
+    database = compose["services"]["database"]
+    data = database["environment"].get("PGDATA", "the default of the image")
+    sources = [source for source, target in (mount.split(":")[:2] for mount in database["volumes"]) if data.startswith(f"{target}/")]
+    expect(len(sources) == 1, f"the database's data ({data}) is in no volume")
+    name = (compose["volumes"][sources[0]] or {}).get("name", sources[0])
+    expect(database["build"]["args"]["POSTGRES"] in name, f"releases of PostgreSQL share the volume {name}")
 
 
 def mount(*arguments: object) -> None:
@@ -197,21 +226,91 @@ def build(stage: Stage, image: Image, packages: pathlib.Path, arguments: dict) -
             image.command = json.loads(rest)
 
 
+def ip(*arguments: object, inside: "pathlib.Path | None" = None) -> None:
+    entering = ["nsenter", f"--net={inside}"] if inside else []
+    subprocess.run([*entering, "ip", *map(str, arguments)], check=True)
+
+
+class Networks:
+    """The networks of the file: each a bridge of this machine, with an address for each of its services."""
+
+    def __init__(self, compose: dict) -> None:
+        self.services = compose["services"]
+        self.numbers = {network: number for number, network in enumerate(compose["networks"])}
+        for number in self.numbers.values():
+            ip("link", "add", f"net{number}", "type", "bridge")
+            ip("address", "add", f"10.9.{number}.1/24", "dev", f"net{number}")
+            ip("link", "set", f"net{number}", "up")
+
+    def address(self, service: str, network: str) -> str:
+        return f"10.9.{self.numbers[network]}.{list(self.services).index(service) + 2}"
+
+    def connect(self, service: str, place: pathlib.Path) -> None:
+        """A network stack of the service's own, at `place`, in all of its networks."""
+        place.touch()
+        subprocess.run(["unshare", f"--net={place}", "true"], check=True)
+        ip("link", "set", "lo", "up", inside=place)
+        for network in self.services[service]["networks"]:
+            address, number = self.address(service, network), self.numbers[network]
+            outer, inner = f"{address.split('.')[3]}net{number}", f"eth{number}"
+            ip("link", "add", outer, "type", "veth", "peer", "name", inner)
+            ip("link", "set", inner, "netns", place)
+            ip("link", "set", outer, "master", f"net{number}", "up")
+            ip("address", "add", f"{address}/24", "dev", inner, inside=place)
+            ip("link", "set", inner, "up", inside=place)
+
+    def hosts(self, service: str) -> str:
+        """The names that it knows: its networks' services, and what they are called there."""
+        lines = ["127.0.0.1 localhost"]
+        for other, facts in self.services.items():
+            for network in facts["networks"]:
+                if network in self.services[service]["networks"]:
+                    aliases = (facts["networks"][network] or {}).get("aliases", []) if isinstance(facts["networks"], dict) else []
+                    lines.append(" ".join([self.address(other, network), other, *aliases]))
+        return "\n".join(lines) + "\n"
+
+    def publish(self, service: str) -> None:
+        """Its ports, at this machine's addresses."""
+        for port in self.services[service].get("ports", []):
+            here, outer, inner = port.split(":")
+            there = (self.address(service, next(iter(self.services[service]["networks"]))), int(inner))
+            listener = socket.create_server((here, int(outer)))
+            threading.Thread(target=forward, args=(listener, there), daemon=True).start()
+
+
+def forward(listener: socket.socket, there: tuple) -> None:
+    while True:
+        caller, _ = listener.accept()
+        try:
+            called = socket.create_connection(there)
+        except OSError:
+            caller.close()
+            continue
+        for source, sink in ((caller, called), (called, caller)):
+            threading.Thread(target=carry, args=(source, sink), daemon=True).start()
+
+
+def carry(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        source.close()
+        sink.close()
+
+
 class Service:
     """One service of the file, in a folder of its own over its image's."""
 
-    def __init__(self, name: str, said: dict, image: Image, work: pathlib.Path, everyone: dict) -> None:
+    def __init__(self, name: str, said: dict, image: Image, work: pathlib.Path, networks: Networks) -> None:
         self.name, self.said, self.image = name, said, image
         self.place = Image(work / name, image.base)
         self.place.lay(image.written)
         self.log = work / f"{name}.log"
-        networks = set(said["networks"])
-        names = ["localhost"]
-        for other, facts in everyone.items():
-            for network in networks & set(facts["networks"]):
-                aliases = (facts["networks"] or {})[network] if isinstance(facts["networks"], dict) else None
-                names += [other, *(aliases or {}).get("aliases", [])]
-        (self.place.root / "etc/hosts").write_text("127.0.0.1 " + " ".join(dict.fromkeys(names)) + "\n")
+        self.network = work / f"{name}.network"
+        networks.connect(name, self.network)
+        (self.place.root / "etc/hosts").write_text(networks.hosts(name))
         for volume in said.get("volumes", []):
             source, target = volume.split(":")[:2]
             self.mount_volume(work, source, self.place.root / target.strip("/"))
@@ -238,7 +337,7 @@ class Service:
         if self.said.get("cap_drop"):
             less += ["--bounding-set", "-all", "--inh-caps", "-all"]
         values = [f"{name}={value}" for name, value in environment.items()]
-        return ["chroot", str(self.place.root), "setpriv", *less, "env", "-i", *values, *command]
+        return ["nsenter", f"--net={self.network}", "chroot", str(self.place.root), "setpriv", *less, "env", "-i", *values, *command]
 
     def start(self) -> None:
         command = self.said.get("entrypoint", self.image.entrypoint) + self.said.get("command", self.image.command)
@@ -320,7 +419,6 @@ def run(debian: pathlib.Path, packages: pathlib.Path, store_program: pathlib.Pat
             print(f"  - the image {service['image']}", flush=True)
     (images["keepsake-database"].root / "entrypoint").write_text(POSTGRES_ENTRYPOINT)
     images["keepsake-database"].entrypoint = ["sh", "/entrypoint"]
-    images["keepsake-database"].environment["POSTGRES"] = RELEASE
     store = images[services["store"]["image"]] = Image(work / "image-store", debian)
     store.lay()
     (store.root / "garage").write_bytes(store_program.read_bytes())
@@ -329,8 +427,12 @@ def run(debian: pathlib.Path, packages: pathlib.Path, store_program: pathlib.Pat
     # Browsers know every name below localhost.
     (work / "hosts").write_text("127.0.0.1 localhost store.localhost\n")
     mount("--bind", work / "hosts", "/etc/hosts")
-    running = {name: Service(name, said, images[said["image"]], work, services) for name, said in services.items()}
+    networks = Networks(compose)
+    running = {name: Service(name, said, images[said["image"]], work, networks) for name, said in services.items()}
+    for name in services:
+        networks.publish(name)
     start(services, running)
+    expect((work / "volumes/database" / RELEASE / "docker/PG_VERSION").exists(), "the database's data is not in its volume")
     use(running, variables)
     # A second `up` finds everything there.
     for name in ("migrate", "admit-page"):

@@ -28,6 +28,8 @@ case $1 in
         must apt-get install -y --no-install-recommends ./postgresql-$major-keepsake_*.deb ./keepsake_*.deb ./keepsake-server_*.deb
         [ "$(systemctl is-enabled keepsake)$(systemctl is-active keepsake || true)" = disabledinactive ]
         [ "$(stat -c '%U %G %a' "$settings")" = "root keepsake 640" ]
+        [ "$(grep -Ec '^(JWT_KEYS = "jwt|URL_KEYS = "url):[A-Za-z0-9+/]{43}="$' "$settings")" = 2 ]
+        if grep -E '(sed|awk) .*new_key' /var/lib/dpkg/info/keepsake-server.postinst; then echo "a key is an argument" >&2 && exit 1; fi
 
         say "systemd finds nothing wrong with the unit, and that it may do little"
         must systemd-analyze verify --man=no keepsake.service
@@ -75,6 +77,7 @@ case $1 in
         say "a purge leaves the users' files, and nothing else"
         must apt-get purge -y keepsake-server
         [ ! -e /etc/keepsake ] && [ ! -e /usr/share/keepsake ] && [ -d /var/lib/keepsake/objects ]
+        [ -z "$(find /etc/systemd -name 'keepsake*')" ]
         if systemctl cat keepsake >/dev/null 2>&1; then echo "the unit is still there" >&2 && exit 1; fi
         must systemctl stop "postgresql@$major-main"
         ;;

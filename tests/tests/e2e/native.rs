@@ -328,6 +328,28 @@ async fn nobody_but_a_server_holds_the_scheduled_work() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_without_its_row_is_not_taken_for_another_servers() -> Result<()> {
+    if Host::Native.is_missing(REASON) {
+        return Ok(());
+    }
+    let stack = own_stack().await?;
+    let mut owner = stack.postgres.connect().await?;
+    sqlx::raw_sql("DELETE FROM attachments.schedule")
+        .execute(&mut owner)
+        .await?;
+    let failed = run_schedule(&stack).await.err().context("it ran")?;
+    let said = format!("{failed:#}");
+    ensure!(
+        said.contains("INSERT INTO attachments.schedule DEFAULT VALUES"),
+        "{said}"
+    );
+    sqlx::raw_sql("INSERT INTO attachments.schedule DEFAULT VALUES")
+        .execute(&mut owner)
+        .await?;
+    run_schedule(&stack).await
+}
+
 #[tokio::test]
 async fn calls_that_nobody_waits_for_keep_no_more_connections_than_there_may_be() -> Result<()> {
     if Host::Native.is_missing(REASON) {
