@@ -116,6 +116,7 @@ async fn anybody_may_know_what_an_upload_may_hold() -> Result<()> {
             "max_files": 2,
             "max_file_bytes": 1000,
             "max_set_bytes": 26_214_400,
+            "inline_max_bytes": 5_242_880,
             "file_types": "",
             "number_duplicates": false,
             "max_image_pixels": 268_435_456,
