@@ -15,6 +15,12 @@ const MAX_BOUNDARY: usize = 70;
 /// Most bytes of the headers of a part: several times what the longest file name needs, as a browser escapes it.
 const MAX_HEADER_BYTES: usize = 4096;
 
+/// Longest `Content-Type` of a form: several times what the longest boundary needs.
+const MAX_CONTENT_TYPE: usize = 1024;
+
+/// Most parameters of a header. Each is compared with those before it.
+const MAX_PARAMETERS: usize = 16;
+
 /// Most parts of a form, whatever they are.
 const MAX_PARTS: usize = 128;
 
@@ -57,6 +63,11 @@ impl Boundary {
             .eq_ignore_ascii_case(b"multipart/form-data")
         {
             return Ok(None);
+        }
+        if declared.len() > MAX_CONTENT_TYPE {
+            return Err(FormError::Malformed(
+                "its Content-Type has more than 1024 bytes",
+            ));
         }
         let boundary = Parameters::parse(parameters)
             .and_then(|mut parameters| parameters.take("boundary"))
@@ -233,7 +244,7 @@ fn extended_value(value: &[u8]) -> Option<String> {
 struct Parameters(Vec<(String, Vec<u8>)>);
 
 impl Parameters {
-    /// `None` for what are none, or one twice. The first needs no semicolon: it was cut off.
+    /// `None` for what are none, too many, or one twice. The first needs no semicolon: it was cut off.
     fn parse(text: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         let mut rest = text.trim_ascii();
@@ -244,7 +255,8 @@ impl Parameters {
             let name = name.to_ascii_lowercase();
             let is_token =
                 |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if name.is_empty()
+            if found.0.len() == MAX_PARAMETERS
+                || name.is_empty()
                 || !name.bytes().all(is_token)
                 || found.0.iter().any(|(seen, _)| *seen == name)
             {
@@ -410,6 +422,25 @@ mod tests {
         ] {
             assert!(boundary_of(malformed).is_err(), "{malformed}");
         }
+    }
+
+    #[test]
+    fn bounds_the_parameters_of_a_header() {
+        let parameters = |count| (1..count).map(|n| format!("; p{n}=x")).collect::<String>();
+        let content_type = |count| {
+            let others = parameters(count);
+            boundary_of(&format!("multipart/form-data{others}; boundary=b"))
+        };
+        assert_eq!(content_type(MAX_PARAMETERS), Ok(Some(boundary())));
+        assert!(content_type(MAX_PARAMETERS + 1).is_err());
+        let disposition = |count| names(&format!("form-data{}; name=f", parameters(count)));
+        assert!(disposition(MAX_PARAMETERS).is_ok());
+        assert!(disposition(MAX_PARAMETERS + 1).is_err());
+
+        let begin = "multipart/form-data; boundary=b; a=";
+        let long = |length: usize| format!("{begin}{}", "x".repeat(length - begin.len()));
+        assert_eq!(boundary_of(&long(MAX_CONTENT_TYPE)), Ok(Some(boundary())));
+        assert!(boundary_of(&long(MAX_CONTENT_TYPE + 1)).is_err());
     }
 
     #[test]

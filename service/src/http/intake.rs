@@ -21,12 +21,15 @@ const MAX_HELD_BYTES: u64 = 32 << 20;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A body has this long, and a second more for so many bytes.
+/// A body that has its room has this long, and a second more for so many bytes.
 const BASE_TIME: Duration = body::MAX_BODY_TIME;
 const BYTES_A_SECOND: u64 = 64 << 10;
 
 /// After so long a body counts no longer: a worker forgets a request whose client has gone, and nobody drops what it held.
 const MAX_LIFE_MILLISECONDS: u64 = 10 * 60 * 1000;
+
+/// How much more of a body has to come until it is looked at again.
+const STEP: usize = 1 << 10;
 
 /// How much of a body that is refused is read off, so that its client sees the answer.
 const MAX_DISCARDED_BYTES: usize = 32 << 20;
@@ -37,8 +40,9 @@ pub(crate) struct Intake {
     body: Body,
     bytes: Vec<u8>,
     limit: usize,
-    time: Duration,
     room: Option<Room>,
+    /// Whether it had all the time that it may have.
+    is_late: bool,
 }
 
 /// The room in memory of a body, which it has until this is dropped.
@@ -62,8 +66,8 @@ impl Intake {
             body,
             bytes: Vec::new(),
             limit: usize::try_from(most).unwrap_or(usize::MAX),
-            time: BASE_TIME + Duration::from_secs(most / BYTES_A_SECOND),
             room: None,
+            is_late: false,
         })
     }
 
@@ -72,23 +76,43 @@ impl Intake {
         &self.bytes
     }
 
-    /// Takes in more while it is wanted. Longer than announced or allowed → 413, too slow → 408, broken off → 400.
+    /// Takes in more while it is wanted, which is asked once for each KiB: who sends single bytes does not have all looked at
+    /// for each. Longer than announced or allowed → 413, too slow → 408, broken off → 400.
     pub(crate) async fn take_while(
         &mut self,
         is_wanted: impl Fn(&[u8]) -> bool,
     ) -> Result<(), ApiError> {
-        let time = self.time;
-        let taken = clock::timeout(time, async {
-            while is_wanted(&self.bytes) && self.take().await? {}
+        let taken = async {
+            while is_wanted(&self.bytes) {
+                let enough = self.bytes.len() + STEP;
+                while self.bytes.len() < enough {
+                    if !self.take().await? {
+                        return Ok(());
+                    }
+                }
+            }
             Ok(())
-        });
-        taken.await.unwrap_or_else(|| Err(body::too_slow(time)))
+        };
+        let taken = clock::timeout(BASE_TIME, taken).await;
+        taken.unwrap_or_else(|| Err(self.late(BASE_TIME)))
     }
 
-    /// Takes in the rest, once there is room in memory, for which is waited; else 429.
+    /// Takes in the rest, once there is room in memory, for which is waited; else 429. Refuses what [`Self::take_while`] does.
     pub(crate) async fn finish(&mut self) -> Result<(), ApiError> {
-        self.room = Some(Room::wait_for(self.limit as u64).await?);
-        self.take_while(|_| true).await
+        let most = self.limit as u64;
+        self.room = Some(Room::wait_for(most).await?);
+        let time = BASE_TIME + Duration::from_secs(most / BYTES_A_SECOND);
+        let taken = async {
+            while self.take().await? {}
+            Ok(())
+        };
+        let taken = clock::timeout(time, taken).await;
+        taken.unwrap_or_else(|| Err(self.late(time)))
+    }
+
+    fn late(&mut self, time: Duration) -> ApiError {
+        self.is_late = true;
+        body::too_slow(time)
     }
 
     /// Takes in what comes next; `false` at the end.
@@ -101,10 +125,12 @@ impl Intake {
         if self.bytes.len() + data.len() > self.limit {
             return Err(too_large(self.limit as u64));
         }
-        if self.bytes.is_empty() {
+        let free = self.bytes.capacity() - self.bytes.len();
+        if self.room.is_some() && free < data.len() {
             // As much as is announced, if it comes; not on the word of who sends a byte and no more.
-            let some = data.len().saturating_mul(1024);
-            self.bytes.reserve_exact(self.limit.min(some));
+            let some = data.len().saturating_mul(1024).max(self.bytes.len());
+            let left = self.limit - self.bytes.len();
+            self.bytes.reserve_exact(left.min(some));
         }
         self.bytes.extend_from_slice(&data);
         Ok(true)
@@ -116,8 +142,13 @@ impl Intake {
     }
 
     /// Reads off what of a refused body is still on its way. Its client would otherwise lose the connection and never see the answer.
+    /// Not of one that was too slow: it would be answered later still.
     pub(crate) async fn read_off(mut self) {
-        self.bytes = Vec::new();
+        // Nothing of it is held meanwhile.
+        (self.bytes, self.room) = (Vec::new(), None);
+        if self.is_late {
+            return;
+        }
         let read = async {
             let mut seen = 0;
             while seen < MAX_DISCARDED_BYTES
@@ -219,6 +250,55 @@ fn busy() -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::{FutureExt, StreamExt, stream};
+    use std::{cell::Cell, convert::Infallible};
+
+    const LIMIT: u64 = 5 << 20;
+
+    /// A body of so many single bytes, behind which nothing more comes, not even its end.
+    fn stopping(bytes: usize) -> Intake {
+        let byte = Ok::<_, Infallible>(Bytes::from_static(b"x"));
+        let body = stream::iter(vec![byte; bytes]).chain(stream::pending());
+        Intake::of(&HeaderMap::new(), Body::from_stream(body), LIMIT).unwrap()
+    }
+
+    #[test]
+    fn single_bytes_are_not_looked_at_one_by_one() {
+        let mut intake = stopping(20 * STEP);
+        let asked = Cell::new(0);
+        let taken = intake.take_while(|bytes| {
+            asked.set(asked.get() + 1);
+            bytes.len() < 16 * STEP
+        });
+        taken.now_or_never().unwrap().unwrap();
+        assert_eq!(intake.so_far().len(), 16 * STEP);
+        assert_eq!(asked.get(), 17);
+    }
+
+    #[test]
+    fn nothing_is_reserved_without_room() {
+        let mut intake = stopping(2 * STEP);
+        let taken = intake.take_while(|bytes| bytes.len() < 2 * STEP);
+        taken.now_or_never().unwrap().unwrap();
+        assert!(intake.bytes.capacity() <= 4 * STEP);
+        let body = Body::from(vec![b'x'; 32 * STEP]);
+        let mut intake = Intake::of(&HeaderMap::new(), body, LIMIT).unwrap();
+        let taken = intake.take_while(|bytes| bytes.len() < STEP);
+        taken.now_or_never().unwrap().unwrap();
+        assert_eq!(intake.bytes.capacity(), 32 * STEP);
+    }
+
+    #[test]
+    fn what_is_read_off_has_no_room() {
+        let mut intake = stopping(1);
+        assert!(intake.finish().now_or_never().is_none());
+        let id = intake.room.as_ref().unwrap().0;
+        let has_room = || rooms().taken.iter().any(|(taken, _, _)| *taken == id);
+        assert!(has_room());
+        let mut reading = std::pin::pin!(intake.read_off());
+        assert!(reading.as_mut().now_or_never().is_none());
+        assert!(!has_room());
+    }
 
     #[test]
     fn bodies_share_the_room_and_give_it_back() {

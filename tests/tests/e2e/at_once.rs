@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::agreement::{Place, assert_agreement};
 use crate::object_store::Fault;
-use crate::world::{Tenant, errors, id, names, run_schedule, s3_stack, shared_stack, tenant};
+use crate::world::{Tenant, errors, id, names, own_stack, run_schedule, s3_stack, tenant};
 
 const ORIGIN: &str = "https://app.example.com";
 const FORM: &str = "multipart/form-data; boundary=----7MA4YWxkTrZu0gW";
@@ -527,6 +527,15 @@ fn connect(stack: &Stack) -> Result<TcpStream> {
     Ok(client)
 }
 
+/// Resets connections: that their client merely says no more would not end a request.
+fn break_off(clients: Vec<TcpStream>) -> Result<()> {
+    for client in clients {
+        client.set_nonblocking(true)?;
+        tokio::net::TcpStream::from_std(client)?.set_zero_linger()?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_body_of_unknown_length_is_counted() -> Result<()> {
     let tenant = tenant().await?;
@@ -558,20 +567,24 @@ async fn a_body_of_unknown_length_is_counted() -> Result<()> {
 
 #[tokio::test]
 async fn a_client_that_breaks_off_leaves_nothing_and_takes_no_room() -> Result<()> {
-    let stack = shared_stack().await?;
-    let tenant = Tenant::new(stack).await?;
+    // Others would have no room meanwhile.
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
     let begin = format!("{}content-length: {MAX_BYTES}\r\n\r\n", head(&tenant));
-    // More than there is room for, one after the other.
-    for _ in 0..12 {
-        let mut client = connect(stack)?;
+    let large = vec![b'x'; MAX_BYTES];
+    // As many as there is room for.
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = connect(&stack)?;
         client.write_all(begin.as_bytes())?;
-        client.write_all(&vec![b'x'; MAX_BYTES / 2])?;
-        client.flush()?;
-        drop(client);
+        client.write_all(&large[..MAX_BYTES / 2])?;
+        clients.push(client);
     }
-    send_file(&tenant, TEXT.name, TEXT.bytes)
-        .await?
-        .expect(201)?;
+    let refused = send_file(&tenant, "large.txt", &large).await?;
+    refused.expect_problem(429, "too_many_requests")?;
+    break_off(clients)?;
+    // As large as they: a small one would fit beside them.
+    send_file(&tenant, "large.txt", &large).await?.expect(201)?;
     assert_eq!(tenant.rows().await?, 1);
     Ok(())
 }

@@ -18,6 +18,9 @@ use crate::world::{Tenant, own_stack};
 /// The worker waits for a body for 30 seconds.
 const PATIENCE: Duration = Duration::from_secs(45);
 
+const JSON: &str = "application/json";
+const FORM: &str = "multipart/form-data; boundary=b";
+
 /// How a client dawdles.
 #[derive(Clone, Copy, Debug)]
 enum Pace {
@@ -32,7 +35,8 @@ enum Pace {
 struct Slow {
     address: String,
     bearer: Option<String>,
-    path: &'static str,
+    path: String,
+    content_type: &'static str,
     /// Without a length it comes in chunks.
     has_length: bool,
     body: String,
@@ -81,8 +85,8 @@ impl Slow {
             format!("authorization: Bearer {token}\r\n")
         });
         format!(
-            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n{bearer}{framing}\r\n\r\n",
-            self.path, self.address
+            "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: {}\r\n{bearer}{framing}\r\n\r\n",
+            self.path, self.address, self.content_type
         )
     }
 
@@ -103,19 +107,24 @@ async fn who_dawdles_is_answered_and_nobody_waits() -> Result<()> {
     let address = format!("127.0.0.1:{}", url.port().context("no port")?);
     let bearer = mint(&claims(&tenant.name, "ada"), &stack.secrets.jwt_key);
     let body = tenant.request(json!([declaration(&PNG)])).to_string();
+    let at_once = format!("/v1/post/{}/attachments", tenant.post);
+    // Without its end, for which nobody waits as long as for a file: who sends it is not known yet.
+    let form =
+        format!("--b\r\nContent-Disposition: form-data; name=\"access_token\"\r\n\r\n{bearer}");
 
     let mut clients = Vec::new();
     for pace in [Pace::ByteASecond, Pace::StopsHalfWay] {
         for has_length in [true, false] {
-            for (bearer, path, status) in [
-                (Some(&bearer), "/v1/uploads", "408"),
-                (None, "/v1/uploads", "401"),
-                (Some(&bearer), "/v1/nowhere/at/all/x", "404"),
-            ] {
+            let declares = (Some(&bearer), "/v1/uploads", JSON, &body, "408");
+            let unknown = (None, "/v1/uploads", JSON, &body, "401");
+            let nowhere = (Some(&bearer), "/v1/nowhere/at/all/x", JSON, &body, "404");
+            let sends = (None, &*at_once, FORM, &form, "408");
+            for (bearer, path, content_type, body, status) in [declares, unknown, nowhere, sends] {
                 let slow = Slow {
                     address: address.clone(),
                     bearer: bearer.cloned(),
-                    path,
+                    path: path.to_owned(),
+                    content_type,
                     has_length,
                     body: body.clone(),
                     pace,
