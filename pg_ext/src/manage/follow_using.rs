@@ -124,8 +124,7 @@ unsafe fn conversion(step: &pg_sys::AlterTableCmd) -> Option<(String, Conversion
         }
         let is_cast = pgrx::is_a(expression, pg_sys::NodeTag::T_TypeCast) && {
             let cast = &*expression.cast::<pg_sys::TypeCast>();
-            is_column(cast.arg, step.name)
-                && pg_sys::equal(cast.typeName.cast(), definition.typeName.cast())
+            is_column(cast.arg, step.name) && is_same_type(cast.typeName, definition.typeName)
         };
         let how = if is_cast {
             Conversion::Cast
@@ -137,7 +136,33 @@ unsafe fn conversion(step: &pg_sys::AlterTableCmd) -> Option<(String, Conversion
     }
 }
 
-/// Whether an expression is this column and nothing else.
+/// Whether two names are of the same type, with the same length or precision.
+unsafe fn is_same_type(one: *const pg_sys::TypeName, other: *const pg_sys::TypeName) -> bool {
+    // SAFETY: both are names that the parser made.
+    unsafe {
+        if pg_sys::equal(one.cast(), other.cast()) {
+            return true;
+        }
+        let one = resolved(one);
+        one.is_some() && one == resolved(other)
+    }
+}
+
+/// The type of a name, and its length or precision; `None` where there is no such type, which the command itself then says.
+unsafe fn resolved(name: *const pg_sys::TypeName) -> Option<(pg_sys::Oid, i32)> {
+    let nowhere = std::ptr::null_mut();
+    let (mut oid, mut modifier) = (pg_sys::InvalidOid, -1);
+    // SAFETY: a name that the parser made; no parse state is needed, and the results are ours.
+    unsafe {
+        if pg_sys::LookupTypeNameOid(nowhere, name, true) == pg_sys::InvalidOid {
+            return None;
+        }
+        pg_sys::typenameTypeIdAndMod(nowhere, name, &raw mut oid, &raw mut modifier);
+    }
+    Some((oid, modifier))
+}
+
+/// Whether an expression is this column and nothing else. A name before it can only be that of the command's table, which is all that the expression sees.
 unsafe fn is_column(expression: *mut pg_sys::Node, name: *const std::ffi::c_char) -> bool {
     // SAFETY: an expression that the parser made; the names in a reference are strings.
     unsafe {
@@ -145,11 +170,10 @@ unsafe fn is_column(expression: *mut pg_sys::Node, name: *const std::ffi::c_char
             return false;
         }
         let fields = (*expression.cast::<pg_sys::ColumnRef>()).fields;
-        let mut names = pointers::<pg_sys::Node>(fields);
-        let (Some(only), None) = (names.next(), names.next()) else {
+        let Some(last) = pointers::<pg_sys::Node>(fields).last() else {
             return false;
         };
-        pgrx::is_a(only, pg_sys::NodeTag::T_String)
-            && CStr::from_ptr((*only.cast::<pg_sys::String>()).sval) == CStr::from_ptr(name)
+        pgrx::is_a(last, pg_sys::NodeTag::T_String)
+            && CStr::from_ptr((*last.cast::<pg_sys::String>()).sval) == CStr::from_ptr(name)
     }
 }
