@@ -18,7 +18,9 @@ CREATE TABLE keepsake.hold (
     released_at timestamptz,
     CHECK (num_nonnulls(row_key, deletion_id, tenant) = 1 AND (relation IS NULL) = (row_key IS NULL))
 );
-CREATE UNIQUE INDEX hold_of_row ON keepsake.hold (relation, row_key) WHERE released_at IS NULL AND row_key IS NOT NULL;
+-- A key that has lost a column (keepsake.follow_column) no longer tells rows apart: holds of different rows can have the same.
+CREATE UNIQUE INDEX hold_of_row ON keepsake.hold (relation, row_key)
+    WHERE released_at IS NULL AND row_key IS NOT NULL AND NOT row_key OPERATOR(pg_catalog.?) '';
 CREATE UNIQUE INDEX hold_of_deletion ON keepsake.hold (deletion_id) WHERE released_at IS NULL AND deletion_id IS NOT NULL;
 CREATE UNIQUE INDEX hold_of_tenant ON keepsake.hold (tenant) WHERE released_at IS NULL AND tenant IS NOT NULL;
 COMMENT ON TABLE keepsake.hold IS

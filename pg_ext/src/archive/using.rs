@@ -103,11 +103,11 @@ pub fn note_followed(table: pg_sys::Oid, ancestors: &[pg_sys::Oid]) {
     });
 }
 
-/// The table that a command converts values of.
-pub fn converted_by(command: Command) -> Option<pg_sys::Oid> {
+/// The table that a command converts values of, and the columns.
+pub fn converted_by(command: Command) -> Option<(pg_sys::Oid, Converted)> {
     NOTED.with_borrow(|all| {
         let noted = all.iter().rfind(|noted| noted.command == command)?;
-        Some(noted.relation)
+        Some((noted.relation, noted.columns.clone()))
     })
 }
 

@@ -10,6 +10,7 @@ use crate::archive::follow_ddl::follow_conversion;
 use crate::archive::using;
 use crate::graph::cache;
 use crate::manage::ddl_command::command;
+use crate::manage::follow_using::forget_values;
 use crate::model::error::Outcome;
 use crate::spi::session::{Session, with_session};
 
@@ -25,8 +26,11 @@ fn follow_renames(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
         let command = command(call, "keepsake.follow_renames", "ON ddl_command_end")?;
         (command, rename(command))
     };
-    if let Some(relation) = using::converted_by(command) {
-        with_session(|session| follow_conversion(session, relation))?;
+    if let Some((relation, converted)) = using::converted_by(command) {
+        with_session(|session| -> Outcome<()> {
+            follow_conversion(session, relation)?;
+            forget_values(session, relation, &converted)
+        })?;
         using::end(command);
     }
     if let Some(rename) = rename {

@@ -24,14 +24,19 @@ const CHILDREN: &str = "
     JOIN keepsake.kept_in_place m ON m.relation = coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid)
     WHERE con.contype = 'f' AND con.confrelid = $1 AND con.conrelid <> $1";
 const ELSEWHERE: &str = "
-    SELECT min(o.relation::regclass::text) FROM keepsake.deletion_table t
+    SELECT o.relation::oid, o.relation::regclass::text FROM keepsake.deletion_table t
     JOIN keepsake.deletion d ON d.id = t.deletion_id AND d.state IN ('deleted', 'purging')
     JOIN keepsake.deletion_table o ON o.deletion_id = d.id AND o.purged < o.row_count AND o.relation <> ALL ($1)
     JOIN keepsake.kept_in_place m ON m.relation = o.relation
     WHERE t.relation = ANY ($1) AND t.purged < t.row_count
       -- What hangs on archived rows by declared references alone can stay.
       AND (d.root_table <> ALL ($1) AND d.root_table IN (SELECT relation FROM keepsake.kept_in_place)
-           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.relation AND con.confrelid = ANY ($1)))";
+           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.relation AND con.confrelid = ANY ($1))
+           -- A restore inserts archived rows first: they would refer to rows that are still deleted.
+           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f'
+                      AND coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid) = t.relation
+                      AND coalesce(pg_partition_root(con.confrelid)::oid, con.confrelid) = o.relation))
+    ORDER BY 2 LIMIT 1";
 /// A parent in place that does not move, and to which a table with an archive could not refer.
 const DECLARED_PARENT: &str = "
     SELECT min(d.parent::text) FROM keepsake.declared_reference d JOIN keepsake.kept_in_place m ON m.relation = d.parent
@@ -174,32 +179,36 @@ fn refuse_mixed(
     oid: pg_sys::Oid,
     tables: &[pg_sys::Oid],
 ) -> Outcome<()> {
-    let other: Option<String> = session
+    let Some(row) = session
         .registry(ELSEWHERE, &[tables.to_vec().into()])?
-        .first()
-        .get_one()?;
-    let Some(other) = other else {
+        .next()
+    else {
+        return Ok(());
+    };
+    let (Some(other_oid), Some(other)) = (row.get::<pg_sys::Oid>(1)?, row.get::<String>(2)?) else {
         return Ok(());
     };
     let shown = describe(session, oid)?.shown;
     let below = moving_tables::closure(session, oid, true, CHILDREN)?;
-    let above = session.catalog(
-        "SELECT $1::regclass::oid = ANY ($2)",
-        &[other.as_str().into(), below.into()],
-    )?;
-    let first = if first_cell(above)? == Some(true) {
-        &shown
+    let (first, moving) = if below.contains(&other_oid) {
+        (&shown, below)
     } else {
-        &other
+        let moving = moving_tables::closure(session, other_oid, true, CHILDREN)?;
+        (&other, moving)
     };
+    let parent: Option<String> = first_cell(session.registry(DECLARED_PARENT, &[moving.into()])?)?;
     Err(Failure::CannotManage {
         table: shown.clone(),
         why: format!(
             "A deletion has rows of it and of {other}, which stays in place; no restore could bring back both at once."
         ),
-        fix: format!(
-            "Move both: SELECT keepsake.manage('{first}', keep => 'archive', cascade => true) takes along the tables that refer to {first}. Or restore or purge these deletions."
-        ),
+        fix: if parent.is_some() {
+            "Restore or purge these deletions first.".into()
+        } else {
+            format!(
+                "Move both: SELECT keepsake.manage('{first}', keep => 'archive', cascade => true) takes along the tables that refer to {first}. Or restore or purge these deletions."
+            )
+        },
     })
 }
 

@@ -88,6 +88,20 @@ SELECT check_name, object FROM keepsake.doctor() WHERE object LIKE 'shifting.%' 
 SELECT keepsake.restore(last('post')) -> 'restored';
 SELECT keepsake.restore(last('file')) -> 'restored';
 TABLE live;
+\echo == An archived row would refer to one that the same deletion removed, and that stays in place.
+CREATE TABLE entry (id int PRIMARY KEY);
+CREATE TABLE scan (id int PRIMARY KEY, of_type text, of_id text);
+CREATE TABLE remark (id int PRIMARY KEY, entry_id int REFERENCES entry ON DELETE CASCADE, scan_id int REFERENCES scan);
+SELECT keepsake.manage('entry'), keepsake.manage('scan'), keepsake.manage('remark');
+SELECT keepsake.declare_reference('scan', 'of_type', 'of_id', 'entry', 'entry');
+INSERT INTO entry VALUES (1);
+INSERT INTO scan VALUES (10, 'entry', '1');
+INSERT INTO remark VALUES (100, 1, 10);
+DELETE FROM entry;
+SELECT keepsake.manage('entry', keep => 'archive', cascade => true);
+SELECT keepsake.restore(last('entry')) -> 'restored';
+SELECT keepsake.manage('entry', keep => 'archive', cascade => true);
+SELECT live('entry', 'id'), live('scan', 'id'), live('remark', 'id');
 DELETE FROM keepsake.deletion WHERE id IN (SELECT id FROM before);
 DROP SCHEMA shifting CASCADE;
 DROP SCHEMA IF EXISTS shifting_deleted CASCADE;

@@ -119,8 +119,26 @@ SELECT keepsake.purge_batch() -> 'rows' AS gone;
 SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'u'::regclass ORDER BY id;
 SELECT id, t, deleted_at IS NULL AS live FROM u ORDER BY id;
 SELECT id, u FROM v ORDER BY id;
+-- A cast is one however it is spelled.
+SELECT keepsake.hold('u', 2, 'court') IS NOT NULL AS held;
+ALTER TABLE u ALTER COLUMN id TYPE bigint USING u.id::int8;
+ALTER TABLE u ALTER COLUMN id TYPE int8 USING names.u.id;
+SELECT row_key FROM keepsake.hold WHERE relation = 'u'::regclass ORDER BY id;
+-- Who does not own the table learns and changes nothing.
+CREATE ROLE regress_converter;
+GRANT USAGE ON SCHEMA names TO regress_converter;
+SET ROLE regress_converter;
+ALTER TABLE u ALTER COLUMN id TYPE int USING 4 - id;
+RESET ROLE;
+SELECT row_key FROM keepsake.hold WHERE relation = 'u'::regclass ORDER BY id;
+-- Keys that are lost can be the same.
+ALTER TABLE u ALTER COLUMN id TYPE int USING 4 - id;
+SELECT keepsake.hold('u', 2, 'court again') IS NOT NULL AS held;
+ALTER TABLE u ALTER COLUMN id TYPE bigint USING 4 - id;
+SELECT row_key, reason FROM keepsake.hold WHERE relation = 'u'::regclass ORDER BY id;
 
 RESET search_path;
 DROP SCHEMA names CASCADE;
+DROP ROLE regress_converter;
 DELETE FROM keepsake.deletion WHERE root_table::text !~ '^[a-z.]+$';
 RESET client_min_messages;
