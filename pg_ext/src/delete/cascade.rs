@@ -352,6 +352,7 @@ fn take_chain(
     };
     let is_plain = reference.on_delete == OnDelete::Cascade
         && !table.may_prevent_update
+        && chain::can_follow(reference, table)
         && deletion_group::others_of(deletion, table.oid).is_empty();
     let Some(rows) = found.get(&table.oid).filter(|_| is_plain) else {
         return Ok(None);

@@ -9,6 +9,7 @@ use crate::model::reference::Reference;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::sql::join;
 use crate::model::table::Table;
+use crate::postgres::column_type::is_hashable;
 use crate::postgres::settings::no_whole_tables;
 use crate::spi::session::Session;
 
@@ -23,6 +24,12 @@ pub struct Above<'a> {
     pub source: String,
     pub condition: &'a str,
     pub arguments: Vec<DatumWithOid<'static>>,
+}
+
+/// Whether the rows that hang on each other by this reference can be found at once: PostgreSQL hashes them to know each again.
+pub fn can_follow(reference: &Reference, table: &Table) -> bool {
+    let mut referred = reference.pairs.iter().map(|pair| &pair.parent.0);
+    referred.all(|column| is_hashable(table.oid, column))
 }
 
 /// Locks the live rows of `table` that hang on those above, and marks them: all of them or, of many, the upper ones. Answers with them; with none, and

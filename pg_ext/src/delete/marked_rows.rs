@@ -6,6 +6,7 @@ use crate::archive::key::Key;
 use crate::call::trigger_row::Row;
 use crate::model::table::Table;
 use crate::postgres::index_scan;
+use crate::postgres::pg_list::oids;
 
 /// As the statement that marked the row has locked table and index.
 const WRITTEN: pg_sys::LOCKMODE = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
@@ -37,11 +38,16 @@ pub fn only_key(table: &Table, deletion: Uuid) -> Option<pg_sys::Datum> {
     if !is_plain {
         return None;
     }
-    // SAFETY: the table is locked since the statement that marked its rows began, and so its index stays; the row that the scan gives is good until the
-    // slot is dropped. An error closes all of it with the transaction's resources.
+    // SAFETY: the table is locked since the statement that marked its rows began, and so an index that it has now stays; the row that the scan gives is
+    // good until the slot is dropped. An error closes all of it with the transaction's resources.
     unsafe {
         let relation = pg_sys::try_table_open(table.oid, WRITTEN);
         if relation.is_null() {
+            return None;
+        }
+        // It may have been dropped before the table was locked.
+        if !oids(pg_sys::RelationGetIndexList(relation)).any(|one| one == index) {
+            pg_sys::table_close(relation, KEEP_LOCK);
             return None;
         }
         pg_sys::CommandCounterIncrement();

@@ -83,6 +83,9 @@ fn register_invalidation() {
             (pg_sys::SysCacheIdentifier::OPEROID, note),
             (pg_sys::SysCacheIdentifier::PROCOID, note),
             (pg_sys::SysCacheIdentifier::TYPEOID, note),
+            (pg_sys::SysCacheIdentifier::ENUMOID, note),
+            (pg_sys::SysCacheIdentifier::TSCONFIGOID, note),
+            (pg_sys::SysCacheIdentifier::CLAOID, note),
         ] {
             // What numbers the caches has another type in each release.
             #[allow(clippy::unnecessary_cast)]

@@ -1,14 +1,28 @@
 //! The columns of which the registry keeps values, found by the names that it has for them.
 
-use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
+use pgrx::pg_sys;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::graph::cache;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::Ident;
 use crate::model::stored_value::StoredColumn;
 use crate::model::table::Table;
+use crate::postgres::settings::one_plan;
 use crate::spi::session::Session;
 
 const COLUMNS: &str = include_str!("read_columns.sql");
+
+/// By table and names.
+type Known = HashMap<(pg_sys::Oid, Vec<String>), Option<Vec<StoredColumn>>>;
+
+thread_local! {
+    /// What was read, and under which count of changes: reading it takes longer than restoring a few rows.
+    static KNOWN: RefCell<(u64, Known)> = RefCell::default();
+}
 
 /// The columns of `table` with these names, in order; `None` where one of them is gone.
 pub fn find<'a>(
@@ -16,9 +30,42 @@ pub fn find<'a>(
     table: &Table,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Outcome<Option<Vec<StoredColumn>>> {
-    let names: Vec<&str> = names.into_iter().collect();
-    let wanted = names.len();
-    let rows = session.catalog_kept(COLUMNS, &[table.oid.into(), names.into()])?;
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+    // The names are of the same snapshot, which may be too old for whoever comes later.
+    if session.keeps_its_snapshot() {
+        let rows = session.catalog_kept(COLUMNS, &[table.oid.into(), names.clone().into()])?;
+        return in_order(rows, names.len());
+    }
+    let changes = cache::changes();
+    let place = (table.oid, names);
+    let known = KNOWN.with_borrow(|(read_under, known)| {
+        let is_good = *read_under == changes;
+        known.get(&place).filter(|_| is_good).cloned()
+    });
+    if let Some(columns) = known {
+        return Ok(columns);
+    }
+    let _plan = one_plan();
+    let rows = session.catalog_now(COLUMNS, &[table.oid.into(), place.1.clone().into()])?;
+    let columns = in_order(rows, place.1.len())?;
+    // What changed meanwhile is good for this call alone.
+    if cache::changes() == changes {
+        KNOWN.with_borrow_mut(|(read_under, known)| {
+            if *read_under != changes {
+                known.clear();
+                *read_under = changes;
+            }
+            known.insert(place, columns.clone());
+        });
+    }
+    Ok(columns)
+}
+
+/// The columns that were read, when all that were wanted are there.
+fn in_order<'conn>(
+    rows: impl IntoIterator<Item = SpiHeapTupleData<'conn>>,
+    wanted: usize,
+) -> Outcome<Option<Vec<StoredColumn>>> {
     let mut found = Vec::with_capacity(wanted);
     for row in rows {
         let text = |name: &str| -> Outcome<String> {

@@ -233,7 +233,10 @@ impl Parent {
                 let (_, column) = columns
                     .iter()
                     .find(|(pair, _)| pair.parent.0.as_bytes() == name.to_bytes())?;
-                if referred.atttypid != column.1 {
+                // An index of another collation has other values equal than the reference.
+                if referred.atttypid != column.1
+                    || referred.attcollation != *opened.rd_indcollation.add(place)
+                {
                     return None;
                 }
                 probe.columns.push(*column);

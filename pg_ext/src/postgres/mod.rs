@@ -5,13 +5,14 @@
 //! - `statement_stack` knows which statements run in this backend and what each writes to.
 //! - `utility_hook` lets others look at utility statements.
 //! - `settings` holds settings for a while, `one_snapshot` a snapshot; `deadline` cancels what runs too long.
-//! - `index_scan` begins a scan of an index.
+//! - `index_scan` begins a scan of an index; `column_type` tells what can be done with a column's type.
 //! - `unguarded` declares functions that are called for each row.
 //! - `subtransaction` runs work that may fail; `raised_error` is what it failed with.
 //! - `panic_hook` keeps backtraces away from clients.
 //!
 //! It uses `model`, for failures.
 
+pub mod column_type;
 pub mod deadline;
 pub mod index_scan;
 pub mod jumble;

@@ -12,6 +12,7 @@ use crate::model::error::Outcome;
 use crate::model::row_set::RowSet;
 use crate::model::sql::{Ident, Literal, join};
 use crate::model::table::Table;
+use crate::postgres::settings::one_plan;
 use crate::restore_archived::index_entry::{IndexEntry, with_entry};
 use crate::spi::session::Session;
 
@@ -68,13 +69,15 @@ pub fn of_all(session: &Session<'_, '_>, tables: &[Vec<&Table>]) -> Outcome<OfTa
     Ok(of_all)
 }
 
+/// As they are *now*: that is what a write meets, whatever an older snapshot shows, and what later transactions meet that find it kept.
 fn read(
     session: &Session<'_, '_>,
     tables: &[&Table],
 ) -> Outcome<HashMap<pg_sys::Oid, Vec<LiveConstraint>>> {
     let asked: Vec<pg_sys::Oid> = tables.iter().map(|table| table.oid).collect();
     let mut found: HashMap<_, Vec<_>> = HashMap::new();
-    for row in session.catalog_kept(&with_entry(LIVE_CONSTRAINTS), &[asked.into()])? {
+    let _plan = one_plan();
+    for row in session.catalog_now(&with_entry(LIVE_CONSTRAINTS), &[asked.into()])? {
         let root = row.get_by_name("root")?.unwrap_or(pg_sys::InvalidOid);
         found.entry(root).or_default().push(LiveConstraint {
             name: row.get_by_name("name")?.unwrap_or_default(),
@@ -99,7 +102,8 @@ fn read(
 /// would be.
 fn columns_when_live(session: &Session<'_, '_>, table: &Table) -> Outcome<Vec<String>> {
     let generated: Vec<(Ident, String)> = session
-        .catalog(GENERATED, &[table.oid.into()])?
+        .catalog_now(GENERATED, &[table.oid.into()])?
+        .into_iter()
         .map(|row| {
             let text = |name: &str| -> Outcome<String> {
                 Ok(row.get_by_name::<String, _>(name)?.unwrap_or_default())

@@ -33,6 +33,20 @@ SELECT keepsake.restore(id) - 'deletion_id' AS restored FROM keepsake.deletion
 WHERE root_key = '{"code": "Fr"}' AND deleted_at = now();
 SELECT id, country, twin FROM city ORDER BY id;
 ROLLBACK;
+-- Whether a parent is deleted is asked by the collation of its column, also where an index of another one came first.
+CREATE TABLE colour (name text COLLATE any_case NOT NULL);
+CREATE UNIQUE INDEX by_bytes ON colour (name COLLATE "C");
+ALTER TABLE colour ADD PRIMARY KEY (name);
+CREATE TABLE car (id int PRIMARY KEY, colour text COLLATE any_case REFERENCES colour);
+SELECT keepsake.manage('colour'), keepsake.manage('car');
+INSERT INTO colour VALUES ('Red'), ('Blue');
+DELETE FROM colour WHERE name = 'red';
+\set VERBOSITY sqlstate
+INSERT INTO car VALUES (1, 'RED');
+INSERT INTO car VALUES (2, 'BLUE');
+\set VERBOSITY default
+SELECT id, colour FROM car;
+DELETE FROM keepsake.deletion WHERE root_table = 'colour'::regclass;
 DROP SCHEMA collations CASCADE;
 RESET search_path;
 

@@ -78,6 +78,14 @@ UPDATE link SET up = 500 WHERE (of, id) = (1, 1);
 SELECT keepsake.soft_delete('link', '{"of": 1, "id": 250}'::jsonb) IS NOT NULL AS done;
 SELECT of, count(*) FILTER (WHERE deleted_at IS NULL) AS live, count(deleted_at) AS deleted FROM link GROUP BY of ORDER BY of;
 
+-- A chain of keys that PostgreSQL cannot hash.
+CREATE TABLE bits (id bit varying PRIMARY KEY, up bit varying REFERENCES bits ON DELETE CASCADE);
+SELECT keepsake.manage('bits');
+INSERT INTO bits SELECT n::bit(8), nullif(n - 1, 0)::bit(8) FROM generate_series(1, 12) AS n;
+DELETE FROM bits WHERE id = 1::bit(8);
+SELECT count(*) FILTER (WHERE deleted_at IS NULL) AS live, count(DISTINCT deletion_id) AS deletions FROM bits;
+SELECT keepsake.restore(id) -> 'restored' -> 0 -> 'rows' AS restored FROM keepsake.deletion WHERE root_table = 'bits'::regclass;
+
 -- A restore finds the parents of declared references by their key, however many others there are.
 CREATE TABLE post (id bigint PRIMARY KEY);
 CREATE TABLE note (id int PRIMARY KEY, of_type text, of_id text);

@@ -30,6 +30,18 @@ INSERT INTO t VALUES (5, 'q', 'q', 1, 5, 1);
 \set VERBOSITY sqlstate
 SELECT keepsake.restore(deletion_id) FROM t WHERE id = 1;
 \set VERBOSITY default
+-- The conditions of an index are known by today's names.
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TABLE felt (id int PRIMARY KEY, mood mood, name text);
+SELECT keepsake.manage('felt');
+CREATE UNIQUE INDEX once_good ON felt (name) WHERE mood = 'good' AND deleted_at IS NULL;
+INSERT INTO felt VALUES (1, 'good', 'a'), (2, 'good', 'b');
+DELETE FROM felt WHERE id = 1;
+SELECT keepsake.restore(deletion_id) -> 'restored' AS restored FROM felt WHERE id = 1;
+ALTER TYPE mood RENAME VALUE 'good' TO 'fine';
+DELETE FROM felt WHERE id = 1;
+INSERT INTO felt VALUES (3, 'fine', 'a');
+SELECT c.constraint_name, c.holder FROM felt, keepsake.restore_conflicts(deletion_id) c WHERE id = 1;
 RESET search_path;
 DELETE FROM keepsake.deletion WHERE root_table::text LIKE 'uniq.%';
 DROP SCHEMA uniq CASCADE;

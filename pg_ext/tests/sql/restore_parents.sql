@@ -120,6 +120,25 @@ SET ROLE house_writer;
 SELECT keepsake.restore(last('note'), 'parents') -> 'restored';
 RESET ROLE;
 TABLE live;
+\echo == Parents that do not come back are tried once, however many ways lead to them.
+CREATE TABLE brick (id int PRIMARY KEY, name text, one int REFERENCES brick ON DELETE CASCADE, two int REFERENCES brick ON DELETE CASCADE);
+SELECT keepsake.manage('brick');
+CREATE UNIQUE INDEX brick_name ON brick (name) WHERE deleted_at IS NULL;
+INSERT INTO brick VALUES (1, 'ground', NULL, NULL), (2, NULL, 1, 1), (3, NULL, 1, 1);
+INSERT INTO brick SELECT n, NULL, n / 2 * 2 - 2, n / 2 * 2 - 1 FROM generate_series(4, 60) AS n;
+DO $$ BEGIN FOR n IN REVERSE 60..1 LOOP DELETE FROM brick WHERE id = n; COMMIT; END LOOP; END $$;
+INSERT INTO brick VALUES (61, 'ground');
+SET statement_timeout = '5min';
+\set VERBOSITY sqlstate
+SELECT keepsake.restore(deletion_id, 'parents') FROM brick WHERE id = 60;
+\set VERBOSITY default
+RESET statement_timeout;
+SELECT array_agg(id) AS live FROM brick WHERE deleted_at IS NULL;
+DELETE FROM brick WHERE id = 61;
+SELECT keepsake.restore(deletion_id, 'parents') IS NOT NULL AS restored FROM brick WHERE id = 60;
+SELECT count(*) AS live FROM brick WHERE deleted_at IS NULL;
+DELETE FROM brick;
+SELECT count(keepsake.purge_deletion(id)) > 0 AS purged FROM keepsake.deletion WHERE root_table = 'brick'::regclass AND state = 'deleted';
 SELECT count(keepsake.purge_deletion(id)) > 0 FROM keepsake.deletion WHERE root_table IN ('note'::regclass, 'room'::regclass) AND state = 'deleted';
 DROP SCHEMA house CASCADE;
 DROP SCHEMA house_deleted CASCADE;
