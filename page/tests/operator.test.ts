@@ -146,7 +146,7 @@ test("an erasure is confirmed before it is done, and its certificate stays", asy
   await look(page, "operator-erasure");
 
   await erasures.getByRole("button", { name: "Cancel" }).click();
-  await expect(erasures.getByRole("group")).toHaveCount(0);
+  await expect(erasures.getByRole("group", { name: "Confirm the erasure" })).toHaveCount(0);
   await erasures.getByRole("button", { name: "Erase…" }).click();
   await erasures.getByRole("button", { name: "Erase now" }).click();
   await expect(page.getByRole("status").getByText("The certificate is")).toBeVisible();

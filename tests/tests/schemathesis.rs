@@ -214,9 +214,13 @@ impl Things {
                  parameters = {{ \"path.id\" = {{ dictionary = \"{name}\", probability = 0.7 }} }}"
             )?;
         }
-        // A form cannot say that only the worker makes a cursor, or that one field goes with the value of another.
+        // A form cannot say that only the worker makes a cursor, or that one field goes with the value of another, or with the form of the body.
         let listings = with_cursor()?.into_iter().map(|path| format!("GET {path}"));
-        let related = ["GET /v1/operator/history", "POST /v1/operator/holds"];
+        let related = [
+            "GET /v1/operator/history",
+            "POST /v1/operator/holds",
+            "POST /v1/{entity}/{id}/attachments",
+        ];
         for name in listings.chain(related.map(str::to_owned)) {
             writeln!(
                 settings,

@@ -312,7 +312,7 @@ async fn a_verdict_that_meets_a_replacement_stays_with_its_bytes() -> Result<()>
             .await
     });
     until("the verdict waits for the replacement", async || {
-        Ok(is_waiting(&mut replacing, process).await?)
+        is_waiting(&mut replacing, process).await
     })
     .await?;
     replacing.execute("COMMIT").await?;
