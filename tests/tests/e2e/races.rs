@@ -143,10 +143,11 @@ async fn a_sweep_that_waits_for_a_deletion_leaves_it_to_be_restored() -> Result<
         .await?;
 
     deleting.execute("BEGIN").await?;
-    sqlx::query("SELECT keepsake.soft_delete('public.post', $1::bigint)")
-        .bind(tenant.entity().1.parse::<i64>()?)
-        .execute(&mut deleting)
-        .await?;
+    let deletion: String =
+        sqlx::query_scalar("SELECT keepsake.soft_delete('public.post', $1::bigint)::text")
+            .bind(tenant.entity().1.parse::<i64>()?)
+            .fetch_one(&mut deleting)
+            .await?;
     let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
         .fetch_one(&mut sweeping)
         .await?;
@@ -161,13 +162,10 @@ async fn a_sweep_that_waits_for_a_deletion_leaves_it_to_be_restored() -> Result<
     .await?;
     deleting.execute("COMMIT").await?;
     sweep.await??;
-    let restored: Option<i64> = sqlx::query_scalar(
-        "SELECT count(keepsake.restore(t.deletion_id)) FROM public.post t WHERE t.id = $1::bigint AND t.deleted_at IS NOT NULL",
-    )
-    .bind(tenant.entity().1.parse::<i64>()?)
-    .fetch_one(&mut deleting)
-    .await?;
-    assert_eq!(restored, Some(1));
+    sqlx::query("SELECT keepsake.restore($1::uuid)")
+        .bind(deletion)
+        .execute(&mut deleting)
+        .await?;
     assert_eq!(tenant.visible().await?, [PNG.name]);
     Ok(())
 }
