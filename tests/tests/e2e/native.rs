@@ -269,16 +269,22 @@ async fn a_link_in_the_folder_leads_nowhere() -> Result<()> {
     Ok(())
 }
 
+/// A tenant with a post and a file whose retention has run out: the scheduled work purges them.
+async fn with_expired_deletion(stack: &Stack) -> Result<Tenant<'_>> {
+    let tenant = Tenant::new(stack).await?;
+    tenant.upload(&[PNG]).await?;
+    tenant.delete_post().await?.expect(204)?;
+    tenant.let_retention_run_out().await?;
+    Ok(tenant)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
     if Host::Native.is_missing(REASON) {
         return Ok(());
     }
     let stack = own_stack().await?;
-    let tenant = Tenant::new(&stack).await?;
-    tenant.upload(&[PNG]).await?;
-    tenant.delete_post().await?.expect(204)?;
-    tenant.let_retention_run_out().await?;
+    let tenant = with_expired_deletion(&stack).await?;
     // As a server that is at it.
     let mut other = stack.postgres.connect().await?;
     sqlx::raw_sql("BEGIN; SELECT attachments_api.lead_schedule('{}')")
@@ -300,10 +306,7 @@ async fn nobody_but_a_server_holds_the_scheduled_work() -> Result<()> {
         return Ok(());
     }
     let stack = own_stack().await?;
-    let tenant = Tenant::new(&stack).await?;
-    tenant.upload(&[PNG]).await?;
-    tenant.delete_post().await?.expect(204)?;
-    tenant.let_retention_run_out().await?;
+    let tenant = with_expired_deletion(&stack).await?;
     let mut stranger = stack.postgres.connect().await?;
     sqlx::raw_sql("CREATE ROLE stranger; SET ROLE stranger")
         .execute(&mut stranger)
