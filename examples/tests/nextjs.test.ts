@@ -4,6 +4,9 @@ import { readFile } from "node:fs/promises";
 import { expect, test } from "@playwright/test";
 import { given, LETTER, PICTURE } from "./given";
 
+/** Over `inline_max_bytes`. */
+const LONG_TEXT = { name: "log.txt", mimeType: "text/plain", buffer: Buffer.alloc(6 << 20, "keepsake\n") };
+
 for (const [way, query] of [
   ["directly", ""],
   ["through a route of its server", "?through=server"],
@@ -21,10 +24,10 @@ for (const [way, query] of [
 
     await page.getByLabel("Files").setInputFiles([PICTURE, LETTER]);
     await expect(attachments).toContainText(["letter.pdf", "locket.png"]);
-    const declared = `POST ${way === "directly" ? given("KEEPSAKE_URL") : application}`;
-    expect(calls).toContain(declared);
-    // The bytes go to the store in either way.
-    expect(calls).toContain(`PUT ${given("KEEPSAKE_URL")}`);
+    const asked = `POST ${way === "directly" ? given("KEEPSAKE_URL") : application}`;
+    const sent = `PUT ${given("KEEPSAKE_URL")}`;
+    expect(calls).toContain(asked);
+    expect(calls).not.toContain(sent);
 
     const download = page.waitForEvent("download");
     await page.getByRole("link", { name: "locket.png" }).click();
@@ -47,6 +50,11 @@ for (const [way, query] of [
     await expect(attachments).toHaveCount(2);
     await page.getByRole("button", { name: "Restore locket.png" }).click();
     await expect(page.getByRole("status")).toContainText("The restore conflicts");
+
+    // More than one request takes goes to the store in either way.
+    await page.getByLabel("Files").setInputFiles(LONG_TEXT);
+    await expect(attachments).toHaveCount(3);
+    expect(calls).toContain(sent);
   });
 }
 

@@ -1,7 +1,7 @@
 import { isOwnPage, keepsakeToken, setting } from "@/lib/keepsake";
 
-const ASKED = ["content-type", "idempotency-key"];
-const ANSWERED = ["content-type", "keepsake-deletion", "retry-after", "x-request-id"];
+const ASKED = ["content-type", "idempotency-key", "if-match"];
+const ANSWERED = ["content-type", "etag", "keepsake-deletion", "retry-after", "x-request-id"];
 
 type Context = { params: Promise<{ path: string[] }> };
 
