@@ -213,7 +213,13 @@ impl<'call> Row<'call> {
 
     /// Whether a column has the same bytes in another row of the same table, or is NULL in both.
     pub fn has_same(self, other: Self, name: &str) -> bool {
-        let Some((number, type_oid)) = self.column(name) else {
+        self.column(name)
+            .is_some_and(|(number, _)| self.has_same_at(other, number))
+    }
+
+    /// The same for the column with this number.
+    pub fn has_same_at(self, other: Self, number: i32) -> bool {
+        let Some(type_oid) = self.type_of(number) else {
             return false;
         };
         match (self.datum(number), other.datum(number)) {
