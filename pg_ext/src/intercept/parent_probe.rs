@@ -5,6 +5,8 @@
 //! graph takes a new session as long as hundreds of rows. Where they do not say enough, as of declared references, and where a referred row
 //! is marked, a query asks, which knows the graph.
 //!
+//! The foreign key's own check has mostly just locked the referred row, and so is known where it is.
+//!
 //! It answers for types of PostgreSQL's own alone, whose comparisons are known and are nobody else's code.
 
 use std::cell::RefCell;
@@ -18,6 +20,7 @@ use crate::call::own_triggers::{self, Carrier};
 use crate::call::trigger_call::Updated;
 use crate::call::trigger_row::Row;
 use crate::graph::cache;
+use crate::intercept::locked_row;
 use crate::model::error::Outcome;
 use crate::model::oid_map::OidMap;
 use crate::postgres::index_scan;
@@ -59,14 +62,28 @@ struct Probe {
     deleted_at: i32,
     /// A unique index of the columns that are referred to.
     index: pg_sys::Oid,
-    /// For each column of it, the referring column.
-    columns: Vec<Column>,
+    /// For each column of it, the pair.
+    pairs: Vec<Pair>,
     /// For each of them, what to look for, but for the value.
     keys: Vec<pg_sys::ScanKeyData>,
 }
 
-/// A referring column: its number, and its type.
+/// A column's number, and its type.
 type Column = (i32, pg_sys::Oid);
+
+/// A pair of columns of a foreign key.
+#[derive(Clone, Copy)]
+struct Pair {
+    child: Column,
+    /// The number of the referred column.
+    parent: i16,
+    collation: pg_sys::Oid,
+    /// How a value of their type is stored.
+    by_value: bool,
+    length: i16,
+    /// The operator by which the foreign key compares them.
+    equals: pg_sys::Oid,
+}
 
 /// By table or partition; `None` where a query is to ask.
 type Known = OidMap<Option<Rc<References>>>;
@@ -97,10 +114,7 @@ pub fn still_refers_to_live(relation: &pg_sys::RelationData, rows: &Updated<'_>)
 /// The numbers of the columns by which the table refers to such that may be kept in place; `None` where it is not for this way to say.
 pub fn referring_columns(relation: &pg_sys::RelationData) -> Outcome<Option<Vec<i32>>> {
     let references = known(relation, cache::changes())?;
-    Ok(references.map(|references| {
-        let columns = references.probes.iter().flat_map(|probe| &probe.columns);
-        columns.map(|(number, _)| *number).collect()
-    }))
+    Ok(references.map(|references| references.columns().collect()))
 }
 
 fn known(relation: &pg_sys::RelationData, changes: u64) -> Outcome<Option<Rc<References>>> {
@@ -181,10 +195,16 @@ impl References {
                 .all(|probe| probe.finds_live(row, changes))
     }
 
+    /// The numbers of the referring columns.
+    fn columns(&self) -> impl Iterator<Item = i32> {
+        let pairs = self.probes.iter().flat_map(|probe| &probe.pairs);
+        pairs.map(|pair| pair.child.0)
+    }
+
     /// Whether a referring column has changed, by so much as a bit.
     fn have_moved(&self, rows: &Updated<'_>) -> bool {
-        let mut columns = self.probes.iter().flat_map(|probe| &probe.columns);
-        columns.any(|(number, _)| !rows.old.has_same_at(rows.new, *number))
+        self.columns()
+            .any(|number| !rows.old.has_same_at(rows.new, number))
     }
 }
 
@@ -266,16 +286,6 @@ impl Drop for Described {
     }
 }
 
-/// A pair of columns of a foreign key.
-struct Pair {
-    child: Column,
-    /// The number of the referred column.
-    parent: i16,
-    collation: pg_sys::Oid,
-    /// The operator by which the foreign key compares them.
-    equals: pg_sys::Oid,
-}
-
 impl Probe {
     /// That of a foreign key: `Some(None)` where it leads to a table that is not kept in place, `None` where a query is to ask.
     fn of(
@@ -295,17 +305,17 @@ impl Probe {
         }
         // SAFETY: the relation is open; the list is a copy.
         let mut indexes = unsafe { oids(pg_sys::RelationGetIndexList(parent.0)) };
-        let (index, columns, keys) = indexes.find_map(|index| {
+        let (index, pairs, keys) = indexes.find_map(|index| {
             let opened = Described::open(index)?;
             // SAFETY: the index is open as long as it is read.
-            let (columns, keys) = unsafe { keys_of(opened.get(), &pairs)? };
-            Some((index, columns, keys))
+            let (pairs, keys) = unsafe { keys_of(opened.get(), &pairs)? };
+            Some((index, pairs, keys))
         })?;
         Some(Some(Self {
             parent: key.confrelid,
             deleted_at: i32::from(deleted_at),
             index,
-            columns,
+            pairs,
             keys,
         }))
     }
@@ -313,8 +323,8 @@ impl Probe {
     /// Whether the row that is referred to is not deleted.
     fn finds_live(&self, row: Row<'_>, changes: u64) -> bool {
         let mut keys = self.keys.clone();
-        for (key, column) in keys.iter_mut().zip(&self.columns) {
-            match row.value_of(*column) {
+        for (key, pair) in keys.iter_mut().zip(&self.pairs) {
+            match row.value_of(pair.child) {
                 Some(Some(value)) => key.sk_argument = value,
                 // One NULL, and it refers to nothing.
                 Some(None) => return true,
@@ -345,7 +355,8 @@ impl Probe {
                     // What this statement has done is to be seen as well.
                     CommandCounterIncrement();
                     let snapshot = RegisterSnapshot(GetLatestSnapshot());
-                    let is_live = self.is_live_in(table, snapshot, keys);
+                    let locked = self.is_live_where_locked(table, snapshot, keys);
+                    let is_live = locked.unwrap_or_else(|| self.is_live_in(table, snapshot, keys));
                     UnregisterSnapshot(snapshot);
                     is_live
                 };
@@ -353,6 +364,52 @@ impl Probe {
                 table_close(table, KEEP_LOCK);
                 is_live
             })
+        }
+    }
+
+    /// The same for the row that the foreign key's check has just locked; `None` where that is another one, or there is none.
+    ///
+    /// # Safety
+    /// As of `is_live_in`.
+    unsafe fn is_live_where_locked(
+        &self,
+        table: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        keys: &[pg_sys::ScanKeyData],
+    ) -> Option<bool> {
+        unguarded! {
+            fn GetHeapamTableAmRoutine() -> *const pg_sys::TableAmRoutine;
+            fn heap_fetch(
+                table: pg_sys::Relation,
+                snapshot: pg_sys::Snapshot,
+                row: pg_sys::HeapTuple,
+                buffer: *mut pg_sys::Buffer,
+                keep_buffer: bool,
+            ) -> bool;
+            fn heap_attisnull(
+                row: pg_sys::HeapTuple,
+                column: i32,
+                shape: pg_sys::TupleDesc,
+            ) -> bool;
+            fn ReleaseBuffer(buffer: pg_sys::Buffer) -> ();
+        }
+        let mut row = pg_sys::HeapTupleData {
+            t_self: locked_row::last(self.parent)?,
+            ..Default::default()
+        };
+        // SAFETY: as the caller promises; the place is one of the table's, and the row good until its buffer is released.
+        unsafe {
+            let mut buffer = 0;
+            if (*table).rd_tableam != GetHeapamTableAmRoutine()
+                || !heap_fetch(table, snapshot, &raw mut row, &raw mut buffer, false)
+            {
+                return None;
+            }
+            let mut compared = self.pairs.iter().zip(keys);
+            let has_key = compared.all(|(pair, key)| pair.is_in(&raw mut row, table, key));
+            let is_live = heap_attisnull(&raw mut row, self.deleted_at, (*table).rd_att);
+            ReleaseBuffer(buffer);
+            has_key.then_some(is_live)
         }
     }
 
@@ -408,6 +465,51 @@ impl Probe {
     }
 }
 
+impl Pair {
+    /// Whether a row of the referred table has the key's value, by the bit.
+    ///
+    /// # Safety
+    /// The row is one of the table's, which is open; an error is caught by a guard of the caller's.
+    unsafe fn is_in(
+        &self,
+        row: pg_sys::HeapTuple,
+        table: pg_sys::Relation,
+        key: &pg_sys::ScanKeyData,
+    ) -> bool {
+        unguarded! {
+            fn SPI_getbinval(
+                row: pg_sys::HeapTuple,
+                shape: pg_sys::TupleDesc,
+                number: i32,
+                is_null: *mut bool,
+            ) -> pg_sys::Datum;
+            fn datumIsEqual(
+                one: pg_sys::Datum,
+                another: pg_sys::Datum,
+                by_value: bool,
+                length: i32,
+            ) -> bool;
+        }
+        let mut is_null = true;
+        // SAFETY: as the caller promises; the key's value is of the column's type.
+        unsafe {
+            let value = SPI_getbinval(
+                row,
+                (*table).rd_att,
+                i32::from(self.parent),
+                &raw mut is_null,
+            );
+            !is_null
+                && datumIsEqual(
+                    value,
+                    key.sk_argument,
+                    self.by_value,
+                    i32::from(self.length),
+                )
+        }
+    }
+}
+
 /// The columns of a foreign key; `None` where they are not compared as both tables have them, by types that are compared here.
 fn pairs(
     child: &pg_sys::RelationData,
@@ -434,6 +536,8 @@ fn pairs(
                 child: (i32::from(*referring), from.atttypid),
                 parent: *referred,
                 collation: to.attcollation,
+                by_value: to.attbyval,
+                length: to.attlen,
                 equals: *equals,
             })
         })
@@ -457,14 +561,14 @@ fn is_deferrable(constraint: pg_sys::Oid) -> Option<bool> {
     }
 }
 
-/// For each column of an index, the referring column, and what to look for; `None` where it is not a unique index of just the referred columns.
+/// For each column of an index, the pair, and what to look for; `None` where it is not a unique index of just the referred columns.
 ///
 /// # Safety
 /// The index is open.
 unsafe fn keys_of(
     index: &pg_sys::RelationData,
     pairs: &[Pair],
-) -> Option<(Vec<Column>, Vec<pg_sys::ScanKeyData>)> {
+) -> Option<(Vec<Pair>, Vec<pg_sys::ScanKeyData>)> {
     // SAFETY: an open index has an entry of pg_index and, for each key column, a family, a type and a collation.
     unsafe {
         let form = index.rd_index.as_ref()?;
@@ -480,7 +584,7 @@ unsafe fn keys_of(
         let numbers = form.indkey.values.as_slice(pairs.len());
         let found = numbers.iter().enumerate().map(|(place, number)| {
             let pair = pairs.iter().find(|pair| pair.parent == *number)?;
-            Some((pair.child, key(index, place, pair)?))
+            Some((*pair, key(index, place, pair)?))
         });
         found.collect()
     }
