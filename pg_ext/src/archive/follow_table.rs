@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::archive::using::{self, Conversion, Converted};
-use crate::archive::{objects, table};
+use crate::archive::{layouts, objects, shown_to, table};
 use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Qualified};
@@ -44,14 +44,14 @@ pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     };
     let ancestors = ancestors(session, oid)?;
     let converted = using::of(oid, &ancestors);
-    table::follow(session, archive, oid, &converted)?;
+    layouts::follow(session, archive, oid, &converted)?;
     forget_undo(session, oid, &converted)?;
     objects::index(session, archive)?;
     if flag("renamed")? {
         table::rename_like(session, archive, &source)?;
     }
     if flag("shown_otherwise")? {
-        table::show_anew(session, archive, &source)?;
+        shown_to::show_anew(session, archive, (source.owner, source.has_rls))?;
     }
     using::note_followed(oid, &ancestors);
     Ok(())
