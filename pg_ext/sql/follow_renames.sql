@@ -105,3 +105,6 @@ CREATE EVENT TRIGGER keepsake_attach_partition ON ddl_command_start WHEN TAG IN 
 
 CREATE EVENT TRIGGER keepsake_follow_using ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
     EXECUTE FUNCTION keepsake.follow_using();
+CREATE EVENT TRIGGER keepsake_replace_policy ON ddl_command_start WHEN TAG IN ('CREATE POLICY')
+    EXECUTE FUNCTION keepsake.replace_policy();
+

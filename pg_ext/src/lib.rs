@@ -113,6 +113,7 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!(
+        manage::archive_policy::replace_policy,
     "../sql/live_unique.sql",
     name = "live_unique",
     requires = ["registry"]

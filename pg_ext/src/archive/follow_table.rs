@@ -12,7 +12,8 @@ use crate::spi::session::Session;
 const ARCHIVE: &str = "
     SELECT t.archive::oid AS archive, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, c.relrowsecurity AS has_rls,
            (t.source_schema, t.source_name) <> (n.nspname, c.relname) AS renamed,
-           c.relrowsecurity AND NOT a.relrowsecurity
+           c.relrowsecurity AND NOT (a.relrowsecurity AND EXISTS (
+               SELECT FROM pg_policy p WHERE p.polrelid = a.oid AND p.polname = $2 AND p.polroles = ARRAY[c.relowner]))
            OR NOT EXISTS (SELECT FROM aclexplode(a.relacl) x WHERE x.grantee = c.relowner AND x.privilege_type = 'SELECT' AND x.is_grantable) AS shown_otherwise
     FROM keepsake.archive_table t
     JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -21,7 +22,7 @@ const ARCHIVE: &str = "
 
 /// Brings the archive of a table up to date, if it has one, also with what a running command does to the values of columns.
 pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
-    let rows = session.registry_now(ARCHIVE, &[oid.into()])?;
+    let rows = session.registry_now(ARCHIVE, &[oid.into(), shown_to::POLICY.into()])?;
     let Some(row) = rows.first() else {
         return Ok(());
     };
