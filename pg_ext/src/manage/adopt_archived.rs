@@ -43,7 +43,7 @@ pub fn adopt(session: &mut Session<'_, '_>, oid: pg_sys::Oid, adopt: Adopt<'_>) 
     let Some(one) = tables.first() else {
         return Ok(());
     };
-    let own = |key: &&ForeignKey| key.reference.parent == oid;
+    let own = |key: &&ForeignKey| key.reference.parent == oid && !key.reference.has_period;
     let reading = Reading {
         table: &one.table,
         adopt,

@@ -98,7 +98,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
             }),
             deferrable: false,
             readable: true,
-            has_period: false,
+            has_period: field(row, "has_period")?,
             lost: false,
             prints_alike: false,
         },
@@ -116,7 +116,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
 /// The constraints that are checked here, of one table.
 pub fn checked(keys: &[ForeignKey], table: pg_sys::Oid) -> HashSet<pg_sys::Oid> {
     keys.iter()
-        .filter(|key| key.reference.child == table && !key.match_full)
+        .filter(|key| key.reference.child == table && !key.match_full && !key.reference.has_period)
         .flat_map(|key| key.copies.iter().copied())
         .collect()
 }
@@ -144,6 +144,16 @@ impl ForeignKey {
     /// Locks the parents that are live already: a deletion of theirs waits for this restore, or this restore for it.
     pub fn lock_parents(
         &self,
+    /// The live rows `p` that a row `c` refers to, as a FROM clause with a condition.
+    pub fn live_parents(&self) -> String {
+        format!(
+            "{parents} AS p WHERE {joins} AND {live}",
+            parents = self.parent.rows(),
+            joins = self.reference.joins_by_parent_key("c", "p"),
+            live = self.is_live("p"),
+        )
+    }
+
         session: &mut Session<'_, '_>,
         child: &Archived,
         rows: &Rows,
@@ -177,9 +187,7 @@ impl ForeignKey {
         let sql = format!(
             "SELECT 1 FROM {referred} AS c WHERE NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins} AND {live}) LIMIT 1",
             referred = self.referred(child, rows),
-            parents = self.parent.rows(),
-            joins = self.reference.joins_by_parent_key("c", "p"),
-            live = self.is_live("p"),
+            found = self.reference.is_found("c", &self.live_parents()),
         );
         Ok(!session.over_archives(&self.parent, &sql, &[])?.is_empty())
     }
