@@ -39,7 +39,7 @@ pub fn adopt(session: &mut Session<'_, '_>, oid: pg_sys::Oid, adopt: Adopt<'_>) 
         });
     }
     let tables = Archived::read(session, &[oid])?;
-    let keys = foreign_keys::read(session, &tables)?;
+    let keys = foreign_keys::read(session, &tables, &[])?;
     let Some(one) = tables.first() else {
         return Ok(());
     };
