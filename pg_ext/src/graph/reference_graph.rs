@@ -111,6 +111,12 @@ impl Graph {
             .collect()
     }
 
+    /// The types of all keys.
+    pub fn key_types(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        let keys = self.tables.values().flat_map(|table| &table.key);
+        keys.flat_map(|column| [column.type_oid, column.declared_type])
+    }
+
     /// References out of `child` into a table kept in place.
     pub fn references_of(&self, child: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
         self.all_references_of(child)
