@@ -140,6 +140,26 @@ SELECT live();
 DELETE FROM scan WHERE id = 12;
 SELECT keepsake.restore(id) -> 'restored' FROM keepsake.deletion WHERE root_table = 'entry'::regclass AND state = 'deleted';
 SELECT live();
+\echo == What refers to a row in place goes as well, but later: PostgreSQL comes to it when the statement ends.
+CREATE TABLE reply (id int PRIMARY KEY, remark_id int, scan_id int);
+SELECT keepsake.manage('reply', keep => 'archive');
+ALTER TABLE reply ADD FOREIGN KEY (remark_id) REFERENCES remark ON DELETE CASCADE, ADD FOREIGN KEY (scan_id) REFERENCES scan;
+INSERT INTO reply VALUES (1000, 100, 11);
+DELETE FROM entry WHERE id = 1;
+SELECT live(), live('reply', 'id');
+SELECT keepsake.restore(last('entry')) -> 'restored';
+SELECT live(), live('reply', 'id');
+INSERT INTO reply VALUES (1001, NULL, 10);
+DELETE FROM entry WHERE id = 1;
+DO $$ BEGIN DELETE FROM entry WHERE id = 1; EXCEPTION WHEN foreign_key_violation THEN RAISE WARNING 'caught: %', SQLERRM; END $$;
+BEGIN;
+SELECT keepsake.soft_delete('entry', 1);
+ROLLBACK;
+SELECT live(), live('reply', 'id');
+DELETE FROM reply;
+SELECT keepsake.soft_delete('entry', 1) IS NOT NULL;
+SELECT keepsake.restore(last('entry')) -> 'restored';
+DROP TABLE reply;
 \echo == A row in place that passes to another deletion.
 CREATE TABLE shelf (id int PRIMARY KEY);
 SELECT keepsake.manage('shelf');
