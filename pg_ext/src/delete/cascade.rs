@@ -43,7 +43,9 @@ pub fn carry_out(
     deletion: Uuid,
 ) -> Outcome<()> {
     let removed = Removed::from([(root, roots)]);
-    let removed = carry_on(session, graph, removed, deletion, |_, _, _| Ok(root))?;
+    let removed = carry_on(session, graph, removed, (deletion, false), |_, _, _| {
+        Ok(root)
+    })?;
     count_rows(deletion, counts(&removed));
     Ok(())
 }
@@ -118,6 +120,9 @@ fn follow(
         cascade_into(session, graph, &group, deletion, removed)?;
     }
     set_null::apply(session, graph, removed.keys().copied(), deletion)?;
+    for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
+        graph.check_guarded(parent)?;
+    }
     let archived = graph.table(root).filter(|table| table.archived);
     let root = archived.map_or_else(|| graph.managed(session, root), Ok)?;
     let parents: Vec<pg_sys::Oid> = removed.keys().copied().collect();
@@ -162,6 +167,7 @@ pub fn delete_beneath(
     let Some(parent) = graph.table_or_root(relation).filter(|table| table.archived) else {
         return Ok(());
     };
+    graph.check_guarded(parent)?;
     let declared = graph
         .references_to(parent.oid)
         .filter(|(reference, child)| reference.is_declared() && child.archived);

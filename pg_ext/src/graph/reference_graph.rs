@@ -170,6 +170,23 @@ impl Graph {
             .filter_map(|reference| Some((reference, self.table(reference.child)?)))
     }
 
+    /// Refuses to delete rows of `parent` while a table that refers to it has lost its guards: a row of it could come to refer
+    /// to a deleted one.
+    pub fn check_guarded(&self, parent: &Table) -> Outcome<()> {
+        let guarded = |reference: &Reference| {
+            !reference.lost && (parent.managed || reference.is_declared() && parent.archived)
+        };
+        let open = self
+            .references_to(parent.oid)
+            .find(|(reference, child)| guarded(reference) && !child.guards_stand);
+        open.map_or(Ok(()), |(_, child)| {
+            Err(Failure::GuardsLost {
+                child: child.shown.clone(),
+                parent: parent.shown.clone(),
+            })
+        })
+    }
+
     /// Groups of tables, referred ones first; a group of several, or one that refers to itself,
     /// is a cycle.
     pub fn parents_first(&self) -> impl Iterator<Item = Vec<&Table>> {
