@@ -6,6 +6,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::archive::removal;
 use crate::delete::{cascade, put_off};
+use crate::intercept::locked_row;
 use crate::intercept::skip_triggers;
 use crate::postgres::query_plan::{modifications, plan};
 use crate::postgres::statement_stack::{depth, while_running, write};
@@ -73,6 +74,8 @@ unsafe extern "C-unwind" fn run(
             None => pg_sys::standard_ExecutorRun(query, direction, count, once),
         }
     });
+    // SAFETY: the query has not ended yet.
+    locked_row::note(unsafe { &*query });
 }
 
 #[cfg(any(feature = "pg18", feature = "pg19"))]
@@ -90,6 +93,8 @@ unsafe extern "C-unwind" fn run(
             None => pg_sys::standard_ExecutorRun(query, direction, count),
         }
     });
+    // SAFETY: the query has not ended yet.
+    locked_row::note(unsafe { &*query });
 }
 
 #[pgrx::pg_guard]
