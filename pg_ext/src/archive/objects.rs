@@ -5,7 +5,7 @@
 
 use pgrx::pg_sys;
 
-use crate::archive::table;
+use crate::archive::names;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, join};
 use crate::registry::outbox::{self, Keys, Until};
@@ -88,7 +88,7 @@ pub fn bind(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> 
 pub fn index(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
     let columns: Vec<String> = first_column(session.registry(UNINDEXED, &[archive.into()])?)?;
     for column in columns {
-        let name = table::name_of(session, archive)?;
+        let name = names::name_of(session, archive)?;
         session.registry(&format!("CREATE INDEX ON {name} ({})", Ident(column)), &[])?;
     }
     Ok(())
@@ -107,7 +107,7 @@ fn each_window(
     let Some(Objects { key, until }) = Objects::of(session, archive)? else {
         return Ok(());
     };
-    let name = table::name_of(session, archive)?;
+    let name = names::name_of(session, archive)?;
     let sql = format!("SELECT {key}, {until} FROM {name} AS t WHERE {condition}");
     session.registry_in_windows(&sql, WINDOW, |session, rows| {
         let (mut keys, mut times) = (Keys::new(), Until::new());
