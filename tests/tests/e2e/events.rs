@@ -14,7 +14,7 @@ use sqlx::Executor as _;
 
 use crate::receiver::{Fault, KEY, Message, Receiver};
 use crate::versions::{note, replace};
-use crate::world::{Tenant, attachment_path, id, items, run_schedule, until};
+use crate::world::{Tenant, attachment_path, id, items, run_schedule, start_stack, until};
 
 async fn stack_that_tells(receiver: &Receiver) -> Result<Stack> {
     let settings = StackSettings {
@@ -22,7 +22,7 @@ async fn stack_that_tells(receiver: &Receiver) -> Result<Stack> {
         vars: receiver.settings().into(),
         ..StackSettings::default()
     };
-    Stack::start(settings, |_| ()).await
+    start_stack(settings).await
 }
 
 fn operator(tenant: &Tenant<'_>) -> Api {
