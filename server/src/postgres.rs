@@ -22,6 +22,7 @@ use std::{error::Error, fmt, time::Duration};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{
     Config, NoTls,
+    error::ErrorPosition,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -234,8 +235,14 @@ fn config(address: &Address) -> Config {
 fn failure(error: &tokio_postgres::Error) -> Failure {
     if let Some(error) = error.as_db_error() {
         let code = error.code().code();
+        // Told with a place in the text of the statement that was sent, and not in that of a function.
+        let is_of_our_statement = matches!(error.position(), Some(ErrorPosition::Original(_)));
         return Failure {
-            trouble: trouble(code),
+            trouble: match code {
+                // invalid_schema_name, undefined_function
+                "3F000" | "42883" if is_of_our_statement => Trouble::SchemaOutdated,
+                _ => trouble(code),
+            },
             cause: format!("{code}: {}", error.message()),
         };
     }
