@@ -83,6 +83,7 @@ async fn a_connection_lost_between_two_calls_of_a_request_is_opened_again() -> R
 /// The worker opens a connection while it still looks at the request, and may not need it after all.
 #[tokio::test]
 async fn a_refused_request_leaves_no_connection_behind() -> Result<()> {
+    requires!(WORKER);
     let stack = own_stack().await?;
     let tenant = Tenant::new(&stack).await?;
     tenant.upload(&[PNG]).await?;
