@@ -182,7 +182,9 @@ impl Target {
     /// map of free space, and to find that out takes PostgreSQL 15 a look into the file system each time.
     #[cfg(feature = "pg15")]
     fn options(&self, length: usize) -> i32 {
-        // SAFETY: the relation is open.
+        // Of a longer row, values are stored elsewhere until it is about as short.
+        let length = length.min(pg_sys::BLCKSZ as usize / 4);
+        // SAFETY: the relation is open; no more is asked for than a page can have.
         let page = unsafe { pg_sys::GetPageWithFreeSpace(self.relation, length) };
         if page == pg_sys::InvalidBlockNumber {
             pg_sys::HEAP_INSERT_SKIP_FSM as i32
