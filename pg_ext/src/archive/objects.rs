@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use crate::archive::table;
+use crate::archive::names;
 use crate::graph::cache;
 use crate::model::error::Outcome;
 use crate::model::oid_map::OidMap;
@@ -124,7 +124,7 @@ pub fn bind(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> 
 pub fn index(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
     let columns: Vec<String> = first_column(session.registry(UNINDEXED, &[archive.into()])?)?;
     for column in columns {
-        let name = table::name_of(session, archive)?;
+        let name = names::name_of(session, archive)?;
         session.registry(&format!("CREATE INDEX ON {name} ({})", Ident(column)), &[])?;
     }
     Ok(())
@@ -144,7 +144,7 @@ fn each_window(
         return Ok(());
     };
     let Objects { key, until } = &*objects;
-    let name = table::name_of(session, archive)?;
+    let name = names::name_of(session, archive)?;
     let sql = format!("SELECT {key}, {until} FROM {name} AS t WHERE {condition}");
     session.registry_in_windows(&sql, WINDOW, |session, rows| {
         let (mut keys, mut times) = (Keys::new(), Until::new());

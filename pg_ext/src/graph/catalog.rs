@@ -147,6 +147,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
         partitioned: field(row, "partitioned")?,
         may_prevent_update: field(row, "may_prevent_update")?,
         key_is_watched: field(row, "key_is_watched")?,
+        guards_stand: field(row, "guards_stand")?,
         columns: field::<Vec<String>>(row, "columns")?
             .into_iter()
             .map(Ident)

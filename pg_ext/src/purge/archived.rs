@@ -9,8 +9,8 @@ use pgrx::itemptr::item_pointer_get_both;
 use pgrx::{Uuid, pg_sys};
 
 use crate::archive::erase::{self, Rows};
+use crate::archive::names;
 use crate::archive::objects::Objects;
-use crate::archive::table;
 use crate::model::error::Outcome;
 use crate::postgres::settings::no_whole_tables;
 use crate::purge::cycles::Gone;
@@ -127,7 +127,7 @@ fn delete_found(
                  LIMIT $4))
              RETURNING t.keepsake_deletion, t.ctid{named})
          SELECT g.keepsake_deletion, count(*), max(g.ctid){given} FROM gone AS g GROUP BY g.keepsake_deletion",
-        name = table::name_of(session, archive.oid)?,
+        name = names::name_of(session, archive.oid)?,
     );
     let all: Vec<Uuid> = ids.iter().copied().map(Uuid::from_bytes).collect();
     let arguments = [
