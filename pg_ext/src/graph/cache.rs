@@ -49,6 +49,8 @@ thread_local! {
     /// How often something has been forgotten, to notice what changes during a reading.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
+    /// The table of managed tables.
+    static REGISTRY: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
 }
 
 /// The graph as the catalog has it now; kept for the backend until something in it changes.
@@ -57,6 +59,7 @@ pub fn current(session: &Session<'_, '_>) -> Outcome<Rc<Graph>> {
         return Ok(graph);
     }
     register_invalidation();
+    REGISTRY.set(registry());
     let before = CHANGES.get();
     let graph = Rc::new(catalog::read(session)?);
     // What changed while it was read is good for this call alone.
@@ -89,9 +92,23 @@ pub fn kept() -> Option<Rc<Graph>> {
     CACHE.with_borrow(|cache| cache.as_ref().map(|cached| Rc::clone(&cached.graph)))
 }
 
-/// Tells every backend that what is known of `table` has changed, once the transaction commits.
+/// The table of managed tables; none where there is no extension.
+fn registry() -> pg_sys::Oid {
+    // SAFETY: looks into the system's caches, within a transaction.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
+        pg_sys::get_relname_relid(c"managed_table".as_ptr(), schema)
+    }
+}
+
+/// Tells every backend that what is known of `table` has changed, once the transaction commits. Those that do not know it yet hear of the registry.
 pub fn invalidate(table: pg_sys::Oid) {
     CACHE.set(None);
+    let registry = registry();
+    if registry != pg_sys::InvalidOid {
+        // SAFETY: as below.
+        unsafe { pg_sys::CacheInvalidateRelcacheByRelid(registry) }
+    }
     // SAFETY: looks the relation up in the system's caches, which refuse an OID that is none, and queues a
     // message.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
@@ -193,16 +210,17 @@ unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _h
 }
 
 /// A relation changed. One outside the graph matters only when it begins to refer into it, and
-/// then the referred table changes as well (a foreign key adds triggers to both sides).
+/// then the referred table changes as well (a foreign key adds triggers to both sides); or when it becomes managed, and then the registry changes.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     // A nested borrow is impossible: no catalog access happens while the cache is borrowed.
-    let concerned = CACHE.with_borrow(|cache| {
-        cache.as_ref().is_some_and(|cached| {
-            relation == pg_sys::InvalidOid || cached.relations.contains(&relation)
-        })
-    });
+    let concerned = relation == REGISTRY.get()
+        || CACHE.with_borrow(|cache| {
+            cache.as_ref().is_some_and(|cached| {
+                relation == pg_sys::InvalidOid || cached.relations.contains(&relation)
+            })
+        });
     if concerned {
         CACHE.set(None);
     }

@@ -85,12 +85,12 @@ pub fn purge(
         let objects = Objects::of(session, archive.oid)?;
         let most = report.left();
         // Past the executor, nobody would read which objects the rows name.
-        let erased = match objects {
+        let erased = match &objects {
             None => erase::delete(archive.oid, &mut archive.rows, most)?,
             Some(_) => 0,
         };
         if erased < most && !archive.rows.are_gone() {
-            delete_found(session, &mut archive, objects.as_ref(), most - erased)?;
+            delete_found(session, &mut archive, objects.as_deref(), most - erased)?;
         }
         for (deletion, rows) in archive.rows.gone() {
             *gone.entry((deletion, archive.relation)).or_insert(0) += rows;
