@@ -136,26 +136,21 @@ ALTER TABLE u ALTER COLUMN id TYPE int USING 4 - id;
 SELECT keepsake.hold('u', 2, 'court again') IS NOT NULL AS held;
 ALTER TABLE u ALTER COLUMN id TYPE bigint USING 4 - id;
 SELECT row_key, reason FROM keepsake.hold WHERE relation = 'u'::regclass ORDER BY id;
--- The type of a key and its operators get another name or schema, while the session knows them by the one from before.
+-- The type of a key gets another name or schema, while the session knows it by the one from before.
 CREATE TYPE tone AS ENUM ('low', 'high', 'none');
 CREATE TABLE t (k tone PRIMARY KEY);
-CREATE EXTENSION citext SCHEMA names;
-CREATE TABLE ci (k citext PRIMARY KEY);
-SELECT keepsake.manage('t'), keepsake.manage('ci');
+SELECT keepsake.manage('t');
 INSERT INTO t VALUES ('low'), ('high'), ('none');
-INSERT INTO ci VALUES ('a'), ('b');
 CREATE SCHEMA other_names;
-SELECT keepsake.soft_delete('t', 'low') IS NOT NULL AS low, keepsake.soft_delete('ci', 'A') IS NOT NULL AS a;
+SELECT keepsake.soft_delete('t', 'low') IS NOT NULL AS low;
 BEGIN;
 ALTER TYPE tone RENAME TO pitch;
 SELECT keepsake.soft_delete('t', 'high') IS NOT NULL AS high;
-ALTER EXTENSION citext SET SCHEMA other_names;
-SELECT keepsake.soft_delete('ci', 'B') IS NOT NULL AS b;
 COMMIT;
 ALTER TYPE pitch SET SCHEMA other_names;
 SELECT keepsake.soft_delete('t', 'none') IS NOT NULL AS none;
-SELECT count(keepsake.restore(id)) FROM keepsake.deletion WHERE root_table IN ('t'::regclass, 'ci'::regclass);
-DROP TABLE t, ci;
+SELECT count(keepsake.restore(id)) FROM keepsake.deletion WHERE root_table = 't'::regclass;
+DROP TABLE t;
 DROP SCHEMA other_names CASCADE;
 
 RESET search_path;
