@@ -364,6 +364,21 @@ async fn a_receiver_that_is_gone_is_told_once() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_receiver_that_says_much_is_asked_once() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    otlp.answer_with(100 << 10);
+    let vars = [("OTEL_BSP_SCHEDULE_DELAY", "60000")];
+    let (tenant, server) = traced(&otlp, "talked-to", &vars).await?;
+    tenant.api.get("/healthz").await?.expect(200)?;
+    stops_within(server, Duration::from_secs(20)).await?;
+    assert_eq!(otlp.requests(), 1);
+    let log = server_log(tenant.stack, "talked-to")?;
+    ensure!(!log.contains("\"event\":\"traces\""), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_last_spans_are_sent_before_the_server_stops() -> Result<()> {
     requires!(NATIVE);
     let otlp = Otlp::start()?;
