@@ -1,6 +1,8 @@
 //! What `keepsake serve` tells a receiver of traces: what took how long and what it was a part of, and no secret. A receiver
 //! that is gone or hangs is nobody's trouble.
 
+use std::io::Read as _;
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +14,7 @@ use keepsake_tests::token;
 use keepsake_tests::worker::Worker;
 use reqwest::Method;
 
+use crate::native::half_sent;
 use crate::otlp::{Otlp, Span};
 use crate::world::{Tenant, id, s3_stack, shared_stack, until};
 
@@ -187,6 +190,27 @@ async fn the_caller_says_what_is_sampled() -> Result<()> {
         .await?;
     otlp.span(&sampled.trace, "GET /v1/attachments").await?;
     ensure!(otlp.spans().iter().all(|span| span.trace == sampled.trace));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_is_no_failure_of_the_store() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    let (tenant, _server) = traced(&otlp, "broken-off", &[("STORAGE", "file")]).await?;
+    let upload = tenant.declare(&[PNG]).await?;
+    let (mut client, _) = half_sent(&upload["files"][0], PNG)?;
+    client.shutdown(Shutdown::Write)?;
+    client.read_to_end(&mut Vec::new())?;
+    let put = || {
+        otlp.spans()
+            .into_iter()
+            .find(|one| one.name == "bucket put")
+    };
+    until("the span", async || Ok(put().is_some())).await?;
+    let put = put().context("it was there")?;
+    ensure!(!put.is_error, "{put:#?}");
+    has(&put, &[("error.type", "")]);
     Ok(())
 }
 
