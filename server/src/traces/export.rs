@@ -1,7 +1,10 @@
 //! How spans reach their receiver: they wait in a queue of bounded length, and a thread of its own sends them in batches. What
 //! finds the queue full is lost, and so is what the receiver does not take. The log says so once in a while.
 
-use super::{Settings, span};
+use super::{
+    settings::{Asked, Settings},
+    span,
+};
 use crate::runtime;
 use http_body_util::Full;
 use keepsake_service::log::{self, Level};
@@ -38,12 +41,16 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Traces(Option<SdkTracerProvider>);
 
-/// Traces from now on what the settings say.
+/// Traces from now on what the settings ask for, and tells what of it is passed over.
 ///
 /// # Errors
 /// There is no exporter of these settings.
-pub(crate) fn start(settings: Option<&Settings>) -> Result<Traces, String> {
-    let Some(settings) = settings else {
+pub(crate) fn start(asked: &Asked) -> Result<Traces, String> {
+    for (name, problem) in &asked.ignored {
+        let cause = format!("setting {name} cannot be used, so {problem}");
+        log::write(Level::Warning, "traces", json!({ "cause": cause }));
+    }
+    let Some(settings) = &asked.settings else {
         return Ok(Traces(None));
     };
     let losses = Arc::new(Losses::default());
@@ -83,7 +90,7 @@ pub(crate) fn start(settings: Option<&Settings>) -> Result<Traces, String> {
         losses,
     };
     let provider = SdkTracerProvider::builder()
-        .with_sampler(settings.sampler.clone())
+        .with_sampler(settings.sampling.clone())
         .with_resource(resource(settings))
         .with_span_processor(queue)
         .build();

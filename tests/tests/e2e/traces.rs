@@ -194,6 +194,48 @@ async fn the_caller_says_what_is_sampled() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_share_is_not_the_callers_choice() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    let vars = [
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "60000"),
+    ];
+    let (tenant, server) = traced(&otlp, "share", &vars).await?;
+    let mut caller = Caller::new()?;
+    // Of all ids, those that end like this are chosen first, wherever the id decides.
+    caller.trace[8..].fill(0);
+    for _ in 0..64 {
+        caller
+            .ask(&tenant.api, Method::GET, "/healthz", "01")
+            .await?;
+    }
+    stops_within(server, Duration::from_secs(20)).await?;
+    let spans = otlp.spans().into_iter();
+    let of_caller = spans.filter(|span| span.trace == caller.trace).count();
+    ensure!((1..64).contains(&of_caller), "{of_caller} of 64");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_platforms_settings_keep_no_server_from_starting() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    let vars = [("OTEL_TRACES_SAMPLER", "xray")];
+    let (tenant, _server) = traced(&otlp, "platform", &vars).await?;
+    let caller = Caller::new()?;
+    caller
+        .ask(&tenant.api, Method::GET, "/healthz", "01")
+        .await?;
+    otlp.span(&caller.trace, "GET /healthz").await?;
+    let log = server_log(tenant.stack, "platform")?;
+    assert_eq!(log.matches("\"event\":\"traces\"").count(), 1, "{log}");
+    ensure!(log.contains("OTEL_TRACES_SAMPLER"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_client_that_breaks_off_is_no_failure_of_the_store() -> Result<()> {
     requires!(NATIVE);
     let otlp = Otlp::start()?;
