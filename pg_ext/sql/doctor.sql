@@ -46,7 +46,7 @@ live_unique AS (
       AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid)),
 -- Tables that refer to managed ones, and their partitions.
 referring AS (
-    SELECT r.child AS root, r.parent, coalesce(tree.relid::oid, r.child) AS relation, c.relkind = 'p' AS partitioned
+    SELECT r.child AS root, r.parent, coalesce(tree.relid::oid, r.child) AS relation, c.relkind = 'p' AS partitioned, c.relispartition AS is_partition
     FROM (SELECT conrelid::oid AS child, confrelid::oid AS parent FROM reference
           UNION SELECT d.child::oid, d.parent::oid FROM keepsake.declared_reference d
           WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS r
@@ -99,8 +99,9 @@ FROM own_trigger t WHERE t.tgenabled NOT IN ('O', 'A')
 UNION ALL
 -- Referring tables that nobody guards.
 SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
-       format('Guard triggers are missing: rows can refer to deleted rows of %s.', r.parent::regclass),
-       format('SELECT keepsake.guard_references(%L);', r.root::regclass)
+       format('Guard triggers are missing: rows can refer to deleted rows of %s.%s', r.parent::regclass,
+              CASE WHEN r.is_partition THEN ' Create the foreign key on the partitioned table, and drop that of the partition.' END),
+       CASE WHEN r.is_partition THEN '' ELSE format('SELECT keepsake.guard_references(%L);', r.root::regclass) END
 FROM referring r JOIN wanted ON wanted.carried_by = 'referring' OR wanted.carried_by = 'referring partitioned' AND r.partitioned
 WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL

@@ -21,12 +21,16 @@ BEGIN
     FOR child IN
         SELECT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
         WHERE c.classid = 'pg_class'::regclass
-        -- But for foreign keys of its own, which are refused.
+        -- But for new foreign keys of its own, which are refused: no row of theirs, nor what makes their table a partition, is older than the
+        -- transaction. Those that stand already are not what the command is about; a DELETE of what they refer to is refused.
         UNION
         SELECT con.conrelid FROM pg_event_trigger_ddl_commands() c
         CROSS JOIN LATERAL pg_partition_tree(coalesce(pg_partition_root(c.objid), c.objid)) AS part
         JOIN pg_constraint con ON con.conrelid = part.relid AND con.contype = 'f' AND con.conparentid = 0
         WHERE c.classid = 'pg_class'::regclass AND part.level > 0
+          AND (age(con.xmin) <= age(pg_current_xact_id()::xid)
+               OR EXISTS (SELECT FROM pg_partition_ancestors(con.conrelid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
+                          WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)))
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation
                                   WHERE m.relation = child AND c.relkind = 'p')

@@ -8,6 +8,7 @@ SELECT c.oid,
        (SELECT m.on_delete FROM keepsake.kept_in_place m WHERE m.relation = c.oid) AS on_plain_delete,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid AND m.keep = 'archive') AS archived,
        c.relkind = 'p' AS partitioned,
+       c.relispartition AS is_partition,
        marks.columns AS mark_columns,
        (SELECT i.indexrelid
         FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam

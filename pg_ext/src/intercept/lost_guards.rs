@@ -126,12 +126,13 @@ pub fn refuse_copy(statement: &pg_sys::Node) {
 /// The table, or one that it is a partition of, that has a reference which is guarded; and what that refers to.
 const GUARDED: &str = "
     WITH it (oid) AS (SELECT $1::oid UNION SELECT relid FROM pg_partition_ancestors($1))
-    SELECT con.conrelid::regclass::text AS child, m.relation::text AS parent
+    SELECT con.conrelid::regclass::text AS child, m.relation::text AS parent, c.relispartition AS of_partition
     FROM it JOIN pg_constraint con ON con.conrelid = it.oid AND con.contype = 'f' AND con.conparentid = 0
+    JOIN pg_class c ON c.oid = con.conrelid
     JOIN keepsake.kept_in_place m ON m.relation = con.confrelid
     WHERE coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
     UNION ALL
-    SELECT d.child::text, d.parent::text
+    SELECT d.child::text, d.parent::text, false
     FROM it JOIN keepsake.declared_reference d ON d.child = it.oid
     JOIN keepsake.managed_table m ON m.relation = d.parent
     WHERE 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped)
@@ -153,10 +154,11 @@ pub fn refuse_write(relation: &pg_sys::RelationData) -> Outcome<()> {
     with_reading_session(|session| {
         let guarded = session.registry_now(GUARDED, &[oid.into()])?;
         match guarded.first() {
-            Some(row) => Err(Failure::GuardsLost {
-                child: field(row, "child")?,
-                parent: field(row, "parent")?,
-            }),
+            Some(row) => Err(Failure::unguarded_reference(
+                field(row, "of_partition")?,
+                field(row, "child")?,
+                field(row, "parent")?,
+            )),
             // What changed meanwhile is good for this call alone.
             None if cache::changes() != before => Ok(()),
             None => {
