@@ -23,7 +23,10 @@ part AS (
 -- The triggers that there are to be, and those that there are.
 wanted AS (SELECT * FROM keepsake.own_triggers()),
 own_trigger AS (
-    SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function,
+           -- What it was created as, if it fires for all rows, whatever changes in them, and at once.
+           CASE WHEN t.tgqual IS NULL AND t.tgattr::text = '' AND NOT t.tgdeferrable THEN t.tgtype END AS tgtype
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE p.pronamespace = 'keepsake'::regnamespace AND NOT t.tgisinternal),
 -- The columns that mark a row, of each of them.
 mark AS (
@@ -103,7 +106,7 @@ SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
               CASE WHEN r.is_partition THEN ' Create the foreign key on the partitioned table, and drop that of the partition.' END),
        CASE WHEN r.is_partition THEN '' ELSE format('SELECT keepsake.guard_references(%L);', r.root::regclass) END
 FROM referring r JOIN wanted ON wanted.carried_by = 'referring' OR wanted.carried_by = 'referring partitioned' AND r.partitioned
-WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function)
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function AND t.tgtype = wanted.tgtype)
 UNION ALL
 -- Triggers of the application's on DELETE, which a soft delete does not fire.
 SELECT 'info', 'delete_trigger_silent', t.tgrelid::regclass::text,
