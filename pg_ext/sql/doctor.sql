@@ -23,7 +23,10 @@ part AS (
 -- The triggers that there are to be, and those that there are.
 wanted AS (SELECT * FROM keepsake.own_triggers()),
 own_trigger AS (
-    SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    SELECT t.tgrelid, t.tgname::text AS name, t.tgenabled, p.proname AS function,
+           -- What it was created as, if it fires for all rows, whatever changes in them, and at once.
+           CASE WHEN t.tgqual IS NULL AND t.tgattr::text = '' AND NOT t.tgdeferrable THEN t.tgtype END AS tgtype
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE p.pronamespace = 'keepsake'::regnamespace AND NOT t.tgisinternal),
 -- The columns that mark a row, of each of them.
 mark AS (
@@ -46,7 +49,7 @@ live_unique AS (
       AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid)),
 -- Tables that refer to managed ones, and their partitions.
 referring AS (
-    SELECT r.child AS root, r.parent, coalesce(tree.relid::oid, r.child) AS relation, c.relkind = 'p' AS partitioned
+    SELECT r.child AS root, r.parent, coalesce(tree.relid::oid, r.child) AS relation, c.relkind = 'p' AS partitioned, c.relispartition AS is_partition
     FROM (SELECT conrelid::oid AS child, confrelid::oid AS parent FROM reference
           UNION SELECT d.child::oid, d.parent::oid FROM keepsake.declared_reference d
           WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS r
@@ -99,10 +102,11 @@ FROM own_trigger t WHERE t.tgenabled NOT IN ('O', 'A')
 UNION ALL
 -- Referring tables that nobody guards.
 SELECT DISTINCT 'error', 'guard_missing', r.relation::regclass::text,
-       format('Guard triggers are missing: rows can refer to deleted rows of %s.', r.parent::regclass),
-       format('SELECT keepsake.guard_references(%L);', r.root::regclass)
+       format('Guard triggers are missing: rows can refer to deleted rows of %s.%s', r.parent::regclass,
+              CASE WHEN r.is_partition THEN ' Create the foreign key on the partitioned table, and drop that of the partition.' END),
+       CASE WHEN r.is_partition THEN '' ELSE format('SELECT keepsake.guard_references(%L);', r.root::regclass) END
 FROM referring r JOIN wanted ON wanted.carried_by = 'referring' OR wanted.carried_by = 'referring partitioned' AND r.partitioned
-WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function)
+WHERE NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = r.relation AND t.name = wanted.name AND t.function = wanted.function AND t.tgtype = wanted.tgtype)
 UNION ALL
 -- Triggers of the application's on DELETE, which a soft delete does not fire.
 SELECT 'info', 'delete_trigger_silent', t.tgrelid::regclass::text,

@@ -21,19 +21,31 @@ BEGIN
     FOR child IN
         SELECT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
         WHERE c.classid = 'pg_class'::regclass
-        -- But for foreign keys of its own, which are refused.
+        -- But for new foreign keys of its own, which are refused: no row of theirs, nor what makes their table a partition, is older than the
+        -- transaction. Those that stand already are not what the command is about; a DELETE of what they refer to is refused.
         UNION
         SELECT con.conrelid FROM pg_event_trigger_ddl_commands() c
         CROSS JOIN LATERAL pg_partition_tree(coalesce(pg_partition_root(c.objid), c.objid)) AS part
         JOIN pg_constraint con ON con.conrelid = part.relid AND con.contype = 'f' AND con.conparentid = 0
         WHERE c.classid = 'pg_class'::regclass AND part.level > 0
+          AND (age(con.xmin) <= age(pg_current_xact_id()::xid)
+               OR EXISTS (SELECT FROM pg_partition_ancestors(con.conrelid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
+                          WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)))
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation
                                   WHERE m.relation = child AND c.relkind = 'p')
                   AND NOT EXISTS (
             SELECT FROM pg_constraint con
             WHERE con.contype = 'f' AND con.conrelid = child AND con.conparentid = 0
-              AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.kept_in_place));
+              AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.kept_in_place))
+                  -- Declared references alone: no foreign key tells whether all triggers were disabled, as a superuser loads a dump, so
+                  -- he may. The owner may not.
+                  AND NOT (current_setting('is_superuser') = 'off'
+                           AND child IN (SELECT d.child FROM keepsake.declared_reference d)
+                           AND EXISTS (SELECT FROM pg_trigger t
+                                       WHERE (t.tgrelid = child OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(child)))
+                                         AND t.tgname IN ('keepsake_guard_insert', 'keepsake_guard_update', 'keepsake_guard_moved')
+                                         AND t.tgenabled NOT IN ('O', 'A')));
         PERFORM keepsake.guard_references(child);
     END LOOP;
     -- Of who owns what the command names.

@@ -130,6 +130,25 @@ impl Firing {
         level_name(self.level)
     }
 
+    /// What `pg_trigger.tgtype` has for it.
+    pub fn catalog_type(&self) -> i16 {
+        let level = match self.level {
+            ROW => pg_sys::TRIGGER_TYPE_ROW,
+            _ => 0,
+        };
+        let timing = match self.timing {
+            pg_sys::TRIGGER_EVENT_BEFORE => pg_sys::TRIGGER_TYPE_BEFORE,
+            _ => 0,
+        };
+        let events = self.events.iter().map(|event| match *event {
+            pg_sys::TRIGGER_EVENT_INSERT => pg_sys::TRIGGER_TYPE_INSERT,
+            pg_sys::TRIGGER_EVENT_UPDATE => pg_sys::TRIGGER_TYPE_UPDATE,
+            pg_sys::TRIGGER_EVENT_DELETE => pg_sys::TRIGGER_TYPE_DELETE,
+            _ => pg_sys::TRIGGER_TYPE_TRUNCATE,
+        });
+        events.fold(level | timing, |all, event| all | event) as i16
+    }
+
     /// What stands before the level: the transition table, if there is one.
     pub fn transition(&self) -> &'static str {
         self.transition

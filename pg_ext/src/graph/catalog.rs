@@ -145,6 +145,7 @@ fn read_table(row: &SpiHeapTupleData<'_>) -> Outcome<Table> {
             .transpose()?,
         partitions: partitions(row)?,
         partitioned: field(row, "partitioned")?,
+        is_partition: field(row, "is_partition")?,
         may_prevent_update: field(row, "may_prevent_update")?,
         key_is_watched: field(row, "key_is_watched")?,
         guards_stand: field(row, "guards_stand")?,

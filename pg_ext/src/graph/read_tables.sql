@@ -8,6 +8,7 @@ SELECT c.oid,
        (SELECT m.on_delete FROM keepsake.kept_in_place m WHERE m.relation = c.oid) AS on_plain_delete,
        EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid AND m.keep = 'archive') AS archived,
        c.relkind = 'p' AS partitioned,
+       c.relispartition AS is_partition,
        marks.columns AS mark_columns,
        (SELECT i.indexrelid
         FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_am am ON am.oid = ic.relam
@@ -29,7 +30,8 @@ SELECT c.oid,
            JOIN keepsake.own_triggers() w ON w.carried_by = 'referring' OR w.carried_by = 'referring partitioned' AND c.relkind = 'p'
            WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
                              WHERE t.tgrelid = r.oid AND t.tgname = w.name AND t.tgenabled IN ('O', 'A')
-                               AND p.proname = w.function AND p.pronamespace = 'keepsake'::regnamespace)) AS guards_stand,
+                               AND p.proname = w.function AND p.pronamespace = 'keepsake'::regnamespace
+                               AND t.tgtype = w.tgtype AND t.tgqual IS NULL AND t.tgattr::text = '' AND NOT t.tgdeferrable)) AS guards_stand,
        EXISTS (SELECT FROM pg_trigger t JOIN pg_index i ON i.indrelid = t.tgrelid AND i.indisprimary
                WHERE t.tgrelid = c.oid AND t.tgattr::int2[] && i.indkey::int2[]) AS key_is_watched,
        ARRAY(SELECT a.attname::text FROM pg_attribute a

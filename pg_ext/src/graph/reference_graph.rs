@@ -180,10 +180,11 @@ impl Graph {
             .references_to(parent.oid)
             .find(|(reference, child)| guarded(reference) && !child.guards_stand);
         open.map_or(Ok(()), |(_, child)| {
-            Err(Failure::GuardsLost {
-                child: child.shown.clone(),
-                parent: parent.shown.clone(),
-            })
+            Err(Failure::unguarded_reference(
+                child.is_partition,
+                child.shown.clone(),
+                parent.shown.clone(),
+            ))
         })
     }
 

@@ -4,24 +4,28 @@
 //! A session whose triggers do not fire at all (`session_replication_role = replica`) passes, and so does a table of which no trigger
 //! fires: there PostgreSQL's own foreign keys are not checked either, as `pg_restore --disable-triggers` wants it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::archive::setting;
-use crate::call::own_triggers::{self, Carrier};
+use crate::call::own_triggers::{self, Carrier, OwnTrigger};
 use crate::graph::cache;
 use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::model::oid_map::OidSet;
-use crate::postgres::table_triggers::{are_off, fires, name, triggers};
+use crate::postgres::pg_list::oids;
+use crate::postgres::table_triggers::{are_off, fires, limited_to, name, triggers};
 use crate::spi::session::with_reading_session;
 
 thread_local! {
-    /// Tables that refer to nothing that is guarded, until their relation changes: whatever makes them refer changes it.
+    /// Tables that refer to nothing that is guarded, or whose guards stand, until their relation changes: whatever makes them refer
+    /// changes it, and so does what becomes of their triggers.
     static FREE: RefCell<OidSet> = RefCell::default();
+    /// Whether the extension is known not to be installed, until any relation changes: installing it makes some.
+    static ABSENT: Cell<bool> = const { Cell::new(false) };
 }
 
 static mut NEXT: pg_sys::object_access_hook_type = None;
@@ -39,6 +43,7 @@ pub fn install() {
 
 #[pg_guard]
 unsafe extern "C-unwind" fn changed(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    ABSENT.set(false);
     FREE.with_borrow_mut(|free| {
         if relation == pg_sys::InvalidOid {
             free.clear();
@@ -126,12 +131,13 @@ pub fn refuse_copy(statement: &pg_sys::Node) {
 /// The table, or one that it is a partition of, that has a reference which is guarded; and what that refers to.
 const GUARDED: &str = "
     WITH it (oid) AS (SELECT $1::oid UNION SELECT relid FROM pg_partition_ancestors($1))
-    SELECT con.conrelid::regclass::text AS child, m.relation::text AS parent
+    SELECT con.conrelid::regclass::text AS child, m.relation::text AS parent, c.relispartition AS of_partition
     FROM it JOIN pg_constraint con ON con.conrelid = it.oid AND con.contype = 'f' AND con.conparentid = 0
+    JOIN pg_class c ON c.oid = con.conrelid
     JOIN keepsake.kept_in_place m ON m.relation = con.confrelid
     WHERE coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
     UNION ALL
-    SELECT d.child::text, d.parent::text
+    SELECT d.child::text, d.parent::text, false
     FROM it JOIN keepsake.declared_reference d ON d.child = it.oid
     JOIN keepsake.managed_table m ON m.relation = d.parent
     WHERE 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped)
@@ -140,30 +146,50 @@ const GUARDED: &str = "
 /// Refuses to insert into an open table, or to update it, while it refers to a managed one and its guards do not stand.
 pub fn refuse_write(relation: &pg_sys::RelationData) -> Outcome<()> {
     let oid = relation.rd_id;
-    let is_open = || {
-        may_refer(relation)
-            && !guards_stand(relation)
-            && !FREE.with_borrow(|free| free.contains(&oid))
-            && is_installed()
-    };
-    if !is_open() {
+    let passes = FREE.with_borrow(|free| free.contains(&oid)) || !may_refer(relation);
+    if passes || is_absent() {
         return Ok(());
     }
     let before = cache::changes();
-    with_reading_session(|session| {
-        let guarded = session.registry_now(GUARDED, &[oid.into()])?;
-        match guarded.first() {
-            Some(row) => Err(Failure::GuardsLost {
-                child: field(row, "child")?,
-                parent: field(row, "parent")?,
-            }),
-            // What changed meanwhile is good for this call alone.
-            None if cache::changes() != before => Ok(()),
-            None => {
-                FREE.with_borrow_mut(|free| free.insert(oid));
-                Ok(())
+    if !guards_stand(relation) {
+        refuse_guarded(oid)?;
+    }
+    // What changed meanwhile is good for this call alone.
+    if cache::changes() == before {
+        FREE.with_borrow_mut(|free| free.insert(oid));
+    }
+    Ok(())
+}
+
+/// The same for the tables that inherit from one, at every level: an UPDATE or MERGE that names it changes their rows as well.
+pub fn refuse_write_to_heirs(relation: &pg_sys::RelationData) -> Outcome<()> {
+    let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: the relation is open; its heirs are locked as the planner locks them next, and each is closed again.
+    unsafe {
+        let all = pg_sys::find_all_inheritors(relation.rd_id, mode, std::ptr::null_mut());
+        for heir in oids(all).filter(|oid| *oid != relation.rd_id) {
+            let opened = pg_sys::RelationIdGetRelation(heir);
+            if let Some(heir) = opened.as_ref() {
+                let answer = refuse_write(heir);
+                pg_sys::RelationClose(opened);
+                answer?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Refuses if the table has a reference that is to be guarded.
+fn refuse_guarded(table: pg_sys::Oid) -> Outcome<()> {
+    with_reading_session(|session| {
+        let guarded = session.registry_now(GUARDED, &[table.into()])?;
+        guarded.first().map_or(Ok(()), |row| {
+            Err(Failure::unguarded_reference(
+                field(row, "of_partition")?,
+                field(row, "child")?,
+                field(row, "parent")?,
+            ))
+        })
     })
 }
 
@@ -186,12 +212,38 @@ fn guards_stand(relation: &pg_sys::RelationData) -> bool {
         .flatten();
     own_triggers::on(Carrier::Referring)
         .chain(of_partitioned)
-        .all(|own| has(relation, own.name))
+        .all(|own| triggers(relation).iter().any(|one| is_whole(one, own)))
 }
 
-fn has(relation: &pg_sys::RelationData, wanted: &CStr) -> bool {
-    let found = |trigger: &pg_sys::Trigger| name(trigger) == wanted && fires(trigger);
-    triggers(relation).iter().any(found)
+/// Whether it is that guard, and fires for all rows, whatever changes in them, and at once. Its owner may have put another in its place.
+fn is_whole(trigger: &pg_sys::Trigger, own: &OwnTrigger) -> bool {
+    name(trigger) == own.name
+        && fires(trigger)
+        && trigger.tgtype == own.firing.catalog_type()
+        && trigger.tgqual.is_null()
+        && limited_to(trigger).is_empty()
+        && !trigger.tgdeferrable
+        && calls(trigger, own.function)
+}
+
+/// Whether the trigger calls this function of Keepsake's.
+fn calls(trigger: &pg_sys::Trigger, function: &str) -> bool {
+    // SAFETY: looks into the system's caches, within a transaction; the name, if there is one, is a string of this memory context.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"keepsake".as_ptr(), true);
+        let name = pg_sys::get_func_name(trigger.tgfoid);
+        !name.is_null()
+            && CStr::from_ptr(name).to_bytes() == function.as_bytes()
+            && pg_sys::get_func_namespace(trigger.tgfoid) == schema
+    }
+}
+
+/// Whether the extension is not installed; remembers only that.
+fn is_absent() -> bool {
+    if !ABSENT.get() {
+        ABSENT.set(!is_installed());
+    }
+    ABSENT.get()
 }
 
 fn is_installed() -> bool {

@@ -145,17 +145,20 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
         if relation.is_null() {
             return;
         }
+        // Tables that inherit from it have neither its triggers nor its keys.
+        let inherited = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION
+            && (*entry).inh
+            && pg_sys::has_subclass((*entry).relid);
         if writes {
             raise_unless_ok(lost_guards::refuse_write(&*relation));
+        }
+        if writes && inherited && query.commandType != pg_sys::CmdType::CMD_INSERT {
+            raise_unless_ok(lost_guards::refuse_write_to_heirs(&*relation));
         }
         if !concerned {
             pg_sys::RelationClose(relation);
             return;
         }
-        // Tables that inherit from it have neither its triggers nor its keys.
-        let inherited = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_RELATION
-            && (*entry).inh
-            && pg_sys::has_subclass((*entry).relid);
         if !inherited && !is_managed(&*relation) && query.commandType != pg_sys::CmdType::CMD_INSERT
         {
             raise_unless_ok(refuse_unguarded(&*relation));

@@ -4,18 +4,19 @@ use crate::call::own_triggers::{self, Carrier};
 use crate::model::error::Outcome;
 use crate::spi::session::{Session, first_column};
 
-/// Tables that have guards and no longer refer to any managed table.
+/// Tables that have guards and no longer refer to any managed table, nor does one that they are a partition of.
 const NEEDLESS: &str = "
     SELECT format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname)
     FROM pg_trigger t
     JOIN pg_proc p ON p.oid = t.tgfoid
     JOIN pg_class c ON c.oid = t.tgrelid
     JOIN pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (SELECT array_agg(a.relid::oid) || c.oid AS oids FROM pg_partition_ancestors(c.oid) AS a) whole
     WHERE p.pronamespace = 'keepsake'::regnamespace AND p.proname = ANY ($1)
       AND NOT t.tgisinternal AND t.tgparentid = 0 AND pg_has_role(c.relowner, 'USAGE')
-      AND NOT EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.child = c.oid)
+      AND NOT EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.child = ANY (whole.oids))
       AND NOT EXISTS (SELECT FROM pg_constraint con
-                      WHERE con.contype = 'f' AND con.conrelid = c.oid
+                      WHERE con.contype = 'f' AND con.conrelid = ANY (whole.oids)
                         AND con.confrelid IN (SELECT relation FROM keepsake.kept_in_place))";
 
 /// Drops the guards that nothing needs any more, as far as the caller may: on a table of another

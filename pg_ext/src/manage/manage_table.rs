@@ -203,7 +203,11 @@ fn manage_table(
     triggers::guard_state(session, table, on_delete)?;
     triggers::guard_references(session, &graph, table)?;
     for (_, child) in graph.references_to(oid) {
-        triggers::guard_references(session, &graph, child)?;
+        if before.managed && child.is_partition {
+            tell_unguarded_partition(child, table);
+        } else {
+            triggers::guard_references(session, &graph, child)?;
+        }
     }
     cache::invalidate(oid);
     if let Some(adopt) = adopt {
@@ -217,6 +221,15 @@ fn manage_table(
         tell_silent_triggers(session, table)?;
     }
     tell_unique(session, table)
+}
+
+/// Says that a partition has a foreign key of its own: what refers to a table that is managed already keeps no call from it.
+fn tell_unguarded_partition(child: &Table, parent: &Table) {
+    let failure = Failure::UnguardedPartition {
+        child: child.shown.clone(),
+        parent: parent.shown.clone(),
+    };
+    failure.into_report().report(PgLogLevel::WARNING);
 }
 
 const UNIQUE: &str = "

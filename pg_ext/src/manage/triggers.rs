@@ -27,6 +27,7 @@ fn own_triggers() -> TableIterator<
         name!(function, String),
         name!(carried_by, String),
         name!(purpose, String),
+        name!(tgtype, i16),
     ),
 > {
     TableIterator::new(own_triggers::ALL.iter().map(|trigger| {
@@ -38,6 +39,7 @@ fn own_triggers() -> TableIterator<
             trigger.function.to_owned(),
             trigger.carrier.name().to_owned(),
             trigger.purpose.to_owned(),
+            trigger.firing.catalog_type(),
         )
     }))
 }
@@ -85,10 +87,25 @@ pub fn guard_references(
         return Ok(());
     };
     refuse_partition(session, child, parent)?;
+    drop_irreplaceable(session, child)?;
     create(session, child, Carrier::Referring, &[])?;
     defer_no_action(session, graph, child)?;
     if child.partitioned {
         create(session, child, Carrier::ReferringPartitioned, &[])?;
+    }
+    Ok(())
+}
+
+const IRREPLACEABLE: &str =
+    "SELECT 1 FROM pg_trigger WHERE tgrelid = $1 AND tgname = $2 AND tgconstraint <> 0";
+
+/// Drops constraint triggers that have the names of guards: `CREATE OR REPLACE` replaces none.
+fn drop_irreplaceable(session: &mut Session<'_, '_>, child: &Table) -> Outcome<()> {
+    for trigger in own_triggers::on(Carrier::Referring) {
+        let args = [child.oid.into(), trigger.name().into()];
+        if !session.catalog_now(IRREPLACEABLE, &args)?.is_empty() {
+            drop_trigger(session, child, trigger)?;
+        }
     }
     Ok(())
 }

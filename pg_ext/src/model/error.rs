@@ -111,6 +111,8 @@ pub enum Failure {
     Unguarded { table: String },
     /// A table whose guards are gone or do not fire, so that a row could refer to a deleted one.
     GuardsLost { child: String, parent: String },
+    /// A foreign key of a partition alone, which cannot be guarded.
+    UnguardedPartition { child: String, parent: String },
     /// A TRUNCATE of a managed table whose trigger is gone or does not fire.
     TruncateUnguarded { table: String },
     /// An `INSERT … ON CONFLICT` that meets a deleted row.
@@ -418,6 +420,12 @@ impl Failure {
                 Some(format!("Rows of {child} refer to table {parent}. Without the triggers keepsake_guard_…, one of them could come to refer to a deleted row.")),
                 Some(format!("Run SELECT keepsake.guard_references('{child}'); which creates and enables them.")),
             ),
+            Self::UnguardedPartition { child, parent } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("a foreign key of partition {child} to table {parent} cannot be guarded"),
+                Some("The partitioned table has no such key. So a row that comes by way of it could refer to a deleted row.".into()),
+                Some("Create the foreign key on the partitioned table, and drop that of the partition.".into()),
+            ),
             Self::TruncateUnguarded { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 format!("cannot truncate table {table}: its trigger is missing or disabled"),
@@ -533,6 +541,15 @@ fn blocked(restricts: bool) -> PgSqlErrorCode {
 }
 
 impl Failure {
+    /// Of a reference whose guards do not stand: what to do depends on whether it is one of a partition alone.
+    pub fn unguarded_reference(is_of_partition: bool, child: String, parent: String) -> Self {
+        if is_of_partition {
+            Self::UnguardedPartition { child, parent }
+        } else {
+            Self::GuardsLost { child, parent }
+        }
+    }
+
     /// As an error of pgrx's, which has no fields for a table and a constraint.
     pub fn into_report(self) -> ErrorReport {
         let (code, message, detail, hint) = self.parts();

@@ -33,6 +33,8 @@ pub struct Table {
     /// Whether it is partitioned: then a row's address (ctid) is one partition's alone, and only
     /// `(tableoid, ctid)` names a row.
     pub partitioned: bool,
+    /// Whether it is a partition itself: one of the graph has a foreign key of its own.
+    pub is_partition: bool,
     /// Whether it has row triggers of its own that run before an UPDATE, and so may prevent it.
     pub may_prevent_update: bool,
     /// Whether a trigger of its own fires `BEFORE UPDATE OF` a column of the primary key, or AFTER.

@@ -611,6 +611,7 @@ pub fn plain_table(
         on_plain_delete: None,
         partitions: Vec::new(),
         partitioned,
+        is_partition: false,
         may_prevent_update: false,
         key_is_watched: false,
         guards_stand: true,

@@ -124,6 +124,100 @@ ALTER TABLE stranger DISABLE TRIGGER ALL;
 INSERT INTO stranger VALUES (99);
 ROLLBACK;
 
+\echo == Disabled by the owner of a table that has declared references alone: enabled again as well. A superuser, who loads a dump so, passes.
+BEGIN;
+CREATE ROLE regress_keeper;
+GRANT USAGE, CREATE ON SCHEMA unwatched TO regress_keeper;
+GRANT SELECT ON post TO regress_keeper;
+ALTER TABLE note OWNER TO regress_keeper;
+SET LOCAL ROLE regress_keeper;
+ALTER TABLE note DISABLE TRIGGER USER;
+SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'note'::regclass AND tgname ~ 'guard' ORDER BY 1;
+SAVEPOINT s;
+INSERT INTO note VALUES (1, 'post', 1);
+ROLLBACK TO s;
+ALTER TABLE note DISABLE TRIGGER ALL;
+INSERT INTO note VALUES (1, 'post', 1);
+ROLLBACK TO s;
+ALTER TABLE note ENABLE REPLICA TRIGGER keepsake_guard_insert;
+INSERT INTO note VALUES (1, 'post', 1);
+ROLLBACK TO s;
+RESET ROLE;
+ALTER TABLE note DISABLE TRIGGER ALL;
+INSERT INTO note VALUES (1, 'post', 1);
+ROLLBACK;
+
+\echo == Replaced by triggers of the same names that look at nothing, or not at all rows.
+CREATE FUNCTION look_away() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+BEGIN;
+DROP TRIGGER keepsake_guard_insert ON pin;
+CREATE TRIGGER keepsake_guard_insert AFTER INSERT ON pin EXECUTE FUNCTION look_away();
+SAVEPOINT s;
+INSERT INTO pin VALUES (31, 1);
+ROLLBACK TO s;
+DELETE FROM post WHERE id = 2;
+ROLLBACK TO s;
+SELECT object, fix FROM keepsake.doctor() WHERE check_name = 'guard_missing';
+SELECT keepsake.guard_references('pin');
+INSERT INTO pin VALUES (31, 1);
+ROLLBACK TO s;
+ROLLBACK;
+BEGIN;
+CREATE OR REPLACE TRIGGER keepsake_guard_update AFTER UPDATE OF id ON pin FOR EACH ROW EXECUTE FUNCTION keepsake.guard_update();
+SAVEPOINT s;
+UPDATE pin SET post_id = 1;
+ROLLBACK TO s;
+DELETE FROM post WHERE id = 2;
+ROLLBACK TO s;
+SELECT object, fix FROM keepsake.doctor() WHERE check_name = 'guard_missing';
+SELECT keepsake.guard_references('pin');
+UPDATE pin SET post_id = 1;
+ROLLBACK TO s;
+CREATE OR REPLACE TRIGGER keepsake_guard_update AFTER UPDATE ON pin FOR EACH ROW WHEN (false) EXECUTE FUNCTION keepsake.guard_update();
+SAVEPOINT s;
+UPDATE pin SET post_id = 1;
+ROLLBACK TO s;
+DELETE FROM post WHERE id = 2;
+ROLLBACK TO s;
+SELECT object, fix FROM keepsake.doctor() WHERE check_name = 'guard_missing';
+CREATE OR REPLACE TRIGGER keepsake_guard_update AFTER INSERT ON pin FOR EACH ROW EXECUTE FUNCTION keepsake.guard_update();
+SAVEPOINT s;
+UPDATE pin SET post_id = 1;
+ROLLBACK TO s;
+DELETE FROM post WHERE id = 2;
+ROLLBACK TO s;
+SELECT object, fix FROM keepsake.doctor() WHERE check_name = 'guard_missing';
+ROLLBACK;
+BEGIN;
+DROP TRIGGER keepsake_guard_update ON pin;
+CREATE CONSTRAINT TRIGGER keepsake_guard_update AFTER UPDATE ON pin DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION keepsake.guard_update();
+SAVEPOINT s;
+UPDATE pin SET post_id = 1;
+ROLLBACK TO s;
+DELETE FROM post WHERE id = 2;
+ROLLBACK TO s;
+SELECT object, fix FROM keepsake.doctor() WHERE check_name = 'guard_missing';
+SELECT keepsake.guard_references('pin');
+UPDATE pin SET post_id = 1;
+ROLLBACK;
+
+\echo == A table that inherits, by way of the one that it inherits from.
+CREATE TABLE base (id int, post_id int);
+CREATE TABLE heir (PRIMARY KEY (id), FOREIGN KEY (post_id) REFERENCES post) INHERITS (base);
+INSERT INTO heir VALUES (1, 2);
+BEGIN;
+DROP TRIGGER keepsake_guard_update ON heir;
+SAVEPOINT s;
+UPDATE base SET post_id = 1;
+ROLLBACK TO s;
+MERGE INTO base USING (VALUES (1)) AS v (id) ON base.id = v.id WHEN MATCHED THEN UPDATE SET post_id = 1;
+ROLLBACK TO s;
+UPDATE ONLY base SET post_id = 1;
+INSERT INTO base VALUES (2, 1);
+DELETE FROM base;
+ROLLBACK;
+DROP TABLE base CASCADE;
+
 \echo == Partitions, by themselves and through the whole.
 CREATE TABLE part (id int, k int, post_id int REFERENCES post ON DELETE CASCADE, PRIMARY KEY (k, id)) PARTITION BY LIST (k);
 CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1);
@@ -158,6 +252,57 @@ ALTER TABLE whole ATTACH PARTITION whole_2 FOR VALUES FROM (10) TO (19);
 CREATE TABLE later (id int PRIMARY KEY);
 ALTER TABLE whole_1 ADD FOREIGN KEY (post_id) REFERENCES later;
 SELECT keepsake.manage('later');
+\echo == One that is there already, from before: the errors say what to do, and nothing else is refused.
+\set VERBOSITY default
+ALTER EVENT TRIGGER keepsake_follow_ddl DISABLE;
+ALTER TABLE whole_1 ADD CONSTRAINT alone FOREIGN KEY (post_id) REFERENCES post;
+ALTER EVENT TRIGGER keepsake_follow_ddl ENABLE;
+INSERT INTO post VALUES (5);
+DELETE FROM post WHERE id = 5;
+INSERT INTO whole_1 VALUES (1, 5);
+SELECT keepsake.guard_references('whole_1');
+SELECT keepsake.manage('post', retention => '10 days');
+ALTER TABLE whole ADD COLUMN other_id int;
+ALTER TABLE whole_1 ALTER COLUMN other_id SET DEFAULT 5;
+SELECT object, finding, fix FROM keepsake.doctor() WHERE check_name = 'guard_missing';
+\set VERBOSITY terse
+ALTER TABLE whole_2 ADD COLUMN other_id int;
+ALTER TABLE whole_1 ADD FOREIGN KEY (other_id) REFERENCES post;
+BEGIN;
+SAVEPOINT s;
+ALTER TABLE whole_1 ADD FOREIGN KEY (other_id) REFERENCES post;
+ROLLBACK TO s;
+ALTER TABLE whole ATTACH PARTITION whole_2 FOR VALUES FROM (10) TO (19);
+ROLLBACK TO s;
+CREATE TABLE whole_3 PARTITION OF whole (FOREIGN KEY (other_id) REFERENCES post) FOR VALUES FROM (20) TO (29);
+ROLLBACK;
+ALTER TABLE whole_1 DROP CONSTRAINT alone;
+DELETE FROM post WHERE id = 5;
+SELECT object, finding, fix FROM keepsake.doctor() WHERE check_name = 'guard_missing';
+
+\echo == What unmanage() and a move take back of other tables, partitions of a table that refers still need.
+CREATE TABLE other (id int PRIMARY KEY);
+CREATE TABLE label (id int, k int, of_type text, of_id int, PRIMARY KEY (k, id)) PARTITION BY LIST (k);
+CREATE TABLE label_1 PARTITION OF label FOR VALUES IN (1) PARTITION BY LIST (k);
+CREATE TABLE label_1_1 PARTITION OF label_1 FOR VALUES IN (1);
+SELECT keepsake.manage('label'), keepsake.manage('other'), keepsake.declare_reference('label', 'of_type', 'of_id', 'post', 'post');
+INSERT INTO post VALUES (6), (7);
+SELECT keepsake.unmanage('other');
+INSERT INTO label VALUES (1, 1, 'post', 6);
+DELETE FROM post WHERE id = 6;
+SELECT keepsake.manage('other'), keepsake.manage('other', keep => 'archive');
+DELETE FROM post WHERE id = 7;
+SELECT count(*) FROM label WHERE deleted_at IS NULL;
+CREATE TABLE page (id int PRIMARY KEY);
+CREATE TABLE mark (id int, k int, of_type text, of_id int, PRIMARY KEY (k, id)) PARTITION BY LIST (k);
+CREATE TABLE mark_1 PARTITION OF mark FOR VALUES IN (1);
+SELECT keepsake.manage('page', keep => 'archive'), keepsake.manage('mark', keep => 'archive'), keepsake.declare_reference('mark', 'of_type', 'of_id', 'page', 'page');
+INSERT INTO page VALUES (1);
+INSERT INTO mark VALUES (1, 1, 'page', 1);
+SELECT keepsake.unmanage('other');
+DELETE FROM page;
+SELECT count(*) FROM mark;
+
 \echo == TRUNCATE, of the table, by CASCADE, through a partitioned one, and of an archived one. An empty table loses nothing.
 CREATE TABLE shelf (id int PRIMARY KEY);
 CREATE TABLE book (id int PRIMARY KEY, shelf_id int REFERENCES shelf);
@@ -218,3 +363,17 @@ DROP SCHEMA unwatched_deleted CASCADE;
 DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
 RESET search_path;
 RESET client_min_messages;
+\echo == Where the library is loaded and the extension not installed, that is asked once, until something changes.
+CREATE DATABASE without_keepsake;
+\c without_keepsake
+LOAD 'keepsake';
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent);
+BEGIN;
+INSERT INTO child VALUES (1);
+INSERT INTO child VALUES (2);
+INSERT INTO child VALUES (3);
+SELECT coalesce(idx_scan, 0) <= 1 FROM pg_stat_xact_sys_tables WHERE relname = 'pg_extension';
+COMMIT;
+\c regression
+DROP DATABASE without_keepsake;
