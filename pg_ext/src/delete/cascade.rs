@@ -182,7 +182,7 @@ pub fn delete_beneath(
             continue;
         }
         let delete = format!("DELETE FROM {children} AS c USING {source} WHERE {joins}");
-        session.write(child, &delete, &[])?;
+        put_off::as_part_of_statement(|| session.write(child, &delete, &[]))?;
         if session.exists_now(of_child, &left, &[])? {
             return Err(if session.keeps_its_snapshot() {
                 Failure::ConcurrentChild {

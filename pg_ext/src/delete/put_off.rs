@@ -1,7 +1,7 @@
 //! What is asked when the statement has ended whose triggers carried a deletion of archived rows on: whether archived rows still refer to rows in
 //! place that went with them. Before that, PostgreSQL may not have come to the foreign keys by which they go as well.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use pgrx::{Uuid, pg_sys};
 
@@ -32,6 +32,25 @@ struct Waiting {
 
 thread_local! {
     static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
+    static CARRYING: Cell<Option<Carrying>> = const { Cell::new(None) };
+}
+
+/// A statement of the engine's own, by which it carries a deletion on.
+#[derive(Clone, Copy)]
+struct Carrying {
+    /// How many statements are running with it.
+    depth: usize,
+    /// How many are up to the one around it that is not the engine's.
+    around: usize,
+}
+
+/// How many statements are running up to the innermost that is not the engine's.
+fn depth_around() -> usize {
+    let depth = statement_stack::depth();
+    match CARRYING.get() {
+        Some(carrying) if carrying.depth == depth => carrying.around,
+        _ => depth,
+    }
 }
 
 fn transaction() -> pg_sys::TimestampTz {
@@ -44,11 +63,30 @@ pub fn is_possible() -> bool {
     statement_stack::depth() > 0
 }
 
-/// Lets it wait until the innermost statement has ended.
+/// Runs a statement by which the engine carries a deletion on: what it removes is part of the statement around it, which may not have come to
+/// all of its foreign keys yet.
+pub fn as_part_of_statement<R>(carry_on: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Carrying>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CARRYING.set(self.0);
+        }
+    }
+    let _restore = Restore(CARRYING.get());
+    if is_possible() {
+        CARRYING.set(Some(Carrying {
+            around: depth_around(),
+            depth: statement_stack::depth() + 1,
+        }));
+    }
+    carry_on()
+}
+
+/// Lets it wait until the innermost statement has ended that is not the engine's own.
 pub fn until_statement_ends(what: PutOff) {
     let waiting = Waiting {
         what,
-        depth: statement_stack::depth(),
+        depth: depth_around(),
         transaction: transaction(),
     };
     WAITING.with_borrow_mut(|all| all.push(waiting));

@@ -171,6 +171,68 @@ SELECT keepsake.manage('post', keep => 'in place', cascade => true);
 SELECT relation, keep FROM keepsake.managed_table WHERE relation::text ~ '^(post|comment|note|reply)' ORDER BY 1;
 DELETE FROM post WHERE id = 1;
 SELECT id, deleted_at IS NOT NULL FROM note ORDER BY id;
+
+\echo == Archived rows that go later in the same statement, by foreign keys, may refer to rows in place that went beneath archived ones.
+CREATE TABLE trunk (id int PRIMARY KEY);
+CREATE TABLE limb (id int PRIMARY KEY, of_type text, of_id int);
+CREATE TABLE twig (id int PRIMARY KEY, of_type text, of_id int);
+CREATE TABLE leaf (id int PRIMARY KEY, of_type text, of_id int);
+CREATE TABLE fork (id int PRIMARY KEY, trunk_id int REFERENCES trunk ON DELETE CASCADE);
+CREATE TABLE nest (id int PRIMARY KEY, fork_id int REFERENCES fork ON DELETE CASCADE, leaf_id int);
+SELECT keepsake.manage('trunk', keep => 'archive', cascade => true), keepsake.manage('limb', keep => 'archive'), keepsake.manage('twig', keep => 'archive'),
+       keepsake.manage('leaf');
+ALTER TABLE nest ADD FOREIGN KEY (leaf_id) REFERENCES leaf;
+SELECT keepsake.declare_reference('limb', 'of_type', 'of_id', 'trunk', 'trunk'), keepsake.declare_reference('twig', 'of_type', 'of_id', 'limb', 'limb'),
+       keepsake.declare_reference('leaf', 'of_type', 'of_id', 'limb', 'limb'), keepsake.declare_reference('leaf', 'of_type', 'of_id', 'twig', 'twig');
+INSERT INTO trunk VALUES (1);
+INSERT INTO limb VALUES (10, 'trunk', 1);
+INSERT INTO twig VALUES (15, 'limb', 10);
+INSERT INTO leaf (id, of_type, of_id) VALUES (20, 'limb', 10), (21, 'twig', 15);
+INSERT INTO fork VALUES (30, 1);
+INSERT INTO nest VALUES (40, 30, 20), (41, 30, 21);
+CREATE VIEW tree AS
+    SELECT (SELECT count(*) FROM trunk) AS trunk, (SELECT count(*) FROM limb) AS limb, (SELECT count(*) FROM twig) AS twig,
+           (SELECT count(*) FROM leaf WHERE deleted_at IS NULL) AS leaf, (SELECT count(*) FROM fork) AS fork, (SELECT count(*) FROM nest) AS nest;
+DELETE FROM trunk;
+TABLE tree;
+SELECT keepsake.restore(last('trunk')) -> 'restored';
+SELECT keepsake.soft_delete('trunk', 1) IS NOT NULL;
+TABLE tree;
+SELECT keepsake.restore(last('trunk')) -> 'restored';
+\echo == One that stays is still found, and nothing of the deletion is left.
+INSERT INTO nest VALUES (42, NULL, 21);
+\set VERBOSITY terse
+DELETE FROM trunk;
+SELECT keepsake.soft_delete('trunk', 1);
+DELETE FROM limb;
+DO $$ BEGIN DELETE FROM board.trunk; EXCEPTION WHEN foreign_key_violation THEN RAISE WARNING 'refused'; END $$;
+\set VERBOSITY default
+TABLE tree;
+DELETE FROM nest WHERE id = 42;
+BEGIN;
+DELETE FROM limb WHERE id = 99;
+DELETE FROM trunk;
+TABLE tree;
+COMMIT;
+SELECT keepsake.restore(last('trunk')) -> 'restored';
+\echo == A statement of a trigger, in the midst of it, is answered when it ends itself.
+INSERT INTO trunk VALUES (2);
+INSERT INTO limb VALUES (11, 'trunk', 2);
+INSERT INTO leaf (id, of_type, of_id) VALUES (22, 'limb', 11);
+INSERT INTO nest VALUES (43, NULL, 22);
+CREATE FUNCTION too() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    DELETE FROM board.trunk WHERE id = 2;
+    RETURN NULL;
+EXCEPTION WHEN foreign_key_violation THEN
+    RAISE WARNING 'kept';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER too AFTER DELETE ON limb FOR EACH STATEMENT EXECUTE FUNCTION too();
+DELETE FROM trunk WHERE id = 1;
+DROP TRIGGER too ON limb;
+TABLE tree;
+SELECT keepsake.restore(last('trunk')) -> 'restored';
+DROP VIEW tree;
 DROP SCHEMA board CASCADE;
 DROP SCHEMA board_deleted CASCADE;
 DROP ROLE board_notes;
