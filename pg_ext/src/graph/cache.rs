@@ -153,8 +153,8 @@ fn register_invalidation() {
     }
     let nothing = pg_sys::Datum::from(0_usize);
     // SAFETY: called once in a backend's life, with functions that live as long as it. Renaming a
-    // schema, changing what a role may see, and giving an operator another schema or an operator family another
-    // operator, tell no relation of it.
+    // schema or a collation, changing what a role may see, and giving an operator another schema or an operator family
+    // another operator, tell no relation of it.
     unsafe {
         pg_sys::CacheRegisterRelcacheCallback(Some(forget), nothing);
         for (cache, forget) in [
@@ -165,7 +165,7 @@ fn register_invalidation() {
             (pg_sys::SysCacheIdentifier::AUTHOID, forget_all),
             (pg_sys::SysCacheIdentifier::OPEROID, forget_all),
             (pg_sys::SysCacheIdentifier::AMOPSTRATEGY, forget_all),
-            (pg_sys::SysCacheIdentifier::COLLOID, note),
+            (pg_sys::SysCacheIdentifier::COLLOID, forget_all),
             (pg_sys::SysCacheIdentifier::PROCOID, note),
             (pg_sys::SysCacheIdentifier::TYPEOID, forget_type),
             (pg_sys::SysCacheIdentifier::ENUMOID, note),
@@ -202,7 +202,7 @@ unsafe extern "C-unwind" fn forget_type(_argument: pg_sys::Datum, _cache: i32, h
     }
 }
 
-/// A schema, a role or an operator changed.
+/// A schema, a role, a collation or an operator changed.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGES.set(CHANGES.get().wrapping_add(1));

@@ -153,6 +153,24 @@ SELECT count(keepsake.restore(id)) FROM keepsake.deletion WHERE root_table = 't'
 DROP TABLE t;
 DROP SCHEMA other_names CASCADE;
 
+-- A collation that the columns of a reference have gets another name, or another schema, between two commands.
+CREATE COLLATION bytes FROM "C";
+CREATE TABLE cp (k text COLLATE "C" PRIMARY KEY);
+CREATE TABLE cc (id int PRIMARY KEY, k text COLLATE bytes REFERENCES cp ON DELETE CASCADE);
+SELECT keepsake.manage('cp'), keepsake.manage('cc');
+INSERT INTO cp VALUES ('a'), ('b');
+SELECT keepsake.soft_delete('cp', 'a') IS NOT NULL AS a;
+ALTER COLLATION bytes RENAME TO other_bytes;
+INSERT INTO cc VALUES (1, 'b'), (2, 'b');
+INSERT INTO cc VALUES (3, 'b'), (4, 'a');
+CREATE SCHEMA more_names;
+ALTER COLLATION other_bytes SET SCHEMA more_names;
+INSERT INTO cc VALUES (5, 'b'), (6, 'b');
+DELETE FROM cp WHERE k = 'b';
+SELECT count(*) FROM cc WHERE deleted_at IS NULL;
+DROP TABLE cc, cp;
+DROP SCHEMA more_names CASCADE;
+
 RESET search_path;
 DROP SCHEMA names CASCADE;
 DROP ROLE regress_converter;
