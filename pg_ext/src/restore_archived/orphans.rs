@@ -120,9 +120,14 @@ impl Search<'_> {
                 "LEFT JOIN LATERAL (
                      SELECT p.deletion_id AS keepsake_deletion, p.tableoid AS keepsake_relation,
                             p.ctid AS keepsake_ctid, NULL::pg_catalog.jsonb AS keepsake_key
-                     FROM {} AS p WHERE {joins}{deleted} LIMIT 1) AS h ON true",
+                     FROM {} AS p WHERE {joins}{which}) AS h ON true",
                 self.key.parent.rows(),
-                deleted = if self.key.reference.has_period { " AND p.deleted_at IS NOT NULL" } else { "" },
+                // As above; those that are live, or come back next, hold the rest of its range.
+                which = if self.key.reference.has_period {
+                    format!(" AND NOT {}", self.key.is_live("p"))
+                } else {
+                    " LIMIT 1".into()
+                },
             ),
             _ => "CROSS JOIN (SELECT NULL::pg_catalog.uuid AS keepsake_deletion, NULL::pg_catalog.oid AS keepsake_relation,
                                      NULL::pg_catalog.tid AS keepsake_ctid, NULL::pg_catalog.jsonb AS keepsake_key) AS h"
