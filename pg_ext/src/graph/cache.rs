@@ -51,6 +51,22 @@ thread_local! {
     static REGISTERED: Cell<bool> = const { Cell::new(false) };
     /// The table of managed tables.
     static REGISTRY: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// Who else is told of what changes.
+    static LISTENERS: RefCell<Vec<Listener>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Is told of a relation that changed, or of none (`InvalidOid`) where everything may have that the graph is made of. It must not look into a
+/// catalog.
+pub type Listener = fn(pg_sys::Oid);
+
+/// Has `listener` told from now on, for what is kept by relation. Once for each, in a backend's life.
+pub fn listen(listener: Listener) {
+    register_invalidation();
+    LISTENERS.with_borrow_mut(|all| all.push(listener));
+}
+
+fn tell(relation: pg_sys::Oid) {
+    LISTENERS.with_borrow(|all| all.iter().for_each(|listener| listener(relation)));
 }
 
 /// The graph as the catalog has it now; kept for the backend until something in it changes.
@@ -207,6 +223,7 @@ unsafe extern "C-unwind" fn forget_type(_argument: pg_sys::Datum, _cache: i32, h
 unsafe extern "C-unwind" fn forget_all(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     CACHE.set(None);
+    tell(pg_sys::InvalidOid);
 }
 
 /// A relation changed. One outside the graph matters only when it begins to refer into it, and
@@ -224,4 +241,5 @@ unsafe extern "C-unwind" fn forget(_argument: pg_sys::Datum, relation: pg_sys::O
     if concerned {
         CACHE.set(None);
     }
+    tell(relation);
 }

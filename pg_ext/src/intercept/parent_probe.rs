@@ -9,7 +9,7 @@
 //!
 //! It answers for types of PostgreSQL's own alone, whose comparisons are known and are nobody else's code.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
@@ -48,6 +48,8 @@ const FIRST_FOREIGN: u32 = pg_sys::FirstNormalObjectId;
 
 /// What a table or partition refers to.
 struct References {
+    /// Whether something that it was made of has changed since.
+    outdated: Cell<bool>,
     /// Its own columns `deleted_at` and `deletion_id`, if it has them.
     marks: Option<[i16; 2]>,
     /// Its foreign keys into tables that may be kept in place.
@@ -85,79 +87,110 @@ struct Pair {
     equals: pg_sys::Oid,
 }
 
-/// By table or partition; `None` where a query is to ask.
-type Known = OidMap<Option<Rc<References>>>;
+/// What was found of a table or partition.
+struct Known {
+    /// `None` where a query is to ask.
+    references: Option<Rc<References>>,
+    /// The relations that tell when it changes.
+    made_of: Vec<pg_sys::Oid>,
+}
 
 thread_local! {
-    /// What was found, and under which count of changes.
-    static KNOWN: RefCell<(u64, Known)> = RefCell::default();
+    static KNOWN: RefCell<OidMap<Known>> = RefCell::default();
+    static LISTENS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the row is live and refers to no deleted one, as they are committed *now*, or as this transaction has them. Where it is not for
 /// this way to say, it says no.
 pub fn refers_to_live(relation: &pg_sys::RelationData, row: Row<'_>) -> Outcome<bool> {
-    let changes = cache::changes();
-    let references = known(relation, changes)?;
-    Ok(references.is_some_and(|references| references.are_to_live(row, changes)))
+    let references = known(relation)?;
+    Ok(references.is_some_and(|references| references.are_to_live(row)))
 }
 
 /// Whether the row was live and refers to what it referred to, or to no deleted row. Where it is not for this way to say, it says no.
 pub fn still_refers_to_live(relation: &pg_sys::RelationData, rows: &Updated<'_>) -> Outcome<bool> {
-    let changes = cache::changes();
-    let Some(references) = known(relation, changes)? else {
+    let Some(references) = known(relation)? else {
         return Ok(false);
     };
     Ok(!references.have_moved(rows)
-        || references.is_live(rows.old) && references.are_to_live(rows.new, changes))
+        || references.is_live(rows.old) && references.are_to_live(rows.new))
 }
 
 /// The numbers of the columns by which the table refers to such that may be kept in place; `None` where it is not for this way to say.
 pub fn referring_columns(relation: &pg_sys::RelationData) -> Outcome<Option<Vec<i32>>> {
-    let references = known(relation, cache::changes())?;
+    let references = known(relation)?;
     Ok(references.map(|references| references.columns().collect()))
 }
 
-fn known(relation: &pg_sys::RelationData, changes: u64) -> Outcome<Option<Rc<References>>> {
-    let kept = KNOWN.with_borrow(|(read_under, known)| {
-        let is_good = *read_under == changes;
-        known.get(&relation.rd_id).filter(|_| is_good).cloned()
+fn known(relation: &pg_sys::RelationData) -> Outcome<Option<Rc<References>>> {
+    let kept = KNOWN.with_borrow(|known| {
+        let kept = known.get(&relation.rd_id);
+        kept.map(|kept| kept.references.clone())
     });
-    if let Some(references) = kept {
-        return Ok(references);
+    kept.map_or_else(|| learn(relation), Ok)
+}
+
+#[cold]
+fn learn(relation: &pg_sys::RelationData) -> Outcome<Option<Rc<References>>> {
+    if !LISTENS.replace(true) {
+        cache::listen(forget);
     }
-    let references = References::of(relation)?.map(Rc::new);
+    let before = cache::changes();
+    let mut made_of = vec![relation.rd_id];
+    let references = References::of(relation, &mut made_of)?.map(Rc::new);
     // What changed meanwhile may have been read before it did.
-    if cache::changes() != changes {
+    if cache::changes() != before {
         return Ok(None);
     }
-    KNOWN.with_borrow_mut(|(read_under, known)| {
-        if *read_under != changes {
-            known.clear();
-            *read_under = changes;
-        }
-        known.insert(relation.rd_id, references.clone());
-    });
+    let kept = Known {
+        references: references.clone(),
+        made_of,
+    };
+    KNOWN.with_borrow_mut(|known| known.insert(relation.rd_id, kept));
     Ok(references)
 }
 
-/// Whether the table or partition has declared references, of which no cache of PostgreSQL's knows.
-fn has_declared(relation: pg_sys::Oid) -> Outcome<bool> {
+/// Forgets what was made of a relation; everything where it is none.
+fn forget(changed: pg_sys::Oid) {
+    KNOWN.with_borrow_mut(|known| {
+        known.retain(|_, kept| {
+            let stays = changed != pg_sys::InvalidOid && !kept.made_of.contains(&changed);
+            if let Some(references) = kept.references.as_ref().filter(|_| !stays) {
+                references.outdated.set(true);
+            }
+            stays
+        });
+    });
+}
+
+/// The tables that a partition is one of, each with whether it, or the table itself, has declared references, of which no cache of PostgreSQL's
+/// knows.
+const DECLARED: &str = "
+    SELECT it.oid, EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.child = it.oid)
+    FROM (SELECT $1::oid AS oid UNION SELECT relid FROM pg_partition_ancestors($1)) AS it";
+
+/// Whether the table or partition has declared references. The tables that it is a partition of tell when it does.
+fn has_declared(relation: pg_sys::Oid, made_of: &mut Vec<pg_sys::Oid>) -> Outcome<bool> {
     with_reading_session(|session| {
-        let rows = session.registry_now(
-            "SELECT 1 FROM keepsake.declared_reference d
-             WHERE d.child = $1 OR d.child IN (SELECT relid FROM pg_partition_ancestors($1)) LIMIT 1",
-            &[relation.into()],
-        )?;
-        Ok(!rows.is_empty())
+        let mut has_any = false;
+        for row in session.registry_now(DECLARED, &[relation.into()])? {
+            made_of.extend(row.get::<pg_sys::Oid>(1)?);
+            has_any |= row.get::<bool>(2)?.unwrap_or(true);
+        }
+        Ok(has_any)
     })
 }
 
 impl References {
-    fn of(relation: &pg_sys::RelationData) -> Outcome<Option<Self>> {
+    /// Adds to `made_of` what it is made of.
+    fn of(
+        relation: &pg_sys::RelationData,
+        made_of: &mut Vec<pg_sys::Oid>,
+    ) -> Outcome<Option<Self>> {
         let Some(marks) = marks(relation) else {
             return Ok(None);
         };
-        if has_declared(relation.rd_id)? {
+        if has_declared(relation.rd_id, made_of)? {
             return Ok(None);
         }
         let open = std::ptr::from_ref(relation).cast_mut();
@@ -170,12 +203,16 @@ impl References {
         };
         let mut probes = Vec::new();
         for key in keys.iter().filter(|key| is_enforced(key)) {
-            match Probe::of(relation, key) {
+            match Probe::of(relation, key, made_of) {
                 Some(probe) => probes.extend(probe),
                 None => return Ok(None),
             }
         }
-        Ok(Some(Self { marks, probes }))
+        Ok(Some(Self {
+            outdated: Cell::new(false),
+            marks,
+            probes,
+        }))
     }
 
     fn is_live(&self, row: Row<'_>) -> bool {
@@ -185,12 +222,9 @@ impl References {
         })
     }
 
-    fn are_to_live(&self, row: Row<'_>, changes: u64) -> bool {
-        self.is_live(row)
-            && self
-                .probes
-                .iter()
-                .all(|probe| probe.finds_live(row, changes))
+    fn are_to_live(&self, row: Row<'_>) -> bool {
+        let mut probes = self.probes.iter();
+        self.is_live(row) && probes.all(|probe| probe.finds_live(row, &self.outdated))
     }
 
     /// The numbers of the referring columns.
@@ -279,7 +313,9 @@ impl Probe {
     fn of(
         relation: &pg_sys::RelationData,
         key: &pg_sys::ForeignKeyCacheInfo,
+        made_of: &mut Vec<pg_sys::Oid>,
     ) -> Option<Option<Self>> {
+        made_of.push(key.confrelid);
         let parent = Described::open(key.confrelid)?;
         let Some([deleted_at, _]) = marks(parent.get())? else {
             return Some(None);
@@ -293,8 +329,10 @@ impl Probe {
             return None;
         }
         // SAFETY: the relation is open; the list is a copy.
-        let mut indexes = unsafe { oids(pg_sys::RelationGetIndexList(parent.0)) };
-        let (index, pairs, keys) = indexes.find_map(|index| {
+        let indexes: Vec<pg_sys::Oid> =
+            unsafe { oids(pg_sys::RelationGetIndexList(parent.0)).collect() };
+        made_of.extend(&indexes);
+        let (index, pairs, keys) = indexes.into_iter().find_map(|index| {
             let opened = Described::open(index)?;
             // SAFETY: the index is open as long as it is read.
             let (pairs, keys) = unsafe { keys_of(opened.get(), &pairs)? };
@@ -310,7 +348,7 @@ impl Probe {
     }
 
     /// Whether the row that is referred to is not deleted.
-    fn finds_live(&self, row: Row<'_>, changes: u64) -> bool {
+    fn finds_live(&self, row: Row<'_>, outdated: &Cell<bool>) -> bool {
         let mut keys = self.keys.clone();
         for (key, pair) in keys.iter_mut().zip(&self.pairs) {
             match row.value_of(pair.child) {
@@ -320,10 +358,10 @@ impl Probe {
                 None => return false,
             }
         }
-        self.is_live(&mut keys, changes)
+        self.is_live(&mut keys, outdated)
     }
 
-    fn is_live(&self, keys: &mut [pg_sys::ScanKeyData], changes: u64) -> bool {
+    fn is_live(&self, keys: &mut [pg_sys::ScanKeyData], outdated: &Cell<bool>) -> bool {
         unguarded! {
             fn try_table_open(table: pg_sys::Oid, lock: pg_sys::LOCKMODE) -> pg_sys::Relation;
             fn table_close(table: pg_sys::Relation, lock: pg_sys::LOCKMODE) -> ();
@@ -340,7 +378,7 @@ impl Probe {
                 if table.is_null() {
                     return false;
                 }
-                let is_live = cache::changes() == changes && {
+                let is_live = !outdated.get() && {
                     // What this statement has done is to be seen as well.
                     CommandCounterIncrement();
                     let snapshot = RegisterSnapshot(GetLatestSnapshot());
