@@ -71,7 +71,7 @@ pub async fn serve(
     runtime::install();
     let settings = Settings::read(config, database_url)?;
     let server = Arc::new(Server::new(&settings)?);
-    let traces = traces::start(settings.traces.as_ref())
+    let traces = traces::start(&settings.traces)
         .map_err(|problem| SettingsError::Setting("OTEL_EXPORTER_OTLP_ENDPOINT", problem))?;
     let ended = match mode {
         Mode::Once => schedule::run_once(&server)

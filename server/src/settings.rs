@@ -49,7 +49,7 @@ pub(crate) struct Settings {
     /// The folder of the page's files.
     pub(crate) page_root: Option<PathBuf>,
     /// What is traced, if anything is.
-    pub(crate) traces: Option<traces::Settings>,
+    pub(crate) traces: traces::Asked,
 }
 
 /// A setting that cannot be used, or a file of them. No value is repeated.
@@ -147,7 +147,7 @@ impl Settings {
             schedule: (schedule > 0).then(|| seconds(schedule)),
             stop: seconds(number("STOP_SECONDS", 0, 3600)?),
             page_root: optional("PAGE_ROOT").map(PathBuf::from),
-            traces: traces::Settings::read(own)
+            traces: traces::Asked::read(own)
                 .map_err(|(name, problem)| SettingsError::Setting(name, problem))?,
         };
         Ok(settings)

@@ -100,7 +100,7 @@ pub(super) async fn receive(
 /// The next bytes of an upload.
 async fn next_frame(body: &mut Body) -> Result<Option<Frame<Bytes>>, PutError> {
     let broke_off =
-        |cause: String| PutError::Failed(StorageError(format!("the client broke off: {cause}")));
+        |cause: String| PutError::BrokenOff(StorageError(format!("the client broke off: {cause}")));
     match timeout(MAX_SILENCE, body.frame()).await {
         Ok(Some(Ok(frame))) => Ok(Some(frame)),
         Ok(Some(Err(error))) => Err(broke_off(error.to_string())),

@@ -111,7 +111,10 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     };
     let digest = Sha256Digest::of(b"hello");
     let outcome = store.put(&key, content, 5, text(), &digest).await;
-    assert!(matches!(outcome, Err(PutError::Failed(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(PutError::BrokenOff(_))),
+        "{outcome:?}"
+    );
     assert_eq!(store.observe(&key, 0).await, Ok(None));
     assert_eq!(incoming(&scratch), 0);
 }
@@ -364,7 +367,10 @@ async fn uploads_of_the_same_have_so_many_places_and_no_more() {
     let (stalled, third) = futures_util::future::join(all, third).await;
     assert_eq!(third, Err(PutError::Busy));
     for outcome in stalled {
-        assert!(matches!(outcome, Err(PutError::Failed(_))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(PutError::BrokenOff(_))),
+            "{outcome:?}"
+        );
     }
     assert_eq!(incoming(&scratch), 0);
     assert_eq!(put(&store, &key, b"hello").await, Ok(()));

@@ -65,7 +65,7 @@ fn begin(name: &'static str) -> Span {
     })
 }
 
-/// Whether an error is the store's, and in which of a few ways. What the client sent wrong is none.
+/// Whether an error is the store's, and in which of a few ways. What the client sent wrong, or not at all, is none.
 trait Failing {
     fn way(&self) -> Option<&'static str>;
 }
@@ -81,7 +81,32 @@ impl Failing for PutError {
         match self {
             Self::Failed(error) => error.way(),
             Self::Busy => Some("busy"),
-            Self::Exists | Self::LengthMismatch | Self::Sha256Mismatch | Self::Closed => None,
+            Self::BrokenOff(_)
+            | Self::Exists
+            | Self::LengthMismatch
+            | Self::Sha256Mismatch
+            | Self::Closed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_does_is_no_failure_of_the_store() {
+        let error = || StorageError("why".to_owned());
+        for client in [
+            PutError::BrokenOff(error()),
+            PutError::Exists,
+            PutError::LengthMismatch,
+            PutError::Sha256Mismatch,
+            PutError::Closed,
+        ] {
+            assert_eq!(client.way(), None, "{client:?}");
+        }
+        assert_eq!(PutError::Failed(error()).way(), Some("storage_unavailable"));
+        assert_eq!(PutError::Busy.way(), Some("busy"));
     }
 }

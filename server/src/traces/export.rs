@@ -1,9 +1,12 @@
 //! How spans reach their receiver: they wait in a queue of bounded length, and a thread of its own sends them in batches. What
 //! finds the queue full is lost, and so is what the receiver does not take. The log says so once in a while.
 
-use super::{Settings, span};
+use super::{
+    settings::{Asked, Settings},
+    span,
+};
 use crate::runtime;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use keepsake_service::log::{self, Level};
 use opentelemetry::{Context, KeyValue, trace::TracerProvider};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -34,19 +37,20 @@ const PERIOD: Duration = Duration::from_secs(300);
 /// How long the last spans may take to be sent when the server stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most bytes of a receiver's answer that are read.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
-
 /// What is traced ends with it; nothing where nothing is traced.
 #[derive(Debug)]
 pub(crate) struct Traces(Option<SdkTracerProvider>);
 
-/// Traces from now on what the settings say.
+/// Traces from now on what the settings ask for, and tells what of it is passed over.
 ///
 /// # Errors
 /// There is no exporter of these settings.
-pub(crate) fn start(settings: Option<&Settings>) -> Result<Traces, String> {
-    let Some(settings) = settings else {
+pub(crate) fn start(asked: &Asked) -> Result<Traces, String> {
+    for (name, problem) in &asked.ignored {
+        let cause = format!("setting {name} cannot be used, so {problem}");
+        log::write(Level::Warning, "traces", json!({ "cause": cause }));
+    }
+    let Some(settings) = &asked.settings else {
         return Ok(Traces(None));
     };
     let losses = Arc::new(Losses::default());
@@ -86,7 +90,7 @@ pub(crate) fn start(settings: Option<&Settings>) -> Result<Traces, String> {
         losses,
     };
     let provider = SdkTracerProvider::builder()
-        .with_sampler(settings.sampler.clone())
+        .with_sampler(settings.sampling.clone())
         .with_resource(resource(settings))
         .with_span_processor(queue)
         .build();
@@ -220,12 +224,11 @@ impl HttpClient for Client {
     }
 }
 
+/// The head says all: a body that is long, or never ends, makes no failure of a success. Nobody reads it.
 async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, String> {
     let answer = runtime::client()?.request(request.map(Full::new)).await;
-    let (head, body) = answer.map_err(|error| runtime::cause(&error))?.into_parts();
-    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(|error| runtime::cause(error.as_ref()))?;
-    Ok(Response::from_parts(head, body.to_bytes()))
+    let answer = answer.map_err(|error| runtime::cause(&error))?;
+    Ok(answer.map(|_| Bytes::new()))
 }
 
 /// What was lost since the log said so last, and why the last export failed.

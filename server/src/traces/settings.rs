@@ -1,6 +1,7 @@
 //! The settings of traces, by OpenTelemetry's own names
 //! (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>).
 
+use super::sampling::Sampling;
 use axum::http::{HeaderName, HeaderValue, Uri};
 use opentelemetry_sdk::trace::Sampler;
 use percent_encoding::percent_decode_str;
@@ -17,10 +18,11 @@ const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const MAX_QUEUE_SIZE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
 const SCHEDULE_DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
+const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 const DISABLED: &str = "OTEL_SDK_DISABLED";
 
 /// Each setting with its default. `docs/settings.md` explains them.
-pub(crate) const NAMES: [(&str, &str); 12] = [
+pub(crate) const NAMES: [(&str, &str); 13] = [
     (ENDPOINT, ""),
     (TRACES_ENDPOINT, ""),
     (HEADERS, ""),
@@ -32,10 +34,11 @@ pub(crate) const NAMES: [(&str, &str); 12] = [
     (SAMPLER_ARG, "1.0"),
     (MAX_QUEUE_SIZE, "2048"),
     (SCHEDULE_DELAY, "5000"),
+    (EXPORTER, "otlp"),
     (DISABLED, "false"),
 ];
 
-/// A setting that cannot be used: its name, and what it must be.
+/// A setting that cannot be used: its name, and what is wrong with it.
 type Unusable = (&'static str, String);
 
 /// What is traced, and where to.
@@ -50,64 +53,161 @@ pub(crate) struct Settings {
     /// What the server is called, and what else is said of it.
     pub(super) resource: Vec<(String, String)>,
     /// Which traces are recorded.
-    pub(super) sampler: Sampler,
+    pub(super) sampling: Sampling,
     /// Most spans that wait.
     pub(super) queue: usize,
     /// Longest time that one waits for others to go with it.
     pub(super) delay: Duration,
 }
 
-impl Settings {
-    /// Reads the settings, each from `given` as it is or its default; `None` where nothing is to be traced.
+/// What the settings ask for. Platforms set some of them for all programs alike, so that of OpenTelemetry's many values one
+/// that we do not have stops no server: it is told of, and passed over.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// None where nothing is to be traced.
+    pub(super) settings: Option<Settings>,
+    /// What is passed over.
+    pub(super) ignored: Vec<Unusable>,
+}
+
+impl Asked {
+    /// Reads the settings, each from `given` as it is or its default.
     ///
     /// # Errors
-    /// The first setting that cannot be used.
-    pub(crate) fn read(given: impl Fn(&'static str) -> String) -> Result<Option<Self>, Unusable> {
-        let base = given(ENDPOINT);
-        let endpoint = match given(TRACES_ENDPOINT).trim() {
-            "" => match base.trim().trim_end_matches('/') {
-                "" => return Ok(None),
-                base => address(ENDPOINT, format!("{base}/v1/traces"))?,
-            },
-            whole => address(TRACES_ENDPOINT, whole.to_owned())?,
+    /// The address or the headers cannot be used: there is nothing to go on with.
+    pub(crate) fn read(given: impl Fn(&'static str) -> String) -> Result<Self, Unusable> {
+        let mut reader = Reader {
+            given,
+            ignored: Vec::new(),
         };
-        match given(DISABLED).trim() {
-            "true" => return Ok(None),
-            "false" => {}
-            _ => return Err(unusable(DISABLED, "must be true or false")),
-        }
-        if given(PROTOCOL).trim() != "http/protobuf" {
-            return Err(unusable(
-                PROTOCOL,
-                "must be http/protobuf, which every collector takes at its port 4318",
-            ));
-        }
-        let number = |name, least: u32, most: u32| {
-            let number = given(name).trim().parse().ok();
-            number
-                .filter(|number| (least..=most).contains(number))
-                .ok_or_else(|| {
-                    unusable(
-                        name,
-                        format!("must be a whole number from {least} to {most}"),
-                    )
-                })
-        };
-        let milliseconds = |number: u32| Duration::from_millis(number.into());
-        Ok(Some(Self {
-            endpoint,
-            headers: headers(&given(HEADERS))?,
-            timeout: milliseconds(number(TIMEOUT, 1, 60_000)?),
-            resource: resource(&given(SERVICE_NAME), &given(RESOURCE_ATTRIBUTES))?,
-            sampler: sampler(given(SAMPLER).trim(), given(SAMPLER_ARG).trim())?,
-            queue: number(MAX_QUEUE_SIZE, 1, 100_000)? as usize,
-            delay: milliseconds(number(SCHEDULE_DELAY, 1, 60_000)?),
-        }))
+        let settings = reader.settings()?;
+        let ignored = reader.ignored;
+        Ok(Self { settings, ignored })
     }
 }
 
-fn unusable(name: &'static str, problem: impl Into<String>) -> Unusable {
-    (name, problem.into())
+struct Reader<G> {
+    given: G,
+    ignored: Vec<Unusable>,
+}
+
+impl<G: Fn(&'static str) -> String> Reader<G> {
+    fn settings(&mut self) -> Result<Option<Settings>, Unusable> {
+        let Some((name, endpoint)) = self.endpoint() else {
+            return Ok(None);
+        };
+        if self.usable(DISABLED, "true or false", truth)? || !self.has_exporter() {
+            return Ok(None);
+        }
+        let milliseconds = |number: u32| Duration::from_millis(number.into());
+        Ok(Some(Settings {
+            endpoint: address(name, endpoint)?,
+            headers: headers(&self.text(HEADERS))?,
+            timeout: milliseconds(self.number(TIMEOUT, 60_000)?),
+            resource: self.resource()?,
+            sampling: self.sampling()?,
+            queue: self.number(MAX_QUEUE_SIZE, 100_000)? as usize,
+            delay: milliseconds(self.number(SCHEDULE_DELAY, 60_000)?),
+        }))
+    }
+
+    /// Where to send traces, and the setting that says so.
+    fn endpoint(&self) -> Option<(&'static str, String)> {
+        let (whole, base) = (self.text(TRACES_ENDPOINT), self.text(ENDPOINT));
+        match (whole.as_str(), base.trim_end_matches('/')) {
+            ("", "") => None,
+            ("", base) => Some((ENDPOINT, format!("{base}/v1/traces"))),
+            _ => Some((TRACES_ENDPOINT, whole)),
+        }
+    }
+
+    /// Whether they are to be sent in the one way that we have. In another they would reach nobody.
+    fn has_exporter(&mut self) -> bool {
+        let exporters = self.text(EXPORTER).to_ascii_lowercase();
+        let exporters: Vec<&str> = exporters.split(',').map(str::trim).collect();
+        if exporters.iter().all(|name| *name == "none") {
+            return false;
+        }
+        if !exporters.contains(&"otlp") {
+            self.ignore(EXPORTER, "nothing is traced: it must be otlp or none");
+            return false;
+        }
+        let is_ours = self.text(PROTOCOL).eq_ignore_ascii_case(default(PROTOCOL));
+        if !is_ours {
+            let problem = "nothing is traced: it must be http/protobuf, which every collector takes at its port 4318";
+            self.ignore(PROTOCOL, problem);
+        }
+        is_ours
+    }
+
+    /// What is said of the server. The name that is set goes before one among the attributes, and that before the default.
+    fn resource(&mut self) -> Result<Vec<(String, String)>, Unusable> {
+        const KEY: &str = "service.name";
+        let mut resource = self.usable(RESOURCE_ATTRIBUTES, PAIRS, pairs)?;
+        let name = self.text(SERVICE_NAME);
+        let is_default = name == default(SERVICE_NAME);
+        if !(is_default && resource.iter().any(|(key, _)| key == KEY)) {
+            resource.retain(|(key, _)| key != KEY);
+            resource.push((KEY.to_owned(), name));
+        }
+        Ok(resource)
+    }
+
+    fn sampling(&mut self) -> Result<Sampling, Unusable> {
+        let must = "always_on, always_off or traceidratio, or one of them behind parentbased_";
+        let mut sampling = self.usable(SAMPLER, must, sampling)?;
+        if let Sampler::TraceIdRatioBased(share) = &mut sampling.own {
+            *share = self.usable(SAMPLER_ARG, "a number from 0.0 to 1.0", |text| {
+                let share = text.parse().ok();
+                share.filter(|share| (0.0..=1.0).contains(share))
+            })?;
+        }
+        Ok(sampling)
+    }
+
+    /// A whole number from 1 on.
+    fn number(&mut self, name: &'static str, most: u32) -> Result<u32, Unusable> {
+        let must = format!("a whole number from 1 to {most}");
+        self.usable(name, &must, |text| {
+            let number = text.parse().ok();
+            number.filter(|number| (1..=most).contains(number))
+        })
+    }
+
+    /// A setting's value; its default, where it has none that can be used.
+    fn usable<T>(
+        &mut self,
+        name: &'static str,
+        must: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Unusable> {
+        if let Some(value) = parse(&self.text(name)) {
+            return Ok(value);
+        }
+        let problem = match default(name) {
+            "" => format!("it counts as none: it must be {must}"),
+            default => format!("it counts as {default}: it must be {must}"),
+        };
+        self.ignore(name, &problem);
+        parse(default(name)).ok_or((name, problem))
+    }
+
+    fn text(&self, name: &'static str) -> String {
+        (self.given)(name).trim().to_owned()
+    }
+
+    fn ignore(&mut self, name: &'static str, problem: &str) {
+        self.ignored.push((name, problem.to_owned()));
+    }
+}
+
+fn default(name: &str) -> &'static str {
+    let known = NAMES.iter().find(|(known, _)| *known == name);
+    known.map_or("", |(_, value)| value)
+}
+
+fn truth(text: &str) -> Option<bool> {
+    text.to_ascii_lowercase().parse().ok()
 }
 
 fn address(name: &'static str, text: String) -> Result<String, Unusable> {
@@ -118,12 +218,14 @@ fn address(name: &'static str, text: String) -> Result<String, Unusable> {
     });
     match is_address && !text.contains('@') {
         true => Ok(text),
-        false => Err(unusable(name, "must be like http://127.0.0.1:4318")),
+        false => Err((name, "must be like http://127.0.0.1:4318".to_owned())),
     }
 }
 
+const PAIRS: &str = "like name=value,name=value";
+
 /// `name=value` pairs between commas, as W3C Baggage writes them: values may be percent-encoded.
-fn pairs(name: &'static str, text: &str) -> Result<Vec<(String, String)>, Unusable> {
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let given = text
         .split(',')
         .map(str::trim)
@@ -135,80 +237,139 @@ fn pairs(name: &'static str, text: &str) -> Result<Vec<(String, String)>, Unusab
             let key = key.trim();
             (!key.is_empty()).then(|| (key.to_owned(), value.into_owned()))
         })
-        .collect::<Option<_>>()
-        .ok_or_else(|| unusable(name, "must be like name=value,name=value"))
+        .collect()
 }
 
 fn headers(text: &str) -> Result<HashMap<String, String>, Unusable> {
-    let pairs = pairs(HEADERS, text)?;
+    let pairs = pairs(text).ok_or_else(|| (HEADERS, format!("must be {PAIRS}")))?;
     let are_headers = pairs.iter().all(|(name, value)| {
         name.parse::<HeaderName>().is_ok() && HeaderValue::from_str(value).is_ok()
     });
     match are_headers {
         true => Ok(pairs.into_iter().collect()),
-        false => Err(unusable(HEADERS, "must name headers")),
+        false => Err((HEADERS, "must name headers".to_owned())),
     }
 }
 
-/// What is said of the server. The name that is set goes before one among the attributes, and that before the default.
-fn resource(name: &str, attributes: &str) -> Result<Vec<(String, String)>, Unusable> {
-    const NAME: &str = "service.name";
-    let mut resource = pairs(RESOURCE_ATTRIBUTES, attributes)?;
-    let is_default = NAMES.contains(&(SERVICE_NAME, name));
-    if !(is_default && resource.iter().any(|(key, _)| key == NAME)) {
-        resource.retain(|(key, _)| key != NAME);
-        resource.push((NAME.to_owned(), name.trim().to_owned()));
-    }
-    Ok(resource)
-}
-
-fn sampler(name: &str, share: &str) -> Result<Sampler, Unusable> {
-    let share: Option<f64> = share.parse().ok();
-    let share = share.filter(|share| (0.0..=1.0).contains(share));
-    let share = || share.ok_or_else(|| unusable(SAMPLER_ARG, "must be a number from 0.0 to 1.0"));
-    let (own, by_parent) = match name.strip_prefix("parentbased_") {
+/// A sampler by its name. The share of one that has a share is all.
+fn sampling(name: &str) -> Option<Sampling> {
+    let name = name.to_ascii_lowercase();
+    let (own, by_caller) = match name.strip_prefix("parentbased_") {
         Some(own) => (own, true),
-        None => (name, false),
+        None => (name.as_str(), false),
     };
     let own = match own {
         "always_on" => Sampler::AlwaysOn,
         "always_off" => Sampler::AlwaysOff,
-        "traceidratio" => Sampler::TraceIdRatioBased(share()?),
-        _ => {
-            return Err(unusable(
-                SAMPLER,
-                "must be always_on, always_off or traceidratio, or one of them behind parentbased_",
-            ));
-        }
+        "traceidratio" => Sampler::TraceIdRatioBased(1.0),
+        _ => return None,
     };
-    Ok(match by_parent {
-        true => Sampler::ParentBased(Box::new(own)),
-        false => own,
-    })
+    Some(Sampling { own, by_caller })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(given: &[(&str, &str)]) -> Result<Option<Settings>, Unusable> {
-        Settings::read(|name| {
+    fn asked(given: &[(&str, &str)]) -> Result<Asked, Unusable> {
+        Asked::read(|name| {
             let mut all = given.iter().chain(&NAMES);
             all.find(|(known, _)| *known == name)
                 .map_or_else(String::new, |(_, value)| (*value).to_owned())
         })
     }
 
+    /// What is asked for without a fault.
+    fn read(given: &[(&str, &str)]) -> Option<Settings> {
+        let asked = asked(given).unwrap();
+        assert!(asked.ignored.is_empty(), "{asked:?}");
+        asked.settings
+    }
+
+    /// What is passed over beside a receiver, and whether anything is traced then.
+    fn ignored(given: &[(&str, &str)]) -> (Vec<&'static str>, Option<Settings>) {
+        let given = [given, &[(ENDPOINT, "http://a")]].concat();
+        let asked = asked(&given).unwrap();
+        for (_, problem) in &asked.ignored {
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        let names = asked.ignored.into_iter().map(|(name, _)| name);
+        (names.collect(), asked.settings)
+    }
+
     #[test]
     fn without_a_receiver_nothing_is_traced() {
-        assert!(read(&[]).unwrap().is_none());
-        let off = [(ENDPOINT, "http://collector:4318"), (DISABLED, "true")];
-        assert!(read(&off).unwrap().is_none());
+        assert!(read(&[]).is_none());
+        assert!(read(&[(SAMPLER, "xray"), (PROTOCOL, "grpc")]).is_none());
+    }
+
+    #[test]
+    fn can_be_turned_off() {
+        for off in [
+            (DISABLED, "true"),
+            (DISABLED, "True"),
+            (EXPORTER, "none"),
+            (EXPORTER, "None"),
+        ] {
+            assert!(read(&[off, (ENDPOINT, "http://a")]).is_none(), "{off:?}");
+            // What it does not need is not looked at.
+            assert!(read(&[off, (ENDPOINT, "a:4317")]).is_none(), "{off:?}");
+        }
+        for on in [
+            (DISABLED, "False"),
+            (EXPORTER, "OTLP"),
+            (EXPORTER, "console, otlp"),
+            (PROTOCOL, "HTTP/protobuf"),
+            (SAMPLER, "Always_On"),
+        ] {
+            assert!(read(&[on, (ENDPOINT, "http://a")]).is_some(), "{on:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_as_it_is_asked_is_not_traced() {
+        for (name, value) in [
+            (PROTOCOL, "grpc"),
+            (PROTOCOL, "http/json"),
+            (PROTOCOL, "hunter2"),
+            (EXPORTER, "console"),
+            (EXPORTER, "hunter2,none"),
+        ] {
+            let (ignored, settings) = ignored(&[(name, value)]);
+            assert_eq!(ignored, [name], "{value}");
+            assert!(settings.is_none(), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_counts_as_the_default() {
+        let usual = format!("{:?}", read(&[(ENDPOINT, "http://a")]).unwrap());
+        for (name, value) in [
+            (SAMPLER, "xray"),
+            (SAMPLER, "jaeger_remote"),
+            (SAMPLER, "parentbased_hunter2"),
+            (DISABLED, "hunter2"),
+            (DISABLED, "1"),
+            (TIMEOUT, "0"),
+            (TIMEOUT, "hunter2"),
+            (MAX_QUEUE_SIZE, "0"),
+            (SCHEDULE_DELAY, "-1"),
+            (RESOURCE_ATTRIBUTES, "a=b,=hunter2"),
+        ] {
+            let (ignored, settings) = ignored(&[(name, value)]);
+            assert_eq!(ignored, [name], "{value}");
+            assert_eq!(format!("{:?}", settings.unwrap()), usual, "{name}={value}");
+        }
+        let share = [(SAMPLER, "traceidratio"), (SAMPLER_ARG, "2")];
+        let (ignored, settings) = ignored(&share);
+        assert_eq!(ignored, [SAMPLER_ARG]);
+        let own = settings.unwrap().sampling.own;
+        assert_eq!(format!("{own:?}"), "TraceIdRatioBased(1.0)");
     }
 
     #[test]
     fn the_address_of_all_signals_gets_the_path_of_traces() {
-        let endpoint = |given: &[_]| read(given).unwrap().unwrap().endpoint;
+        let endpoint = |given: &[_]| read(given).unwrap().endpoint;
         for base in ["http://collector:4318", "http://collector:4318/"] {
             assert_eq!(
                 endpoint(&[(ENDPOINT, base)]),
@@ -223,7 +384,7 @@ mod tests {
     fn says_who_it_is() {
         let resource = |given: &[_]| {
             let given = [given, &[(ENDPOINT, "http://a")]].concat();
-            read(&given).unwrap().unwrap().resource
+            read(&given).unwrap().resource
         };
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(resource(&[]), [pair("service.name", "keepsake")]);
@@ -245,13 +406,18 @@ mod tests {
                 (SAMPLER, name),
                 (SAMPLER_ARG, share),
             ];
-            format!("{:?}", read(&given).unwrap().unwrap().sampler)
+            let sampling = read(&given).unwrap().sampling;
+            (format!("{:?}", sampling.own), sampling.by_caller)
         };
-        assert_eq!(sampler("always_off", ""), "AlwaysOff");
-        assert_eq!(sampler("traceidratio", "0.25"), "TraceIdRatioBased(0.25)");
+        let is = |own: &str, by_caller| (own.to_owned(), by_caller);
+        assert_eq!(sampler("always_off", ""), is("AlwaysOff", false));
+        assert_eq!(
+            sampler("traceidratio", "0.25"),
+            is("TraceIdRatioBased(0.25)", false)
+        );
         assert_eq!(
             sampler("parentbased_traceidratio", "0"),
-            "ParentBased(TraceIdRatioBased(0.0))"
+            is("TraceIdRatioBased(0.0)", true)
         );
     }
 
@@ -264,24 +430,11 @@ mod tests {
             (HEADERS, "hunter2"),
             (HEADERS, "hunter 2=x"),
             (HEADERS, "a=hunter2%0a"),
-            (PROTOCOL, "grpc"),
-            (TIMEOUT, "0"),
-            (RESOURCE_ATTRIBUTES, "=hunter2"),
-            (SAMPLER, "hunter2"),
-            (MAX_QUEUE_SIZE, "0"),
-            (SCHEDULE_DELAY, "-1"),
-            (DISABLED, "hunter2"),
         ] {
             let given = [(name, value), (ENDPOINT, "http://a")];
-            let (named, problem) = read(&given).unwrap_err();
+            let (named, problem) = asked(&given).unwrap_err();
             assert_eq!(named, name, "{value}");
             assert!(!problem.contains("hunter2"), "{problem}");
         }
-        let share = [
-            (ENDPOINT, "http://a"),
-            (SAMPLER, "traceidratio"),
-            (SAMPLER_ARG, "2"),
-        ];
-        assert_eq!(read(&share).unwrap_err().0, SAMPLER_ARG);
     }
 }

@@ -101,7 +101,7 @@ pub(crate) async fn store(
         Some(Err(PutError::Sha256Mismatch)) => Err(sha256_mismatch()),
         Some(Err(PutError::Closed)) => Err(closed()),
         Some(Err(PutError::Busy)) => Err(busy()),
-        Some(Err(PutError::Failed(error))) => Err(error.into()),
+        Some(Err(PutError::BrokenOff(error) | PutError::Failed(error))) => Err(error.into()),
     }
 }
 
@@ -147,7 +147,7 @@ async fn store_part(
         Some(Err(PutError::Sha256Mismatch)) => return Err(sha256_mismatch()),
         Some(Err(PutError::Closed | PutError::Exists)) => return Err(closed()),
         Some(Err(PutError::Busy)) => return Err(busy()),
-        Some(Err(PutError::Failed(error))) => return Err(error.into()),
+        Some(Err(PutError::BrokenOff(error) | PutError::Failed(error))) => return Err(error.into()),
     };
     let record = json!({
         "attachment_id": key.attachment_id(),

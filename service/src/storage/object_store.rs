@@ -189,7 +189,9 @@ pub enum PutError {
     Closed,
     /// As many uploads of the same as the bucket takes in at a time are under way.
     Busy,
-    /// The store failed, or the client stopped half way; nothing was stored.
+    /// The client stopped half way; nothing was stored.
+    BrokenOff(StorageError),
+    /// The store failed, or cannot tell that the client stopped half way; nothing was stored.
     Failed(StorageError),
 }
 

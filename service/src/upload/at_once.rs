@@ -187,7 +187,7 @@ fn is_stored(stored: Result<(), PutError>) -> Result<(), StorageError> {
     match stored {
         // Under this key nobody stores anything else: another try of this request did.
         Ok(()) | Err(PutError::Exists) => Ok(()),
-        Err(PutError::Failed(error)) => Err(error),
+        Err(PutError::BrokenOff(error) | PutError::Failed(error)) => Err(error),
         Err(other) => Err(StorageError(format!("not stored: {other:?}"))),
     }
 }

@@ -33,7 +33,7 @@ fn text_of(bytes: usize) -> Fixture {
 }
 
 /// An upload whose body has been sent by half.
-fn half_sent(target: &Value, file: Fixture) -> Result<(TcpStream, &'static [u8])> {
+pub fn half_sent(target: &Value, file: Fixture) -> Result<(TcpStream, &'static [u8])> {
     let url = text(target, "/url")?;
     let (host, path) = url
         .strip_prefix("http://")

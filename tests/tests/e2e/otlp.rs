@@ -45,6 +45,7 @@ struct Received {
     headers: Mutex<Vec<HeaderMap>>,
     requests: AtomicUsize,
     hangs: AtomicBool,
+    answer_bytes: AtomicUsize,
 }
 
 /// A running receiver. Ends with the process.
@@ -85,6 +86,11 @@ impl Otlp {
     /// Takes no more, and answers nobody.
     pub fn hang(&self) {
         self.received.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes what comes, and says that much about it.
+    pub fn answer_with(&self, bytes: usize) {
+        self.received.answer_bytes.store(bytes, Ordering::SeqCst);
     }
 
     /// How many requests have come.
@@ -138,18 +144,19 @@ async fn take(
     State(received): State<Arc<Received>>,
     headers: HeaderMap,
     body: Bytes,
-) -> StatusCode {
+) -> (StatusCode, Vec<u8>) {
     received.requests.fetch_add(1, Ordering::SeqCst);
     if received.hangs.load(Ordering::SeqCst) {
         std::future::pending::<()>().await;
     }
     let Ok(request) = ExportTraceServiceRequest::decode(body.clone()) else {
-        return StatusCode::BAD_REQUEST;
+        return (StatusCode::BAD_REQUEST, Vec::new());
     };
     add(&received.bodies, body);
     add(&received.headers, [headers]);
     add(&received.spans, spans(request));
-    StatusCode::OK
+    let answer = vec![0; received.answer_bytes.load(Ordering::SeqCst)];
+    (StatusCode::OK, answer)
 }
 
 fn spans(request: ExportTraceServiceRequest) -> Vec<Span> {

@@ -1,6 +1,8 @@
 //! What `keepsake serve` tells a receiver of traces: what took how long and what it was a part of, and no secret. A receiver
 //! that is gone or hangs is nobody's trouble.
 
+use std::io::Read as _;
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +14,7 @@ use keepsake_tests::token;
 use keepsake_tests::worker::Worker;
 use reqwest::Method;
 
+use crate::native::half_sent;
 use crate::otlp::{Otlp, Span};
 use crate::world::{Tenant, id, s3_stack, shared_stack, until};
 
@@ -191,6 +194,69 @@ async fn the_caller_says_what_is_sampled() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_share_is_not_the_callers_choice() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    let vars = [
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "60000"),
+    ];
+    let (tenant, server) = traced(&otlp, "share", &vars).await?;
+    let mut caller = Caller::new()?;
+    // Of all ids, those that end like this are chosen first, wherever the id decides.
+    caller.trace[8..].fill(0);
+    for _ in 0..64 {
+        caller
+            .ask(&tenant.api, Method::GET, "/healthz", "01")
+            .await?;
+    }
+    stops_within(server, Duration::from_secs(20)).await?;
+    let spans = otlp.spans().into_iter();
+    let of_caller = spans.filter(|span| span.trace == caller.trace).count();
+    ensure!((1..64).contains(&of_caller), "{of_caller} of 64");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_platforms_settings_keep_no_server_from_starting() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    let vars = [("OTEL_TRACES_SAMPLER", "xray")];
+    let (tenant, _server) = traced(&otlp, "platform", &vars).await?;
+    let caller = Caller::new()?;
+    caller
+        .ask(&tenant.api, Method::GET, "/healthz", "01")
+        .await?;
+    otlp.span(&caller.trace, "GET /healthz").await?;
+    let log = server_log(tenant.stack, "platform")?;
+    assert_eq!(log.matches("\"event\":\"traces\"").count(), 1, "{log}");
+    ensure!(log.contains("OTEL_TRACES_SAMPLER"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_is_no_failure_of_the_store() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    let (tenant, _server) = traced(&otlp, "broken-off", &[("STORAGE", "file")]).await?;
+    let upload = tenant.declare(&[PNG]).await?;
+    let (mut client, _) = half_sent(&upload["files"][0], PNG)?;
+    client.shutdown(Shutdown::Write)?;
+    client.read_to_end(&mut Vec::new())?;
+    let put = || {
+        otlp.spans()
+            .into_iter()
+            .find(|one| one.name == "bucket put")
+    };
+    until("the span", async || Ok(put().is_some())).await?;
+    let put = put().context("it was there")?;
+    ensure!(!put.is_error, "{put:#?}");
+    has(&put, &[("error.type", "")]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_fails_is_marked_and_what_is_refused_is_not() -> Result<()> {
     requires!(NATIVE);
     let otlp = Otlp::start()?;
@@ -361,6 +427,21 @@ async fn a_receiver_that_is_gone_is_told_once() -> Result<()> {
     until("the log says so", async || Ok(told()? > 0)).await?;
     assert_eq!(told()?, 1);
     stops_within(server, Duration::from_secs(20)).await
+}
+
+#[tokio::test]
+async fn a_receiver_that_says_much_is_asked_once() -> Result<()> {
+    requires!(NATIVE);
+    let otlp = Otlp::start()?;
+    otlp.answer_with(100 << 10);
+    let vars = [("OTEL_BSP_SCHEDULE_DELAY", "60000")];
+    let (tenant, server) = traced(&otlp, "talked-to", &vars).await?;
+    tenant.api.get("/healthz").await?.expect(200)?;
+    stops_within(server, Duration::from_secs(20)).await?;
+    assert_eq!(otlp.requests(), 1);
+    let log = server_log(tenant.stack, "talked-to")?;
+    ensure!(!log.contains("\"event\":\"traces\""), "{log}");
+    Ok(())
 }
 
 #[tokio::test]
