@@ -17,6 +17,7 @@ use crate::spi::session::{Session, first_column};
 
 /// The triggers that Keepsake has on tables: `carried_by` says on which, `definition` when they fire.
 #[pg_extern(immutable, parallel_safe)]
+#[expect(clippy::type_complexity, reason = "it names each column")]
 fn own_triggers() -> TableIterator<
     'static,
     (
