@@ -205,6 +205,18 @@ impl<'call> Row<'call> {
         unsafe { T::from_datum(self.datum(number)?, false) }
     }
 
+    /// The value of a column of the type text; `None` where the row has no such column.
+    pub fn text(self, name: &str) -> Option<Option<String>> {
+        let (number, type_oid) = self.column(name)?;
+        (type_oid == pg_sys::TEXTOID).then(|| self.read(number))
+    }
+
+    /// Whether the row has a column of this name, and NULL in it.
+    pub fn is_null(self, name: &str) -> bool {
+        let column = self.column(name);
+        column.is_some_and(|(number, _)| self.datum(number).is_none())
+    }
+
     /// The deletion that the row belongs to.
     pub fn deletion(self) -> Option<Uuid> {
         let (number, _) = self.column("deletion_id")?;

@@ -72,13 +72,32 @@ fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorRe
     let graph = cache::known()?;
     let table = graph.table_or_root(call.relation);
     let one = table.filter(|table| !EngineWrite::is_to(table.oid));
-    if let Some((table, row)) = one.zip(call.rows.only())
+    let one = one.zip(call.rows.only());
+    if let Some((table, row)) = one
         && is_probed(&graph, call.relation, table, row)?
     {
         return Ok(Answer::nothing());
     }
-    guard_new_rows(call.relation, &call.rows, None)?;
+    let uses = |reference: &Reference| one.is_none_or(|(_, row)| may_use(row, reference));
+    guard_new_rows(call.relation, &call.rows, None, uses)?;
     Ok(Answer::nothing())
+}
+
+/// Whether a row may use a reference at all: no column of it is NULL, and one that was declared is for its type.
+fn may_use(row: Row<'_>, reference: &Reference) -> bool {
+    if reference.lost {
+        return true;
+    }
+    let is_other = match &reference.kind {
+        Kind::Declared {
+            type_column,
+            type_value,
+        } => row
+            .text(&type_column.0)
+            .is_some_and(|found| found.as_ref() != Some(type_value)),
+        Kind::ForeignKey => false,
+    };
+    !is_other && !reference.pairs.iter().any(|pair| row.is_null(&pair.child.0))
 }
 
 /// Refuses a row that refers to a deleted one. Whether that could be told without a query.
@@ -120,11 +139,16 @@ fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure 
 /// its deletion is yet to let go of them.
 #[pg_extern]
 fn guard_moved(call: Call<'_, AfterUpdatedRows>) -> Result<Answer<'_>, ErrorReport> {
-    guard_new_rows(call.relation, &call.rows, Some(&deletion_group::begun()))?;
+    guard_new_rows(call.relation, &call.rows, Some(&deletion_group::begun()), |_| true)?;
     Ok(Answer::nothing())
 }
 
-fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>, begun: Option<&[Uuid]>) -> Outcome<()> {
+fn guard_new_rows(
+    child: pg_sys::Oid,
+    rows: &NewRows<'_>,
+    begun: Option<&[Uuid]>,
+    uses: impl Fn(&Reference) -> bool,
+) -> Outcome<()> {
     with_session(|session| {
         let graph = cache::current(session)?;
         // The engine looks at the rows that it writes, or moves to another partition, itself.
@@ -136,7 +160,7 @@ fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>, begun: Option<&[Uuid]>
         }
         session.register_transition_table(rows)?;
         let rows = Checked::Given(NewRows::NAME, &[]);
-        check_references_of(session, &graph, child, (&rows, begun), |_| true)
+        check_references_of(session, &graph, child, (&rows, begun), uses)
     })
 }
 
@@ -389,7 +413,9 @@ impl Checked<'_> {
         sql: &str,
     ) -> Outcome<bool> {
         match self {
-            Self::Given(_, values) => session.exists_now((relation, parent.owner), sql, values),
+            Self::Given(_, values) => {
+                session.exists_now_for_new((relation, parent.owner), sql, values)
+            }
             Self::Existing(_) => session.exists_now_beside(child, parent.oid, sql, &[]),
         }
     }
@@ -416,7 +442,7 @@ fn check_references_of(
             continue;
         }
         if reference.deferrable || declared {
-            lock_parents(session, child, rows, reference, parent)?;
+            lock_parents(session, (relation, child), rows, reference, parent)?;
         }
         let orphans = orphans(child, source, reference, parent);
         if rows.exists_now(session, at, &orphans)?
@@ -484,7 +510,7 @@ fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -
 /// for this transaction, or this one for it.
 fn lock_parents(
     session: &mut Session<'_, '_>,
-    child: &Table,
+    (relation, child): (pg_sys::Oid, &Table),
     rows: &Checked<'_>,
     reference: &Reference,
     parent: &Table,
@@ -498,8 +524,9 @@ fn lock_parents(
         key = parent.key_columns("p"),
     );
     match rows {
-        Checked::Given(_, values) => session.as_owner(parent, &sql, values)?,
-        Checked::Existing(_) => session.as_owner_beside(child, parent.oid, &sql, &[])?,
-    };
-    Ok(())
+        Checked::Given(_, values) => session.lock_for_new(parent, relation, &sql, values),
+        Checked::Existing(_) => session
+            .as_owner_beside(child, parent.oid, &sql, &[])
+            .map(drop),
+    }
 }
