@@ -29,6 +29,8 @@ pub struct StackSettings {
     pub pool: Option<u8>,
     /// How far the worker's clock is ahead of all others, in seconds; negative if behind.
     pub worker_clock_ahead: i32,
+    /// The queue that the worker binds as `EVENTS`.
+    pub events_queue: Option<String>,
 }
 
 /// A running Keepsake. It stops when it is dropped, and when this process ends.
@@ -83,6 +85,7 @@ impl Stack {
             port: settings.port,
             clock_ahead: settings.worker_clock_ahead,
             requests_a_minute: None,
+            events_queue: settings.events_queue,
         };
         let worker = Worker::start(worker, &secrets, &leash).await?;
         Ok(Self {
@@ -172,6 +175,7 @@ impl Stack {
             port: None,
             clock_ahead: 0,
             requests_a_minute: None,
+            events_queue: None,
         }
     }
 

@@ -225,18 +225,24 @@ impl<'call> Row<'call> {
 
     /// Whether a column has the same bytes in another row of the same table, or is NULL in both.
     pub fn has_same(self, other: Self, name: &str) -> bool {
-        let Some((number, type_oid)) = self.column(name) else {
+        self.column(name)
+            .is_some_and(|(number, _)| self.has_same_at(other, number))
+    }
+
+    /// The same for the column with this number.
+    pub fn has_same_at(self, other: Self, number: i32) -> bool {
+        // SAFETY: the descriptor is valid as long as the row is, and is not released here.
+        let shape = unsafe { PgTupleDesc::from_pg_unchecked(self.shape()) };
+        let column = usize::try_from(number - 1).ok();
+        let column = column.and_then(|place| shape.get(place));
+        let Some(column) = column.filter(|column| !column.attisdropped) else {
             return false;
         };
         match (self.datum(number), other.datum(number)) {
-            (Some(one), Some(another)) => {
-                let (mut length, mut by_value) = (0, false);
-                // SAFETY: both rows are of the trigger's relation, so the type says how both values are stored.
-                unsafe {
-                    pg_sys::get_typlenbyval(type_oid, &raw mut length, &raw mut by_value);
-                    pg_sys::datumIsEqual(one, another, by_value, i32::from(length))
-                }
-            }
+            // SAFETY: both rows are of the trigger's relation, so the column says how both values are stored.
+            (Some(one), Some(another)) => unsafe {
+                pg_sys::datumIsEqual(one, another, column.attbyval, i32::from(column.attlen))
+            },
             (one, another) => one.is_none() && another.is_none(),
         }
     }

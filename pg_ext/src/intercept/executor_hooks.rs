@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::archive::removal;
+use crate::intercept::locked_row;
 use crate::intercept::skip_triggers;
 use crate::postgres::query_plan::{modifications, plan};
 use crate::postgres::statement_stack::{depth, while_running, write};
@@ -72,6 +73,8 @@ unsafe extern "C-unwind" fn run(
             None => pg_sys::standard_ExecutorRun(query, direction, count, once),
         }
     });
+    // SAFETY: the query has not ended yet.
+    locked_row::note(unsafe { &*query });
 }
 
 #[cfg(any(feature = "pg18", feature = "pg19"))]
@@ -89,6 +92,8 @@ unsafe extern "C-unwind" fn run(
             None => pg_sys::standard_ExecutorRun(query, direction, count),
         }
     });
+    // SAFETY: the query has not ended yet.
+    locked_row::note(unsafe { &*query });
 }
 
 #[pgrx::pg_guard]

@@ -1,7 +1,5 @@
 //! The triggers of managed tables and of tables that refer to them.
 
-use std::rc::Rc;
-
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -69,17 +67,15 @@ fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport>
 /// key's own check, which has waited for whoever was deleting the parent.
 #[pg_extern]
 fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorReport> {
-    let graph = cache::known()?;
-    let table = graph.table_or_root(call.relation);
-    let one = table.filter(|table| !EngineWrite::is_to(table.oid));
-    let one = one.zip(call.rows.only());
-    if let Some((table, row)) = one
-        && is_probed(&graph, call.relation, table, row)?
-    {
-        return Ok(Answer::nothing());
+    let row = call.rows.only();
+    let is_probed = match row {
+        Some(row) => parent_probe::refers_to_live(call.opened(), row)?,
+        None => false,
+    };
+    if !is_probed {
+        let uses = |reference: &Reference| row.is_none_or(|row| may_use(row, reference));
+        guard_new_rows(call.relation, &call.rows, None, uses)?;
     }
-    let uses = |reference: &Reference| one.is_none_or(|(_, row)| may_use(row, reference));
-    guard_new_rows(call.relation, &call.rows, None, uses)?;
     Ok(Answer::nothing())
 }
 
@@ -97,32 +93,11 @@ fn may_use(row: Row<'_>, reference: &Reference) -> bool {
             .is_some_and(|found| found.as_ref() != Some(type_value)),
         Kind::ForeignKey => false,
     };
-    !is_other && !reference.pairs.iter().any(|pair| row.is_null(&pair.child.0))
-}
-
-/// Refuses a row that refers to a deleted one. Whether that could be told without a query.
-fn is_probed(
-    graph: &Rc<Graph>,
-    relation: pg_sys::Oid,
-    child: &Table,
-    row: Row<'_>,
-) -> Outcome<bool> {
-    if child.managed {
-        let marks = graph.marks_of(relation).and_then(|marks| row.marks(marks));
-        match marks.map(|marks| marks.are_null()[0]) {
-            Some(true) => {}
-            Some(false) => return Ok(true),
-            None => return Ok(false),
-        }
-    }
-    for (reference, parent) in graph.guarded_references_of(child.oid) {
-        match parent_probe::refers_to_deleted(graph, (relation, row), reference, parent) {
-            Some(false) => {}
-            Some(true) => return Err(dead_parent(reference, child, parent)),
-            None => return Ok(false),
-        }
-    }
-    Ok(true)
+    !is_other
+        && !reference
+            .pairs
+            .iter()
+            .any(|pair| row.is_null(&pair.child.0))
 }
 
 fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure {
@@ -139,7 +114,12 @@ fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure 
 /// its deletion is yet to let go of them.
 #[pg_extern]
 fn guard_moved(call: Call<'_, AfterUpdatedRows>) -> Result<Answer<'_>, ErrorReport> {
-    guard_new_rows(call.relation, &call.rows, Some(&deletion_group::begun()), |_| true)?;
+    guard_new_rows(
+        call.relation,
+        &call.rows,
+        Some(&deletion_group::begun()),
+        |_| true,
+    )?;
     Ok(Answer::nothing())
 }
 
@@ -168,12 +148,14 @@ fn guard_new_rows(
 /// row not while it is restored, when its parents have been looked at already.
 #[pg_extern]
 fn guard_update(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    if parent_probe::still_refers_to_live(call.opened(), &call.rows)? {
+        return Ok(Answer::nothing());
+    }
     let graph = cache::known()?;
     if let Some(table) = graph.table_or_root(call.relation)
         && graph
             .guarded_references_of(table.oid)
             .any(|(reference, _)| is_moved(&call.rows, reference))
-        && !is_live_and_probed(&call, &graph, table)?
     {
         with_session(|session| guard_updated(session, &call, &graph, table))?;
     }
@@ -194,22 +176,6 @@ fn check_deferred(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport
         with_session(|session| cascade::refuse_at_commit(session, &graph, table, &key))?;
     }
     Ok(Answer::nothing())
-}
-
-/// The same for a live row, where it can be told without a query. Deleted rows, and what the engine writes, take more than that.
-fn is_live_and_probed(
-    call: &Call<'_, AfterUpdate>,
-    graph: &Rc<Graph>,
-    table: &Table,
-) -> Outcome<bool> {
-    let is_live = !table.managed || {
-        let marks = graph.marks_of(call.relation);
-        let marks = marks.and_then(|marks| call.rows.old.marks(marks));
-        marks.is_some_and(|marks| marks.are_null()[1])
-    };
-    Ok(is_live
-        && !EngineWrite::is_to(table.oid)
-        && is_probed(graph, call.relation, table, call.rows.new)?)
 }
 
 /// Whether a column of the reference has changed, by so much as a bit.

@@ -7,7 +7,7 @@
 //! - `upsert` and `merge` have ON CONFLICT and MERGE treat deleted rows as rows that are not there. `nodes` builds the parts of
 //!   queries.
 //! - `guard` has the trigger functions that keep live rows from referring to deleted ones.
-//!   `parent_probe` looks a single row's parent up for it; `follow_key` has deleted rows follow a key that changes.
+//!   `parent_probe` looks a single row's parent up for it, `locked_row` knows where the foreign key's check has found it; `follow_key` has deleted rows follow a key that changes.
 //! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do.
 //!
 //! It uses `delete`, `hold`, and the rooms before them.
@@ -16,6 +16,7 @@ pub mod executor_hooks;
 pub mod follow_key;
 pub mod guard;
 pub mod insert_again;
+pub mod locked_row;
 pub mod merge;
 pub mod nodes;
 pub mod parent_probe;

@@ -13,6 +13,7 @@ use pgrx::tupdesc::PgTupleDesc;
 
 use crate::call::own_triggers::{self, OwnTrigger, Skipped};
 use crate::graph::cache;
+use crate::intercept::parent_probe;
 use crate::model::error::raise_unless_ok;
 use crate::model::oid_map::OidMap;
 use crate::postgres::pg_list::{integers, pointers};
@@ -169,7 +170,7 @@ impl Update<'_> {
 
     fn leave_out(&self, description: &mut pg_sys::TriggerDesc) {
         let own = triggers_of(description);
-        for trigger in own.iter_mut() {
+        for trigger in own.iter_mut().filter(|trigger| is_for_row(trigger)) {
             if self.is_idle(trigger) {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
             }
@@ -189,6 +190,12 @@ impl Update<'_> {
 
 /// The columns by which a table refers to managed ones, counted as the executor counts them in its sets.
 fn referring_columns(relation: &pg_sys::RelationData) -> Vec<i32> {
+    if let Some(mut columns) = raise_unless_ok(parent_probe::referring_columns(relation)) {
+        for column in &mut columns {
+            *column -= pg_sys::FirstLowInvalidHeapAttributeNumber;
+        }
+        return columns;
+    }
     let graph = raise_unless_ok(cache::known());
     let Some(table) = graph.table_or_root(relation.rd_id) else {
         return Vec::new();
@@ -249,7 +256,7 @@ fn leave_out_of_insert(
     let alone = !own
         .iter()
         .any(|trigger| before(trigger) && self::own(trigger).is_none());
-    for trigger in own.iter_mut() {
+    for trigger in own.iter_mut().filter(|trigger| before(trigger)) {
         let is_idle = match skipped(trigger) {
             Skipped::WithoutOnConflict => !ignores_conflicts,
             Skipped::MarksLeftNull => alone && leaves_null(modify, &in_condition(trigger)),
@@ -324,15 +331,22 @@ fn own(trigger: &pg_sys::Trigger) -> Option<&'static OwnTrigger> {
     known.own
 }
 
+/// Whether it fires for each row of an UPDATE.
+fn is_for_row(trigger: &pg_sys::Trigger) -> bool {
+    const ROW_OF_UPDATE: u32 = pg_sys::TRIGGER_TYPE_ROW | pg_sys::TRIGGER_TYPE_UPDATE;
+    trigger.tgtype as u32 & ROW_OF_UPDATE == ROW_OF_UPDATE
+}
+
 /// Whether it is one of Keepsake's that an UPDATE may go without.
 fn is_one_of_ours(trigger: &pg_sys::Trigger) -> bool {
-    !matches!(
-        skipped(trigger),
-        Skipped::Never
-            | Skipped::InEnginesDelete
-            | Skipped::WithoutOnConflict
-            | Skipped::MarksLeftNull
-    )
+    is_for_row(trigger)
+        && !matches!(
+            skipped(trigger),
+            Skipped::Never
+                | Skipped::InEnginesDelete
+                | Skipped::WithoutOnConflict
+                | Skipped::MarksLeftNull
+        )
 }
 
 /// Whether it fires for each row, before or after such a statement.

@@ -72,6 +72,8 @@ pub struct WorkerSettings {
     pub clock_ahead: i32,
     /// Another limit on the requests of a minute than `wrangler.toml` has.
     pub requests_a_minute: Option<u32>,
+    /// The queue that the worker binds as `EVENTS`.
+    pub events_queue: Option<String>,
 }
 
 /// A worker of the tests' own that talks to a running one.

@@ -20,8 +20,8 @@ pub(super) fn dev(settings: &WorkerSettings, port: u16) -> Result<Command> {
         .arg("--env-file")
         .arg(secrets_file(folder))
         .env("KEEPSAKE_WORKER_BUILT", "1");
-    if let Some(limit) = settings.requests_a_minute {
-        command.arg("--config").arg(limited(folder, limit)?);
+    if let Some(config) = changed(settings)? {
+        command.arg("--config").arg(config);
     }
     for (name, value) in &settings.vars {
         command.args(["--var", &format!("{name}:{value}")]);
@@ -68,20 +68,28 @@ fn command(folder: &Path, database_url: &str, port: u16) -> Result<Command> {
     Ok(command)
 }
 
-/// A copy of `wrangler.toml` in `folder`, with another limit on the requests of a minute.
-fn limited(folder: &Path, limit: u32) -> Result<PathBuf> {
+/// A copy of `wrangler.toml` in the worker's folder, if these settings change what no variable does.
+fn changed(settings: &WorkerSettings) -> Result<Option<PathBuf>> {
+    if settings.requests_a_minute.is_none() && settings.events_queue.is_none() {
+        return Ok(None);
+    }
     let repository = checkout();
     let mut config = fs::read_to_string(repository.join("wrangler.toml"))?;
     for path in ["edge/build/index.js", "page/dist", "scripts/build-worker"] {
         let whole = repository.join(path);
         config = config.replace(&format!("\"{path}\""), &format!("\"{}\"", whole.display()));
     }
-    let usual = "simple = { limit = 1000,";
-    ensure!(config.contains(usual), "wrangler.toml has another limit");
-    config = config.replace(usual, &format!("simple = {{ limit = {limit},"));
-    let file = folder.join("wrangler.toml");
+    if let Some(limit) = settings.requests_a_minute {
+        let usual = "simple = { limit = 1000,";
+        ensure!(config.contains(usual), "wrangler.toml has another limit");
+        config = config.replace(usual, &format!("simple = {{ limit = {limit},"));
+    }
+    if let Some(queue) = &settings.events_queue {
+        config += &format!("\n[[queues.producers]]\nbinding = \"EVENTS\"\nqueue = \"{queue}\"\n");
+    }
+    let file = settings.folder.join("wrangler.toml");
     fs::write(&file, config)?;
-    Ok(file)
+    Ok(Some(file))
 }
 
 /// `PATH` with the folder of `program` in front, so that wrangler finds the Node beside it.

@@ -9,6 +9,7 @@ use keepsake_tests::fixtures::{JPEG, PDF, PNG, TEXT};
 use keepsake_tests::places::{checkout, free_port};
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{mint, unix_now};
+use keepsake_tests::worker::Host;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
@@ -67,6 +68,54 @@ fn taken_of(messages: &[Message], attachment: &str) -> Result<Vec<String>> {
         }
     }
     Ok(taken)
+}
+
+#[tokio::test]
+async fn they_go_to_a_queue_that_is_bound() -> Result<()> {
+    if Host::Worker.is_missing("the native server has no queue") {
+        return Ok(());
+    }
+    let settings = StackSettings {
+        keep: crate::KEEP,
+        events_queue: Some("keepsake-events".to_owned()),
+        ..StackSettings::default()
+    };
+    let stack = Stack::start(settings, |_| ()).await?;
+    let consumer = stack.companion("tests/event-queue/wrangler.toml").await?;
+    let tenant = Tenant::new(&stack).await?;
+    // The first run sees the queue; from then on, events are recorded.
+    run_schedule(&stack).await?;
+    let uploaded = tenant.upload(&[PNG, TEXT]).await?;
+    tenant.delete_attachment(&uploaded[0]).await?.expect(204)?;
+    deliver_all(&tenant).await?;
+
+    let taken = async || -> Result<Vec<Value>> {
+        Ok(serde_json::from_str(
+            &reqwest::get(&consumer.url).await?.text().await?,
+        )?)
+    };
+    until("the queue has handed over three events", async || {
+        Ok(taken().await?.len() == 3)
+    })
+    .await?;
+    let messages = taken().await?;
+    let types_of = |attachment: &str| -> Vec<&Value> {
+        let of_it = messages
+            .iter()
+            .filter(|m| m["event"]["data"]["attachment_id"] == attachment);
+        of_it.map(|message| &message["event"]["type"]).collect()
+    };
+    assert_eq!(
+        types_of(id(&uploaded[0])?),
+        ["attachment.available", "attachment.deleted"]
+    );
+    assert_eq!(types_of(id(&uploaded[1])?), ["attachment.available"]);
+    let ids: BTreeSet<&str> = messages
+        .iter()
+        .map(|m| text(m, "/id"))
+        .collect::<Result<_>>()?;
+    assert_eq!(ids.len(), 3, "{messages:?}");
+    Ok(())
 }
 
 #[tokio::test]
