@@ -156,6 +156,13 @@ test-stack: setup ## test the extension, the migrations and HTTP against a real 
 	@$(env) cargo build --locked --quiet --package keepsake-cli
 	@$(env) KEEPSAKE_HOST=native cargo test --locked --quiet --package keepsake-tests --test e2e -- $(native_stories)
 
+.PHONY: test-stores
+test-stores: setup ## the end-to-end tests on both hosts, with each store that they have
+	@scripts/install-extension $(stack_postgres)
+	@scripts/build-worker
+	@$(env) cargo build --locked --quiet --package keepsake-cli
+	@scripts/test-stores
+
 # It has its own target folder. In a shared one, each build would invalidate the other's dependencies.
 .PHONY: test-asserts
 test-asserts: setup ## test the extension on a PostgreSQL with assertions (built once, ten minutes)

@@ -78,6 +78,12 @@ SELECT 'error', 'archive_open', a.archive::text, format('%s has row-level securi
        format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY; SELECT keepsake.follow_archive(%L);', a.archive, a.relation)
 FROM archive a JOIN pg_class c ON c.oid = a.relation WHERE c.relrowsecurity AND NOT a.relrowsecurity
 UNION ALL
+SELECT 'warning', 'archive_closed', a.archive::text, format('%s has row-level security, and no policy of its archive lets its owner read that.', a.relation),
+       format('SELECT keepsake.follow_archive(%L);', a.relation)
+FROM archive a JOIN pg_class c ON c.oid = a.relation
+WHERE c.relrowsecurity AND a.relrowsecurity AND NOT EXISTS (
+    SELECT FROM pg_policy p WHERE p.polrelid = a.archive AND p.polname = 'keepsake_source_owner' AND p.polroles = ARRAY[c.relowner])
+UNION ALL
 -- What somebody else has put on archives: it would run, or fail, when rows are deleted.
 SELECT 'error', 'archive_trigger', a.archive::text, format('The trigger %I is on the archive. Rows that are archived do not fire it.', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, a.archive)
 FROM archive a JOIN pg_trigger t ON t.tgrelid = a.archive WHERE NOT t.tgisinternal

@@ -113,7 +113,7 @@ WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.prona
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_follow_using', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_replace_policy', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_follow_using', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index on deletion_id, so every restore and purge reads the whole table.',

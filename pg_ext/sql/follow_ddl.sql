@@ -19,8 +19,14 @@ DECLARE
 BEGIN
     -- A partition concerns the table that it belongs to.
     FOR child IN
-        SELECT DISTINCT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
+        SELECT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
         WHERE c.classid = 'pg_class'::regclass
+        -- But for foreign keys of its own, which are refused.
+        UNION
+        SELECT con.conrelid FROM pg_event_trigger_ddl_commands() c
+        CROSS JOIN LATERAL pg_partition_tree(coalesce(pg_partition_root(c.objid), c.objid)) AS part
+        JOIN pg_constraint con ON con.conrelid = part.relid AND con.contype = 'f' AND con.conparentid = 0
+        WHERE c.classid = 'pg_class'::regclass AND part.level > 0
     LOOP
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation
                                   WHERE m.relation = child AND c.relkind = 'p')

@@ -1,10 +1,15 @@
 -- What the registry knows by a column's name follows the column: becomes is its new name, or '' when it was dropped, which no column has. A
 -- column that is made later under the old name is another one.
+CREATE FUNCTION keepsake.follow_column_of_holds(of_table oid, was text, becomes text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE keepsake.hold SET row_key = (row_key - was) || jsonb_build_object(becomes, row_key -> was)
+    WHERE relation = of_table AND released_at IS NULL AND row_key ? was
+$$;
+
 CREATE FUNCTION keepsake.follow_column(of_table oid, was text, becomes text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    UPDATE keepsake.hold SET row_key = (row_key - was) || jsonb_build_object(becomes, row_key -> was)
-    WHERE relation = of_table AND released_at IS NULL AND row_key ? was;
+    PERFORM keepsake.follow_column_of_holds(of_table, was, becomes);
     UPDATE keepsake.deletion SET root_key = (root_key - was) || jsonb_build_object(becomes, root_key -> was)
     WHERE root_table = of_table AND state IN ('deleted', 'purging') AND root_key ? was;
     UPDATE keepsake.detached
@@ -91,7 +96,7 @@ BEGIN
     END LOOP;
 END
 $$;
-REVOKE ALL ON FUNCTION keepsake.follow_column(oid, text, text), keepsake.follow_constraint(oid, text, text),
+REVOKE ALL ON FUNCTION keepsake.follow_column_of_holds(oid, text, text), keepsake.follow_column(oid, text, text), keepsake.follow_constraint(oid, text, text),
     keepsake.follow_enum_value(oid, text, text), keepsake.renamed_value(text, boolean, text, text),
     keepsake.renamed_values(text[], integer, boolean, text, text) FROM PUBLIC;
 
@@ -102,6 +107,9 @@ CREATE EVENT TRIGGER keepsake_follow_renames ON ddl_command_end
 
 CREATE EVENT TRIGGER keepsake_attach_partition ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
     EXECUTE FUNCTION keepsake.attach_partition();
+
+CREATE EVENT TRIGGER keepsake_replace_policy ON ddl_command_start WHEN TAG IN ('CREATE POLICY')
+    EXECUTE FUNCTION keepsake.replace_policy();
 
 CREATE EVENT TRIGGER keepsake_follow_using ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
     EXECUTE FUNCTION keepsake.follow_using();

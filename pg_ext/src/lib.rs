@@ -62,12 +62,16 @@ extern "C-unwind" fn _PG_init() {
     run_as::archive_reading::install();
     restore_archived::restoring::install();
     postgres::utility_hook::install(postgres::utility_hook::Eyes {
-        before: run_as::restricted_utility::refuse,
+        before: |statement| {
+            run_as::restricted_utility::refuse(statement);
+            intercept::lost_guards::refuse_copy(statement);
+        },
         after: archive::follow_reassign::after,
     });
     run_as::trigger_policies::install();
     intercept::executor_hooks::install();
     intercept::planner::install();
+    intercept::lost_guards::install();
     intercept::statement_deletion::install();
     registry::deletion_group::install();
     archive::capture::install();
@@ -109,6 +113,7 @@ extension_sql_file!(
         "hold",
         manage::follow_renames::follow_renames,
         manage::follow_using::follow_using,
+        manage::archive_policy::replace_policy,
         manage::attach_partition::attach_partition
     ]
 );

@@ -6,6 +6,7 @@ use crate::{
     page::Page,
     postgres::Postgres,
     settings::{Settings, SettingsError},
+    traces,
 };
 use axum::response::Response;
 use keepsake_service::{
@@ -80,6 +81,7 @@ impl Host for Server {
 
     fn bucket(&self) -> Result<Arc<dyn Bucket>, String> {
         match &self.files {
+            Some(files) if traces::are_on() => Ok(Arc::new(traces::Traced(files.clone()))),
             Some(files) => Ok(Arc::new(files.clone())),
             None => Err("the settings name no folder of files".to_owned()),
         }
@@ -90,7 +92,7 @@ impl Host for Server {
     }
 
     fn after_answer(&self, work: Task<'static, ()>) {
-        self.tasks.spawn(work);
+        self.tasks.spawn(traces::carried(work));
     }
 }
 

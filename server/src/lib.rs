@@ -6,6 +6,7 @@
 //! - `postgres`: a pool of connections. `file_store`: a bucket in a folder.
 //! - `page`: the page's files. `limiter`: counts requests.
 //! - `host`: what the service needs for one request, of these.
+//! - `traces`: what took how long, for a receiver of OpenTelemetry's.
 //! - `schedule`: the work that nobody waits for.
 //! - `listener`: takes requests in, until it is told to stop. `connection`: one of a client. `descriptors`: how many there may be.
 
@@ -22,6 +23,7 @@ mod runtime;
 mod schedule;
 mod settings;
 mod tls;
+mod traces;
 
 use host::Server;
 use keepsake_service::log;
@@ -69,18 +71,24 @@ pub async fn serve(
     runtime::install();
     let settings = Settings::read(config, database_url)?;
     let server = Arc::new(Server::new(&settings)?);
-    match mode {
+    let traces = traces::start(settings.traces.as_ref())
+        .map_err(|problem| SettingsError::Setting("OTEL_EXPORTER_OTLP_ENDPOINT", problem))?;
+    let ended = match mode {
         Mode::Once => schedule::run_once(&server)
             .await
             .map_err(|undone| ServeError::Schedule(undone.to_string())),
-        Mode::Serve => {
-            log::panics();
-            let address = settings.listen;
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|error| ServeError::Listen(address, error))?;
-            listener::serve(listener, server, &settings).await?;
-            Ok(())
-        }
-    }
+        Mode::Serve => listen(server, &settings).await,
+    };
+    traces.stop().await;
+    ended
+}
+
+async fn listen(server: Arc<Server>, settings: &Settings) -> Result<(), ServeError> {
+    log::panics();
+    let address = settings.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| ServeError::Listen(address, error))?;
+    listener::serve(listener, server, settings).await?;
+    Ok(())
 }

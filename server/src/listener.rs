@@ -1,7 +1,7 @@
 //! Takes requests in, until it is told to stop. Then those that have come are answered.
 
 use crate::{
-    connection::Connection, descriptors, drain, host::Server, schedule, settings::Settings,
+    connection::Connection, descriptors, drain, host::Server, schedule, settings::Settings, traces,
 };
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -210,11 +210,15 @@ async fn answer(
     let mut request = Request::from_parts(head, Body::new(body.clone()));
     rim.admit(&mut request, peer);
     let server = &rim.server;
+    let traced = traces::Request::begin(&request);
     if let Some(file) = server.page.answer(&request) {
+        traced.end(&file, Some("/{file}"));
         return Ok(file);
     }
     let host = Arc::clone(server);
-    let (answer, line) = keepsake_service::answer(request, &server.config, host).await;
+    let answered = traced.around(keepsake_service::answer(request, &server.config, host));
+    let (answer, line) = answered.await;
+    traced.end(&answer, keepsake_service::matched(&answer));
     if discards && !body.is_begun() {
         drain::read_off(&mut body).await;
     }

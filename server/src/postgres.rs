@@ -4,7 +4,10 @@
 //! between. A call that loses to another transaction is made again, and so is one whose connection turns out to be gone: each
 //! function comes to the same end when it is called twice.
 
-use crate::tls;
+use crate::{
+    tls,
+    traces::{Kind, Span},
+};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
@@ -13,11 +16,13 @@ use keepsake_service::{
     db::{Address, Call, Database, DbError, Failure, Trouble, lost, trouble, unavailable},
     runtime::Task,
 };
+use opentelemetry::KeyValue;
 use serde_json::Value;
 use std::{error::Error, fmt, time::Duration};
 use tokio::{runtime::Handle, time::timeout};
 use tokio_postgres::{
     Config, NoTls,
+    error::ErrorPosition,
     types::{ToSql, Type},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -86,6 +91,31 @@ impl Postgres {
             PoolError::Backend(error) => failure(&error),
             error => unavailable(&format!("no connection to the database: {error}")),
         })
+    }
+
+    /// The span of a call, its repetitions included. It tells the function, and no value.
+    fn span(&self, call: &Call<'_>) -> Span {
+        Span::begin(Kind::Client, || {
+            let function = format!("attachments_api.{}", call.function());
+            let attributes = vec![
+                KeyValue::new("db.system.name", "postgresql"),
+                KeyValue::new("db.namespace", self.address.login.database.clone()),
+                KeyValue::new("db.stored_procedure.name", function.clone()),
+                KeyValue::new("server.address", self.address.host.clone()),
+                KeyValue::new("server.port", i64::from(self.address.port)),
+            ];
+            (format!("SELECT {function}").into(), attributes)
+        })
+    }
+
+    async fn read(&self, call: &Call<'_>) -> Result<Value, DbError> {
+        let answer = clock::timeout(TIMEOUT, self.answer(call)).await;
+        Call::read(&answer.unwrap_or_else(|| {
+            let seconds = TIMEOUT.as_secs();
+            Err(unavailable(&format!(
+                "the database did not answer within {seconds} s"
+            )))
+        })?)
     }
 
     async fn answer(&self, call: &Call<'_>) -> Result<String, Failure> {
@@ -172,13 +202,14 @@ async fn stop(object: Object, tls: Option<MakeRustlsConnect>) {
 impl Database for Postgres {
     fn call<'a>(&'a self, call: Call<'a>) -> Task<'a, Result<Value, DbError>> {
         Box::pin(async move {
-            let answer = clock::timeout(TIMEOUT, self.answer(&call)).await;
-            Call::read(&answer.unwrap_or_else(|| {
-                let seconds = TIMEOUT.as_secs();
-                Err(unavailable(&format!(
-                    "the database did not answer within {seconds} s"
-                )))
-            })?)
+            let span = self.span(&call);
+            let answer = span.around(self.read(&call)).await;
+            match &answer {
+                // A refusal is an answer to the client.
+                Ok(_) | Err(DbError::Refused(_)) => {}
+                Err(error) => span.fail(error.code().as_str()),
+            }
+            answer
         })
     }
 }
@@ -204,8 +235,14 @@ fn config(address: &Address) -> Config {
 fn failure(error: &tokio_postgres::Error) -> Failure {
     if let Some(error) = error.as_db_error() {
         let code = error.code().code();
+        // Told with a place in the text of the statement that was sent, and not in that of a function.
+        let is_of_our_statement = matches!(error.position(), Some(ErrorPosition::Original(_)));
         return Failure {
-            trouble: trouble(code),
+            trouble: match code {
+                // invalid_schema_name, undefined_function
+                "3F000" | "42883" if is_of_our_statement => Trouble::SchemaOutdated,
+                _ => trouble(code),
+            },
             cause: format!("{code}: {}", error.message()),
         };
     }

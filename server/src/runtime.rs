@@ -1,6 +1,9 @@
 //! What the service needs of any runtime, by tokio, hyper and ring.
 
-use crate::tls;
+use crate::{
+    tls,
+    traces::{Kind, Span},
+};
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::Request,
@@ -19,6 +22,7 @@ use keepsake_service::runtime::{
     install as install_runtime,
 };
 use md5::Md5;
+use opentelemetry::KeyValue;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
     UnparsedPublicKey,
@@ -45,7 +49,8 @@ pub(crate) fn install() {
 #[derive(Debug)]
 struct Tokio;
 
-type Client = Pool<HttpsConnector<HttpConnector>, Full<Bytes>>;
+/// What makes HTTP requests.
+pub(crate) type Client = Pool<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Kept, because it keeps connections.
 static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
@@ -101,7 +106,11 @@ impl Runtime for Tokio {
     }
 }
 
-fn client() -> Result<&'static Client, String> {
+/// What makes HTTP requests.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn client() -> Result<&'static Client, String> {
     CLIENT
         .get_or_init(new_client)
         .as_ref()
@@ -129,10 +138,24 @@ async fn fetch(request: Fetch<'_>) -> Result<Fetched, String> {
         .body(Full::new(body))
         .map_err(|error| cause(&error))?;
     let deadline = Instant::now() + request.time;
-    let answer = timeout_at(deadline, client()?.request(outgoing)).await;
-    let answer = answer
-        .map_err(|_| LATE.to_owned())?
-        .map_err(|error| cause(&error))?;
+    let client = client()?;
+    let span = span(request.operation, &outgoing);
+    let answer = match timeout_at(deadline, client.request(outgoing)).await {
+        Err(_) => {
+            span.fail("timeout");
+            return Err(LATE.to_owned());
+        }
+        Ok(Err(error)) => {
+            span.fail("no_answer");
+            return Err(cause(&error));
+        }
+        Ok(Ok(answer)) => answer,
+    };
+    let status = answer.status();
+    span.add("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_client_error() || status.is_server_error() {
+        span.fail(status.as_str().to_owned());
+    }
     let (head, body) = answer.into_parts();
     Ok(Fetched {
         status: head.status.as_u16(),
@@ -144,6 +167,28 @@ async fn fetch(request: Fetch<'_>) -> Result<Fetched, String> {
             }),
             ..Content::default()
         },
+    })
+}
+
+/// The span of a request, up to the beginning of its answer. It tells whom is asked for what, and not the URL, which may be
+/// signed.
+fn span(operation: &'static str, request: &Request<Full<Bytes>>) -> Span {
+    Span::begin(Kind::Client, || {
+        let method = request.method().as_str().to_owned();
+        let uri = request.uri();
+        let usual = if uri.scheme_str() == Some("http") {
+            80
+        } else {
+            443
+        };
+        let host = uri.host().unwrap_or_default().to_owned();
+        let port = i64::from(uri.port_u16().unwrap_or(usual));
+        let attributes = vec![
+            KeyValue::new("http.request.method", method),
+            KeyValue::new("server.address", host),
+            KeyValue::new("server.port", port),
+        ];
+        (operation.into(), attributes)
     })
 }
 
@@ -173,7 +218,7 @@ impl HttpBody for Timed {
 }
 
 /// What an error and those behind it say. None has the URL, which may be signed.
-fn cause(error: &dyn Error) -> String {
+pub(crate) fn cause(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

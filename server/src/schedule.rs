@@ -1,6 +1,9 @@
 //! The work that nobody waits for, every few minutes: one server of those that share a database does it.
 
-use crate::host::Server;
+use crate::{
+    host::Server,
+    traces::{Kind, Span},
+};
 use keepsake_service::{
     Host, jobs,
     log::{self, Level},
@@ -102,12 +105,24 @@ pub(crate) async fn run_once(server: &Arc<Server>) -> Result<(), Undone> {
     }
 }
 
+/// Does the work, unless another server does it, and traces it.
+async fn try_once(server: &Arc<Server>) -> Result<(), Undone> {
+    let span = Span::begin(Kind::Internal, || ("schedule".into(), Vec::new()));
+    let ended = span.around(work(server)).await;
+    match &ended {
+        Ok(()) => span.add("keepsake.schedule.outcome", "done"),
+        Err(Undone::Led) => span.add("keepsake.schedule.outcome", "done by another server"),
+        Err(Undone::Failed(_)) => span.fail("failed"),
+    }
+    ended
+}
+
 /// Does the work, unless another server does it.
 ///
 /// 1. Become the leader: the lock belongs to a connection's transaction, and ends with it, however this server ends.
 /// 2. The service's steps.
 /// 3. What broken-off uploads left in the folder of files is removed.
-async fn try_once(server: &Arc<Server>) -> Result<(), Undone> {
+async fn work(server: &Arc<Server>) -> Result<(), Undone> {
     let _leading = lead(server).await?;
     let config = server.config.as_ref().map_err(ToString::to_string)?;
     let storage = storage(config, server.as_ref())?;

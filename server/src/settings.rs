@@ -1,5 +1,6 @@
 //! The settings: those of the service, and the server's own. The environment goes before the file.
 
+use crate::traces;
 use axum::http::HeaderName;
 use keepsake_service::config::{Config, ConfigError, NAMES, StoreSettings};
 use std::{
@@ -47,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) stop: Duration,
     /// The folder of the page's files.
     pub(crate) page_root: Option<PathBuf>,
+    /// What is traced, if anything is.
+    pub(crate) traces: Option<traces::Settings>,
 }
 
 /// A setting that cannot be used, or a file of them. No value is repeated.
@@ -100,7 +103,7 @@ impl Settings {
             return Err(setting("DATABASE_URL", "is required"));
         }
         let own = |name: &'static str| {
-            let default = OWN.iter().find(|(own, _)| *own == name);
+            let default = own_names().find(|(own, _)| *own == name);
             let value = lookup(name).filter(|value| !value.trim().is_empty());
             value.unwrap_or_else(|| default.map_or("", |(_, value)| value).to_owned())
         };
@@ -144,9 +147,16 @@ impl Settings {
             schedule: (schedule > 0).then(|| seconds(schedule)),
             stop: seconds(number("STOP_SECONDS", 0, 3600)?),
             page_root: optional("PAGE_ROOT").map(PathBuf::from),
+            traces: traces::Settings::read(own)
+                .map_err(|(name, problem)| SettingsError::Setting(name, problem))?,
         };
         Ok(settings)
     }
+}
+
+/// Every setting that the service does not have, with its default.
+fn own_names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    OWN.into_iter().chain(traces::NAMES)
 }
 
 /// A value that is blank is none, and hides no other.
@@ -179,8 +189,11 @@ fn read_file(path: &Path) -> Result<HashMap<String, String>, SettingsError> {
     })?;
     let mut given = HashMap::new();
     for (name, value) in table {
-        let known = NAMES.iter().chain(OWN.iter().map(|(name, _)| name));
-        let Some(known) = known.copied().find(|known| *known == name) else {
+        let mut known = NAMES
+            .iter()
+            .copied()
+            .chain(own_names().map(|(name, _)| name));
+        let Some(known) = known.find(|known| *known == name) else {
             return Err(SettingsError::Unknown(name));
         };
         let value = match value {
@@ -236,6 +249,7 @@ mod tests {
             ("STOP_SECONDS", "hunter2"),
             ("ADDRESS_HEADER", "hunter2: x"),
             ("MAX_CONNECTIONS", "0"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "hunter2"),
         ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name), "{name}={value}: {error}");

@@ -39,6 +39,7 @@ use config::{Config, ConfigError};
 use context::RequestContext;
 pub use context::{Host, receiver, storage};
 use http::{cors, problem, request_id};
+pub use routes::matched;
 use std::sync::Arc;
 
 /// Answers one HTTP request, and gives the line to be logged once the answer is on its way.
@@ -69,7 +70,7 @@ pub async fn answer(
         Err(error) => routes::misconfigured(uri.path(), error).into_response(),
     };
 
-    let route = routes::matched(&answer).map(ToOwned::to_owned);
+    let route = matched(&answer).map(ToOwned::to_owned);
     let path = log::shown_path(uri.path());
     let (mut answer, failure) = problem::render(answer, path, &id);
     let allowed_origins = config

@@ -57,6 +57,7 @@ impl Endpoint {
             let timestamp = now.to_string();
             let body = event.body.clone().into();
             let request = Fetch {
+                operation: "webhook",
                 method: "POST",
                 url: self.0.url.as_str(),
                 headers: &[

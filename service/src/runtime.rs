@@ -115,6 +115,8 @@ pub enum Level {
 /// An HTTP request. Redirects are not followed.
 #[derive(Debug, Clone, Copy)]
 pub struct Fetch<'a> {
+    /// What it does, in a few fixed words, for whom requests are traced. The URL may be signed, and is not shown.
+    pub operation: &'static str,
     /// The method.
     pub method: &'a str,
     /// The URL.

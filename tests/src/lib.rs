@@ -7,6 +7,7 @@
 //! process that started it, however that ends.
 
 pub mod api;
+pub mod applies;
 pub mod contract;
 pub mod cors;
 pub mod fixtures;

@@ -96,6 +96,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Whether the server has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Asks the server to end (SIGINT), and ends it when it does not.
     pub fn stop(&mut self) {
         // The id of a process that was waited for may be another's by now.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use sqlx::Connection as _;
@@ -12,7 +13,7 @@ use crate::places;
 use crate::pool::Pool;
 use crate::postgres::{DATABASE, Postgres};
 use crate::secrets::{Secrets, hex, random};
-use crate::worker::{Companion, Host, Worker, WorkerSettings};
+use crate::worker::{Companion, Host, OuterStore, Worker, WorkerSettings};
 
 /// What a stack keeps, where it listens, and the settings of its worker.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,8 @@ pub struct StackSettings {
     pub keep: Keep,
     /// The worker's port, if it is free.
     pub port: Option<u16>,
+    /// The store of all its workers; by default the host's own.
+    pub store: Option<Arc<dyn OuterStore>>,
     /// Overrides of `[vars]` in `wrangler.toml`.
     pub vars: Vec<(String, String)>,
     /// The connections of a pool between worker and database. Without one, each request has its own connection.
@@ -44,6 +47,8 @@ pub struct Stack {
     pub postgres: Postgres,
     /// Its passwords and keys.
     pub secrets: Secrets,
+    /// Where its objects are, if not with the host.
+    pub store: Option<Arc<dyn OuterStore>>,
     folder: PathBuf,
     leash: Leash,
 }
@@ -80,7 +85,7 @@ impl Stack {
             host: Host::chosen(),
             folder: folder.clone(),
             database_url: worker_url(&postgres, pool.as_ref(), &secrets),
-            vars: settings.vars,
+            vars: stored(settings.store.as_deref(), settings.vars),
             trusted_authority: None,
             port: settings.port,
             clock_ahead: settings.worker_clock_ahead,
@@ -93,6 +98,7 @@ impl Stack {
             pool,
             postgres,
             secrets,
+            store: settings.store,
             folder,
             leash,
         })
@@ -170,7 +176,7 @@ impl Stack {
             host: Host::chosen(),
             folder: self.folder.join(name),
             database_url: self.worker_url(),
-            vars: vars.collect(),
+            vars: stored(self.store.as_deref(), vars.collect()),
             trusted_authority: None,
             port: None,
             clock_ahead: 0,
@@ -216,6 +222,14 @@ impl Stack {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// The settings of a worker with this store. Its own go before those of the store.
+fn stored(store: Option<&dyn OuterStore>, vars: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut all = store.map(OuterStore::settings).unwrap_or_default();
+    all.retain(|(name, _)| vars.iter().all(|(own, _)| own != name));
+    all.extend(vars);
+    all
 }
 
 fn worker_url(postgres: &Postgres, pool: Option<&Pool>, secrets: &Secrets) -> String {

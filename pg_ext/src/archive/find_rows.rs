@@ -2,7 +2,7 @@
 
 use pgrx::{JsonB, Uuid, pg_sys};
 
-use crate::archive::table;
+use crate::archive::names;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Literal, join};
 use crate::spi::session::{Session, first_column};
@@ -55,7 +55,7 @@ pub fn with_key(
     let sql = format!(
         "SELECT DISTINCT t.keepsake_deletion FROM {} AS t
          WHERE ($2 IS NULL OR t.keepsake_deletion = ANY ($2)) AND EXISTS (SELECT FROM unnest($1) AS h (key) WHERE {})",
-        table::name_of(session, archive)?,
+        names::name_of(session, archive)?,
         join(terms, " AND "),
     );
     let deletions = deletions.map(<[Uuid]>::to_vec);

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::archive::using::{self, Conversion, Converted};
-use crate::archive::{objects, table};
+use crate::archive::{layouts, objects, shown_to, table};
 use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Qualified};
@@ -12,7 +12,8 @@ use crate::spi::session::Session;
 const ARCHIVE: &str = "
     SELECT t.archive::oid AS archive, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, c.relrowsecurity AS has_rls,
            (t.source_schema, t.source_name) <> (n.nspname, c.relname) AS renamed,
-           c.relrowsecurity AND NOT a.relrowsecurity
+           c.relrowsecurity AND NOT (a.relrowsecurity AND EXISTS (
+               SELECT FROM pg_policy p WHERE p.polrelid = a.oid AND p.polname = $2 AND p.polroles = ARRAY[c.relowner]))
            OR NOT EXISTS (SELECT FROM aclexplode(a.relacl) x WHERE x.grantee = c.relowner AND x.privilege_type = 'SELECT' AND x.is_grantable) AS shown_otherwise
     FROM keepsake.archive_table t
     JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -21,7 +22,7 @@ const ARCHIVE: &str = "
 
 /// Brings the archive of a table up to date, if it has one, also with what a running command does to the values of columns.
 pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
-    let rows = session.registry_now(ARCHIVE, &[oid.into()])?;
+    let rows = session.registry_now(ARCHIVE, &[oid.into(), shown_to::POLICY.into()])?;
     let Some(row) = rows.first() else {
         return Ok(());
     };
@@ -44,14 +45,14 @@ pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     };
     let ancestors = ancestors(session, oid)?;
     let converted = using::of(oid, &ancestors);
-    table::follow(session, archive, oid, &converted)?;
+    layouts::follow(session, archive, oid, &converted)?;
     forget_undo(session, oid, &converted)?;
     objects::index(session, archive)?;
     if flag("renamed")? {
         table::rename_like(session, archive, &source)?;
     }
     if flag("shown_otherwise")? {
-        table::show_anew(session, archive, &source)?;
+        shown_to::show_anew(session, archive, (source.owner, source.has_rls))?;
     }
     using::note_followed(oid, &ancestors);
     Ok(())

@@ -9,7 +9,8 @@
 //! - `write` writes rows and index entries past SQL, `erase` deletes rows so; `memory` is a memory context of our own.
 //! - `setting` switches all of it off.
 //! - `find_rows` finds archived rows by their keys; `objects` are those in the bucket that archived rows name.
-//! - `table` makes archives, which follow their sources by `layout`s; `source` is what a backend knows of both.
+//! - `table` makes archives, with `columns` like those of their sources; `names` are what they are called, `shown_to` is who may read them.
+//! - `layouts` follow the columns of a source; `layout` compares two of them. `source` is what a backend knows of a table and its archive.
 //! - `using` notes how a change of a column's type converts its values.
 //! - `follow_table` brings an archive up to date with its table; `follow_ddl` does so when the schema has changed, `follow_reassign` after
 //!   `REASSIGN OWNED`.
@@ -17,6 +18,7 @@
 //! It uses `model`, `postgres`, `call`, `spi`, `graph` and `registry`.
 
 pub mod capture;
+pub mod columns;
 pub mod erase;
 pub mod find_rows;
 pub mod follow_ddl;
@@ -24,14 +26,17 @@ pub mod follow_reassign;
 pub mod follow_table;
 pub mod key;
 pub mod layout;
+pub mod layouts;
 pub mod let_go;
 pub mod memory;
+pub mod names;
 pub mod objects;
 pub mod record;
 pub mod removal;
 pub mod row;
 pub mod row_memory;
 pub mod setting;
+pub mod shown_to;
 pub mod source;
 pub mod table;
 pub mod truncate;

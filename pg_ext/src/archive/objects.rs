@@ -3,10 +3,15 @@
 //! The archive of a bound table has an index over their keys, by which whoever leases objects finds the rows. Keys are read as
 //! their type prints them, which runs no code of the table's owner.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use pgrx::pg_sys;
 
-use crate::archive::table;
+use crate::archive::names;
+use crate::graph::cache;
 use crate::model::error::Outcome;
+use crate::model::oid_map::OidMap;
 use crate::model::sql::{Ident, join};
 use crate::registry::outbox::{self, Keys, Until};
 use crate::spi::session::{Session, first_column};
@@ -41,9 +46,40 @@ pub struct Objects {
     pub until: String,
 }
 
+/// By archive.
+type Known = OidMap<Option<Rc<Objects>>>;
+
+thread_local! {
+    /// What was read, and under which count of changes: each batch of a purge asks.
+    static KNOWN: RefCell<(u64, Known)> = RefCell::default();
+}
+
 impl Objects {
     /// Of the rows of an archive; `None` when they name none.
-    pub fn of(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<Option<Self>> {
+    pub fn of(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<Option<Rc<Self>>> {
+        let changes = cache::changes();
+        let known = KNOWN.with_borrow(|(read_under, known)| {
+            let is_good = *read_under == changes;
+            known.get(&archive).filter(|_| is_good).cloned()
+        });
+        if let Some(objects) = known {
+            return Ok(objects);
+        }
+        let objects = Self::read(session, archive)?.map(Rc::new);
+        // What changed meanwhile is good for this call alone.
+        if cache::changes() == changes {
+            KNOWN.with_borrow_mut(|(read_under, known)| {
+                if *read_under != changes {
+                    known.clear();
+                    *read_under = changes;
+                }
+                known.insert(archive, objects.clone());
+            });
+        }
+        Ok(objects)
+    }
+
+    fn read(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<Option<Self>> {
         let (mut keys, mut times) = (Vec::new(), Vec::new());
         for row in session.registry_now(COLUMNS, &[archive.into()])? {
             let name = Ident(row.get_by_name("name")?.unwrap_or_default());
@@ -88,7 +124,7 @@ pub fn bind(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> 
 pub fn index(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
     let columns: Vec<String> = first_column(session.registry(UNINDEXED, &[archive.into()])?)?;
     for column in columns {
-        let name = table::name_of(session, archive)?;
+        let name = names::name_of(session, archive)?;
         session.registry(&format!("CREATE INDEX ON {name} ({})", Ident(column)), &[])?;
     }
     Ok(())
@@ -104,10 +140,11 @@ fn each_window(
     condition: &str,
     mut each: impl FnMut(&mut Session<'_, '_>, Keys, Until) -> Outcome<()>,
 ) -> Outcome<()> {
-    let Some(Objects { key, until }) = Objects::of(session, archive)? else {
+    let Some(objects) = Objects::of(session, archive)? else {
         return Ok(());
     };
-    let name = table::name_of(session, archive)?;
+    let Objects { key, until } = &*objects;
+    let name = names::name_of(session, archive)?;
     let sql = format!("SELECT {key}, {until} FROM {name} AS t WHERE {condition}");
     session.registry_in_windows(&sql, WINDOW, |session, rows| {
         let (mut keys, mut times) = (Keys::new(), Until::new());

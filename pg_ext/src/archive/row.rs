@@ -2,9 +2,9 @@
 
 use pgrx::{Uuid, pg_sys};
 
+use crate::archive::columns::HEAD;
 use crate::archive::row_memory::RowMemory;
 use crate::archive::source::{Source, Stored};
-use crate::archive::table::HEAD;
 use crate::call::trigger_row::{Image, Row};
 
 /// What an archived row begins with, as it is stored: the deletion, the row's number in it, and its layout.

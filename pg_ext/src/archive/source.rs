@@ -12,8 +12,8 @@ use pgrx::tupdesc::PgTupleDesc;
 
 use crate::archive::follow_table;
 use crate::archive::layout::Kept;
+use crate::archive::layouts;
 use crate::archive::objects;
-use crate::archive::table;
 use crate::archive::using;
 use crate::archive::write;
 use crate::model::error::Outcome;
@@ -278,7 +278,7 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
     if using::is_any() {
         follow_table::follow(session, root)?;
     }
-    let (layout, kept) = table::follow(session, archive, root, &Vec::new())?;
+    let (layout, kept) = layouts::follow(session, archive, root, &Vec::new())?;
     objects::index(session, archive)?;
     let mut key_names = Vec::new();
     for row in session.catalog_now(KEY, &[root.into()])? {

@@ -165,9 +165,10 @@ impl Target {
                 .iter_mut()
                 .map(|shell| (&raw mut *shell).cast())
                 .collect();
-            if let Ok(count) = i32::try_from(slots.len()) {
+            if let (Ok(count), [first, ..]) = (i32::try_from(slots.len()), rows) {
                 let slots = slots.as_mut_ptr();
-                pg_sys::heap_multi_insert(self.relation, slots, count, command, 0, none);
+                let options = self.options((**first).t_len as usize);
+                pg_sys::heap_multi_insert(self.relation, slots, count, command, options, none);
             }
             let written = rows.iter().zip(&shells);
             let written: Vec<_> = written
@@ -175,6 +176,27 @@ impl Target {
                 .collect();
             self.insert_into_indexes(&written);
         }
+    }
+
+    /// Where no page has room for a row of this length, room is not to be looked for again for each page: a table that has never been vacuumed has no
+    /// map of free space, and to find that out takes PostgreSQL 15 a look into the file system each time.
+    #[cfg(feature = "pg15")]
+    fn options(&self, length: usize) -> i32 {
+        // Of a longer row, values are stored elsewhere until it is about as short.
+        let length = length.min(pg_sys::BLCKSZ as usize / 4);
+        // SAFETY: the relation is open; no more is asked for than a page can have.
+        let page = unsafe { pg_sys::GetPageWithFreeSpace(self.relation, length) };
+        if page == pg_sys::InvalidBlockNumber {
+            pg_sys::HEAP_INSERT_SKIP_FSM as i32
+        } else {
+            0
+        }
+    }
+
+    /// Later releases look for room once for many pages.
+    #[cfg(not(feature = "pg15"))]
+    fn options(&self, _length: usize) -> i32 {
+        0
     }
 
     /// What `heap_multi_insert` needs of a slot: it reads the tuple, and writes down where it is. A slot of the executor's would cost more than

@@ -10,6 +10,7 @@ use pgrx::{Uuid, pg_sys};
 use crate::access::visible_keys::visible_keys;
 use crate::archive::removal;
 use crate::call::trigger_call::OldRows;
+use crate::delete::put_off::{self, PutOff};
 use crate::delete::record::count_rows;
 use crate::delete::{absorb, chain, set_null};
 use crate::graph::cache;
@@ -42,7 +43,9 @@ pub fn carry_out(
     deletion: Uuid,
 ) -> Outcome<()> {
     let removed = Removed::from([(root, roots)]);
-    let removed = carry_on(session, graph, removed, deletion, |_, _, _| Ok(root))?;
+    let removed = carry_on(session, graph, removed, (deletion, false), |_, _, _| {
+        Ok(root)
+    })?;
     count_rows(deletion, counts(&removed));
     Ok(())
 }
@@ -69,23 +72,24 @@ pub fn carry_beneath(
         }
         Ok(parent.map_or(relation, |parent| parent.oid))
     };
-    let removed = carry_on(session, graph, Removed::new(), deletion, take)?;
+    let waits = put_off::is_possible();
+    let removed = carry_on(session, graph, Removed::new(), (deletion, waits), take)?;
     removal::count(counts(&removed));
     Ok(())
 }
 
 /// Takes rows with `take`, which answers with the table that the deletion began with, and follows what goes with them; until the
-/// schema has not changed meanwhile. Answers with how many rows went.
+/// schema has not changed meanwhile. `waits`: archived rows may go until the statement ends. Answers with how many rows went.
 fn carry_on(
     session: &mut Session<'_, '_>,
     mut graph: Rc<Graph>,
     mut removed: Removed,
-    deletion: Uuid,
+    (deletion, waits): (Uuid, bool),
     take: impl Fn(&mut Session<'_, '_>, &Graph, &mut Removed) -> Outcome<pg_sys::Oid>,
 ) -> Outcome<Removed> {
     for _ in 0..MOST_ROUNDS {
         let followed = take(session, &graph, &mut removed)
-            .and_then(|root| follow(session, &graph, root, &mut removed, deletion));
+            .and_then(|root| follow(session, &graph, root, &mut removed, (deletion, waits)));
         // A foreign key may have been made, or a table managed, while we waited for a lock; now that we
         // hold it none can be. Or nothing has changed but statistics, which is not told apart.
         let now = cache::current(session)?;
@@ -107,7 +111,7 @@ fn follow(
     graph: &Graph,
     root: pg_sys::Oid,
     removed: &mut Removed,
-    deletion: Uuid,
+    (deletion, waits): (Uuid, bool),
 ) -> Outcome<()> {
     if removed.is_empty() {
         return Ok(());
@@ -116,9 +120,41 @@ fn follow(
         cascade_into(session, graph, &group, deletion, removed)?;
     }
     set_null::apply(session, graph, removed.keys().copied(), deletion)?;
+    for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
+        graph.check_guarded(parent)?;
+    }
     let archived = graph.table(root).filter(|table| table.archived);
     let root = archived.map_or_else(|| graph.managed(session, root), Ok)?;
-    refuse_if_referred(session, graph, root, removed, deletion)
+    let parents: Vec<pg_sys::Oid> = removed.keys().copied().collect();
+    refuse_if_referred(session, graph, root, (&parents, deletion), |child| {
+        !(waits && child.archived)
+    })?;
+    let refers_from_archive = |parent: &&pg_sys::Oid| {
+        let mut references = graph.references_to(**parent);
+        references.any(|(_, child)| child.archived)
+    };
+    let parents: Vec<pg_sys::Oid> = parents
+        .iter()
+        .filter(refers_from_archive)
+        .copied()
+        .collect();
+    if waits && !parents.is_empty() {
+        put_off::until_statement_ends(PutOff {
+            root: root.oid,
+            parents,
+            deletion,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses at the end of a statement what archived rows refer to that have not gone with it.
+pub fn refuse_put_off(session: &mut Session<'_, '_>, graph: &Graph, what: &PutOff) -> Outcome<()> {
+    let Some(root) = graph.table(what.root) else {
+        return Ok(());
+    };
+    let parents = (what.parents.as_slice(), what.deletion);
+    refuse_if_referred(session, graph, root, parents, |child| child.archived)
 }
 
 /// Deletes the rows of tables with an archive that refer by a declared reference to rows that have just gone from another, or from a
@@ -131,6 +167,7 @@ pub fn delete_beneath(
     let Some(parent) = graph.table_or_root(relation).filter(|table| table.archived) else {
         return Ok(());
     };
+    graph.check_guarded(parent)?;
     let declared = graph
         .references_to(parent.oid)
         .filter(|(reference, child)| reference.is_declared() && child.archived);
@@ -521,18 +558,19 @@ impl Step<'_> {
     }
 }
 
-/// After the cascade nothing live may refer to what was removed. What does is a row that restricts
+/// After the cascade nothing live of the `concerned` tables may refer to what was removed. What does is a row that restricts
 /// the deletion, or, under an old snapshot, a child that the cascade could not see.
 fn refuse_if_referred(
     session: &mut Session<'_, '_>,
     graph: &Graph,
     root: &Table,
-    removed: &Removed,
-    deletion: Uuid,
+    (parents, deletion): (&[pg_sys::Oid], Uuid),
+    concerned: impl Fn(&Table) -> bool,
 ) -> Outcome<()> {
     let mut referrers = Vec::new();
-    for parent in removed.keys().filter_map(|oid| graph.table(*oid)) {
-        for (reference, child) in graph.references_to(parent.oid) {
+    for parent in parents.iter().filter_map(|oid| graph.table(*oid)) {
+        let references = graph.references_to(parent.oid);
+        for (reference, child) in references.filter(|(_, child)| concerned(child)) {
             let follows = reference.on_delete.sets_columns()
                 || reference.on_delete == OnDelete::Cascade && child.managed;
             if follows && !session.keeps_its_snapshot() || reference.checked_at_commit {

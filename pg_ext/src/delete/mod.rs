@@ -5,6 +5,7 @@
 //! - `chain` takes rows that hang on rows of their own table, at any depth.
 //! - `cascade` marks what cascades, and refuses while live rows restrict.
 //! - `declared` has the trigger that carries a deletion of archived rows on to what is kept in place.
+//! - `put_off` asks at the end of a statement what cannot be told before.
 //! - `absorb` gives up deletions whose rows went over to that of their parents, in the same transaction.
 //! - `set_null` releases what SET NULL and SET DEFAULT release, and remembers what it was.
 //! - `preview` says what a soft delete would do.
@@ -18,6 +19,7 @@ pub mod chain;
 pub mod declared;
 pub mod marked_rows;
 pub mod preview;
+pub mod put_off;
 pub mod record;
 pub mod set_null;
 pub mod soft_delete;

@@ -24,6 +24,12 @@ SELECT c.oid,
        EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
                WHERE t.tgrelid = c.oid AND t.tgtype & 19 = 19 AND NOT t.tgisinternal
                  AND p.pronamespace <> 'keepsake'::regnamespace) AS may_prevent_update,
+       NOT EXISTS (
+           SELECT FROM unnest(parts.oids || c.oid) AS r (oid)
+           JOIN keepsake.own_triggers() w ON w.carried_by = 'referring' OR w.carried_by = 'referring partitioned' AND c.relkind = 'p'
+           WHERE NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+                             WHERE t.tgrelid = r.oid AND t.tgname = w.name AND t.tgenabled IN ('O', 'A')
+                               AND p.proname = w.function AND p.pronamespace = 'keepsake'::regnamespace)) AS guards_stand,
        EXISTS (SELECT FROM pg_trigger t JOIN pg_index i ON i.indrelid = t.tgrelid AND i.indisprimary
                WHERE t.tgrelid = c.oid AND t.tgattr::int2[] && i.indkey::int2[]) AS key_is_watched,
        ARRAY(SELECT a.attname::text FROM pg_attribute a

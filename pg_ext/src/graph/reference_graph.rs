@@ -111,6 +111,12 @@ impl Graph {
             .collect()
     }
 
+    /// The types of all keys.
+    pub fn key_types(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        let keys = self.tables.values().flat_map(|table| &table.key);
+        keys.flat_map(|column| [column.type_oid, column.declared_type])
+    }
+
     /// References out of `child` into a table kept in place.
     pub fn references_of(&self, child: pg_sys::Oid) -> impl Iterator<Item = (&Reference, &Table)> {
         self.all_references_of(child)
@@ -162,6 +168,23 @@ impl Graph {
             .iter()
             .filter(move |reference| reference.parent == parent)
             .filter_map(|reference| Some((reference, self.table(reference.child)?)))
+    }
+
+    /// Refuses to delete rows of `parent` while a table that refers to it has lost its guards: a row of it could come to refer
+    /// to a deleted one.
+    pub fn check_guarded(&self, parent: &Table) -> Outcome<()> {
+        let guarded = |reference: &Reference| {
+            !reference.lost && (parent.managed || reference.is_declared() && parent.archived)
+        };
+        let open = self
+            .references_to(parent.oid)
+            .find(|(reference, child)| guarded(reference) && !child.guards_stand);
+        open.map_or(Ok(()), |(_, child)| {
+            Err(Failure::GuardsLost {
+                child: child.shown.clone(),
+                parent: parent.shown.clone(),
+            })
+        })
     }
 
     /// Groups of tables, referred ones first; a group of several, or one that refers to itself,

@@ -1,12 +1,9 @@
 //! The columns of which the registry keeps values, found by the names that it has for them.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
-use crate::graph::cache;
+use crate::graph::cache::{self, Kept};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::Ident;
 use crate::model::stored_value::StoredColumn;
@@ -17,11 +14,10 @@ use crate::spi::session::Session;
 const COLUMNS: &str = include_str!("read_columns.sql");
 
 /// By table and names.
-type Known = HashMap<(pg_sys::Oid, Vec<String>), Option<Vec<StoredColumn>>>;
+type Known = Kept<(pg_sys::Oid, Vec<String>), Option<Vec<StoredColumn>>>;
 
 thread_local! {
-    /// What was read, and under which count of changes: reading it takes longer than restoring a few rows.
-    static KNOWN: RefCell<(u64, Known)> = RefCell::default();
+    static KNOWN: Known = Known::default();
 }
 
 /// The columns of `table` with these names, in order; `None` where one of them is gone.
@@ -36,28 +32,15 @@ pub fn find<'a>(
         let rows = session.catalog_kept(COLUMNS, &[table.oid.into(), names.clone().into()])?;
         return in_order(rows, names.len());
     }
-    let changes = cache::changes();
     let place = (table.oid, names);
-    let known = KNOWN.with_borrow(|(read_under, known)| {
-        let is_good = *read_under == changes;
-        known.get(&place).filter(|_| is_good).cloned()
-    });
-    if let Some(columns) = known {
+    if let Some(columns) = KNOWN.with(|known| known.get(&place)) {
         return Ok(columns);
     }
+    let before = cache::changes();
     let _plan = one_plan();
     let rows = session.catalog_now(COLUMNS, &[table.oid.into(), place.1.clone().into()])?;
     let columns = in_order(rows, place.1.len())?;
-    // What changed meanwhile is good for this call alone.
-    if cache::changes() == changes {
-        KNOWN.with_borrow_mut(|(read_under, known)| {
-            if *read_under != changes {
-                known.clear();
-                *read_under = changes;
-            }
-            known.insert(place, columns.clone());
-        });
-    }
+    KNOWN.with(|known| known.keep(before, [(place, columns.clone())]));
     Ok(columns)
 }
 

@@ -96,14 +96,20 @@ fn lost_holds() -> Result<SetOfIterator<'static, i64>, ErrorReport> {
     let lost = with_reading_session(|session| -> Outcome<Vec<i64>> {
         let graph = cache::current(session)?;
         let active = session.registry_now(
-            "SELECT id, relation::oid, row_key FROM keepsake.hold WHERE released_at IS NULL AND row_key IS NOT NULL ORDER BY id",
+            "SELECT id, relation::oid, row_key, row_key ? '' FROM keepsake.hold WHERE released_at IS NULL AND row_key IS NOT NULL ORDER BY id",
             &[],
         )?;
         let mut lost = Vec::new();
         for hold in &active {
             let relation: Option<pg_sys::Oid> = hold.get(2)?;
             let table = relation.and_then(|oid| graph.table(oid));
-            if let (Some(id), Some(table), Some(key)) = (hold.get(1)?, table, hold.get::<JsonB>(3)?)
+            // Of a table with an archive the graph may not know.
+            if table.is_none()
+                && let (Some(id), Some(true)) = (hold.get(1)?, hold.get(4)?)
+            {
+                lost.push(id);
+            } else if let (Some(id), Some(table), Some(key)) =
+                (hold.get(1)?, table, hold.get::<JsonB>(3)?)
                 && StoredKey::read(session, table, &key.0)?.is_none()
             {
                 lost.push(id);

@@ -8,6 +8,7 @@
 //!   queries.
 //! - `guard` has the trigger functions that keep live rows from referring to deleted ones.
 //!   `parent_probe` looks a single row's parent up for it, `locked_row` knows where the foreign key's check has found it; `follow_key` has deleted rows follow a key that changes.
+//! - `lost_guards` refuses what guards that somebody has dropped or disabled would have looked at.
 //! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do.
 //!
 //! It uses `delete`, `hold`, and the rooms before them.
@@ -17,6 +18,7 @@ pub mod follow_key;
 pub mod guard;
 pub mod insert_again;
 pub mod locked_row;
+pub mod lost_guards;
 pub mod merge;
 pub mod nodes;
 pub mod parent_probe;

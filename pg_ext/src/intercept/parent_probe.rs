@@ -154,10 +154,8 @@ fn has_declared(relation: pg_sys::Oid) -> Outcome<bool> {
 
 impl References {
     fn of(relation: &pg_sys::RelationData) -> Outcome<Option<Self>> {
-        let marks = match marks(relation) {
-            Marks::Both(numbers) => Some(numbers),
-            Marks::None => None,
-            Marks::Other => return Ok(None),
+        let Some(marks) = marks(relation) else {
+            return Ok(None);
         };
         if has_declared(relation.rd_id)? {
             return Ok(None);
@@ -218,33 +216,31 @@ fn is_enforced(_key: &pg_sys::ForeignKeyCacheInfo) -> bool {
     true
 }
 
-/// Which of the columns `deleted_at` and `deletion_id` a table has.
-enum Marks {
-    None,
-    Both([i16; 2]),
-    /// One of them, or both with types other than Keepsake's.
-    Other,
-}
-
-fn marks(relation: &pg_sys::RelationData) -> Marks {
+/// The columns `deleted_at` and `deletion_id` of a table that may be kept in place, `Some(None)` of one that is not; `None` of one that is and has
+/// them no longer as it had them.
+fn marks(relation: &pg_sys::RelationData) -> Option<Option<[i16; 2]>> {
     // SAFETY: the descriptor of an open relation, which is not released here.
     let shape = unsafe { PgTupleDesc::from_pg_unchecked(relation.rd_att) };
-    let column = |name: &str| {
+    let column = |name: &str, type_oid: pg_sys::Oid| {
         let mut columns = shape.iter();
-        columns.find(|column| !column.attisdropped && column.name() == name)
+        let found = columns.find(|column| !column.attisdropped && column.name() == name)?;
+        let fits = found.atttypid == type_oid && found.attgenerated == 0;
+        fits.then_some(found.attnum)
     };
-    match (column("deleted_at"), column("deletion_id")) {
-        (None, None) => Marks::None,
-        (Some(at), Some(by))
-            if at.atttypid == pg_sys::TIMESTAMPTZOID
-                && by.atttypid == pg_sys::UUIDOID
-                && at.attgenerated == 0
-                && by.attgenerated == 0 =>
-        {
-            Marks::Both([at.attnum, by.attnum])
-        }
-        _ => Marks::Other,
+    let deleted_at = column("deleted_at", pg_sys::TIMESTAMPTZOID);
+    match deleted_at.zip(column("deletion_id", pg_sys::UUIDOID)) {
+        Some((deleted_at, deletion_id)) => Some(Some([deleted_at, deletion_id])),
+        None if is_managed(relation) => None,
+        None => Some(None),
     }
+}
+
+/// Whether the table has a trigger of every table kept in place.
+fn is_managed(relation: &pg_sys::RelationData) -> bool {
+    let ours = |trigger: &pg_sys::Trigger| {
+        own_triggers::on(Carrier::Managed).any(|own| own.name == name(trigger))
+    };
+    triggers(relation).iter().any(ours)
 }
 
 /// A relation of which only PostgreSQL's caches are read, without a lock: to wait for whoever changes a referred table is not for a
@@ -267,14 +263,6 @@ impl Described {
         // SAFETY: an open relation has an entry of pg_class.
         unsafe { (*self.get().rd_rel).relkind as u8 }
     }
-
-    /// Whether it has a trigger of every table kept in place.
-    fn is_managed(&self) -> bool {
-        let ours = |trigger: &pg_sys::Trigger| {
-            own_triggers::on(Carrier::Managed).any(|own| own.name == name(trigger))
-        };
-        triggers(self.get()).iter().any(ours)
-    }
 }
 
 impl Drop for Described {
@@ -293,11 +281,12 @@ impl Probe {
         key: &pg_sys::ForeignKeyCacheInfo,
     ) -> Option<Option<Self>> {
         let parent = Described::open(key.confrelid)?;
-        let deleted_at = match marks(parent.get()) {
-            Marks::None if !parent.is_managed() => return Some(None),
-            Marks::Both([deleted_at, _]) if parent.kind() == pg_sys::RELKIND_RELATION => deleted_at,
-            _ => return None,
+        let Some([deleted_at, _]) = marks(parent.get())? else {
+            return Some(None);
         };
+        if parent.kind() != pg_sys::RELKIND_RELATION {
+            return None;
+        }
         let pairs = pairs(relation, parent.get(), key)?;
         // The check of such a one may be put off to the commit, after ours.
         if is_deferrable(key.conoid)? {

@@ -12,6 +12,7 @@ use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
+use crate::intercept::lost_guards;
 use crate::intercept::merge;
 use crate::intercept::nodes::{Target, assignment, call, now, table_constant, updated_columns};
 use crate::intercept::returning;
@@ -21,7 +22,7 @@ use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::postgres::pg_list::pointers;
 use crate::postgres::statement_stack;
-use crate::postgres::table_triggers::{limited_to, name, triggers};
+use crate::postgres::table_triggers::{self, limited_to, name, triggers};
 use crate::run_as::archive_reading;
 use crate::run_as::engine_query;
 use crate::run_as::engine_write::EngineWrite;
@@ -105,17 +106,19 @@ unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) {
 unsafe fn applies(text: *const c_char) -> bool {
     // SAFETY: a backend-local variable; the text, if any, is a string that outlives the call.
     unsafe {
-        let replica = pg_sys::SessionReplicationRole
-            == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as std::ffi::c_int;
         let action =
             !text.is_null() && statement_stack::is_foreign_key_action(CStr::from_ptr(text));
-        !replica && !role::in_foreign_key_action(action)
+        !table_triggers::are_off() && !role::in_foreign_key_action(action)
     }
 }
 
 /// Turns the query, if it deletes from a table that converts it, into the UPDATE; has an INSERT or MERGE treat deleted rows as
 /// `upsert` says. `alone`: whether nothing else in the statement writes to tables.
 unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
+    let writes = matches!(
+        query.commandType,
+        pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_UPDATE | pg_sys::CmdType::CMD_MERGE
+    );
     let concerned = match query.commandType {
         pg_sys::CmdType::CMD_DELETE => true,
         // SAFETY: the targets of an UPDATE are a list of them.
@@ -124,7 +127,7 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
         pg_sys::CmdType::CMD_MERGE => true,
         _ => false,
     };
-    if !concerned {
+    if !concerned && !writes {
         return;
     }
     // SAFETY: the result relation of such a statement is an entry of the query's range table, and the
@@ -140,6 +143,13 @@ unsafe fn convert(query: &mut pg_sys::Query, alone: bool) {
         }
         let relation = pg_sys::RelationIdGetRelation((*entry).relid);
         if relation.is_null() {
+            return;
+        }
+        if writes {
+            raise_unless_ok(lost_guards::refuse_write(&*relation));
+        }
+        if !concerned {
+            pg_sys::RelationClose(relation);
             return;
         }
         // Tables that inherit from it have neither its triggers nor its keys.
@@ -265,7 +275,7 @@ const CONVERTS: Carrier = Carrier::OnPlainDelete(OnPlainDelete::Convert);
 fn converts(relation: &pg_sys::RelationData) -> bool {
     let fires = |trigger: &pg_sys::Trigger| {
         own_triggers::on(CONVERTS).any(|own| own.name == name(trigger))
-            && matches!(trigger.tgenabled as u8, b'O' | b'A')
+            && table_triggers::fires(trigger)
     };
     triggers(relation).iter().any(fires)
 }

@@ -39,11 +39,11 @@ pub fn adopt(session: &mut Session<'_, '_>, oid: pg_sys::Oid, adopt: Adopt<'_>) 
         });
     }
     let tables = Archived::read(session, &[oid])?;
-    let keys = foreign_keys::read(session, &tables)?;
+    let keys = foreign_keys::read(session, &tables, &[])?;
     let Some(one) = tables.first() else {
         return Ok(());
     };
-    let own = |key: &&ForeignKey| key.reference.parent == oid;
+    let own = |key: &&ForeignKey| key.reference.parent == oid && !key.reference.has_period;
     let reading = Reading {
         table: &one.table,
         adopt,

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::table::{self, Source};
-use crate::archive::{follow_ddl, objects, source};
+use crate::archive::{follow_ddl, layouts, names, objects, source};
 use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::manage::old_snapshot::refuse_old_snapshot;
@@ -253,9 +253,9 @@ pub fn make_archive(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<
         .iter()
         .map(|row| Ok((text(row, "name")?, text(row, "kept")?)));
     let columns = columns.collect::<Outcome<Vec<_>>>()?;
-    let (layout, _) = table::newest(session, archive)?;
+    let (layout, _) = layouts::newest(session, archive)?;
     Ok(Made {
-        archive: table::name_of(session, archive)?,
+        archive: names::name_of(session, archive)?,
         layout,
         columns,
     })
@@ -464,7 +464,7 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
     let name = &found.name;
     session.ddl(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))?;
     if let Some(archive) = found.archive {
-        let archive_name = table::name_of(session, archive)?;
+        let archive_name = names::name_of(session, archive)?;
         // Nobody restores or purges meanwhile.
         session.registry(
             &format!("LOCK TABLE {archive_name} IN ACCESS EXCLUSIVE MODE"),

@@ -38,7 +38,8 @@ unsafe fn attached(call: pg_sys::FunctionCallInfo) -> Outcome<Option<(pg_sys::Oi
             return Ok(None);
         };
         let partition = &*(*attach).def.cast::<pg_sys::PartitionCmd>();
-        let (whole, partition) = (find_table(alter.relation), find_table(partition.name));
+        let whole = find_table(alter.relation, pg_sys::ShareUpdateExclusiveLock);
+        let partition = find_table(partition.name, pg_sys::AccessExclusiveLock);
         Ok(whole.zip(partition))
     }
 }

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::archive::{follow_ddl, objects, table};
+use crate::archive::{follow_ddl, names, objects};
 use crate::call::own_triggers::Carrier;
 use crate::graph::catalog;
 use crate::manage::triggers;
@@ -37,7 +37,7 @@ pub fn keep_live_objects(
     // As the owner, whose the type of the column is.
     let named = format!(
         "SELECT DISTINCT o.{key}::text FROM {table} AS o WHERE o.{key}::text = ANY ($1)",
-        table = table::name_of(session, oid)?,
+        table = names::name_of(session, oid)?,
     );
     let waiting = "SELECT object_key FROM keepsake.outbox";
     session.registry_in_windows(waiting, 10_000, |session, rows| {

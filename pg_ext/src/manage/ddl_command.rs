@@ -30,21 +30,34 @@ pub unsafe fn command(
     })
 }
 
-/// The table that a command names, if it is there.
+/// The table that a command names, if it is there, locked as the command itself is about to lock it: what the name means is not
+/// another table when the command runs, whoever renames tables meanwhile.
 ///
 /// # Safety
-/// A name in a command that PostgreSQL has parsed.
-pub unsafe fn find_table(name: *const pg_sys::RangeVar) -> Option<pg_sys::Oid> {
+/// A name in a command that PostgreSQL has parsed; `mode` is the lock that this command takes.
+pub unsafe fn find_table(name: *const pg_sys::RangeVar, mode: u32) -> Option<pg_sys::Oid> {
     let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
-    // SAFETY: as the caller promises; the command itself locks the table.
+    // SAFETY: as the caller promises.
     let oid = unsafe {
         pg_sys::RangeVarGetRelidExtended(
             name,
-            pg_sys::NoLock as _,
+            mode as pg_sys::LOCKMODE,
             missing_ok,
-            None,
+            Some(refuse_stranger),
             std::ptr::null_mut(),
         )
     };
     (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Nobody but its owner locks a table so: the command would refuse him as well, in the same words.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn refuse_stranger(
+    name: *const pg_sys::RangeVar,
+    relation: pg_sys::Oid,
+    before: pg_sys::Oid,
+    argument: *mut std::ffi::c_void,
+) {
+    // SAFETY: passes on what PostgreSQL gave.
+    unsafe { pg_sys::RangeVarCallbackOwnsRelation(name, relation, before, argument) }
 }

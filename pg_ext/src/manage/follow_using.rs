@@ -8,13 +8,14 @@ use pgrx::prelude::*;
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 
 use crate::archive::using::{self, Conversion, Converted};
+use crate::graph::catalog::field;
 use crate::manage::ddl_command::{command, find_table};
 use crate::model::error::{Failure, Outcome};
 use crate::postgres::pg_list::pointers;
 use crate::spi::session::Session;
 use crate::spi::shown_names;
 
-/// On `ddl_command_start` of ALTER TABLE, when PostgreSQL has neither locked the table nor asked whose it is: this only notes what stands in the command.
+/// On `ddl_command_start` of ALTER TABLE: this only notes what stands in the command.
 #[pg_extern(
     sql = "CREATE FUNCTION keepsake.follow_using() RETURNS event_trigger LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
            REVOKE ALL ON FUNCTION keepsake.follow_using() FROM PUBLIC;"
@@ -30,27 +31,48 @@ fn follow_using(call: pg_sys::FunctionCallInfo) -> Result<(), ErrorReport> {
     Ok(())
 }
 
-/// What the registry knows of rows of table $1, kept in place, by a value of a column among $2: holds, roots of deletions, and what SET NULL and SET
-/// DEFAULT replaced.
+/// What the registry knows by a value of a column among $2, of rows of table $1 and of those that inherit from it: holds; and of rows in place
+/// roots of deletions, and what SET NULL and SET DEFAULT replaced. Archived rows keep their values.
 const KNOWN: &str = "
-    SELECT (SELECT count(*) FROM keepsake.hold WHERE relation = $1 AND released_at IS NULL AND row_key ?| $2),
-           (SELECT count(*) FROM keepsake.deletion WHERE root_table = $1 AND state = 'deleted' AND root_key ?| $2),
-           (SELECT count(DISTINCT x.deletion_id) FROM keepsake.detached x WHERE x.relation = $1 AND (x.columns || x.key_columns)::text[] && $2)
-    FROM keepsake.kept_in_place WHERE relation = $1";
+    WITH RECURSIVE heir (oid) AS (
+        SELECT $1::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN heir ON i.inhparent = heir.oid)
+    SELECT m.relation::oid AS relation, m.keep = 'in place' AS in_place, n.holds, n.roots, n.replaced
+    FROM heir JOIN keepsake.managed_table m ON m.relation = heir.oid
+    CROSS JOIN LATERAL (
+        SELECT (SELECT count(*) FROM keepsake.hold h WHERE h.relation = m.relation AND h.released_at IS NULL AND h.row_key ?| $2) AS holds,
+               (SELECT count(*) FROM keepsake.deletion d
+                WHERE m.keep = 'in place' AND d.root_table = m.relation AND d.state = 'deleted' AND d.root_key ?| $2) AS roots,
+               (SELECT count(DISTINCT x.deletion_id) FROM keepsake.detached x
+                WHERE m.keep = 'in place' AND x.relation = m.relation AND (x.columns || x.key_columns)::text[] && $2) AS replaced) n
+    WHERE (n.holds, n.roots, n.replaced) <> (0, 0, 0)
+    ORDER BY 1";
 
-/// How many holds, roots of deletions, and deletions that replaced values, the registry knows by columns; `None` where there are none.
+/// A table of which the registry knows rows by values that are converted.
+struct Known {
+    relation: pg_sys::Oid,
+    in_place: bool,
+    holds: i64,
+    roots: i64,
+    replaced: i64,
+}
+
 fn known(
     session: &Session<'_, '_>,
     relation: pg_sys::Oid,
     columns: &[String],
-) -> Outcome<Option<[i64; 3]>> {
-    let known = session.registry_now(KNOWN, &[relation.into(), columns.to_vec().into()])?;
-    let Some(row) = known.first() else {
-        return Ok(None);
+) -> Outcome<Vec<Known>> {
+    let args = [relation.into(), columns.to_vec().into()];
+    let rows = session.registry_now(KNOWN, &args)?;
+    let read = |row| {
+        Ok(Known {
+            relation: field(row, "relation")?,
+            in_place: field(row, "in_place")?,
+            holds: field(row, "holds")?,
+            roots: field(row, "roots")?,
+            replaced: field(row, "replaced")?,
+        })
     };
-    let count = |ordinal| -> Outcome<i64> { Ok(row.get(ordinal)?.unwrap_or(0)) };
-    let counts = [count(1)?, count(2)?, count(3)?];
-    Ok((counts != [0; 3]).then_some(counts))
+    rows.iter().map(read).collect()
 }
 
 /// What a `USING` that is no cast makes of values, the registry cannot follow. To it, the column is as good as dropped: a value that it knew may be
@@ -70,19 +92,31 @@ pub fn forget_values(
     if columns.is_empty() {
         return Ok(());
     }
-    let Some([holds, roots, replaced]) = known(session, relation, &columns)? else {
-        return Ok(());
-    };
-    for column in &columns {
-        session.registry(
-            "SELECT keepsake.follow_column($1, $2, '')",
-            &[relation.into(), column.as_str().into()],
-        )?;
+    let found = known(session, relation, &columns)?;
+    for one in &found {
+        let forget = if one.in_place {
+            "SELECT keepsake.follow_column($1, $2, '')"
+        } else {
+            "SELECT keepsake.follow_column_of_holds($1, $2, '')"
+        };
+        for column in &columns {
+            session.registry(forget, &[one.relation.into(), column.as_str().into()])?;
+        }
     }
-    if known(session, relation, &columns)?.is_some() {
+    if !known(session, relation, &columns)?.is_empty() {
         return Err(Failure::RegistryMoved);
     }
-    let table = shown_names::table(session, relation)?;
+    found.iter().try_for_each(|one| tell(session, one))
+}
+
+fn tell(session: &Session<'_, '_>, known: &Known) -> Outcome<()> {
+    let Known {
+        holds,
+        roots,
+        replaced,
+        ..
+    } = known;
+    let table = shown_names::table(session, known.relation)?;
     ereport!(
         PgLogLevel::WARNING,
         PgSqlErrorCode::ERRCODE_WARNING,
@@ -109,7 +143,8 @@ unsafe fn converted(command: *mut pg_sys::Node) -> Option<(pg_sys::Oid, Converte
         if converted.is_empty() {
             return None;
         }
-        Some((find_table(alter.relation)?, converted))
+        let table = find_table(alter.relation, pg_sys::AccessExclusiveLock)?;
+        Some((table, converted))
     }
 }
 

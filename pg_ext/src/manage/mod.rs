@@ -9,7 +9,7 @@
 //! - `old_snapshot` refuses transactions that would miss rows, `encoding` databases whose texts could not be read.
 //! - `declared_reference` and `reference_override` add to the references that the catalog knows.
 //! - `follow_renames` keeps the registry's names true, `attach_partition` lets a table with triggers become a partition;
-//!   `follow_using` reads how values are converted to another type; `ddl_command` is what these are called for.
+//!   `archive_policy` lets a dump bring the policy of an archive, `follow_using` reads how values are converted to another type; `ddl_command` is what these are called for.
 //! - `hide` hides deleted rows from ordinary reads.
 //!
 //! It uses `intercept` (to check existing rows), `purge` (to register a retention), and the rooms before them.
@@ -17,6 +17,7 @@
 pub mod adopt;
 pub mod adopt_archived;
 pub mod adopt_in_place;
+pub mod archive_policy;
 pub mod archived_table;
 pub mod attach_partition;
 pub mod bound_table;

@@ -4,7 +4,7 @@
 
 use pgrx::pg_sys;
 
-use crate::archive::{source, table};
+use crate::archive::{names, source};
 use crate::graph::cache;
 use crate::manage::{archived_table, bound_table, moving_tables, silent_write};
 use crate::model::error::{Failure, Outcome};
@@ -136,7 +136,7 @@ fn begin(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Moved> {
         one.table.name
     ))?;
     silent_write::refuse_owner_code(session, oid, &one.table.shown)?;
-    let archive = table::name_of(session, one.archive)?;
+    let archive = names::name_of(session, one.archive)?;
     // Nobody restores or purges meanwhile.
     session.registry(
         &format!("LOCK TABLE {archive} IN ACCESS EXCLUSIVE MODE"),

@@ -31,11 +31,7 @@ const ELSEWHERE: &str = "
     WHERE t.relation = ANY ($1) AND t.purged < t.row_count
       -- What hangs on archived rows by declared references alone can stay.
       AND (d.root_table <> ALL ($1) AND d.root_table IN (SELECT relation FROM keepsake.kept_in_place)
-           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.relation AND con.confrelid = ANY ($1))
-           -- A restore inserts archived rows first: they would refer to rows that are still deleted.
-           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f'
-                      AND coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid) = t.relation
-                      AND coalesce(pg_partition_root(con.confrelid)::oid, con.confrelid) = o.relation))
+           OR EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.conrelid = o.relation AND con.confrelid = ANY ($1)))
     ORDER BY 2 LIMIT 1";
 /// A parent in place that does not move, and to which a table with an archive could not refer.
 const DECLARED_PARENT: &str = "

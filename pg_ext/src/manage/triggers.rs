@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use crate::call::own_triggers::{self, Carrier, Condition, OwnTrigger};
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
-use crate::model::error::Outcome;
+use crate::model::error::{Failure, Outcome};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::reference::Reference;
 use crate::model::sql::{Ident, Qualified, join};
@@ -81,15 +81,37 @@ pub fn guard_references(
         .guarded_references_of(child.oid)
         .filter(there)
         .peekable();
-    if references.peek().is_none() {
+    let Some((_, parent)) = references.peek() else {
         return Ok(());
-    }
+    };
+    refuse_partition(session, child, parent)?;
     create(session, child, Carrier::Referring, &[])?;
     defer_no_action(session, graph, child)?;
     if child.partitioned {
         create(session, child, Carrier::ReferringPartitioned, &[])?;
     }
     Ok(())
+}
+
+/// A partition whose reference is its own: rows that come by way of the partitioned table fire the statement's triggers of that table, which has
+/// no such reference.
+fn refuse_partition(session: &Session<'_, '_>, child: &Table, parent: &Table) -> Outcome<()> {
+    let is_partition = "SELECT 1 FROM pg_class WHERE oid = $1 AND relispartition";
+    if session
+        .catalog_now(is_partition, &[child.oid.into()])?
+        .is_empty()
+    {
+        return Ok(());
+    }
+    Err(Failure::CannotManage {
+        table: parent.shown.clone(),
+        why: format!(
+            "{}, which is a partition, refers to it by a foreign key of its own.",
+            child.shown
+        ),
+        fix: "Create the foreign key on the partitioned table, and drop that of the partition."
+            .into(),
+    })
 }
 
 const DEFERRED_PARENTS: &str = "

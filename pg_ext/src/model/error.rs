@@ -109,6 +109,10 @@ pub enum Failure {
     Truncate { table: String },
     /// A table with the columns of a managed one, and without its triggers.
     Unguarded { table: String },
+    /// A table whose guards are gone or do not fire, so that a row could refer to a deleted one.
+    GuardsLost { child: String, parent: String },
+    /// A TRUNCATE of a managed table whose trigger is gone or does not fire.
+    TruncateUnguarded { table: String },
     /// An `INSERT … ON CONFLICT` that meets a deleted row.
     DeletedHolder { table: String },
     /// `deleted_at` or `deletion_id` written by hand.
@@ -407,6 +411,18 @@ impl Failure {
                 format!("cannot delete from table {table}: its triggers are missing"),
                 Some("The table has the columns deleted_at and deletion_id but not the triggers of a managed table, so rows would be removed permanently, or marked without a deletion. A table restored from a schema-only dump looks like this.".into()),
                 Some(format!("Run SELECT keepsake.manage('{table}'); or drop the two columns.")),
+            ),
+            Self::GuardsLost { child, parent } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the guards of table {child} are missing or disabled"),
+                Some(format!("Rows of {child} refer to table {parent}. Without the triggers keepsake_guard_…, one of them could come to refer to a deleted row.")),
+                Some(format!("Run SELECT keepsake.guard_references('{child}'); which creates and enables them.")),
+            ),
+            Self::TruncateUnguarded { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("cannot truncate table {table}: its trigger is missing or disabled"),
+                Some("The table is managed by Keepsake, and TRUNCATE would remove its rows for good.".into()),
+                Some(format!("Run SELECT keepsake.manage('{table}'); which creates the triggers again.")),
             ),
             Self::DeletedHolder { table } => (
                 Code::ERRCODE_UNIQUE_VIOLATION,

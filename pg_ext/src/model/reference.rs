@@ -226,6 +226,20 @@ impl Reference {
         terms.join(" AND ")
     }
 
+    /// The condition that row `c` finds its parent among the rows `p` of `parents`, a FROM clause with a condition; by a key with a PERIOD, all of its range
+    /// among those of several.
+    pub fn is_found(&self, c: &str, parents: &str) -> String {
+        match self.pairs.last().filter(|_| self.has_period) {
+            // As PostgreSQL asks it (`RI_FKey_check` in ri_triggers.c).
+            Some(period) => format!(
+                "coalesce({c}.{child} OPERATOR(pg_catalog.<@) (SELECT pg_catalog.range_agg(p.{parent}) FROM {parents}), false)",
+                child = period.child,
+                parent = period.parent,
+            ),
+            None => format!("EXISTS (SELECT FROM {parents})"),
+        }
+    }
+
     /// The condition that row `c` uses this reference at all (no NULL in it).
     pub fn is_set(&self, c: &str) -> String {
         let mut terms = self.type_term(c);

@@ -37,6 +37,8 @@ pub struct Table {
     pub may_prevent_update: bool,
     /// Whether a trigger of its own fires `BEFORE UPDATE OF` a column of the primary key, or AFTER.
     pub key_is_watched: bool,
+    /// Whether it and each of its partitions have the triggers that guard its references, and these fire.
+    pub guards_stand: bool,
     /// All its columns, in order.
     pub columns: Vec<Ident>,
     /// The primary key.

@@ -11,7 +11,7 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::archive::{setting, source, table};
+use crate::archive::{names, setting, source};
 use crate::call::arguments::Regclass;
 use crate::call::trigger_call::{
     AfterInsertedRows, AfterOldRows, AfterUpdate, Answer, BeforeTruncate, BeforeUpdate, Call,
@@ -288,7 +288,7 @@ impl Bound {
     ) -> Outcome<(Keys, Until)> {
         let sql = format!(
             "{keys} WHERE o.ctid >= $1::tid AND o.ctid < $2::tid",
-            keys = self.keys_of(&format!("ONLY {}", table::name_of(session, table)?)),
+            keys = self.keys_of(&format!("ONLY {}", names::name_of(session, table)?)),
         );
         let place = |block: u32| format!("({block},0)");
         let stretch = [

@@ -30,3 +30,17 @@ pub fn limited_to(trigger: &pg_sys::Trigger) -> &[i16] {
         _ => &[],
     }
 }
+
+/// Whether a trigger fires in a session whose triggers do.
+pub fn fires(trigger: &pg_sys::Trigger) -> bool {
+    matches!(trigger.tgenabled as u8, b'O' | b'A')
+}
+
+/// Whether none of a session's triggers fire, but those that always do: `session_replication_role` is `replica`.
+pub fn are_off() -> bool {
+    // SAFETY: a backend-local variable.
+    unsafe {
+        pg_sys::SessionReplicationRole
+            == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as std::ffi::c_int
+    }
+}

@@ -12,7 +12,7 @@ static mut EYES: Option<Eyes> = None;
 #[derive(Clone, Copy, Debug)]
 pub struct Eyes {
     /// Before it runs.
-    pub before: fn(pg_sys::NodeTag),
+    pub before: fn(&pg_sys::Node),
     /// After it ran.
     pub after: fn(pg_sys::NodeTag),
 }
@@ -46,8 +46,8 @@ unsafe extern "C-unwind" fn process(
             .as_ref()
             .and_then(|statement| statement.utilityStmt.as_ref());
         let seen = EYES.zip(node.map(|node| node.type_));
-        if let Some((eyes, tag)) = seen {
-            (eyes.before)(tag);
+        if let Some((eyes, node)) = EYES.zip(node) {
+            (eyes.before)(node);
         }
         match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| {

@@ -9,8 +9,8 @@ use pgrx::itemptr::item_pointer_get_both;
 use pgrx::{Uuid, pg_sys};
 
 use crate::archive::erase::{self, Rows};
+use crate::archive::names;
 use crate::archive::objects::Objects;
-use crate::archive::table;
 use crate::model::error::Outcome;
 use crate::postgres::settings::no_whole_tables;
 use crate::purge::cycles::Gone;
@@ -85,12 +85,12 @@ pub fn purge(
         let objects = Objects::of(session, archive.oid)?;
         let most = report.left();
         // Past the executor, nobody would read which objects the rows name.
-        let erased = match objects {
+        let erased = match &objects {
             None => erase::delete(archive.oid, &mut archive.rows, most)?,
             Some(_) => 0,
         };
         if erased < most && !archive.rows.are_gone() {
-            delete_found(session, &mut archive, objects.as_ref(), most - erased)?;
+            delete_found(session, &mut archive, objects.as_deref(), most - erased)?;
         }
         for (deletion, rows) in archive.rows.gone() {
             *gone.entry((deletion, archive.relation)).or_insert(0) += rows;
@@ -127,7 +127,7 @@ fn delete_found(
                  LIMIT $4))
              RETURNING t.keepsake_deletion, t.ctid{named})
          SELECT g.keepsake_deletion, count(*), max(g.ctid){given} FROM gone AS g GROUP BY g.keepsake_deletion",
-        name = table::name_of(session, archive.oid)?,
+        name = names::name_of(session, archive.oid)?,
     );
     let all: Vec<Uuid> = ids.iter().copied().map(Uuid::from_bytes).collect();
     let arguments = [

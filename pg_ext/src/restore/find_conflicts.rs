@@ -212,15 +212,21 @@ fn without_parent(reference: &Reference, child: &Table, parent: &Table, stays: &
         "SELECT c.tableoid, c.ctid, {child_key}, {values}, NULL::pg_catalog.jsonb, NULL::pg_catalog.oid, NULL::pg_catalog.tid
          FROM {child} AS c
          WHERE c.deletion_id OPERATOR(pg_catalog.=) $1{not_staying} AND {set}
-           AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {joins})
+           AND NOT {found}
          ORDER BY 3",
         child_key = child.key_json("c"),
         values = values(reference),
         child = child.rows(),
-        parent = parent.rows(),
         not_staying = stays.excluding(child.oid, "c"),
         set = reference.is_set("c"),
-        joins = reference.joins_by_parent_key("c", "p"),
+        found = reference.is_found(
+            "c",
+            &format!(
+                "{} AS p WHERE {}",
+                parent.rows(),
+                reference.joins_by_parent_key("c", "p")
+            )
+        ),
     )
 }
 

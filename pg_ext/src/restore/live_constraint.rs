@@ -1,13 +1,12 @@
 //! Unique indexes and exclusion constraints that a deleted row can escape, and the queries that
 //! find what a row coming back would clash with.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use crate::graph::cache;
+use crate::graph::cache::{self, Kept};
 use crate::model::error::Outcome;
 use crate::model::row_set::RowSet;
 use crate::model::sql::{Ident, Literal, join};
@@ -35,35 +34,27 @@ const GENERATED: &str = include_str!("read_generated_columns.sql");
 type OfTables = HashMap<pg_sys::Oid, Rc<Vec<LiveConstraint>>>;
 
 thread_local! {
-    /// What was read, and under which count of changes: reading it takes longer than restoring a few rows.
-    static KNOWN: RefCell<(u64, OfTables)> = RefCell::default();
+    static KNOWN: Kept<pg_sys::Oid, Rc<Vec<LiveConstraint>>> = Kept::default();
 }
 
 /// Those of each of `tables`.
 pub fn of_all(session: &Session<'_, '_>, tables: &[Vec<&Table>]) -> Outcome<OfTables> {
-    let changes = cache::changes();
-    let mut of_all = KNOWN.with_borrow(|(read_under, known)| {
-        if *read_under == changes {
-            known.clone()
-        } else {
-            OfTables::new()
+    let before = cache::changes();
+    let (mut of_all, mut unknown) = (OfTables::new(), Vec::new());
+    for table in tables.iter().flatten() {
+        match KNOWN.with(|known| known.get(&table.oid)) {
+            Some(known) => {
+                of_all.insert(table.oid, known);
+            }
+            None => unknown.push(*table),
         }
-    });
-    let unknown: Vec<&Table> = tables
-        .iter()
-        .flatten()
-        .filter(|table| !of_all.contains_key(&table.oid))
-        .copied()
-        .collect();
+    }
     if !unknown.is_empty() {
         let mut read = read(session, &unknown)?;
         for table in unknown {
-            let of_table = read.remove(&table.oid).unwrap_or_default();
-            of_all.insert(table.oid, Rc::new(of_table));
-        }
-        // What changed meanwhile is good for this call alone.
-        if cache::changes() == changes {
-            KNOWN.set((changes, of_all.clone()));
+            let of_table = Rc::new(read.remove(&table.oid).unwrap_or_default());
+            KNOWN.with(|known| known.keep(before, [(table.oid, Rc::clone(&of_table))]));
+            of_all.insert(table.oid, of_table);
         }
     }
     Ok(of_all)

@@ -5,6 +5,7 @@
 //! - `in_place` looks first, then writes: `survey` looks at the parents of the rows, `revive` makes them live. `report` is its answer.
 //! - `find_conflicts` judges each row as it would be when live, by the constraints of `live_constraint`.
 //! - `handed_over` are rows that another deletion must keep, `hand_over` gives them to it; `skip_conflicts` finds those that stay deleted.
+//! - `archived_children` tells which archived rows refer to rows in place, and so wait for them.
 //! - `archived_parents` looks for the parents of rows in place that are kept in an archive; `beneath_archived` finds those that hang on
 //!   parents that came back.
 //! - `parents` come back before the rows that refer to them, where a restore is asked for them.
@@ -12,6 +13,7 @@
 //!
 //! It uses `model`, `postgres`, `call`, `spi`, `graph`, `access`, `registry` and `restore_archived`.
 
+pub mod archived_children;
 pub mod archived_parents;
 pub mod beneath_archived;
 pub mod find_conflicts;

@@ -10,6 +10,7 @@ use crate::graph::reference_graph::Graph;
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome};
 use crate::registry::deletion::{self, Deletion, State};
+use crate::restore::archived_children;
 use crate::restore::find_conflicts;
 use crate::restore::hand_over;
 use crate::restore::survey::{Lock, survey};
@@ -87,7 +88,8 @@ fn look_at_both(session: &mut Session<'_, '_>, graph: &Graph, id: Uuid) -> Outco
         deletion = Deletion::authorised(session, graph, id, false)?;
         restore_archive::preview(session, id, Root::InPlace)?
     } else if restore_archive::holds_rows(session, id)? {
-        restore_archive::preview(session, id, Root::Archived)?
+        let root = archived_root(session, graph, &deletion)?;
+        restore_archive::preview(session, id, root)?
     } else if deletion.may_delete_rows(session, graph)? {
         Vec::new()
     } else {
@@ -97,6 +99,26 @@ fn look_at_both(session: &mut Session<'_, '_>, graph: &Graph, id: Uuid) -> Outco
         conflicts.extend(look(session, graph, &deletion)?);
     }
     Ok(conflicts)
+}
+
+/// Whether the rows in archives can count on those in place that come back next: none of these passes to another deletion.
+fn archived_root(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+) -> Outcome<Root> {
+    let tables = deletion::holding(session, graph, &[deletion.id])?;
+    if !archived_children::are_possible(graph, &tables) {
+        return Ok(Root::Archived);
+    }
+    let surveyed = survey(session, graph, &tables, deletion.id, Lock::Nothing)?;
+    let parents = surveyed.parents;
+    let passing = hand_over::find_handed_over(session, graph, &tables, deletion, parents)?;
+    Ok(if passing.rows().is_empty() {
+        Root::ArchivedFirst
+    } else {
+        Root::Archived
+    })
 }
 
 /// The conflicts of the rows that are kept in place.

@@ -10,6 +10,7 @@ use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::OnConflict;
 use crate::registry::deletion::{self, Deletion, State};
+use crate::restore::archived_children;
 use crate::restore::in_place::{self, Extent};
 use crate::restore::parents::{self, Parents};
 use crate::restore::report::{Report, add_to, line};
@@ -134,10 +135,6 @@ fn run_both(
     if deletion.state == State::Restored && deletion.same_tenant {
         return Ok(Report::default().into_json(&deletion, on_conflict, Vec::new()));
     }
-    let restores_none = |answer: &Value| {
-        let restored = answer.get("restored").and_then(Value::as_array);
-        on_conflict == OnConflict::Skip && restored.is_none_or(Vec::is_empty)
-    };
     let root_in_place = deletion.root_in_place(graph).is_some();
     // A restore has brought the root back before, and skipped these.
     if !root_in_place && !restore_archive::holds_rows(session, id)? {
@@ -149,21 +146,40 @@ fn run_both(
     if root_in_place {
         let deletion = Deletion::authorised(session, graph, id, true)?;
         let mut answer = in_place::run(session, graph, &deletion, on_conflict, Extent::Whole)?;
-        if !restores_none(&answer) {
+        if !restores_none(&answer, on_conflict) {
             let rest = restore_archive::run(session, id, on_conflict, Root::InPlace)?;
             add_to(&mut answer, &rest.answer);
         }
         return Ok(answer);
     }
-    let restored = restore_archive::run(session, id, on_conflict, Root::Archived);
+    archived_children::restore(session, graph, &[id], |session, root| {
+        archived_first(session, graph, &deletion, on_conflict, root)
+    })
+}
+
+fn restores_none(answer: &Value, on_conflict: OnConflict) -> bool {
+    let restored = answer.get("restored").and_then(Value::as_array);
+    on_conflict == OnConflict::Skip && restored.is_none_or(Vec::is_empty)
+}
+
+/// Restores the rows in archives, then those in place.
+fn archived_first(
+    session: &mut Session<'_, '_>,
+    graph: &Graph,
+    deletion: &Deletion,
+    on_conflict: OnConflict,
+    root: Root,
+) -> Outcome<Value> {
+    let id = deletion.id;
+    let restored = restore_archive::run(session, id, on_conflict, root);
     let mut restored =
-        restored.or_else(|failure| with_those_in_place(session, graph, &deletion, failure))?;
-    if restores_none(&restored.answer) {
+        restored.or_else(|failure| with_those_in_place(session, graph, deletion, failure))?;
+    if restores_none(&restored.answer, on_conflict) {
         let skipped = skipped_in_place(session, graph, id)?;
         add_to(&mut restored.answer, &json!({ "skipped": skipped }));
         return Ok(restored.answer);
     }
-    let rest = in_place::run(session, graph, &deletion, on_conflict, Extent::Whole)?;
+    let rest = in_place::run(session, graph, deletion, on_conflict, Extent::Whole)?;
     add_to(&mut restored.answer, &rest);
     with_beneath(session, restored, Some(id), on_conflict)
 }

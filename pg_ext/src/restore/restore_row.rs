@@ -7,12 +7,14 @@ use serde_json::Value;
 
 use crate::access::target_row::{Key, key_from_any};
 use crate::call::arguments::Regclass;
+use crate::graph::cache;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::on_conflict::OnConflict;
+use crate::restore::archived_children;
 use crate::restore::parents::{self, Parents};
 use crate::restore::restore_deletion::with_beneath;
 use crate::restore_archived::restore_archive::{self, What};
-use crate::spi::session::{Session, with_session};
+use crate::spi::session::{Session, first_column, with_session};
 
 /// Restores the last version of a row that was deleted from `relation`, whose rows are archived, and the rows beneath it
 /// that were deleted with it. The answer and `on_conflict` are those of `restore`; `deletion_id` is that of the row, which
@@ -73,6 +75,12 @@ fn above<'key>(
     Ok(Vec::new())
 }
 
+/// The deletions of a transaction that can be restored.
+const GROUP: &str = "
+    SELECT m.id FROM keepsake.deletion AS g
+    JOIN keepsake.deletion AS m ON m.id = g.group_id OR m.group_id = g.group_id AND m.group_id <> m.id
+    WHERE g.id = $1 AND m.state = 'deleted' ORDER BY m.id";
+
 /// Restores all that the transaction of `deletion` has deleted and archived, in one step. The answer and `on_conflict` are
 /// those of `restore`.
 ///
@@ -88,8 +96,14 @@ fn restore_group(
     let report = with_session(|session| {
         if restore_archive::concerns(session, deletion)? {
             let above = above(session, on_conflict, || What::Group(deletion))?;
-            let restored = restore_archive::run_group(session, deletion, on_conflict)?;
-            let mut answer = with_beneath(session, restored, None, on_conflict)?;
+            let graph = cache::current(session)?;
+            let group: Vec<Uuid> = first_column(session.registry(GROUP, &[deletion.into()])?)?;
+            let mut answer =
+                archived_children::restore(session, &graph, &group, |session, root| {
+                    let restored =
+                        restore_archive::run_group(session, deletion, on_conflict, root)?;
+                    with_beneath(session, restored, None, on_conflict)
+                })?;
             parents::add_to(&mut answer, above);
             Ok(answer)
         } else {

@@ -145,9 +145,16 @@ fn survey_table(
         .collect();
     columns.sort();
     columns.dedup();
-    let flags = references.iter().zip(1..).map(|((reference, _), n)| {
+    let flags = references.iter().zip(1..).map(|((reference, parent), n)| {
+        let missing = if reference.has_period {
+            let joins = reference.joins_by_parent_key("c", "p");
+            let parents = format!("{} AS p WHERE {joins}", parent.rows());
+            format!("NOT {}", reference.is_found("c", &parents))
+        } else {
+            format!("p{n}.tableoid IS NULL")
+        };
         format!(
-            ", bool_or(p{n}.tableoid IS NULL AND {set}), bool_or(p{n}.tableoid IS NOT NULL AND p{n}.deletion_id IS DISTINCT FROM $1)",
+            ", bool_or({missing} AND {set}), bool_or(p{n}.tableoid IS NOT NULL AND p{n}.deletion_id IS DISTINCT FROM $1)",
             set = reference.is_set("c")
         )
     });

@@ -613,6 +613,7 @@ pub fn plain_table(
         partitioned,
         may_prevent_update: false,
         key_is_watched: false,
+        guards_stand: true,
         columns: Vec::new(),
         key: Vec::new(),
     }

@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
-use pgrx::pg_sys;
 use pgrx::spi::SpiHeapTupleData;
+use pgrx::{Uuid, pg_sys};
 
 use crate::graph::catalog::field;
 use crate::model::error::Outcome;
@@ -39,20 +39,26 @@ pub struct ForeignKey {
     pub parent: Table,
     /// Where that one's deleted rows are.
     pub keep: Keep,
+    /// The deletions of which such rows count as live: they come back next.
+    pub returning: Vec<Uuid>,
     /// Whether a row of NULLs and values is wrong: that is left to PostgreSQL's own check.
     pub match_full: bool,
     /// The constraint and its copies for partitions; none of a declared reference.
     pub copies: Vec<pg_sys::Oid>,
 }
 
-/// Those of these tables.
-pub fn read(session: &Session<'_, '_>, tables: &[Archived]) -> Outcome<Vec<ForeignKey>> {
+/// Those of these tables. Rows in place of the deletions `returning` count as live.
+pub fn read(
+    session: &Session<'_, '_>,
+    tables: &[Archived],
+    returning: &[Uuid],
+) -> Outcome<Vec<ForeignKey>> {
     let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
     let found = session.registry_now(FOREIGN_KEYS, &[oids.into()])?;
-    found.iter().map(read_one).collect()
+    found.iter().map(|row| read_one(row, returning)).collect()
 }
 
-fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
+fn read_one(row: &SpiHeapTupleData<'_>, returning: &[Uuid]) -> Outcome<ForeignKey> {
     let children: Vec<String> = field(row, "child_columns")?;
     let parents: Vec<String> = field(row, "parent_columns")?;
     let operators: Vec<String> = field(row, "operators")?;
@@ -98,7 +104,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
             }),
             deferrable: false,
             readable: true,
-            has_period: false,
+            has_period: field(row, "has_period")?,
             lost: false,
             prints_alike: false,
         },
@@ -108,6 +114,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
             Some(_) => Keep::InPlace,
             None => Keep::Nothing,
         },
+        returning: returning.to_vec(),
         match_full: field(row, "match_full")?,
         copies: field(row, "copies")?,
     })
@@ -116,7 +123,7 @@ fn read_one(row: &SpiHeapTupleData<'_>) -> Outcome<ForeignKey> {
 /// The constraints that are checked here, of one table.
 pub fn checked(keys: &[ForeignKey], table: pg_sys::Oid) -> HashSet<pg_sys::Oid> {
     keys.iter()
-        .filter(|key| key.reference.child == table && !key.match_full)
+        .filter(|key| key.reference.child == table && !key.match_full && !key.reference.has_period)
         .flat_map(|key| key.copies.iter().copied())
         .collect()
 }
@@ -125,9 +132,26 @@ impl ForeignKey {
     /// The condition that row `p` of the parents' table is a live one.
     pub fn is_live(&self, p: &str) -> String {
         match self.keep {
-            Keep::InPlace => format!("{p}.deleted_at IS NULL"),
+            Keep::InPlace if self.returning.is_empty() => format!("{p}.deleted_at IS NULL"),
+            Keep::InPlace => {
+                let ids = self.returning.iter().map(ToString::to_string);
+                format!(
+                    "({p}.deleted_at IS NULL OR {p}.deletion_id OPERATOR(pg_catalog.=) ANY ('{{{}}}'::pg_catalog.uuid[]))",
+                    join(ids, ",")
+                )
+            }
             Keep::Archive | Keep::Nothing => "true".into(),
         }
+    }
+
+    /// The live rows `p` that a row `c` refers to, as a FROM clause with a condition.
+    pub fn live_parents(&self) -> String {
+        format!(
+            "{parents} AS p WHERE {joins} AND {live}",
+            parents = self.parent.rows(),
+            joins = self.reference.joins_by_parent_key("c", "p"),
+            live = self.is_live("p"),
+        )
     }
 
     /// What the rows refer to: each combination of values once.
@@ -175,11 +199,9 @@ impl ForeignKey {
         rows: &Rows,
     ) -> Outcome<bool> {
         let sql = format!(
-            "SELECT 1 FROM {referred} AS c WHERE NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins} AND {live}) LIMIT 1",
+            "SELECT 1 FROM {referred} AS c WHERE NOT {found} LIMIT 1",
             referred = self.referred(child, rows),
-            parents = self.parent.rows(),
-            joins = self.reference.joins_by_parent_key("c", "p"),
-            live = self.is_live("p"),
+            found = self.reference.is_found("c", &self.live_parents()),
         );
         Ok(!session.over_archives(&self.parent, &sql, &[])?.is_empty())
     }

@@ -12,7 +12,9 @@ use std::ptr::null_mut;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
+use crate::call::own_triggers::{self, Carrier};
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
+use crate::postgres::table_triggers;
 use crate::run_as::role;
 use crate::spi::session::Session;
 
@@ -25,6 +27,8 @@ pub struct Target {
     pub shown: String,
     /// Whether its own AFTER INSERT triggers fire.
     pub fires: bool,
+    /// Whether its guards do not: the rows refer to deleted ones that come back next.
+    pub unguarded: bool,
     /// Foreign keys, partitions' copies among them, that the restore checks for all rows at once: their triggers do not fire.
     pub checked: HashSet<pg_sys::Oid>,
     /// The number of the column that each column of the query gives.
@@ -597,7 +601,10 @@ unsafe fn settle_triggers(relation: *mut pg_sys::ResultRelInfo, target: &Target)
             let checks = pg_sys::RI_FKey_trigger_type(trigger.tgfoid)
                 == pg_sys::RI_TRIGGER_FK as i32
                 && target.checked.contains(&trigger.tgconstraint);
-            if checks || !target.fires && !trigger.tgisinternal {
+            let guards = own_triggers::on(Carrier::Referring)
+                .any(|own| own.name == table_triggers::name(trigger));
+            let off = !target.fires && !trigger.tgisinternal || target.unguarded && guards;
+            if checks || off {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
             }
             if role::is_restricted() {

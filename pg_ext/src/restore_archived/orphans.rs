@@ -55,7 +55,7 @@ impl Search<'_> {
         let columns = reference.child_columns().into_iter();
         let inside = self.parent.map_or_else(String::new, |parent| {
             format!(
-                ", keepsake_inside AS NOT MATERIALIZED (SELECT {columns} FROM ({inside}) AS s),
+                ", keepsake_inside AS NOT MATERIALIZED (SELECT s.keepsake_relation, s.keepsake_ctid, {columns} FROM ({inside}) AS s),
                  keepsake_elsewhere AS NOT MATERIALIZED (
                      SELECT s.keepsake_relation, s.keepsake_ctid, s.keepsake_deletion, s.keepsake_seq, {key} AS keepsake_key, {columns}
                      FROM ({all}) AS s)",
@@ -65,31 +65,52 @@ impl Search<'_> {
                 all = parent.source_of_all(),
             )
         });
-        let not_inside = self.parent.map_or_else(String::new, |_| {
-            format!(
-                " AND NOT EXISTS (SELECT FROM keepsake_inside AS p WHERE {})",
-                reference.joins("c", "p")
-            )
-        });
         format!(
             "WITH keepsake_rows AS MATERIALIZED (
                  SELECT s.keepsake_relation, s.keepsake_ctid, s.keepsake_deletion, {columns} FROM ({source}) AS s WHERE {is_set}){inside},
              keepsake_orphans AS MATERIALIZED (
-                 SELECT c.* FROM keepsake_rows AS c
-                 WHERE NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins} AND {live}){not_inside})",
+                 SELECT c.* FROM keepsake_rows AS c WHERE {lacks})",
             columns = join(columns.map(|column| format!("s.{column}")), ", "),
             source = self.child.source(&self.set.rows(self.child.table.oid)),
             is_set = reference.is_set("s"),
-            parents = self.key.parent.rows(),
-            joins = reference.joins_by_parent_key("c", "p"),
-            live = self.key.is_live("p"),
+            lacks = self.lacks(),
         )
+    }
+
+    /// The condition that row `c` lacks a parent: that none is live, and none in the set.
+    fn lacks(&self) -> String {
+        let reference = &self.key.reference;
+        let live = self.key.live_parents();
+        let joins = reference.joins("c", "p");
+        match (self.parent, reference.pairs.last()) {
+            (None, _) | (_, None) => format!("NOT {}", reference.is_found("c", &live)),
+            (Some(_), Some(period)) if reference.has_period => {
+                let both = format!(
+                    "(SELECT p.{range} FROM {live} UNION ALL SELECT p.{range} FROM keepsake_inside AS p WHERE {joins}) AS p",
+                    range = period.parent,
+                );
+                format!("NOT {}", reference.is_found("c", &both))
+            }
+            (Some(_), Some(_)) => format!(
+                "NOT {} AND NOT EXISTS (SELECT FROM keepsake_inside AS p WHERE {joins})",
+                reference.is_found("c", &live),
+            ),
+        }
     }
 
     /// For each orphan `c`, the deletion that has its parent: `h`.
     fn holder(&self) -> String {
         let joins = self.key.reference.joins("c", "p");
         match (self.key.keep, self.parent) {
+            // Each of those that are not live holds a part of its range.
+            (Keep::Archive, Some(_)) if self.key.reference.has_period => format!(
+                "LEFT JOIN LATERAL (
+                     SELECT p.keepsake_deletion, p.keepsake_relation, p.keepsake_ctid, p.keepsake_key FROM keepsake_elsewhere AS p
+                     WHERE {joins} AND NOT EXISTS (
+                         SELECT FROM keepsake_inside AS i
+                         WHERE i.keepsake_ctid OPERATOR(pg_catalog.=) p.keepsake_ctid AND i.keepsake_relation OPERATOR(pg_catalog.=) p.keepsake_relation)
+                 ) AS h ON true"
+            ),
             (Keep::Archive, Some(_)) => format!(
                 "LEFT JOIN LATERAL (
                      SELECT p.keepsake_deletion, p.keepsake_relation, p.keepsake_ctid, p.keepsake_key FROM keepsake_elsewhere AS p
@@ -99,8 +120,9 @@ impl Search<'_> {
                 "LEFT JOIN LATERAL (
                      SELECT p.deletion_id AS keepsake_deletion, p.tableoid AS keepsake_relation,
                             p.ctid AS keepsake_ctid, NULL::pg_catalog.jsonb AS keepsake_key
-                     FROM {} AS p WHERE {joins} LIMIT 1) AS h ON true",
+                     FROM {} AS p WHERE {joins}{deleted} LIMIT 1) AS h ON true",
                 self.key.parent.rows(),
+                deleted = if self.key.reference.has_period { " AND p.deleted_at IS NOT NULL" } else { "" },
             ),
             _ => "CROSS JOIN (SELECT NULL::pg_catalog.uuid AS keepsake_deletion, NULL::pg_catalog.oid AS keepsake_relation,
                                      NULL::pg_catalog.tid AS keepsake_ctid, NULL::pg_catalog.jsonb AS keepsake_key) AS h"

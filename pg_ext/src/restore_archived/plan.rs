@@ -225,7 +225,8 @@ impl Plan {
     fn open_table(&mut self, session: &mut Session<'_, '_>, table: pg_sys::Oid) -> Outcome<bool> {
         if !self.work.tables.iter().any(|one| one.table.oid == table) {
             let opened = open(session, vec![table], Scope::Deletion)?;
-            self.work.keys.extend(foreign_keys::read(session, &opened)?);
+            let keys = foreign_keys::read(session, &opened, &self.work.returning)?;
+            self.work.keys.extend(keys);
             self.work.tables.extend(opened);
             self.work
                 .tables

@@ -1,11 +1,12 @@
--- The foreign keys and declared references of tables that are to get rows; foreign keys as far as they are enforced and PostgreSQL's own check of a new row can
--- be done for many rows at once. Not those with PERIOD, whose check is another.
+-- The foreign keys and declared references of tables that are to get rows; foreign keys as far as they are enforced.
 SELECT con.oid,
        con.conname::text AS name,
        con.conrelid AS child,
        con.confrelid AS parent,
        con.confdeltype = 'c' AS cascades,
        con.confmatchtype = 'f' AS match_full,
+       -- Known from PostgreSQL 18 on.
+       coalesce((to_jsonb(con) ->> 'conperiod')::boolean, false) AS has_period,
        columns.child AS child_columns,
        columns.parent AS parent_columns,
        columns.operators,
@@ -38,11 +39,9 @@ CROSS JOIN LATERAL (
     JOIN pg_namespace opn ON opn.oid = op.oprnamespace
 ) columns
 WHERE con.contype = 'f' AND con.conparentid = 0 AND con.conrelid = ANY ($1)
-  -- Columns of newer releases.
   AND coalesce((to_jsonb(con) ->> 'conenforced')::boolean, true)
-  AND NOT coalesce((to_jsonb(con) ->> 'conperiod')::boolean, false)
 UNION ALL
-SELECT NULL, format('%s.%s=%s', d.type_column, d.id_column, d.type_value), d.child, d.parent, true, false,
+SELECT NULL, format('%s.%s=%s', d.type_column, d.id_column, d.type_value), d.child, d.parent, true, false, false,
        ARRAY[d.id_column::text], ARRAY[a.attname::text], ARRAY[format('OPERATOR(%I.%s)', opn.nspname, op.oprname)], '{}',
        p.oid::regclass::text, pn.nspname::text, p.relname::text, p.relowner, p.relkind = 'p', m.keep,
        d.type_column::text, d.type_value, CASE WHEN id.atttypid <> k.oid THEN format('%I.%I', kn.nspname, k.typname) END

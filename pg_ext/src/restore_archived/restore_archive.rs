@@ -76,8 +76,9 @@ pub fn run_group(
     session: &mut Session<'_, '_>,
     id: Uuid,
     on_conflict: OnConflict,
+    root: Root,
 ) -> Outcome<Restored> {
-    match begin(session, id, Scope::Group, Root::Archived)? {
+    match begin(session, id, Scope::Group, root)? {
         Some(work) => carry_out(session, work, on_conflict),
         None => Ok(Restored::nothing(id, on_conflict)),
     }

@@ -259,7 +259,7 @@ fn each_released(
             let Some(one) = children.first() else {
                 continue;
             };
-            let keys = foreign_keys::read(session, &children)?;
+            let keys = foreign_keys::read(session, &children, &[])?;
             let part = released(session, one, &keys, (tables, set), part)?;
             if !part.entries.is_empty() {
                 work(session, one, part)?;

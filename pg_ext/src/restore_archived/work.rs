@@ -37,6 +37,8 @@ pub struct Work {
     pub single_root: bool,
     /// The deletions that are locked.
     pub locked: Vec<Uuid>,
+    /// The deletions whose rows in place come back after these.
+    pub returning: Vec<Uuid>,
 }
 
 /// How much of a transaction's deletions is restored.
@@ -55,6 +57,8 @@ pub enum Scope {
 pub enum Root {
     /// In an archive.
     Archived,
+    /// In an archive. The deletion's rows in place come back after those in archives, which may refer to them.
+    ArchivedFirst,
     /// In its table: the caller's right to it has been looked at.
     InPlace,
 }
@@ -69,22 +73,26 @@ pub fn begin(
     let Some((deletion, locked)) = lock(session, id, scope)? else {
         return Ok(None);
     };
-    let (tables, keys) = open_all(session, &locked, scope)?;
-    if tables.is_empty() {
-        return match root {
-            Root::Archived => Err(not_found(id)),
-            Root::InPlace => Ok(None),
-        };
-    }
     let (whole, others) = match scope {
         Scope::Group => (locked.as_slice(), [].as_slice()),
         Scope::Deletion | Scope::Preview => locked.split_at(1),
     };
+    let returning = match root {
+        Root::ArchivedFirst => whole.to_vec(),
+        Root::Archived | Root::InPlace => Vec::new(),
+    };
+    let (tables, keys) = open_all(session, &locked, scope, &returning)?;
+    if tables.is_empty() {
+        return match root {
+            Root::Archived | Root::ArchivedFirst => Err(not_found(id)),
+            Root::InPlace => Ok(None),
+        };
+    }
     let set = gather(session, (&tables, &keys), others, &locked, scope, |_| {
         Ok(Set::of(&tables, whole))
     })?;
     let mut roots = Set::default();
-    if root == Root::Archived {
+    if root != Root::InPlace {
         for id in whole {
             let of_one = if *id == deletion.id {
                 roots_of(session, &tables, &deletion)?
@@ -105,6 +113,7 @@ pub fn begin(
         set,
         roots,
         locked,
+        returning,
     }))
 }
 
@@ -125,7 +134,7 @@ pub fn begin_row(
     let Some((deletion, locked)) = lock(session, id, Scope::Deletion)? else {
         return Err(row_not_found());
     };
-    let (tables, keys) = open_all(session, &locked, Scope::Deletion)?;
+    let (tables, keys) = open_all(session, &locked, Scope::Deletion, &[])?;
     let mut roots = Set::default();
     let set = gather(
         session,
@@ -152,6 +161,7 @@ pub fn begin_row(
         set,
         roots,
         locked,
+        returning: Vec::new(),
     })
 }
 
@@ -179,7 +189,7 @@ pub fn begin_rows(
         return Ok(None);
     };
     let tables = vec![one];
-    let keys = foreign_keys::read(session, &tables)?;
+    let keys = foreign_keys::read(session, &tables, &[])?;
     Ok(Some(Work {
         whole: Vec::new(),
         single_root: true,
@@ -189,6 +199,7 @@ pub fn begin_rows(
         roots: set.clone(),
         set,
         locked,
+        returning: Vec::new(),
     }))
 }
 
@@ -307,13 +318,14 @@ fn open_all(
     session: &mut Session<'_, '_>,
     deletions: &[Uuid],
     scope: Scope,
+    returning: &[Uuid],
 ) -> Outcome<(Vec<Archived>, Vec<ForeignKey>)> {
     let relations: Vec<pg_sys::Oid> = first_column(session.registry(
         "SELECT DISTINCT relation::oid FROM keepsake.deletion_table WHERE deletion_id = ANY ($1) AND purged < row_count",
         &[deletions.to_vec().into()],
     )?)?;
     let tables = open(session, relations, scope)?;
-    let keys = foreign_keys::read(session, &tables)?;
+    let keys = foreign_keys::read(session, &tables, returning)?;
     Ok((tables, keys))
 }
 

@@ -161,6 +161,7 @@ fn targets(plan: &Plan) -> Vec<(Option<pg_sys::Oid>, Vec<Target>)> {
             oid: one.table.oid,
             shown: one.table.shown.clone(),
             fires: one.fires,
+            unguarded: !plan.work.returning.is_empty(),
             checked: foreign_keys::checked(&plan.work.keys, one.table.oid),
             columns: one.stored_columns().map(|column| column.number).collect(),
         };

@@ -10,9 +10,9 @@ use crate::model::error::{Failure, raise_unless_ok};
 use crate::run_as::role;
 
 /// Refuses such a statement where restricted code runs it.
-pub fn refuse(statement: pg_sys::NodeTag) {
+pub fn refuse(statement: &pg_sys::Node) {
     if role::is_restricted()
-        && let Some(name) = refused(statement)
+        && let Some(name) = refused(statement.type_)
     {
         raise_unless_ok::<()>(Err(Failure::Restricted { statement: name }));
     }

@@ -114,6 +114,34 @@ SELECT keepsake.purge_deletion(d.id) FROM keepsake.deletion d WHERE root_table =
 \set VERBOSITY default
 SELECT keepsake.restore(d.id) -> 'restored' FROM keepsake.deletion d WHERE root_table = 'held'::regclass AND state = 'deleted';
 SELECT * FROM held ORDER BY no;
+-- Whatever USING makes of a key, a hold keeps the row that it was placed on: as long as nobody says anew which that is, all that are deleted.
+CREATE TABLE kept (id int PRIMARY KEY, n int);
+CREATE TABLE heir () INHERITS (kept);
+ALTER TABLE heir ADD PRIMARY KEY (id);
+SELECT keepsake.manage('heir', keep => 'archive'), keepsake.manage('kept', keep => 'archive');
+INSERT INTO kept SELECT n, n FROM generate_series(1, 4) n;
+INSERT INTO heir VALUES (1, 10);
+SELECT keepsake.hold('kept', 1, 'using') IS NOT NULL AS held, keepsake.hold('heir', 1, 'using') IS NOT NULL AS heirs;
+SET client_min_messages = warning;
+ALTER TABLE kept ALTER n TYPE bigint USING n * 2;
+ALTER TABLE kept ALTER id TYPE bigint;
+ALTER TABLE kept ALTER id TYPE bigint USING id + 1;
+SET client_min_messages = notice;
+SELECT relation, row_key FROM keepsake.hold WHERE reason = 'using' ORDER BY 1;
+SELECT check_name, object FROM keepsake.doctor() WHERE check_name = 'hold_key_lost' ORDER BY 2;
+DELETE FROM ONLY kept WHERE id = 2; DELETE FROM ONLY kept WHERE id = 1; DELETE FROM heir;
+UPDATE keepsake.deletion SET expires_at = now() - interval '1 day' WHERE root_table IN ('kept'::regclass, 'heir'::regclass);
+\set VERBOSITY terse
+SELECT keepsake.purge_deletion(id) FROM keepsake.deletion WHERE root_table = 'kept'::regclass AND root_key = '{"id": 2}';
+SELECT keepsake.purge_deletion(id) FROM keepsake.deletion WHERE root_table = 'heir'::regclass;
+SELECT keepsake.hold('kept', 2::bigint, 'anew') IS NOT NULL AS anew;
+SELECT keepsake.release(id) FROM keepsake.hold WHERE reason = 'using' AND released_at IS NULL;
+DELETE FROM ONLY kept WHERE id = 3;
+UPDATE keepsake.deletion SET expires_at = now() - interval '1 day' WHERE root_table = 'kept'::regclass;
+SELECT keepsake.purge_deletion(id) -> 'rows' AS purged FROM keepsake.deletion WHERE root_table = 'kept'::regclass AND root_key = '{"id": 3}';
+SELECT keepsake.purge_deletion(id) FROM keepsake.deletion WHERE root_table = 'kept'::regclass AND root_key = '{"id": 2}';
+\set VERBOSITY default
+SELECT keepsake.release(id) FROM keepsake.hold WHERE reason = 'anew' AND released_at IS NULL;
 -- Dropped tables leave their archives.
 DROP TABLE hall.u CASCADE;
 SELECT archive, relation, source_schema, source_name FROM keepsake.archive_table WHERE relation IS NULL;

@@ -54,6 +54,10 @@ SELECT check_name, object, fix FROM keepsake.doctor() WHERE check_name = 'event_
 ALTER EVENT TRIGGER keepsake_follow_archives ENABLE; ALTER EVENT TRIGGER keepsake_follow_rewrite ENABLE; ALTER EVENT TRIGGER keepsake_follow_drops ENABLE;
 SELECT * FROM findings;
 SELECT cure('archive_behind'), cure('archive_open');
+SELECT polname, polroles::regrole[] = ARRAY[current_user::regrole] AS owners FROM pg_policy WHERE polrelid = 'ward_deleted.bed'::regclass;
+DROP POLICY keepsake_source_owner ON ward_deleted.bed;
+SELECT * FROM findings;
+SELECT cure('archive_closed');
 UPDATE pg_depend SET deptype = 'n' WHERE classid = 'pg_class'::regclass AND objid = 'ward_deleted.bed'::regclass AND refclassid = 'pg_type'::regclass AND objsubid > 0;
 SELECT * FROM findings;
 SELECT cure('archive_holds_type');

@@ -42,6 +42,43 @@ SELECT keepsake.restore(last('pay')) -> 'restored', keepsake.restore(last('loose
 DELETE FROM pay;
 DELETE FROM emp WHERE at @> '2021-05-01'::date;
 SELECT keepsake.restore(last('pay'));
+\echo == A range that live parents cover in part.
+SELECT kind, table_name, key, constraint_name, holder FROM keepsake.restore_conflicts(last('pay'));
+SELECT keepsake.restore(last('pay'), 'skip') - 'deletion_id';
+INSERT INTO pay VALUES (2, '[1,2)', '[2020-02-01,2020-03-01)');
+DELETE FROM pay;
+INSERT INTO emp VALUES ('[1,2)', '[2021-01-01,2021-06-01)');
+SELECT count(*) FROM keepsake.restore_conflicts(last('pay'));
+SELECT keepsake.restore(id) -> 'restored' FROM keepsake.deletion WHERE root_table = 'pay'::regclass AND state = 'deleted' ORDER BY id;
+SELECT id, at FROM pay ORDER BY id;
+\echo == Parents in the archive, of several deletions.
+DELETE FROM pay WHERE id = 2;
+SELECT keepsake.manage('emp', keep => 'archive');
+DELETE FROM pay;
+DELETE FROM emp WHERE at @> '2020-05-01'::date;
+DELETE FROM emp;
+SELECT kind, key, holder FROM keepsake.restore_conflicts(last('pay')) ORDER BY holder::text;
+BEGIN;
+SELECT keepsake.restore(last('emp')) -> 'restored';
+SELECT kind, key, holder FROM keepsake.restore_conflicts(last('pay'));
+\set VERBOSITY terse
+SELECT keepsake.restore(last('pay'));
+\set VERBOSITY default
+ROLLBACK;
+SELECT keepsake.restore(last('pay'), 'parents') -> 'restored';
+SELECT id FROM pay;
+SELECT at FROM emp ORDER BY at;
+\echo == Parents in place.
+SELECT keepsake.manage('emp', keep => 'in place');
+DELETE FROM pay;
+DELETE FROM emp WHERE at @> '2021-05-01'::date;
+SELECT kind, key FROM keepsake.restore_conflicts(last('pay'));
+\set VERBOSITY terse
+SELECT keepsake.restore(last('pay'));
+\set VERBOSITY default
+SELECT keepsake.restore(last('pay'), 'parents') -> 'restored';
+SELECT id FROM pay;
+SELECT at FROM emp WHERE deleted_at IS NULL ORDER BY at;
 DROP SCHEMA kept CASCADE;
 DROP SCHEMA kept_deleted CASCADE;
 DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);

@@ -76,6 +76,46 @@ SELECT sql, state(sql) FROM unnest(ARRAY[
 DELETE FROM visit WHERE id = 1;
 SELECT state('UPDATE visit SET number = 1');
 
+-- Columns of these names in a table that is not managed mean nothing. A session that has read nothing yet knows that as well.
+CREATE TABLE own (id int PRIMARY KEY, deleted_at timestamptz, deletion_id uuid);
+CREATE TABLE half (id int PRIMARY KEY, deleted_at timestamptz);
+CREATE TABLE of_all (id int PRIMARY KEY, own_id int REFERENCES own, half_id int REFERENCES half, node_id int REFERENCES node ON DELETE CASCADE, deleted_at text);
+INSERT INTO own VALUES (1, now(), '00000000-0000-7000-8000-000000000001');
+INSERT INTO half VALUES (1, now());
+\c -
+SET search_path = single, keepsake;
+SELECT state('INSERT INTO of_all VALUES (1, 1, 1, 2, ''then'')');
+SELECT state('INSERT INTO of_all VALUES (1, 1, 1, 1, ''then'')');
+\c -
+SET search_path = single, keepsake;
+INSERT INTO of_all VALUES (1, 1, 1, 2, 'then');
+SELECT state('UPDATE of_all SET node_id = 1');
+SELECT state('UPDATE of_all SET own_id = NULL');
+
+-- A row that is found where a foreign key's check has locked it is looked at as it is now.
+BEGIN;
+INSERT INTO node VALUES (10), (14);
+INSERT INTO node VALUES (11, 10);
+INSERT INTO node VALUES (12, 10);
+DELETE FROM node WHERE id = 10;
+SELECT state('INSERT INTO node VALUES (13, 10)');
+ROLLBACK;
+BEGIN;
+INSERT INTO node VALUES (20);
+INSERT INTO node VALUES (21, 20);
+SAVEPOINT s;
+UPDATE node SET up = 2 WHERE id = 20;
+INSERT INTO node VALUES (22, 20);
+ROLLBACK TO s;
+INSERT INTO node VALUES (22, 20);
+INSERT INTO node VALUES (23);
+UPDATE node SET up = 23 WHERE id = 21;
+SET LOCAL session_replication_role = replica;
+UPDATE node SET deleted_at = now(), deletion_id = '00000000-0000-7000-8000-000000000001' WHERE id = 23;
+RESET session_replication_role;
+SELECT state('UPDATE node SET up = 23 WHERE id = 22');
+ROLLBACK;
+
 RESET search_path;
 SET client_min_messages = warning;
 DROP SCHEMA single CASCADE;

@@ -88,7 +88,7 @@ SELECT check_name, object FROM keepsake.doctor() WHERE object LIKE 'shifting.%' 
 SELECT keepsake.restore(last('post')) -> 'restored';
 SELECT keepsake.restore(last('file')) -> 'restored';
 TABLE live;
-\echo == An archived row would refer to one that the same deletion removed, and that stays in place.
+\echo == An archived row refers to one that the same deletion removed, and that stays in place.
 CREATE TABLE entry (id int PRIMARY KEY);
 CREATE TABLE scan (id int PRIMARY KEY, of_type text, of_id text);
 CREATE TABLE remark (id int PRIMARY KEY, entry_id int REFERENCES entry ON DELETE CASCADE, scan_id int REFERENCES scan);
@@ -100,8 +100,83 @@ INSERT INTO remark VALUES (100, 1, 10);
 DELETE FROM entry;
 SELECT keepsake.manage('entry', keep => 'archive', cascade => true);
 SELECT keepsake.restore(last('entry')) -> 'restored';
-SELECT keepsake.manage('entry', keep => 'archive', cascade => true);
 SELECT live('entry', 'id'), live('scan', 'id'), live('remark', 'id');
+\echo == The same, removed from the archives: the row in place comes back between those of the archives.
+CREATE FUNCTION live() RETURNS text LANGUAGE sql AS $$ SELECT concat_ws(' | ', live('entry', 'id'), live('scan', 'id'), live('remark', 'id')) $$;
+DELETE FROM entry;
+SELECT relation, row_count FROM keepsake.deletion_table WHERE deletion_id = last('entry') ORDER BY 1;
+SELECT * FROM keepsake.restore_conflicts(last('entry'));
+BEGIN;
+SELECT keepsake.restore(last('entry')) -> 'restored';
+SELECT live();
+ROLLBACK;
+BEGIN;
+SELECT keepsake.restore(last('entry'), 'parents') -> 'restored';
+SELECT live();
+ROLLBACK;
+BEGIN;
+SELECT keepsake.restore_group(last('entry')) -> 'restored';
+SELECT live();
+ROLLBACK;
+SELECT keepsake.restore(last('entry'), 'skip') - 'deletion_id';
+SELECT live();
+SELECT count(*) FROM keepsake.deletion WHERE root_table = 'entry'::regclass AND state = 'deleted';
+\echo == A row in place that has no place: what refers to it waits with it.
+ALTER TABLE scan ADD COLUMN page int;
+CREATE UNIQUE INDEX ON scan (page) WHERE deleted_at IS NULL;
+UPDATE scan SET page = 7;
+INSERT INTO entry VALUES (2);
+INSERT INTO scan (id, of_type, of_id, page) VALUES (11, 'entry', '1', 8);
+INSERT INTO remark VALUES (101, 1, 11), (102, 1, NULL);
+DELETE FROM entry WHERE id = 1;
+INSERT INTO scan (id, of_type, of_id, page) VALUES (12, 'entry', '2', 7);
+SELECT kind, table_name, key FROM keepsake.restore_conflicts(last('entry'));
+\set VERBOSITY terse
+SELECT keepsake.restore(last('entry'));
+\set VERBOSITY default
+SELECT live();
+SELECT keepsake.restore(last('entry'), 'skip') - 'deletion_id' - 'conflicts';
+SELECT live();
+DELETE FROM scan WHERE id = 12;
+SELECT keepsake.restore(id) -> 'restored' FROM keepsake.deletion WHERE root_table = 'entry'::regclass AND state = 'deleted';
+SELECT live();
+\echo == What refers to a row in place goes as well, but later: PostgreSQL comes to it when the statement ends.
+CREATE TABLE reply (id int PRIMARY KEY, remark_id int, scan_id int);
+SELECT keepsake.manage('reply', keep => 'archive');
+ALTER TABLE reply ADD FOREIGN KEY (remark_id) REFERENCES remark ON DELETE CASCADE, ADD FOREIGN KEY (scan_id) REFERENCES scan;
+INSERT INTO reply VALUES (1000, 100, 11);
+DELETE FROM entry WHERE id = 1;
+SELECT live(), live('reply', 'id');
+SELECT keepsake.restore(last('entry')) -> 'restored';
+SELECT live(), live('reply', 'id');
+INSERT INTO reply VALUES (1001, NULL, 10);
+DELETE FROM entry WHERE id = 1;
+DO $$ BEGIN DELETE FROM entry WHERE id = 1; EXCEPTION WHEN foreign_key_violation THEN RAISE WARNING 'caught: %', SQLERRM; END $$;
+BEGIN;
+SELECT keepsake.soft_delete('entry', 1);
+ROLLBACK;
+SELECT live(), live('reply', 'id');
+DELETE FROM reply;
+SELECT keepsake.soft_delete('entry', 1) IS NOT NULL;
+SELECT keepsake.restore(last('entry')) -> 'restored';
+DROP TABLE reply;
+\echo == A row in place that passes to another deletion.
+CREATE TABLE shelf (id int PRIMARY KEY);
+SELECT keepsake.manage('shelf');
+ALTER TABLE scan ADD COLUMN shelf_id int REFERENCES shelf ON DELETE CASCADE;
+INSERT INTO shelf VALUES (1);
+UPDATE scan SET shelf_id = 1 WHERE id = 11;
+DELETE FROM entry WHERE id = 1;
+DELETE FROM shelf;
+SELECT kind, table_name, constraint_name FROM keepsake.restore_conflicts(last('entry'));
+\set VERBOSITY terse
+SELECT keepsake.restore(last('entry'));
+\set VERBOSITY default
+SELECT jsonb_path_query_array(keepsake.restore(last('entry'), 'skip'), '$.*[*].table');
+SELECT live(), live('shelf', 'id');
+SELECT keepsake.restore(last('shelf')) -> 'restored';
+SELECT keepsake.restore(last('entry')) -> 'restored';
+SELECT live(), live('shelf', 'id');
 DELETE FROM keepsake.deletion WHERE id IN (SELECT id FROM before);
 DROP SCHEMA shifting CASCADE;
 DROP SCHEMA IF EXISTS shifting_deleted CASCADE;

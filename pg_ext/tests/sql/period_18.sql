@@ -24,6 +24,15 @@ SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHE
 SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'c'::regclass;
 SELECT id, p, at FROM c WHERE deleted_at IS NULL ORDER BY id;
 SELECT id, at FROM p WHERE deleted_at IS NULL ORDER BY id, at;
+-- A parent that is gone for good, as only a session without triggers can take it.
+BEGIN;
+DELETE FROM c;
+SET LOCAL session_replication_role = replica;
+DELETE FROM p WHERE at @> '2020-08-01'::date AND id = '[1,2)';
+SET LOCAL session_replication_role = origin;
+SELECT c.kind, c.key, c.holder FROM keepsake.deletion d, keepsake.restore_conflicts(d.id) c WHERE d.root_table = 'c'::regclass AND d.state = 'deleted' ORDER BY c.key::text;
+SELECT keepsake.restore(id, 'skip') - 'deletion_id' - 'conflicts' AS skipped FROM keepsake.deletion WHERE root_table = 'c'::regclass AND state = 'deleted';
+ROLLBACK;
 -- One by its key.
 SELECT keepsake.soft_delete('p', '{"id": "[2,3)", "at": "[2020-01-01,2021-01-01)"}'::jsonb) IS NOT NULL AS done;
 SELECT keepsake.restore(id, 'skip') -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'p'::regclass AND state = 'deleted';

@@ -136,6 +136,22 @@ ALTER TABLE u ALTER COLUMN id TYPE int USING 4 - id;
 SELECT keepsake.hold('u', 2, 'court again') IS NOT NULL AS held;
 ALTER TABLE u ALTER COLUMN id TYPE bigint USING 4 - id;
 SELECT row_key, reason FROM keepsake.hold WHERE relation = 'u'::regclass ORDER BY id;
+-- The type of a key gets another name or schema, while the session knows it by the one from before.
+CREATE TYPE tone AS ENUM ('low', 'high', 'none');
+CREATE TABLE t (k tone PRIMARY KEY);
+SELECT keepsake.manage('t');
+INSERT INTO t VALUES ('low'), ('high'), ('none');
+CREATE SCHEMA other_names;
+SELECT keepsake.soft_delete('t', 'low') IS NOT NULL AS low;
+BEGIN;
+ALTER TYPE tone RENAME TO pitch;
+SELECT keepsake.soft_delete('t', 'high') IS NOT NULL AS high;
+COMMIT;
+ALTER TYPE pitch SET SCHEMA other_names;
+SELECT keepsake.soft_delete('t', 'none') IS NOT NULL AS none;
+SELECT count(keepsake.restore(id)) FROM keepsake.deletion WHERE root_table = 't'::regclass;
+DROP TABLE t;
+DROP SCHEMA other_names CASCADE;
 
 RESET search_path;
 DROP SCHEMA names CASCADE;

@@ -254,6 +254,7 @@ async fn fetch(url: &str) -> Result<KeySet, Fault> {
 
 async fn read(url: &str) -> Result<KeySet, Fault> {
     let request = Fetch {
+        operation: "JWKS",
         method: "GET",
         url,
         headers: &[],

@@ -126,29 +126,32 @@ pub enum Call<'a> {
 }
 
 impl Call<'_> {
+    /// The function's name in `attachments_api`.
+    pub const fn function(&self) -> &'static str {
+        match self {
+            Call::SchemaVersion => "schema_version",
+            Call::Metrics => "metrics",
+            Call::Caller { function, .. } => function.name(),
+            Call::System { function, .. } => function.name(),
+        }
+    }
+
     /// The statement, and its arguments. It answers with one row of two values: the function's answer, and the argument
     /// behind those given here, repeated.
     ///
     /// The function runs only if the schema is new enough: a `CASE` evaluates no branch that it does not take. So no
     /// request acts on a schema that lacks half of what it needs, and the check costs no round trip.
     pub fn statement(&self) -> (String, Vec<String>) {
-        let (function, parameters, arguments) = match self {
-            Call::SchemaVersion => ("schema_version", "", Vec::new()),
-            Call::Metrics => ("metrics", "", Vec::new()),
+        let function = self.function();
+        let (parameters, arguments) = match self {
+            Call::SchemaVersion | Call::Metrics => ("", Vec::new()),
             Call::Caller {
-                function,
-                caller,
-                request,
+                caller, request, ..
             } => (
-                function.name(),
                 "$1::text::jsonb, $2::text::jsonb",
                 vec![caller.claims.clone(), request.to_string()],
             ),
-            Call::System { function, request } => (
-                function.name(),
-                "$1::text::jsonb",
-                vec![request.to_string()],
-            ),
+            Call::System { request, .. } => ("$1::text::jsonb", vec![request.to_string()]),
         };
         let mark = arguments.len() + 1;
         let statement = format!(

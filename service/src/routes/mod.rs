@@ -59,7 +59,7 @@ pub(crate) async fn answer(mut request: Request, context: RequestContext) -> Res
 }
 
 /// The route that answered, if one matched.
-pub(crate) fn matched(response: &Response) -> Option<&str> {
+pub fn matched(response: &Response) -> Option<&str> {
     response
         .extensions()
         .get::<MatchedPath>()

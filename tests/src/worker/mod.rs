@@ -1,6 +1,7 @@
 //! The service: the worker under `wrangler dev` with a local bucket or in workerd alone, or `keepsake serve` with a folder.
 
 mod native;
+mod store;
 mod workerd;
 mod wrangler;
 
@@ -16,6 +17,7 @@ use crate::leash::Leash;
 use crate::places::{checkout, free_port};
 use crate::process::Daemon;
 use crate::secrets::Secrets;
+pub use store::{OuterStore, Store};
 
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How often a worker is started whose ports are taken.
@@ -40,16 +42,6 @@ impl Host {
             Ok("native") => Self::Native,
             _ => Self::Worker,
         }
-    }
-
-    /// Whether a test applies to this host alone and another one runs, which is told with the reason.
-    #[must_use]
-    pub fn is_missing(self, reason: &str) -> bool {
-        let missing = self != Self::chosen();
-        if missing {
-            println!("skipped: {reason}");
-        }
-        missing
     }
 }
 
@@ -216,6 +208,11 @@ impl Worker {
     /// It has ended already.
     pub fn ask_to_stop(&self) -> Result<()> {
         Ok(self.server.signal(Signal::SIGTERM)?)
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.server.is_running()
     }
 
     /// The end of its log, for an error message.

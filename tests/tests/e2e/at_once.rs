@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::{Api, Reply, declaration, sha256_base64, sha256_hex, text};
 use keepsake_tests::fixtures::{Fixture, JPEG, PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token;
 use reqwest::Method;
@@ -15,7 +16,9 @@ use tokio::task::JoinSet;
 
 use crate::agreement::{Place, assert_agreement};
 use crate::object_store::Fault;
-use crate::world::{Tenant, errors, id, names, own_stack, run_schedule, s3_stack, tenant};
+use crate::world::{
+    Tenant, errors, id, names, own_stack, run_schedule, s3_stack, start_stack, tenant,
+};
 
 const ORIGIN: &str = "https://app.example.com";
 const FORM: &str = "multipart/form-data; boundary=----7MA4YWxkTrZu0gW";
@@ -427,7 +430,7 @@ async fn page_stack() -> Result<Stack> {
         vars: vec![("ALLOWED_ORIGINS".to_owned(), ORIGIN.to_owned())],
         ..StackSettings::default()
     };
-    Stack::start(settings, |_| ()).await
+    start_stack(settings).await
 }
 
 #[tokio::test]
@@ -591,6 +594,7 @@ async fn a_client_that_breaks_off_leaves_nothing_and_takes_no_room() -> Result<(
 
 #[tokio::test]
 async fn what_the_store_does_not_take_is_removed() -> Result<()> {
+    requires!(S3);
     let (stack, store) = s3_stack(&[]).await?;
     {
         let tenant = Tenant::new(&stack).await?;
@@ -628,6 +632,7 @@ async fn what_the_store_does_not_take_is_removed() -> Result<()> {
 
 #[tokio::test]
 async fn a_worker_that_dies_in_between_leaves_nothing() -> Result<()> {
+    requires!(S3);
     let (mut stack, store) = s3_stack(&[]).await?;
     let (api, post, name) = {
         let tenant = Tenant::new(&stack).await?;

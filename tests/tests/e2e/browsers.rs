@@ -5,23 +5,20 @@ use std::fs;
 use anyhow::{Context, Result};
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::PNG;
-use keepsake_tests::stack::{Stack, StackSettings};
+use keepsake_tests::stack::StackSettings;
 use reqwest::Method;
 
-use crate::world::{Tenant, tenant};
+use crate::world::{Tenant, start_stack, tenant};
 
 const OURS: &str = "https://app.example.com";
 
 #[tokio::test]
 async fn only_listed_origins_may_read_answers() -> Result<()> {
     let vars = vec![("ALLOWED_ORIGINS".to_owned(), OURS.to_owned())];
-    let stack = Stack::start(
-        StackSettings {
-            vars,
-            ..StackSettings::default()
-        },
-        |_| (),
-    )
+    let stack = start_stack(StackSettings {
+        vars,
+        ..StackSettings::default()
+    })
     .await?;
     let tenant = Tenant::new(&stack).await?;
 
@@ -202,7 +199,7 @@ async fn apps_and_their_tracing_headers_get_in() -> Result<()> {
         vars: vars.into(),
         ..StackSettings::default()
     };
-    let stack = Stack::start(settings, |_| ()).await?;
+    let stack = start_stack(settings).await?;
     let tenant = Tenant::new(&stack).await?;
     let ordinary = crate::world::tenant().await?;
     for (tenant, origin, further) in [

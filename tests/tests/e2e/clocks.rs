@@ -3,12 +3,15 @@
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::{Api, Reply};
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{claims, mint, unix_now};
 use serde_json::{Value, json};
 
 use crate::agreement::{Place, assert_agreement};
-use crate::world::{Tenant, id, object_exists, own_stack, run_schedule, s3_stack_off, upload_path};
+use crate::world::{
+    Tenant, id, object_exists, own_stack, run_schedule, s3_stack_off, start_stack, upload_path,
+};
 
 const MINUTES: i32 = 4 * 60;
 
@@ -18,7 +21,7 @@ async fn stack_off(worker_clock_ahead: i32) -> Result<Stack> {
         worker_clock_ahead,
         ..StackSettings::default()
     };
-    Stack::start(settings, |_| ()).await
+    start_stack(settings).await
 }
 
 /// How far the worker's clock is ahead, as its answers say: in seconds.
@@ -64,6 +67,7 @@ async fn tells_the_same_story(stack: &Stack, place: Place<'_>, ahead: i32) -> Re
 
 #[tokio::test]
 async fn the_workers_clock_is_off_and_the_store_takes_what_it_signs() -> Result<()> {
+    requires!(S3);
     for ahead in [-MINUTES, MINUTES] {
         let (stack, store) = s3_stack_off(&[], ahead).await?;
         tells_the_same_story(&stack, Place::Store(&store), ahead)

@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use keepsake_tests::fixtures::{PNG, TEXT};
 use keepsake_tests::migrate::WORKER;
+use keepsake_tests::requires;
 use keepsake_tests::stack::{Stack, StackSettings};
 use serde_json::json;
 use sqlx::Connection as _;
 
 use crate::object_store::Fault;
-use crate::world::{Tenant, own_stack, s3_stack};
+use crate::world::{Tenant, own_stack, s3_stack, start_stack};
 
 /// Ends the worker's connections, and tells how many there were.
 async fn cut(stack: &Stack) -> Result<i64> {
@@ -32,7 +33,7 @@ async fn a_lent_connection_tells_nobody_of_whom_it_served_before() -> Result<()>
         pool: Some(1),
         ..StackSettings::default()
     };
-    let stack = Stack::start(settings, |_| ()).await?;
+    let stack = start_stack(settings).await?;
     let (one, other) = (Tenant::new(&stack).await?, Tenant::new(&stack).await?);
     let files = [(&one, PNG), (&other, TEXT)];
     for (tenant, file) in &files {
@@ -63,6 +64,7 @@ async fn a_lent_connection_tells_nobody_of_whom_it_served_before() -> Result<()>
 
 #[tokio::test]
 async fn a_connection_lost_between_two_calls_of_a_request_is_opened_again() -> Result<()> {
+    requires!(S3);
     let (stack, store) = s3_stack(&[]).await?;
     let tenant = Tenant::new(&stack).await?;
     let upload = tenant.store(&[PNG]).await?;
@@ -81,6 +83,7 @@ async fn a_connection_lost_between_two_calls_of_a_request_is_opened_again() -> R
 /// The worker opens a connection while it still looks at the request, and may not need it after all.
 #[tokio::test]
 async fn a_refused_request_leaves_no_connection_behind() -> Result<()> {
+    requires!(WORKER);
     let stack = own_stack().await?;
     let tenant = Tenant::new(&stack).await?;
     tenant.upload(&[PNG]).await?;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::{Api, Reply, declaration, sha256_base64, text};
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use keepsake_tests::stack::Stack;
+use keepsake_tests::worker::Host;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
@@ -44,10 +46,10 @@ async fn the_worker_dies_between_upload_and_complete() -> Result<()> {
         api.list(("post", &post)).await?.is_empty(),
         "half a set is visible"
     );
-    api.put(&upload["files"][0], PNG.bytes)
+    api.put(&upload["files"][0], PNG.bytes).await?.expect(412)?;
+    api.put(&upload["files"][1], PDF.bytes)
         .await?
-        .expect_problem(412, "object_exists")?;
-    api.put(&upload["files"][1], PDF.bytes).await?.expect(201)?;
+        .expect_stored()?;
     api.complete(&upload).await?.json_if(200)?;
     let attachments = api.list(("post", &post)).await?;
     assert_eq!(names(&attachments), [PDF.name, PNG.name]);
@@ -81,7 +83,11 @@ async fn the_database_dies_and_comes_back() -> Result<()> {
     api.delete(&post_path)
         .await?
         .expect_problem(503, "database_unavailable")?;
-    run_schedule(&stack).await?;
+    match run_schedule(&stack).await {
+        // The command says that it could not do the work.
+        Err(_) if Host::chosen() == Host::Native => {}
+        ran => ran?,
+    }
 
     stack.postgres.restart().await?;
     api.get("/healthz?deep=1").await?.expect(200)?;
@@ -356,6 +362,7 @@ async fn dies_after_an_upload_was_given_up(stack: &mut Stack, store: &ObjectStor
 
 #[tokio::test]
 async fn the_worker_dies_after_each_step_of_an_upload_set() -> Result<()> {
+    requires!(S3);
     let (mut stack, store) = s3_stack(&[]).await?;
     dies_while_it_declares(&mut stack).await?;
     for stored in 0..=2 {
@@ -370,6 +377,7 @@ async fn the_worker_dies_after_each_step_of_an_upload_set() -> Result<()> {
 
 #[tokio::test]
 async fn the_worker_dies_in_the_middle_of_a_file() -> Result<()> {
+    requires!(SERVED);
     let mut stack = own_stack().await?;
     let user = User::new(&stack).await?;
     let upload = user.declare("k1", &[PNG, TEXT]).await?.json_if(201)?;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::{Api, text};
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
 use keepsake_tests::migrate::Keep;
-use keepsake_tests::stack::{Stack, StackSettings};
+use keepsake_tests::stack::StackSettings;
 use keepsake_tests::token::{mint, unix_now};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use crate::versions::{note, numbers, replace};
 use crate::world::{
     Tenant, any_object_exists, attachment_path, deletion_id, id, items, names, own_stack,
-    run_schedule, until,
+    run_schedule, start_stack, until,
 };
 
 /// A client with the scope of operators, and no tenant.
@@ -561,7 +561,7 @@ async fn nothing_of_others_goes(keep: Keep) -> Result<()> {
         keep,
         ..StackSettings::default()
     };
-    let stack = Stack::start(settings, |_| ()).await?;
+    let stack = start_stack(settings).await?;
     let (erased, other) = (Tenant::new(&stack).await?, Tenant::new(&stack).await?);
     other.upload(&[PNG]).await?;
     let mut database = erased.database().await?;

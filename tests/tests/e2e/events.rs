@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::{Api, text};
 use keepsake_tests::fixtures::{JPEG, PDF, PNG, TEXT};
 use keepsake_tests::places::{checkout, free_port};
+use keepsake_tests::requires;
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{mint, unix_now};
-use keepsake_tests::worker::Host;
 use serde_json::{Value, json};
 use sqlx::Executor as _;
 
 use crate::receiver::{Fault, KEY, Message, Receiver};
 use crate::versions::{note, replace};
-use crate::world::{Tenant, attachment_path, id, items, run_schedule, until};
+use crate::world::{Tenant, attachment_path, id, items, run_schedule, start_stack, until};
 
 async fn stack_that_tells(receiver: &Receiver) -> Result<Stack> {
     let settings = StackSettings {
@@ -23,7 +23,7 @@ async fn stack_that_tells(receiver: &Receiver) -> Result<Stack> {
         vars: receiver.settings().into(),
         ..StackSettings::default()
     };
-    Stack::start(settings, |_| ()).await
+    start_stack(settings).await
 }
 
 fn operator(tenant: &Tenant<'_>) -> Api {
@@ -72,15 +72,13 @@ fn taken_of(messages: &[Message], attachment: &str) -> Result<Vec<String>> {
 
 #[tokio::test]
 async fn they_go_to_a_queue_that_is_bound() -> Result<()> {
-    if Host::Worker.is_missing("the native server has no queue") {
-        return Ok(());
-    }
+    requires!(WORKER);
     let settings = StackSettings {
         keep: crate::KEEP,
         events_queue: Some("keepsake-events".to_owned()),
         ..StackSettings::default()
     };
-    let stack = Stack::start(settings, |_| ()).await?;
+    let stack = start_stack(settings).await?;
     let consumer = stack.companion("tests/event-queue/wrangler.toml").await?;
     let tenant = Tenant::new(&stack).await?;
     // The first run sees the queue; from then on, events are recorded.

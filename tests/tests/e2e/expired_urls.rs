@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{PDF, PNG};
+use keepsake_tests::requires;
 use keepsake_tests::stack::{Stack, StackSettings};
 use reqwest::Method;
 
-use crate::world::{Tenant, id, s3_stack};
+use crate::world::{Tenant, id, s3_stack, start_stack};
 
 /// Long enough to upload on a busy machine.
 const UPLOAD: (&str, &str) = ("UPLOAD_TTL_SECONDS", "6");
@@ -50,16 +51,18 @@ async fn ends(stack: &Stack, status: u16) -> Result<()> {
 
 #[tokio::test]
 async fn on_the_bucket() -> Result<()> {
+    requires!(SERVED);
     let vars = [UPLOAD, DOWNLOAD].map(|(name, value)| (name.to_owned(), value.to_owned()));
     let settings = StackSettings {
         vars: vars.into(),
         ..StackSettings::default()
     };
-    ends(&Stack::start(settings, |_| ()).await?, 403).await
+    ends(&start_stack(settings).await?, 403).await
 }
 
 #[tokio::test]
 async fn on_an_s3_store() -> Result<()> {
+    requires!(S3);
     let (stack, _store) = s3_stack(&[UPLOAD, DOWNLOAD]).await?;
     ends(&stack, 403).await
 }

@@ -4,10 +4,10 @@
 use anyhow::{Context as _, Result};
 use keepsake_tests::api::{declaration, text};
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
-use keepsake_tests::stack::{Stack, StackSettings};
+use keepsake_tests::stack::StackSettings;
 use serde_json::{Value, json};
 
-use crate::world::{Tenant, errors, id, tenant};
+use crate::world::{Tenant, errors, id, start_stack, tenant};
 
 /// An archive without entries (APPNOTE.TXT 4.3.16).
 const ZIP: Fixture = Fixture {
@@ -155,7 +155,7 @@ async fn the_worker_is_set_to_others_and_to_numbering() -> Result<()> {
         vars: vars.map(|(name, value)| (name.into(), value.into())).into(),
         ..StackSettings::default()
     };
-    let stack = Stack::start(settings, |_| ()).await?;
+    let stack = start_stack(settings).await?;
     let tenant = Tenant::new(&stack).await?;
     refused(&tenant, &[PDF]).await?;
     let limits = tenant.api.get("/v1/limits").await?.json_if(200)?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::Api;
+use keepsake_tests::requires;
 use keepsake_tests::token::{claims, mint};
 use reqwest::Method;
 use serde_json::json;
@@ -450,6 +451,7 @@ const CONTENTS: [Alter; 6] = [
 
 #[tokio::test]
 async fn whoever_answers_for_the_database_is_believed_nothing_and_told_no_password() -> Result<()> {
+    requires!(WORKER);
     let stack = shared_stack().await?;
     let tenant = Tenant::new(stack).await?;
     let database = stack.postgres.port();

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use keepsake_tests::api::{Api, Reply, declaration};
 use keepsake_tests::fixtures::PNG;
-use keepsake_tests::stack::{Stack, StackSettings};
+use keepsake_tests::stack::StackSettings;
 use keepsake_tests::token::{mint, unix_now};
 use serde_json::{Value, json};
 
 use crate::routes::{Operation, Things};
-use crate::world::Tenant;
+use crate::world::{Tenant, start_stack};
 
 /// Most bytes of a JSON body.
 const LIMIT: usize = 64 << 10;
@@ -199,7 +199,7 @@ fn is_short(reply: &Reply) -> Result<()> {
 #[tokio::test]
 async fn each_is_refused_at_once_everywhere() -> Result<()> {
     let settings = StackSettings::default();
-    let stack = Stack::start(settings, |_| ()).await?;
+    let stack = start_stack(settings).await?;
     let tenant = Tenant::new(&stack).await?;
     let api = almighty(&tenant);
     let things = Things::make(&api, &tenant.post).await?;

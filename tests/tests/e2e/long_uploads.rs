@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use keepsake_tests::api::{declaration, sha256_base64, text};
 use keepsake_tests::fixtures::PNG;
+use keepsake_tests::requires;
 use keepsake_tests::secrets::hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -42,6 +43,7 @@ fn part(number: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_gibibyte_arrives_in_parts_and_is_resumed() -> Result<()> {
+    requires!(S3);
     if std::env::var_os("KEEPSAKE_LONG_TESTS").is_none() {
         eprintln!("skipped: set KEEPSAKE_LONG_TESTS=1 to send a gibibyte");
         return Ok(());

@@ -5,13 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use keepsake_tests::api::{Reply, sha256_base64, text};
 use keepsake_tests::fixtures::{Fixture, PNG, TEXT};
+use keepsake_tests::requires;
 use keepsake_tests::stack::{Stack, StackSettings};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::agreement::{Place, assert_agreement};
 use crate::object_store::{Fault, ObjectStore};
-use crate::world::{Tenant, errors, id, names, run_schedule, s3_stack, upload_path};
+use crate::world::{Tenant, errors, id, names, run_schedule, s3_stack, start_stack, upload_path};
 
 const MIB: usize = 1 << 20;
 const PART: usize = 5 * MIB;
@@ -49,7 +50,7 @@ async fn bucket() -> Result<&'static Stack> {
         ..StackSettings::default()
     };
     BUCKET
-        .get_or_try_init(async || Stack::start(settings, |_| ()).await)
+        .get_or_try_init(async || start_stack(settings).await)
         .await
 }
 
@@ -251,17 +252,20 @@ async fn speaks_s3(stack: &Stack) -> Result<()> {
 
 #[tokio::test]
 async fn to_the_bucket_in_the_words_of_s3() -> Result<()> {
+    requires!(SERVED);
     speaks_s3(bucket().await?).await
 }
 
 #[tokio::test]
 async fn to_an_s3_store_in_the_words_of_s3() -> Result<()> {
+    requires!(S3);
     let (stack, _, _turn) = s3().await?;
     speaks_s3(stack).await
 }
 
 #[tokio::test]
 async fn the_words_of_s3_are_only_for_who_may_speak_them() -> Result<()> {
+    requires!(SERVED);
     let large = Large::declare(bucket().await?).await?;
     let other = Large::declare(bucket().await?).await?;
     let upload = upload_path(&large.upload)?;
@@ -289,11 +293,13 @@ async fn the_words_of_s3_are_only_for_who_may_speak_them() -> Result<()> {
 
 #[tokio::test]
 async fn to_the_bucket() -> Result<()> {
+    requires!(SERVED);
     comes_in_parts(bucket().await?).await
 }
 
 #[tokio::test]
 async fn to_an_s3_store() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = s3().await?;
     comes_in_parts(stack).await?;
     let large = Large::declare(stack).await?;
@@ -349,11 +355,13 @@ async fn has_its_locks(stack: &Stack, refused: &[u16]) -> Result<()> {
 
 #[tokio::test]
 async fn a_part_in_the_bucket_has_its_locks() -> Result<()> {
+    requires!(SERVED);
     has_its_locks(bucket().await?, &[403, 422]).await
 }
 
 #[tokio::test]
 async fn a_part_in_an_s3_store_has_its_locks() -> Result<()> {
+    requires!(S3);
     let (stack, _, _turn) = s3().await?;
     has_its_locks(stack, &[400, 403]).await
 }
@@ -385,17 +393,20 @@ async fn is_not_what_was_declared(stack: &Stack) -> Result<()> {
 
 #[tokio::test]
 async fn other_bytes_in_parts_are_found_in_the_bucket() -> Result<()> {
+    requires!(SERVED);
     is_not_what_was_declared(bucket().await?).await
 }
 
 #[tokio::test]
 async fn other_bytes_in_parts_are_found_in_an_s3_store() -> Result<()> {
+    requires!(S3);
     let (stack, _, _turn) = s3().await?;
     is_not_what_was_declared(stack).await
 }
 
 #[tokio::test]
 async fn a_given_up_upload_leaves_no_parts() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = s3().await?;
     let large = Large::declare(stack).await?;
     let signed = large.signed(2).await?;
@@ -431,6 +442,7 @@ async fn a_given_up_upload_leaves_no_parts() -> Result<()> {
 
 #[tokio::test]
 async fn an_upload_in_parts_that_nobody_completes_is_swept() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = s3().await?;
     let large = Large::declare(stack).await?;
     large.send(&[1, 2]).await?;
@@ -483,17 +495,20 @@ async fn is_completed_by_the_schedule(stack: &Stack) -> Result<()> {
 
 #[tokio::test]
 async fn whole_parts_in_the_bucket_are_completed_by_the_schedule() -> Result<()> {
+    requires!(SERVED);
     is_completed_by_the_schedule(bucket().await?).await
 }
 
 #[tokio::test]
 async fn whole_parts_in_an_s3_store_are_completed_by_the_schedule() -> Result<()> {
+    requires!(S3);
     let (stack, _, _turn) = s3().await?;
     is_completed_by_the_schedule(stack).await
 }
 
 #[tokio::test]
 async fn joining_survives_lost_replies_and_a_store_that_stumbles() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = s3().await?;
     for (fault, times) in [
         (Fault::Refused(500), 2),
@@ -524,6 +539,7 @@ async fn joining_survives_lost_replies_and_a_store_that_stumbles() -> Result<()>
 
 #[tokio::test]
 async fn a_client_that_waits_no_longer_for_the_joining_asks_again() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = s3().await?;
     let large = Large::declare(stack).await?;
     large.send(&[1, 2, 3]).await?;
@@ -546,6 +562,7 @@ async fn a_client_that_waits_no_longer_for_the_joining_asks_again() -> Result<()
 
 #[tokio::test]
 async fn two_that_begin_at_once_share_one_upload() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = s3().await?;
     let large = Large::declare(stack).await?;
     let (one, other) = tokio::join!(large.sign(&[1]), large.sign(&[2]));
@@ -565,6 +582,7 @@ async fn two_that_begin_at_once_share_one_upload() -> Result<()> {
 
 #[tokio::test]
 async fn parts_that_are_none_are_refused_all_at_once() -> Result<()> {
+    requires!(SERVED);
     let stack = bucket().await?;
     let large = Large::declare(stack).await?;
     let path = large.parts_path()?;

@@ -12,14 +12,12 @@ use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
 use keepsake_tests::migrate::WORKER;
+use keepsake_tests::requires;
 use keepsake_tests::stack::Stack;
-use keepsake_tests::worker::Host;
 use serde_json::Value;
 use sqlx::Connection as _;
 
 use crate::world::{Tenant, names, own_stack, run_schedule};
-
-const REASON: &str = "only keepsake serve has files in a folder";
 
 /// A text of 1 MiB.
 fn large() -> Fixture {
@@ -89,9 +87,7 @@ async fn until_incoming(bucket: &Path) -> Result<()> {
 
 #[tokio::test]
 async fn an_upload_that_has_begun_ends_before_the_server_does() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(FOLDER);
     let mut stack = own_stack().await?;
     let (upload, api, post) = {
         let tenant = Tenant::new(&stack).await?;
@@ -120,9 +116,7 @@ async fn an_upload_that_has_begun_ends_before_the_server_does() -> Result<()> {
 
 #[tokio::test]
 async fn a_server_that_is_killed_in_an_upload_leaves_no_object() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(FOLDER);
     let mut stack = own_stack().await?;
     let (upload, api) = {
         let tenant = Tenant::new(&stack).await?;
@@ -143,9 +137,7 @@ async fn a_server_that_is_killed_in_an_upload_leaves_no_object() -> Result<()> {
 
 #[tokio::test]
 async fn two_servers_share_a_folder() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(FOLDER);
     let stack = own_stack().await?;
     let root = bucket(&stack).display().to_string();
     let other = stack
@@ -205,9 +197,7 @@ impl Drop for Disk {
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(FOLDER);
     let stack = own_stack().await?;
     let root = stack.folder().join("small-disk");
     let Some(disk) = Disk::new(&root, 512 << 10)? else {
@@ -243,9 +233,7 @@ async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
 
 #[tokio::test]
 async fn a_link_in_the_folder_leads_nowhere() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(FOLDER);
     let stack = own_stack().await?;
     let tenant = Tenant::new(&stack).await?;
     let outside = stack.folder().join("outside");
@@ -280,9 +268,7 @@ async fn with_expired_deletion(stack: &Stack) -> Result<Tenant<'_>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(NATIVE);
     let stack = own_stack().await?;
     let tenant = with_expired_deletion(&stack).await?;
     // As a server that is at it.
@@ -302,9 +288,7 @@ async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_a_server_holds_the_scheduled_work() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(NATIVE);
     let stack = own_stack().await?;
     let tenant = with_expired_deletion(&stack).await?;
     let mut stranger = stack.postgres.connect().await?;
@@ -333,9 +317,7 @@ async fn nobody_but_a_server_holds_the_scheduled_work() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_without_its_row_is_not_taken_for_another_servers() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(NATIVE);
     let stack = own_stack().await?;
     let mut owner = stack.postgres.connect().await?;
     sqlx::raw_sql("DELETE FROM attachments.schedule")
@@ -355,9 +337,7 @@ async fn a_schedule_without_its_row_is_not_taken_for_another_servers() -> Result
 
 #[tokio::test]
 async fn calls_that_nobody_waits_for_keep_no_more_connections_than_there_may_be() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(NATIVE);
     let stack = own_stack().await?;
     let tenant = Tenant::new(&stack).await?;
     let mut locking = tenant.database().await?;
@@ -389,9 +369,7 @@ async fn calls_that_nobody_waits_for_keep_no_more_connections_than_there_may_be(
 
 #[tokio::test]
 async fn a_server_with_few_places_answers_everybody_in_turn() -> Result<()> {
-    if Host::Native.is_missing(REASON) {
-        return Ok(());
-    }
+    requires!(NATIVE);
     let stack = own_stack().await?;
     let vars = [("MAX_CONNECTIONS", "2")];
     let server = stack.another_worker("few", &vars, None).await?;

@@ -13,6 +13,7 @@ use keepsake_tests::cors::Cors;
 use keepsake_tests::leash::Leash;
 use keepsake_tests::secrets::{hex, random};
 use keepsake_tests::stack::throwaway_folder;
+use keepsake_tests::worker::OuterStore;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{Body, HttpRequest, HttpResponse};
@@ -200,6 +201,24 @@ impl ObjectStore {
     /// Takes away the traps that nothing stepped into, and says how many they were.
     pub fn disarm(&self) -> usize {
         self.trouble.traps().drain(..).count()
+    }
+}
+
+impl OuterStore for ObjectStore {
+    fn settings(&self) -> Vec<(String, String)> {
+        Self::settings(self)
+    }
+
+    fn object(&self, key: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.path(key)).ok()
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path(key);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        Ok(std::fs::write(path, bytes)?)
     }
 }
 

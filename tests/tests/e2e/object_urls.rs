@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use keepsake_shared::{KeyRing, ObjectToken};
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use reqwest::Method;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
@@ -36,6 +37,7 @@ async fn put_refused(
 
 #[tokio::test]
 async fn a_second_upload_is_refused_and_the_first_stays() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     tenant.put(&file, PNG).await?;
@@ -46,6 +48,7 @@ async fn a_second_upload_is_refused_and_the_first_stays() -> Result<()> {
 
 #[tokio::test]
 async fn other_bytes_of_the_same_length_are_not_stored() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     let mut other = PNG.bytes.to_vec();
@@ -59,6 +62,7 @@ async fn other_bytes_of_the_same_length_are_not_stored() -> Result<()> {
 
 #[tokio::test]
 async fn another_length_is_not_stored() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     for bytes in [&PNG.bytes[1..], &[PNG.bytes, b"x"].concat(), b""] {
@@ -70,6 +74,7 @@ async fn another_length_is_not_stored() -> Result<()> {
 
 #[tokio::test]
 async fn headers_that_were_not_signed_are_refused() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     for (name, value) in [
@@ -93,6 +98,7 @@ async fn headers_that_were_not_signed_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn an_altered_url_is_refused() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     let url = text(&file, "/url")?;
@@ -120,6 +126,7 @@ async fn an_altered_url_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn an_expired_url_is_refused_both_ways() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let attachment = tenant.upload_one(TEXT).await?;
     let download = tenant.api.content_url(id(&attachment)?).await?;
@@ -162,6 +169,7 @@ fn ending(tenant: &Tenant<'_>, url: &str, end: OffsetDateTime) -> Result<String>
 
 #[tokio::test]
 async fn a_url_serves_only_what_it_was_made_for() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, _) = declared(&tenant).await?;
     tenant.put(&file, PNG).await?;
@@ -204,6 +212,7 @@ fn begin_put(file: &Value) -> Result<TcpStream> {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     let mut connection = begin_put(&file)?;
@@ -222,6 +231,7 @@ async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_body_that_dawdles_past_the_end_of_its_url_stores_nothing() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (mut file, key) = declared(&tenant).await?;
     let soon = OffsetDateTime::now_utc() + Duration::seconds(2);
@@ -253,6 +263,7 @@ async fn a_body_that_dawdles_past_the_end_of_its_url_stores_nothing() -> Result<
 
 #[tokio::test]
 async fn only_put_stores_and_only_get_reads() -> Result<()> {
+    requires!(SERVED);
     let tenant = tenant().await?;
     let (file, key) = declared(&tenant).await?;
     let url = text(&file, "/url")?;

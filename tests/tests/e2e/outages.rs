@@ -106,7 +106,7 @@ impl Client {
     async fn put(&self, target: &Value, file: &Fixture) -> Result<()> {
         let reply = self.api.put(target, file.bytes).await?;
         ensure!(
-            matches!(reply.status, 201 | 412),
+            matches!(reply.status, 200 | 201 | 412),
             "{} {}",
             reply.status,
             sha256_base64(file.bytes)

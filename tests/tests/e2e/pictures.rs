@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use keepsake_tests::fixtures::{Fixture, PNG};
+use keepsake_tests::requires;
 
 use crate::world::{Tenant, errors, shared_s3_stack, tenant};
 
@@ -58,6 +59,7 @@ async fn in_the_bucket() -> Result<()> {
 
 #[tokio::test]
 async fn in_an_s3_store() -> Result<()> {
+    requires!(S3);
     let (stack, _) = shared_s3_stack().await?;
     look_at(Tenant::new(stack).await?).await
 }

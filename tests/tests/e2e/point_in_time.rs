@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::api::Api;
 use keepsake_tests::fixtures::{CSV, JPEG, PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use keepsake_tests::token;
 use sqlx::{Connection as _, Executor as _};
 
@@ -15,6 +16,7 @@ async fn run(tenant: &Tenant<'_>, sql: &'static str) -> Result<()> {
 
 #[tokio::test]
 async fn it_finds_the_bytes_of_what_was_purged_since() -> Result<()> {
+    requires!(S3);
     let (stack, store) = s3_stack(&[]).await?;
     let tenant = Tenant::new(&stack).await?;
     let uploaded = tenant.upload(&[PNG, JPEG, TEXT]).await?;
@@ -134,6 +136,7 @@ async fn it_finds_the_bytes_of_what_was_purged_since() -> Result<()> {
 
 #[tokio::test]
 async fn what_is_erased_or_was_never_visible_waits_for_nothing() -> Result<()> {
+    requires!(S3);
     let (stack, store) = s3_stack(&[]).await?;
     let tenant = Tenant::new(&stack).await?;
     run(

@@ -12,7 +12,7 @@ use keepsake_tests::token::{claims, mint, mint_with_header};
 use serde_json::{Value, json};
 
 use crate::issuer::{Answer, ISSUER, Issuer, Signer};
-use crate::world::{Tenant, until};
+use crate::world::{Tenant, start_stack, until};
 
 /// A set is fresh so long, and asked for again no sooner.
 const LIFETIME: Duration = Duration::from_secs(3);
@@ -31,7 +31,7 @@ async fn stack() -> Result<(Stack, Issuer)> {
         vars: vars.map(|(name, value)| (name.to_owned(), value)).into(),
         ..StackSettings::default()
     };
-    Ok((Stack::start(settings, |_| ()).await?, issuer))
+    Ok((start_stack(settings).await?, issuer))
 }
 
 /// What a token opens.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use keepsake_tests::stack::Stack;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -50,6 +51,7 @@ async fn stored(tenant: &Tenant<'_>, files: &[Fixture]) -> Result<Value> {
 
 #[tokio::test]
 async fn a_store_that_stumbles_is_asked_again() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     for (fault, times) in [
         (Fault::Refused(500), 2),
@@ -74,6 +76,7 @@ async fn a_store_that_stumbles_is_asked_again() -> Result<()> {
 /// RFC 9110 §14.2: a server may pass over a range. One that compresses tells no length, unless it is asked not to.
 #[tokio::test]
 async fn a_store_that_answers_in_its_own_way_is_understood() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     for (method, fault) in [("GET", Fault::Whole), ("HEAD", Fault::NoLength)] {
         let tenant = Tenant::new(stack).await?;
@@ -88,6 +91,7 @@ async fn a_store_that_answers_in_its_own_way_is_understood() -> Result<()> {
 
 #[tokio::test]
 async fn a_store_that_is_down_changes_nothing() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     for (fault, at_most) in [
         (Fault::Refused(500), Duration::from_secs(5)),
@@ -121,6 +125,7 @@ async fn a_store_that_is_down_changes_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_client_whose_upload_got_no_reply_sends_it_again_and_completes() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     let tenant = Tenant::new(stack).await?;
     let upload = tenant.declare(&[PNG]).await?;
@@ -135,6 +140,7 @@ async fn a_client_whose_upload_got_no_reply_sends_it_again_and_completes() -> Re
 
 #[tokio::test]
 async fn a_rejected_set_leaves_no_object_however_the_deletion_goes() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     for (fault, times) in [
         (Fault::Refused(500), 3),
@@ -172,6 +178,7 @@ async fn a_rejected_set_leaves_no_object_however_the_deletion_goes() -> Result<(
 
 #[tokio::test]
 async fn purged_bytes_go_in_the_end_and_living_ones_never() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     let living = Tenant::new(stack).await?;
     living.upload(&[PNG, PDF]).await?;
@@ -199,6 +206,7 @@ async fn purged_bytes_go_in_the_end_and_living_ones_never() -> Result<()> {
 
 #[tokio::test]
 async fn an_upload_that_nobody_completes_is_swept_with_its_bytes() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     let tenant = Tenant::new(stack).await?;
     let upload = stored(&tenant, &[PNG]).await?;
@@ -222,6 +230,7 @@ async fn an_upload_that_nobody_completes_is_swept_with_its_bytes() -> Result<()>
 
 #[tokio::test]
 async fn a_delete_that_is_done_and_answered_too_late_is_done_again() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     let tenant = Tenant::new(stack).await?;
     tenant.upload(&[PNG, TEXT]).await?;
@@ -243,6 +252,7 @@ async fn a_delete_that_is_done_and_answered_too_late_is_done_again() -> Result<(
 
 #[tokio::test]
 async fn ten_completions_at_once_make_one_set_of_a_store_that_stumbles() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     let tenant = Tenant::new(stack).await?;
     let upload = stored(&tenant, &[PNG, TEXT]).await?;
@@ -261,6 +271,7 @@ async fn ten_completions_at_once_make_one_set_of_a_store_that_stumbles() -> Resu
 
 #[tokio::test]
 async fn schedules_at_once_do_each_thing_once() -> Result<()> {
+    requires!(S3);
     let (stack, store, _turn) = turn().await?;
     let (purged, swept, ending) = (
         Tenant::new(stack).await?,

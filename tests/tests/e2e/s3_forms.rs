@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use keepsake_tests::api::{Reply, text};
 use keepsake_tests::fixtures::PNG;
+use keepsake_tests::requires;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -77,6 +78,7 @@ impl Form {
 
 #[tokio::test]
 async fn an_honest_form_is_stored_and_completes() -> Result<()> {
+    requires!(S3);
     let form = Form::new().await?;
     let reply = form.send(&form.fields, PNG.bytes).await?;
     reply.expect(204)?;
@@ -93,6 +95,7 @@ async fn an_honest_form_is_stored_and_completes() -> Result<()> {
 
 #[tokio::test]
 async fn each_field_is_refused_changed_and_dropped() -> Result<()> {
+    requires!(S3);
     let form = Form::new().await?;
     for index in 0..form.fields.len() {
         let (name, value) = &form.fields[index];
@@ -121,6 +124,7 @@ async fn each_field_is_refused_changed_and_dropped() -> Result<()> {
 
 #[tokio::test]
 async fn other_bytes_are_refused() -> Result<()> {
+    requires!(S3);
     let form = Form::new().await?;
     let mut other = PNG.bytes.to_vec();
     other.reverse();
@@ -138,6 +142,7 @@ async fn other_bytes_are_refused() -> Result<()> {
 
 #[tokio::test]
 async fn the_worker_itself_takes_no_forms() -> Result<()> {
+    requires!(S3);
     let tenant = tenant().await?;
     let upload = tenant.declare(&[PNG]).await?;
     assert!(upload["files"][0]["form"].is_null());

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use keepsake_tests::api::text;
 use keepsake_tests::cors::Cors;
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -48,6 +49,7 @@ impl Declared {
 
 #[tokio::test]
 async fn the_honest_request_is_stored_and_completes() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let url = text(declared.file(), "/url")?;
     for header in ["content-length", "content-type", "host", "if-none-match"] {
@@ -75,6 +77,7 @@ async fn the_honest_request_is_stored_and_completes() -> Result<()> {
 
 #[tokio::test]
 async fn the_documented_cors_lets_pages_send_what_is_signed_and_no_other_page() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let ours = "https://app.example.com";
     declared.store.admit(Cors::documented(ours)?);
@@ -105,6 +108,7 @@ async fn the_documented_cors_lets_pages_send_what_is_signed_and_no_other_page() 
 
 #[tokio::test]
 async fn each_signed_header_is_refused_changed_and_dropped() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let zeros = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     for (name, value) in [
@@ -153,6 +157,7 @@ async fn each_signed_header_is_refused_changed_and_dropped() -> Result<()> {
 
 #[tokio::test]
 async fn other_bytes_of_the_same_length_are_refused_by_their_digest() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let mut other = PNG.bytes.to_vec();
     other.reverse();
@@ -162,6 +167,7 @@ async fn other_bytes_of_the_same_length_are_refused_by_their_digest() -> Result<
 
 #[tokio::test]
 async fn the_url_is_for_this_request_alone() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let url = text(declared.file(), "/url")?;
     let (place, query) = url.split_once('?').context("no query")?;
@@ -191,6 +197,7 @@ async fn the_url_is_for_this_request_alone() -> Result<()> {
 
 #[tokio::test]
 async fn a_second_put_is_refused_and_the_first_stays() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     declared.tenant.put(declared.file(), PNG).await?;
     let again = declared.tenant.api.put(declared.file(), PNG.bytes).await?;
@@ -204,6 +211,7 @@ async fn a_second_put_is_refused_and_the_first_stays() -> Result<()> {
 
 #[tokio::test]
 async fn what_is_not_there_yet_can_still_come() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let early = declared.tenant.complete(&declared.upload).await?;
     early.expect_problem(409, "not_uploaded")?;
@@ -218,6 +226,7 @@ async fn what_is_not_there_yet_can_still_come() -> Result<()> {
 
 #[tokio::test]
 async fn other_bytes_behind_the_stores_back_are_found_and_go() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let path = declared.store.path(&declared.key);
     std::fs::create_dir_all(path.parent().context("no folder")?)?;
@@ -234,6 +243,7 @@ async fn other_bytes_behind_the_stores_back_are_found_and_go() -> Result<()> {
 
 #[tokio::test]
 async fn a_store_that_tells_no_digest_is_read_instead() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     let path = declared.store.path(&declared.key);
     std::fs::create_dir_all(path.parent().context("no folder")?)?;
@@ -268,6 +278,7 @@ async fn a_store_that_tells_no_digest_is_read_instead() -> Result<()> {
 
 #[tokio::test]
 async fn a_file_stored_with_an_encoding_is_not_what_was_declared() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     // S3 takes headers that are not signed and not its own.
     let mut encoded = declared.file().clone();
@@ -282,6 +293,7 @@ async fn a_file_stored_with_an_encoding_is_not_what_was_declared() -> Result<()>
 
 #[tokio::test]
 async fn a_given_up_upload_leaves_nothing() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     declared.tenant.put(declared.file(), PNG).await?;
     let place = format!("/v1/uploads/{}", id(&declared.upload)?);
@@ -297,6 +309,7 @@ async fn a_given_up_upload_leaves_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn the_worker_serves_no_objects_that_are_elsewhere() -> Result<()> {
+    requires!(S3);
     let declared = Declared::new().await?;
     for method in [Method::GET, Method::PUT] {
         let reply = declared
@@ -311,6 +324,7 @@ async fn the_worker_serves_no_objects_that_are_elsewhere() -> Result<()> {
 
 #[tokio::test]
 async fn a_download_url_is_for_one_file_under_its_name() -> Result<()> {
+    requires!(S3);
     let (stack, _) = shared_s3_stack().await?;
     let tenant = Tenant::new(stack).await?;
     let attachment = tenant.upload_one(TEXT).await?;

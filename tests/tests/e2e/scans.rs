@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use crate::versions::{bytes_of, declare_if, history, note, numbers, store};
 use crate::world::{
     Tenant, attachment_path, deletion_id, id, items, names, object_exists, run_schedule,
-    shared_stack, upload_path,
+    shared_stack, start_stack, upload_path,
 };
 
 const KEYS: &str = "scanner:c2NhbnNjYW5zY2Fuc2NhbnNjYW5zY2Fuc2NhbnNjYW4=";
@@ -32,7 +32,7 @@ async fn scanned_tenant() -> Result<Tenant<'static>> {
                 vars,
                 ..StackSettings::default()
             };
-            Stack::start(settings, |_| ()).await
+            start_stack(settings).await
         })
         .await?;
     let tenant = Tenant::new(stack).await?;

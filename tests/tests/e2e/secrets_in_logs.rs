@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use keepsake_tests::api::{Api, Reply, text};
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
 use keepsake_tests::migrate::WORKER;
+use keepsake_tests::requires;
 use keepsake_tests::secrets::hex;
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{claims, mint, mint_with_header, unix_now, unsigned};
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 
 use crate::object_store::{Fault, ObjectStore};
-use crate::world::{Tenant, id, run_schedule, s3_stack, upload_path};
+use crate::world::{Tenant, id, run_schedule, s3_stack, start_stack, upload_path};
 
 const SCAN_KEY: &[u8] = b"scanscanscanscanscanscanscanscan";
 
@@ -229,7 +230,7 @@ async fn with_the_bucket_and_a_database_that_fails() -> Result<()> {
         vars: vec![("SCAN_KEYS".to_owned(), keys)],
         ..StackSettings::default()
     };
-    let mut stack = Stack::start(settings, |_| ()).await?;
+    let mut stack = start_stack(settings).await?;
     let mut never = Never::of(&stack);
     let api = {
         let tenant = Tenant::new(&stack).await?;
@@ -271,6 +272,7 @@ async fn with_the_bucket_and_a_database_that_fails() -> Result<()> {
 
 #[tokio::test]
 async fn with_a_store_that_fails() -> Result<()> {
+    requires!(S3);
     let (stack, store) = s3_stack(&[]).await?;
     let mut never = Never::of(&stack);
     let settings = store.settings();

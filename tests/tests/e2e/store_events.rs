@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use keepsake_tests::api::text;
 use keepsake_tests::fixtures::{JPEG, PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use serde_json::{Value, json};
 
 use crate::world::{Tenant, own_stack, upload_path};
@@ -56,6 +57,7 @@ async fn keys_of(tenant: &Tenant<'_>, upload: &Value) -> Result<Vec<String>> {
 
 #[tokio::test]
 async fn the_store_completes_what_its_client_left() -> Result<()> {
+    requires!(WORKER);
     let stack = own_stack().await?;
     let store = stack.companion("tests/store-events/wrangler.toml").await?;
     let client = reqwest::Client::new();

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use keepsake_tests::api::{sha256_hex, text};
 use keepsake_tests::fixtures::{CSV, DOCX, Fixture, PDF, PNG, TEXT};
+use keepsake_tests::requires;
 use keepsake_tests::stack::{Stack, StackSettings};
 use reqwest::Method;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use crate::object_store::ObjectStore;
 use crate::world::{
     Tenant, any_object_exists, attachment_path, deletion_id, expect_nothing, id, own_stack,
-    run_schedule, s3_stack,
+    run_schedule, s3_stack, start_stack,
 };
 
 const FILES: [Fixture; 5] = [PNG, PDF, TEXT, CSV, DOCX];
@@ -22,6 +23,7 @@ async fn files_go_with_their_post_come_back_the_same_and_are_purged_in_the_end()
 
 #[tokio::test]
 async fn the_same_with_the_files_in_an_s3_store() -> Result<()> {
+    requires!(S3);
     let (stack, store) = s3_stack(&[]).await?;
     tell(&stack, Some(&store)).await
 }
@@ -32,7 +34,7 @@ async fn the_same_behind_a_pool_of_connections() -> Result<()> {
         pool: Some(2),
         ..StackSettings::default()
     };
-    tell(&Stack::start(settings, |_| ()).await?, None).await
+    tell(&start_stack(settings).await?, None).await
 }
 
 async fn tell(stack: &Stack, s3: Option<&ObjectStore>) -> Result<()> {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::routes::{Operation, Things};
-use crate::world::{Tenant, id};
+use crate::world::{Tenant, id, start_stack};
 
 const SCAN_KEY: &[u8] = b"scanscanscanscanscanscanscanscan";
 
@@ -177,7 +177,7 @@ async fn stack() -> Result<Stack> {
         vars: vec![("SCAN_KEYS".to_owned(), keys)],
         ..StackSettings::default()
     };
-    Stack::start(settings, |_| ()).await
+    start_stack(settings).await
 }
 
 /// As `Authorization: Bearer`, on every route that asks for it.

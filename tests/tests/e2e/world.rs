@@ -7,9 +7,11 @@ use keepsake_tests::fixtures::Fixture;
 use keepsake_tests::secrets::{hex, random};
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token;
+use keepsake_tests::worker::{OuterStore, Store};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
+use std::sync::Arc;
 use time::{Duration, OffsetDateTime};
 use tokio::sync::OnceCell;
 
@@ -24,11 +26,20 @@ pub async fn shared_stack() -> Result<&'static Stack> {
 
 /// A stack for a test that kills parts of it.
 pub async fn own_stack() -> Result<Stack> {
-    let settings = StackSettings {
+    start_stack(StackSettings {
         keep: crate::KEEP,
         ..StackSettings::default()
+    })
+    .await
+}
+
+/// A stack with these settings, and with the store that was chosen.
+pub async fn start_stack(settings: StackSettings) -> Result<Stack> {
+    let store: Option<Arc<dyn OuterStore>> = match Store::chosen() {
+        Store::S3 => Some(Arc::new(ObjectStore::start()?)),
+        Store::R2 | Store::File => None,
     };
-    Stack::start(settings, |_| ()).await
+    Stack::start(StackSettings { store, ..settings }, |_| ()).await
 }
 
 /// A stack whose objects are in a store that speaks S3, with these further settings.
@@ -267,8 +278,11 @@ pub async fn run_schedule(stack: &Stack) -> Result<()> {
 }
 
 /// The bytes of an object in the bucket: asked through a signed URL of our own making, so that the
-/// database has no say.
+/// database has no say; or of the store itself.
 pub async fn object(stack: &Stack, key: &str) -> Result<Option<Vec<u8>>> {
+    if let Some(store) = &stack.store {
+        return Ok(store.object(key));
+    }
     let keys: KeyRing = stack.secrets.url_key_ring().parse()?;
     let token = ObjectToken::Download {
         key: ObjectKey::parse(key)?,

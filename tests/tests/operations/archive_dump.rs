@@ -7,13 +7,15 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::world::{DATABASE, Server, ask, expect, finish, refusal, run};
 
-/// Tables that have lost columns, gained and retyped others, with deletions of each of these times.
+/// Tables that have lost columns, gained and retyped others, with deletions of each of these times; one has row-level security.
 const SHOP: &str = "
     CREATE EXTENSION keepsake;
     CREATE TYPE mood AS ENUM ('sad', 'glad');
     CREATE TABLE customer (gone_first int, id int PRIMARY KEY, name text, old text, mood mood DEFAULT 'sad');
     CREATE TABLE purchase (gone int, customer_id int REFERENCES customer ON DELETE SET NULL, amount int, id int PRIMARY KEY);
     ALTER TABLE customer DROP gone_first;
+    ALTER TABLE customer ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY everybody ON customer USING (true);
     SELECT keepsake.manage_schema('public', on_truncate => 'archive');
     INSERT INTO customer (id, name, old) SELECT n, 'c' || n, 'o' || n FROM generate_series(1, 9) n;
     INSERT INTO purchase SELECT 0, 1 + n % 3, n, n FROM generate_series(1, 9) n;
@@ -168,6 +170,7 @@ const CHAIN: &str = "
     DO $$ BEGIN FOR n IN 1..16 LOOP
         EXECUTE format('CREATE TABLE t%s (gone int, id int PRIMARY KEY, up int %s)', n,
                        CASE WHEN n > 1 THEN format('REFERENCES t%s ON DELETE CASCADE', n - 1) END);
+        EXECUTE format('ALTER TABLE t%s ENABLE ROW LEVEL SECURITY', n);
     END LOOP; END $$;
     SELECT keepsake.manage_schema('public', on_truncate => 'archive');
     DO $$ BEGIN FOR n IN 1..16 LOOP
@@ -208,6 +211,8 @@ async fn side_by_side(major: u16) -> Result<()> {
                 SELECT string_agg(format('%s %s', check_name, object), ', ') FROM keepsake.doctor()
                 WHERE severity <> 'info' AND check_name <> 'library_not_preloaded'";
             expect(&mut there, findings, "").await?;
+            let policies = "SELECT count(*) FROM pg_policy WHERE polname = 'keepsake_source_owner'";
+            expect(&mut there, policies, "16").await?;
             run(&mut there, WHOLE).await?;
             let rows = "SELECT (SELECT count(*) FROM t1) + (SELECT sum(up) FROM t16)";
             expect(&mut there, rows, "2003000").await?;

@@ -24,6 +24,8 @@ const MAX_TEXT_BYTES: usize = 8 << 20;
 /// A request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
+    /// What S3 calls it, after its name.
+    pub(super) operation: &'static str,
     /// The method.
     pub(super) method: &'static str,
     /// The object; the bucket itself when there is none.
@@ -44,8 +46,9 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     /// A request that reads or deletes: it may be made again.
-    pub(super) const fn new(method: &'static str) -> Self {
+    pub(super) const fn new(operation: &'static str, method: &'static str) -> Self {
         Self {
+            operation,
             method,
             key: None,
             query: &[],
@@ -151,6 +154,7 @@ impl S3 {
         // Of bytes that are compressed on the way some servers tell no length. Not signed: proxies change it.
         headers.push(("accept-encoding", "identity"));
         let request = Fetch {
+            operation: call.operation,
             method: call.method,
             url: &url,
             headers: &headers,

@@ -34,7 +34,7 @@ impl S3 {
             query: &[("uploads", "")],
             headers: &headers,
             repeatable: false,
-            ..Call::new("POST")
+            ..Call::new("S3 CreateMultipartUpload", "POST")
         };
         let text = self.text_of(&call).await?;
         let result = parse(&text)?;
@@ -57,7 +57,7 @@ impl S3 {
             let call = Call {
                 key: Some(key.as_str()),
                 query: &[("uploadId", storage_id), ("part-number-marker", &after)],
-                ..Call::new("GET")
+                ..Call::new("S3 ListParts", "GET")
             };
             let answer = self.call(&call).await?;
             if is_gone(&answer) {
@@ -102,7 +102,7 @@ impl S3 {
             headers: &headers,
             body: Some(&body),
             seconds: COMPLETE_SECONDS,
-            ..Call::new("POST")
+            ..Call::new("S3 CompleteMultipartUpload", "POST")
         };
         let answer = self.call(&call).await?;
         if answer.status == 412 || is_gone(&answer) {
@@ -132,7 +132,7 @@ impl S3 {
         let call = Call {
             key: Some(key.as_str()),
             query: &[("uploadId", storage_id)],
-            ..Call::new("DELETE")
+            ..Call::new("S3 AbortMultipartUpload", "DELETE")
         };
         let answer = self.call(&call).await?;
         if matches!(answer.status, 200 | 204) || is_gone(&answer) {

@@ -44,7 +44,7 @@ impl Storage for S3 {
                 body: Some(bytes),
                 sha256: Some(file.sha256),
                 seconds: STORE_SECONDS,
-                ..Call::new("PUT")
+                ..Call::new("S3 PutObject", "PUT")
             };
             let answer = self.call(&call).await.map_err(PutError::Failed)?;
             match answer.status {
@@ -64,7 +64,7 @@ impl Storage for S3 {
             let call = Call {
                 key: Some(key.as_str()),
                 headers: &[("x-amz-checksum-mode", "ENABLED")],
-                ..Call::new("HEAD")
+                ..Call::new("S3 HeadObject", "HEAD")
             };
             let answer = self.call(&call).await?;
             let size = match answer.status {
@@ -109,7 +109,7 @@ impl Storage for S3 {
             let call = Call {
                 key: Some(key.as_str()),
                 headers: &[("range", &range)],
-                ..Call::new("GET")
+                ..Call::new("S3 GetObject", "GET")
             };
             let answer = self.call(&call).await?;
             match answer.status {
@@ -138,7 +138,7 @@ impl Storage for S3 {
                     key: Some(key.as_str()),
                     headers: &[("range", &range)],
                     seconds: WINDOW_SECONDS,
-                    ..Call::new("GET")
+                    ..Call::new("S3 GetObject", "GET")
                 };
                 let answer = self.call(&call).await?;
                 offset = match answer.status {
@@ -171,7 +171,7 @@ impl Storage for S3 {
                 headers: &[("content-md5", &md5), ("content-type", "application/xml")],
                 body: Some(&body),
                 seconds: 30,
-                ..Call::new("POST")
+                ..Call::new("S3 DeleteObjects", "POST")
             };
             let answer = self.call(&call).await?;
             if answer.status != 200 {
@@ -198,7 +198,7 @@ impl Storage for S3 {
             let call = Call {
                 // An empty start is none.
                 query: &query[..if after.is_some() { 4 } else { 3 }],
-                ..Call::new("GET")
+                ..Call::new("S3 ListObjectsV2", "GET")
             };
             let answer = self.call(&call).await?;
             if answer.status != 200 {
