@@ -306,6 +306,7 @@ DROP FUNCTION attachments.find_unplanned;
 DROP FUNCTION attachments.unplanned_lookups;
 DROP FUNCTION attachments.plan_lookups;
 DROP FUNCTION attachments.plan_lookup;
+DROP FUNCTION attachments.planned_branch;
 DROP FUNCTION attachments.planned_statements;
 DROP VIEW attachments.entity_lookup;
 DROP FUNCTION attachments.missing_key_query;

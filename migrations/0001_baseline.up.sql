@@ -197,6 +197,8 @@ DECLARE
     entity_key record;
     entity attachments.entity_type;
 BEGIN
+    -- Before any other lock: see plan_lookups().
+    LOCK TABLE attachments.entity_type IN SHARE ROW EXCLUSIVE MODE;
     SELECT a.attname, a.atttypid::regtype AS type INTO entity_key
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
@@ -382,7 +384,8 @@ $$;
 -- Planned lookups ----------------------------------------------------------------------------------
 -- To plan such a query takes several times as long as to run it, and a session keeps the plans of what stands in a function. So the queries of
 -- each type are written into two functions, find_planned() and lock_planned(), when the type is registered. Those of a type that is another by
--- now, because its table was renamed or its deleted rows are kept elsewhere, are planned each time, until plan_lookups() is run again.
+-- now, because its table was renamed or its deleted rows are kept elsewhere, are planned each time, until plan_lookups() is run again. Every
+-- migration ends with it: what writes the queries may have changed.
 
 -- The entity types as lookups need them. `planned_for` is all that decides the text of a type's queries.
 CREATE VIEW attachments.entity_lookup AS
@@ -407,15 +410,22 @@ BEGIN
 END
 $$;
 
+-- The queries of one type, guarded by what they were written for.
+CREATE FUNCTION attachments.planned_branch(known attachments.entity_type, planned_for text, locks boolean) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format(E'IF planned_for = %L THEN\n%sentity.is_there := coalesce(entity.is_there, false);\nRETURN entity;\nEND IF;\n',
+                  planned_for, attachments.planned_statements(known, locks));
+END
+$$;
+
 -- Writes one of the two functions. It runs with the rights of who calls it, and answers with NULL for a type that it was not written for.
 CREATE FUNCTION attachments.plan_lookup(function_name text, volatility text, locks boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     branches text;
 BEGIN
-    SELECT string_agg(
-        format(E'IF planned_for = %L THEN\n%sentity.is_there := coalesce(entity.is_there, false);\nRETURN entity;\nEND IF;\n',
-               l.planned_for, attachments.planned_statements(e, locks)), '' ORDER BY e.name)
+    SELECT string_agg(attachments.planned_branch(e, l.planned_for, locks), '' ORDER BY e.name)
     INTO branches
     FROM attachments.entity_type e JOIN attachments.entity_lookup l ON l.name = e.name JOIN pg_class c ON c.oid = e.relation;
     EXECUTE format('CREATE OR REPLACE FUNCTION attachments.%I(entity_id text, planned_for text) RETURNS attachments.found_entity
@@ -428,29 +438,32 @@ $$;
 CREATE FUNCTION attachments.plan_lookups() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- One at a time: whoever comes second finds the types of the first.
-    PERFORM pg_advisory_xact_lock(hashtextextended('attachments.plan_lookups', 0));
+    -- One at a time: whoever comes second finds the types of the first. Only who may write the table can take this lock; requests read it.
+    LOCK TABLE attachments.entity_type IN SHARE ROW EXCLUSIVE MODE;
     PERFORM attachments.plan_lookup('find_planned', 'STABLE', false), attachments.plan_lookup('lock_planned', 'VOLATILE', true);
 END
 $$;
 
 COMMENT ON FUNCTION attachments.plan_lookups IS
     'Lets sessions keep the plans by which they find entities, as the registered tables are now. To be run after one was renamed, or its deleted rows were moved.';
-REVOKE ALL ON FUNCTION attachments.plan_lookup, attachments.plan_lookups FROM PUBLIC;
+REVOKE ALL ON FUNCTION attachments.planned_branch, attachments.plan_lookup, attachments.plan_lookups FROM PUBLIC;
 SELECT attachments.plan_lookups();
 
+-- Types whose queries would be written in another way now. Of a table that is gone there is nothing to plan.
 CREATE FUNCTION attachments.unplanned_lookups() RETURNS TABLE (entity_type text, relation regclass)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RETURN QUERY SELECT l.name, l.relation FROM attachments.entity_lookup l
-        WHERE NOT EXISTS (
-            SELECT FROM pg_proc p WHERE p.oid = 'attachments.find_planned(text, text)'::regprocedure
-                AND position(format(E'IF planned_for = %L THEN\n', l.planned_for) IN p.prosrc) > 0);
+    RETURN QUERY SELECT e.name, e.relation
+        FROM attachments.entity_type e JOIN attachments.entity_lookup l ON l.name = e.name JOIN pg_class c ON c.oid = e.relation
+        WHERE EXISTS (
+            SELECT FROM pg_proc p
+            WHERE p.oid IN ('attachments.find_planned(text, text)'::regprocedure, 'attachments.lock_planned(text, text)'::regprocedure)
+              AND position(attachments.planned_branch(e, l.planned_for, p.proname = 'lock_planned') IN p.prosrc) = 0);
 END
 $$;
 
 COMMENT ON FUNCTION attachments.unplanned_lookups IS
-    'Entity types that were changed since their lookups were planned, so that each request plans them. attachments.plan_lookups() ends this.';
+    'Entity types whose lookups would be planned in another way now, since their table or this schema was changed. attachments.plan_lookups() ends this.';
 REVOKE ALL ON FUNCTION attachments.unplanned_lookups FROM PUBLIC;
 
 -- The same by queries that are planned each time.
@@ -1686,7 +1699,8 @@ CREATE TABLE attachments.usage (
 );
 
 -- What rows that are gone give back, and when: not before the last URL that could store their bytes has run out. Written
--- without a lock, so that a purge of many tenants waits for none; subtracted by the schedule, and by who would be over a quota without.
+-- without a lock, so that a purge of many tenants waits for none; subtracted by the schedule, by who would be over a quota without, and
+-- by who reserves where the schedule has not come to it in time.
 CREATE TABLE attachments.usage_release (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text NOT NULL,
@@ -1815,6 +1829,11 @@ BEGIN
                count(*) FILTER (WHERE a.state IN ('pending', 'uploaded')) AS pending
         FROM added a GROUP BY 1, 2 ORDER BY 1, 2
     LOOP
+        -- The schedule passes over a tenant whose row is locked whenever it looks: then what is due does not grow for longer than this.
+        IF EXISTS (SELECT FROM attachments.usage_release r
+                   WHERE r.tenant_id = wanted.tenant_id AND r.due_at <= now() - interval '10 minutes') THEN
+            PERFORM attachments.settle_usage(wanted.tenant_id);
+        END IF;
         -- The tenant's own row first, as everybody who changes usage.
         FOR held IN
             INSERT INTO attachments.usage AS u (tenant_id, subject, bytes, files)
@@ -2002,7 +2021,7 @@ END
 $$;
 
 -- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's. A tenant whose usage
--- somebody has locked waits for the next run: otherwise everybody else's would be locked as long.
+-- somebody has locked waits for the next run: otherwise everybody else's would be locked as long. Who has waited longest comes first.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -2019,7 +2038,10 @@ BEGIN
         RETURNING 1)
     SELECT count(*) INTO forgotten FROM gone;
     FOR due IN
-        SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now() ORDER BY r.tenant_id LIMIT size
+        SELECT oldest.tenant_id FROM (
+            SELECT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
+            GROUP BY r.tenant_id ORDER BY min(r.due_at), r.tenant_id LIMIT size) AS oldest
+        ORDER BY oldest.tenant_id
     LOOP
         PERFORM FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '' FOR UPDATE SKIP LOCKED;
         IF FOUND OR NOT EXISTS (SELECT FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '') THEN

@@ -58,7 +58,7 @@ async fn findings(connection: &mut PgConnection) -> Result<Vec<Value>, Failure> 
             FROM attachments.worker_rights()";
         found.extend(rows(connection, of_the_worker, &[]).await?);
         let of_entities = "SELECT 'warning' AS severity, 'lookup_unplanned' AS check_name, relation::text AS object,
-                format('The table of the entity type %s has changed since it was registered, so each request plans how to find an entity.', entity_type) AS finding,
+                format('The table of the entity type %s, or the schema attachments, has changed since it was last planned how requests find an entity.', entity_type) AS finding,
                 'Run SELECT attachments.plan_lookups().' AS fix
             FROM attachments.unplanned_lookups()";
         found.extend(rows(connection, of_entities, &[]).await?);

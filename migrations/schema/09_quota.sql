@@ -30,7 +30,8 @@ CREATE TABLE attachments.usage (
 );
 
 -- What rows that are gone give back, and when: not before the last URL that could store their bytes has run out. Written
--- without a lock, so that a purge of many tenants waits for none; subtracted by the schedule, and by who would be over a quota without.
+-- without a lock, so that a purge of many tenants waits for none; subtracted by the schedule, by who would be over a quota without, and
+-- by who reserves where the schedule has not come to it in time.
 CREATE TABLE attachments.usage_release (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text NOT NULL,
@@ -159,6 +160,11 @@ BEGIN
                count(*) FILTER (WHERE a.state IN ('pending', 'uploaded')) AS pending
         FROM added a GROUP BY 1, 2 ORDER BY 1, 2
     LOOP
+        -- The schedule passes over a tenant whose row is locked whenever it looks: then what is due does not grow for longer than this.
+        IF EXISTS (SELECT FROM attachments.usage_release r
+                   WHERE r.tenant_id = wanted.tenant_id AND r.due_at <= now() - interval '10 minutes') THEN
+            PERFORM attachments.settle_usage(wanted.tenant_id);
+        END IF;
         -- The tenant's own row first, as everybody who changes usage.
         FOR held IN
             INSERT INTO attachments.usage AS u (tenant_id, subject, bytes, files)

@@ -105,7 +105,7 @@ END
 $$;
 
 -- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's. A tenant whose usage
--- somebody has locked waits for the next run: otherwise everybody else's would be locked as long.
+-- somebody has locked waits for the next run: otherwise everybody else's would be locked as long. Who has waited longest comes first.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -122,7 +122,10 @@ BEGIN
         RETURNING 1)
     SELECT count(*) INTO forgotten FROM gone;
     FOR due IN
-        SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now() ORDER BY r.tenant_id LIMIT size
+        SELECT oldest.tenant_id FROM (
+            SELECT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
+            GROUP BY r.tenant_id ORDER BY min(r.due_at), r.tenant_id LIMIT size) AS oldest
+        ORDER BY oldest.tenant_id
     LOOP
         PERFORM FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '' FOR UPDATE SKIP LOCKED;
         IF FOUND OR NOT EXISTS (SELECT FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '') THEN

@@ -176,21 +176,106 @@ async fn a_table_that_is_renamed_or_moved_is_followed() -> Result<()> {
         .await?;
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
 
-    // A table that is gone is no reason to find none of the others.
+    // A table that is gone is no reason to find none of the others, and none to plan anything.
     superuser
         .execute(
             "CREATE TABLE app.note (id uuid PRIMARY KEY, tenant text NOT NULL);
              INSERT INTO app.note VALUES ('01890000-0000-7000-8000-000000000001', 'acme');
              SELECT attachments.register_entity('note', 'app.note', 'tenant');
-             DROP TABLE elsewhere.article CASCADE;
-             SELECT attachments.plan_lookups()",
+             DROP TABLE elsewhere.article CASCADE",
         )
         .await?;
-    assert_eq!(unplanned(&mut superuser).await?, ["post"]);
+    assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
+    superuser
+        .execute("SELECT attachments.plan_lookups()")
+        .await?;
+    assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
     let (is_there, _, may_change) = caller
         .looks_for("note", "01890000-0000-7000-8000-000000000001")
         .await?;
     assert!(is_there && may_change);
+    Ok(())
+}
+
+#[tokio::test]
+async fn lookups_that_would_be_written_in_another_way_are_reported() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut superuser = database(&postgres).await?;
+    let mut caller = Caller::of(&postgres).await?;
+    assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
+    // As a migration would change it, but that it ends with plan_lookups().
+    superuser
+        .execute(
+            "CREATE OR REPLACE FUNCTION attachments.is_entity_sql(known attachments.entity_type) RETURNS text
+             LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+             BEGIN
+                 RETURN format('t.%1$I = $1::%2$s AND t.%3$I::text = attachments.tenant() AND t.%1$I <> 1',
+                               known.key_column, known.key_type, known.tenant_column);
+             END
+             $$",
+        )
+        .await?;
+    assert_eq!(unplanned(&mut superuser).await?, ["post"]);
+    superuser
+        .execute("SELECT attachments.plan_lookups()")
+        .await?;
+    assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
+    assert_eq!(
+        caller.posts().await?,
+        posts([
+            (false, false),
+            (true, false),
+            (false, false),
+            (false, false)
+        ])
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_who_registers_makes_another_wait() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut superuser = database(&postgres).await?;
+    superuser
+        .execute(
+            "CREATE TABLE app.note (id bigint PRIMARY KEY, tenant text);
+             CREATE TABLE app.page (id bigint PRIMARY KEY, tenant text);
+             CREATE ROLE stranger LOGIN PASSWORD 'stranger'; GRANT keepsake_api TO stranger",
+        )
+        .await?;
+    let mut stranger =
+        PgConnection::connect(&postgres.url("stranger", "stranger", "keepsake")).await?;
+    // Whatever lock anybody may have: advisory ones, and those that reading takes.
+    stranger
+        .execute(
+            "SELECT pg_advisory_lock(hashtextextended('attachments.plan_lookups', 0));
+             SET ROLE keepsake_api; BEGIN; SELECT count(*) FROM attachments.entity_type",
+        )
+        .await?;
+    let refused = stranger
+        .execute("SAVEPOINT s; LOCK TABLE attachments.entity_type IN ROW SHARE MODE")
+        .await;
+    let refused = refused.err().context("it is locked")?;
+    assert_eq!(state(&refused).as_deref(), Some("42501"));
+    stranger.execute("ROLLBACK TO s").await?;
+
+    let register = "SELECT attachments.register_entity('note', 'app.note', 'tenant')";
+    superuser.execute("SET lock_timeout = '10s'; BEGIN").await?;
+    superuser.execute(register).await?;
+    let mut another = postgres.connect().await?;
+    another.execute("SET lock_timeout = '200ms'; BEGIN").await?;
+    let register = "SELECT attachments.register_entity('page', 'app.page', 'tenant')";
+    let late = another.execute(register).await;
+    let late = late.err().context("it did not wait")?;
+    assert_eq!(state(&late).as_deref(), Some("55P03"));
+    another
+        .execute("ROLLBACK; SET lock_timeout = '10s'")
+        .await?;
+    superuser.execute("COMMIT").await?;
+    another.execute(register).await?;
+    assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
     Ok(())
 }
 
