@@ -4,10 +4,9 @@
 use anyhow::{Result, ensure};
 use keepsake_tests::fixtures::{Fixture, PNG, TEXT};
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
-use crate::world::{Tenant, id, own_stack, run_schedule, tenant, upload_path};
+use crate::world::{Tenant, id, run_schedule, tenant, upload_path};
 
 const PNG_BYTES: i64 = PNG.bytes.len() as i64;
 
@@ -114,48 +113,6 @@ async fn a_given_up_upload_counts_until_its_urls_have_run_out() -> Result<()> {
     run_schedule(tenant.stack).await?;
     tenant.declare(&[PNG]).await?;
     assert_eq!(held(&tenant).await?, [PNG_BYTES, 1, PNG_BYTES, 1]);
-    Ok(())
-}
-
-/// What the tenants may be given back, by their names and since when, in minutes.
-async fn release(database: &mut PgConnection, due: &[(&str, i32)]) -> Result<()> {
-    for (tenant, minutes) in due {
-        sqlx::query(
-            "INSERT INTO attachments.usage_release (tenant_id, subject, bytes, files, due_at)
-             VALUES ($1, 'ada', 0, 0, now() - make_interval(mins => $2))",
-        )
-        .bind(tenant)
-        .bind(minutes)
-        .execute(&mut *database)
-        .await?;
-    }
-    Ok(())
-}
-
-/// The tenants that are yet to be given back something.
-async fn to_settle(database: &mut PgConnection) -> Result<Vec<String>> {
-    let tenants = "SELECT tenant_id FROM attachments.usage_release ORDER BY tenant_id";
-    Ok(sqlx::query_scalar(tenants).fetch_all(database).await?)
-}
-
-#[tokio::test]
-async fn no_tenant_waits_for_ever_for_what_is_due() -> Result<()> {
-    let stack = own_stack().await?;
-    let busy = Tenant::new(&stack).await?;
-    let mut database = busy.database().await?;
-    // The schedule begins with who has waited longest, whatever the name.
-    release(&mut database, &[("a", 2), ("b", 3), ("c", 1), ("b", 0)]).await?;
-    for left in [vec!["a", "c"], vec!["c"], vec![]] {
-        sqlx::query("SELECT attachments_api.tidy('{\"limit\": 1}')")
-            .execute(&mut database)
-            .await?;
-        assert_eq!(to_settle(&mut database).await?, left);
-    }
-
-    // Whom it passes over each time, since somebody is always uploading, is given back what is due by who uploads.
-    release(&mut database, &[(&busy.name, 11), (&busy.name, 1)]).await?;
-    busy.declare(&[PNG]).await?;
-    assert_eq!(to_settle(&mut database).await?, [""; 0]);
     Ok(())
 }
 
