@@ -79,7 +79,8 @@ fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorRe
     Ok(Answer::nothing())
 }
 
-/// Whether a row may use a reference at all: no column of it is NULL, and one that was declared is for its type.
+/// Whether a row may use a reference at all: no column of it is NULL, and one that was declared is for its type. Where a collation decides which
+/// types are equal, it may.
 fn may_use(row: Row<'_>, reference: &Reference) -> bool {
     if reference.lost {
         return true;
@@ -89,7 +90,7 @@ fn may_use(row: Row<'_>, reference: &Reference) -> bool {
             type_column,
             type_value,
         } => row
-            .text(&type_column.0)
+            .text_by_bytes(&type_column.0)
             .is_some_and(|found| found.as_ref() != Some(type_value)),
         Kind::ForeignKey => false,
     };

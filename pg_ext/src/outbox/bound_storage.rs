@@ -3,9 +3,6 @@
 //! in the outbox is handed out for deletion only when no row names it ([`crate::outbox::object_rows`]), and
 //! is dropped when one does, which will hand it over again. A row that is archived is not gone; its purge hands the key over.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use pgrx::Uuid;
 use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
@@ -18,12 +15,11 @@ use crate::call::trigger_call::{
     NewRows, OldRows,
 };
 use crate::call::trigger_row::Row;
-use crate::graph::cache;
-use crate::graph::reference_graph::{Graph, not_in_place};
+use crate::graph::cache::{self, Kept};
+use crate::graph::reference_graph::not_in_place;
 use crate::manage::archived_table::Keep;
 use crate::manage::bound_table;
 use crate::model::error::{Failure, Outcome, required};
-use crate::model::oid_map::OidMap;
 use crate::model::sql::{Ident, join};
 use crate::outbox::object_rows::{KeyIndexes, Named};
 use crate::registry::description::describe;
@@ -207,47 +203,26 @@ const BOUND: &str = "
     WHERE b.relation = $1 OR b.relation IN (SELECT relid FROM pg_partition_ancestors($1))
     ORDER BY b.relation = $1 LIMIT 1";
 
-/// What is known of tables as long as the graph is: whatever changes how a table is bound makes another graph.
-struct Known {
-    graph: Rc<Graph>,
-    tables: OidMap<Option<Bound>>,
-}
-
 thread_local! {
-    static KNOWN: RefCell<Option<Known>> = const { RefCell::new(None) };
+    static KNOWN: Kept<pg_sys::Oid, Option<Bound>> = Kept::default();
 }
 
 impl Bound {
-    fn of(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
-        let graph = cache::current(session)?;
-        let known = KNOWN.with_borrow(|known| {
-            let known = known.as_ref();
-            let known = known.filter(|known| Rc::ptr_eq(&known.graph, &graph))?;
-            known.tables.get(&relation).cloned()
-        });
-        if let Some(known) = known {
+    fn of(session: &Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
+        if let Some(known) = KNOWN.with(|known| known.get(&relation)) {
             return Ok(known);
         }
-        let read = Self::read_of(session, relation)?;
-        // What was read while something changed is good for this call alone.
-        if cache::kept().is_some_and(|now| Rc::ptr_eq(&now, &graph)) {
-            KNOWN.with_borrow_mut(|known| {
-                let ours = match known {
-                    Some(known) if Rc::ptr_eq(&known.graph, &graph) => known,
-                    _ => known.insert(Known {
-                        graph,
-                        tables: OidMap::default(),
-                    }),
-                };
-                ours.tables.insert(relation, read.clone());
-            });
-        }
+        let before = cache::changes();
+        let read = Self::read_now(session, relation)?;
+        KNOWN.with(|known| known.keep(before, [(relation, read.clone())]));
         Ok(read)
     }
 
-    fn read_of(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
-        let mut rows = session.registry_kept(BOUND, &[relation.into()])?;
-        let Some(row) = rows.next() else {
+    /// As it is committed now: the columns are those that the table has now, whatever the transaction's snapshot shows, and what is read is kept
+    /// for later transactions.
+    fn read_now(session: &Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
+        let rows = session.registry_now(BOUND, &[relation.into()])?;
+        let Some(row) = rows.first() else {
             return Ok(None);
         };
         Ok(row.get_by_name("key")?.map(|key| Self {
