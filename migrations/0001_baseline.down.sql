@@ -214,6 +214,7 @@ DROP FUNCTION attachments.release_usage;
 DROP FUNCTION attachments.reserve_usage;
 DROP FUNCTION attachments.refuse_too_many_pending;
 DROP FUNCTION attachments.refuse_over_quota;
+DROP FUNCTION attachments.is_over;
 DROP FUNCTION attachments.next_room;
 DROP FUNCTION attachments.pending_files;
 DROP FUNCTION attachments.settle_usage;
@@ -257,6 +258,7 @@ DROP FUNCTION attachments.file_types_of;
 DROP TABLE attachments.file_type_rule;
 DROP FUNCTION attachments.taken_names;
 DROP FUNCTION attachments.files_of;
+DROP FUNCTION attachments.describe_file;
 
 -- 06_attachments.sql
 -- The objects of live and deleted attachments are handed to the outbox, so that none is orphaned. Parts that the store still
@@ -276,6 +278,9 @@ DROP FUNCTION attachments.refuse_file_change;
 DROP FUNCTION attachments.refuse_shut;
 DROP FUNCTION attachments.find_deletable;
 DROP FUNCTION attachments.find_attachment;
+DROP TRIGGER terms_of_name ON attachments.attachment;
+DROP TRIGGER terms_of_new_name ON attachments.attachment;
+DROP FUNCTION attachments.terms_of_name;
 DROP TRIGGER outlast_clocks ON attachments.attachment;
 DROP FUNCTION attachments.outlast_clocks;
 DROP FUNCTION attachments.clock_tolerance;
@@ -291,9 +296,20 @@ DROP FUNCTION attachments.word_condition;
 DROP FUNCTION attachments.shared_terms;
 
 -- 03_entities.sql
+-- What plan_lookups() wrote.
+DROP FUNCTION attachments.find_planned(text, text), attachments.lock_planned(text, text);
 DROP FUNCTION attachments.refuse_change;
 DROP FUNCTION attachments.lock_entity;
 DROP FUNCTION attachments.find_entity;
+DROP FUNCTION attachments.lock_unplanned;
+DROP FUNCTION attachments.find_unplanned;
+DROP FUNCTION attachments.unplanned_lookups;
+DROP FUNCTION attachments.plan_lookups;
+DROP FUNCTION attachments.plan_lookup;
+DROP FUNCTION attachments.planned_branch;
+DROP FUNCTION attachments.planned_statements;
+DROP VIEW attachments.entity_lookup;
+DROP FUNCTION attachments.missing_key_query;
 DROP FUNCTION attachments.deleted_entity_query;
 DROP FUNCTION attachments.entity_query;
 DROP FUNCTION attachments.is_entity_sql;

@@ -95,25 +95,20 @@ REVOKE ALL ON FUNCTION attachments.publish FROM PUBLIC;
 
 -- What every call has in common: the caller's claims, and the form of an answer.
 --
--- These are PL/pgSQL although they are one expression each: a session keeps the plans of PL/pgSQL. PostgreSQL plans an SQL
--- function again for each statement that calls it unless it can inline the function, and a pinned search_path forbids that.
+-- Those of one expression have it after RETURN: its names are resolved once, here, so that they need no search_path, and PostgreSQL writes the
+-- expression into the statements that call them. All others are PL/pgSQL, whose plans a session keeps: an SQL function that cannot be inlined
+-- is planned again for each statement that calls it, and a pinned search_path forbids to inline it.
 
 -- The claims stand where PostgREST and Supabase set them, so that policies written for those work here.
 CREATE FUNCTION attachments.claim(name text) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> name;
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> name;
 
 COMMENT ON FUNCTION attachments.claim IS 'A claim of the caller''s token, set for the transaction.';
 
 CREATE FUNCTION attachments.tenant() RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN attachments.claim('tenant');
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant';
 
 COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant. NULL without claims; then nothing is visible.';
 
@@ -129,11 +124,8 @@ $$;
 -- Answers are values: {"ok": …} or {"error": {"code", "detail", …}}. The codes and their HTTP statuses are the table of
 -- keepsake-shared.
 CREATE FUNCTION attachments.ok(body jsonb) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN jsonb_build_object('ok', body);
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN jsonb_build_object('ok', body);
 
 CREATE FUNCTION attachments.fail(code text, detail text, more jsonb DEFAULT '{}') RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -144,7 +136,7 @@ $$;
 
 -- A page of entries that were fetched with one more than asked: without that one, and where the next page begins.
 CREATE FUNCTION attachments.cut_page(entries jsonb, size integer, id_name text) RETURNS jsonb
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT attachments.ok(jsonb_build_object(
         'items', CASE WHEN jsonb_array_length(entries) > size THEN entries - size ELSE entries END,
         'next_cursor', CASE WHEN jsonb_array_length(entries) > size THEN entries -> (size - 1) ->> id_name END))
@@ -205,6 +197,8 @@ DECLARE
     entity_key record;
     entity attachments.entity_type;
 BEGIN
+    -- Before any other lock: see plan_lookups().
+    LOCK TABLE attachments.entity_type IN SHARE ROW EXCLUSIVE MODE;
     SELECT a.attname, a.atttypid::regtype AS type INTO entity_key
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
@@ -231,6 +225,7 @@ BEGIN
                    (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation));
     PERFORM attachments.show_label(name, label_column);
     PERFORM attachments.index_listing(entity);
+    PERFORM attachments.plan_lookups();
 END
 $$;
 
@@ -378,27 +373,145 @@ BEGIN
 END
 $$;
 
--- Runs with the rights of the API, so that the application's own policies on the table apply.
-CREATE FUNCTION attachments.find_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
-LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+-- Of an entity that is not there the key, where the text is one.
+CREATE FUNCTION attachments.missing_key_query(known attachments.entity_type) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('SELECT jsonb_build_object(%1$L, $1::%2$s) WHERE ($1::%2$s)::text = $1', known.key_column, known.key_type);
+END
+$$;
+
+-- Planned lookups ----------------------------------------------------------------------------------
+-- To plan such a query takes several times as long as to run it, and a session keeps the plans of what stands in a function. So the queries of
+-- each type are written into two functions, find_planned() and lock_planned(), when the type is registered. Those of a type that is another by
+-- now, because its table was renamed or its deleted rows are kept elsewhere, are planned each time, until plan_lookups() is run again. Every
+-- migration ends with it: what writes the queries may have changed.
+
+-- The entity types as lookups need them. `planned_for` is all that decides the text of a type's queries.
+CREATE VIEW attachments.entity_lookup AS
+    SELECT e.name, e.relation, m.keep IS NOT DISTINCT FROM 'archive' AS apart,
+           concat_ws(' ', e.name, e.relation::text, quote_ident(e.key_column), e.key_type::text, quote_ident(e.tenant_column), m.keep) AS planned_for
+    FROM attachments.entity_type e LEFT JOIN keepsake.managed_table m ON m.relation = e.relation;
+GRANT SELECT ON attachments.entity_lookup TO keepsake_api;
+
+-- The queries of one type as statements of a function whose first argument is the id: they find an entity, or lock it.
+CREATE FUNCTION attachments.planned_statements(known attachments.entity_type, locks boolean) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found constant text := 'INTO entity.key, entity.is_there, entity.deletion_id;';
+BEGIN
+    IF locks THEN
+        RETURN format(E'%s FOR KEY SHARE %s\n', attachments.entity_query(known), found);
+    END IF;
+    RETURN format(E'%s %s\n', attachments.entity_query(known), found)
+        || CASE WHEN attachments.kept_apart(known.relation)
+           THEN format(E'IF entity.is_there IS NULL THEN %s %s END IF;\n', attachments.deleted_entity_query(known), found) ELSE '' END
+        || format(E'IF entity.is_there IS NULL THEN %s INTO entity.key; END IF;\n', attachments.missing_key_query(known));
+END
+$$;
+
+-- The queries of one type, guarded by what they were written for.
+CREATE FUNCTION attachments.planned_branch(known attachments.entity_type, planned_for text, locks boolean) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format(E'IF planned_for = %L THEN\n%sentity.is_there := coalesce(entity.is_there, false);\nRETURN entity;\nEND IF;\n',
+                  planned_for, attachments.planned_statements(known, locks));
+END
+$$;
+
+-- Writes one of the two functions. It runs with the rights of who calls it, and answers with NULL for a type that it was not written for.
+CREATE FUNCTION attachments.plan_lookup(function_name text, volatility text, locks boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    branches text;
+BEGIN
+    SELECT string_agg(attachments.planned_branch(e, l.planned_for, locks), '' ORDER BY e.name)
+    INTO branches
+    FROM attachments.entity_type e JOIN attachments.entity_lookup l ON l.name = e.name JOIN pg_class c ON c.oid = e.relation;
+    EXECUTE format('CREATE OR REPLACE FUNCTION attachments.%I(entity_id text, planned_for text) RETURNS attachments.found_entity
+                    LANGUAGE plpgsql %s SET search_path = pg_catalog, pg_temp AS %L',
+                   function_name, volatility,
+                   format(E'DECLARE\nentity attachments.found_entity;\nBEGIN\n%sRETURN NULL;\nEND', branches));
+END
+$$;
+
+CREATE FUNCTION attachments.plan_lookups() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- One at a time: whoever comes second finds the types of the first. Only who may write the table can take this lock; requests read it.
+    LOCK TABLE attachments.entity_type IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM attachments.plan_lookup('find_planned', 'STABLE', false), attachments.plan_lookup('lock_planned', 'VOLATILE', true);
+END
+$$;
+
+COMMENT ON FUNCTION attachments.plan_lookups IS
+    'Lets sessions keep the plans by which they find entities, as the registered tables are now. To be run after one was renamed, or its deleted rows were moved.';
+REVOKE ALL ON FUNCTION attachments.planned_branch, attachments.plan_lookup, attachments.plan_lookups FROM PUBLIC;
+SELECT attachments.plan_lookups();
+
+-- Types whose queries would be written in another way now. Of a table that is gone there is nothing to plan.
+CREATE FUNCTION attachments.unplanned_lookups() RETURNS TABLE (entity_type text, relation regclass)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT e.name, e.relation
+        FROM attachments.entity_type e JOIN attachments.entity_lookup l ON l.name = e.name JOIN pg_class c ON c.oid = e.relation
+        WHERE EXISTS (
+            SELECT FROM pg_proc p
+            WHERE p.oid IN ('attachments.find_planned(text, text)'::regprocedure, 'attachments.lock_planned(text, text)'::regprocedure)
+              AND position(attachments.planned_branch(e, l.planned_for, p.proname = 'lock_planned') IN p.prosrc) = 0);
+END
+$$;
+
+COMMENT ON FUNCTION attachments.unplanned_lookups IS
+    'Entity types whose lookups would be planned in another way now, since their table or this schema was changed. attachments.plan_lookups() ends this.';
+REVOKE ALL ON FUNCTION attachments.unplanned_lookups FROM PUBLIC;
+
+-- The same by queries that are planned each time.
+CREATE FUNCTION attachments.find_unplanned(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
     entity attachments.found_entity;
 BEGIN
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
-    IF NOT FOUND THEN
-        RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
-    END IF;
     EXECUTE attachments.entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
     IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
         EXECUTE attachments.deleted_entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
     END IF;
     IF entity.is_there IS NULL THEN
-        entity.is_there := false;
-        EXECUTE format(
-            'SELECT jsonb_build_object(%1$L, $1::%2$s) WHERE ($1::%2$s)::text = $1',
-            known.key_column, known.key_type)
-        INTO entity.key USING entity_id;
+        EXECUTE attachments.missing_key_query(known) INTO entity.key USING entity_id;
+    END IF;
+    entity.is_there := coalesce(entity.is_there, false);
+    RETURN entity;
+END
+$$;
+
+CREATE FUNCTION attachments.lock_unplanned(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    entity attachments.found_entity;
+BEGIN
+    EXECUTE (SELECT attachments.entity_query(e) FROM attachments.entity_type e WHERE e.name = entity_type) || ' FOR KEY SHARE'
+    INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    entity.is_there := coalesce(entity.is_there, false);
+    RETURN entity;
+END
+$$;
+
+-- Runs with the rights of the API, so that the application's own policies on the table apply.
+CREATE FUNCTION attachments.find_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_lookup;
+    entity attachments.found_entity;
+BEGIN
+    SELECT * INTO known FROM attachments.entity_lookup l WHERE l.name = entity_type;
+    IF NOT FOUND THEN
+        RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
+    END IF;
+    entity := attachments.find_planned(entity_id, known.planned_for);
+    IF entity.is_there IS NULL THEN
+        entity := attachments.find_unplanned(entity_type, entity_id);
     END IF;
     entity.relation := known.relation;
     RETURN entity;
@@ -411,14 +524,16 @@ $$;
 CREATE FUNCTION attachments.lock_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
 LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    known attachments.entity_type;
+    known attachments.entity_lookup;
     entity attachments.found_entity;
 BEGIN
-    SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
+    SELECT * INTO known FROM attachments.entity_lookup l WHERE l.name = entity_type;
     IF FOUND THEN
-        EXECUTE attachments.entity_query(known) || ' FOR KEY SHARE'
-        INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
-        IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
+        entity := attachments.lock_planned(entity_id, known.planned_for);
+        IF entity.is_there IS NULL THEN
+            entity := attachments.lock_unplanned(entity_type, entity_id);
+        END IF;
+        IF NOT entity.is_there AND known.apart THEN
             entity := attachments.find_entity(entity_type, entity_id);
             entity.is_there := entity.deletion_id IS NOT NULL AND keepsake.may_change_deleted(known.relation, entity.key);
         END IF;
@@ -449,7 +564,8 @@ $$;
 
 -- 04_file_names.sql ---------------------------------------------
 
--- What a search asks of a file name. The column attachments.attachment.search holds the terms of each name: keepsake.filename_terms().
+-- What a search asks of a file name. The column attachments.attachment.search holds the terms of each name that can be found:
+-- keepsake.filename_terms().
 
 -- How many of the others are among the terms.
 CREATE FUNCTION attachments.shared_terms(terms text[], others text[]) RETURNS bigint
@@ -570,7 +686,8 @@ CREATE TABLE attachments.attachment (
     uploaded_by    text NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT now(),
     available_at   timestamptz,
-    search         text[] NOT NULL GENERATED ALWAYS AS (keepsake.filename_terms(tenant_id, file_name)) STORED,
+    -- The terms of the name, by which a search finds it; empty while it is pending. Written by terms_of_name().
+    search         text[] NOT NULL DEFAULT '{}',
     scan_verdict   text CHECK (scan_verdict IN ('clean', 'infected', 'unsupported', 'access_denied', 'failed')),
     scanned_at     timestamptz,
     -- Of another version than the current one, the attachment.
@@ -672,6 +789,24 @@ REVOKE ALL ON FUNCTION attachments.outlast_clocks FROM PUBLIC;
 CREATE TRIGGER outlast_clocks BEFORE UPDATE ON attachments.attachment
     FOR EACH ROW WHEN (NEW.state = 'rejected' AND OLD.state <> 'rejected')
     EXECUTE FUNCTION attachments.outlast_clocks();
+
+-- The terms of a name, from when it can be found. PostgreSQL would compute a generated column anew at each change of state or deletion.
+CREATE FUNCTION attachments.terms_of_name() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.search := keepsake.filename_terms(NEW.tenant_id, NEW.file_name);
+    RETURN NEW;
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.terms_of_name FROM PUBLIC;
+CREATE TRIGGER terms_of_new_name BEFORE INSERT ON attachments.attachment
+    FOR EACH ROW WHEN (NEW.state NOT IN ('pending', 'rejected'))
+    EXECUTE FUNCTION attachments.terms_of_name();
+CREATE TRIGGER terms_of_name BEFORE UPDATE ON attachments.attachment
+    FOR EACH ROW WHEN (NEW.state NOT IN ('pending', 'rejected')
+                       AND (OLD.state = 'pending' OR NEW.file_name <> OLD.file_name OR NEW.tenant_id <> OLD.tenant_id))
+    EXECUTE FUNCTION attachments.terms_of_name();
 
 -- Finding and describing ---------------------------------------------------------------------------
 
@@ -824,18 +959,22 @@ SELECT attachments.publish(ARRAY['get_attachment', 'attachment_content', 'rename
 
 -- Declaring --------------------------------------------------------------------------------------
 
+-- A file of a set as the worker needs it, but for its upload in parts. Inlined, as describe() is.
+CREATE FUNCTION attachments.describe_file(a attachments.attachment) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN jsonb_build_object(
+    'attachment_id', CASE a.state WHEN 'former' THEN a.version_of ELSE a.id END,
+    'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+    'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key,
+    'state', CASE a.state WHEN 'former' THEN 'available' ELSE a.state END);
+
 -- The files of a set as the worker needs them: what was declared, and where the bytes are. Once it is complete, the file of a new version is
 -- the attachment, whichever version it is by now.
 CREATE FUNCTION attachments.files_of(upload uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
-            'attachment_id', CASE a.state WHEN 'former' THEN a.version_of ELSE a.id END,
-            'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-            'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key,
-            'state', CASE a.state WHEN 'former' THEN 'available' ELSE a.state END,
-            'multipart', attachments.multipart_of(a.id))
+        SELECT coalesce(jsonb_agg(attachments.describe_file(a) || jsonb_build_object('multipart', attachments.multipart_of(a.id))
             ORDER BY a.position), '[]')
         FROM attachments.attachment a WHERE a.upload_set_id = upload);
 END
@@ -844,9 +983,10 @@ $$;
 -- Names of the set that a live file of the entity bears already, as field errors.
 -- Runs beyond the row policies, under which the index of live names cannot be used: the function in it is not leakproof, and all
 -- files of the entity would be read. It reports only names that the set itself has, in the set's own tenant. OFFSET makes each
--- name be looked up by itself: without statistics the planner would join all there are.
+-- name be looked up by itself: without statistics the planner would join all there are. One plan serves all sets: PostgreSQL would
+-- take one for just this set to be better, and to make that takes twenty times as long as to run it.
 CREATE FUNCTION attachments.taken_names(upload uuid) RETURNS jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -915,17 +1055,22 @@ BEGIN
 END
 $$;
 
--- Makes the rows of a set, or none. `version_of` and `version` are those of a new version: see 24_versions.sql.
+-- Makes the rows of a set, or none. `version_of` and `version` are those of a new version: see 24_versions.sql. The quota refuses by KS002
+-- with the answer as its DETAIL: see 09_quota.sql.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    tenant text := attachments.tenant();
+    who text := attachments.claim('sub');
     of_type text := request ->> 'entity_type';
     of_id text := request ->> 'entity_id';
     entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
     refused jsonb := attachments.refused_types(request);
+    declared jsonb;
     taken jsonb;
+    refusal text;
 BEGIN
     IF refused <> '[]' THEN
         RETURN attachments.fail('media_type_not_allowed', 'Files of some kinds cannot be uploaded.',
@@ -936,41 +1081,47 @@ BEGIN
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
     END IF;
     INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of, one_request)
-    VALUES (upload, attachments.tenant(), of_type, of_id, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires,
+    VALUES (upload, tenant, of_type, of_id, jsonb_array_length(request -> 'files'), who, expires,
             (request ->> 'version_of')::uuid, request @> '{"one_request": true}');
-    INSERT INTO attachments.attachment (
-        id, tenant_id, upload_set_id, position, entity_type, entity_id,
-        file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
-    SELECT f.id, attachments.tenant(), upload, f.position - 1, of_type, of_id,
-           f.file ->> 'name', f.file ->> 'media_type', (f.file ->> 'size')::bigint, decode(f.file ->> 'sha256', 'hex'),
-           keepsake.object_key(attachments.tenant(), of_type, of_id, f.id, f.file ->> 'name'),
-           expires, attachments.claim('sub'), (request ->> 'version_of')::uuid, coalesce((request ->> 'version')::integer, 1)
-    FROM (SELECT keepsake.uuid_v7() AS id, file, position
-          FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, position)
-          OFFSET 0) AS f;
+    -- None of them is uploaded in parts yet.
+    WITH made AS (
+        INSERT INTO attachments.attachment AS a (
+            id, tenant_id, upload_set_id, position, entity_type, entity_id,
+            file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
+        SELECT f.id, tenant, upload, f.position - 1, of_type, of_id,
+               f.file ->> 'name', f.file ->> 'media_type', (f.file ->> 'size')::bigint, decode(f.file ->> 'sha256', 'hex'),
+               keepsake.object_key(tenant, of_type, of_id, f.id, f.file ->> 'name'),
+               expires, who, (request ->> 'version_of')::uuid, coalesce((request ->> 'version')::integer, 1)
+        FROM (SELECT keepsake.uuid_v7() AS id, file, position
+              FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, position)
+              OFFSET 0) AS f
+        RETURNING a.position, attachments.describe_file(a) || '{"multipart": null}' AS file)
+    SELECT coalesce(jsonb_agg(m.file ORDER BY m.position), '[]') INTO declared FROM made m;
     taken := attachments.taken_names(upload);
     IF taken <> '[]' THEN
         -- Undoes what was inserted; handled below.
         RAISE EXCEPTION USING ERRCODE = 'KS001', MESSAGE = 'name taken';
     END IF;
-    RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', attachments.files_of(upload)));
+    RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', declared));
 EXCEPTION
     WHEN SQLSTATE 'KS001' THEN
         RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', taken));
+    WHEN SQLSTATE 'KS002' THEN
+        GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
+        RETURN refusal::jsonb;
     WHEN foreign_key_violation THEN
         -- The entity, or the attachment, was deleted between the look and the writing.
         RETURN attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id));
 END
 $$;
 
--- Declares a set; once for each key. The quota refuses by KS002 with the answer as its DETAIL: see 09_quota.sql.
+-- Declares a set; once for each key.
 CREATE FUNCTION attachments.declare_once(operation text, claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     answer jsonb;
     declaration jsonb := request;
-    refusal text;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
@@ -991,9 +1142,6 @@ BEGIN
         PERFORM attachments.remember_key(operation, request, (answer -> 'ok' ->> 'id')::uuid);
     END IF;
     RETURN answer;
-EXCEPTION WHEN SQLSTATE 'KS002' THEN
-    GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
-    RETURN refusal::jsonb;
 END
 $$;
 
@@ -1073,11 +1221,16 @@ BEGIN
             END IF;
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET
-            state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now(),
-            download_only = coalesce(request -> 'download_only' ? id::text, false)
-        WHERE upload_set_id = upload.id AND deleted_at IS NULL;
-        GET DIAGNOSTICS completed = ROW_COUNT;
+        WITH done AS (
+            UPDATE attachments.attachment AS a SET
+                state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now(),
+                download_only = coalesce(request -> 'download_only' ? id::text, false)
+            WHERE upload_set_id = upload.id AND deleted_at IS NULL
+            RETURNING a.position, a.state, attachments.describe(a) AS file)
+        SELECT count(*), jsonb_agg(d.file ORDER BY d.position) FILTER (WHERE d.state = 'available'),
+               jsonb_agg(d.file ORDER BY d.position) FILTER (WHERE d.state = 'scanning')
+        INTO completed, visible, scanning
+        FROM done d;
         IF completed <> upload.file_count THEN
             -- Undoes what was completed; handled below.
             RAISE EXCEPTION USING ERRCODE = 'KS003', MESSAGE = 'not the whole set';
@@ -1087,11 +1240,14 @@ BEGIN
         END IF;
         PERFORM attachments.mark_completed(upload.id);
     END IF;
-    SELECT coalesce(jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'available'), '[]'),
-           jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'scanning')
-    INTO visible, scanning
-    FROM attachments.attachment m JOIN attachments.attachment a ON a.id = CASE m.state WHEN 'former' THEN m.version_of ELSE m.id END
-    WHERE m.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
+    -- Of a set that was complete before, and of a new version, which may have become another by now: as they are.
+    IF upload.state <> 'pending' OR upload.version_of IS NOT NULL THEN
+        SELECT coalesce(jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'available'), '[]'),
+               jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'scanning')
+        INTO visible, scanning
+        FROM attachments.attachment m JOIN attachments.attachment a ON a.id = CASE m.state WHEN 'former' THEN m.version_of ELSE m.id END
+        WHERE m.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
+    END IF;
     IF scanning IS NOT NULL THEN
         UPDATE attachments.upload_set SET state = 'scanning' WHERE id = upload.id AND state = 'completed';
         RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'scanning', 'attachments', scanning));
@@ -1543,7 +1699,8 @@ CREATE TABLE attachments.usage (
 );
 
 -- What rows that are gone give back, and when: not before the last URL that could store their bytes has run out. Written
--- without a lock, so that a purge of many tenants waits for none; subtracted by who next reserves.
+-- without a lock, so that a purge of many tenants waits for none; subtracted by the schedule, by who would be over a quota without, and
+-- by who reserves where the schedule has not come to it in time.
 CREATE TABLE attachments.usage_release (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text NOT NULL,
@@ -1612,14 +1769,22 @@ $$;
 
 -- Reserving and giving back ------------------------------------------------------------------------
 
--- Refuses by KS002: its DETAIL is the answer.
-CREATE FUNCTION attachments.refuse_over_quota(held attachments.usage, bytes bigint, files bigint) RETURNS void
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    quota attachments.quota := attachments.quota_of(held.tenant_id, held.subject);
+-- Whether more is held than may be.
+CREATE FUNCTION attachments.is_over(held attachments.usage, quota attachments.quota) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    RETURN coalesce(held.bytes > quota.max_bytes, false) OR coalesce(held.files > quota.max_files, false);
+END
+$$;
+
+-- Refuses by KS002, where what has been given back is not enough: its DETAIL is the answer. The tenant's own row is locked.
+CREATE FUNCTION attachments.refuse_over_quota(held attachments.usage, quota attachments.quota, bytes bigint, files bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM attachments.settle_usage(held.tenant_id);
+    SELECT u.* INTO held FROM attachments.usage u WHERE u.tenant_id = held.tenant_id AND u.subject = held.subject;
     -- What is held has been raised by what is wanted already.
-    IF held.bytes > quota.max_bytes OR held.files > quota.max_files THEN
+    IF attachments.is_over(held, quota) THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'quota exceeded',
             DETAIL = attachments.fail('quota_exceeded',
                 format('The quota of %s is exceeded. Files count until they are purged, aborted uploads until their URL expires.',
@@ -1633,15 +1798,11 @@ END
 $$;
 
 -- Refuses by KS002: its DETAIL is the answer.
-CREATE FUNCTION attachments.refuse_too_many_pending(tenant text, who text, files bigint) RETURNS void
+CREATE FUNCTION attachments.refuse_too_many_pending(quota attachments.quota, tenant text, who text, files bigint) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    quota attachments.quota := attachments.quota_of(tenant, who);
     pending bigint;
 BEGIN
-    IF quota.max_pending IS NULL THEN
-        RETURN;
-    END IF;
     -- The new rows are among them.
     pending := attachments.pending_files(tenant, who) - files;
     IF pending + files > quota.max_pending THEN
@@ -1661,13 +1822,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted record;
     held attachments.usage;
+    quota attachments.quota;
 BEGIN
     FOR wanted IN
         SELECT a.tenant_id, a.uploaded_by, sum(a.byte_size)::bigint AS bytes, count(*) AS files,
                count(*) FILTER (WHERE a.state IN ('pending', 'uploaded')) AS pending
         FROM added a GROUP BY 1, 2 ORDER BY 1, 2
     LOOP
-        PERFORM attachments.settle_usage(wanted.tenant_id);
+        -- The schedule passes over a tenant whose row is locked whenever it looks: then what is due does not grow for longer than this.
+        IF EXISTS (SELECT FROM attachments.usage_release r
+                   WHERE r.tenant_id = wanted.tenant_id AND r.due_at <= now() - interval '10 minutes') THEN
+            PERFORM attachments.settle_usage(wanted.tenant_id);
+        END IF;
+        -- The tenant's own row first, as everybody who changes usage.
         FOR held IN
             INSERT INTO attachments.usage AS u (tenant_id, subject, bytes, files)
             VALUES (wanted.tenant_id, '', wanted.bytes, wanted.files),
@@ -1676,10 +1843,14 @@ BEGIN
             SET bytes = u.bytes + excluded.bytes, files = u.files + excluded.files
             RETURNING u.*
         LOOP
-            PERFORM attachments.refuse_over_quota(held, wanted.bytes, wanted.files);
+            quota := attachments.quota_of(held.tenant_id, held.subject);
+            IF attachments.is_over(held, quota) THEN
+                PERFORM attachments.refuse_over_quota(held, quota, wanted.bytes, wanted.files);
+            END IF;
         END LOOP;
-        IF wanted.pending > 0 THEN
-            PERFORM attachments.refuse_too_many_pending(wanted.tenant_id, wanted.uploaded_by, wanted.pending);
+        -- The last was the user's.
+        IF wanted.pending > 0 AND quota.max_pending IS NOT NULL THEN
+            PERFORM attachments.refuse_too_many_pending(quota, wanted.tenant_id, wanted.uploaded_by, wanted.pending);
         END IF;
     END LOOP;
     RETURN NULL;
@@ -1736,7 +1907,7 @@ $$;
 SELECT attachments.publish(ARRAY['get_usage']);
 
 REVOKE ALL ON FUNCTION
-    attachments.quota_of, attachments.settle_usage, attachments.pending_files, attachments.next_room, attachments.refuse_over_quota,
+    attachments.quota_of, attachments.settle_usage, attachments.pending_files, attachments.next_room, attachments.is_over, attachments.refuse_over_quota,
     attachments.refuse_too_many_pending, attachments.reserve_usage, attachments.release_usage, attachments.describe_usage
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.quota_of, attachments.pending_files, attachments.describe_usage TO keepsake_api;
@@ -1764,8 +1935,10 @@ GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
 -- The moment at which a URL ends is the worker's to choose, as is what it is set to allow and what it found, and no part of what was
 -- asked for.
 CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'))
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'));
+END
 $$;
 
 -- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.
@@ -1789,13 +1962,15 @@ END
 $$;
 
 CREATE FUNCTION attachments.remember_key(operation text, request jsonb, upload uuid) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     INSERT INTO attachments.idempotency AS i (tenant_id, subject, key, fingerprint, upload_id)
     VALUES (attachments.tenant(), attachments.claim('sub'), request ->> 'idempotency_key',
             attachments.fingerprint(operation, request), upload)
     ON CONFLICT (tenant_id, subject, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, upload_id = excluded.upload_id, created_at = excluded.created_at
-    WHERE i.created_at <= now() - interval '24 hours' OR i.upload_id <> excluded.upload_id
+    WHERE i.created_at <= now() - interval '24 hours' OR i.upload_id <> excluded.upload_id;
+END
 $$;
 
 -- What came of an earlier request that had all bytes with it, as they come again with this one: what it answered; a set whose time
@@ -1846,7 +2021,7 @@ END
 $$;
 
 -- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's. A tenant whose usage
--- somebody has locked waits for the next run: otherwise everybody else's would be locked as long.
+-- somebody has locked waits for the next run: otherwise everybody else's would be locked as long. Who has waited longest comes first.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1863,7 +2038,10 @@ BEGIN
         RETURNING 1)
     SELECT count(*) INTO forgotten FROM gone;
     FOR due IN
-        SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now() ORDER BY r.tenant_id LIMIT size
+        SELECT oldest.tenant_id FROM (
+            SELECT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
+            GROUP BY r.tenant_id ORDER BY min(r.due_at), r.tenant_id LIMIT size) AS oldest
+        ORDER BY oldest.tenant_id
     LOOP
         PERFORM FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '' FOR UPDATE SKIP LOCKED;
         IF FOUND OR NOT EXISTS (SELECT FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '') THEN
@@ -2304,8 +2482,10 @@ $$;
 
 -- How an answer names the entity of a request.
 CREATE FUNCTION attachments.show_entity(request jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('%s %s', request ->> 'entity_type', request ->> 'entity_id')
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('%s %s', request ->> 'entity_type', request ->> 'entity_id');
+END
 $$;
 
 -- An item in a sentence.
@@ -2502,8 +2682,10 @@ $$;
 
 -- A deletion of the caller's tenant. The API's role reads no registry of its own right.
 CREATE FUNCTION attachments.find_deletion(deletion uuid) RETURNS keepsake.deletion
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d FROM keepsake.deletion d WHERE d.id = deletion AND d.tenant = attachments.tenant()
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT d FROM keepsake.deletion d WHERE d.id = deletion AND d.tenant = attachments.tenant());
+END
 $$;
 
 -- Tells what was purged from what never was: only to the tenant that owned it.
@@ -2524,9 +2706,12 @@ GRANT EXECUTE ON FUNCTION attachments.find_deletion, attachments.missing TO keep
 
 -- An attachment in the shape of an entity: the same functions delete and restore both.
 CREATE FUNCTION attachments.attachment_row(attachment uuid) RETURNS attachments.found_entity
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT ('attachments.attachment', jsonb_build_object('id', attachment), found.id IS NOT NULL, found.deletion_id)::attachments.found_entity
-    FROM attachments.find_deletable(attachment) AS found
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found attachments.attachment := attachments.find_deletable(attachment);
+BEGIN
+    RETURN ('attachments.attachment', jsonb_build_object('id', attachment), found.id IS NOT NULL, found.deletion_id)::attachments.found_entity;
+END
 $$;
 
 -- Deletes a row that was found, and answers with the deletion; one that is deleted already is left as it is.
@@ -4656,13 +4841,18 @@ GRANT EXECUTE ON FUNCTION attachments_api.erase, attachments_api.list_erasures T
 -- with the one they need.
 
 CREATE FUNCTION attachments.schema_version() RETURNS integer
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 1
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN 1;
+END
 $$;
 
+-- Asked by every call of the worker.
 CREATE FUNCTION attachments_api.schema_version() RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT attachments.ok(jsonb_build_object('version', attachments.schema_version()))
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.ok(jsonb_build_object('version', attachments.schema_version()));
+END
 $$;
 COMMENT ON FUNCTION attachments_api.schema_version IS 'The number of the newest migration that was applied, as an answer: {"ok": {"version": …}}.';
 

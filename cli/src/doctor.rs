@@ -57,6 +57,11 @@ async fn findings(connection: &mut PgConnection) -> Result<Vec<Value>, Failure> 
                 'Revoke this from PUBLIC or from the role. It needs only the functions of attachments_api.' AS fix
             FROM attachments.worker_rights()";
         found.extend(rows(connection, of_the_worker, &[]).await?);
+        let of_entities = "SELECT 'warning' AS severity, 'lookup_unplanned' AS check_name, relation::text AS object,
+                format('The table of the entity type %s, or the schema attachments, has changed since it was last planned how requests find an entity.', entity_type) AS finding,
+                'Run SELECT attachments.plan_lookups().' AS fix
+            FROM attachments.unplanned_lookups()";
+        found.extend(rows(connection, of_entities, &[]).await?);
     }
     Ok(found)
 }

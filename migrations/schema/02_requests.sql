@@ -1,24 +1,19 @@
 -- What every call has in common: the caller's claims, and the form of an answer.
 --
--- These are PL/pgSQL although they are one expression each: a session keeps the plans of PL/pgSQL. PostgreSQL plans an SQL
--- function again for each statement that calls it unless it can inline the function, and a pinned search_path forbids that.
+-- Those of one expression have it after RETURN: its names are resolved once, here, so that they need no search_path, and PostgreSQL writes the
+-- expression into the statements that call them. All others are PL/pgSQL, whose plans a session keeps: an SQL function that cannot be inlined
+-- is planned again for each statement that calls it, and a pinned search_path forbids to inline it.
 
 -- The claims stand where PostgREST and Supabase set them, so that policies written for those work here.
 CREATE FUNCTION attachments.claim(name text) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> name;
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> name;
 
 COMMENT ON FUNCTION attachments.claim IS 'A claim of the caller''s token, set for the transaction.';
 
 CREATE FUNCTION attachments.tenant() RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN attachments.claim('tenant');
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant';
 
 COMMENT ON FUNCTION attachments.tenant IS 'The caller''s tenant. NULL without claims; then nothing is visible.';
 
@@ -34,11 +29,8 @@ $$;
 -- Answers are values: {"ok": …} or {"error": {"code", "detail", …}}. The codes and their HTTP statuses are the table of
 -- keepsake-shared.
 CREATE FUNCTION attachments.ok(body jsonb) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN jsonb_build_object('ok', body);
-END
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN jsonb_build_object('ok', body);
 
 CREATE FUNCTION attachments.fail(code text, detail text, more jsonb DEFAULT '{}') RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
@@ -49,7 +41,7 @@ $$;
 
 -- A page of entries that were fetched with one more than asked: without that one, and where the next page begins.
 CREATE FUNCTION attachments.cut_page(entries jsonb, size integer, id_name text) RETURNS jsonb
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT attachments.ok(jsonb_build_object(
         'items', CASE WHEN jsonb_array_length(entries) > size THEN entries - size ELSE entries END,
         'next_cursor', CASE WHEN jsonb_array_length(entries) > size THEN entries -> (size - 1) ->> id_name END))

@@ -33,6 +33,8 @@ DECLARE
     entity_key record;
     entity attachments.entity_type;
 BEGIN
+    -- Before any other lock: see plan_lookups().
+    LOCK TABLE attachments.entity_type IN SHARE ROW EXCLUSIVE MODE;
     SELECT a.attname, a.atttypid::regtype AS type INTO entity_key
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = relation AND i.indisprimary AND i.indnkeyatts = 1;
@@ -59,6 +61,7 @@ BEGIN
                    (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation));
     PERFORM attachments.show_label(name, label_column);
     PERFORM attachments.index_listing(entity);
+    PERFORM attachments.plan_lookups();
 END
 $$;
 
@@ -206,27 +209,145 @@ BEGIN
 END
 $$;
 
--- Runs with the rights of the API, so that the application's own policies on the table apply.
-CREATE FUNCTION attachments.find_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
-LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+-- Of an entity that is not there the key, where the text is one.
+CREATE FUNCTION attachments.missing_key_query(known attachments.entity_type) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('SELECT jsonb_build_object(%1$L, $1::%2$s) WHERE ($1::%2$s)::text = $1', known.key_column, known.key_type);
+END
+$$;
+
+-- Planned lookups ----------------------------------------------------------------------------------
+-- To plan such a query takes several times as long as to run it, and a session keeps the plans of what stands in a function. So the queries of
+-- each type are written into two functions, find_planned() and lock_planned(), when the type is registered. Those of a type that is another by
+-- now, because its table was renamed or its deleted rows are kept elsewhere, are planned each time, until plan_lookups() is run again. Every
+-- migration ends with it: what writes the queries may have changed.
+
+-- The entity types as lookups need them. `planned_for` is all that decides the text of a type's queries.
+CREATE VIEW attachments.entity_lookup AS
+    SELECT e.name, e.relation, m.keep IS NOT DISTINCT FROM 'archive' AS apart,
+           concat_ws(' ', e.name, e.relation::text, quote_ident(e.key_column), e.key_type::text, quote_ident(e.tenant_column), m.keep) AS planned_for
+    FROM attachments.entity_type e LEFT JOIN keepsake.managed_table m ON m.relation = e.relation;
+GRANT SELECT ON attachments.entity_lookup TO keepsake_api;
+
+-- The queries of one type as statements of a function whose first argument is the id: they find an entity, or lock it.
+CREATE FUNCTION attachments.planned_statements(known attachments.entity_type, locks boolean) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found constant text := 'INTO entity.key, entity.is_there, entity.deletion_id;';
+BEGIN
+    IF locks THEN
+        RETURN format(E'%s FOR KEY SHARE %s\n', attachments.entity_query(known), found);
+    END IF;
+    RETURN format(E'%s %s\n', attachments.entity_query(known), found)
+        || CASE WHEN attachments.kept_apart(known.relation)
+           THEN format(E'IF entity.is_there IS NULL THEN %s %s END IF;\n', attachments.deleted_entity_query(known), found) ELSE '' END
+        || format(E'IF entity.is_there IS NULL THEN %s INTO entity.key; END IF;\n', attachments.missing_key_query(known));
+END
+$$;
+
+-- The queries of one type, guarded by what they were written for.
+CREATE FUNCTION attachments.planned_branch(known attachments.entity_type, planned_for text, locks boolean) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format(E'IF planned_for = %L THEN\n%sentity.is_there := coalesce(entity.is_there, false);\nRETURN entity;\nEND IF;\n',
+                  planned_for, attachments.planned_statements(known, locks));
+END
+$$;
+
+-- Writes one of the two functions. It runs with the rights of who calls it, and answers with NULL for a type that it was not written for.
+CREATE FUNCTION attachments.plan_lookup(function_name text, volatility text, locks boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    branches text;
+BEGIN
+    SELECT string_agg(attachments.planned_branch(e, l.planned_for, locks), '' ORDER BY e.name)
+    INTO branches
+    FROM attachments.entity_type e JOIN attachments.entity_lookup l ON l.name = e.name JOIN pg_class c ON c.oid = e.relation;
+    EXECUTE format('CREATE OR REPLACE FUNCTION attachments.%I(entity_id text, planned_for text) RETURNS attachments.found_entity
+                    LANGUAGE plpgsql %s SET search_path = pg_catalog, pg_temp AS %L',
+                   function_name, volatility,
+                   format(E'DECLARE\nentity attachments.found_entity;\nBEGIN\n%sRETURN NULL;\nEND', branches));
+END
+$$;
+
+CREATE FUNCTION attachments.plan_lookups() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- One at a time: whoever comes second finds the types of the first. Only who may write the table can take this lock; requests read it.
+    LOCK TABLE attachments.entity_type IN SHARE ROW EXCLUSIVE MODE;
+    PERFORM attachments.plan_lookup('find_planned', 'STABLE', false), attachments.plan_lookup('lock_planned', 'VOLATILE', true);
+END
+$$;
+
+COMMENT ON FUNCTION attachments.plan_lookups IS
+    'Lets sessions keep the plans by which they find entities, as the registered tables are now. To be run after one was renamed, or its deleted rows were moved.';
+REVOKE ALL ON FUNCTION attachments.planned_branch, attachments.plan_lookup, attachments.plan_lookups FROM PUBLIC;
+SELECT attachments.plan_lookups();
+
+-- Types whose queries would be written in another way now. Of a table that is gone there is nothing to plan.
+CREATE FUNCTION attachments.unplanned_lookups() RETURNS TABLE (entity_type text, relation regclass)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY SELECT e.name, e.relation
+        FROM attachments.entity_type e JOIN attachments.entity_lookup l ON l.name = e.name JOIN pg_class c ON c.oid = e.relation
+        WHERE EXISTS (
+            SELECT FROM pg_proc p
+            WHERE p.oid IN ('attachments.find_planned(text, text)'::regprocedure, 'attachments.lock_planned(text, text)'::regprocedure)
+              AND position(attachments.planned_branch(e, l.planned_for, p.proname = 'lock_planned') IN p.prosrc) = 0);
+END
+$$;
+
+COMMENT ON FUNCTION attachments.unplanned_lookups IS
+    'Entity types whose lookups would be planned in another way now, since their table or this schema was changed. attachments.plan_lookups() ends this.';
+REVOKE ALL ON FUNCTION attachments.unplanned_lookups FROM PUBLIC;
+
+-- The same by queries that are planned each time.
+CREATE FUNCTION attachments.find_unplanned(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known attachments.entity_type;
     entity attachments.found_entity;
 BEGIN
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
-    IF NOT FOUND THEN
-        RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
-    END IF;
     EXECUTE attachments.entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
     IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
         EXECUTE attachments.deleted_entity_query(known) INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
     END IF;
     IF entity.is_there IS NULL THEN
-        entity.is_there := false;
-        EXECUTE format(
-            'SELECT jsonb_build_object(%1$L, $1::%2$s) WHERE ($1::%2$s)::text = $1',
-            known.key_column, known.key_type)
-        INTO entity.key USING entity_id;
+        EXECUTE attachments.missing_key_query(known) INTO entity.key USING entity_id;
+    END IF;
+    entity.is_there := coalesce(entity.is_there, false);
+    RETURN entity;
+END
+$$;
+
+CREATE FUNCTION attachments.lock_unplanned(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    entity attachments.found_entity;
+BEGIN
+    EXECUTE (SELECT attachments.entity_query(e) FROM attachments.entity_type e WHERE e.name = entity_type) || ' FOR KEY SHARE'
+    INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
+    entity.is_there := coalesce(entity.is_there, false);
+    RETURN entity;
+END
+$$;
+
+-- Runs with the rights of the API, so that the application's own policies on the table apply.
+CREATE FUNCTION attachments.find_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    known attachments.entity_lookup;
+    entity attachments.found_entity;
+BEGIN
+    SELECT * INTO known FROM attachments.entity_lookup l WHERE l.name = entity_type;
+    IF NOT FOUND THEN
+        RETURN (NULL, NULL, false, NULL)::attachments.found_entity;
+    END IF;
+    entity := attachments.find_planned(entity_id, known.planned_for);
+    IF entity.is_there IS NULL THEN
+        entity := attachments.find_unplanned(entity_type, entity_id);
     END IF;
     entity.relation := known.relation;
     RETURN entity;
@@ -239,14 +360,16 @@ $$;
 CREATE FUNCTION attachments.lock_entity(entity_type text, entity_id text) RETURNS attachments.found_entity
 LANGUAGE plpgsql STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    known attachments.entity_type;
+    known attachments.entity_lookup;
     entity attachments.found_entity;
 BEGIN
-    SELECT * INTO known FROM attachments.entity_type e WHERE e.name = entity_type;
+    SELECT * INTO known FROM attachments.entity_lookup l WHERE l.name = entity_type;
     IF FOUND THEN
-        EXECUTE attachments.entity_query(known) || ' FOR KEY SHARE'
-        INTO entity.key, entity.is_there, entity.deletion_id USING entity_id;
-        IF entity.is_there IS NULL AND attachments.kept_apart(known.relation) THEN
+        entity := attachments.lock_planned(entity_id, known.planned_for);
+        IF entity.is_there IS NULL THEN
+            entity := attachments.lock_unplanned(entity_type, entity_id);
+        END IF;
+        IF NOT entity.is_there AND known.apart THEN
             entity := attachments.find_entity(entity_type, entity_id);
             entity.is_there := entity.deletion_id IS NOT NULL AND keepsake.may_change_deleted(known.relation, entity.key);
         END IF;

@@ -1,4 +1,5 @@
--- What a search asks of a file name. The column attachments.attachment.search holds the terms of each name: keepsake.filename_terms().
+-- What a search asks of a file name. The column attachments.attachment.search holds the terms of each name that can be found:
+-- keepsake.filename_terms().
 
 -- How many of the others are among the terms.
 CREATE FUNCTION attachments.shared_terms(terms text[], others text[]) RETURNS bigint

@@ -41,7 +41,8 @@ CREATE TABLE attachments.attachment (
     uploaded_by    text NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT now(),
     available_at   timestamptz,
-    search         text[] NOT NULL GENERATED ALWAYS AS (keepsake.filename_terms(tenant_id, file_name)) STORED,
+    -- The terms of the name, by which a search finds it; empty while it is pending. Written by terms_of_name().
+    search         text[] NOT NULL DEFAULT '{}',
     scan_verdict   text CHECK (scan_verdict IN ('clean', 'infected', 'unsupported', 'access_denied', 'failed')),
     scanned_at     timestamptz,
     -- Of another version than the current one, the attachment.
@@ -143,6 +144,24 @@ REVOKE ALL ON FUNCTION attachments.outlast_clocks FROM PUBLIC;
 CREATE TRIGGER outlast_clocks BEFORE UPDATE ON attachments.attachment
     FOR EACH ROW WHEN (NEW.state = 'rejected' AND OLD.state <> 'rejected')
     EXECUTE FUNCTION attachments.outlast_clocks();
+
+-- The terms of a name, from when it can be found. PostgreSQL would compute a generated column anew at each change of state or deletion.
+CREATE FUNCTION attachments.terms_of_name() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.search := keepsake.filename_terms(NEW.tenant_id, NEW.file_name);
+    RETURN NEW;
+END
+$$;
+
+REVOKE ALL ON FUNCTION attachments.terms_of_name FROM PUBLIC;
+CREATE TRIGGER terms_of_new_name BEFORE INSERT ON attachments.attachment
+    FOR EACH ROW WHEN (NEW.state NOT IN ('pending', 'rejected'))
+    EXECUTE FUNCTION attachments.terms_of_name();
+CREATE TRIGGER terms_of_name BEFORE UPDATE ON attachments.attachment
+    FOR EACH ROW WHEN (NEW.state NOT IN ('pending', 'rejected')
+                       AND (OLD.state = 'pending' OR NEW.file_name <> OLD.file_name OR NEW.tenant_id <> OLD.tenant_id))
+    EXECUTE FUNCTION attachments.terms_of_name();
 
 -- Finding and describing ---------------------------------------------------------------------------
 

@@ -3,18 +3,22 @@
 
 -- Declaring --------------------------------------------------------------------------------------
 
+-- A file of a set as the worker needs it, but for its upload in parts. Inlined, as describe() is.
+CREATE FUNCTION attachments.describe_file(a attachments.attachment) RETURNS jsonb
+LANGUAGE sql STABLE
+RETURN jsonb_build_object(
+    'attachment_id', CASE a.state WHEN 'former' THEN a.version_of ELSE a.id END,
+    'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
+    'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key,
+    'state', CASE a.state WHEN 'former' THEN 'available' ELSE a.state END);
+
 -- The files of a set as the worker needs them: what was declared, and where the bytes are. Once it is complete, the file of a new version is
 -- the attachment, whichever version it is by now.
 CREATE FUNCTION attachments.files_of(upload uuid) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (
-        SELECT coalesce(jsonb_agg(jsonb_build_object(
-            'attachment_id', CASE a.state WHEN 'former' THEN a.version_of ELSE a.id END,
-            'name', a.file_name, 'media_type', a.media_type, 'size', a.byte_size,
-            'sha256', encode(a.sha256, 'hex'), 'object_key', a.object_key,
-            'state', CASE a.state WHEN 'former' THEN 'available' ELSE a.state END,
-            'multipart', attachments.multipart_of(a.id))
+        SELECT coalesce(jsonb_agg(attachments.describe_file(a) || jsonb_build_object('multipart', attachments.multipart_of(a.id))
             ORDER BY a.position), '[]')
         FROM attachments.attachment a WHERE a.upload_set_id = upload);
 END
@@ -23,9 +27,10 @@ $$;
 -- Names of the set that a live file of the entity bears already, as field errors.
 -- Runs beyond the row policies, under which the index of live names cannot be used: the function in it is not leakproof, and all
 -- files of the entity would be read. It reports only names that the set itself has, in the set's own tenant. OFFSET makes each
--- name be looked up by itself: without statistics the planner would join all there are.
+-- name be looked up by itself: without statistics the planner would join all there are. One plan serves all sets: PostgreSQL would
+-- take one for just this set to be better, and to make that takes twenty times as long as to run it.
 CREATE FUNCTION attachments.taken_names(upload uuid) RETURNS jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -94,17 +99,22 @@ BEGIN
 END
 $$;
 
--- Makes the rows of a set, or none. `version_of` and `version` are those of a new version: see 24_versions.sql.
+-- Makes the rows of a set, or none. `version_of` and `version` are those of a new version: see 24_versions.sql. The quota refuses by KS002
+-- with the answer as its DETAIL: see 09_quota.sql.
 CREATE FUNCTION attachments.declare_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    tenant text := attachments.tenant();
+    who text := attachments.claim('sub');
     of_type text := request ->> 'entity_type';
     of_id text := request ->> 'entity_id';
     entity attachments.found_entity := attachments.lock_entity(of_type, of_id);
     upload uuid := keepsake.uuid_v7();
     expires timestamptz := (request ->> 'expires_at')::timestamptz;
     refused jsonb := attachments.refused_types(request);
+    declared jsonb;
     taken jsonb;
+    refusal text;
 BEGIN
     IF refused <> '[]' THEN
         RETURN attachments.fail('media_type_not_allowed', 'Files of some kinds cannot be uploaded.',
@@ -115,41 +125,47 @@ BEGIN
                         attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id)));
     END IF;
     INSERT INTO attachments.upload_set (id, tenant_id, entity_type, entity_id, file_count, created_by, expires_at, version_of, one_request)
-    VALUES (upload, attachments.tenant(), of_type, of_id, jsonb_array_length(request -> 'files'), attachments.claim('sub'), expires,
+    VALUES (upload, tenant, of_type, of_id, jsonb_array_length(request -> 'files'), who, expires,
             (request ->> 'version_of')::uuid, request @> '{"one_request": true}');
-    INSERT INTO attachments.attachment (
-        id, tenant_id, upload_set_id, position, entity_type, entity_id,
-        file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
-    SELECT f.id, attachments.tenant(), upload, f.position - 1, of_type, of_id,
-           f.file ->> 'name', f.file ->> 'media_type', (f.file ->> 'size')::bigint, decode(f.file ->> 'sha256', 'hex'),
-           keepsake.object_key(attachments.tenant(), of_type, of_id, f.id, f.file ->> 'name'),
-           expires, attachments.claim('sub'), (request ->> 'version_of')::uuid, coalesce((request ->> 'version')::integer, 1)
-    FROM (SELECT keepsake.uuid_v7() AS id, file, position
-          FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, position)
-          OFFSET 0) AS f;
+    -- None of them is uploaded in parts yet.
+    WITH made AS (
+        INSERT INTO attachments.attachment AS a (
+            id, tenant_id, upload_set_id, position, entity_type, entity_id,
+            file_name, media_type, byte_size, sha256, object_key, writable_until, uploaded_by, version_of, version)
+        SELECT f.id, tenant, upload, f.position - 1, of_type, of_id,
+               f.file ->> 'name', f.file ->> 'media_type', (f.file ->> 'size')::bigint, decode(f.file ->> 'sha256', 'hex'),
+               keepsake.object_key(tenant, of_type, of_id, f.id, f.file ->> 'name'),
+               expires, who, (request ->> 'version_of')::uuid, coalesce((request ->> 'version')::integer, 1)
+        FROM (SELECT keepsake.uuid_v7() AS id, file, position
+              FROM jsonb_array_elements(request -> 'files') WITH ORDINALITY AS e (file, position)
+              OFFSET 0) AS f
+        RETURNING a.position, attachments.describe_file(a) || '{"multipart": null}' AS file)
+    SELECT coalesce(jsonb_agg(m.file ORDER BY m.position), '[]') INTO declared FROM made m;
     taken := attachments.taken_names(upload);
     IF taken <> '[]' THEN
         -- Undoes what was inserted; handled below.
         RAISE EXCEPTION USING ERRCODE = 'KS001', MESSAGE = 'name taken';
     END IF;
-    RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', attachments.files_of(upload)));
+    RETURN attachments.ok(jsonb_build_object('id', upload, 'expires_at', expires, 'files', declared));
 EXCEPTION
     WHEN SQLSTATE 'KS001' THEN
         RETURN attachments.fail('name_taken', 'A file of that name already exists.',
             jsonb_build_object('errors', taken));
+    WHEN SQLSTATE 'KS002' THEN
+        GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
+        RETURN refusal::jsonb;
     WHEN foreign_key_violation THEN
         -- The entity, or the attachment, was deleted between the look and the writing.
         RETURN attachments.fail('not_found', format('There is no %s %s to attach files to.', of_type, of_id));
 END
 $$;
 
--- Declares a set; once for each key. The quota refuses by KS002 with the answer as its DETAIL: see 09_quota.sql.
+-- Declares a set; once for each key.
 CREATE FUNCTION attachments.declare_once(operation text, claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     answer jsonb;
     declaration jsonb := request;
-    refusal text;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
@@ -170,9 +186,6 @@ BEGIN
         PERFORM attachments.remember_key(operation, request, (answer -> 'ok' ->> 'id')::uuid);
     END IF;
     RETURN answer;
-EXCEPTION WHEN SQLSTATE 'KS002' THEN
-    GET STACKED DIAGNOSTICS refusal = PG_EXCEPTION_DETAIL;
-    RETURN refusal::jsonb;
 END
 $$;
 
@@ -252,11 +265,16 @@ BEGIN
             END IF;
         END IF;
         -- All are pending. A condition that says so would make a database without statistics read every pending file.
-        UPDATE attachments.attachment SET
-            state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now(),
-            download_only = coalesce(request -> 'download_only' ? id::text, false)
-        WHERE upload_set_id = upload.id AND deleted_at IS NULL;
-        GET DIAGNOSTICS completed = ROW_COUNT;
+        WITH done AS (
+            UPDATE attachments.attachment AS a SET
+                state = CASE WHEN version_of IS NULL THEN 'available' ELSE 'former' END, available_at = now(),
+                download_only = coalesce(request -> 'download_only' ? id::text, false)
+            WHERE upload_set_id = upload.id AND deleted_at IS NULL
+            RETURNING a.position, a.state, attachments.describe(a) AS file)
+        SELECT count(*), jsonb_agg(d.file ORDER BY d.position) FILTER (WHERE d.state = 'available'),
+               jsonb_agg(d.file ORDER BY d.position) FILTER (WHERE d.state = 'scanning')
+        INTO completed, visible, scanning
+        FROM done d;
         IF completed <> upload.file_count THEN
             -- Undoes what was completed; handled below.
             RAISE EXCEPTION USING ERRCODE = 'KS003', MESSAGE = 'not the whole set';
@@ -266,11 +284,14 @@ BEGIN
         END IF;
         PERFORM attachments.mark_completed(upload.id);
     END IF;
-    SELECT coalesce(jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'available'), '[]'),
-           jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'scanning')
-    INTO visible, scanning
-    FROM attachments.attachment m JOIN attachments.attachment a ON a.id = CASE m.state WHEN 'former' THEN m.version_of ELSE m.id END
-    WHERE m.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
+    -- Of a set that was complete before, and of a new version, which may have become another by now: as they are.
+    IF upload.state <> 'pending' OR upload.version_of IS NOT NULL THEN
+        SELECT coalesce(jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'available'), '[]'),
+               jsonb_agg(attachments.describe(a) ORDER BY a.position) FILTER (WHERE a.state = 'scanning')
+        INTO visible, scanning
+        FROM attachments.attachment m JOIN attachments.attachment a ON a.id = CASE m.state WHEN 'former' THEN m.version_of ELSE m.id END
+        WHERE m.upload_set_id = upload.id AND a.deleted_at IS NULL AND a.state IN ('available', 'scanning');
+    END IF;
     IF scanning IS NOT NULL THEN
         UPDATE attachments.upload_set SET state = 'scanning' WHERE id = upload.id AND state = 'completed';
         RETURN attachments.ok(jsonb_build_object('id', upload.id, 'state', 'scanning', 'attachments', scanning));

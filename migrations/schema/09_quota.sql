@@ -30,7 +30,8 @@ CREATE TABLE attachments.usage (
 );
 
 -- What rows that are gone give back, and when: not before the last URL that could store their bytes has run out. Written
--- without a lock, so that a purge of many tenants waits for none; subtracted by who next reserves.
+-- without a lock, so that a purge of many tenants waits for none; subtracted by the schedule, by who would be over a quota without, and
+-- by who reserves where the schedule has not come to it in time.
 CREATE TABLE attachments.usage_release (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id text NOT NULL,
@@ -99,14 +100,22 @@ $$;
 
 -- Reserving and giving back ------------------------------------------------------------------------
 
--- Refuses by KS002: its DETAIL is the answer.
-CREATE FUNCTION attachments.refuse_over_quota(held attachments.usage, bytes bigint, files bigint) RETURNS void
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    quota attachments.quota := attachments.quota_of(held.tenant_id, held.subject);
+-- Whether more is held than may be.
+CREATE FUNCTION attachments.is_over(held attachments.usage, quota attachments.quota) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    RETURN coalesce(held.bytes > quota.max_bytes, false) OR coalesce(held.files > quota.max_files, false);
+END
+$$;
+
+-- Refuses by KS002, where what has been given back is not enough: its DETAIL is the answer. The tenant's own row is locked.
+CREATE FUNCTION attachments.refuse_over_quota(held attachments.usage, quota attachments.quota, bytes bigint, files bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM attachments.settle_usage(held.tenant_id);
+    SELECT u.* INTO held FROM attachments.usage u WHERE u.tenant_id = held.tenant_id AND u.subject = held.subject;
     -- What is held has been raised by what is wanted already.
-    IF held.bytes > quota.max_bytes OR held.files > quota.max_files THEN
+    IF attachments.is_over(held, quota) THEN
         RAISE EXCEPTION USING ERRCODE = 'KS002', MESSAGE = 'quota exceeded',
             DETAIL = attachments.fail('quota_exceeded',
                 format('The quota of %s is exceeded. Files count until they are purged, aborted uploads until their URL expires.',
@@ -120,15 +129,11 @@ END
 $$;
 
 -- Refuses by KS002: its DETAIL is the answer.
-CREATE FUNCTION attachments.refuse_too_many_pending(tenant text, who text, files bigint) RETURNS void
+CREATE FUNCTION attachments.refuse_too_many_pending(quota attachments.quota, tenant text, who text, files bigint) RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    quota attachments.quota := attachments.quota_of(tenant, who);
     pending bigint;
 BEGIN
-    IF quota.max_pending IS NULL THEN
-        RETURN;
-    END IF;
     -- The new rows are among them.
     pending := attachments.pending_files(tenant, who) - files;
     IF pending + files > quota.max_pending THEN
@@ -148,13 +153,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted record;
     held attachments.usage;
+    quota attachments.quota;
 BEGIN
     FOR wanted IN
         SELECT a.tenant_id, a.uploaded_by, sum(a.byte_size)::bigint AS bytes, count(*) AS files,
                count(*) FILTER (WHERE a.state IN ('pending', 'uploaded')) AS pending
         FROM added a GROUP BY 1, 2 ORDER BY 1, 2
     LOOP
-        PERFORM attachments.settle_usage(wanted.tenant_id);
+        -- The schedule passes over a tenant whose row is locked whenever it looks: then what is due does not grow for longer than this.
+        IF EXISTS (SELECT FROM attachments.usage_release r
+                   WHERE r.tenant_id = wanted.tenant_id AND r.due_at <= now() - interval '10 minutes') THEN
+            PERFORM attachments.settle_usage(wanted.tenant_id);
+        END IF;
+        -- The tenant's own row first, as everybody who changes usage.
         FOR held IN
             INSERT INTO attachments.usage AS u (tenant_id, subject, bytes, files)
             VALUES (wanted.tenant_id, '', wanted.bytes, wanted.files),
@@ -163,10 +174,14 @@ BEGIN
             SET bytes = u.bytes + excluded.bytes, files = u.files + excluded.files
             RETURNING u.*
         LOOP
-            PERFORM attachments.refuse_over_quota(held, wanted.bytes, wanted.files);
+            quota := attachments.quota_of(held.tenant_id, held.subject);
+            IF attachments.is_over(held, quota) THEN
+                PERFORM attachments.refuse_over_quota(held, quota, wanted.bytes, wanted.files);
+            END IF;
         END LOOP;
-        IF wanted.pending > 0 THEN
-            PERFORM attachments.refuse_too_many_pending(wanted.tenant_id, wanted.uploaded_by, wanted.pending);
+        -- The last was the user's.
+        IF wanted.pending > 0 AND quota.max_pending IS NOT NULL THEN
+            PERFORM attachments.refuse_too_many_pending(quota, wanted.tenant_id, wanted.uploaded_by, wanted.pending);
         END IF;
     END LOOP;
     RETURN NULL;
@@ -223,7 +238,7 @@ $$;
 SELECT attachments.publish(ARRAY['get_usage']);
 
 REVOKE ALL ON FUNCTION
-    attachments.quota_of, attachments.settle_usage, attachments.pending_files, attachments.next_room, attachments.refuse_over_quota,
+    attachments.quota_of, attachments.settle_usage, attachments.pending_files, attachments.next_room, attachments.is_over, attachments.refuse_over_quota,
     attachments.refuse_too_many_pending, attachments.reserve_usage, attachments.release_usage, attachments.describe_usage
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION attachments.quota_of, attachments.pending_files, attachments.describe_usage TO keepsake_api;

@@ -19,8 +19,10 @@ GRANT SELECT, INSERT, UPDATE ON attachments.idempotency TO keepsake_api;
 -- The moment at which a URL ends is the worker's to choose, as is what it is set to allow and what it found, and no part of what was
 -- asked for.
 CREATE FUNCTION attachments.fingerprint(operation text, request jsonb) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'))
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN sha256(convert_to(operation || (request - 'idempotency_key' - 'expires_at' - 'file_types' - 'download_only')::text, 'UTF8'));
+END
 $$;
 
 -- Why a request with a key is refused; NULL when it is not. Until the transaction ends no other with the same key begins.
@@ -44,13 +46,15 @@ END
 $$;
 
 CREATE FUNCTION attachments.remember_key(operation text, request jsonb, upload uuid) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
     INSERT INTO attachments.idempotency AS i (tenant_id, subject, key, fingerprint, upload_id)
     VALUES (attachments.tenant(), attachments.claim('sub'), request ->> 'idempotency_key',
             attachments.fingerprint(operation, request), upload)
     ON CONFLICT (tenant_id, subject, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, upload_id = excluded.upload_id, created_at = excluded.created_at
-    WHERE i.created_at <= now() - interval '24 hours' OR i.upload_id <> excluded.upload_id
+    WHERE i.created_at <= now() - interval '24 hours' OR i.upload_id <> excluded.upload_id;
+END
 $$;
 
 -- What came of an earlier request that had all bytes with it, as they come again with this one: what it answered; a set whose time
@@ -101,7 +105,7 @@ END
 $$;
 
 -- Removes keys after 24 hours and events after 30 days, and settles usage that was given back: the schedule's. A tenant whose usage
--- somebody has locked waits for the next run: otherwise everybody else's would be locked as long.
+-- somebody has locked waits for the next run: otherwise everybody else's would be locked as long. Who has waited longest comes first.
 CREATE FUNCTION attachments_api.tidy(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -118,7 +122,10 @@ BEGIN
         RETURNING 1)
     SELECT count(*) INTO forgotten FROM gone;
     FOR due IN
-        SELECT DISTINCT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now() ORDER BY r.tenant_id LIMIT size
+        SELECT oldest.tenant_id FROM (
+            SELECT r.tenant_id FROM attachments.usage_release r WHERE r.due_at <= now()
+            GROUP BY r.tenant_id ORDER BY min(r.due_at), r.tenant_id LIMIT size) AS oldest
+        ORDER BY oldest.tenant_id
     LOOP
         PERFORM FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '' FOR UPDATE SKIP LOCKED;
         IF FOUND OR NOT EXISTS (SELECT FROM attachments.usage u WHERE u.tenant_id = due.tenant_id AND u.subject = '') THEN

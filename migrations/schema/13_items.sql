@@ -88,8 +88,10 @@ $$;
 
 -- How an answer names the entity of a request.
 CREATE FUNCTION attachments.show_entity(request jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('%s %s', request ->> 'entity_type', request ->> 'entity_id')
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('%s %s', request ->> 'entity_type', request ->> 'entity_id');
+END
 $$;
 
 -- An item in a sentence.

@@ -5,8 +5,10 @@
 
 -- A deletion of the caller's tenant. The API's role reads no registry of its own right.
 CREATE FUNCTION attachments.find_deletion(deletion uuid) RETURNS keepsake.deletion
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT d FROM keepsake.deletion d WHERE d.id = deletion AND d.tenant = attachments.tenant()
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT d FROM keepsake.deletion d WHERE d.id = deletion AND d.tenant = attachments.tenant());
+END
 $$;
 
 -- Tells what was purged from what never was: only to the tenant that owned it.
@@ -27,9 +29,12 @@ GRANT EXECUTE ON FUNCTION attachments.find_deletion, attachments.missing TO keep
 
 -- An attachment in the shape of an entity: the same functions delete and restore both.
 CREATE FUNCTION attachments.attachment_row(attachment uuid) RETURNS attachments.found_entity
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT ('attachments.attachment', jsonb_build_object('id', attachment), found.id IS NOT NULL, found.deletion_id)::attachments.found_entity
-    FROM attachments.find_deletable(attachment) AS found
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found attachments.attachment := attachments.find_deletable(attachment);
+BEGIN
+    RETURN ('attachments.attachment', jsonb_build_object('id', attachment), found.id IS NOT NULL, found.deletion_id)::attachments.found_entity;
+END
 $$;
 
 -- Deletes a row that was found, and answers with the deletion; one that is deleted already is left as it is.

@@ -2,13 +2,18 @@
 -- with the one they need.
 
 CREATE FUNCTION attachments.schema_version() RETURNS integer
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT 1
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN 1;
+END
 $$;
 
+-- Asked by every call of the worker.
 CREATE FUNCTION attachments_api.schema_version() RETURNS jsonb
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT attachments.ok(jsonb_build_object('version', attachments.schema_version()))
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN attachments.ok(jsonb_build_object('version', attachments.schema_version()));
+END
 $$;
 COMMENT ON FUNCTION attachments_api.schema_version IS 'The number of the newest migration that was applied, as an answer: {"ok": {"version": …}}.';
 

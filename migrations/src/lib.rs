@@ -2,7 +2,8 @@
 //!
 //! A file is a concept: `07_uploads.sql`. What its tables and functions leave behind when they are dropped stands beside it,
 //! in `07_uploads.down.sql`, where there is anything. The forms that are read here: an object begins with `CREATE` at
-//! the start of a line, and the body of a function ends with `$$;` on a line of its own.
+//! the start of a line. A function ends with `$$;` on a line of its own, where its body is quoted; where it is an expression after
+//! `RETURN`, with the first line that ends with `;`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +44,7 @@ pub struct Migration {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Function {
     name: String,
-    /// From `CREATE FUNCTION` to the `$$;` that ends it.
+    /// From `CREATE FUNCTION` to the line that ends it.
     text: String,
 }
 
@@ -216,7 +217,8 @@ impl Changes {
             .to_owned();
         let mut down =
             "-- The changes of tables are taken back here, after the functions that use them.\n"
-                .to_owned();
+                .to_owned()
+                + PLAN;
         for (then, now) in &self.changed {
             up += &format!("\n{}\n", replacing(now));
             down = format!("{}\n\n{down}", replacing(then));
@@ -235,9 +237,14 @@ impl Changes {
                 function.text
             );
         }
+        up += PLAN;
         Migration { up, down }
     }
 }
+
+/// Functions that are written by functions of the schema are written anew by each migration.
+const PLAN: &str =
+    "\n-- What finds entities, as it is written now.\nSELECT attachments.plan_lookups();\n";
 
 fn replacing(function: &Function) -> String {
     function
@@ -260,7 +267,7 @@ fn functions(sql: &str) -> Vec<Function> {
         }
         if let Some(function) = &mut open {
             function.text += &line;
-            if line == "$$;" {
+            if ends_function(&line, &function.text) {
                 found.extend(open.take());
             } else {
                 function.text.push('\n');
@@ -268,6 +275,15 @@ fn functions(sql: &str) -> Vec<Function> {
         }
     }
     found
+}
+
+/// Whether a function, of which this is the text so far, ends with this line.
+fn ends_function(line: &str, text: &str) -> bool {
+    if text.contains("$$") {
+        line == "$$;"
+    } else {
+        line.ends_with(';')
+    }
 }
 
 /// The functions that a text drops.
@@ -377,6 +393,55 @@ mod tests {
         assert!(made.up.contains("DROP FUNCTION a.gone;"), "{}", made.up);
         assert!(made.down.contains("CREATE OR REPLACE FUNCTION a.other() RETURNS integer\nLANGUAGE sql AS $$\n    SELECT 1\n"), "{}", made.down);
         assert!(made.down.contains("DROP FUNCTION a.new;"), "{}", made.down);
+    }
+
+    #[test]
+    fn a_function_of_one_expression_is_one_like_the_others() {
+        let expression = |name: &str, body: &str| {
+            format!(
+                "CREATE FUNCTION {name}() RETURNS integer\nLANGUAGE sql STABLE\nRETURN CASE WHEN true\n    THEN {body} END;\n\nCOMMENT ON FUNCTION {name} IS 'What; it does';\n"
+            )
+        };
+        let text = |body: &str| {
+            expression("a.first", body) + &function("a.quoted", body) + &expression("a.last", "1")
+        };
+        let first = baseline(&[part(&text("1"))]);
+        let now = [part(&text("2"))];
+        let changes = Changes::between(std::slice::from_ref(&first), &now);
+        assert_eq!(changes.names(), ["a.first", "a.quoted"]);
+        let second = changes.migration();
+        let ended = "CREATE OR REPLACE FUNCTION a.first() RETURNS integer\nLANGUAGE sql STABLE\nRETURN CASE WHEN true\n    THEN 2 END;\n\nCREATE OR REPLACE FUNCTION a.quoted()";
+        assert!(second.up.contains(ended), "{}", second.up);
+        assert!(second.down.contains("THEN 1 END;\n"), "{}", second.down);
+        assert!(Changes::between(&[first, second], &now).is_empty());
+    }
+
+    #[test]
+    fn every_function_of_the_schema_is_known() {
+        let parts = parts(folder()).unwrap();
+        let of = |part: &Part| {
+            let begun = part
+                .up
+                .lines()
+                .filter_map(|line| line.strip_prefix("CREATE FUNCTION "));
+            begun
+                .filter_map(|rest| rest.split('(').next().map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        let begun: Vec<String> = parts.iter().flat_map(of).collect();
+        let known = parts.iter().flat_map(|part| functions(&part.up));
+        assert_eq!(known.map(|known| known.name).collect::<Vec<_>>(), begun);
+    }
+
+    #[test]
+    fn a_migration_writes_anew_what_the_schema_writes() {
+        let made = Changes::default().migration();
+        for text in [made.up, made.down] {
+            assert!(
+                text.ends_with("\nSELECT attachments.plan_lookups();\n"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

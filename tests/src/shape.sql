@@ -40,7 +40,7 @@ SELECT line FROM (
                   oid::regproc, pg_get_function_arguments(oid), pg_get_function_result(oid),
                   (SELECT lanname FROM pg_language l WHERE l.oid = prolang), proowner::regrole, prosecdef, provolatile, proisstrict,
                   proparallel, procost, proconfig, ARRAY(SELECT a::text FROM unnest(proacl) a ORDER BY 1),
-                  obj_description(oid, 'pg_proc'), replace(prosrc, E'\n', ' '))
+                  obj_description(oid, 'pg_proc'), replace(coalesce(pg_get_function_sqlbody(oid), prosrc), E'\n', ' '))
     FROM pg_proc WHERE pronamespace IN (SELECT oid FROM ours)
     UNION ALL
     SELECT format('default privileges %s %s %s', defaclrole::regrole, defaclnamespace, defaclacl) FROM pg_default_acl

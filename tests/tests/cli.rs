@@ -427,6 +427,32 @@ async fn doctor_reports_what_others_left_to_the_workers_role() -> Result<()> {
 }
 
 #[tokio::test]
+async fn doctor_reports_lookups_that_are_not_planned() -> Result<()> {
+    let world = World::migrated().await?;
+    let mut connection = world.connect().await?;
+    connection
+        .execute(
+            "CREATE TABLE public.leaf (id bigint PRIMARY KEY, tenant text);
+             SELECT attachments.register_entity('leaf', 'public.leaf', 'tenant');
+             ALTER TABLE public.leaf RENAME TO foliage",
+        )
+        .await?;
+    let unplanned = |world: &World| -> Result<bool> {
+        let found = world.call(&["doctor", "--json"])?.json()?;
+        let mut found = found.as_array().context("no list")?.iter();
+        Ok(found.any(|finding| {
+            finding["check_name"] == "lookup_unplanned" && finding["object"] == "foliage"
+        }))
+    };
+    assert!(unplanned(&world)?);
+    connection
+        .execute("SELECT attachments.plan_lookups()")
+        .await?;
+    assert!(!unplanned(&world)?);
+    Ok(())
+}
+
+#[tokio::test]
 async fn it_erases_and_prints_the_certificate() -> Result<()> {
     let world = World::migrated().await?;
     let mut connection = world.connect().await?;

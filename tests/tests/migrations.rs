@@ -69,6 +69,32 @@ async fn up_down_up_on(major: u16) -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_function_with_another_body_is_another() -> Result<()> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
+    let mut connection = postgres.connect().await?;
+    migrate::up(&mut connection).await?;
+    let first = shape(&mut connection).await?;
+    for body in [
+        "RETURN 'another'",
+        "SET search_path = pg_catalog, pg_temp AS $$ SELECT 'another' $$",
+    ] {
+        let replaced = format!(
+            "CREATE OR REPLACE FUNCTION attachments.tenant() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE {body}"
+        );
+        connection
+            .execute(sqlx::AssertSqlSafe(replaced.clone()))
+            .await?;
+        let second = shape(&mut connection).await?;
+        assert_ne!(first, second);
+        let once_more = replaced.replace("'another'", "'one more'");
+        connection.execute(sqlx::AssertSqlSafe(once_more)).await?;
+        assert_ne!(second, shape(&mut connection).await?, "{body}");
+    }
+    Ok(())
+}
+
 /// What is released is migrated to, one migration after another; what is read are the files of `migrations/schema`. Each way
 /// down leads to what was before.
 #[tokio::test]

@@ -205,6 +205,31 @@ impl<'call> Row<'call> {
         unsafe { T::from_datum(self.datum(number)?, false) }
     }
 
+    /// The value of a column of the type text where texts are equal when their bytes are; `None` where the row has no such column.
+    pub fn text_by_bytes(self, name: &str) -> Option<Option<String>> {
+        let (number, type_oid) = self.column(name)?;
+        (type_oid == pg_sys::TEXTOID && self.compares_bytes(number)).then(|| self.read(number))
+    }
+
+    /// Whether the collation of the column with this number is deterministic.
+    fn compares_bytes(self, number: i32) -> bool {
+        // SAFETY: the descriptor is valid as long as the row is, and is not released here.
+        let shape = unsafe { PgTupleDesc::from_pg_unchecked(self.shape()) };
+        let column = usize::try_from(number - 1).ok();
+        column
+            .and_then(|place| shape.get(place))
+            // SAFETY: looks the collation of a column up in the system's caches; it cannot be dropped before the column.
+            .is_some_and(|column| unsafe {
+                pg_sys::get_collation_isdeterministic(column.attcollation)
+            })
+    }
+
+    /// Whether the row has a column of this name, and NULL in it.
+    pub fn is_null(self, name: &str) -> bool {
+        let column = self.column(name);
+        column.is_some_and(|(number, _)| self.datum(number).is_none())
+    }
+
     /// The deletion that the row belongs to.
     pub fn deletion(self) -> Option<Uuid> {
         let (number, _) = self.column("deletion_id")?;

@@ -484,12 +484,12 @@ impl Step<'_> {
                 ""
             }
         );
-        let marked = if parents.are_few() {
-            session.write_kept(child, &mark, &arguments)?
+        let (count, marked) = if parents.are_few() {
+            session.write_from_few(child, &mark, &arguments)?
         } else {
-            session.write(child, &mark, &arguments)?
+            let marked = session.write(child, &mark, &arguments)?;
+            (marked.len(), marked.collect())
         };
-        let count = marked.len();
         if returning || child.may_prevent_update {
             let mut stand = 0;
             for row in marked {

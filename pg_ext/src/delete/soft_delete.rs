@@ -63,6 +63,8 @@ fn run(
     let not_found = || Failure::RowNotFound {
         table: root.shown.clone(),
     };
+    // What concerns the root alone, which is one row.
+    session.keep_plans(true);
     let row = target_row::find(session, root, key)?.ok_or_else(not_found)?;
     if let Some(deletion) = row.deletion {
         return Ok(deletion);
@@ -73,6 +75,7 @@ fn run(
     }
     let deletion = new_deletion();
     mark_root(session, root, deletion, &row)?;
+    session.keep_plans(false);
     let (roots, key) = roots_of(session, root, deletion)?;
     if roots != 1 {
         return Err(Failure::Prevented {

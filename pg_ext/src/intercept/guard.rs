@@ -67,14 +67,38 @@ fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport>
 /// key's own check, which has waited for whoever was deleting the parent.
 #[pg_extern]
 fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorReport> {
-    let is_probed = match call.rows.only() {
+    let row = call.rows.only();
+    let is_probed = match row {
         Some(row) => parent_probe::refers_to_live(call.opened(), row)?,
         None => false,
     };
     if !is_probed {
-        guard_new_rows(call.relation, &call.rows, None)?;
+        let uses = |reference: &Reference| row.is_none_or(|row| may_use(row, reference));
+        guard_new_rows(call.relation, &call.rows, None, uses)?;
     }
     Ok(Answer::nothing())
+}
+
+/// Whether a row may use a reference at all: no column of it is NULL, and one that was declared is for its type. Where a collation decides which
+/// types are equal, it may.
+fn may_use(row: Row<'_>, reference: &Reference) -> bool {
+    if reference.lost {
+        return true;
+    }
+    let is_other = match &reference.kind {
+        Kind::Declared {
+            type_column,
+            type_value,
+        } => row
+            .text_by_bytes(&type_column.0)
+            .is_some_and(|found| found.as_ref() != Some(type_value)),
+        Kind::ForeignKey => false,
+    };
+    !is_other
+        && !reference
+            .pairs
+            .iter()
+            .any(|pair| row.is_null(&pair.child.0))
 }
 
 fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure {
@@ -91,11 +115,21 @@ fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure 
 /// its deletion is yet to let go of them.
 #[pg_extern]
 fn guard_moved(call: Call<'_, AfterUpdatedRows>) -> Result<Answer<'_>, ErrorReport> {
-    guard_new_rows(call.relation, &call.rows, Some(&deletion_group::begun()))?;
+    guard_new_rows(
+        call.relation,
+        &call.rows,
+        Some(&deletion_group::begun()),
+        |_| true,
+    )?;
     Ok(Answer::nothing())
 }
 
-fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>, begun: Option<&[Uuid]>) -> Outcome<()> {
+fn guard_new_rows(
+    child: pg_sys::Oid,
+    rows: &NewRows<'_>,
+    begun: Option<&[Uuid]>,
+    uses: impl Fn(&Reference) -> bool,
+) -> Outcome<()> {
     with_session(|session| {
         let graph = cache::current(session)?;
         // The engine looks at the rows that it writes, or moves to another partition, itself.
@@ -107,7 +141,7 @@ fn guard_new_rows(child: pg_sys::Oid, rows: &NewRows<'_>, begun: Option<&[Uuid]>
         }
         session.register_transition_table(rows)?;
         let rows = Checked::Given(NewRows::NAME, &[]);
-        check_references_of(session, &graph, child, (&rows, begun), |_| true)
+        check_references_of(session, &graph, child, (&rows, begun), uses)
     })
 }
 
@@ -346,7 +380,9 @@ impl Checked<'_> {
         sql: &str,
     ) -> Outcome<bool> {
         match self {
-            Self::Given(_, values) => session.exists_now((relation, parent.owner), sql, values),
+            Self::Given(_, values) => {
+                session.exists_now_for_new((relation, parent.owner), sql, values)
+            }
             Self::Existing(_) => session.exists_now_beside(child, parent.oid, sql, &[]),
         }
     }
@@ -373,7 +409,7 @@ fn check_references_of(
             continue;
         }
         if reference.deferrable || declared {
-            lock_parents(session, child, rows, reference, parent)?;
+            lock_parents(session, (relation, child), rows, reference, parent)?;
         }
         let orphans = orphans(child, source, reference, parent);
         if rows.exists_now(session, at, &orphans)?
@@ -441,7 +477,7 @@ fn orphans(child: &Table, source: &str, reference: &Reference, parent: &Table) -
 /// for this transaction, or this one for it.
 fn lock_parents(
     session: &mut Session<'_, '_>,
-    child: &Table,
+    (relation, child): (pg_sys::Oid, &Table),
     rows: &Checked<'_>,
     reference: &Reference,
     parent: &Table,
@@ -455,8 +491,9 @@ fn lock_parents(
         key = parent.key_columns("p"),
     );
     match rows {
-        Checked::Given(_, values) => session.as_owner(parent, &sql, values)?,
-        Checked::Existing(_) => session.as_owner_beside(child, parent.oid, &sql, &[])?,
-    };
-    Ok(())
+        Checked::Given(_, values) => session.lock_for_new(parent, relation, &sql, values),
+        Checked::Existing(_) => session
+            .as_owner_beside(child, parent.oid, &sql, &[])
+            .map(drop),
+    }
 }

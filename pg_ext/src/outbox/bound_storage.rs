@@ -15,7 +15,7 @@ use crate::call::trigger_call::{
     NewRows, OldRows,
 };
 use crate::call::trigger_row::Row;
-use crate::graph::cache;
+use crate::graph::cache::{self, Kept};
 use crate::graph::reference_graph::not_in_place;
 use crate::manage::archived_table::Keep;
 use crate::manage::bound_table;
@@ -188,6 +188,7 @@ fn exchange_object(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorRepor
 }
 
 /// A bound table and its columns.
+#[derive(Clone)]
 struct Bound {
     relation: pg_sys::Oid,
     owner: pg_sys::Oid,
@@ -202,10 +203,26 @@ const BOUND: &str = "
     WHERE b.relation = $1 OR b.relation IN (SELECT relid FROM pg_partition_ancestors($1))
     ORDER BY b.relation = $1 LIMIT 1";
 
+thread_local! {
+    static KNOWN: Kept<pg_sys::Oid, Option<Bound>> = Kept::default();
+}
+
 impl Bound {
-    fn of(session: &mut Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
-        let mut rows = session.registry_kept(BOUND, &[relation.into()])?;
-        let Some(row) = rows.next() else {
+    fn of(session: &Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
+        if let Some(known) = KNOWN.with(|known| known.get(&relation)) {
+            return Ok(known);
+        }
+        let before = cache::changes();
+        let read = Self::read_now(session, relation)?;
+        KNOWN.with(|known| known.keep(before, [(relation, read.clone())]));
+        Ok(read)
+    }
+
+    /// As it is committed now: the columns are those that the table has now, whatever the transaction's snapshot shows, and what is read is kept
+    /// for later transactions.
+    fn read_now(session: &Session<'_, '_>, relation: pg_sys::Oid) -> Outcome<Option<Self>> {
+        let rows = session.registry_now(BOUND, &[relation.into()])?;
+        let Some(row) = rows.first() else {
             return Ok(None);
         };
         Ok(row.get_by_name("key")?.map(|key| Self {

@@ -117,6 +117,28 @@ pub fn one_plan() -> LocalSettings {
     LocalSettings::open(&[(c"plan_cache_mode", c"force_generic_plan")])
 }
 
+/// Plans go from row to row by indexes, until dropped: for few rows that are found by arguments. How many an argument finds on the average
+/// says little, where one deletion has millions and another five; and a plan that is kept may be as old as a table with one page.
+const FROM_ROW_TO_ROW: [(&CStr, &CStr); 3] = [
+    (c"enable_seqscan", c"off"),
+    (c"enable_hashjoin", c"off"),
+    (c"enable_mergejoin", c"off"),
+];
+
+/// Plans statements so, until dropped.
+pub fn from_row_to_row() -> LocalSettings {
+    LocalSettings::open(&FROM_ROW_TO_ROW)
+}
+
+/// Runs kept statements that read few rows by such a plan, which is made once, whatever their arguments, until dropped.
+pub fn one_plan_for_few() -> LocalSettings {
+    let level = one_plan();
+    for (name, value) in FROM_ROW_TO_ROW {
+        level.set(name, value);
+    }
+    level
+}
+
 /// Plans statements without scans of whole tables where an index of any kind serves, until dropped.
 pub fn no_whole_tables() -> LocalSettings {
     LocalSettings::open(&[(c"enable_seqscan", c"off")])

@@ -104,7 +104,7 @@ impl Deletion {
     /// Reads it, whoever asks. Locks it first when `lock` says so.
     pub fn read(session: &mut Session<'_, '_>, id: Uuid, lock: bool) -> Outcome<Option<Self>> {
         let sql = format!("{READ}{}", if lock { " FOR UPDATE OF d" } else { "" });
-        let mut rows = session.registry_kept(&sql, &[id.into()])?;
+        let mut rows = session.registry_planned_once(&sql, &[id.into()])?;
         let Some(row) = rows.next() else {
             return Ok(None);
         };
@@ -129,7 +129,10 @@ impl Deletion {
         match &self.root {
             Some(key) => {
                 let is_root = key.with_arguments(session, root)?;
-                target_row::may_delete_root(session, root, is_root, self.id)
+                session.keep_plans(true);
+                let may = target_row::may_delete_root(session, root, is_root, self.id);
+                session.keep_plans(false);
+                may
             }
             None => target_row::may_delete_all(session, root, self.id),
         }
@@ -215,7 +218,7 @@ pub fn holding<'graph>(
 
 /// How many rows a deletion still holds.
 pub fn rows_of(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<i64> {
-    let rows = session.registry_kept(
+    let rows = session.registry_planned_once(
         "SELECT sum(row_count - purged)::bigint FROM keepsake.deletion_table WHERE deletion_id = $1",
         &[deletion.into()],
     )?;

@@ -66,7 +66,7 @@ fn revive_rows(
         table.rows(),
         skipped.excluding(table.oid, "t")
     );
-    Ok(session.write(table, &sql, &[deletion.into()])?.len())
+    session.write_counted(table, &sql, &[deletion.into()])
 }
 
 /// The condition that row `t` has no parent in the deletion, but for itself.

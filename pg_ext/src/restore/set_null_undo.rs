@@ -46,7 +46,7 @@ struct Group {
 
 fn remembered(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<Vec<Group>> {
     session
-        .registry(
+        .registry_planned_once(
             "SELECT relation::oid, reference::text, columns::text[], changed::text[], key_columns::text[], max(id),
                     sum(cardinality(row_keys))::bigint
              FROM keepsake.detached WHERE deletion_id = $1 GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3",

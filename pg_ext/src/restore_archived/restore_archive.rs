@@ -37,7 +37,7 @@ impl Restored {
 
 /// Whether archived rows belong to the deletion, or a table with an archive is its root's.
 pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
-    let found = session.registry_kept(
+    let found = session.registry_planned_once(
         "SELECT 1 FROM keepsake.deletion AS d JOIN keepsake.archive_table AS a ON a.relation = d.root_table WHERE d.id = $1
          UNION ALL
          SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
@@ -50,7 +50,7 @@ pub fn concerns(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> 
 
 /// Whether archived rows belong to the deletion.
 pub fn holds_rows(session: &mut Session<'_, '_>, deletion: Uuid) -> Outcome<bool> {
-    let found = session.registry_kept(
+    let found = session.registry_planned_once(
         "SELECT 1 FROM keepsake.deletion_table AS t JOIN keepsake.archive_table AS a ON a.relation = t.relation
          WHERE t.deletion_id = $1 AND t.row_count > t.purged LIMIT 1",
         &[deletion.into()],

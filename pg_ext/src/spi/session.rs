@@ -11,7 +11,7 @@ use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
 use crate::call::trigger_call::Transition;
 use crate::model::error::{Failure, Outcome};
 use crate::model::table::Table;
-use crate::postgres::settings::{indexes_only, one_plan};
+use crate::postgres::settings::{indexes_only, one_plan, one_plan_for_few};
 use crate::run_as::archive_reading::{self, Reading};
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role::{Restricted, Role, RunAs};
@@ -103,12 +103,19 @@ fn read_now<'conn>(
     let source = Source {
         table,
         magnitude: 0,
+        few: false,
     };
     let rows = latest_snapshot::execute(source, sql, args, 0)?;
-    // SAFETY: a SELECT has just succeeded, so this is its result, of that many rows; it is kept in
-    // the memory of the SPI connection.
+    result(rows)
+}
+
+/// The rows of the statement that has just succeeded: so many, or none where it gives none.
+fn result<'conn>(rows: usize) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+    // SAFETY: this is its result, of that many rows, or NULL; it is kept in the memory of the SPI connection.
     unsafe {
-        let table = &*pg_sys::SPI_tuptable;
+        let Some(table) = pg_sys::SPI_tuptable.as_ref() else {
+            return Ok(Vec::new());
+        };
         let row = |n: usize| SpiHeapTupleData::new(table.tupdesc, *table.vals.add(n));
         let found = (0..rows).filter_map(|n| row(n).transpose());
         Ok(found.collect::<Result<_, _>>()?)
@@ -117,7 +124,8 @@ fn read_now<'conn>(
 
 impl<'conn> Session<'_, 'conn> {
     /// Whether the statements that read and write rows from now on keep their plans: for work on few rows, which take longer to plan
-    /// than to run. Only for statements whose text the graph alone decides; see [`Self::kept`].
+    /// than to run. What is read has one plan, whatever the arguments; what is written, whose triggers may be anybody's, the one that
+    /// PostgreSQL chooses. Only for statements whose text the graph and the caller's policies decide; see [`Self::kept`].
     pub fn keep_plans(&mut self, keep: bool) {
         self.keeps_plans = keep;
     }
@@ -176,7 +184,8 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _restricted = RunAs::restricted_caller();
-        self.execute(sql, args)
+        let _plan = self.keeps_plans.then(one_plan);
+        self.execute_text(sql, args)
     }
 
     /// Runs a statement that reads or locks rows of `table`, as its owner.
@@ -187,8 +196,39 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         self.with_owner(table, SearchPath::pinned(), |session| {
-            session.execute_text(sql, args)
+            session.read_text(sql, args)
         })
+    }
+
+    /// As [`Self::as_owner`], for a statement over the new rows of `child`, those of a transition table or one in the arguments: its plan is kept.
+    pub fn lock_for_new(
+        &mut self,
+        table: &Table,
+        child: pg_sys::Oid,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<()> {
+        let _owner = self.owner(table.owner, SearchPath::pinned()).enter();
+        latest_snapshot::execute_ordinarily(self.new_rows_of(child), sql, args).map(drop)
+    }
+
+    /// As [`Self::exists_now`], for a statement over the new rows of `child`.
+    pub fn exists_now_for_new(
+        &mut self,
+        (child, owner): (pg_sys::Oid, pg_sys::Oid),
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<bool> {
+        let _owner = self.owner(owner, SearchPath::pinned()).enter();
+        Ok(latest_snapshot::execute(self.new_rows_of(child), sql, args, 1)? > 0)
+    }
+
+    fn new_rows_of(&self, child: pg_sys::Oid) -> Source {
+        Source {
+            table: child,
+            magnitude: self.magnitude,
+            few: self.magnitude == 0,
+        }
     }
 
     /// The same for a table of which no more than its owner is known.
@@ -210,6 +250,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         self.with_owner(table, SearchPath::pinned(), |session| {
+            let _plan = one_plan_for_few();
             let statement = session.kept(sql, args)?;
             session.execute(statement, args)
         })
@@ -223,7 +264,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         let path = SearchPath::pinned().in_callers_formats();
-        self.with_owner(table, path, |session| session.execute(sql, args))
+        self.with_owner(table, path, |session| session.execute_text(sql, args))
     }
 
     /// As [`Self::as_owner`], for a statement with expressions of the table's indexes: their functions find what
@@ -235,7 +276,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
         let path = SearchPath::of(&table.name.schema);
-        self.with_owner(table, path, |session| session.execute_text(sql, args))
+        self.with_owner(table, path, |session| session.read_text(sql, args))
     }
 
     /// Reads the catalog as the owner of `table`, with the path of [`Self::as_owner_in_schema`]: what is printed reads back the same there.
@@ -391,6 +432,40 @@ impl<'conn> Session<'_, 'conn> {
         })
     }
 
+    /// As [`Self::write`], for a statement that starts from few rows: it has one plan, which is kept. Answers with how many rows it wrote, and
+    /// with what it returns of them.
+    pub fn write_from_few(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<(usize, Vec<SpiHeapTupleData<'conn>>)> {
+        let _owner = self
+            .owner(table.owner, SearchPath::of(&table.name.schema))
+            .enter();
+        let _open = EngineWrite::to(table.oid);
+        let source = Source {
+            table: table.oid,
+            magnitude: 0,
+            few: true,
+        };
+        let written = latest_snapshot::execute_ordinarily(source, sql, args)?;
+        Ok((written, result(written)?))
+    }
+
+    /// Writes like [`Self::write`], and answers with how many rows. Where plans are kept, it starts from few.
+    pub fn write_counted(
+        &mut self,
+        table: &Table,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<usize> {
+        if self.keeps_plans {
+            return Ok(self.write_from_few(table, sql, args)?.0);
+        }
+        Ok(self.write(table, sql, args)?.len())
+    }
+
     /// The prepared form of a statement whose text the graph alone decides, so that there are few.
     fn kept(
         &self,
@@ -536,6 +611,7 @@ impl<'conn> Session<'_, 'conn> {
         let source = Source {
             table: child,
             magnitude: self.magnitude,
+            few: false,
         };
         Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
     }
@@ -580,6 +656,7 @@ impl<'conn> Session<'_, 'conn> {
         let source = Source {
             table: pg_sys::InvalidOid,
             magnitude: self.magnitude,
+            few: false,
         };
         Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
     }
@@ -607,6 +684,12 @@ impl<'conn> Session<'_, 'conn> {
         };
         self.magnitude = rows.and_then(i64::checked_ilog2).unwrap_or(0) / OF_A_KIND;
         Ok(())
+    }
+
+    /// As [`Self::execute_text`], for a statement that reads rows.
+    fn read_text(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
+        let _plan = self.keeps_plans.then(one_plan_for_few);
+        self.execute_text(sql, args)
     }
 
     /// As [`Self::execute`], with a plan that is kept where plans are.

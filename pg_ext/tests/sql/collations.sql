@@ -136,5 +136,9 @@ SELECT id FROM comment_on WHERE deleted_at IS NOT NULL;
 SAVEPOINT s;
 INSERT INTO comment_on VALUES (6, 'Sheet', 1), (7, 'STORY', 2);
 ROLLBACK TO s;
-INSERT INTO comment_on VALUES (6, 'Sheet', 1), (7, 'SHEET', 9);
+-- A statement of one row is no other.
+INSERT INTO comment_on VALUES (7, 'STORY', 2);
+ROLLBACK TO s;
+INSERT INTO comment_on VALUES (6, 'SHEET', 1);
+INSERT INTO comment_on VALUES (8, 'Sheet', 1), (7, 'SHEET', 9);
 ROLLBACK;

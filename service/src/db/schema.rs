@@ -12,9 +12,15 @@ mod tests {
     fn is_the_version_that_the_migrations_give() {
         let schema = include_str!("../../../migrations/schema/22_version.sql");
         let body = schema.split("AS $$").nth(1).unwrap();
+        let words: Vec<&str> = body
+            .split("$$")
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
         assert_eq!(
-            body.split("$$").next().unwrap().trim(),
-            format!("SELECT {REQUIRED_SCHEMA}")
+            words.join(" "),
+            format!("BEGIN RETURN {REQUIRED_SCHEMA}; END")
         );
     }
 }
