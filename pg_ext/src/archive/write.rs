@@ -18,6 +18,12 @@ use crate::postgres::pg_list::oids;
 
 const NO_LOCK: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
 
+/// Of an insertion.
+#[cfg(feature = "pg19")]
+type Options = u32;
+#[cfg(not(feature = "pg19"))]
+type Options = i32;
+
 /// What inserting into the indexes of a table takes, until one of them changes.
 #[derive(Debug)]
 struct Prepared {
@@ -181,13 +187,13 @@ impl Target {
     /// Where no page has room for a row of this length, room is not to be looked for again for each page: a table that has never been vacuumed has no
     /// map of free space, and to find that out takes PostgreSQL 15 a look into the file system each time.
     #[cfg(feature = "pg15")]
-    fn options(&self, length: usize) -> i32 {
+    fn options(&self, length: usize) -> Options {
         // Of a longer row, values are stored elsewhere until it is about as short.
         let length = length.min(pg_sys::BLCKSZ as usize / 4);
         // SAFETY: the relation is open; no more is asked for than a page can have.
         let page = unsafe { pg_sys::GetPageWithFreeSpace(self.relation, length) };
         if page == pg_sys::InvalidBlockNumber {
-            pg_sys::HEAP_INSERT_SKIP_FSM as i32
+            pg_sys::HEAP_INSERT_SKIP_FSM as Options
         } else {
             0
         }
@@ -195,7 +201,7 @@ impl Target {
 
     /// Later releases look for room once for many pages.
     #[cfg(not(feature = "pg15"))]
-    fn options(&self, _length: usize) -> i32 {
+    fn options(&self, _length: usize) -> Options {
         0
     }
 
