@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use keepsake_tests::leash::Leash;
 use keepsake_tests::migrate;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
@@ -18,6 +19,8 @@ const APPLICATION: &str = "
     CREATE POLICY writing ON app.post FOR UPDATE USING (author = attachments.claim('sub'));
     SELECT attachments.register_entity('post', 'app.post', 'tenant');
     INSERT INTO app.post VALUES (1, 'acme', 'ann'), (2, 'acme', 'bob'), (3, 'globex', 'ann')";
+
+const PLAN: &str = "SELECT attachments.plan_lookups()";
 
 /// Ids of posts, and what is none.
 const IDS: [&str; 7] = ["1", "2", "3", "4", "01", "post", ""];
@@ -81,11 +84,14 @@ fn posts(expected: [(bool, bool); 4]) -> Vec<Found> {
 const AS_THE_POLICIES_SAY: [(bool, bool); 4] =
     [(true, true), (true, false), (false, false), (false, false)];
 
-async fn database(postgres: &Postgres) -> Result<PgConnection> {
+/// A database with the schema and an application, and a superuser in it. It ends with the leash.
+async fn database(application: &'static str) -> Result<(Leash, Postgres, PgConnection)> {
+    let (folder, leash) = throwaway_folder()?;
+    let postgres = Postgres::start(&folder, "secret", &leash).await?;
     let mut superuser = postgres.connect().await?;
     migrate::up(&mut superuser).await?;
-    superuser.execute(APPLICATION).await?;
-    Ok(superuser)
+    superuser.execute(application).await?;
+    Ok((leash, postgres, superuser))
 }
 
 async fn unplanned(superuser: &mut PgConnection) -> Result<Vec<String>> {
@@ -101,9 +107,7 @@ fn state(error: &sqlx::Error) -> Option<String> {
 
 #[tokio::test]
 async fn policies_decide_and_what_is_no_id_finds_nothing() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = database(&postgres).await?;
+    let (_leash, postgres, mut superuser) = database(APPLICATION).await?;
     let mut caller = Caller::of(&postgres).await?;
 
     assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
@@ -139,9 +143,7 @@ async fn policies_decide_and_what_is_no_id_finds_nothing() -> Result<()> {
 
 #[tokio::test]
 async fn a_table_that_is_renamed_or_moved_is_followed() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = database(&postgres).await?;
+    let (_leash, postgres, mut superuser) = database(APPLICATION).await?;
     let mut caller = Caller::of(&postgres).await?;
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
 
@@ -156,9 +158,7 @@ async fn a_table_that_is_renamed_or_moved_is_followed() -> Result<()> {
         .await?;
     assert_eq!(unplanned(&mut superuser).await?, ["post"]);
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
-    superuser
-        .execute("SELECT attachments.plan_lookups()")
-        .await?;
+    superuser.execute(PLAN).await?;
     assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
 
@@ -171,9 +171,7 @@ async fn a_table_that_is_renamed_or_moved_is_followed() -> Result<()> {
         .await?;
     assert_eq!(unplanned(&mut superuser).await?, ["post"]);
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
-    superuser
-        .execute("SELECT attachments.plan_lookups()")
-        .await?;
+    superuser.execute(PLAN).await?;
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
 
     // A table that is gone is no reason to find none of the others, and none to plan anything.
@@ -186,9 +184,7 @@ async fn a_table_that_is_renamed_or_moved_is_followed() -> Result<()> {
         )
         .await?;
     assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
-    superuser
-        .execute("SELECT attachments.plan_lookups()")
-        .await?;
+    superuser.execute(PLAN).await?;
     assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
     let (is_there, _, may_change) = caller
         .looks_for("note", "01890000-0000-7000-8000-000000000001")
@@ -199,9 +195,7 @@ async fn a_table_that_is_renamed_or_moved_is_followed() -> Result<()> {
 
 #[tokio::test]
 async fn lookups_that_would_be_written_in_another_way_are_reported() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = database(&postgres).await?;
+    let (_leash, postgres, mut superuser) = database(APPLICATION).await?;
     let mut caller = Caller::of(&postgres).await?;
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
     // As a migration would change it, but that it ends with plan_lookups().
@@ -217,9 +211,7 @@ async fn lookups_that_would_be_written_in_another_way_are_reported() -> Result<(
         )
         .await?;
     assert_eq!(unplanned(&mut superuser).await?, ["post"]);
-    superuser
-        .execute("SELECT attachments.plan_lookups()")
-        .await?;
+    superuser.execute(PLAN).await?;
     assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
     assert_eq!(
         caller.posts().await?,
@@ -235,9 +227,7 @@ async fn lookups_that_would_be_written_in_another_way_are_reported() -> Result<(
 
 #[tokio::test]
 async fn only_who_registers_makes_another_wait() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = database(&postgres).await?;
+    let (_leash, postgres, mut superuser) = database(APPLICATION).await?;
     superuser
         .execute(
             "CREATE TABLE app.note (id bigint PRIMARY KEY, tenant text);
@@ -281,9 +271,7 @@ async fn only_who_registers_makes_another_wait() -> Result<()> {
 
 #[tokio::test]
 async fn names_are_names_whatever_is_in_them() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = database(&postgres).await?;
+    let (_leash, postgres, mut superuser) = database(APPLICATION).await?;
     superuser
         .execute(
             r#"CREATE SCHEMA "a'b; DROP TABLE app.post; --";
@@ -305,9 +293,7 @@ async fn names_are_names_whatever_is_in_them() -> Result<()> {
 
 #[tokio::test]
 async fn whoever_may_not_read_the_table_is_refused() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = database(&postgres).await?;
+    let (_leash, postgres, mut superuser) = database(APPLICATION).await?;
     let mut caller = Caller::of(&postgres).await?;
     assert_eq!(caller.posts().await?, posts(AS_THE_POLICIES_SAY));
     superuser
@@ -337,12 +323,7 @@ async fn whoever_may_not_read_the_table_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn deleted_entities_are_found_where_they_are_kept() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = postgres.connect().await?;
-    migrate::up(&mut superuser).await?;
-    superuser
-        .execute(
+    let (_leash, postgres, mut superuser) = database(
             "CREATE SCHEMA app;
              CREATE TABLE app.post (id bigint PRIMARY KEY, tenant text NOT NULL);
              CREATE TABLE app.page (id bigint PRIMARY KEY, tenant text NOT NULL);
@@ -352,8 +333,8 @@ async fn deleted_entities_are_found_where_they_are_kept() -> Result<()> {
              INSERT INTO app.page VALUES (1, 'acme'), (2, 'acme');
              DELETE FROM app.post WHERE id = 1;
              DELETE FROM app.page WHERE id = 1",
-        )
-        .await?;
+    )
+    .await?;
     let mut caller = Caller::of(&postgres).await?;
     let deletions = "SELECT (attachments.find_entity(t.name, i.id)).deletion_id IS NOT NULL
         FROM unnest(ARRAY['post', 'page']) AS t (name), unnest(ARRAY['1', '2']) AS i (id)";
@@ -371,9 +352,7 @@ async fn deleted_entities_are_found_where_they_are_kept() -> Result<()> {
         .fetch_all(&mut caller.0)
         .await?;
     assert_eq!(deleted, [true, false, true, false]);
-    superuser
-        .execute("SELECT attachments.plan_lookups()")
-        .await?;
+    superuser.execute(PLAN).await?;
     assert_eq!(unplanned(&mut superuser).await?, [""; 0]);
     let deleted: Vec<bool> = sqlx::query_scalar(deletions)
         .fetch_all(&mut caller.0)
@@ -384,9 +363,7 @@ async fn deleted_entities_are_found_where_they_are_kept() -> Result<()> {
 
 #[tokio::test]
 async fn a_dump_has_them() -> Result<()> {
-    let (folder, leash) = throwaway_folder()?;
-    let postgres = Postgres::start(&folder, "secret", &leash).await?;
-    let mut superuser = database(&postgres).await?;
+    let (_leash, postgres, mut superuser) = database(APPLICATION).await?;
     let dumped = postgres
         .program("pg_dump")?
         .arg("--format=plain")
