@@ -5,6 +5,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
+# This file again, after the set-up.
+again := $(MAKE) --no-print-directory is_set_up=1
+
 # Every recipe puts the programs of the set-up first on PATH.
 env := . scripts/env.sh;
 
@@ -28,7 +31,7 @@ help: ## list the targets
 
 .PHONY: setup
 setup: ## install what is missing to check, test and benchmark (they do it first)
-	@scripts/setup test
+	@$(if $(is_set_up),true,scripts/setup test)
 
 .PHONY: setup-dev
 setup-dev: ## install what is missing to run and change Keepsake (`make dev` does it first)
@@ -104,8 +107,8 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 .PHONY: test
 test: setup ## everything that CI runs
 	@scripts/build-client
-	@scripts/side-by-side "$(MAKE) --no-print-directory check" "$(MAKE) --no-print-directory build-stack"
-	@$(MAKE) --no-print-directory test-shared test-worker test-stack
+	@scripts/side-by-side "$(again) check" "$(again) build-stack"
+	@$(again) test-shared test-worker test-stack
 
 .PHONY: build-stack
 build-stack: setup ## build what the tests run: the extension for each release, the worker, the examples

@@ -85,12 +85,16 @@ install_release() {
 }
 
 # What `cargo pgrx init` would write, without the clusters that it would also create: the releases that are here.
+# A build may read it at any time, so it is replaced as a whole.
 configure_pgrx() {
-    local major
+    local major new
     mkdir -p "$PGRX_HOME"
-    echo '[configs]' >"$PGRX_HOME/config.toml"
-    for major in $POSTGRES_MAJOR $POSTGRES_ALSO_TESTED; do
-        [ ! -x "$(pg_config_of "$major")" ] \
-            || printf 'pg%s = "%s"\n' "$major" "$(pg_config_of "$major")" >>"$PGRX_HOME/config.toml"
-    done
+    new=$(mktemp "$PGRX_HOME/config.XXXXXX")
+    {
+        echo '[configs]'
+        for major in $POSTGRES_MAJOR $POSTGRES_ALSO_TESTED; do
+            [ ! -x "$(pg_config_of "$major")" ] || printf 'pg%s = "%s"\n' "$major" "$(pg_config_of "$major")"
+        done
+    } >"$new"
+    mv "$new" "$PGRX_HOME/config.toml"
 }

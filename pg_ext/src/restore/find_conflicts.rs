@@ -120,7 +120,8 @@ impl Search<'_, '_, '_> {
         let (kind, name) = (constraint.entry.kind(), &constraint.name);
         let among = constraint.among_restored(self.table, self.stays);
         let among = self.look(kind, name, &among, Some(self.table))?;
-        let others = constraint.against_others(self.table, self.stays);
+        let one_by_one = self.session.keeps_plans();
+        let others = constraint.against_others(self.table, self.stays, one_by_one);
         let others = self.look(kind, name, &others, Some(self.table))?;
         self.found.extend(others);
         self.found.extend(later_of_each(among));

@@ -175,16 +175,18 @@ impl LiveConstraint {
     }
 
     /// Clashes with rows outside the deletion: live ones, and, where the index covers them, deleted
-    /// ones.
-    pub fn against_others(&self, table: &Table, stays: &RowSet) -> String {
+    /// ones. They are looked up `one_by_one` where few rows come back: of a table without statistics the planner expects a row or two
+    /// under any condition, and would go through the whole index.
+    pub fn against_others(&self, table: &Table, stays: &RowSet, one_by_one: bool) -> String {
         let alias = &table.name.name;
+        let each = if one_by_one { " OFFSET 0" } else { "" };
         format!(
             "{restored}
              SELECT {found}
              FROM keepsake_restored AS keepsake_r
              JOIN LATERAL (SELECT {key} AS keepsake_key, {alias}.tableoid AS keepsake_relation, {alias}.ctid AS keepsake_ctid
                            FROM {rows} AS {alias}
-                           WHERE {entered} AND {clash} AND {alias}.deletion_id IS DISTINCT FROM $1) AS keepsake_l ON true
+                           WHERE {entered} AND {clash} AND {alias}.deletion_id IS DISTINCT FROM $1{each}) AS keepsake_l ON true
              ORDER BY {order}, keepsake_holder",
             restored = self.restored(table, stays),
             found = self.found(table, "keepsake_l.keepsake_key"),

@@ -6,6 +6,7 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::model::error::Outcome;
 use crate::model::table::Table;
+use crate::postgres::settings::from_row_to_row;
 use crate::run_as::archive_reading::Reading;
 use crate::run_as::role::Role;
 use crate::run_as::search_path::SearchPath;
@@ -24,6 +25,8 @@ fn read_now<'conn>(
         magnitude: 0,
         few,
     };
+    // A plan that another `search_path` made invalid is made again while the statement runs.
+    let _settings = few.then(from_row_to_row);
     let rows = latest_snapshot::execute(source, sql, args, 0)?;
     result(rows)
 }

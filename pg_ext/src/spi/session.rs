@@ -103,6 +103,11 @@ impl<'conn> Session<'_, 'conn> {
         self.keeps_plans = keep;
     }
 
+    /// Whether plans are kept now.
+    pub fn keeps_plans(&self) -> bool {
+        self.keeps_plans
+    }
+
     /// Reads the catalog or the registry, as whoever calls.
     pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
         let _path = SearchPath::pinned().pin();
