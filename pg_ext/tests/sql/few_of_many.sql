@@ -52,6 +52,31 @@ SELECT keepsake.restore_row('parent', '8') IS NOT NULL AS restored;
 SELECT CASE WHEN rows_read() - :before < 100 THEN 'few' ELSE rows_read() - :before || ' rows read' END AS read;
 COMMIT;
 
+-- With statistics, a cascade starts from the row that goes, and a restore from the one that comes back.
+CREATE TABLE top (id int PRIMARY KEY);
+CREATE TABLE middle (id int PRIMARY KEY, top_id int NOT NULL REFERENCES top ON DELETE CASCADE);
+CREATE TABLE leaf (id int PRIMARY KEY, middle_id int NOT NULL REFERENCES middle ON DELETE CASCADE);
+CREATE INDEX ON middle (top_id);
+CREATE INDEX ON leaf (middle_id);
+SELECT keepsake.manage(t, keep => 'in place') FROM unnest(ARRAY['top', 'middle', 'leaf']::regclass[]) AS t;
+INSERT INTO top SELECT n FROM generate_series(1, 500) AS n;
+INSERT INTO middle SELECT n, 1 + n % 500 FROM generate_series(1, 5000) AS n;
+INSERT INTO leaf SELECT n, n FROM generate_series(1, 5000) AS n;
+DELETE FROM top WHERE id <= 20;
+VACUUM ANALYZE top, middle, leaf;
+DELETE FROM top WHERE id = 30;
+BEGIN;
+SELECT rows_read() AS before \gset
+DELETE FROM top WHERE id = 40;
+SELECT CASE WHEN rows_read() - :before < 200 THEN 'few' ELSE rows_read() - :before || ' rows read' END AS read;
+COMMIT;
+DELETE FROM leaf WHERE id = 100;
+BEGIN;
+SELECT rows_read() AS before \gset
+SELECT keepsake.restore(deletion_id) IS NOT NULL AS restored FROM leaf WHERE id = 100;
+SELECT CASE WHEN rows_read() - :before < 200 THEN 'few' ELSE rows_read() - :before || ' rows read' END AS read;
+COMMIT;
+
 -- A conflict is found all the same.
 DELETE FROM in_place WHERE id = 9;
 INSERT INTO in_place VALUES (9001, 'acme', 'slug 9', 'open');
