@@ -94,16 +94,17 @@ fn is_standby() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
-/// Runs a SELECT in the latest snapshot, with the rights that are in force.
+/// Runs a SELECT in the latest snapshot, with the rights that are in force. For `few`, with one plan whatever the arguments.
 fn read_now<'conn>(
     table: pg_sys::Oid,
+    few: bool,
     sql: &str,
     args: &[DatumWithOid<'_>],
 ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
     let source = Source {
         table,
         magnitude: 0,
-        few: false,
+        few,
     };
     let rows = latest_snapshot::execute(source, sql, args, 0)?;
     result(rows)
@@ -595,7 +596,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
         let _owner = self.owner(owner, SearchPath::pinned()).enter();
-        read_now(table, sql, args)
+        read_now(table, false, sql, args)
     }
 
     /// Whether `sql` finds a row when it looks at what is committed *now*, not at what the
@@ -636,7 +637,7 @@ impl<'conn> Session<'_, 'conn> {
         args: &[DatumWithOid<'_>],
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
         let _path = SearchPath::pinned().pin();
-        read_now(pg_sys::InvalidOid, sql, args)
+        read_now(pg_sys::InvalidOid, false, sql, args)
     }
 
     /// The same for the registry, as the extension's owner: whoever writes to a managed table needs no right in
@@ -648,6 +649,17 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
         let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
         self.catalog_now(sql, args)
+    }
+
+    /// The same for what few arguments name, with one plan that is kept: such a query takes a hundred times as long to plan as to run.
+    pub fn registry_now_of_few(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
+        let _path = SearchPath::pinned().pin();
+        read_now(pg_sys::InvalidOid, true, sql, args)
     }
 
     /// Whether the registry, as it is committed *now*, has a row.
