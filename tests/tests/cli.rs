@@ -577,6 +577,10 @@ async fn calls_that_make_no_sense_and_databases_that_are_not_there() -> Result<(
         .postgres
         .url("postgres", &format!("{PASSWORD}-wrong"), DATABASE);
     call_on(&wrong, &["doctor"])?.leaves(3);
+    let missing = world.postgres.url("postgres", PASSWORD, "no_such");
+    let refused = call_on(&missing, &["doctor"])?.leaves(3);
+    let said = "why: database \"no_such\" does not exist\n";
+    assert!(refused.err.contains(said), "{refused:?}");
     world.connect().await?.close().await?;
     Ok(())
 }
