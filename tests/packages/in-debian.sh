@@ -11,6 +11,9 @@ nothing_is_installed() {
     [ ! -e "$library" ] && ! ls "$scripts"/keepsake* >/dev/null 2>&1
 }
 
+# No package of ours is unpacked without being configured.
+none_by_halves() { ! dpkg --audit | grep keepsake; }
+
 as_postgres() { sudo -u postgres "$@"; }
 
 must pg_ctlcluster "$major" main start
@@ -20,7 +23,8 @@ refused "postgresql-18" apt-get install -y ./postgresql-18-keepsake_*.deb
 must nothing_is_installed
 refused "depends on postgresql-18" dpkg -i ./postgresql-18-keepsake_*.deb
 must apt-get install -y -f
-[ ! -e /usr/lib/postgresql/18 ] && [ -z "$(dpkg --audit)" ]
+[ ! -e /usr/lib/postgresql/18 ]
+must none_by_halves
 
 say "a full disk is named, leaves nothing, and the same line works when there is space"
 mount -t tmpfs -o size=64k,mode=755 tmpfs "$scripts"
@@ -28,7 +32,7 @@ refused "No space left on device" apt-get install -y ./postgresql-$major-keepsak
 must nothing_is_installed
 umount "$scripts"
 must nothing_is_installed
-[ -z "$(dpkg --audit)" ]
+must none_by_halves
 
 say "the lines of the section on Debian"
 must bash -euxo pipefail /tests/install-debian.sh
@@ -47,6 +51,8 @@ must pg_createcluster --datadir /small/data "$major" small -- --waldir=/var/lib/
 must pg_ctlcluster "$major" small start
 small="postgres:///app?host=/run/postgresql&user=postgres&port=$(pg_lsclusters --no-header | awk '$2 == "small" { print $3 }')"
 must as_postgres createdb --maintenance-db "${small/app/postgres}" app
+# The first session of a database writes a file that each later one reads.
+must as_postgres psql -X -d "$small" -c "ALTER DATABASE app SET session_preload_libraries = 'keepsake'"
 dd if=/dev/zero of=/small/filler bs=64k status=none 2>/dev/null || true
 refused "No space left on device" as_postgres keepsake migrate --database-url "$small"
 grep -qF "Check free disk space" /tmp/output

@@ -56,7 +56,7 @@ case $1 in
         must bash -euxo pipefail /tests/install-service.sh
         must systemctl is-enabled keepsake
         say "a second server on its port says who has it, and the first goes on"
-        refused "Address already in use" sudo -u keepsake keepsake serve --config "$settings"
+        refused "cannot listen at 127.0.0.1:8787: Address in use" sudo -u keepsake keepsake serve --config "$settings"
         refused "hint: end the program that listens there" sudo -u keepsake keepsake serve --config "$settings"
         until_is active
         sed -n 's/^JWT_KEYS = "\(.*\)"$/\1/p' "$settings" >/tests/jwt-keys
