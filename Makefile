@@ -8,6 +8,9 @@ SHELL := bash
 # Every recipe puts the programs of the set-up first on PATH.
 env := . scripts/env.sh;
 
+# The tests of the stack wait for its programs as much as they compute.
+threads := RUST_TEST_THREADS=$$(($$(nproc) + 1))
+
 # The PostgreSQL release that `make dev` runs. The extension is tested on others, too.
 stack_postgres := $(shell . scripts/versions.env; echo $$POSTGRES_MAJOR)
 
@@ -158,10 +161,10 @@ test-worker: setup ## unit tests of the service, the worker and the native serve
 .PHONY: test-stack
 test-stack: build-stack ## test the extension, the migrations and HTTP against a real stack
 	@echo "==> Tests against a real stack"
-	@$(env) cargo test --locked --quiet --package keepsake-tests --tests
+	@$(env) $(threads) cargo test --locked --quiet --package keepsake-tests --tests
 	@echo "==> HTTP, end to end, on the native server"
 	@$(env) cargo build --locked --quiet --package keepsake-cli
-	@$(env) KEEPSAKE_HOST=native cargo test --locked --quiet --package keepsake-tests --test e2e -- $(native_stories)
+	@$(env) $(threads) KEEPSAKE_HOST=native cargo test --locked --quiet --package keepsake-tests --test e2e -- $(native_stories)
 
 .PHONY: test-stores
 test-stores: setup ## the end-to-end tests on both hosts, with each store that they have
