@@ -64,7 +64,7 @@ async fn serve(arguments: &Serve, database_url: Option<String>) -> Result<Report
         .map_err(|error| Failure::Prevented {
             what: "the server cannot run".to_owned(),
             why: error.to_string(),
-            hint: "correct the settings, then start it again".to_owned(),
+            hint: error.hint(),
         })?;
     Ok(Report::text("", json!({ "stopped": true })))
 }

@@ -30,7 +30,7 @@ pub async fn connect(url: Option<&str>, actor: Option<&str>) -> Result<PgConnect
         .await
         .map_err(|error| Failure::Unreachable {
             place,
-            why: error.to_string(),
+            why: refusal(&error),
         })?;
     if let Some(actor) = actor {
         sqlx::query("SELECT set_config('keepsake.actor', $1, false)")
@@ -56,6 +56,14 @@ fn check_role(url: &str, role: &str, user_is_known: impl FnOnce() -> bool) -> Re
         why: "it names no role, and the user of this process has no name that could stand for it"
             .to_owned(),
     })
+}
+
+/// Why there is no connection: in the server's words, where it answered. sqlx adds the line of its source.
+fn refusal(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(said) => said.message().to_owned(),
+        None => error.to_string(),
+    }
 }
 
 /// What is wrong with a URL, without the URL.

@@ -44,7 +44,7 @@ pub enum Failure {
     },
     /// No connection.
     #[error(
-        "error: cannot connect to {place}\n  why: {why}\n  hint: check that the server runs, that host, port, user and password are correct, and that pg_hba.conf admits this machine"
+        "error: cannot connect to {place}\n  why: {why}\n  hint: check that the server runs, that host, port, database, user and password are correct, and that pg_hba.conf admits this machine"
     )]
     Unreachable {
         /// Host, port and database.

@@ -14,20 +14,23 @@ use crate::report::Report;
 const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('keepsake migrate', 0))";
 const TRY_LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('keepsake migrate', 0))";
 
-/// The PostgreSQL releases that the extension is built for.
-const SERVERS: std::ops::RangeInclusive<i32> = 14..=18;
+/// The PostgreSQL releases that the extension is built for; `scripts/check-versions` proves that they are those that are tested.
+const SERVERS: std::ops::RangeInclusive<i32> = 15..=19;
+
+/// The version of this program. The extension and the schema of a release have the same.
+const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
 /// Brings a database to the versions of this program.
 pub async fn migrate(
     connection: &mut PgConnection,
     arguments: &Migrate,
 ) -> Result<Report, Failure> {
-    check_server(connection).await?;
+    let release = check_server(connection).await?;
     if arguments.dry_run {
-        return dry_run(connection).await;
+        return dry_run(connection, release).await;
     }
     lock(connection).await?;
-    let extension = extension(connection).await?;
+    let extension = extension(connection, release).await?;
     let applied = schema(connection, arguments.adopt).await?;
     progress("Checking for problems");
     let findings = doctor::doctor(connection).await?;
@@ -56,17 +59,17 @@ pub async fn migrate(
     ))
 }
 
-/// Checks the server's version and the role.
-async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
-    let number: i32 = value(
+/// Checks the server's release, which it returns, and the role.
+async fn check_server(connection: &mut PgConnection) -> Result<i32, Failure> {
+    let release: i32 = value(
         connection,
-        "SELECT current_setting('server_version_num')::integer",
+        "SELECT current_setting('server_version_num')::integer / 10000",
         &[],
     )
     .await?;
-    if !SERVERS.contains(&(number / 10_000)) {
+    if !SERVERS.contains(&release) {
         return Err(prevented(
-            format!("cannot migrate on PostgreSQL {}", number / 10_000),
+            format!("cannot migrate on PostgreSQL {release}"),
             format!(
                 "this release of keepsake supports PostgreSQL {} to {}",
                 SERVERS.start(),
@@ -89,7 +92,7 @@ async fn check_server(connection: &mut PgConnection) -> Result<(), Failure> {
             "log in as a superuser, or have one apply the SQL of keepsake migrate --dry-run",
         ));
     }
-    Ok(())
+    Ok(release)
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), Failure> {
@@ -101,14 +104,15 @@ async fn lock(connection: &mut PgConnection) -> Result<(), Failure> {
 }
 
 /// Installs or updates the extension. Returns its version.
-async fn extension(connection: &mut PgConnection) -> Result<String, Failure> {
-    let available = available_version(connection).await?;
+async fn extension(connection: &mut PgConnection, release: i32) -> Result<String, Failure> {
+    let available = available_version(connection, release).await?;
     match installed(connection).await? {
         None => {
             progress(&format!("Installing the extension {available}"));
             run(connection, "CREATE EXTENSION keepsake").await?;
         }
         Some(installed) if installed != available => {
+            check_path(connection, &installed, &available).await?;
             progress(&format!(
                 "Updating the extension from {installed} to {available}"
             ));
@@ -119,14 +123,56 @@ async fn extension(connection: &mut PgConnection) -> Result<String, Failure> {
     Ok(available)
 }
 
-async fn available_version(connection: &mut PgConnection) -> Result<String, Failure> {
-    available(connection).await?.ok_or_else(|| {
-        prevented(
+/// The version of the server's files, which is that of this program: a migration may call what only its own release of the
+/// extension has, and an older program does not know what a newer extension expects of the schema.
+async fn available_version(connection: &mut PgConnection, release: i32) -> Result<String, Failure> {
+    let Some(available) = available(connection).await? else {
+        return Err(prevented(
             "cannot install the extension".to_owned(),
             "its files are not on the server".to_owned(),
-            "copy keepsake.control, keepsake--*.sql and keepsake.so into the server's directories, as docs/guides/deploy.md describes",
-        )
-    })
+            &format!(
+                "install postgresql-{release}-keepsake, or the archive for PostgreSQL {release}, on the machine that runs the server: docs/install.md"
+            ),
+        ));
+    };
+    if available != PROGRAM {
+        return Err(prevented(
+            "cannot migrate".to_owned(),
+            format!(
+                "the server has the files of Keepsake {available}, and this program is of {PROGRAM}"
+            ),
+            &format!(
+                "install postgresql-{release}-keepsake, or the archive for PostgreSQL {release}, and the program keepsake of one version"
+            ),
+        ));
+    }
+    Ok(available)
+}
+
+/// Whether the server's files lead from one version to the other. PostgreSQL would refuse it, too, and not say what to do.
+async fn check_path(
+    connection: &mut PgConnection,
+    installed: &str,
+    available: &str,
+) -> Result<(), Failure> {
+    let leads: bool = value(
+        connection,
+        "SELECT EXISTS (SELECT FROM pg_extension_update_paths('keepsake') WHERE source = $1 AND target = $2 AND path IS NOT NULL)",
+        &[Some(installed), Some(available)],
+    )
+    .await?;
+    if leads {
+        return Ok(());
+    }
+    Err(prevented(
+        "cannot update the extension".to_owned(),
+        format!(
+            "this database has version {installed} of it, and the server has the files of {available}, which do not lead there from it"
+        ),
+        &format!(
+            "if {installed} is the newer one, install the server's files and the program keepsake of {installed}: no database goes back"
+        ),
+    ))
 }
 
 /// Applies the missing migrations. Returns their names.
@@ -191,14 +237,17 @@ async fn pending(connection: &mut PgConnection) -> Result<Vec<&'static Embedded>
 }
 
 /// The SQL of a run, for someone else to apply. It records what it applies, as a run does.
-async fn dry_run(connection: &mut PgConnection) -> Result<Report, Failure> {
-    let available = available_version(connection).await?;
+async fn dry_run(connection: &mut PgConnection, release: i32) -> Result<Report, Failure> {
+    let available = available_version(connection, release).await?;
     let mut sql =
         "-- Printed by keepsake migrate --dry-run. Apply it as a superuser, with ON_ERROR_STOP.\n"
             .to_owned();
     match installed(connection).await? {
         None => sql += "\nCREATE EXTENSION keepsake;\n",
-        Some(installed) if installed != available => sql += "\nALTER EXTENSION keepsake UPDATE;\n",
+        Some(installed) if installed != available => {
+            check_path(connection, &installed, &available).await?;
+            sql += "\nALTER EXTENSION keepsake UPDATE;\n";
+        }
         Some(_) => {}
     }
     let pending = pending(connection).await?;

@@ -2,7 +2,7 @@
 // `keepsake-worker init`: writes what wrangler needs to run and deploy the worker of this package.
 
 import { randomBytes } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -14,12 +14,17 @@ function fail(cause, hint) {
   process.exit(1);
 }
 
-/** Writes a file that does not exist yet. */
+/** Writes a file that does not exist yet: all of it, or none. */
 function create(name, content, mode) {
+  let file;
   try {
-    writeFileSync(name, content, { flag: "wx", mode });
+    file = openSync(name, "wx", mode);
+    writeFileSync(file, content);
+    closeSync(file);
   } catch (error) {
     if (error.code === "EEXIST") return false;
+    // What a full disk has left of it must not pass for a whole one.
+    if (file !== undefined) rmSync(name);
     fail(`${name} could not be written: ${error.message}`, "choose a folder that you may write to, with free space");
   }
   console.log(`wrote ${name}`);
@@ -35,13 +40,15 @@ function init() {
   if (place.startsWith("..") || !place.includes("node_modules")) {
     fail("keepsake-worker is not installed in this folder", "run: npm install keepsake-worker wrangler");
   }
-  const template = readFileSync(join(home, "wrangler.toml"), "utf8");
-  if (!create("wrangler.toml", template.replaceAll("@PACKAGE@", place), 0o644)) {
+  if (existsSync("wrangler.toml")) {
     fail("wrangler.toml exists, and was not changed", "move it away to get a new one, or keep it: updates of this package need no other");
   }
+  const template = readFileSync(join(home, "wrangler.toml"), "utf8");
+  // The file that a second run looks for comes last.
   if (!create(".dev.vars", `JWT_KEYS=${key()}\nURL_KEYS=${key()}\n`, 0o600)) {
     console.log("kept .dev.vars");
   }
+  create("wrangler.toml", template.replaceAll("@PACKAGE@", place), 0o644);
   console.log(`
 Next, on this machine (keep .dev.vars out of version control):
   export CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_HYPERDRIVE=postgres://keepsake_worker:…@127.0.0.1:5432/app

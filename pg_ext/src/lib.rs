@@ -77,38 +77,53 @@ extern "C-unwind" fn _PG_init() {
     archive::capture::install();
 }
 
+// Each comes after the one before. Those that may stand in any order would stand in another each time that the script is made,
+// and no two builds would have the same bytes.
 extension_sql_file!("../sql/registry.sql", name = "registry", bootstrap);
 extension_sql_file!(
     "../sql/archive.sql",
     name = "archive",
     requires = ["registry"]
 );
-extension_sql_file!("../sql/hide.sql", name = "hide", requires = ["registry"]);
-extension_sql_file!("../sql/hold.sql", name = "hold", requires = ["registry"]);
+extension_sql_file!(
+    "../sql/hide.sql",
+    name = "hide",
+    requires = ["archive", "registry"]
+);
+extension_sql_file!(
+    "../sql/hold.sql",
+    name = "hold",
+    requires = ["hide", "registry"]
+);
 extension_sql_file!(
     "../sql/purge_run.sql",
     name = "purge_run",
-    requires = ["registry"]
+    requires = ["hold", "registry"]
 );
 extension_sql_file!(
     "../sql/outbox.sql",
     name = "outbox",
-    requires = ["registry"]
+    requires = ["purge_run", "registry"]
 );
 extension_sql_file!(
     "../sql/purge.sql",
     name = "purge",
-    requires = [purge::batch::purge_step, "purge_run"]
+    requires = ["outbox", purge::batch::purge_step, "purge_run"]
 );
 extension_sql_file!(
     "../sql/follow_ddl.sql",
     name = "follow_ddl",
-    requires = ["registry", manage::declared_reference::guard_references]
+    requires = [
+        "purge",
+        "registry",
+        manage::declared_reference::guard_references
+    ]
 );
 extension_sql_file!(
     "../sql/follow_renames.sql",
     name = "follow_renames",
     requires = [
+        "follow_ddl",
         "registry",
         "hold",
         manage::follow_renames::follow_renames,
@@ -120,12 +135,13 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/live_unique.sql",
     name = "live_unique",
-    requires = ["registry"]
+    requires = ["follow_renames", "registry"]
 );
 extension_sql_file!(
     "../sql/archive_ddl.sql",
     name = "archive_ddl",
     requires = [
+        "live_unique",
         "archive",
         archive::follow_ddl::follow_archive,
         manage::manage_table::manage,
@@ -142,12 +158,13 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/metrics.sql",
     name = "metrics",
-    requires = ["hold", "purge_run", "outbox"]
+    requires = ["archive_doctor", "hold", "purge_run", "outbox"]
 );
 extension_sql_file!(
     "../sql/doctor.sql",
     name = "doctor",
     requires = [
+        "metrics",
         "registry",
         "archive_doctor",
         "outbox",

@@ -51,12 +51,14 @@ impl Server {
             .map_err(|error| unusable("DATABASE_URL", error))?;
         let files = match &config.store {
             StoreSettings::File(root) => Some(
-                FileStore::open(Path::new(root)).map_err(|error| unusable("FILE_ROOT", error))?,
+                FileStore::open(Path::new(root))
+                    .map_err(|error| SettingsError::Folder("FILE_ROOT", root.into(), error))?,
             ),
             StoreSettings::R2 | StoreSettings::S3(_) => None,
         };
         let page = match &settings.page_root {
-            Some(root) => Page::read(root).map_err(|error| unusable("PAGE_ROOT", error))?,
+            Some(root) => Page::read(root)
+                .map_err(|error| SettingsError::Folder("PAGE_ROOT", root.clone(), error))?,
             None => Page::default(),
         };
         Ok(Self {

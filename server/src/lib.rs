@@ -49,6 +49,25 @@ pub enum ServeError {
     Schedule(String),
 }
 
+impl ServeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Settings(error) => error.hint(),
+            Self::Listen(_, error) => match error.kind() {
+                io::ErrorKind::AddrInUse => "end the program that listens there (ss -ltnp shows it), or choose another port with LISTEN",
+                io::ErrorKind::AddrNotAvailable => "choose an address of this machine with LISTEN (ip address shows them)",
+                io::ErrorKind::PermissionDenied => "choose a port from 1024 on with LISTEN, and let the proxy in front have the other",
+                _ => "choose another address with LISTEN",
+            }
+            .to_owned(),
+            Self::Start(_) => "correct the cause, then start it again".to_owned(),
+            Self::Schedule(_) => "correct the cause, then repeat it: what was not done is done by the next run".to_owned(),
+        }
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {

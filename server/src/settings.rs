@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) traces: traces::Asked,
 }
 
-/// A setting that cannot be used, or a file of them. No value is repeated.
+/// A setting that cannot be used, or a file of them. No value is repeated but the name of a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
@@ -67,6 +67,23 @@ pub enum SettingsError {
     /// A setting cannot be used.
     #[error("setting {0}: {1}")]
     Setting(&'static str, String),
+    /// The folder that a setting names cannot be used.
+    #[error("setting {0}: {1} cannot be used: {2}")]
+    Folder(&'static str, PathBuf, #[source] io::Error),
+}
+
+impl SettingsError {
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> String {
+        let hint = match self {
+            Self::File(..) => "name a file that exists, and that the user of this process may read",
+            Self::Folder(..) => "let the user of this process use it, or name another folder",
+            Self::Toml(..) | Self::Unknown(_) | Self::Setting(..) => {
+                "correct the settings, then start it again"
+            }
+        };
+        hint.to_owned()
+    }
 }
 
 impl From<ConfigError> for SettingsError {

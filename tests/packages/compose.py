@@ -32,6 +32,11 @@ CONTAINERFILE = REPO / "packaging/Containerfile"
 NEW_SECRETS = REPO / "packaging/compose/new-secrets"
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|SECRET|KEYS?$|KEY_ID$")
+# What images read that others have made: `postgres`, and Garage.
+READ_BY_IMAGES = {
+    "database": {"POSTGRES_DB", "POSTGRES_PASSWORD", "PGDATA"},
+    "store": {"GARAGE_RPC_SECRET", "GARAGE_DEFAULT_BUCKET", "GARAGE_DEFAULT_ACCESS_KEY", "GARAGE_DEFAULT_SECRET_KEY"},
+}
 # Which PostgreSQL the Debian has.
 RELEASE = "15"
 PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/{RELEASE}/bin"
@@ -146,10 +151,24 @@ def check(compose: dict, variables: dict) -> None:
     check_database_volume(compose)
     own = {"POSTGRES"}
     expect(used - own == set(variables), f"new-secrets and the file differ: {sorted((used - own) ^ set(variables))}")
-    settings = (REPO / "docs/settings.md").read_text()
-    for setting in services["server"]["environment"]:
-        expect(f"| `{setting}`" in settings or setting == "DATABASE_URL", f"server: there is no setting {setting}")
+    for name, service in services.items():
+        given, read = set(service.get("environment", {})), read_by(name, service)
+        expect(given == read, f"{name}: its environment and what it reads differ: {sorted(given ^ read)}")
     expect(services["server"]["environment"]["DATABASE_URL"].startswith("postgres://keepsake_worker:"), "the server is not the worker's role")
+
+
+def read_by(name: str, service: dict) -> set[str]:
+    """The variables that the service reads: an image of others, a script of ours, or the server."""
+    if name in READ_BY_IMAGES:
+        return READ_BY_IMAGES[name]
+    given = set(service["environment"])
+    if "entrypoint" in service:
+        script = (REPO / "packaging" / service["entrypoint"][-1].lstrip("/")).read_text()
+        read = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]+)", script))
+        # libpq reads it, for whoever connects.
+        return read | {"PGPASSWORD"} if "DATABASE_URL" in read else read
+    settings = (REPO / "docs/settings.md").read_text()
+    return {setting for setting in given if f"| `{setting}`" in settings or setting == "DATABASE_URL"}
 
 
 def check_signed_host(services: dict) -> None:

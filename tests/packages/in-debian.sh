@@ -11,6 +11,9 @@ nothing_is_installed() {
     [ ! -e "$library" ] && ! ls "$scripts"/keepsake* >/dev/null 2>&1
 }
 
+# No package of ours is unpacked without being configured.
+none_by_halves() { ! dpkg --audit | grep keepsake; }
+
 as_postgres() { sudo -u postgres "$@"; }
 
 must pg_ctlcluster "$major" main start
@@ -18,6 +21,18 @@ must pg_ctlcluster "$major" main start
 say "a package for another release is refused, and leaves nothing"
 refused "postgresql-18" apt-get install -y ./postgresql-18-keepsake_*.deb
 must nothing_is_installed
+refused "depends on postgresql-18" dpkg -i ./postgresql-18-keepsake_*.deb
+must apt-get install -y -f
+[ ! -e /usr/lib/postgresql/18 ]
+must none_by_halves
+
+say "a full disk is named, leaves nothing, and the same line works when there is space"
+mount -t tmpfs -o size=64k,mode=755 tmpfs "$scripts"
+refused "No space left on device" apt-get install -y ./postgresql-$major-keepsake_*.deb
+must nothing_is_installed
+umount "$scripts"
+must nothing_is_installed
+must none_by_halves
 
 say "the lines of the section on Debian"
 must bash -euxo pipefail /tests/install-debian.sh
@@ -27,6 +42,31 @@ say "a database without the extension is named, with what to do"
 must as_postgres createdb empty
 refused "keepsake migrate" sudo -u postgres keepsake doctor --database-url "postgres:///empty?host=/run/postgresql&user=postgres"
 refused "hint" sudo -u postgres keepsake doctor --database-url "postgres://postgres@127.0.0.1:1/app"
+
+say "a database whose disk is full is left as it was, and is completed when there is space"
+mkdir /small
+mount -t tmpfs -o size=80m,mode=755 tmpfs /small
+# Without space for its log, a server stops; that is elsewhere.
+must pg_createcluster --datadir /small/data "$major" small -- --waldir=/var/lib/postgresql/small-wal
+must pg_ctlcluster "$major" small start
+small="postgres:///app?host=/run/postgresql&user=postgres&port=$(pg_lsclusters --no-header | awk '$2 == "small" { print $3 }')"
+must as_postgres createdb --maintenance-db "${small/app/postgres}" app
+# The first session of a database writes a file that each later one reads.
+must as_postgres psql -X -d "$small" -c "ALTER DATABASE app SET session_preload_libraries = 'keepsake'"
+dd if=/dev/zero of=/small/filler bs=64k status=none 2>/dev/null || true
+refused "No space left on device" as_postgres keepsake migrate --database-url "$small"
+grep -qF "Check free disk space" /tmp/output
+[ "$(as_postgres psql -X -A -t -d "$small" -c "SELECT count(*) FROM pg_extension WHERE extname = 'keepsake'")" = 0 ]
+rm /small/filler
+must as_postgres keepsake migrate --database-url "$small"
+must as_postgres keepsake doctor --database-url "$small"
+must pg_dropcluster --stop "$major" small
+umount /small
+
+say "a server without the extension's files is named, with the package to install"
+must mount --bind /usr/share/postgresql-common "$scripts"
+refused "install postgresql-$major-keepsake" as_postgres keepsake migrate --database-url "postgres:///empty?host=/run/postgresql"
+umount "$scripts"
 
 say "the package can be removed, and its files go with it"
 must as_postgres dropdb app
@@ -52,6 +92,17 @@ mount -t tmpfs -o size=64k,mode=755 tmpfs "$scripts"
 refused "nothing was changed" ./install "/usr/lib/postgresql/$major/bin/pg_config"
 must nothing_is_installed
 umount "$scripts"
+mount -t tmpfs -o size=64k,mode=755 tmpfs "${library%/*}"
+refused "nothing was changed" ./install "/usr/lib/postgresql/$major/bin/pg_config"
+umount "${library%/*}"
+must nothing_is_installed
+
+say "the archive refuses a read-only disk, and leaves nothing"
+mount --bind "$scripts" "$scripts"
+mount -o remount,ro,bind "$scripts"
+refused "read-only" ./install "/usr/lib/postgresql/$major/bin/pg_config"
+umount "$scripts"
+must nothing_is_installed
 
 say "the lines of the section on archives"
 cd /packages

@@ -42,15 +42,23 @@ case $1 in
         journalctl --unit=keepsake --no-pager >/tmp/journal
         grep -q "DATABASE_URL: is required" /tmp/journal || { tail -n 5 /tmp/journal >&2; exit 1; }
 
+        say "a folder that it may not write to is named"
+        sed -i 's|^DATABASE_URL = .*|DATABASE_URL = "postgres://keepsake_worker:beach@127.0.0.1:5432/app?sslmode=disable"|' "$settings"
+        refused "/root/files cannot be used" sudo -u keepsake env FILE_ROOT=/root/files keepsake serve --config "$settings"
+        refused "hint: let the user of this process" sudo -u keepsake env FILE_ROOT=/root/files keepsake serve --config "$settings"
+
         must sudo -u postgres createdb app
         must sudo -u postgres keepsake migrate --database-url "postgres:///app?host=/run/postgresql"
         must sudo -u postgres psql -X -q -v ON_ERROR_STOP=1 -d app -f /tests/forum.sql
         must sudo -u postgres psql -X -q -d app -c "ALTER ROLE keepsake_worker LOGIN PASSWORD 'beach'"
-        sed -i 's|^DATABASE_URL = .*|DATABASE_URL = "postgres://keepsake_worker:beach@127.0.0.1:5432/app?sslmode=disable"|' "$settings"
         systemctl reset-failed keepsake
         say "the lines of the section on the service"
         must bash -euxo pipefail /tests/install-service.sh
         must systemctl is-enabled keepsake
+        say "a second server on its port says who has it, and the first goes on"
+        refused "cannot listen at 127.0.0.1:8787: Address in use" sudo -u keepsake keepsake serve --config "$settings"
+        refused "hint: end the program that listens there" sudo -u keepsake keepsake serve --config "$settings"
+        until_is active
         sed -n 's/^JWT_KEYS = "\(.*\)"$/\1/p' "$settings" >/tests/jwt-keys
         ;;
     after)

@@ -29,7 +29,10 @@ case $1 in
         ;;
     database)
         before=$(started)
-        install /next/postgresql-$major-keepsake_*.deb /next/keepsake_*.deb
+        # The program alone is half of it: nothing is changed before the other half is there.
+        install /next/keepsake_*.deb
+        refused "install postgresql-$major-keepsake" sudo -u postgres keepsake migrate --database-url "$database"
+        install /next/postgresql-$major-keepsake_*.deb
         must sudo -u postgres keepsake migrate --database-url "$database"
         [ "$(started)" = "$before" ]
         ;;
@@ -38,6 +41,20 @@ case $1 in
         install /next/keepsake_*.deb /next/keepsake-server_*.deb
         [ "$(started)" != "$before" ]
         must curl --fail --silent --show-error --retry 5 --retry-connrefused http://127.0.0.1:8787/healthz
+        ;;
+    back)
+        # The previous server and program, on the newer database.
+        before=$(started)
+        install --allow-downgrades /packages/keepsake_*.deb /packages/keepsake-server_*.deb
+        [ "$(started)" != "$before" ]
+        must curl --fail --silent --show-error --retry 5 --retry-connrefused 'http://127.0.0.1:8787/healthz?deep=1'
+        refused "has the files of Keepsake 99.0.0" sudo -u postgres keepsake migrate --database-url "$database"
+        ;;
+    forward)
+        # The previous files of the extension, too: no database goes back, and none is changed.
+        install --allow-downgrades /packages/postgresql-$major-keepsake_*.deb
+        refused "no database goes back" sudo -u postgres keepsake migrate --database-url "$database"
+        install /next/*.deb
         ;;
     check)
         # What SQL deleted before comes back from its archive, by the new version.

@@ -2,21 +2,24 @@
 """What a user does with a server: uploads a file to the post of forum.sql, deletes the post, and restores both.
 
 story.py ORIGIN JWT_KEYS [STEP…]   (default: all steps, in this order: page upload read delete restore read)
-Steps may be told one by one, with other things in between; `outdated` is a step that only this tells.
+Steps may be told one by one, with other things in between. Only this tells `outdated`, and `declare send complete`, an upload to
+another post whose declaration is kept in the file STORY_DECLARED.
 """
 
 import base64
 import hashlib
 import hmac
 import json
+import os
+import pathlib
 import sys
 import time
 import urllib.error
 import urllib.request
 
 STEPS = ("page", "upload", "read", "delete", "restore", "read")
-# What a server says whose database has an older schema than it needs.
-OTHER_STEPS = ("outdated",)
+# What a server says whose database has an older schema than it needs; and an upload, in parts.
+OTHER_STEPS = ("outdated", "declare", "send", "complete")
 TEXT = b"The beach, before the rain.\n" * 40
 
 
@@ -73,14 +76,33 @@ class Story:
         expect(b"<script" in send("GET", self.origin + "/", None, {}, 200)[1], "the server has no page")
 
     def upload(self) -> None:
+        declared = self.declared("1")
+        self.sent(declared)
+        self.ask("POST", f"/v1/uploads/{declared['id']}/complete", None, 200)
+
+    def declared(self, post: str) -> dict:
         digest = hashlib.sha256(TEXT).hexdigest()
         file = {"name": "beach.txt", "media_type": "text/plain", "size": len(TEXT), "sha256": digest}
-        declared = self.ask("POST", "/v1/uploads", {"entity_type": "post", "entity_id": "1", "files": [file]}, 201)
+        return self.ask("POST", "/v1/uploads", {"entity_type": "post", "entity_id": post, "files": [file]}, 201)
+
+    def sent(self, declared: dict) -> None:
         (target,) = declared["files"]
         if not target["url"].startswith(self.origin):
             self.ask_store_to_let_the_page_in(target)
         send("PUT", target["url"], TEXT, target["headers"], 201 if target["url"].startswith(self.origin) else 200)
-        self.ask("POST", f"/v1/uploads/{declared['id']}/complete", None, 200)
+
+    def declare(self) -> None:
+        self.kept().write_text(json.dumps(self.declared("2")))
+
+    def send(self) -> None:
+        self.sent(json.loads(self.kept().read_text()))
+
+    def complete(self) -> None:
+        self.ask("POST", f"/v1/uploads/{json.loads(self.kept().read_text())['id']}/complete", None, 200)
+        self.read("2")
+
+    def kept(self) -> pathlib.Path:
+        return pathlib.Path(os.environ["STORY_DECLARED"])
 
     def ask_store_to_let_the_page_in(self, target: dict) -> None:
         """As a browser does before it sends a file elsewhere."""
@@ -92,8 +114,8 @@ class Story:
         allowed = send("OPTIONS", target["url"], None, wanted, 200)[0]["access-control-allow-origin"]
         expect(allowed in (self.origin, "*"), f"the store lets {allowed} in")
 
-    def read(self) -> None:
-        (attachment,) = self.ask("GET", "/v1/post/1/attachments", None, 200)["items"]
+    def read(self, post: str = "1") -> None:
+        (attachment,) = self.ask("GET", f"/v1/post/{post}/attachments", None, 200)["items"]
         answer = send("GET", f"{self.origin}/v1/attachments/{attachment['id']}/content", None, self.headers, 302)[0]
         expect(send("GET", answer["location"], None, {}, 200)[1] == TEXT, "the file has other bytes")
 
@@ -103,7 +125,6 @@ class Story:
 
     def restore(self) -> None:
         self.ask("POST", "/v1/post/1/restore", None, 200)
-
 
     def outdated(self) -> None:
         self.ask("GET", "/healthz", None, 200)

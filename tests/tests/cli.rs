@@ -1,12 +1,13 @@
 //! The program `keepsake`, run as its user runs it, on a PostgreSQL of its own.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
 use keepsake_cli::migrations::newest;
 use keepsake_tests::migrate;
-use keepsake_tests::places::checkout;
+use keepsake_tests::places::{POSTGRES_MAJOR, checkout, tested_majors};
 use keepsake_tests::postgres::{DATABASE, Postgres};
 use keepsake_tests::stack::throwaway_folder;
 use serde_json::{Value, json};
@@ -95,8 +96,13 @@ struct World {
 
 impl World {
     async fn new() -> Result<Self> {
+        Self::on(POSTGRES_MAJOR).await
+    }
+
+    /// A server of this release.
+    async fn on(major: u16) -> Result<Self> {
         let (folder, leash) = throwaway_folder()?;
-        let postgres = Postgres::start(&folder, PASSWORD, &leash).await?;
+        let postgres = Postgres::start_release(major, &folder, PASSWORD, &leash).await?;
         Ok(Self {
             postgres,
             _leash: leash,
@@ -143,7 +149,16 @@ impl World {
 
 #[tokio::test]
 async fn migrate_installs_and_a_second_run_changes_nothing() -> Result<()> {
-    let world = World::new().await?;
+    for major in tested_majors()? {
+        migrate_twice_on(major)
+            .await
+            .with_context(|| format!("on PostgreSQL {major}"))?;
+    }
+    Ok(())
+}
+
+async fn migrate_twice_on(major: u16) -> Result<()> {
+    let world = World::on(major).await?;
     let before = world.call(&["doctor", "--json"])?.leaves(1).json()?;
     assert_eq!(before[0]["check_name"], "extension_missing");
 
@@ -501,6 +516,38 @@ async fn it_erases_and_prints_the_certificate() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_server_that_cannot_run_says_what_to_do() -> Result<()> {
+    let key = "k1:a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5";
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let here = taken.local_addr()?.to_string();
+    let (folder, _leash) = throwaway_folder()?;
+    let file = folder.join("file");
+    std::fs::write(&file, "")?;
+    let (folder, file) = (folder.to_string_lossy(), file.to_string_lossy());
+    for (setting, value, said, hint) in [
+        ("LISTEN", &*here, "in use", "another port"),
+        ("LISTEN", "192.0.2.1:8787", "192.0.2.1", "of this machine"),
+        ("FILE_ROOT", &*file, &*file, "another folder"),
+        ("PAGE_ROOT", &*file, &*file, "another folder"),
+        ("STORAGE", "r2", "STORAGE", "correct the settings"),
+    ] {
+        let mut serve = program()?;
+        serve.arg("serve").envs([
+            ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/app"),
+            ("STORAGE", "file"),
+            ("FILE_ROOT", &*folder),
+            ("JWT_KEYS", key),
+            ("URL_KEYS", key),
+        ]);
+        let refused = Called::from(serve.env(setting, value).output()?).leaves(1);
+        for part in [said, hint, "hint: "] {
+            assert!(refused.err.contains(part), "{part}: {refused:?}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn calls_that_make_no_sense_and_databases_that_are_not_there() -> Result<()> {
     let nobody = format!("postgres://postgres:{PASSWORD}@127.0.0.1:1/keepsake");
@@ -530,6 +577,10 @@ async fn calls_that_make_no_sense_and_databases_that_are_not_there() -> Result<(
         .postgres
         .url("postgres", &format!("{PASSWORD}-wrong"), DATABASE);
     call_on(&wrong, &["doctor"])?.leaves(3);
+    let missing = world.postgres.url("postgres", PASSWORD, "no_such");
+    let refused = call_on(&missing, &["doctor"])?.leaves(3);
+    let said = "why: database \"no_such\" does not exist\n";
+    assert!(refused.err.contains(said), "{refused:?}");
     world.connect().await?.close().await?;
     Ok(())
 }
