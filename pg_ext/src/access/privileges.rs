@@ -54,6 +54,11 @@ impl Privileges {
         self.selects
     }
 
+    /// Whether policies of the table bind him.
+    pub fn is_bound(self) -> bool {
+        self.is_bound
+    }
+
     /// Refuses a caller without the DELETE privilege.
     pub fn refuse_unless_deletes(self, table: &Table) -> Outcome<()> {
         if self.deletes {

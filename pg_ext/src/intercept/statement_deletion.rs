@@ -47,8 +47,13 @@ struct Statement {
 }
 
 enum Rows {
-    /// Marked already with this deletion. Whether the rights to delete them have been checked.
-    Marked { deletion: Uuid, checked: bool },
+    /// Marked already with this deletion. Whether the rights to delete them have been checked, and whether they are locked as a DELETE locks
+    /// them: a MERGE locks as for an UPDATE.
+    Marked {
+        deletion: Uuid,
+        checked: bool,
+        locked: bool,
+    },
     /// Locked, and to be marked at the end.
     Collected(Vec<RowId>),
 }
@@ -153,8 +158,9 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
     if is_reached_by_inheritance(graph, table) {
         return Err(written_by_hand(table));
     }
+    let writes = writes_to(graph, table).unwrap_or_default();
     // Where the statement updates the table as well, whose row this is cannot be told.
-    let checked = writes_to(graph, table).is_some_and(|writes| writes.converts && !writes.updates);
+    let checked = writes.converts && !writes.unchecked;
     if !checked && table.on_plain_delete == Some(OnPlainDelete::Reject) {
         return Err(written_by_hand(table));
     }
@@ -163,12 +169,19 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
             Rows::Marked {
                 deletion,
                 checked: same,
+                ..
             } if one.is_of(table) && same == checked => Some(deletion),
             _ => None,
         });
         known.unwrap_or_else(|| {
             let deletion = new_deletion();
-            statements.push(Statement::of(table, Rows::Marked { deletion, checked }));
+            let locked = checked && !writes.merges;
+            let rows = Rows::Marked {
+                deletion,
+                checked,
+                locked,
+            };
+            statements.push(Statement::of(table, rows));
             deletion
         })
     }))
@@ -187,6 +200,7 @@ fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
             Rows::Marked {
                 deletion,
                 checked: true,
+                ..
             } if one.table == relation && one.depth == depth => Some(deletion),
             _ => None,
         })
@@ -200,7 +214,7 @@ fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
         let table = with_reading_session(|session| shown_names::table(session, relation))?;
         return Err(Failure::NotManaged { table });
     };
-    if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
+    if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.unchecked) {
         return join_statement(&graph, table);
     }
     Err(written_by_hand(table))
@@ -467,21 +481,28 @@ fn finish(
     table: &Table,
     rows: Rows,
 ) -> Outcome<()> {
-    let (deletion, checked) = match rows {
-        Rows::Marked { deletion, checked } => (deletion, checked),
-        Rows::Collected(rows) => (mark(session, table, &once(graph, table, rows)?)?, true),
+    let (deletion, checked, locked) = match rows {
+        Rows::Marked {
+            deletion,
+            checked,
+            locked,
+        } => (deletion, checked, locked),
+        Rows::Collected(rows) => {
+            let rows = once(graph, table, rows)?;
+            (mark(session, table, &rows)?, true, true)
+        }
     };
     let (roots, key) = roots_of(session, table, deletion)?;
     if roots == 0 {
         return Ok(());
     }
-    if !checked && !target_row::may_delete_all(session, table, deletion)? {
+    if !checked && !target_row::may_delete_marked(session, table, deletion)? {
         return Err(Failure::MayNotDelete {
             table: table.shown.clone(),
         });
     }
     // The rows of a converted DELETE are locked so already, but for those of such a table.
-    if !checked || table.key_is_watched {
+    if !locked || table.key_is_watched {
         lock(session, table, deletion)?;
     }
     record(table, deletion, key, None, How::Statement)?;

@@ -17,10 +17,12 @@ use crate::postgres::query_plan::{modifications, plan, range_table_entry, requir
 pub struct Writes {
     /// Updates them, as a plain UPDATE does, or a MERGE, or ON CONFLICT.
     pub updates: bool,
-    /// Updates them in place of a DELETE, whose rights and policies have been checked.
+    /// Updates them in place of a DELETE, whose rights and policies have been checked, maybe beside other updates.
     pub converts: bool,
     /// Deletes them.
     pub deletes: bool,
+    /// May update rows without the right to delete them having been checked.
+    pub unchecked: bool,
     /// Is a MERGE.
     pub merges: bool,
     /// Inserts rows, and passes over those whose key another has.
@@ -33,6 +35,7 @@ impl Writes {
             updates: self.updates || other.updates,
             converts: self.converts || other.converts,
             deletes: self.deletes || other.deletes,
+            unchecked: self.unchecked || other.unchecked,
             merges: self.merges || other.merges,
             ignores_conflicts: self.ignores_conflicts || other.ignores_conflicts,
         }
@@ -118,20 +121,35 @@ pub fn write(
     let entry = range_table_entry(plan, modify.nominalRelation)?;
     let rights = required_rights(plan, entry);
     let may = |right: u32| rights & u64::from(right) != 0;
-    let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
     let mut writes = match modify.operation {
-        pg_sys::CmdType::CMD_UPDATE => Writes {
-            updates: !converts,
-            converts,
-            ..Writes::default()
-        },
+        pg_sys::CmdType::CMD_UPDATE => {
+            let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
+            Writes {
+                updates: !converts,
+                unchecked: !converts,
+                converts,
+                ..Writes::default()
+            }
+        }
         pg_sys::CmdType::CMD_DELETE => Writes {
             deletes: true,
             ..Writes::default()
         },
-        _ => merged(modify),
+        _ => {
+            let merged = merged(modify);
+            // One that deletes and has no DELETE left is converted as a whole, and then none of its updates sets a mark.
+            let converts = may(pg_sys::ACL_DELETE) && !merged.deletes;
+            Writes {
+                updates: merged.updates && may(pg_sys::ACL_UPDATE),
+                unchecked: merged.updates && !converts,
+                converts,
+                ..merged
+            }
+        }
     };
-    writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    let updates = modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    writes.updates |= updates;
+    writes.unchecked |= updates;
     writes.ignores_conflicts =
         modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING;
     writes.merges = modify.operation == pg_sys::CmdType::CMD_MERGE;

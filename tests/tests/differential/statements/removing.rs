@@ -5,7 +5,7 @@ use super::Writer;
 impl Writer<'_> {
     /// A statement that removes rows.
     pub fn removal(&mut self) -> String {
-        match self.random.below(25) {
+        match self.random.below(32) {
             0..6 => self.plain_delete(),
             6 => self.delete_using(),
             7 => self.delete_only(),
@@ -25,6 +25,7 @@ impl Writer<'_> {
             21 => self.explained(),
             22 => self.recursive(),
             23 if self.defines && !self.in_place() => self.truncate(),
+            24..31 => self.idiom(),
             _ => self.as_replica(),
         }
     }
@@ -96,14 +97,32 @@ impl Writer<'_> {
         let condition = self.condition("x");
         let mut sql =
             format!("MERGE INTO {name} AS x USING (SELECT id, n FROM {other}) AS o ON x.id = o.id");
+        if self.random.one_in(4) {
+            sql += &format!(" WHEN MATCHED AND x.n = {} THEN DO NOTHING", self.number());
+        }
         sql += &format!(" WHEN MATCHED AND {condition} THEN DELETE");
         // A trigger on updates of a column then fires for every row that is met.
         let updates = !self.in_place() || !self.code.triggered.contains(&name);
         if self.random.one_in(2) && updates {
             sql += " WHEN MATCHED AND o.n % 2 = 0 THEN UPDATE SET n = x.n + 1";
         }
-        if self.random.one_in(3) {
-            sql += " WHEN NOT MATCHED THEN DO NOTHING";
+        if self.random.one_in(4) {
+            let condition = self.condition("x");
+            sql += &format!(" WHEN MATCHED AND {condition} THEN DELETE");
+        }
+        match self.random.below(6) {
+            0 | 1 => sql += " WHEN NOT MATCHED THEN DO NOTHING",
+            2 => {
+                let (one, n) = (self.number(), self.random.below(900));
+                self.base += usize::from(self.in_place());
+                let base = if self.in_place() { self.base } else { 0 };
+                // One row: which of several is refused first is the plan's choice.
+                sql += &format!(
+                    " WHEN NOT MATCHED AND o.id = {one} THEN INSERT (id, k, label, n) VALUES (o.id + {}, 1, 'merged', {n})",
+                    100_000 * base,
+                );
+            }
+            _ => {}
         }
         if self.major >= 17 {
             if self.random.one_in(3) {
