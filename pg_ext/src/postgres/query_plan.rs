@@ -45,6 +45,27 @@ pub fn required_rights(plan: &pg_sys::PlannedStmt, entry: &pg_sys::RangeTblEntry
     info.map_or(0, |info| info.requiredPerms)
 }
 
+/// Where the plan says which columns it changes of the relation with this number in the range table, counted from 1.
+pub fn updated_columns(
+    plan: &pg_sys::PlannedStmt,
+    number: u32,
+) -> Option<*mut *mut pg_sys::Bitmapset> {
+    let index = usize::try_from(number).ok()?.checked_sub(1)?;
+    // SAFETY: the range table of a plan and its permissions are lists of such nodes, which live as long as it.
+    unsafe {
+        let entry = pointers::<pg_sys::RangeTblEntry>(plan.rtable).nth(index)?;
+        #[cfg(feature = "pg15")]
+        return Some(&raw mut (*entry).updatedCols);
+        #[cfg(not(feature = "pg15"))]
+        {
+            let index = usize::try_from((*entry).perminfoindex).ok()?;
+            let mut infos = pointers::<pg_sys::RTEPermissionInfo>(plan.permInfos);
+            let info = infos.nth(index.checked_sub(1)?)?;
+            Some(&raw mut (*info).updatedCols)
+        }
+    }
+}
+
 /// What writes to tables: at the top of the plan, and of the WITH queries beside it.
 pub fn modifications(plan: &pg_sys::PlannedStmt) -> impl Iterator<Item = &pg_sys::ModifyTable> {
     // SAFETY: a plan's subplans are a list of plans, or none of them (NULL); each says by its tag

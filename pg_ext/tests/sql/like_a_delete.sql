@@ -62,9 +62,9 @@ SELECT merge('MERGE INTO merged USING (VALUES (7)) AS s (id) ON merged.id = s.id
 \set VERBOSITY default
 RESET ROLE;
 SELECT id, v FROM merged WHERE deleted_at IS NULL ORDER BY id;
--- The right to read the columns that it names is enough.
+-- The rights to the columns that it names are enough.
 REVOKE SELECT, UPDATE ON merged FROM regress_merger;
-GRANT SELECT (id, v), UPDATE ON merged TO regress_merger;
+GRANT SELECT (id, v), UPDATE (v) ON merged TO regress_merger;
 ALTER TABLE merged DISABLE ROW LEVEL SECURITY;
 SET ROLE regress_merger;
 SELECT merge('MERGE INTO merged USING (VALUES (8)) AS s (id) ON merged.id = s.id WHEN MATCHED AND v = 7 THEN DELETE WHEN MATCHED THEN UPDATE SET v = 9');

@@ -10,7 +10,7 @@ use crate::code::Code;
 use crate::restoring;
 use crate::schema::{Reference, Schema, Table};
 use crate::server::{APPLICATION, OWNER, Server, Side};
-use crate::statements::Writer;
+use crate::statements::{Writer, periods};
 use crate::tally::Tally;
 
 /// What Keepsake does with removed rows on the side where it does anything.
@@ -492,20 +492,24 @@ impl Case {
             Mode::Archive => self.schema.tables.iter().collect(),
             Mode::InPlace => self.schema.parents_first().collect(),
         };
+        let mut names: Vec<String> = Vec::new();
         for table in tables.into_iter().filter(|table| !table.keyless) {
-            let heir = table.has_heir.then(|| table.name_with("_heir"));
-            for name in [Some(table.name.to_owned()), heir].into_iter().flatten() {
-                sql.push(match self.mode {
-                    Mode::Archive => format!(
-                        "SELECT keepsake.manage('{name}', '30 days', keep => 'archive', on_truncate => 'archive', cascade => true)"
-                    ),
-                    Mode::InPlace => format!("SELECT keepsake.manage('{name}', '30 days', keep => 'in place')"),
-                });
-            }
+            names.push(table.name.to_owned());
+            names.extend(table.has_heir.then(|| table.name_with("_heir")));
+        }
+        if self.schema.periods {
+            names.extend(periods::TABLES.map(str::to_owned));
+        }
+        for name in &names {
+            sql.push(match self.mode {
+                Mode::Archive => format!(
+                    "SELECT keepsake.manage('{name}', '30 days', keep => 'archive', on_truncate => 'archive', cascade => true)"
+                ),
+                Mode::InPlace => format!("SELECT keepsake.manage('{name}', '30 days', keep => 'in place')"),
+            });
         }
         if self.mode == Mode::InPlace {
-            for table in self.schema.tables.iter().filter(|table| !table.keyless) {
-                let name = table.name;
+            for name in names {
                 sql.push(format!("SELECT keepsake.live_unique('{name}')"));
                 sql.push(format!("SELECT keepsake.hide_deleted('{name}', 'policy')"));
             }
@@ -516,11 +520,15 @@ impl Case {
     /// The columns that Keepsake adds, so that rows look alike. They are never set.
     fn add_marks(&self) -> Vec<String> {
         let managed = self.schema.tables.iter().filter(|table| !table.keyless);
-        managed
-            .map(|table| {
+        let mut names: Vec<&str> = managed.map(|table| table.name).collect();
+        if self.schema.periods {
+            names.extend(periods::TABLES);
+        }
+        let names = names.into_iter();
+        names
+            .map(|name| {
                 format!(
-                    "ALTER TABLE {} ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid",
-                    table.name
+                    "ALTER TABLE {name} ADD COLUMN deleted_at timestamptz, ADD COLUMN deletion_id uuid"
                 )
             })
             .collect()
@@ -528,11 +536,9 @@ impl Case {
 
     /// The statements, and what compares the tables every few of them.
     fn all_steps(&self, side: Side) -> Vec<String> {
-        let tables: Vec<String> = self
-            .schema
-            .tables
-            .iter()
-            .map(|table| format!("SELECT tableoid::regclass, x.* FROM {} AS x;", table.name))
+        let names = self.schema.names().into_iter();
+        let tables: Vec<String> = names
+            .map(|name| format!("SELECT tableoid::regclass, x.* FROM {name} AS x;"))
             .collect();
         // Rows stand elsewhere, and what a statement writes about each of them comes in another order.
         let log = match self.mode {

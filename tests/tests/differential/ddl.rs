@@ -4,6 +4,7 @@ use crate::columns::TYPES;
 use crate::rows::ROWS;
 use crate::schema::{Identity, OnDelete, Partitions, Schema, Table};
 use crate::server::APPLICATION;
+use crate::statements::periods;
 
 impl Schema {
     /// Makes the tables.
@@ -15,6 +16,9 @@ impl Schema {
         for table in 0..self.tables.len() {
             sql.push(self.create_table(table));
             sql.extend(self.create_parts(table));
+        }
+        if self.periods {
+            sql.push(periods::TABLES_SQL.to_owned());
         }
         // Rings need all tables.
         for table in 0..self.tables.len() {

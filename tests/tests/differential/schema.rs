@@ -3,6 +3,7 @@
 use keepsake_tests::random::Random;
 
 use crate::columns::{COLUMNS, Column};
+use crate::statements::periods;
 
 /// Names, as SQL has them.
 const NAMES: [&str; 6] = ["t0", "t1", "t2", "t3", "\"Odd; \"\"name\"", "t5"];
@@ -100,6 +101,8 @@ pub struct Table {
 #[derive(Clone, Debug)]
 pub struct Schema {
     pub tables: Vec<Table>,
+    /// Whether there are those of `statements::periods` as well.
+    pub periods: bool,
 }
 
 impl Schema {
@@ -128,7 +131,8 @@ impl Schema {
                 }
             }
         }
-        let mut schema = Self { tables };
+        let periods = major >= 18 && random.one_in(4);
+        let mut schema = Self { tables, periods };
         schema.log_as_parents_must();
         schema
     }
@@ -165,6 +169,30 @@ impl Schema {
                 }
             }
         }
+    }
+
+    /// Whether a key is not enforced: PostgreSQL then refuses to TRUNCATE the table that it refers to if that has any trigger, and only then.
+    pub fn has_unenforced(&self) -> bool {
+        let mut references = self.tables.iter().flat_map(|table| &table.references);
+        references.any(|reference| reference.not_enforced)
+    }
+
+    /// Whether a table refers to no table, and none to it.
+    pub fn is_alone(&self, number: usize) -> bool {
+        let refers = |table: &Table| {
+            let mut references = table.references.iter();
+            references.any(|reference| reference.parent == number)
+        };
+        self.tables[number].references.is_empty() && !self.tables.iter().any(refers)
+    }
+
+    /// The names of all tables, as SQL has them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let mut names: Vec<&str> = self.tables.iter().map(|table| table.name).collect();
+        if self.periods {
+            names.extend(periods::TABLES);
+        }
+        names
     }
 
     /// The tables, each after those that it refers to, but for what refers to each other.

@@ -2,6 +2,7 @@
 
 mod definitions;
 mod idioms;
+pub mod periods;
 mod removing;
 mod transactions;
 mod writing;
@@ -44,7 +45,8 @@ impl Writer<'_> {
             64..72 => self.transaction(),
             72..78 => vec![self.setting()],
             78..84 => self.cursor(),
-            84..88 => vec![self.read()],
+            84..87 => vec![self.read()],
+            87..92 if self.schema.periods => self.period(),
             _ if self.defines => self.definition(),
             _ => vec![self.removal()],
         }

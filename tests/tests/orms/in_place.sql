@@ -1,4 +1,5 @@
--- Each table with a primary key is kept in place as soon as it has one, and its deleted rows are hidden.
+-- Each table with a primary key is kept in place as soon as it has one, and its deleted rows are hidden. Unique keys stay as they are: a foreign
+-- key that comes later may refer to them.
 CREATE SCHEMA orms;
 CREATE FUNCTION orms.keep_in_place() RETURNS event_trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -15,7 +16,6 @@ BEGIN
           AND NOT EXISTS (SELECT FROM keepsake.managed_table AS m WHERE m.relation = c.oid)
     LOOP
         PERFORM keepsake.manage(made, '30 days', keep => 'in place');
-        PERFORM keepsake.live_unique(made);
         PERFORM keepsake.hide_deleted(made, 'policy');
     END LOOP;
     PERFORM set_config('orms.managing', 'off', true);

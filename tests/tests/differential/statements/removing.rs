@@ -24,7 +24,9 @@ impl Writer<'_> {
             20 => self.two_in_one_query(),
             21 => self.explained(),
             22 => self.recursive(),
-            23 if self.defines && !self.in_place() => self.truncate(),
+            23 if self.defines && !self.in_place() && !self.schema.has_unenforced() => {
+                self.truncate()
+            }
             24..31 => self.idiom(),
             _ => self.as_replica(),
         }
