@@ -292,7 +292,8 @@ pub fn may_delete_root(
 }
 
 /// Whether the caller may delete the rows of `table` that his statement has marked with the deletion. PostgreSQL asks of a DELETE no right to read
-/// a row, and where no policy binds the caller he may delete each.
+/// a row, and where no policy of the application's binds the caller he may
+/// delete each.
 ///
 /// # Errors
 /// 42501 without the DELETE privilege on the table.
@@ -302,7 +303,7 @@ pub fn may_delete_marked(
     deletion: Uuid,
 ) -> Outcome<bool> {
     let privileges = Privileges::of(session, table)?;
-    if privileges.is_bound() {
+    if privileges.is_bound_by_application(session, table)? {
         return may_delete_all(session, table, deletion);
     }
     privileges.refuse_unless_deletes(table)?;

@@ -25,6 +25,7 @@ use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
 use crate::intercept::guard;
+use crate::intercept::skip_triggers::only_ours_change_rows;
 use crate::model::error::{Failure, Outcome};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
@@ -131,7 +132,7 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
     let (was, is) = marks.ok_or_else(|| table.lost_marks())?;
     match (was.are_null(), is.are_null()) {
         ([true, true], [false, true]) => {
-            let deletion = join_statement(&graph, table)?;
+            let deletion = join_statement(&graph, table, only_ours_change_rows(call.opened()))?;
             // SAFETY: reads a backend-local variable.
             let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
             Ok(is.set(now, deletion))
@@ -152,15 +153,16 @@ fn written_by_hand(table: &Table) -> Failure {
     }
 }
 
-/// The deletion of the statement that marks a row of `table`; made with its first row.
-fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
+/// The deletion of the statement that marks a row of `table`; made with its first row. `alone`: whether no trigger of the table's own may have set
+/// the mark.
+fn join_statement(graph: &Graph, table: &Table, alone: bool) -> Outcome<Uuid> {
     table.check_marks()?;
     if is_reached_by_inheritance(graph, table) {
         return Err(written_by_hand(table));
     }
     let writes = writes_to(graph, table).unwrap_or_default();
-    // Where the statement updates the table as well, whose row this is cannot be told.
-    let checked = writes.converts && !writes.unchecked;
+    // Where the statement updates the table as well and may mark rows so, whose row this is cannot be told.
+    let checked = writes.converts && !writes.unchecked && (alone || !writes.updates);
     if !checked && table.on_plain_delete == Some(OnPlainDelete::Reject) {
         return Err(written_by_hand(table));
     }
@@ -175,7 +177,7 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
         });
         known.unwrap_or_else(|| {
             let deletion = new_deletion();
-            let locked = checked && !writes.merges;
+            let locked = checked && !writes.merges && !writes.updates;
             let rows = Rows::Marked {
                 deletion,
                 checked,
@@ -214,8 +216,8 @@ fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
         let table = with_reading_session(|session| shown_names::table(session, relation))?;
         return Err(Failure::NotManaged { table });
     };
-    if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.unchecked) {
-        return join_statement(&graph, table);
+    if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
+        return join_statement(&graph, table, true);
     }
     Err(written_by_hand(table))
 }

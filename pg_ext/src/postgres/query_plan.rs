@@ -1,5 +1,7 @@
 //! What a query that the executor runs was planned to do.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 
 use crate::postgres::pg_list::{oids, pointers};
@@ -63,6 +65,23 @@ pub fn updated_columns(
             let info = infos.nth(index.checked_sub(1)?)?;
             Some(&raw mut (*info).updatedCols)
         }
+    }
+}
+
+/// Whether the plan says that it changes the column of that name.
+pub fn updates_column(plan: &pg_sys::PlannedStmt, number: u32, name: &CStr) -> bool {
+    let Some((entry, columns)) = range_table_entry(plan, number).zip(updated_columns(plan, number))
+    else {
+        return false;
+    };
+    // SAFETY: looks into the system's caches; the set is the plan's, or NULL, which is empty.
+    unsafe {
+        let column = i32::from(pg_sys::get_attnum(entry.relid, name.as_ptr()));
+        column > 0
+            && pg_sys::bms_is_member(
+                column - pg_sys::FirstLowInvalidHeapAttributeNumber,
+                *columns,
+            )
     }
 }
 

@@ -10,7 +10,9 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use crate::postgres::pg_list::pointers;
-use crate::postgres::query_plan::{modifications, plan, range_table_entry, required_rights};
+use crate::postgres::query_plan::{
+    modifications, plan, range_table_entry, required_rights, updates_column,
+};
 
 /// What a statement does to the rows of a table.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +23,7 @@ pub struct Writes {
     pub converts: bool,
     /// Deletes them.
     pub deletes: bool,
-    /// May update rows without the right to delete them having been checked.
+    /// Sets the mark of a deletion in other updates, for which the right to delete the rows has not been checked.
     pub unchecked: bool,
     /// Is a MERGE.
     pub merges: bool,
@@ -121,12 +123,13 @@ pub fn write(
     let entry = range_table_entry(plan, modify.nominalRelation)?;
     let rights = required_rights(plan, entry);
     let may = |right: u32| rights & u64::from(right) != 0;
+    let sets_mark = || updates_column(plan, modify.nominalRelation, c"deleted_at");
     let mut writes = match modify.operation {
         pg_sys::CmdType::CMD_UPDATE => {
             let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
             Writes {
                 updates: !converts,
-                unchecked: !converts,
+                unchecked: !converts && sets_mark(),
                 converts,
                 ..Writes::default()
             }
@@ -141,7 +144,7 @@ pub fn write(
             let converts = may(pg_sys::ACL_DELETE) && !merged.deletes;
             Writes {
                 updates: merged.updates && may(pg_sys::ACL_UPDATE),
-                unchecked: merged.updates && !converts,
+                unchecked: merged.updates && !converts && sets_mark(),
                 converts,
                 ..merged
             }
@@ -149,7 +152,7 @@ pub fn write(
     };
     let updates = modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
     writes.updates |= updates;
-    writes.unchecked |= updates;
+    writes.unchecked |= updates && sets_mark();
     writes.ignores_conflicts =
         modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING;
     writes.merges = modify.operation == pg_sys::CmdType::CMD_MERGE;

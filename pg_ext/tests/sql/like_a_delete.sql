@@ -71,6 +71,22 @@ SELECT merge('MERGE INTO merged USING (VALUES (8)) AS s (id) ON merged.id = s.id
 SELECT merge('MERGE INTO merged USING (VALUES (7)) AS s (id) ON merged.id = s.id WHEN MATCHED THEN DELETE');
 WITH a AS (DELETE FROM merged WHERE v = 14 RETURNING v) UPDATE merged SET v = 16 WHERE id = 5 AND EXISTS (SELECT FROM a) RETURNING id, v;
 RESET ROLE;
+-- Also where Keepsake's own policies hide deleted rows, and where those of the application say which rows may go.
+DROP POLICY look ON merged;
+DROP POLICY change ON merged;
+DROP POLICY remove ON merged;
+SELECT keepsake.hide_deleted('merged', 'policy');
+SET ROLE regress_merger;
+WITH a AS (DELETE FROM merged WHERE id = 8 RETURNING v) UPDATE merged SET v = 17 WHERE id = 5 AND EXISTS (SELECT FROM a) RETURNING id, v;
+RESET ROLE;
+CREATE POLICY look ON merged FOR SELECT USING (v > 0);
+CREATE POLICY change ON merged FOR UPDATE USING (true);
+CREATE POLICY remove ON merged FOR DELETE USING (v < 18);
+INSERT INTO merged VALUES (10, 1, 10), (11, 1, 11);
+SET ROLE regress_merger;
+WITH a AS (DELETE FROM merged WHERE id IN (10, 11) RETURNING v) UPDATE merged SET v = 18 WHERE id = 5 AND EXISTS (SELECT FROM a) RETURNING id, v;
+WITH a AS (UPDATE merged SET v = 17 WHERE id = 5 RETURNING v) DELETE FROM merged WHERE id = 9;
+RESET ROLE;
 SELECT id, v FROM merged WHERE deleted_at IS NULL ORDER BY id;
 DROP OWNED BY regress_merger;
 DROP ROLE regress_merger;

@@ -123,6 +123,28 @@ fn whole(name: &str) -> &str {
         .unwrap_or(name)
 }
 
+/// The table and the number of the foreign key that refuses a statement, or what a block caught first.
+pub fn refusing_key(error: &str) -> Option<(&str, usize)> {
+    let codes = ["23503", "23001"];
+    let caught = codes.map(|code| format!("NOTICE:  00000: {code}|key"));
+    for line in error.lines() {
+        if let Some(fields) = caught.iter().find_map(|caught| line.strip_prefix(caught)) {
+            let mut fields = fields.split('|');
+            let key = fields.next()?.parse().ok()?;
+            return Some((fields.next()?, key));
+        }
+    }
+    if !codes
+        .iter()
+        .any(|code| error.contains(&format!("ERROR:  {code}:")))
+    {
+        return None;
+    }
+    let field = |name: &str| error.lines().find_map(|line| line.strip_prefix(name));
+    let key = field("CONSTRAINT NAME:  key")?.parse().ok()?;
+    Some((field("TABLE NAME:  ")?, key))
+}
+
 /// Whether a foreign key or a policy refuses the statement. Of several reasons, the two sides may come to another one first.
 pub fn is_refused(answer: Option<&str>) -> bool {
     let reasons = ["ERROR:  23503:", "ERROR:  23001:", "ERROR:  42501:"];

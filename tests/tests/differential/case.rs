@@ -4,13 +4,14 @@ use anyhow::{Result, bail};
 use keepsake_tests::random::Random;
 
 use crate::answer::{
-    MARK, answers, is_different, is_known_refusal, is_refused, refusals, without_documented,
+    MARK, answers, is_different, is_known_refusal, is_refused, refusals, refusing_key,
+    without_documented,
 };
 use crate::code::Code;
 use crate::restoring;
 use crate::schema::{Reference, Schema, Table};
 use crate::server::{APPLICATION, OWNER, Server, Side};
-use crate::statements::{Writer, periods};
+use crate::statements::{UNDONE, Writer, periods};
 use crate::tally::Tally;
 
 /// What Keepsake does with removed rows on the side where it does anything.
@@ -248,6 +249,10 @@ impl Case {
         );
         let mut steps = self.all_steps(Side::Kept);
         steps.truncate(refused.at + 1);
+        // What a block undoes could not be asked for.
+        if let Some(step) = steps.last_mut() {
+            *step = step.replace(UNDONE, "");
+        }
         steps.insert(refused.at, newest.to_owned());
         steps.push(format!("\\echo {ASKED}\n{together}"));
         self.script_of(&steps)
@@ -430,15 +435,7 @@ impl Case {
             return None;
         }
         let error = without_documented(expected?);
-        if !["ERROR:  23503:", "ERROR:  23001:"]
-            .iter()
-            .any(|code| error.contains(code))
-        {
-            return None;
-        }
-        let field = |name: &str| error.lines().find_map(|line| line.strip_prefix(name));
-        let (table, key) = (field("TABLE NAME:  ")?, field("CONSTRAINT NAME:  key")?);
-        let key = key.parse().ok()?;
+        let (table, key) = refusing_key(&error)?;
         let tables = self.schema.tables.iter();
         let child = tables
             .map(Table::bare_name)

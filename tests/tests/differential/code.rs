@@ -139,6 +139,22 @@ impl Code {
             ));
         }
         if random.one_in(3) {
+            let table = name(random);
+            let with = random.one_of(&[
+                "security_barrier",
+                "security_invoker",
+                "security_invoker, security_barrier",
+            ]);
+            code.views.push("inner_few");
+            code.views.push("outer_few");
+            code.sql.push(format!(
+                "CREATE VIEW inner_few WITH ({with}) AS SELECT k, id, label, n, n * 2 AS double FROM {table} WHERE id % 7 <> 0"
+            ));
+            code.sql.push(
+                "CREATE VIEW outer_few AS SELECT id, k, n, label, double FROM inner_few AS f WHERE n IS NULL OR n < 9".to_owned(),
+            );
+        }
+        if random.one_in(3) {
             let (left, right) = (name(random), name(random));
             code.views.push("joined");
             code.sql.push(format!(

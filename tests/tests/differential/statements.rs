@@ -30,6 +30,9 @@ pub struct Writer<'a> {
     pub roles: &'static [&'static str],
 }
 
+/// Has a block undo what it did.
+pub const UNDONE: &str = " RAISE EXCEPTION 'undone';";
+
 /// The highest number of a row that statements name.
 pub const MOST: usize = 12;
 

@@ -4,7 +4,7 @@ use super::Writer;
 
 impl Writer<'_> {
     pub fn idiom(&mut self) -> String {
-        match self.random.below(14) {
+        match self.random.below(17) {
             0 => self.take_from_queue(),
             1 => self.copy_removed(),
             2 => self.table_of_removed(),
@@ -18,6 +18,9 @@ impl Writer<'_> {
             10 => self.remove_all_but_some(),
             11 => self.insert_and_remove(),
             12 => self.remove_by_array(),
+            13 => self.remove_by_address(),
+            14 => self.remove_by_built_text(),
+            15 => self.remove_with_parameter(),
             _ => self.remove_orphans(),
         }
     }
@@ -175,6 +178,40 @@ impl Writer<'_> {
                 "DELETE FROM {name} AS x USING (VALUES ({x}), ({y})) AS given (id) WHERE x.id = given.id RETURNING x, given;"
             ),
         }
+    }
+
+    /// A batch by where its rows stand.
+    fn remove_by_address(&mut self) -> String {
+        let number = self.table_number();
+        let table = &self.schema.tables[number];
+        // An address is that of a row in one partition.
+        if table.partitions.is_some() || table.has_heir {
+            return self.remove_by_array();
+        }
+        let (name, condition) = (table.name, self.condition("q"));
+        format!(
+            "DELETE FROM {name} AS x WHERE x.ctid = ANY (ARRAY(SELECT q.ctid FROM {name} AS q WHERE {condition} ORDER BY q.id LIMIT 2)) RETURNING x.id;"
+        )
+    }
+
+    fn remove_by_built_text(&mut self) -> String {
+        let (name, x) = (self.name(), self.number());
+        let y = x + 1;
+        format!(
+            "DO $$ DECLARE gone record; BEGIN
+               FOR gone IN EXECUTE format('DELETE FROM %s AS x WHERE x.id IN ($1, $2) RETURNING x.id, to_jsonb(x) - ''seen'' AS line', '{name}') USING {x}, {y} LOOP
+                 RAISE NOTICE '%', gone; END LOOP; END $$;"
+        )
+    }
+
+    /// By the extended protocol, which psql speaks from PostgreSQL 16 on.
+    fn remove_with_parameter(&mut self) -> String {
+        let (name, x) = (self.target(), self.number());
+        if self.major < 18 {
+            return self.remove_by_array();
+        }
+        let returning = self.random.one_of(&["", " RETURNING x.id", " RETURNING *"]);
+        format!("DELETE FROM {name} AS x WHERE x.id = $1::int{returning} \\bind {x} \\g")
     }
 
     /// Rows that nothing refers to, or that refer to nothing.

@@ -1,6 +1,6 @@
 //! Every way in which a row can go.
 
-use super::Writer;
+use super::{UNDONE, Writer};
 
 impl Writer<'_> {
     /// A statement that removes rows.
@@ -166,7 +166,7 @@ impl Writer<'_> {
         };
         format!(
             "DO $$ DECLARE c text; t text; s text; BEGIN {one};
-               BEGIN {two}; RAISE EXCEPTION 'undone'; EXCEPTION WHEN OTHERS THEN {told} END;
+               BEGIN {two};{UNDONE} EXCEPTION WHEN OTHERS THEN {told} END;
                BEGIN {three}; EXCEPTION WHEN OTHERS THEN {told} END; END $$;"
         )
     }
