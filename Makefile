@@ -187,10 +187,10 @@ test-asserts: setup ## test the extension on a PostgreSQL with assertions (built
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension -- --ignored without_caches
 
 .PHONY: test-orms
-test-orms: setup ## statements and the suites of two ORMs where every table has an archive, beside PostgreSQL as it is
+test-orms: setup ## statements and the suites of two ORMs where every table is managed, beside PostgreSQL as it is
 	@scripts/setup-orms
 	@scripts/install-extension
-	@echo "==> Statements with and without archives"
+	@echo "==> Statements on plain and on managed tables"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --test differential -- --nocapture
 	@echo "==> The ORMs' own suites"
 	@$(env) cargo test --locked --quiet --package keepsake-tests --test orms -- --ignored --nocapture --test-threads=1

@@ -26,6 +26,9 @@ const PRIVILEGES: &str = "
            row_security_active($1)
     FROM pg_class c WHERE c.oid = $1";
 
+const OTHER_POLICIES: &str =
+    "SELECT FROM pg_policy WHERE polrelid = $1 AND NOT starts_with(polname::text, 'keepsake_')";
+
 impl Privileges {
     /// The caller's to `table`.
     pub fn of(session: &Session<'_, '_>, table: &Table) -> Outcome<Self> {
@@ -52,6 +55,19 @@ impl Privileges {
     /// Whether he may read the table, as far as its policies let him.
     pub fn selects(self) -> bool {
         self.selects
+    }
+
+    /// Whether policies of the application's bind him. Keepsake's own keep no live row from him.
+    pub fn is_bound_by_application(
+        self,
+        session: &Session<'_, '_>,
+        table: &Table,
+    ) -> Outcome<bool> {
+        if !self.is_bound {
+            return Ok(false);
+        }
+        let found = session.catalog_kept(OTHER_POLICIES, &[table.oid.into()])?;
+        Ok(!found.is_empty())
     }
 
     /// Refuses a caller without the DELETE privilege.

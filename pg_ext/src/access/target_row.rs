@@ -291,6 +291,25 @@ pub fn may_delete_root(
     Ok(!found.is_empty())
 }
 
+/// Whether the caller may delete the rows of `table` that his statement has marked with the deletion. PostgreSQL asks of a DELETE no right to read
+/// a row, and where no policy of the application's binds the caller he may
+/// delete each.
+///
+/// # Errors
+/// 42501 without the DELETE privilege on the table.
+pub fn may_delete_marked(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+) -> Outcome<bool> {
+    let privileges = Privileges::of(session, table)?;
+    if privileges.is_bound_by_application(session, table)? {
+        return may_delete_all(session, table, deletion);
+    }
+    privileges.refuse_unless_deletes(table)?;
+    Ok(true)
+}
+
 /// Whether the deletion has rows in `table` and the caller sees each of them and may delete it.
 ///
 /// # Errors

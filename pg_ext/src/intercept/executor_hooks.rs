@@ -6,6 +6,7 @@ use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::archive::removal;
 use crate::delete::{cascade, put_off};
+use crate::intercept::column_rights;
 use crate::intercept::locked_row;
 use crate::intercept::skip_triggers;
 use crate::postgres::query_plan::{modifications, plan};
@@ -36,10 +37,12 @@ pub fn install() {
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
     // SAFETY: passes on what the executor gave; the query and its plan outlive the call.
     unsafe {
+        let unasked = column_rights::ask_none_for_marks(&*query);
         match NEXT_START {
             Some(next) => pg_guard_ffi_boundary(|| next(query, flags)),
             None => pg_sys::standard_ExecutorStart(query, flags),
         }
+        drop(unasked);
         if plan(&*query).is_some_and(is_converted) {
             (*query).operation = pg_sys::CmdType::CMD_DELETE;
         }

@@ -24,6 +24,8 @@ struct Marks {
     )]
     merges: bool,
     relation: pg_sys::Relation,
+    /// How many queries within the clause the walk is in.
+    depth: u32,
 }
 
 /// Has the clause show the rows as they were.
@@ -40,6 +42,7 @@ pub unsafe fn show_as_before(
         columns,
         merges: false,
         relation,
+        depth: 0,
     };
     // SAFETY: the clause is NULL or a list of expressions.
     unsafe {
@@ -64,6 +67,7 @@ pub unsafe fn show_merged_as_before(
         columns,
         merges: true,
         relation,
+        depth: 0,
     };
     // SAFETY: as above.
     unsafe {
@@ -78,12 +82,25 @@ unsafe extern "C-unwind" fn replace(
 ) -> *mut pg_sys::Node {
     // SAFETY: nodes are read as what their tags say they are; the context is what `show_as_before` gives, and outlives the walk.
     unsafe {
-        // A query in the clause only refers to the target from outside.
-        if node.is_null() || pgrx::is_a(node, pg_sys::NodeTag::T_Query) {
+        if node.is_null() {
             return node;
+        }
+        if pgrx::is_a(node, pg_sys::NodeTag::T_Query) {
+            // A query in the clause refers to the target from as far within.
+            let within = marks.cast::<Marks>();
+            (*within).depth += 1;
+            let query = mutate_query(node.cast(), marks);
+            (*within).depth -= 1;
+            return query;
         }
         if pgrx::is_a(node, pg_sys::NodeTag::T_Var) {
             return before(node.cast(), &*marks.cast::<Marks>());
+        }
+        #[cfg(any(feature = "pg18", feature = "pg19"))]
+        if pgrx::is_a(node, pg_sys::NodeTag::T_ReturningExpr)
+            && let Some(none) = of_new_row(node.cast(), &*marks.cast::<Marks>())
+        {
+            return none;
         }
         #[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
         if (*marks.cast::<Marks>()).merges && pgrx::is_a(node, pg_sys::NodeTag::T_MergeSupportFunc)
@@ -161,7 +178,16 @@ unsafe fn mark(marks: &Marks) -> *mut pg_sys::Var {
     let (target, number) = (marks.target as _, marks.columns[0]);
     let none = pg_sys::InvalidOid;
     // SAFETY: builds a node.
-    unsafe { pg_sys::makeVar(target, number, pg_sys::TIMESTAMPTZOID, -1, none, 0) }
+    unsafe {
+        pg_sys::makeVar(
+            target,
+            number,
+            pg_sys::TIMESTAMPTZOID,
+            -1,
+            none,
+            marks.depth,
+        )
+    }
 }
 
 #[cfg(any(feature = "pg17", feature = "pg18", feature = "pg19"))]
@@ -191,10 +217,49 @@ unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::No
     }
 }
 
+#[cfg(feature = "pg15")]
+unsafe fn mutate_query(query: *mut pg_sys::Query, marks: *mut c_void) -> *mut pg_sys::Node {
+    type Declared = unsafe extern "C-unwind" fn() -> *mut pg_sys::Node;
+    type Called = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> *mut pg_sys::Node;
+    // SAFETY: C declares it without its parameters, and calls it with both.
+    unsafe {
+        let mutator = std::mem::transmute::<Called, Declared>(replace);
+        pg_sys::query_tree_mutator(query, Some(mutator), marks, 0).cast()
+    }
+}
+
+#[cfg(not(feature = "pg15"))]
+unsafe fn mutate_query(query: *mut pg_sys::Query, marks: *mut c_void) -> *mut pg_sys::Node {
+    // SAFETY: walks a query, and makes a copy of it.
+    unsafe { pg_sys::query_tree_mutator_impl(query, Some(replace), marks, 0).cast() }
+}
+
 #[cfg(not(feature = "pg15"))]
 unsafe fn mutate(node: *mut pg_sys::Node, marks: *mut c_void) -> *mut pg_sys::Node {
     // SAFETY: walks an expression.
     unsafe { pg_sys::expression_tree_mutator_impl(node, Some(replace), marks) }
+}
+
+/// What a view shows of the new row, of which there is none after a DELETE; `None` for what it shows of the old one.
+#[cfg(any(feature = "pg18", feature = "pg19"))]
+unsafe fn of_new_row(
+    shown: *mut pg_sys::ReturningExpr,
+    marks: &Marks,
+) -> Option<*mut pg_sys::Node> {
+    // SAFETY: an expression, which is copied and not written to.
+    unsafe {
+        if (*shown).retold || u32::try_from((*shown).retlevelsup) != Ok(marks.depth) {
+            return None;
+        }
+        let value = (*shown).retexpr.cast();
+        let (of_type, modifier) = (pg_sys::exprType(value), pg_sys::exprTypmod(value));
+        let none = pg_sys::makeNullConst(of_type, modifier, pg_sys::exprCollation(value));
+        if marks.merges {
+            let after = pg_sys::copyObjectImpl(shown.cast()).cast();
+            return Some(choice(marks, none.cast(), after));
+        }
+        Some(none.cast())
+    }
 }
 
 /// A column of the target as it was.
@@ -203,7 +268,7 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
     // SAFETY: a column, which is copied and not written to.
     unsafe {
         let copy = pg_sys::copyObjectImpl(var.cast()).cast::<pg_sys::Var>();
-        if (*copy).varno != marks.target || (*copy).varlevelsup != 0 {
+        if (*copy).varno != marks.target || (*copy).varlevelsup != marks.depth {
             return copy.cast();
         }
         let kind = (*copy).varreturningtype;
@@ -232,7 +297,7 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
     // SAFETY: a column, which is copied and not written to.
     unsafe {
         let of_target =
-            i64::from((*var).varno) == i64::from(marks.target) && (*var).varlevelsup == 0;
+            i64::from((*var).varno) == i64::from(marks.target) && (*var).varlevelsup == marks.depth;
         if of_target && marks.columns.contains(&(*var).varattno) {
             return pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid)
                 .cast();
@@ -264,7 +329,7 @@ unsafe fn whole_row(var: &pg_sys::Var, marks: &Marks) -> *mut pg_sys::RowExpr {
                     column.atttypid,
                     column.atttypmod,
                     column.attcollation,
-                    0,
+                    marks.depth,
                 )
                 .cast()
             };

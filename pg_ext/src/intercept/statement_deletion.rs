@@ -25,6 +25,7 @@ use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
 use crate::intercept::guard;
+use crate::intercept::skip_triggers::only_ours_change_rows;
 use crate::model::error::{Failure, Outcome};
 use crate::model::on_plain_delete::OnPlainDelete;
 use crate::model::row_id::{RowId, as_arguments};
@@ -47,8 +48,13 @@ struct Statement {
 }
 
 enum Rows {
-    /// Marked already with this deletion. Whether the rights to delete them have been checked.
-    Marked { deletion: Uuid, checked: bool },
+    /// Marked already with this deletion. Whether the rights to delete them have been checked, and whether they are locked as a DELETE locks
+    /// them: a MERGE locks as for an UPDATE.
+    Marked {
+        deletion: Uuid,
+        checked: bool,
+        locked: bool,
+    },
     /// Locked, and to be marked at the end.
     Collected(Vec<RowId>),
 }
@@ -126,7 +132,7 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
     let (was, is) = marks.ok_or_else(|| table.lost_marks())?;
     match (was.are_null(), is.are_null()) {
         ([true, true], [false, true]) => {
-            let deletion = join_statement(&graph, table)?;
+            let deletion = join_statement(&graph, table, only_ours_change_rows(call.opened()))?;
             // SAFETY: reads a backend-local variable.
             let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
             Ok(is.set(now, deletion))
@@ -147,14 +153,16 @@ fn written_by_hand(table: &Table) -> Failure {
     }
 }
 
-/// The deletion of the statement that marks a row of `table`; made with its first row.
-fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
+/// The deletion of the statement that marks a row of `table`; made with its first row. `alone`: whether no trigger of the table's own may have set
+/// the mark.
+fn join_statement(graph: &Graph, table: &Table, alone: bool) -> Outcome<Uuid> {
     table.check_marks()?;
     if is_reached_by_inheritance(graph, table) {
         return Err(written_by_hand(table));
     }
-    // Where the statement updates the table as well, whose row this is cannot be told.
-    let checked = writes_to(graph, table).is_some_and(|writes| writes.converts && !writes.updates);
+    let writes = writes_to(graph, table).unwrap_or_default();
+    // Where the statement updates the table as well and may mark rows so, whose row this is cannot be told.
+    let checked = writes.converts && !writes.unchecked && (alone || !writes.updates);
     if !checked && table.on_plain_delete == Some(OnPlainDelete::Reject) {
         return Err(written_by_hand(table));
     }
@@ -163,12 +171,19 @@ fn join_statement(graph: &Graph, table: &Table) -> Outcome<Uuid> {
             Rows::Marked {
                 deletion,
                 checked: same,
+                ..
             } if one.is_of(table) && same == checked => Some(deletion),
             _ => None,
         });
         known.unwrap_or_else(|| {
             let deletion = new_deletion();
-            statements.push(Statement::of(table, Rows::Marked { deletion, checked }));
+            let locked = checked && !writes.merges && !writes.updates;
+            let rows = Rows::Marked {
+                deletion,
+                checked,
+                locked,
+            };
+            statements.push(Statement::of(table, rows));
             deletion
         })
     }))
@@ -187,6 +202,7 @@ fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
             Rows::Marked {
                 deletion,
                 checked: true,
+                ..
             } if one.table == relation && one.depth == depth => Some(deletion),
             _ => None,
         })
@@ -201,7 +217,7 @@ fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
         return Err(Failure::NotManaged { table });
     };
     if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
-        return join_statement(&graph, table);
+        return join_statement(&graph, table, true);
     }
     Err(written_by_hand(table))
 }
@@ -467,21 +483,28 @@ fn finish(
     table: &Table,
     rows: Rows,
 ) -> Outcome<()> {
-    let (deletion, checked) = match rows {
-        Rows::Marked { deletion, checked } => (deletion, checked),
-        Rows::Collected(rows) => (mark(session, table, &once(graph, table, rows)?)?, true),
+    let (deletion, checked, locked) = match rows {
+        Rows::Marked {
+            deletion,
+            checked,
+            locked,
+        } => (deletion, checked, locked),
+        Rows::Collected(rows) => {
+            let rows = once(graph, table, rows)?;
+            (mark(session, table, &rows)?, true, true)
+        }
     };
     let (roots, key) = roots_of(session, table, deletion)?;
     if roots == 0 {
         return Ok(());
     }
-    if !checked && !target_row::may_delete_all(session, table, deletion)? {
+    if !checked && !target_row::may_delete_marked(session, table, deletion)? {
         return Err(Failure::MayNotDelete {
             table: table.shown.clone(),
         });
     }
     // The rows of a converted DELETE are locked so already, but for those of such a table.
-    if !checked || table.key_is_watched {
+    if !locked || table.key_is_watched {
         lock(session, table, deletion)?;
     }
     record(table, deletion, key, None, How::Statement)?;

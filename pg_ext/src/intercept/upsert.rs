@@ -13,7 +13,7 @@ use crate::spi::shown_names;
 
 const IS_NULL: pg_sys::NullTestType::Type = pg_sys::NullTestType::IS_NULL;
 
-/// Lets an INSERT infer indexes over live rows where it names no predicate, and refuse to update a deleted row.
+/// Lets an INSERT infer indexes over live rows, whatever predicate it names, and refuse to update a deleted row.
 ///
 /// # Safety
 /// The query is an INSERT that is about to be planned, and `target` its target.
@@ -27,9 +27,10 @@ pub unsafe fn mind_conflicts(
         let Some(clause) = query.onConflict.as_mut() else {
             return;
         };
-        // An index over all rows is found with a predicate as well as without.
-        if !clause.arbiterElems.is_null() && clause.arbiterWhere.is_null() {
-            clause.arbiterWhere = target.has_mark(IS_NULL).cast();
+        // An index over all rows is found with a predicate as well as without, and one over fewer rows with a predicate that says more.
+        if !clause.arbiterElems.is_null() {
+            let live = target.has_mark(IS_NULL).cast();
+            clause.arbiterWhere = pg_sys::make_and_qual(clause.arbiterWhere, live);
         }
         if clause.action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE {
             let mut check =

@@ -1,5 +1,7 @@
 //! What a query that the executor runs was planned to do.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 
 use crate::postgres::pg_list::{oids, pointers};
@@ -43,6 +45,44 @@ pub fn required_rights(plan: &pg_sys::PlannedStmt, entry: &pg_sys::RangeTblEntry
         infos.nth(index).and_then(|info| info.as_ref())
     };
     info.map_or(0, |info| info.requiredPerms)
+}
+
+/// Where the plan says which columns it changes of the relation with this number in the range table, counted from 1.
+pub fn updated_columns(
+    plan: &pg_sys::PlannedStmt,
+    number: u32,
+) -> Option<*mut *mut pg_sys::Bitmapset> {
+    let index = usize::try_from(number).ok()?.checked_sub(1)?;
+    // SAFETY: the range table of a plan and its permissions are lists of such nodes, which live as long as it.
+    unsafe {
+        let entry = pointers::<pg_sys::RangeTblEntry>(plan.rtable).nth(index)?;
+        #[cfg(feature = "pg15")]
+        return Some(&raw mut (*entry).updatedCols);
+        #[cfg(not(feature = "pg15"))]
+        {
+            let index = usize::try_from((*entry).perminfoindex).ok()?;
+            let mut infos = pointers::<pg_sys::RTEPermissionInfo>(plan.permInfos);
+            let info = infos.nth(index.checked_sub(1)?)?;
+            Some(&raw mut (*info).updatedCols)
+        }
+    }
+}
+
+/// Whether the plan says that it changes the column of that name.
+pub fn updates_column(plan: &pg_sys::PlannedStmt, number: u32, name: &CStr) -> bool {
+    let Some((entry, columns)) = range_table_entry(plan, number).zip(updated_columns(plan, number))
+    else {
+        return false;
+    };
+    // SAFETY: looks into the system's caches; the set is the plan's, or NULL, which is empty.
+    unsafe {
+        let column = i32::from(pg_sys::get_attnum(entry.relid, name.as_ptr()));
+        column > 0
+            && pg_sys::bms_is_member(
+                column - pg_sys::FirstLowInvalidHeapAttributeNumber,
+                *columns,
+            )
+    }
 }
 
 /// What writes to tables: at the top of the plan, and of the WITH queries beside it.

@@ -10,17 +10,21 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use crate::postgres::pg_list::pointers;
-use crate::postgres::query_plan::{modifications, plan, range_table_entry, required_rights};
+use crate::postgres::query_plan::{
+    modifications, plan, range_table_entry, required_rights, updates_column,
+};
 
 /// What a statement does to the rows of a table.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Writes {
     /// Updates them, as a plain UPDATE does, or a MERGE, or ON CONFLICT.
     pub updates: bool,
-    /// Updates them in place of a DELETE, whose rights and policies have been checked.
+    /// Updates them in place of a DELETE, whose rights and policies have been checked, maybe beside other updates.
     pub converts: bool,
     /// Deletes them.
     pub deletes: bool,
+    /// Sets the mark of a deletion in other updates, for which the right to delete the rows has not been checked.
+    pub unchecked: bool,
     /// Is a MERGE.
     pub merges: bool,
     /// Inserts rows, and passes over those whose key another has.
@@ -33,6 +37,7 @@ impl Writes {
             updates: self.updates || other.updates,
             converts: self.converts || other.converts,
             deletes: self.deletes || other.deletes,
+            unchecked: self.unchecked || other.unchecked,
             merges: self.merges || other.merges,
             ignores_conflicts: self.ignores_conflicts || other.ignores_conflicts,
         }
@@ -118,20 +123,36 @@ pub fn write(
     let entry = range_table_entry(plan, modify.nominalRelation)?;
     let rights = required_rights(plan, entry);
     let may = |right: u32| rights & u64::from(right) != 0;
-    let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
+    let sets_mark = || updates_column(plan, modify.nominalRelation, c"deleted_at");
     let mut writes = match modify.operation {
-        pg_sys::CmdType::CMD_UPDATE => Writes {
-            updates: !converts,
-            converts,
-            ..Writes::default()
-        },
+        pg_sys::CmdType::CMD_UPDATE => {
+            let converts = may(pg_sys::ACL_DELETE) && !may(pg_sys::ACL_UPDATE);
+            Writes {
+                updates: !converts,
+                unchecked: !converts && sets_mark(),
+                converts,
+                ..Writes::default()
+            }
+        }
         pg_sys::CmdType::CMD_DELETE => Writes {
             deletes: true,
             ..Writes::default()
         },
-        _ => merged(modify),
+        _ => {
+            let merged = merged(modify);
+            // One that deletes and has no DELETE left is converted as a whole, and then none of its updates sets a mark.
+            let converts = may(pg_sys::ACL_DELETE) && !merged.deletes;
+            Writes {
+                updates: merged.updates && may(pg_sys::ACL_UPDATE),
+                unchecked: merged.updates && !converts && sets_mark(),
+                converts,
+                ..merged
+            }
+        }
     };
-    writes.updates |= modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    let updates = modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE;
+    writes.updates |= updates;
+    writes.unchecked |= updates && sets_mark();
     writes.ignores_conflicts =
         modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_NOTHING;
     writes.merges = modify.operation == pg_sys::CmdType::CMD_MERGE;

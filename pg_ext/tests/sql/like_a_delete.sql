@@ -14,7 +14,7 @@ SELECT keepsake.manage('r'), keepsake.manage('r2');
 INSERT INTO r SELECT generate_series(1, 9);
 DELETE FROM r WHERE id = 1 RETURNING *;
 DELETE FROM r WHERE id = 2 RETURNING deleted_at IS NULL, coalesce(deletion_id::text, 'none'), r, r.*, (r).deleted_at, row_to_json(r);
-DELETE FROM r WHERE id = 3 RETURNING (SELECT v || 's');
+DELETE FROM r WHERE id = 3 RETURNING (SELECT v || 's'), (SELECT r), (SELECT row_to_json(r)), (SELECT count(*) FROM (VALUES (1)) AS o WHERE r.deleted_at IS NULL);
 WITH d AS (DELETE FROM r WHERE id = 4 RETURNING *) INSERT INTO r2 SELECT * FROM d;
 SELECT * FROM r2;
 PREPARE p(int) AS DELETE FROM r WHERE id = $1 RETURNING *;
@@ -60,6 +60,32 @@ SELECT merge('MERGE INTO merged USING (VALUES (6)) AS s (id) ON merged.id = s.id
 SELECT merge('MERGE INTO merged USING (VALUES (7)) AS s (id) ON merged.id = s.id WHEN MATCHED THEN DELETE');
 SELECT merge('MERGE INTO merged USING (VALUES (7)) AS s (id) ON merged.id = s.id WHEN MATCHED AND v > 7 THEN DELETE WHEN MATCHED THEN UPDATE SET v = 8');
 \set VERBOSITY default
+RESET ROLE;
+SELECT id, v FROM merged WHERE deleted_at IS NULL ORDER BY id;
+-- The rights to the columns that it names are enough.
+REVOKE SELECT, UPDATE ON merged FROM regress_merger;
+GRANT SELECT (id, v), UPDATE (v) ON merged TO regress_merger;
+ALTER TABLE merged DISABLE ROW LEVEL SECURITY;
+SET ROLE regress_merger;
+SELECT merge('MERGE INTO merged USING (VALUES (8)) AS s (id) ON merged.id = s.id WHEN MATCHED AND v = 7 THEN DELETE WHEN MATCHED THEN UPDATE SET v = 9');
+SELECT merge('MERGE INTO merged USING (VALUES (7)) AS s (id) ON merged.id = s.id WHEN MATCHED THEN DELETE');
+WITH a AS (DELETE FROM merged WHERE v = 14 RETURNING v) UPDATE merged SET v = 16 WHERE id = 5 AND EXISTS (SELECT FROM a) RETURNING id, v;
+RESET ROLE;
+-- Also where Keepsake's own policies hide deleted rows, and where those of the application say which rows may go.
+DROP POLICY look ON merged;
+DROP POLICY change ON merged;
+DROP POLICY remove ON merged;
+SELECT keepsake.hide_deleted('merged', 'policy');
+SET ROLE regress_merger;
+WITH a AS (DELETE FROM merged WHERE id = 8 RETURNING v) UPDATE merged SET v = 17 WHERE id = 5 AND EXISTS (SELECT FROM a) RETURNING id, v;
+RESET ROLE;
+CREATE POLICY look ON merged FOR SELECT USING (v > 0);
+CREATE POLICY change ON merged FOR UPDATE USING (true);
+CREATE POLICY remove ON merged FOR DELETE USING (v < 18);
+INSERT INTO merged VALUES (10, 1, 10), (11, 1, 11);
+SET ROLE regress_merger;
+WITH a AS (DELETE FROM merged WHERE id IN (10, 11) RETURNING v) UPDATE merged SET v = 18 WHERE id = 5 AND EXISTS (SELECT FROM a) RETURNING id, v;
+WITH a AS (UPDATE merged SET v = 17 WHERE id = 5 RETURNING v) DELETE FROM merged WHERE id = 9;
 RESET ROLE;
 SELECT id, v FROM merged WHERE deleted_at IS NULL ORDER BY id;
 DROP OWNED BY regress_merger;

@@ -6,7 +6,7 @@ use crate::case::Mode;
 use crate::schema::{OnDelete, Schema};
 
 /// Functions that the triggers below call, and that statements call.
-const FUNCTIONS: [&str; 10] = [
+const FUNCTIONS: [&str; 14] = [
     "CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS $$
      BEGIN
          RAISE NOTICE '% % % % on %: % -> %', TG_NAME, TG_WHEN, TG_OP, TG_LEVEL, TG_TABLE_NAME, OLD, NEW;
@@ -57,6 +57,27 @@ const FUNCTIONS: [&str; 10] = [
      EXCEPTION WHEN foreign_key_violation OR restrict_violation THEN
          RETURN -1;
      END $$",
+    "CREATE FUNCTION take_along_as_owner() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+     BEGIN
+         EXECUTE format('DELETE FROM %s WHERE id = $1 + 2', TG_ARGV[0]) USING OLD.id;
+         RETURN coalesce(NEW, OLD);
+     END $$",
+    "CREATE FUNCTION tidy() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         IF NEW.n % 11 = 10 THEN RETURN NULL; END IF;
+         NEW.label := coalesce(NEW.label, 'none');
+         RETURN NEW;
+     END $$",
+    "CREATE FUNCTION count_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         RAISE NOTICE '% changed % rows of % into %', TG_NAME, (SELECT count(*) FROM was), TG_TABLE_NAME, (SELECT count(*) FROM is_now);
+         RETURN NULL;
+     END $$",
+    "CREATE FUNCTION write_instead() RETURNS trigger LANGUAGE plpgsql AS $$
+     BEGIN
+         EXECUTE format('UPDATE %s SET n = $2 WHERE id = $1', TG_ARGV[0]) USING NEW.id, NEW.n;
+         RETURN NEW;
+     END $$",
     "CREATE PROCEDURE remove_by_one(tables regclass, numbers int[]) LANGUAGE plpgsql AS $$
      DECLARE number int;
      BEGIN
@@ -100,7 +121,8 @@ impl Code {
             sql: FUNCTIONS.map(str::to_owned).to_vec(),
             ..Self::default()
         };
-        for number in 0..schema.tables.len() {
+        for (number, table) in schema.tables.iter().enumerate() {
+            code.sql.extend(functions_of(number, table.name));
             if random.one_in(2) {
                 match mode {
                     Mode::Archive => code.add_trigger(random, schema, number),
@@ -117,6 +139,22 @@ impl Code {
             ));
         }
         if random.one_in(3) {
+            let table = name(random);
+            let with = random.one_of(&[
+                "security_barrier",
+                "security_invoker",
+                "security_invoker, security_barrier",
+            ]);
+            code.views.push("inner_few");
+            code.views.push("outer_few");
+            code.sql.push(format!(
+                "CREATE VIEW inner_few WITH ({with}) AS SELECT k, id, label, n, n * 2 AS double FROM {table} WHERE id % 7 <> 0"
+            ));
+            code.sql.push(
+                "CREATE VIEW outer_few AS SELECT id, k, n, label, double FROM inner_few AS f WHERE n IS NULL OR n < 9".to_owned(),
+            );
+        }
+        if random.one_in(3) {
             let (left, right) = (name(random), name(random));
             code.views.push("joined");
             code.sql.push(format!(
@@ -124,6 +162,10 @@ impl Code {
             ));
             code.sql.push(format!(
                 "CREATE TRIGGER instead INSTEAD OF DELETE ON joined FOR EACH ROW EXECUTE FUNCTION remove_instead({})",
+                argument(left)
+            ));
+            code.sql.push(format!(
+                "CREATE TRIGGER instead_too INSTEAD OF UPDATE ON joined FOR EACH ROW EXECUTE FUNCTION write_instead({})",
                 argument(left)
             ));
         }
@@ -169,7 +211,7 @@ impl Code {
                 "CREATE TRIGGER {name} {moment} ON {table} FOR EACH ROW EXECUTE FUNCTION {function}"
             )
         };
-        let sql = match random.below(9) {
+        let sql = match random.below(13) {
             0 | 1 => row(random.one_of(&MOMENTS), "say()"),
             2 => format!(
                 "CREATE TRIGGER {name} {} ON {table} FOR EACH STATEMENT EXECUTE FUNCTION say()",
@@ -197,6 +239,18 @@ impl Code {
                     &format!("touch({other})"),
                 )
             }
+            8 => row(
+                random.one_of(&["AFTER DELETE", "BEFORE DELETE"]),
+                &format!("take_along_as_owner({other})"),
+            ),
+            9 => row("BEFORE INSERT OR UPDATE", "tidy()"),
+            10 => format!(
+                "CREATE TRIGGER {name} AFTER UPDATE ON {table} REFERENCING OLD TABLE AS was NEW TABLE AS is_now FOR EACH STATEMENT EXECUTE FUNCTION count_changed()"
+            ),
+            11 => format!(
+                "CREATE TRIGGER {name} {} ON {table} FOR EACH ROW WHEN (OLD.n > 3) EXECUTE FUNCTION say()",
+                random.one_of(&["AFTER DELETE", "BEFORE DELETE", "AFTER UPDATE OR DELETE"])
+            ),
             _ => {
                 self.meddle(name, table);
                 row("BEFORE DELETE", "keep_some()")
@@ -217,7 +271,17 @@ impl Code {
             "AFTER UPDATE OF n",
             "AFTER INSERT",
         ]);
-        let (event, level, function) = match random.below(6) {
+        let (event, level, function) = match random.below(8) {
+            6 => (
+                "BEFORE INSERT OR UPDATE OF n, label",
+                "ROW",
+                "tidy()".to_owned(),
+            ),
+            7 => (
+                "AFTER UPDATE OF n, label",
+                "ROW",
+                format!("take_along_as_owner({other})"),
+            ),
             0 | 1 => (event, "ROW", "say()".to_owned()),
             2 => (event, "STATEMENT", "say()".to_owned()),
             3 => (event, "ROW", "note_row()".to_owned()),
@@ -238,6 +302,23 @@ impl Code {
             table,
         });
     }
+}
+
+/// Functions of a table, by its number, whose statements are planned once a session, or parsed once for all.
+fn functions_of(number: usize, table: &str) -> [String; 3] {
+    [
+        format!(
+            "CREATE FUNCTION sweep_{number}(gone int) RETURNS SETOF int LANGUAGE sql AS $$ DELETE FROM {table} WHERE id = gone RETURNING n $$"
+        ),
+        format!(
+            "CREATE FUNCTION sweep_atomic_{number}(gone int) RETURNS int LANGUAGE sql BEGIN ATOMIC DELETE FROM {table} WHERE id = gone RETURNING n; END"
+        ),
+        format!(
+            "CREATE FUNCTION drain_{number}(above int) RETURNS TABLE (one int, other int) LANGUAGE plpgsql AS $$ BEGIN
+                 RETURN QUERY DELETE FROM {table} AS x WHERE x.id > above AND x.id < above + 3 RETURNING x.id, x.n; RAISE NOTICE 'drained %', FOUND;
+             END $$"
+        ),
+    ]
 }
 
 /// A name as the argument of a trigger.

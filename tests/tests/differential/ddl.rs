@@ -3,6 +3,8 @@
 use crate::columns::TYPES;
 use crate::rows::ROWS;
 use crate::schema::{Identity, OnDelete, Partitions, Schema, Table};
+use crate::server::APPLICATION;
+use crate::statements::periods;
 
 impl Schema {
     /// Makes the tables.
@@ -14,6 +16,9 @@ impl Schema {
         for table in 0..self.tables.len() {
             sql.push(self.create_table(table));
             sql.extend(self.create_parts(table));
+        }
+        if self.periods {
+            sql.push(periods::TABLES_SQL.to_owned());
         }
         // Rings need all tables.
         for table in 0..self.tables.len() {
@@ -38,16 +43,10 @@ impl Schema {
                     continue;
                 }
                 let to = format!("{} + (id * {}) % {ROWS}", base + 1, at + 2);
-                let sets: Vec<String> = self
-                    .columns_of(number, at)
-                    .into_iter()
-                    .map(|column| {
-                        if column.starts_with("upk") {
-                            format!("{column} = 1 + ({to}) % 3")
-                        } else {
-                            format!("{column} = {to}")
-                        }
-                    })
+                let columns = self.columns_of(number, at).into_iter();
+                let sets: Vec<String> = columns
+                    .zip(self.referring(number, at, &to))
+                    .map(|(column, value)| format!("{column} = {value}"))
                     .collect();
                 sql.push(format!(
                     "UPDATE {} SET {} WHERE up{at} IS NULL AND id % 3 > 0 AND id BETWEEN {} AND {}",
@@ -69,15 +68,19 @@ impl Schema {
             Identity::Always => " GENERATED ALWAYS AS IDENTITY (START 100)",
         };
         let mut columns = vec![
-            format!("id int NOT NULL{identity}"),
+            format!("id {} NOT NULL{identity}", table.key_type),
             "gone int".to_owned(),
             "k int NOT NULL DEFAULT 1".to_owned(),
             "label text".to_owned(),
             "n int DEFAULT 0".to_owned(),
         ];
+        if table.has_alt {
+            columns.push("alt int UNIQUE".to_owned());
+        }
         for (at, reference) in table.references.iter().enumerate() {
             for column in self.columns_of(number, at) {
                 let default = match (reference.action, column.starts_with("upk")) {
+                    (OnDelete::SetDefault, false) if reference.to_alt => " DEFAULT 1001",
                     (OnDelete::SetDefault, false) => " DEFAULT 1",
                     (OnDelete::SetDefault, true) => " DEFAULT 2",
                     _ => "",
@@ -182,21 +185,46 @@ impl Schema {
         let action = match reference.action {
             OnDelete::Cascade => "CASCADE",
             OnDelete::SetNull => "SET NULL",
-            OnDelete::SetNullListed if parent.wide_key => &format!("SET NULL (up{at})"),
+            OnDelete::SetNullListed if self.is_wide(number, at) => &format!("SET NULL (up{at})"),
             OnDelete::SetNullListed => "SET NULL",
             OnDelete::SetDefault => "SET DEFAULT",
             OnDelete::Restrict => "RESTRICT",
             OnDelete::NoAction => "NO ACTION",
         };
         format!(
-            "ALTER TABLE {} ADD CONSTRAINT key{at} FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE {action}{}{}",
+            "ALTER TABLE {} ADD CONSTRAINT key{at} FOREIGN KEY ({}) REFERENCES {} ({}){} ON DELETE {action}{}{}{}",
             table.name,
             self.columns_of(number, at).join(", "),
             parent.name,
-            parent.key(),
+            if reference.to_alt {
+                "alt"
+            } else {
+                parent.key()
+            },
+            if reference.full { " MATCH FULL" } else { "" },
             reference.on_update,
-            reference.deferrable
+            reference.deferrable,
+            if reference.not_enforced {
+                " NOT ENFORCED"
+            } else {
+                ""
+            },
         )
+    }
+}
+
+impl Schema {
+    /// What the application may not do with some tables.
+    pub fn revocations_sql(&self) -> Vec<String> {
+        let revoke = |table: &Table| {
+            let (name, what) = (table.name, table.revoked?);
+            let mut sql = format!("REVOKE {what} ON {name} FROM {APPLICATION}");
+            if what.contains("SELECT") {
+                sql += &format!("; GRANT SELECT (id, k, n) ON {name} TO {APPLICATION}");
+            }
+            Some(sql)
+        };
+        self.tables.iter().filter_map(revoke).collect()
     }
 }
 

@@ -7,6 +7,7 @@
 //! Where rows are kept in place, what works otherwise is left out (`docs/compatibility.md`).
 //! `KEEPSAKE_DIFFERENTIAL_KEEP=nothing` leaves both sides alone, to show that the test itself makes no difference.
 
+mod answer;
 mod case;
 mod code;
 mod columns;
@@ -16,6 +17,7 @@ mod rows;
 mod schema;
 mod server;
 mod statements;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,8 +28,9 @@ use keepsake_tests::secrets::random;
 use keepsake_tests::seeds::{Seeds, setting};
 use keepsake_tests::shrink::fewest;
 
-use crate::case::{Case, Difference, Keep, Mode, Tally};
+use crate::case::{Case, Difference, Keep, Mode};
 use crate::server::Server;
+use crate::tally::Tally;
 
 /// How long to look for differences, on the stack's release and on the newest.
 const SECONDS_ARCHIVE: [u64; 2] = [60, 50];

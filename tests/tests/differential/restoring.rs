@@ -6,7 +6,7 @@ use crate::case::Mode;
 use crate::code::Code;
 use crate::schema::Schema;
 use crate::server::Side;
-use crate::statements::Writer;
+use crate::statements::{Writer, periods};
 
 /// How often rows are removed and restored, each time with statements that depend on nothing before.
 pub const ROUNDS: usize = 12;
@@ -19,6 +19,11 @@ const CHECK: &str = "=?= ";
 /// Triggers that write down what is removed where Keepsake does not: a row that only moves to another partition is nothing
 /// that they could tell from one that goes.
 pub fn witnesses(schema: &Schema) -> Vec<String> {
+    let see = |name: &str| {
+        format!(
+            "CREATE TRIGGER keepsake_archive_row AFTER DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION witness.see()"
+        )
+    };
     let mut sql = vec![
         "CREATE SCHEMA witness".to_owned(),
         "CREATE TABLE witness.gone (relation text, line jsonb)".to_owned(),
@@ -33,10 +38,11 @@ pub fn witnesses(schema: &Schema) -> Vec<String> {
     {
         let heir = table.has_heir.then(|| table.name_with("_heir"));
         for name in [Some(table.name.to_owned()), heir].into_iter().flatten() {
-            sql.push(format!(
-                "CREATE TRIGGER keepsake_archive_row AFTER DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION witness.see()"
-            ));
+            sql.push(see(&name));
         }
+    }
+    if schema.periods {
+        sql.extend(periods::TABLES.map(see));
     }
     sql
 }
@@ -91,7 +97,8 @@ pub fn script(schema: &Schema, code: &Code, seed: u64, major: u16, rounds: &[usi
         }
         .undoable();
         let (begin, end) = random.one_of(&[("", ""), ("", ""), ("BEGIN;", "COMMIT;")]);
-        script += &format!("\\echo round {round}\n{begin} SELECT seen.take('before');\n");
+        // A transaction that fails as it ends takes with it what was noted within.
+        script += &format!("\\echo round {round}\nSELECT seen.take('before'); {begin}\n");
         for step in &steps {
             script += &format!("{step}\n");
         }

@@ -2,7 +2,7 @@
 
 use keepsake_tests::random::Random;
 
-use crate::schema::{Identity, Schema};
+use crate::schema::{ALT, Identity, Schema};
 
 /// Rows that each table has at first, of the numbers from 1 on.
 pub const ROWS: usize = 8;
@@ -55,7 +55,7 @@ impl Schema {
                 .any(|constraint| constraint.contains("DEFERRABLE"))
     }
 
-    /// `INSERT INTO table (columns)`, with what an identity needs.
+    /// `INSERT INTO table AS x (columns)`, with what an identity needs.
     pub fn insertion(&self, number: usize) -> String {
         let table = &self.tables[number];
         let overriding = match table.identity {
@@ -63,7 +63,7 @@ impl Schema {
             _ => "",
         };
         format!(
-            "INSERT INTO {} ({}){overriding}",
+            "INSERT INTO {} AS x ({}){overriding}",
             table.name,
             self.written_columns(number).join(", ")
         )
@@ -73,6 +73,7 @@ impl Schema {
     pub fn written_columns(&self, number: usize) -> Vec<String> {
         let table = &self.tables[number];
         let mut columns = ["id", "k", "label", "n"].map(str::to_owned).to_vec();
+        columns.extend(table.has_alt.then(|| "alt".to_owned()));
         for at in 0..table.references.len() {
             columns.extend(self.columns_of(number, at));
         }
@@ -93,6 +94,9 @@ impl Schema {
             format!("'row {}'", base + id),
             random.one_of(&[id, id, id, 3 * id]).to_string(),
         ];
+        if table.has_alt {
+            values.push((base + id + ALT).to_string());
+        }
         for (at, reference) in table.references.iter().enumerate() {
             // A ring is closed later, by an UPDATE.
             let to = (reference.parent < number || random.one_in(3))
@@ -100,9 +104,13 @@ impl Schema {
             let to = to.filter(|_| reference.required || !random.one_in(6));
             let to = to.filter(|_| reference.parent < number || id > ROWS);
             let to = to.map(|to| base + to);
-            values.push(to.map_or_else(|| "NULL".to_owned(), |to| to.to_string()));
-            if self.tables[reference.parent].wide_key {
-                values.push(to.map_or_else(|| "NULL".to_owned(), |to| key_part(to).to_string()));
+            match to {
+                Some(to) => values.extend(self.referring(number, at, &to.to_string())),
+                None => values.extend(
+                    self.columns_of(number, at)
+                        .iter()
+                        .map(|_| "NULL".to_owned()),
+                ),
             }
         }
         for column in table

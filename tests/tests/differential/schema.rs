@@ -3,6 +3,7 @@
 use keepsake_tests::random::Random;
 
 use crate::columns::{COLUMNS, Column};
+use crate::statements::periods;
 
 /// Names, as SQL has them.
 const NAMES: [&str; 6] = ["t0", "t1", "t2", "t3", "\"Odd; \"\"name\"", "t5"];
@@ -39,12 +40,18 @@ pub struct Reference {
     pub on_update: &'static str,
     pub required: bool,
     pub deferrable: &'static str,
+    /// It refers to the parent's other key, `alt`.
+    pub to_alt: bool,
+    /// `MATCH FULL`.
+    pub full: bool,
+    /// It is written down and not enforced (PostgreSQL 18).
+    pub not_enforced: bool,
 }
 
 impl Reference {
-    /// Whether it refuses the removal of a row that is referred to, at the statement.
+    /// Whether it may refuse the removal of a row that is referred to, at the statement.
     pub fn stops_at_once(&self) -> bool {
-        self.action == OnDelete::Restrict
+        matches!(self.action, OnDelete::Restrict | OnDelete::SetDefault)
             || self.action == OnDelete::NoAction && self.deferrable.is_empty()
     }
 }
@@ -83,11 +90,19 @@ pub struct Table {
     pub constraints: Vec<&'static str>,
     pub unlogged: bool,
     pub policies: bool,
+    /// The type of `id`.
+    pub key_type: &'static str,
+    /// What the application may not do.
+    pub revoked: Option<&'static str>,
+    /// It has another key, `alt`, of one column.
+    pub has_alt: bool,
 }
 
 #[derive(Clone, Debug)]
 pub struct Schema {
     pub tables: Vec<Table>,
+    /// Whether there are those of `statements::periods` as well.
+    pub periods: bool,
 }
 
 impl Schema {
@@ -106,12 +121,18 @@ impl Schema {
                     child + random.below(count - child)
                 };
                 if !tables[parent].keyless {
-                    let reference = tables[child].random_reference(random, child, parent);
+                    let mut reference = tables[child].random_reference(random, child, parent);
+                    reference.to_alt = tables[parent].has_alt && random.one_in(2);
+                    reference.full = random.one_in(8);
+                    // The columns that SET NULL lists would make a row that is null in part.
+                    reference.full &= reference.action != OnDelete::SetNullListed;
+                    reference.not_enforced = major >= 18 && random.one_in(12);
                     tables[child].references.push(reference);
                 }
             }
         }
-        let mut schema = Self { tables };
+        let periods = major >= 18 && random.one_in(4);
+        let mut schema = Self { tables, periods };
         schema.log_as_parents_must();
         schema
     }
@@ -150,6 +171,30 @@ impl Schema {
         }
     }
 
+    /// Whether a key is not enforced: PostgreSQL then refuses to TRUNCATE the table that it refers to if that has any trigger, and only then.
+    pub fn has_unenforced(&self) -> bool {
+        let mut references = self.tables.iter().flat_map(|table| &table.references);
+        references.any(|reference| reference.not_enforced)
+    }
+
+    /// Whether a table refers to no table, and none to it.
+    pub fn is_alone(&self, number: usize) -> bool {
+        let refers = |table: &Table| {
+            let mut references = table.references.iter();
+            references.any(|reference| reference.parent == number)
+        };
+        self.tables[number].references.is_empty() && !self.tables.iter().any(refers)
+    }
+
+    /// The names of all tables, as SQL has them.
+    pub fn names(&self) -> Vec<&'static str> {
+        let mut names: Vec<&str> = self.tables.iter().map(|table| table.name).collect();
+        if self.periods {
+            names.extend(periods::TABLES);
+        }
+        names
+    }
+
     /// The tables, each after those that it refers to, but for what refers to each other.
     pub fn parents_first(&self) -> impl Iterator<Item = &Table> {
         let parents = |child: usize| self.tables[child].references.iter().map(|one| one.parent);
@@ -178,14 +223,34 @@ impl Schema {
 
     /// The columns of a reference.
     pub fn columns_of(&self, child: usize, at: usize) -> Vec<String> {
-        let parent = self.tables[child].references[at].parent;
         let mut columns = vec![format!("up{at}")];
-        if self.tables[parent].wide_key {
+        if self.is_wide(child, at) {
             columns.push(format!("upk{at}"));
         }
         columns
     }
+
+    /// Whether a reference has two columns.
+    pub fn is_wide(&self, child: usize, at: usize) -> bool {
+        let reference = self.tables[child].references[at];
+        !reference.to_alt && self.tables[reference.parent].wide_key
+    }
+
+    /// The values of a reference's columns that refer to the row with a number, an expression of SQL.
+    pub fn referring(&self, child: usize, at: usize, number: &str) -> Vec<String> {
+        if self.tables[child].references[at].to_alt {
+            return vec![format!("{number} + {ALT}")];
+        }
+        let mut values = vec![number.to_owned()];
+        if self.is_wide(child, at) {
+            values.push(format!("1 + ({number}) % 3"));
+        }
+        values
+    }
 }
+
+/// How much the key `alt` of a row is above its `id`.
+pub const ALT: usize = 1000;
 
 impl Table {
     fn random(random: &mut Random, name: &'static str, major: u16) -> Self {
@@ -212,7 +277,7 @@ impl Table {
                 "UNIQUE (label, k) DEFERRABLE INITIALLY DEFERRED",
                 "UNIQUE NULLS NOT DISTINCT (label, n)",
                 "EXCLUDE USING btree (label WITH =, n WITH =) WHERE (n > 3)",
-                "EXCLUDE USING gist (int4range(id, id, '[]') WITH &&) DEFERRABLE",
+                "EXCLUDE USING gist (int4range(id::int, id::int, '[]') WITH &&) DEFERRABLE",
             ]));
         }
         Self {
@@ -235,6 +300,11 @@ impl Table {
             constraints,
             unlogged: partitions.is_none() && random.one_in(8),
             policies: random.one_in(6),
+            key_type: random.one_of(&["int", "int", "int", "bigint", "smallint"]),
+            revoked: random.one_in(4).then(|| {
+                random.one_of(&["DELETE", "UPDATE", "INSERT", "SELECT", "SELECT, UPDATE"])
+            }),
+            has_alt: partitions.is_none() && random.one_in(4),
         }
     }
 
@@ -258,8 +328,20 @@ impl Table {
         Reference {
             parent,
             action,
-            on_update: random.one_of(&["", "", " ON UPDATE CASCADE", " ON UPDATE NO ACTION"]),
+            on_update: random.one_of(&[
+                "",
+                "",
+                " ON UPDATE CASCADE",
+                " ON UPDATE CASCADE",
+                " ON UPDATE NO ACTION",
+                " ON UPDATE SET NULL",
+                " ON UPDATE SET DEFAULT",
+                " ON UPDATE RESTRICT",
+            ]),
             required,
+            to_alt: false,
+            full: false,
+            not_enforced: false,
             deferrable: random.one_of(&[
                 "",
                 "",

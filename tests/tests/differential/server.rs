@@ -10,6 +10,7 @@ use keepsake_tests::leash::Leash;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::sync::Mutex;
 
 use crate::case::Keep;
 
@@ -24,6 +25,8 @@ const ROLES: [&str; 2] = [OWNER, APPLICATION];
 
 pub struct Server {
     postgres: Postgres,
+    /// Kept open: a password takes longer to check than a database to make.
+    administrator: Mutex<PgConnection>,
     folder: PathBuf,
     _leash: Leash,
 }
@@ -59,8 +62,11 @@ impl Server {
         superuser.close().await?;
         postgres.kill();
         postgres.restart().await?;
+        let url = postgres.url("postgres", PASSWORD, "postgres");
+        let administrator = Mutex::new(PgConnection::connect(&url).await?);
         let server = Self {
             postgres,
+            administrator,
             folder,
             _leash: leash,
         };
@@ -162,10 +168,7 @@ impl Server {
     }
 
     async fn administer(&self, sql: &str) -> Result<()> {
-        let mut connection = self.connect("postgres").await?;
-        run(&mut connection, sql).await?;
-        connection.close().await?;
-        Ok(())
+        run(&mut *self.administrator.lock().await, sql).await
     }
 }
 

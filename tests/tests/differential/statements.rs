@@ -1,6 +1,8 @@
 //! Statements for psql, each a line or a few that belong together.
 
 mod definitions;
+mod idioms;
+pub mod periods;
 mod removing;
 mod transactions;
 mod writing;
@@ -28,6 +30,9 @@ pub struct Writer<'a> {
     pub roles: &'static [&'static str],
 }
 
+/// Has a block undo what it did.
+pub const UNDONE: &str = " RAISE EXCEPTION 'undone';";
+
 /// The highest number of a row that statements name.
 pub const MOST: usize = 12;
 
@@ -43,7 +48,8 @@ impl Writer<'_> {
             64..72 => self.transaction(),
             72..78 => vec![self.setting()],
             78..84 => self.cursor(),
-            84..88 => vec![self.read()],
+            84..87 => vec![self.read()],
+            87..92 if self.schema.periods => self.period(),
             _ if self.defines => self.definition(),
             _ => vec![self.removal()],
         }
@@ -105,10 +111,22 @@ impl Writer<'_> {
 
     /// What comes back from a statement that removes or changes rows of an alias, if anything.
     fn returning(&mut self, of: &str) -> String {
-        match self.random.below(5) {
+        match self.random.below(7) {
+            3 => format!(
+                " RETURNING (SELECT {of}), (SELECT {of}.id + max(o.n) FROM (VALUES ({of}.n)) AS o (n))"
+            ),
             0 => format!(" RETURNING {of}.*"),
             1 => format!(" RETURNING {of}.id, {of}.n"),
-            2 if self.major >= 18 => " RETURNING old.id, new.id".to_owned(),
+            2 if self.major >= 18 => self
+                .random
+                .one_of(&[
+                    " RETURNING old.id, new.id",
+                    " RETURNING old, new",
+                    " RETURNING (SELECT old.n), (SELECT new.n), (SELECT new)",
+                    " RETURNING WITH (OLD AS o, NEW AS f) o.n, f.n, coalesce(f.id, o.id)",
+                ])
+                .to_owned(),
+            2 => format!(" RETURNING {of}"),
             _ => String::new(),
         }
     }
@@ -118,7 +136,17 @@ impl Writer<'_> {
         let condition = self.condition("x");
         // Plans differ, and a policy makes a query of a COPY.
         let first = if self.in_place() { 3 } else { 0 };
-        match first + self.random.below(5 - first) {
+        let (other, value) = (self.name(), self.random.one_of(&["id", "n", "label"]));
+        match first + self.random.below(8 - first) {
+            4 => format!(
+                "SELECT x.id, o.{value} FROM {name} AS x LEFT JOIN {other} AS o ON o.id = x.id WHERE {condition} FOR UPDATE OF x SKIP LOCKED;"
+            ),
+            5 => format!(
+                "SELECT x.{value}, count(*), count(DISTINCT x.k) FROM {name} AS x GROUP BY x.{value} HAVING count(*) > 0;"
+            ),
+            6 => format!(
+                "SELECT count(*) FROM (SELECT {value} FROM {name} EXCEPT ALL SELECT {value} FROM {other}) AS rest;"
+            ),
             0 => format!("EXPLAIN (COSTS OFF) DELETE FROM {name} AS x WHERE {condition};"),
             1 => format!("EXPLAIN (COSTS OFF) SELECT * FROM {name} AS x WHERE {condition};"),
             2 => format!("COPY {name} TO STDOUT;"),

@@ -40,6 +40,12 @@ pub const DJANGO: Suite = Suite {
     ],
 };
 
+/// What is about removed rows. The rest writes deleted keys again, or truncates.
+pub const DJANGO_IN_PLACE: Suite = Suite {
+    tests: &["delete", "many_to_many", "many_to_one"],
+    ..DJANGO
+};
+
 pub const SQLALCHEMY: Suite = Suite {
     name: "SQLAlchemy",
     folder: "sqlalchemy",
@@ -55,6 +61,11 @@ pub const SQLALCHEMY: Suite = Suite {
         "--maxfail=100000",
     ],
     tests: &["test/orm"],
+};
+
+pub const SQLALCHEMY_IN_PLACE: Suite = Suite {
+    tests: &["test/orm/test_cascade.py"],
+    ..SQLALCHEMY
 };
 
 impl Suite {

@@ -8,7 +8,7 @@ impl Writer<'_> {
         let table = &self.schema.tables[number];
         let name = table.name;
         let own = "SET ROLE difference_owner;".to_owned();
-        let change = match self.random.below(24) {
+        let change = match self.random.below(32) {
             0 => vec![format!(
                 "ALTER TABLE {name} ADD COLUMN IF NOT EXISTS later int DEFAULT 7;"
             )],
@@ -50,7 +50,7 @@ impl Writer<'_> {
             }
             11 => vec![
                 format!("ALTER TABLE {name} DISABLE TRIGGER USER;"),
-                self.removal(),
+                self.delete() + ";",
                 format!("ALTER TABLE {name} ENABLE TRIGGER USER;"),
             ],
             12 => vec![format!("VACUUM FULL {name};")],
@@ -102,6 +102,55 @@ impl Writer<'_> {
                 format!("CREATE TEMP TABLE aside AS SELECT * FROM {name};"),
                 "DELETE FROM aside;".to_owned(),
                 "DROP TABLE aside;".to_owned(),
+            ],
+            23 => vec![format!(
+                "ALTER TABLE {name} ALTER CONSTRAINT key0 {};",
+                self.random.one_of(&[
+                    "DEFERRABLE",
+                    "DEFERRABLE INITIALLY DEFERRED",
+                    "NOT DEFERRABLE"
+                ])
+            )],
+            24 if self.major >= 18 => vec![
+                format!("ALTER TABLE {name} ALTER CONSTRAINT key0 NOT ENFORCED;"),
+                self.delete() + ";",
+                format!("ALTER TABLE {name} ALTER CONSTRAINT key0 ENFORCED;"),
+            ],
+            25 => vec![
+                format!("ALTER TABLE {name} RENAME CONSTRAINT key0 TO other_key;"),
+                self.removal(),
+                format!("ALTER TABLE {name} RENAME CONSTRAINT other_key TO key0;"),
+            ],
+            26 => vec![
+                format!(
+                    "ALTER TABLE {name} ADD COLUMN IF NOT EXISTS later3 int GENERATED ALWAYS AS (k + 1) STORED;"
+                ),
+                self.removal(),
+                format!("ALTER TABLE {name} ALTER COLUMN later3 DROP EXPRESSION IF EXISTS;"),
+            ],
+            27 => vec![
+                format!("CREATE RULE nothing AS ON DELETE TO {name} DO INSTEAD NOTHING;"),
+                self.removal(),
+                format!("DROP RULE nothing ON {name};"),
+            ],
+            28 => vec![
+                format!("CREATE TEMP TABLE {name} (id int, k int, n int, label text);"),
+                format!("INSERT INTO {name} (id, k, n) VALUES (1, 1, 1), (2, 2, 2);"),
+                format!("DELETE FROM {name} WHERE id = 1 RETURNING *;"),
+                self.removal(),
+                format!("DROP TABLE pg_temp.{name};"),
+            ],
+            // Of several keys that stand against it, which one is named depends on the order of the catalog.
+            29 if self.schema.is_alone(number) => vec![
+                format!("ALTER TABLE {name} SET UNLOGGED;"),
+                self.removal(),
+                format!("ALTER TABLE {name} SET LOGGED;"),
+            ],
+            30 => vec![
+                format!("ALTER TABLE {name} OWNER TO difference_application;"),
+                self.removal(),
+                "RESET ROLE;".to_owned(),
+                format!("ALTER TABLE {name} OWNER TO difference_owner;"),
             ],
             _ => vec![format!("ANALYZE {name};")],
         };

@@ -1,11 +1,11 @@
 //! Every way in which a row can go.
 
-use super::Writer;
+use super::{UNDONE, Writer};
 
 impl Writer<'_> {
     /// A statement that removes rows.
     pub fn removal(&mut self) -> String {
-        match self.random.below(25) {
+        match self.random.below(32) {
             0..6 => self.plain_delete(),
             6 => self.delete_using(),
             7 => self.delete_only(),
@@ -24,7 +24,10 @@ impl Writer<'_> {
             20 => self.two_in_one_query(),
             21 => self.explained(),
             22 => self.recursive(),
-            23 if self.defines && !self.in_place() => self.truncate(),
+            23 if self.defines && !self.in_place() && !self.schema.has_unenforced() => {
+                self.truncate()
+            }
+            24..31 => self.idiom(),
             _ => self.as_replica(),
         }
     }
@@ -96,14 +99,32 @@ impl Writer<'_> {
         let condition = self.condition("x");
         let mut sql =
             format!("MERGE INTO {name} AS x USING (SELECT id, n FROM {other}) AS o ON x.id = o.id");
+        if self.random.one_in(4) {
+            sql += &format!(" WHEN MATCHED AND x.n = {} THEN DO NOTHING", self.number());
+        }
         sql += &format!(" WHEN MATCHED AND {condition} THEN DELETE");
         // A trigger on updates of a column then fires for every row that is met.
         let updates = !self.in_place() || !self.code.triggered.contains(&name);
         if self.random.one_in(2) && updates {
             sql += " WHEN MATCHED AND o.n % 2 = 0 THEN UPDATE SET n = x.n + 1";
         }
-        if self.random.one_in(3) {
-            sql += " WHEN NOT MATCHED THEN DO NOTHING";
+        if self.random.one_in(4) {
+            let condition = self.condition("x");
+            sql += &format!(" WHEN MATCHED AND {condition} THEN DELETE");
+        }
+        match self.random.below(6) {
+            0 | 1 => sql += " WHEN NOT MATCHED THEN DO NOTHING",
+            2 => {
+                let (one, n) = (self.number(), self.random.below(900));
+                self.base += usize::from(self.in_place());
+                let base = if self.in_place() { self.base } else { 0 };
+                // One row: which of several is refused first is the plan's choice.
+                sql += &format!(
+                    " WHEN NOT MATCHED AND o.id = {one} THEN INSERT (id, k, label, n) VALUES (o.id + {}, 1, 'merged', {n})",
+                    100_000 * base,
+                );
+            }
+            _ => {}
         }
         if self.major >= 17 {
             if self.random.one_in(3) {
@@ -145,7 +166,7 @@ impl Writer<'_> {
         };
         format!(
             "DO $$ DECLARE c text; t text; s text; BEGIN {one};
-               BEGIN {two}; RAISE EXCEPTION 'undone'; EXCEPTION WHEN OTHERS THEN {told} END;
+               BEGIN {two};{UNDONE} EXCEPTION WHEN OTHERS THEN {told} END;
                BEGIN {three}; EXCEPTION WHEN OTHERS THEN {told} END; END $$;"
         )
     }

@@ -55,12 +55,20 @@ impl Writer<'_> {
 
     fn constraints(&mut self) -> String {
         let when = self.random.one_of(&["IMMEDIATE", "DEFERRED"]);
+        if self.random.one_in(3) {
+            return format!("SET CONSTRAINTS key0 {when};");
+        }
         format!("SET CONSTRAINTS ALL {when};")
     }
 
     /// Who the session is, and how it goes about things.
     pub fn setting(&mut self) -> String {
-        const OTHERS: [&str; 11] = [
+        const OTHERS: [&str; 16] = [
+            "SET enable_nestloop = off;",
+            "SET enable_indexscan = off; SET enable_bitmapscan = off;",
+            "RESET enable_indexscan; RESET enable_bitmapscan;",
+            "SET enable_partition_pruning = off;",
+            "SET default_transaction_isolation = 'serializable';",
             "SET enable_seqscan = off;",
             "RESET enable_seqscan;",
             "SET enable_hashjoin = off;",
@@ -93,6 +101,11 @@ impl Writer<'_> {
         ];
         if self.random.one_in(3) {
             steps.push(self.removal());
+        }
+        if self.random.one_in(4) {
+            steps.push(format!(
+                "UPDATE {name} SET label = 'current' WHERE CURRENT OF c RETURNING id;"
+            ));
         }
         steps.push(format!(
             "DELETE FROM {name} WHERE CURRENT OF c RETURNING id;"

@@ -17,18 +17,54 @@ impl Writer<'_> {
         }
         rows.iter()
             .map(|row| {
-                let conflict = match self.random.below(5) {
-                    0 if self.schema.has_arbiters(number) => format!(
-                        " ON CONFLICT ({}) DO UPDATE SET n = excluded.n + 1, label = 'met'",
-                        self.schema.tables[number].key()
-                    ),
-                    1 => " ON CONFLICT DO NOTHING".to_owned(),
-                    _ => String::new(),
-                };
-                let returning = self.random.one_of(&["", "", " RETURNING *"]);
+                let conflict = self.on_conflict(number);
+                let returning = self.returning_written();
                 format!("{into} VALUES {row}{conflict}{returning};")
             })
             .collect()
+    }
+
+    /// What an insertion does when it meets a row, found in every way that there is to name a key.
+    fn on_conflict(&mut self, number: usize) -> String {
+        let table = &self.schema.tables[number];
+        if !self.random.one_in(2) {
+            return String::new();
+        }
+        if !self.schema.has_arbiters(number) {
+            return " ON CONFLICT DO NOTHING".to_owned();
+        }
+        let pairs = table.constraints.contains(&"UNIQUE (label, k)");
+        let arbiter = match self.random.below(7) {
+            0 => String::new(),
+            1 => format!(" ON CONSTRAINT {}", table.name_with("_pkey")),
+            2 if pairs => " (label, k)".to_owned(),
+            3 if pairs => " (k, label) WHERE n > 2".to_owned(),
+            4 if table.has_alt => " (alt)".to_owned(),
+            5 => format!(" ({}) WHERE true", table.key()),
+            _ => format!(" ({})", table.key()),
+        };
+        let action = match self.random.below(7) {
+            _ if arbiter.is_empty() => "DO NOTHING",
+            0 | 1 => "DO NOTHING",
+            2 => "DO UPDATE SET n = x.n + 1 WHERE x.n % 2 = 0",
+            3 => "DO UPDATE SET (label, n) = (SELECT 'met ' || excluded.id, x.n)",
+            4 => "DO UPDATE SET k = x.k, label = DEFAULT",
+            _ => "DO UPDATE SET n = excluded.n + 1, label = 'met'",
+        };
+        format!(" ON CONFLICT{arbiter} {action}")
+    }
+
+    fn returning_written(&mut self) -> &'static str {
+        let both: &[&str] = if self.major >= 18 {
+            &[" RETURNING old.n, new.n, x.id", " RETURNING old, new"]
+        } else {
+            &[" RETURNING x", " RETURNING x.n + 1"]
+        };
+        match self.random.below(8) {
+            0 | 1 => " RETURNING *",
+            2 => self.random.one_of(both),
+            _ => "",
+        }
     }
 
     pub fn insert(&mut self) -> String {
@@ -36,22 +72,12 @@ impl Writer<'_> {
         let into = self.schema.insertion(number);
         let ids = [self.number(), self.number() + 6];
         let rows = ids.map(|id| self.schema.row_sql(self.random, number, 0, id));
-        let conflict = match self.random.below(5) {
-            0 => " ON CONFLICT DO NOTHING".to_owned(),
-            1 if self.schema.has_arbiters(number) => format!(
-                " ON CONFLICT ({}) DO UPDATE SET n = excluded.n + 1, label = 'met'",
-                self.schema.tables[number].key()
-            ),
-            _ => String::new(),
-        };
+        let conflict = self.on_conflict(number);
         let rows = match self.random.below(3) {
             0 => rows.join(", "),
             _ => rows[0].clone(),
         };
-        let returning = match self.random.below(4) {
-            0 => " RETURNING *",
-            _ => "",
-        };
+        let returning = self.returning_written();
         if self.random.one_in(8) {
             let name = self.schema.tables[number].name;
             return format!(
@@ -73,7 +99,9 @@ impl Writer<'_> {
         let condition = self.condition("x");
         let references = table.references.len();
         let to = self.number();
-        let set = match self.random.below(8) {
+        let set = match self.random.below(10) {
+            8 => "(n, label) = (SELECT x.n + 1, 'sub')".to_owned(),
+            9 => format!("label = NULL, k = x.k, n = {}", self.random.below(9)),
             0 => "n = n + 1".to_owned(),
             1 => format!("label = 'row {to}'"),
             2 if self.in_place() => {
@@ -86,16 +114,23 @@ impl Writer<'_> {
             4 if references > 0 => "up0 = NULL".to_owned(),
             _ if references > 0 => {
                 let at = self.random.below(references);
-                let parent = &self.schema.tables[table.references[at].parent];
-                if parent.wide_key {
-                    format!("up{at} = {to}, upk{at} = {}", crate::rows::key_part(to))
-                } else {
-                    format!("up{at} = {to}")
-                }
+                let columns = self.schema.columns_of(number, at).into_iter();
+                let values = self.schema.referring(number, at, &to.to_string());
+                let sets: Vec<String> = columns
+                    .zip(values)
+                    .map(|(column, value)| format!("{column} = {value}"))
+                    .collect();
+                sets.join(", ")
             }
             _ => "n = NULL".to_owned(),
         };
         let returning = self.returning("x");
+        if self.random.one_in(6) {
+            let other = self.name();
+            return format!(
+                "UPDATE {target} AS x SET {set} FROM {other} AS o WHERE o.id = x.id AND {condition}{returning};"
+            );
+        }
         format!("UPDATE {target} AS x SET {set} WHERE {condition}{returning};")
     }
 
