@@ -8,6 +8,9 @@ SHELL := bash
 # Every recipe puts the programs of the set-up first on PATH.
 env := . scripts/env.sh;
 
+# The tests of the stack wait for its programs as much as they compute.
+threads := RUST_TEST_THREADS=$$(($$(nproc) + 1))
+
 # The PostgreSQL release that `make dev` runs. The extension is tested on others, too.
 stack_postgres := $(shell . scripts/versions.env; echo $$POSTGRES_MAJOR)
 
@@ -97,8 +100,18 @@ check: setup ## formatting, lints, documentation, dependencies, versions
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --package keepsake-shared --package keepsake-service --package keepsake-server --package keepsake-schema --package keepsake-cli --package keepsake --package keepsake-tests
 	@$(env) RUSTDOCFLAGS="$(doc_flags)" $(doc) --target wasm32-unknown-unknown --package keepsake-edge --package keepsake-rules --package keepsake-bench-presign
 
+# A compiler often keeps one core busy: what checks and what builds run side by side. Both need the client.
 .PHONY: test
-test: check test-shared test-worker test-stack ## everything that CI runs
+test: setup ## everything that CI runs
+	@scripts/build-client
+	@scripts/side-by-side "$(MAKE) --no-print-directory check" "$(MAKE) --no-print-directory build-stack"
+	@$(MAKE) --no-print-directory test-shared test-worker test-stack
+
+.PHONY: build-stack
+build-stack: setup ## build what the tests run: the extension for each release, the worker, the examples
+	@scripts/install-extension
+	@scripts/build-worker
+	@scripts/build-examples
 
 .PHONY: setup-package
 setup-package: ## install what is missing to build packages and test them (they do it first)
@@ -146,15 +159,12 @@ test-worker: setup ## unit tests of the service, the worker and the native serve
 	@$(env) cargo test --locked --quiet --package keepsake-service --package keepsake-edge --package keepsake-server
 
 .PHONY: test-stack
-test-stack: setup ## test the extension, the migrations and HTTP against a real stack
-	@scripts/install-extension
-	@scripts/build-worker
-	@scripts/build-examples
+test-stack: build-stack ## test the extension, the migrations and HTTP against a real stack
 	@echo "==> Tests against a real stack"
-	@$(env) cargo test --locked --quiet --package keepsake-tests --tests
+	@$(env) $(threads) cargo test --locked --quiet --package keepsake-tests --tests
 	@echo "==> HTTP, end to end, on the native server"
 	@$(env) cargo build --locked --quiet --package keepsake-cli
-	@$(env) KEEPSAKE_HOST=native cargo test --locked --quiet --package keepsake-tests --test e2e -- $(native_stories)
+	@$(env) $(threads) KEEPSAKE_HOST=native cargo test --locked --quiet --package keepsake-tests --test e2e -- $(native_stories)
 
 .PHONY: test-stores
 test-stores: setup ## the end-to-end tests on both hosts, with each store that they have

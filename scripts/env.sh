@@ -31,12 +31,6 @@ releases_here() {
     done
 }
 
-# Where the extension is compiled for a release. Each has a folder: in one, they would overwrite each other's library.
-extension_target() {
-    local target=${CARGO_TARGET_DIR:-$repo/target}
-    if [ "$1" = "$POSTGRES_MAJOR" ]; then echo "$target"; else echo "$target/pg$1"; fi
-}
-
 # Ours come first, before an older Node or another cargo-pgrx of the machine.
 export PATH=$repo/node_modules/.bin:$KEEPSAKE_HOME/tools/bin:$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 

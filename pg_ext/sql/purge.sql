@@ -1,6 +1,6 @@
 -- The batch loop lives in a procedure because only a procedure can commit between batches.
 -- It carries no SET clause (a procedure with one may not commit), so every name is qualified.
-CREATE PROCEDURE keepsake.purge(batch_size integer DEFAULT 1000, max_rows bigint DEFAULT NULL)
+CREATE PROCEDURE keepsake.purge(batch_size integer DEFAULT 10000, max_rows bigint DEFAULT NULL)
 LANGUAGE plpgsql AS $$
 DECLARE
     run bigint := keepsake.start_purge();

@@ -71,6 +71,7 @@ extern "C-unwind" fn _PG_init() {
     run_as::trigger_policies::install();
     intercept::executor_hooks::install();
     intercept::planner::install();
+    postgres::large_tables::install();
     intercept::lost_guards::install();
     intercept::statement_deletion::install();
     registry::deletion_group::install();

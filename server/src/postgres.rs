@@ -246,10 +246,13 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
             cause: format!("{code}: {}", error.message()),
         };
     }
-    let cause = match error.source() {
+    let mut cause = match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     };
+    if let Some(hint) = tls::hint(error) {
+        cause = format!("{cause}. {hint}");
+    }
     if error.is_closed() {
         lost(&cause)
     } else {

@@ -279,6 +279,8 @@ fn make_cluster(major: u16, folder: &Path, password: &str, owner: &Owner) -> Res
         .arg(&password_file)
         .args([
             "--username=postgres",
+            // A cluster that is not whole after a power failure is made anew.
+            "--no-sync",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
             "--auth=scram-sha-256",

@@ -1,5 +1,5 @@
-//! How entities are found: by queries that stand in functions, so that sessions keep their plans. They find what queries planned each time would,
-//! whatever has happened to the tables.
+//! How entities and names are found: by queries that stand in functions, so that sessions keep their plans. They find what queries planned each
+//! time would, whatever has happened to the tables.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -358,6 +358,50 @@ async fn deleted_entities_are_found_where_they_are_kept() -> Result<()> {
         .fetch_all(&mut caller.0)
         .await?;
     assert_eq!(deleted, [true, false, true, false]);
+    Ok(())
+}
+
+/// Declares a file of post 1 and completes the upload, in the transaction of a statement; so often.
+const UPLOADS: &str = r#"
+    DO $$
+    DECLARE
+        claims jsonb := '{"tenant": "acme", "sub": "ann"}';
+        answer jsonb;
+    BEGIN
+        FOR n IN 1..COUNT LOOP
+            answer := attachments_api.create_upload(claims, jsonb_build_object(
+                'entity_type', 'post', 'entity_id', '1', 'expires_at', now() + interval '1 hour',
+                'files', jsonb_build_array(jsonb_build_object('name', format('FIRST %s.txt', n), 'media_type', 'text/plain',
+                                                              'size', 1, 'sha256', encode(sha256(''), 'hex')))));
+            answer := attachments_api.complete_upload(claims, jsonb_build_object('upload_id', answer -> 'ok' -> 'id'));
+            ASSERT answer -> 'ok' ->> 'state' = 'completed', answer;
+        END LOOP;
+    END $$"#;
+
+fn uploads(first: &str, count: usize) -> AssertSqlSafe<String> {
+    let sql = UPLOADS.replace("FIRST", first);
+    AssertSqlSafe(sql.replace("COUNT", &count.to_string()))
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_among_many_files_without_statistics() -> Result<()> {
+    const READ: &str = "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables
+                        WHERE relid = 'attachments.attachment'::regclass";
+    let (_leash, _postgres, mut superuser) = database(APPLICATION).await?;
+    superuser
+        .execute("ALTER TABLE attachments.attachment SET (autovacuum_enabled = off)")
+        .await?;
+    // The session keeps the plans that it makes while there is next to nothing.
+    superuser.execute(uploads("early", 10)).await?;
+    superuser.execute(uploads("file", 400)).await?;
+
+    let mut one = superuser.begin().await?;
+    let before: i64 = sqlx::query_scalar(READ).fetch_one(&mut *one).await?;
+    one.execute(uploads("late", 1)).await?;
+    let after: i64 = sqlx::query_scalar(READ).fetch_one(&mut *one).await?;
+    one.rollback().await?;
+    let read = after - before;
+    assert!(read < 50, "one upload reads {read} rows of attachments");
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! - `statement_stack` knows which statements run in this backend and what each writes to.
 //! - `utility_hook` lets others look at utility statements.
 //! - `settings` holds settings for a while, `one_snapshot` a snapshot; `deadline` cancels what runs too long.
+//! - `large_tables` has plans for few rows made as if each table were large.
 //! - `index_scan` begins a scan of an index; `column_type` tells what can be done with a column's type.
 //! - `unguarded` declares functions that are called for each row.
 //! - `subtransaction` runs work that may fail; `raised_error` is what it failed with.
@@ -16,6 +17,7 @@ pub mod column_type;
 pub mod deadline;
 pub mod index_scan;
 pub mod jumble;
+pub mod large_tables;
 pub mod one_snapshot;
 pub mod panic_hook;
 pub mod pg_list;

@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
+use crate::postgres::large_tables;
+
 /// A level of settings, which ends when it is dropped.
 #[derive(Debug)]
 pub struct LocalSettings {
@@ -118,24 +120,29 @@ pub fn one_plan() -> LocalSettings {
 }
 
 /// Plans go from row to row by indexes, until dropped: for few rows that are found by arguments. How many an argument finds on the average
-/// says little, where one deletion has millions and another five; and a plan that is kept may be as old as a table with one page.
-const FROM_ROW_TO_ROW: [(&CStr, &CStr); 3] = [
+/// says little, where one deletion has millions and another five; and a plan that is kept may be as old as a table with one page. What such
+/// a plan seems to cost is not to have it compiled or run by several workers.
+const FROM_ROW_TO_ROW: [(&CStr, &CStr); 5] = [
     (c"enable_seqscan", c"off"),
     (c"enable_hashjoin", c"off"),
     (c"enable_mergejoin", c"off"),
+    (c"jit", c"off"),
+    (c"max_parallel_workers_per_gather", c"0"),
 ];
 
 /// Plans statements so, until dropped.
 pub fn from_row_to_row() -> LocalSettings {
-    LocalSettings::open(&FROM_ROW_TO_ROW)
+    let level = LocalSettings::internal(large_tables::SETTING, c"on");
+    for (name, value) in FROM_ROW_TO_ROW {
+        level.set(name, value);
+    }
+    level
 }
 
 /// Runs kept statements that read few rows by such a plan, which is made once, whatever their arguments, until dropped.
 pub fn one_plan_for_few() -> LocalSettings {
-    let level = one_plan();
-    for (name, value) in FROM_ROW_TO_ROW {
-        level.set(name, value);
-    }
+    let level = from_row_to_row();
+    level.set(c"plan_cache_mode", c"force_generic_plan");
     level
 }
 

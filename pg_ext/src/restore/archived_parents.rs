@@ -108,6 +108,8 @@ pub fn lost<'graph>(
     Ok(found)
 }
 
+/// The rows are found by their deletion, which OFFSET tells the planner: of a table without statistics it knows nothing better than of any
+/// other condition.
 fn lost_sql(
     reference: &Reference,
     child: &Table,
@@ -130,10 +132,11 @@ fn lost_sql(
         "WITH keepsake_archived AS NOT MATERIALIZED ({archived})
          SELECT c.tableoid, c.ctid, {child_key}, pg_catalog.jsonb_build_object({values}), h.keepsake_deletion, h.keepsake_key,
                 h.keepsake_relation, h.keepsake_ctid
-         FROM {children} AS c LEFT JOIN LATERAL (
+         FROM (SELECT t.tableoid, t.ctid, t.* FROM {children} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 OFFSET 0) AS c
+         LEFT JOIN LATERAL (
              SELECT p.keepsake_deletion, {parent_key} AS keepsake_key, p.keepsake_relation, p.keepsake_ctid FROM keepsake_archived AS p
              WHERE {joins} ORDER BY p.keepsake_deletion DESC, p.keepsake_seq DESC LIMIT 1) AS h ON true
-         WHERE c.deletion_id OPERATOR(pg_catalog.=) $1 AND {set}{not_staying}
+         WHERE {set}{not_staying}
            AND NOT EXISTS (SELECT FROM {parents} AS p WHERE {joins}){returns}
          ORDER BY 3",
         archived = archive.source_of_all(),

@@ -143,7 +143,8 @@ impl LiveConstraint {
     }
 
     /// The rows of the deletion (`$1`) that would come back, as they would be live, with their key
-    /// parts computed: a common table expression named `keepsake_restored`. `stays` stay deleted.
+    /// parts computed: a common table expression named `keepsake_restored`. `stays` stay deleted. OFFSET has them found by their deletion,
+    /// where the planner knows nothing better of it than of the index's condition.
     fn restored(&self, table: &Table, stays: &RowSet) -> String {
         let when_marked = table.columns.iter().map(|column| match column.0.as_str() {
             "deleted_at" => "NULL::pg_catalog.timestamptz AS deleted_at".to_owned(),
@@ -161,7 +162,7 @@ impl LiveConstraint {
                  FROM (SELECT m.keepsake_relation, m.keepsake_ctid, {when_live}
                        FROM (SELECT t.tableoid AS keepsake_relation, t.ctid AS keepsake_ctid, {when_marked}
                              FROM {rows} AS t
-                             WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{stays}) AS m) AS h
+                             WHERE t.deletion_id OPERATOR(pg_catalog.=) $1{stays} OFFSET 0) AS m) AS h
                  WHERE {entered})",
             order = join(order, ", "),
             parts = self.entry.parts(),

@@ -174,11 +174,11 @@ enum Source {
 impl Archived {
     /// The tables among `relations` that have an archive, by name.
     pub fn read(session: &Session<'_, '_>, relations: &[pg_sys::Oid]) -> Outcome<Vec<Self>> {
-        let found = session.registry_now(&with_key(TABLES), &[relations.to_vec().into()])?;
+        let found = session.registry_now_of_few(&with_key(TABLES), &[relations.to_vec().into()])?;
         let mut tables = found.iter().map(read_table).collect::<Outcome<Vec<_>>>()?;
         let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
         let archives: Vec<pg_sys::Oid> = tables.iter().map(|one| one.archive).collect();
-        for row in &session.registry_now(COLUMNS, &[oids.into()])? {
+        for row in &session.registry_now_of_few(COLUMNS, &[oids.into()])? {
             let relation: pg_sys::Oid = field(row, "relation")?;
             if let Some(one) = tables.iter_mut().find(|one| one.table.oid == relation) {
                 let column = read_column(row)?;
@@ -189,7 +189,7 @@ impl Archived {
         for one in &mut tables {
             print_computed(session, one)?;
         }
-        for row in &session.registry_now(LAYOUTS, &[archives.into()])? {
+        for row in &session.registry_now_of_few(LAYOUTS, &[archives.into()])? {
             let archive: pg_sys::Oid = field(row, "archive")?;
             if let Some(one) = tables.iter_mut().find(|one| one.archive == archive) {
                 let layout = one.layouts.entry(field(row, "layout")?).or_default();

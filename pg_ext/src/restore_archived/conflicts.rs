@@ -50,8 +50,8 @@ pub fn superseded(
 /// Every other conflict of the rows of these tables.
 pub fn find(session: &mut Session<'_, '_>, tables: &[Archived], set: &Set) -> Outcome<Vec<Found>> {
     let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
-    let unique = session.registry_now(&with_entry(UNIQUE), &[oids.clone().into()])?;
-    let checks = session.registry_now(CHECKS, &[oids.into()])?;
+    let unique = session.registry_now_of_few(&with_entry(UNIQUE), &[oids.clone().into()])?;
+    let checks = session.registry_now_of_few(CHECKS, &[oids.into()])?;
     let mut found = Vec::new();
     for one in tables {
         let rows = set.rows(one.table.oid);

@@ -54,7 +54,7 @@ pub fn read(
     returning: &[Uuid],
 ) -> Outcome<Vec<ForeignKey>> {
     let oids: Vec<pg_sys::Oid> = tables.iter().map(|one| one.table.oid).collect();
-    let found = session.registry_now(FOREIGN_KEYS, &[oids.into()])?;
+    let found = session.registry_now_of_few(FOREIGN_KEYS, &[oids.into()])?;
     found.iter().map(|row| read_one(row, returning)).collect()
 }
 

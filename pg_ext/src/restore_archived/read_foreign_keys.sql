@@ -13,7 +13,9 @@ SELECT con.oid,
        -- The copies that partitions of the referring table have, and those for partitions of the referred one.
        ARRAY(WITH RECURSIVE below (oid) AS (
                  SELECT con.oid
-                 UNION ALL SELECT c.oid FROM below JOIN pg_constraint c ON c.conparentid = below.oid)
+                 UNION ALL SELECT c.oid FROM below, LATERAL (
+                     -- Nearly all have no parent, so the planner would go through all of them. OFFSET has it look up each.
+                     SELECT p.oid FROM pg_constraint p WHERE p.conparentid = below.oid OFFSET 0) c)
              SELECT oid FROM below) AS copies,
        p.oid::regclass::text AS parent_shown,
        pn.nspname::text AS parent_schema,

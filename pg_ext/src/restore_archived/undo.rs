@@ -218,7 +218,7 @@ pub fn put_back(session: &mut Session<'_, '_>, restored: (&[Archived], &Set)) ->
     each_released(session, restored, |session, one, part| {
         let places = part.places();
         put_back_part(session, one, part)?;
-        session.registry(
+        session.registry_of_few(
             "DELETE FROM keepsake.archive_undo WHERE ctid = ANY ($1)",
             &[places.into()],
         )?;
@@ -233,7 +233,7 @@ pub fn pass_on(
     holder: Uuid,
 ) -> Outcome<()> {
     each_released(session, passed, |session, _, part| {
-        session.registry(
+        session.registry_of_few(
             "UPDATE keepsake.archive_undo SET deletion_id = $2 WHERE ctid = ANY ($1)",
             &[part.places().into(), holder.into()],
         )?;

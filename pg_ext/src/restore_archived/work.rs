@@ -320,7 +320,7 @@ fn open_all(
     scope: Scope,
     returning: &[Uuid],
 ) -> Outcome<(Vec<Archived>, Vec<ForeignKey>)> {
-    let relations: Vec<pg_sys::Oid> = first_column(session.registry(
+    let relations: Vec<pg_sys::Oid> = first_column(session.registry_of_few(
         "SELECT DISTINCT relation::oid FROM keepsake.deletion_table WHERE deletion_id = ANY ($1) AND purged < row_count",
         &[deletions.to_vec().into()],
     )?)?;
@@ -356,7 +356,7 @@ fn lock_group(session: &mut Session<'_, '_>, id: Uuid, scope: Scope) -> Outcome<
            AND d.state = 'deleted'
          ORDER BY d.id{lock}"
     );
-    let group: Vec<Uuid> = first_column(session.registry(&sql, &[id.into()])?)?;
+    let group: Vec<Uuid> = first_column(session.registry_of_few(&sql, &[id.into()])?)?;
     Ok(group.into_iter().filter(|other| *other != id).collect())
 }
 

@@ -324,12 +324,12 @@ fn pass_on(
             }
             for (deletion, rows) in given {
                 taken.entry(deletion).or_default();
-                session.registry(
+                session.registry_of_few(
                     "UPDATE keepsake.deletion_table SET row_count = row_count - $3 WHERE deletion_id = $1 AND relation = $2",
                     &[deletion.into(), table.into(), rows.into()],
                 )?;
             }
-            session.registry(
+            session.registry_of_few(
                 "INSERT INTO keepsake.deletion_table (deletion_id, relation, row_count) VALUES ($1, $2, $3)
                  ON CONFLICT (deletion_id, relation) DO UPDATE SET row_count = deletion_table.row_count + $3",
                 &[(*holder).into(), table.into(), count.into()],
@@ -347,7 +347,7 @@ fn settle(session: &mut Session<'_, '_>, taken: &Taken) -> Outcome<()> {
     let caller = Caller::of(session)?;
     for (deletion, tables) in taken {
         let mut left = 0;
-        for row in session.registry(
+        for row in session.registry_of_few(
             "SELECT relation::oid, row_count - purged FROM keepsake.deletion_table WHERE deletion_id = $1",
             &[(*deletion).into()],
         )? {
@@ -356,7 +356,7 @@ fn settle(session: &mut Session<'_, '_>, taken: &Taken) -> Outcome<()> {
             left += rows.unwrap_or(0) - gone;
         }
         if left == 0 {
-            session.registry(
+            session.registry_of_few(
                 "UPDATE keepsake.deletion SET state = 'restored', settled_at = now(),
                      settled_role = $2::text::name, settled_session_role = $3::text::name WHERE id = $1",
                 &[
@@ -365,14 +365,14 @@ fn settle(session: &mut Session<'_, '_>, taken: &Taken) -> Outcome<()> {
                     caller.session_role.as_str().into(),
                 ],
             )?;
-            session.registry(
+            session.registry_of_few(
                 "DELETE FROM keepsake.archive_undo WHERE deletion_id = $1",
                 &[(*deletion).into()],
             )?;
             continue;
         }
         for (table, rows) in tables {
-            session.registry(
+            session.registry_of_few(
                 "UPDATE keepsake.deletion_table SET row_count = row_count - $3 WHERE deletion_id = $1 AND relation = $2",
                 &[(*deletion).into(), (*table).into(), (*rows).into()],
             )?;

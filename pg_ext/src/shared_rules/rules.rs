@@ -48,7 +48,7 @@ fn is_filename(name: &str) -> bool {
 ///
 /// # Errors
 /// 22023 when the text is no file name.
-#[pg_extern(immutable, strict, parallel_safe)]
+#[pg_extern(immutable, strict, parallel_safe, cost = 100)]
 fn filename_comparison_key(name: &str) -> Result<String, ErrorReport> {
     Ok(parse_name(name)?.comparison_key())
 }
@@ -72,7 +72,7 @@ fn search_terms(tenant: &str, word: &str) -> Result<Vec<String>, ErrorReport> {
 ///
 /// # Errors
 /// 22023 when the name is no file name, or the tenant is not fit for a key.
-#[pg_extern(immutable, strict, parallel_safe)]
+#[pg_extern(immutable, strict, parallel_safe, cost = 100)]
 fn filename_terms(tenant: &str, name: &str) -> Result<Vec<String>, ErrorReport> {
     let terms = search::name_terms(&parse_tenant(tenant)?, &parse_name(name)?);
     Ok(terms.into_iter().collect())

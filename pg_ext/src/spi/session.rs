@@ -1,12 +1,11 @@
 //! One SPI connection, with the few ways in which the engine runs a statement.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::ffi::{CString, c_int};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{OwnedPreparedStatement, Query, Spi, SpiClient, SpiHeapTupleData, SpiTupleTable};
-use pgrx::{FromDatum, IntoDatum, PgOid, Uuid, pg_sys};
+use pgrx::{FromDatum, IntoDatum, Uuid, pg_sys};
 
 use crate::call::trigger_call::Transition;
 use crate::model::error::{Failure, Outcome};
@@ -17,30 +16,24 @@ use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role::{Restricted, Role, RunAs};
 use crate::run_as::search_path::SearchPath;
 use crate::spi::cursor::Cursor;
+use crate::spi::kept_plans::{self, is_standby};
 use crate::spi::latest_snapshot::{self, Source};
 
 /// A connection to PostgreSQL's SPI for the length of one call.
 pub struct Session<'a, 'conn> {
-    client: &'a mut SpiClient<'conn>,
+    pub(super) client: &'a mut SpiClient<'conn>,
     /// That of the transition tables that are registered; see [`Source`].
-    magnitude: u32,
+    pub(super) magnitude: u32,
     /// Whose code runs restricted.
     restricted: Restricted,
     /// Whether plans are kept: see [`Session::keep_plans`].
-    keeps_plans: bool,
+    pub(super) keeps_plans: bool,
     /// Who owns the extension, once somebody has asked.
     extension_owner: Cell<Option<pg_sys::Oid>>,
 }
 
 /// Transition tables whose sizes are within this power of two share a plan: one serves 1 to 7 rows, one 8 to 63, and so on.
 const OF_A_KIND: u32 = 3;
-
-/// The text of a statement and its arguments' types.
-type StatementKey = (String, Vec<pg_sys::Oid>);
-
-thread_local! {
-    static STATEMENTS: RefCell<HashMap<StatementKey, &'static OwnedPreparedStatement>> = RefCell::default();
-}
 
 /// The first column of every row, NULLs left out.
 pub fn first_column<T, C>(rows: SpiTupleTable<'_>) -> Outcome<C>
@@ -89,28 +82,8 @@ pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> 
     })
 }
 
-fn is_standby() -> bool {
-    // SAFETY: reads shared memory, or a backend-local copy of what it once said.
-    unsafe { pg_sys::RecoveryInProgress() }
-}
-
-/// Runs a SELECT in the latest snapshot, with the rights that are in force.
-fn read_now<'conn>(
-    table: pg_sys::Oid,
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
-    let source = Source {
-        table,
-        magnitude: 0,
-        few: false,
-    };
-    let rows = latest_snapshot::execute(source, sql, args, 0)?;
-    result(rows)
-}
-
 /// The rows of the statement that has just succeeded: so many, or none where it gives none.
-fn result<'conn>(rows: usize) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
+pub(super) fn result<'conn>(rows: usize) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
     // SAFETY: this is its result, of that many rows, or NULL; it is kept in the memory of the SPI connection.
     unsafe {
         let Some(table) = pg_sys::SPI_tuptable.as_ref() else {
@@ -125,7 +98,7 @@ fn result<'conn>(rows: usize) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
 impl<'conn> Session<'_, 'conn> {
     /// Whether the statements that read and write rows from now on keep their plans: for work on few rows, which take longer to plan
     /// than to run. What is read has one plan, whatever the arguments; what is written, whose triggers may be anybody's, the one that
-    /// PostgreSQL chooses. Only for statements whose text the graph and the caller's policies decide; see [`Self::kept`].
+    /// PostgreSQL chooses. Only for statements whose text the graph and the caller's policies decide; see [`kept_plans`].
     pub fn keep_plans(&mut self, keep: bool) {
         self.keeps_plans = keep;
     }
@@ -134,18 +107,6 @@ impl<'conn> Session<'_, 'conn> {
     pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
         let _path = SearchPath::pinned().pin();
         Ok(self.client.select(sql, None, args)?)
-    }
-
-    /// The same, with one plan that is kept for all arguments: for what takes longer to plan than to read.
-    pub fn catalog_kept(
-        &self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiTupleTable<'conn>> {
-        let _path = SearchPath::pinned().pin();
-        let _plan = one_plan();
-        let statement = self.kept(sql, args)?;
-        Ok(self.client.select(statement, None, args)?)
     }
 
     /// Reads or writes the registry, as the extension's owner.
@@ -212,18 +173,7 @@ impl<'conn> Session<'_, 'conn> {
         latest_snapshot::execute_ordinarily(self.new_rows_of(child), sql, args).map(drop)
     }
 
-    /// As [`Self::exists_now`], for a statement over the new rows of `child`.
-    pub fn exists_now_for_new(
-        &mut self,
-        (child, owner): (pg_sys::Oid, pg_sys::Oid),
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<bool> {
-        let _owner = self.owner(owner, SearchPath::pinned()).enter();
-        Ok(latest_snapshot::execute(self.new_rows_of(child), sql, args, 1)? > 0)
-    }
-
-    fn new_rows_of(&self, child: pg_sys::Oid) -> Source {
+    pub(super) fn new_rows_of(&self, child: pg_sys::Oid) -> Source {
         Source {
             table: child,
             magnitude: self.magnitude,
@@ -240,20 +190,6 @@ impl<'conn> Session<'_, 'conn> {
     ) -> Outcome<SpiTupleTable<'conn>> {
         let _owner = self.owner(owner, SearchPath::pinned()).enter();
         self.execute(sql, args)
-    }
-
-    /// As `as_owner`, with a plan that is kept: for a statement on few rows, which takes longer to plan than to run.
-    pub fn as_owner_kept(
-        &mut self,
-        table: &Table,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiTupleTable<'conn>> {
-        self.with_owner(table, SearchPath::pinned(), |session| {
-            let _plan = one_plan_for_few();
-            let statement = session.kept(sql, args)?;
-            session.execute(statement, args)
-        })
     }
 
     /// The same, for a statement that reads what the caller wrote, under the settings that he wrote it with.
@@ -394,44 +330,6 @@ impl<'conn> Session<'_, 'conn> {
         self.open_cursor(owner, sql, args)
     }
 
-    /// As `registry`, with a plan that is kept: for what a batch does again and again.
-    pub fn registry_kept(
-        &mut self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiTupleTable<'conn>> {
-        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
-        let statement = self.kept(sql, args)?;
-        self.execute(statement, args)
-    }
-
-    /// As `registry_kept`, with the same plan for all arguments. For a statement that takes longer to plan than to run, and finds its
-    /// rows by an index however many elements an array has: PostgreSQL would plan it anew each time, since it takes an array
-    /// that it does not know for a longer one.
-    pub fn registry_planned_once(
-        &mut self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiTupleTable<'conn>> {
-        let _plan = one_plan();
-        self.registry_kept(sql, args)
-    }
-
-    /// As `write`, with a plan that is kept.
-    pub fn write_kept(
-        &mut self,
-        table: &Table,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<SpiTupleTable<'conn>> {
-        let path = SearchPath::of(&table.name.schema);
-        self.with_owner(table, path, |session| {
-            let statement = session.kept(sql, args)?;
-            let _open = EngineWrite::to(table.oid);
-            session.execute(statement, args)
-        })
-    }
-
     /// As [`Self::write`], for a statement that starts from few rows: it has one plan, which is kept. Answers with how many rows it wrote, and
     /// with what it returns of them.
     pub fn write_from_few(
@@ -466,28 +364,13 @@ impl<'conn> Session<'_, 'conn> {
         Ok(self.write(table, sql, args)?.len())
     }
 
-    /// The prepared form of a statement whose text the graph alone decides, so that there are few.
-    fn kept(
+    /// The prepared form of a statement whose text the graph alone decides.
+    pub(super) fn kept(
         &self,
         sql: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<&'static OwnedPreparedStatement> {
-        let types: Vec<pg_sys::Oid> = args.iter().map(DatumWithOid::oid).collect();
-        let key = (sql.to_owned(), types);
-        if let Some(statement) = STATEMENTS.with_borrow(|known| known.get(&key).copied()) {
-            return Ok(statement);
-        }
-        let types: Vec<PgOid> = key.1.iter().map(|oid| PgOid::from(*oid)).collect();
-        // Kept as long as the backend: PostgreSQL plans it anew when what it reads has changed.
-        // On a standby, where pgrx could get no transaction id, they only read.
-        let prepared = if is_standby() {
-            self.client.prepare(sql, &types)?
-        } else {
-            self.client.prepare_mut(sql, &types)?
-        };
-        let statement: &'static OwnedPreparedStatement = Box::leak(Box::new(prepared.keep()));
-        STATEMENTS.with_borrow_mut(|known| known.insert(key, statement));
-        Ok(statement)
+        kept_plans::prepared(self.client, sql, args)
     }
 
     /// Writes to `table` as its owner, past the triggers that refuse anybody else. The table's own
@@ -587,80 +470,6 @@ impl<'conn> Session<'_, 'conn> {
         }
     }
 
-    /// Reads rows of a table of which no more than its owner is known, as they are committed *now*, as its owner.
-    pub fn as_role_now(
-        &self,
-        (table, owner): (pg_sys::Oid, pg_sys::Oid),
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
-        let _owner = self.owner(owner, SearchPath::pinned()).enter();
-        read_now(table, sql, args)
-    }
-
-    /// Whether `sql` finds a row when it looks at what is committed *now*, not at what the
-    /// transaction's snapshot shows: the same latest snapshot that `ri_triggers.c` gives to
-    /// foreign-key checks under REPEATABLE READ and SERIALIZABLE. Runs as `owner`.
-    pub fn exists_now(
-        &mut self,
-        (child, owner): (pg_sys::Oid, pg_sys::Oid),
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<bool> {
-        let _owner = self.owner(owner, SearchPath::pinned()).enter();
-        let source = Source {
-            table: child,
-            magnitude: self.magnitude,
-            few: false,
-        };
-        Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
-    }
-
-    /// The same for a statement over rows of `table` that also reads another one: see [`Self::as_owner_beside`].
-    pub fn exists_now_beside(
-        &mut self,
-        table: &Table,
-        other: pg_sys::Oid,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<bool> {
-        let _reading = Reading::beside(sql, other);
-        self.exists_now((table.oid, table.owner), sql, args)
-    }
-
-    /// Reads the catalog as it is committed *now*, as whoever calls: what triggers and
-    /// foreign keys do is decided by it, too, whatever the transaction's snapshot shows.
-    pub fn catalog_now(
-        &self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
-        let _path = SearchPath::pinned().pin();
-        read_now(pg_sys::InvalidOid, sql, args)
-    }
-
-    /// The same for the registry, as the extension's owner: whoever writes to a managed table needs no right in
-    /// the schema `keepsake`.
-    pub fn registry_now(
-        &self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-    ) -> Outcome<Vec<SpiHeapTupleData<'conn>>> {
-        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
-        self.catalog_now(sql, args)
-    }
-
-    /// Whether the registry, as it is committed *now*, has a row.
-    pub fn registry_exists_now(&mut self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<bool> {
-        let _registry = Role::ExtensionOwner(self.extension_owner()?).enter();
-        let source = Source {
-            table: pg_sys::InvalidOid,
-            magnitude: self.magnitude,
-            few: false,
-        };
-        Ok(latest_snapshot::execute(source, sql, args, 1)? > 0)
-    }
-
     /// Whether the transaction reads all its statements from one snapshot (REPEATABLE READ and
     /// SERIALIZABLE), so that it cannot see what others commit meanwhile.
     pub fn keeps_its_snapshot(&self) -> bool {
@@ -707,7 +516,7 @@ impl<'conn> Session<'_, 'conn> {
 
     /// Runs a statement that may write; on a standby, where only reading sessions are, one that does not:
     /// pgrx would ask for a transaction id.
-    fn execute<Q: Query<'conn>>(
+    pub(super) fn execute<Q: Query<'conn>>(
         &mut self,
         query: Q,
         args: &[DatumWithOid<'_>],
@@ -719,7 +528,7 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     /// Does `work` as the owner of `table`, with names found by `path`.
-    fn with_owner<R>(
+    pub(super) fn with_owner<R>(
         &mut self,
         table: &Table,
         path: SearchPath,
@@ -730,7 +539,7 @@ impl<'conn> Session<'_, 'conn> {
     }
 
     /// The owner of a table, as whom a statement on it runs.
-    fn owner(&self, owner: pg_sys::Oid, path: SearchPath) -> Role {
+    pub(super) fn owner(&self, owner: pg_sys::Oid, path: SearchPath) -> Role {
         Role::Owner {
             owner,
             restricted: self.restricted,
@@ -752,7 +561,7 @@ impl<'conn> Session<'_, 'conn> {
         Cursor::pin(self.client, opened, role.clone())
     }
 
-    fn extension_owner(&self) -> Outcome<pg_sys::Oid> {
+    pub(super) fn extension_owner(&self) -> Outcome<pg_sys::Oid> {
         if let Some(known) = self.extension_owner.get() {
             return Ok(known);
         }

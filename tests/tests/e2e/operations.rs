@@ -225,7 +225,7 @@ async fn the_database_is_reached_over_tls_and_no_stranger_is() -> Result<()> {
         .execute(
             "COPY (SELECT) TO PROGRAM 'umask 077; openssl req -x509 -nodes -days 2 -newkey ec \
              -pkeyopt ec_paramgen_curve:P-256 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
-             -keyout server.key -out server.crt 2>/dev/null'",
+             -addext basicConstraints=critical,CA:FALSE -keyout server.key -out server.crt 2>/dev/null'",
         )
         .await?;
     for sql in [
