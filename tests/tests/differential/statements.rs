@@ -136,10 +136,16 @@ impl Writer<'_> {
         let condition = self.condition("x");
         // Plans differ, and a policy makes a query of a COPY.
         let first = if self.in_place() { 3 } else { 0 };
+        let lock = if self.in_place() {
+            "KEY SHARE"
+        } else {
+            "UPDATE"
+        };
         let (other, value) = (self.name(), self.random.one_of(&["id", "n", "label"]));
         match first + self.random.below(8 - first) {
+            // Beside a transaction that is prepared: deletions in place that it joined lock parents as new rows do.
             4 => format!(
-                "SELECT x.id, o.{value} FROM {name} AS x LEFT JOIN {other} AS o ON o.id = x.id WHERE {condition} FOR UPDATE OF x SKIP LOCKED;"
+                "SELECT x.id, o.{value} FROM {name} AS x LEFT JOIN {other} AS o ON o.id = x.id WHERE {condition} FOR {lock} OF x SKIP LOCKED;"
             ),
             5 => format!(
                 "SELECT x.{value}, count(*), count(DISTINCT x.k) FROM {name} AS x GROUP BY x.{value} HAVING count(*) > 0;"
