@@ -8,16 +8,17 @@ use pgrx::PgSqlErrorCode;
 use pgrx::pg_sys;
 
 thread_local! {
-    /// Names of source files and functions that errors have come from: as many as the code has places.
-    static PLACES: RefCell<HashSet<&'static CStr>> = RefCell::default();
+    /// Places in the code that errors have come from, and the forms of their messages: as many as the code has.
+    static CONSTANTS: RefCell<HashSet<&'static CStr>> = RefCell::default();
 }
 
-/// The same text in memory that stays. PostgreSQL takes the place of an error to be a constant and does
-/// not copy it; that of an error raised from Rust is none, and goes with the stack of errors.
-fn constant(place: &CStr) -> *const c_char {
-    PLACES.with_borrow_mut(|known| {
-        let kept = known.get(place).copied().unwrap_or_else(|| {
-            let kept: &'static CStr = Box::leak(place.into());
+/// The same text in memory that stays. PostgreSQL takes the place of an error, the domain of its translation and the form of its message to be
+/// constants, and does not copy them when it raises the error again. Those of an error raised from Rust are none, and go with the stack of
+/// errors; those in a copy go with the memory that it is in.
+fn constant(text: &CStr) -> *const c_char {
+    CONSTANTS.with_borrow_mut(|known| {
+        let kept = known.get(text).copied().unwrap_or_else(|| {
+            let kept: &'static CStr = Box::leak(text.into());
             known.insert(kept);
             kept
         });
@@ -37,9 +38,15 @@ impl RaisedError {
         unsafe {
             pg_sys::MemoryContextSwitchTo(memory);
             let copy = pg_sys::CopyErrorData();
-            for place in [&raw mut (*copy).filename, &raw mut (*copy).funcname] {
-                if !(*place).is_null() {
-                    *place = constant(CStr::from_ptr(*place));
+            for text in [
+                &raw mut (*copy).filename,
+                &raw mut (*copy).funcname,
+                &raw mut (*copy).domain,
+                &raw mut (*copy).context_domain,
+                &raw mut (*copy).message_id,
+            ] {
+                if !(*text).is_null() {
+                    *text = constant(CStr::from_ptr(*text));
                 }
             }
             pg_sys::FlushErrorState();

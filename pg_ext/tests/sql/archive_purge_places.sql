@@ -32,7 +32,7 @@ SELECT * FROM states; SELECT * FROM left_over;
 DELETE FROM item WHERE id BETWEEN 16001 AND 16010; DELETE FROM item WHERE id BETWEEN 16011 AND 16020;
 INSERT INTO item VALUES (16015, 'another');
 SELECT keepsake.restore(id, on_conflict => 'skip') IS NOT NULL AS restored FROM keepsake.deletion WHERE root_table = 'item'::regclass AND state = 'deleted' ORDER BY id DESC LIMIT 1;
-CALL keepsake.purge();
+CALL keepsake.purge(1000);
 SELECT * FROM left_over;
 
 -- Values that are stored outside of their row go with it.
