@@ -123,20 +123,23 @@ fn difference(what: &str, before: &[String], after: &[String]) -> Vec<String> {
 
 /// The lines of the server's log that tell of what must not be.
 pub fn alarms(news: &str) -> Vec<&str> {
-    const ALARMS: [&str; 8] = [
+    const OF_THE_SERVER: [&str; 6] = [
         "was terminated by signal",
         "exited with exit code",
         "PANIC:",
         "TRAP:",
         "reinitializing",
         "shared memory",
-        "owner code runs as",
-        "caught an internal error",
     ];
+    const RAISED: [&str; 2] = ["owner code runs as", "caught an internal error"];
+    let names_one = |line: &str, of: &[&str]| of.iter().any(|alarm| line.contains(alarm));
     news.lines()
         .filter(|line| {
+            // What a line after the first holds may be the text of a statement: a deadlock's report has those of both sides.
+            let is_first = !line.starts_with('\t');
             let is_place = line.contains("LOCATION:");
-            ALARMS.iter().any(|alarm| line.contains(alarm))
+            (is_first && names_one(line, &OF_THE_SERVER))
+                || (is_first && line.contains("WARNING:") && names_one(line, &RAISED))
                 || (!is_place && tells_of_its_source(line))
         })
         .collect()
@@ -145,4 +148,25 @@ pub fn alarms(news: &str) -> Vec<&str> {
 /// Whether a process of the server's died, and all others with it.
 pub fn is_crash(news: &str) -> bool {
     news.contains("was terminated by signal") || news.contains("PANIC:") || news.contains("TRAP:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alarms;
+
+    #[test]
+    fn a_raised_warning_is_an_alarm() {
+        let news = "[1] WARNING:  owner code runs as fuzz_b\n[1] CONTEXT:  at RAISE\n";
+        assert_eq!(alarms(news), ["[1] WARNING:  owner code runs as fuzz_b"]);
+    }
+
+    #[test]
+    fn the_text_of_a_statement_is_none() {
+        let news = "[1] ERROR:  deadlock detected\n\
+            [1] DETAIL:  Process 1 waits for ShareLock on transaction 7; blocked by process 2.\n\
+            \tProcess 1: DO $$ BEGIN RAISE WARNING 'owner code runs as %', r;\n\
+            \tRAISE WARNING 'caught an internal error: %', 'PANIC:'; END $$\n\
+            [1] CONTEXT:  SQL statement \"DO 'BEGIN RAISE WARNING ''owner code runs as %'' …\"\n";
+        assert!(alarms(news).is_empty());
+    }
 }
