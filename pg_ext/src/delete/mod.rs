@@ -3,7 +3,8 @@
 //! - `soft_delete` has the SQL function; `record` enters the deletion in the registry and finds its roots.
 //! - `marked_rows` reads the key of the only row that a statement marked.
 //! - `chain` takes rows that hang on rows of their own table, at any depth.
-//! - `cascade` marks what cascades, and refuses while live rows restrict.
+//! - `cascade` marks what cascades.
+//! - `restrict` refuses a deletion while live rows refer to what it removed.
 //! - `declared` has the trigger that carries a deletion of archived rows on to what is kept in place.
 //! - `put_off` asks at the end of a statement what cannot be told before.
 //! - `absorb` gives up deletions whose rows went over to that of their parents, in the same transaction.
@@ -21,5 +22,6 @@ pub mod marked_rows;
 pub mod preview;
 pub mod put_off;
 pub mod record;
+pub mod restrict;
 pub mod set_null;
 pub mod soft_delete;

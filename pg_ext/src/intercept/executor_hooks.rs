@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
 use crate::archive::removal;
-use crate::delete::{cascade, put_off};
+use crate::delete::{put_off, restrict};
 use crate::intercept::column_rights;
 use crate::intercept::locked_row;
 use crate::intercept::skip_triggers;
@@ -110,7 +110,7 @@ unsafe extern "C-unwind" fn finish(query: *mut pg_sys::QueryDesc) {
             None => pg_sys::standard_ExecutorFinish(query),
         }
     });
-    put_off::statement_ended(cascade::refuse_put_off);
+    put_off::statement_ended(restrict::refuse_put_off);
     if depth() == 0 {
         // SAFETY: the query has not ended yet.
         removal::statement_ended(unsafe { &*query });

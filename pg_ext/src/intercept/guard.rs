@@ -10,7 +10,7 @@ use crate::call::trigger_call::{
     BeforeUpdate, Call, NewRows, Updated,
 };
 use crate::call::trigger_row::Row;
-use crate::delete::cascade;
+use crate::delete::restrict;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
@@ -174,7 +174,7 @@ fn check_deferred(call: Call<'_, AfterUpdate>) -> Result<Answer<'_>, ErrorReport
             .iter()
             .map(|column| row.argument(&column.name.0))
             .collect::<Result<_, _>>()?;
-        with_session(|session| cascade::refuse_at_commit(session, &graph, table, &key))?;
+        with_session(|session| restrict::refuse_at_commit(session, &graph, table, &key))?;
     }
     Ok(Answer::nothing())
 }
