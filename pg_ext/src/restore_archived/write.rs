@@ -15,12 +15,13 @@ use crate::model::sql::join;
 use crate::model::table::Table;
 use crate::restore_archived::archived_rows::{Archived, Rows, one_of};
 use crate::restore_archived::foreign_keys;
-use crate::restore_archived::insert::{Level, Target};
+use crate::restore_archived::insert::Level;
 use crate::restore_archived::plan::{ByTable, Plan};
 use crate::restore_archived::restoring::restoring;
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::Set;
 use crate::restore_archived::undo;
+use crate::restore_archived::written_table::Target;
 use crate::spi::session::Session;
 
 /// What a restore did.
