@@ -13,7 +13,7 @@ use crate::archive::names;
 use crate::archive::objects::Objects;
 use crate::model::error::Outcome;
 use crate::postgres::settings::no_whole_tables;
-use crate::purge::cycles::Gone;
+use crate::purge::gone::Gone;
 use crate::purge::report::Report;
 use crate::registry::outbox::{self, Keys, Until};
 use crate::spi::session::Session;

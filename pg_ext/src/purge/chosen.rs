@@ -5,7 +5,6 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
-use crate::access::caller::Caller;
 use crate::access::privileges::Privileges;
 use crate::call::arguments::{Jsonb, Regclass};
 use crate::graph::cache;
@@ -14,7 +13,7 @@ use crate::hold::in_force;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::join;
 use crate::model::table::Table;
-use crate::purge::cycles::Gone;
+use crate::purge::gone::{Gone, registry_arguments};
 use crate::purge::report::Report;
 use crate::purge::rows;
 use crate::registry::description::describe_managed;
@@ -119,22 +118,7 @@ const ENTER: &str = "
     FROM gone g WHERE d.id = g.deletion_id AND g.is_all";
 
 fn enter(session: &mut Session<'_, '_>, gone: Gone) -> Outcome<()> {
-    let (mut deletions, mut tables, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    for ((deletion, table), count) in gone {
-        deletions.push(Uuid::from_bytes(deletion));
-        tables.push(table);
-        rows.push(count);
-    }
-    let caller = Caller::of(session)?;
-    session.registry(
-        ENTER,
-        &[
-            deletions.into(),
-            tables.into(),
-            rows.into(),
-            caller.role.into(),
-            caller.session_role.into(),
-        ],
-    )?;
+    let entry = registry_arguments(session, gone)?;
+    session.registry(ENTER, &entry)?;
     Ok(())
 }

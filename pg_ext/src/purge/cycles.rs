@@ -4,17 +4,15 @@
 use std::collections::{HashMap, HashSet};
 
 use pgrx::datum::DatumWithOid;
-use pgrx::{Uuid, pg_sys};
+use pgrx::Uuid;
 
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::sql::join;
 use crate::model::table::Table;
+use crate::purge::gone::Gone;
 use crate::spi::session::Session;
-
-/// How many rows are gone, of which deletion and table.
-pub type Gone = HashMap<([u8; 16], pg_sys::Oid), i64>;
 
 /// Deletes those rows of the deletions in this group of tables that nothing refers to but each
 /// other. The statement is run as the owner of the group's first table, who needs the DELETE and

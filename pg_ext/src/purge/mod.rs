@@ -3,7 +3,7 @@
 //! - `batch` has the SQL functions; `selection` says which deletions are due, `retention` when they are.
 //! - `rows` deletes children first, never a referenced row; `cycles` deletes rows that refer to each other.
 //! - `chosen` deletes rows by their keys, out of deletions that stay otherwise.
-//! - `archived` deletes archived rows, which need no order; `report` counts what was done.
+//! - `archived` deletes archived rows, which need no order; `gone` and `report` count what was done.
 //! - `isolation` keeps one owner's tables from stopping the purge of the others'.
 //! - `preview` says what a purge would do.
 //!
@@ -13,6 +13,7 @@ pub mod archived;
 pub mod batch;
 pub mod chosen;
 pub mod cycles;
+pub mod gone;
 pub mod isolation;
 pub mod preview;
 pub mod report;

@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::access::caller::Caller;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::Outcome;
 use crate::model::row_id::{RowId, as_arguments};
 use crate::model::table::Table;
 use crate::postgres::settings::indexes_only;
 use crate::purge::archived;
-use crate::purge::cycles::{self, Gone};
+use crate::purge::cycles;
+use crate::purge::gone::{Gone, registry_arguments};
 use crate::purge::report::Report;
 use crate::registry::deletion;
 use crate::spi::cursor::Cursor;
@@ -376,22 +376,7 @@ fn enter(session: &mut Session<'_, '_>, gone: Gone) -> Outcome<()> {
             return Ok(());
         }
     }
-    let (mut deletions, mut tables, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    for ((deletion, table), count) in gone {
-        deletions.push(Uuid::from_bytes(deletion));
-        tables.push(table);
-        rows.push(count);
-    }
-    let caller = Caller::of(session)?;
-    session.registry_kept(
-        ENTER,
-        &[
-            deletions.into(),
-            tables.into(),
-            rows.into(),
-            caller.role.into(),
-            caller.session_role.into(),
-        ],
-    )?;
+    let entry = registry_arguments(session, gone)?;
+    session.registry_kept(ENTER, &entry)?;
     Ok(())
 }
