@@ -238,8 +238,8 @@ unsafe fn sets_deleted_at(query: &pg_sys::Query) -> bool {
     }
 }
 
-/// Refuses to delete or mark rows of a table that has Keepsake's columns, and not the triggers that make of it a deletion: a dump of the schema
-/// alone leaves it so, or a tool that copies schemas.
+/// Refuses to delete or mark rows of a table that has Keepsake's columns and index, and not the triggers that make of it a deletion: a tool that
+/// copies schemas leaves it so.
 fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
     let open = std::ptr::from_ref(relation).cast_mut();
     // SAFETY: the relation is open; looks into the system's caches.
@@ -261,11 +261,27 @@ fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
         Some(table) => Err(Failure::Unguarded {
             table: table.shown.clone(),
         }),
-        None => Err(Failure::Unguarded {
-            table: with_reading_session(|session| shown_names::table(session, relation.rd_id))?,
+        None => with_reading_session(|session| {
+            if session
+                .catalog(WAS_MANAGED, &[relation.rd_id.into()])?
+                .is_empty()
+            {
+                return Ok(());
+            }
+            Err(Failure::Unguarded {
+                table: shown_names::table(session, relation.rd_id)?,
+            })
         }),
     }
 }
+
+/// What a copy of the schema leaves of a managed table has its index, too. Rows that were copied out of one have not: `CREATE TABLE … AS`, `LIKE`,
+/// a materialized view, a foreign table; and what is temporary is of this session.
+const WAS_MANAGED: &str = "
+    SELECT 1 FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+    WHERE c.oid = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+      AND a.attname = 'deletion_id' AND i.indpred IS NOT NULL";
 
 /// The triggers without which a marked row belongs to no deletion.
 const MAKE_DELETIONS: [&CStr; 2] = [c"keepsake_protect_state", c"keepsake_finish_statement"];
