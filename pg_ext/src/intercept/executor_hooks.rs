@@ -8,6 +8,7 @@ use crate::archive::removal;
 use crate::delete::{cascade, put_off};
 use crate::intercept::column_rights;
 use crate::intercept::locked_row;
+use crate::intercept::skip_checks;
 use crate::intercept::skip_triggers;
 use crate::postgres::statement_stack::{depth, while_running};
 use crate::run_as::at_once;
@@ -41,6 +42,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
         }
         drop(unasked);
         skip_triggers::leave_out(&*query);
+        skip_checks::leave_out(&*query);
         at_once::defer_nothing(&*query);
     }
 }

@@ -78,4 +78,44 @@ ALTER TABLE letter DROP CONSTRAINT letter_tenant_writer_fkey;
 SELECT check_name FROM keepsake.doctor() WHERE check_name = 'set_null_lost';
 DROP TABLE letter;
 SELECT check_name FROM keepsake.doctor() WHERE check_name = 'set_null_lost';
+
+-- PostgreSQL checks no row that goes: one may be deleted because it violates a constraint.
+CREATE TABLE measure (id int PRIMARY KEY, v int, twice int GENERATED ALWAYS AS (v * 2) STORED);
+CREATE TABLE detail (id int PRIMARY KEY, measure_id int REFERENCES measure ON DELETE CASCADE, v int);
+CREATE TABLE sliced (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+CREATE TABLE sliced1 PARTITION OF sliced FOR VALUES IN (1);
+CREATE TABLE sliced2 PARTITION OF sliced FOR VALUES IN (2);
+SELECT keepsake.manage(t) FROM unnest(ARRAY['measure', 'detail', 'sliced']::regclass[]) AS t;
+INSERT INTO measure SELECT n, n FROM generate_series(-9, 1) AS n;
+INSERT INTO detail SELECT n, n, n FROM generate_series(-9, 1) AS n;
+INSERT INTO sliced SELECT n, 1 + n % 2 FROM generate_series(1, 4) AS n;
+ALTER TABLE measure ADD CONSTRAINT positive CHECK (v > 0) NOT VALID;
+ALTER TABLE detail ADD CONSTRAINT positive CHECK (v > 0) NOT VALID;
+ALTER TABLE sliced ADD CONSTRAINT large CHECK (id > 2) NOT VALID;
+DELETE FROM measure WHERE id = -9 RETURNING id, v, twice;
+WITH d AS (DELETE FROM measure WHERE id = -8 RETURNING id) SELECT id FROM d;
+MERGE INTO measure USING (VALUES (-7)) AS s (id) ON measure.id = s.id WHEN MATCHED THEN DELETE;
+SELECT keepsake.soft_delete('measure', -6) IS NOT NULL AS done;
+DELETE FROM detail WHERE id = -5;
+DELETE FROM sliced WHERE id < 3 RETURNING id;
+SELECT id FROM measure WHERE deleted_at IS NULL ORDER BY id;
+SELECT id FROM detail WHERE deleted_at IS NULL ORDER BY id;
+-- What stays is checked, and so is what comes back.
+\set VERBOSITY terse
+UPDATE measure SET v = v WHERE id = -4;
+MERGE INTO measure USING (VALUES (-4), (2)) AS s (id) ON measure.id = s.id WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, v) VALUES (s.id, -1);
+SELECT keepsake.restore(deletion_id) FROM measure WHERE id = -9;
+ALTER TABLE measure DROP CONSTRAINT positive;
+ALTER TABLE detail DROP CONSTRAINT positive;
+SELECT keepsake.restore(deletion_id) IS NOT NULL AS restored FROM measure WHERE id = -9;
+ALTER TABLE measure ADD CONSTRAINT even CHECK (twice > -18) NOT VALID;
+DELETE FROM measure WHERE id = -9 RETURNING twice;
+-- A constraint that reads the marks, or what a trigger changes, holds.
+ALTER TABLE measure ADD CONSTRAINT stays CHECK (deleted_at IS NULL OR v < 0);
+DELETE FROM measure WHERE id = 1;
+CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.v = -1; RETURN new; END $$;
+CREATE TRIGGER spoil BEFORE UPDATE ON detail FOR EACH ROW EXECUTE FUNCTION spoil();
+ALTER TABLE detail ADD CONSTRAINT positive CHECK (v > 0) NOT VALID;
+DELETE FROM detail WHERE id = 1;
+\set VERBOSITY default
 DROP SCHEMA beside CASCADE;
