@@ -34,7 +34,7 @@ mark AS (
     FROM part JOIN pg_attribute a ON a.attrelid = part.relation AND a.attname IN ('deleted_at', 'deletion_id') AND NOT a.attisdropped),
 -- Foreign keys into managed tables.
 reference AS (
-    SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.conkey, con.convalidated,
+    SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.conkey, con.confdelsetcols, con.convalidated,
            coalesce(o.on_delete, CASE con.confdeltype WHEN 'c' THEN 'cascade' WHEN 'n' THEN 'set null' WHEN 'd' THEN 'set default' ELSE 'restrict' END) AS action
     FROM pg_constraint con
     LEFT JOIN keepsake.reference_override o ON o.child = con.conrelid AND o.reference = con.conname
@@ -135,7 +135,8 @@ UNION ALL
 SELECT 'error', 'key_missing', m.relation::text, 'The table no longer has a primary key, so rows deleted from now on cannot be identified.', ''
 FROM managed m WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.relation AND i.indisprimary)
 UNION ALL
--- Tables with the columns and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind.
+-- Tables with the columns and the index, and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind. Rows
+-- that were copied out of a managed table are an ordinary table's.
 SELECT 'error', 'table_unregistered', c.oid::regclass::text,
        'The table has the columns deleted_at and deletion_id but is not managed: its rows are removed permanently, and deleted_at is an ordinary column.',
        format('SELECT keepsake.manage(%L, adopt => ''deleted_at IS NOT NULL'');', c.oid::regclass)
@@ -143,6 +144,9 @@ FROM pg_class c
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'keepsake'::regnamespace AND c.oid NOT IN (SELECT relation FROM keepsake.managed_table)
   AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
            AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype)))
+  AND c.relpersistence <> 't' AND EXISTS (
+      SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+      WHERE i.indrelid = c.oid AND a.attname = 'deletion_id' AND i.indpred IS NOT NULL)
 UNION ALL
 -- Tables that join two others.
 SELECT 'info', 'join_table_key', m.relation::text,
@@ -251,7 +255,7 @@ UNION ALL
 SELECT 'error', 'set_null_not_null', r.conrelid::regclass::text,
        format('The foreign key %I sets NULL in a column that is NOT NULL, so referenced rows cannot be deleted.', r.conname),
        format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;', r.conrelid::regclass, a.attname)
-FROM reference r JOIN pg_attribute a ON a.attrelid = r.conrelid AND a.attnum = ANY (r.conkey) AND a.attnotnull
+FROM reference r JOIN pg_attribute a ON a.attrelid = r.conrelid AND a.attnum = ANY (coalesce(r.confdelsetcols, r.conkey)) AND a.attnotnull
 WHERE r.action = 'set null'
 UNION ALL
 SELECT 'warning', 'set_null_without_key', r.conrelid::regclass::text,
@@ -351,6 +355,7 @@ SELECT 'error', 'set_null_lost', d.relation::text,
        format('What reference %I set NULL or to its default can no longer be put back by a restore, in this many rows: %s. The reference, or a column of it or of the table''s key, was dropped.',
               d.reference, sum(cardinality(d.row_keys))), ''
 FROM keepsake.detached d JOIN keepsake.deletion open ON open.id = d.deletion_id AND open.state = 'deleted'
+JOIN pg_class c ON c.oid = d.relation
 WHERE NOT EXISTS (
         SELECT FROM pg_constraint con
         WHERE con.contype = 'f' AND con.conrelid = d.relation AND con.confrelid IN (SELECT relation FROM managed)

@@ -8,9 +8,9 @@ use crate::archive::removal;
 use crate::delete::{put_off, restrict};
 use crate::intercept::column_rights;
 use crate::intercept::locked_row;
+use crate::intercept::skip_checks;
 use crate::intercept::skip_triggers;
-use crate::postgres::query_plan::{modifications, plan};
-use crate::postgres::statement_stack::{depth, while_running, write};
+use crate::postgres::statement_stack::{depth, while_running};
 use crate::run_as::at_once;
 
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
@@ -31,8 +31,6 @@ pub fn install() {
     }
 }
 
-/// A converted DELETE is a DELETE to whoever sent it: what the executor reports when it has run is
-/// this operation (`ProcessQuery` in pquery.c).
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
     // SAFETY: passes on what the executor gave; the query and its plan outlive the call.
@@ -43,22 +41,10 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
             None => pg_sys::standard_ExecutorStart(query, flags),
         }
         drop(unasked);
-        if plan(&*query).is_some_and(is_converted) {
-            (*query).operation = pg_sys::CmdType::CMD_DELETE;
-        }
         skip_triggers::leave_out(&*query);
+        skip_checks::leave_out(&*query);
         at_once::defer_nothing(&*query);
     }
-}
-
-/// Whether the statement itself, not one of its WITH queries, is a converted DELETE.
-fn is_converted(plan: &pg_sys::PlannedStmt) -> bool {
-    let top = plan.planTree.cast_const().cast();
-    plan.commandType == pg_sys::CmdType::CMD_UPDATE
-        && modifications(plan)
-            .filter(|modify| std::ptr::eq(*modify, top))
-            .filter_map(|modify| write(plan, modify))
-            .any(|(_, writes)| writes.converts)
 }
 
 #[cfg(not(any(feature = "pg18", feature = "pg19")))]

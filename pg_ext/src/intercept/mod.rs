@@ -9,8 +9,8 @@
 //! - `guard` has the trigger functions that keep live rows from referring to deleted ones.
 //!   `parent_probe` looks a single row's parent up for it, `locked_row` knows where the foreign key's check has found it; `follow_key` has deleted rows follow a key that changes.
 //! - `lost_guards` refuses what guards that somebody has dropped or disabled would have looked at.
-//! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do. `column_rights` has a MERGE that
-//!   deletes ask for no right to update.
+//! - `executor_hooks` keep the stack of statements; `skip_triggers` leaves out triggers that have nothing to do, `skip_checks` what a DELETE
+//!   does not check. `column_rights` has a MERGE that deletes ask for no right to update.
 //!
 //! It uses `delete`, `hold`, and the rooms before them.
 
@@ -27,6 +27,7 @@ pub mod parent_probe;
 pub mod planner;
 pub mod returning;
 pub mod shows_deleted;
+pub mod skip_checks;
 pub mod skip_triggers;
 pub mod statement_deletion;
 pub mod upsert;

@@ -52,11 +52,12 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: passes on what PostgreSQL gave.
     unsafe {
-        before(query, text);
-        match NEXT {
+        let deletes = before(query, text);
+        let planned = match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
             None => pg_sys::standard_planner(query, text, options, parameters),
-        }
+        };
+        named_as_sent(planned, deletes)
     }
 }
 
@@ -71,16 +72,33 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: passes on what PostgreSQL gave.
     unsafe {
-        before(query, text);
-        match NEXT {
+        let deletes = before(query, text);
+        let planned = match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters, explain)),
             None => pg_sys::standard_planner(query, text, options, parameters, explain),
-        }
+        };
+        named_as_sent(planned, deletes)
     }
 }
 
-/// What happens to a query before it is planned.
-unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) {
+/// Has the plan of a converted DELETE say that it is a DELETE, as it is to whoever sent it: the count, the tag and the errors that name a command
+/// are taken from there (`ProcessQuery`, `CreateCommandName`). What the executor does, the node of the plan says.
+unsafe fn named_as_sent(
+    planned: *mut pg_sys::PlannedStmt,
+    deletes: bool,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the planner gives a plan that nobody else has yet.
+    if let Some(plan) = unsafe { planned.as_mut() }
+        && deletes
+        && plan.commandType == pg_sys::CmdType::CMD_UPDATE
+    {
+        plan.commandType = pg_sys::CmdType::CMD_DELETE;
+    }
+    planned
+}
+
+/// What happens to a query before it is planned. Whether it is a DELETE that is now an UPDATE.
+unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) -> bool {
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
     // (`pg_plan_query` in postgres.c).
     unsafe {
@@ -88,16 +106,19 @@ unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) {
         if !query.is_null() && role::is_engines_own() {
             raise_unless_ok(engine_query::check(query));
         }
-        if !query.is_null() && applies(text) {
-            let alone = !(*query).hasModifyingCTE;
-            convert(&mut *query, alone);
-            for with in pointers::<pg_sys::CommonTableExpr>((*query).cteList) {
-                let inner = (*with).ctequery;
-                if !inner.is_null() && pgrx::is_a(inner, pg_sys::NodeTag::T_Query) {
-                    convert(&mut *inner.cast(), false);
-                }
+        if query.is_null() || !applies(text) {
+            return false;
+        }
+        let sent = (*query).commandType;
+        let alone = !(*query).hasModifyingCTE;
+        convert(&mut *query, alone);
+        for with in pointers::<pg_sys::CommonTableExpr>((*query).cteList) {
+            let inner = (*with).ctequery;
+            if !inner.is_null() && pgrx::is_a(inner, pg_sys::NodeTag::T_Query) {
+                convert(&mut *inner.cast(), false);
             }
         }
+        sent == pg_sys::CmdType::CMD_DELETE && (*query).commandType != sent
     }
 }
 
@@ -217,8 +238,8 @@ unsafe fn sets_deleted_at(query: &pg_sys::Query) -> bool {
     }
 }
 
-/// Refuses to delete or mark rows of a table that has Keepsake's columns, and not the triggers that make of it a deletion: a dump of the schema
-/// alone leaves it so, or a tool that copies schemas.
+/// Refuses to delete or mark rows of a table that has Keepsake's columns and index, and not the triggers that make of it a deletion: a tool that
+/// copies schemas leaves it so.
 fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
     let open = std::ptr::from_ref(relation).cast_mut();
     // SAFETY: the relation is open; looks into the system's caches.
@@ -240,11 +261,27 @@ fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
         Some(table) => Err(Failure::Unguarded {
             table: table.shown.clone(),
         }),
-        None => Err(Failure::Unguarded {
-            table: with_reading_session(|session| shown_names::table(session, relation.rd_id))?,
+        None => with_reading_session(|session| {
+            if session
+                .catalog(WAS_MANAGED, &[relation.rd_id.into()])?
+                .is_empty()
+            {
+                return Ok(());
+            }
+            Err(Failure::Unguarded {
+                table: shown_names::table(session, relation.rd_id)?,
+            })
         }),
     }
 }
+
+/// What a copy of the schema leaves of a managed table has its index, too. Rows that were copied out of one have not: `CREATE TABLE … AS`, `LIKE`,
+/// a materialized view, a foreign table; and what is temporary is of this session.
+const WAS_MANAGED: &str = "
+    SELECT 1 FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+    WHERE c.oid = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+      AND a.attname = 'deletion_id' AND i.indpred IS NOT NULL";
 
 /// The triggers without which a marked row belongs to no deletion.
 const MAKE_DELETIONS: [&CStr; 2] = [c"keepsake_protect_state", c"keepsake_finish_statement"];

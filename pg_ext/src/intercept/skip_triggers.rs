@@ -374,7 +374,12 @@ pub fn only_ours_change_rows(relation: &pg_sys::RelationData) -> bool {
     // SAFETY: an open relation has a descriptor, which has constraints or NULL.
     let constraints = unsafe { (*relation.rd_att).constr.as_ref() };
     let computes = constraints.is_some_and(|constraints| constraints.has_generated_stored);
-    !computes && !triggers(relation).iter().any(is_foreign)
+    !computes && no_other_trigger_changes_rows(relation)
+}
+
+/// Whether no trigger but Keepsake's may change a row before an UPDATE writes it.
+pub fn no_other_trigger_changes_rows(relation: &pg_sys::RelationData) -> bool {
+    !triggers(relation).iter().any(is_foreign)
 }
 
 fn is_ours(trigger: &pg_sys::Trigger) -> bool {

@@ -58,9 +58,10 @@ impl Statement {
                 foreign_key_action: false,
             };
         };
-        let deletes = plan.commandType == pg_sys::CmdType::CMD_DELETE;
+        let writes = writes(plan);
+        let deletes = writes.iter().any(|(_, writes)| writes.deletes);
         Self {
-            writes: writes(plan),
+            writes,
             foreign_key_action: deletes && text(query).is_some_and(is_foreign_key_action),
         }
     }

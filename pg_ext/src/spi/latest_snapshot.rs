@@ -73,13 +73,30 @@ fn plan_for_few(plan: pg_sys::SPIPlanPtr) {
             return;
         };
         let made = (*source).gplan;
-        if (*source).is_valid && !made.is_null() && (*made).is_valid {
+        let stands = (*source).is_valid && !made.is_null() && (*made).is_valid;
+        if stands && has_same_path((*source).search_path) {
             return;
         }
         let _settings = from_row_to_row();
         let made = pg_sys::SPI_plan_get_cached_plan(plan);
         pg_sys::ReleaseCachedPlan(made, pg_sys::CurrentResourceOwner);
     }
+}
+
+/// Whether names are found where they were when a statement was prepared. The session's first temporary table changes that: PostgreSQL then plans
+/// anew what it would run.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+unsafe fn has_same_path(path: *mut pg_sys::OverrideSearchPath) -> bool {
+    // SAFETY: NULL, or the path of a kept statement.
+    path.is_null() || unsafe { pg_sys::OverrideSearchPathMatchesCurrent(path) }
+}
+
+/// Whether names are found where they were when a statement was prepared. The session's first temporary table changes that: PostgreSQL then plans
+/// anew what it would run.
+#[cfg(not(any(feature = "pg15", feature = "pg16")))]
+unsafe fn has_same_path(path: *mut pg_sys::SearchPathMatcher) -> bool {
+    // SAFETY: NULL, or the path of a kept statement.
+    path.is_null() || unsafe { pg_sys::SearchPathMatchesCurrentEnvironment(path) }
 }
 
 /// A plan and its arguments.

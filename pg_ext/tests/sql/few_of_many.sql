@@ -77,6 +77,32 @@ SELECT keepsake.restore(deletion_id) IS NOT NULL AS restored FROM leaf WHERE id 
 SELECT CASE WHEN rows_read() - :before < 200 THEN 'few' ELSE rows_read() - :before || ' rows read' END AS read;
 COMMIT;
 
+-- The first temporary table of a session has PostgreSQL plan anew. The tables are small then, and grow. The schema of temporary tables is there
+-- already, as it is where sessions come and go.
+CREATE TEMP TABLE scratch (id int);
+\c -
+CREATE TEMP TABLE scratch (id int);
+\c -
+SET search_path = many;
+SET client_min_messages = warning;
+CREATE TABLE folder (id int PRIMARY KEY) WITH (autovacuum_enabled = off);
+CREATE TABLE page (id int PRIMARY KEY, folder_id int NOT NULL REFERENCES folder ON DELETE CASCADE) WITH (autovacuum_enabled = off);
+CREATE INDEX ON page (folder_id);
+SELECT keepsake.manage(t, keep => 'in place') FROM unnest(ARRAY['folder', 'page']::regclass[]) AS t;
+INSERT INTO folder VALUES (1), (2), (3);
+INSERT INTO page VALUES (1, 1), (2, 2), (3, 3);
+VACUUM ANALYZE folder, page;
+DELETE FROM folder WHERE id = 2;
+CREATE TEMP TABLE scratch (id int);
+DELETE FROM folder WHERE id = 3;
+INSERT INTO folder SELECT n FROM generate_series(4, 3000) AS n;
+INSERT INTO page SELECT n, n FROM generate_series(4, 3000) AS n;
+BEGIN;
+SELECT rows_read() AS before \gset
+DELETE FROM folder WHERE id = 5;
+SELECT CASE WHEN rows_read() - :before < 100 THEN 'few' ELSE rows_read() - :before || ' rows read' END AS read;
+COMMIT;
+
 -- A conflict is found all the same.
 DELETE FROM in_place WHERE id = 9;
 INSERT INTO in_place VALUES (9001, 'acme', 'slug 9', 'open');

@@ -93,6 +93,8 @@ DROP ROLE regress_merger;
 -- A table that lost its triggers keeps its rows.
 SET client_min_messages = error;
 CREATE TABLE bare (id int PRIMARY KEY, deleted_at timestamptz, deletion_id uuid);
+-- A dump has the index of a managed table as well.
+CREATE INDEX ON bare (deletion_id) WHERE deletion_id IS NOT NULL;
 INSERT INTO bare VALUES (1);
 \set VERBOSITY sqlstate
 DELETE FROM bare;
