@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::datum::DatumWithOid;
 use pgrx::Uuid;
+use pgrx::datum::DatumWithOid;
 
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
