@@ -112,7 +112,9 @@ REVOKE USAGE ON SCHEMA left_by_deleted FROM PUBLIC; ALTER TABLE left_by.given OW
 DROP ROLE regress_store_leaver;
 SELECT has_table_privilege('regress_store_leaver', 'left_by_deleted.still', 'SELECT'), (SELECT count(*) FROM pg_policy WHERE polname = 'keepsake_source_owner' AND polrelid = 'left_by_deleted.still'::regclass);
 BEGIN READ ONLY; DROP ROLE regress_store_leaver; ROLLBACK;
+\set VERBOSITY terse
 SET ROLE regress_store_guest; DROP ROLE regress_store_leaver; RESET ROLE;
+\set VERBOSITY default
 DROP TABLE left_by.still;
 DROP ROLE regress_store_leaver, regress_store_reader;
 SELECT count(*) FROM left_by_deleted.gone;
