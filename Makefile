@@ -186,6 +186,11 @@ test-asserts: setup ## test the extension on a PostgreSQL with assertions (built
 	@echo "==> A golden script on a server that discards its caches whenever it can"
 	@$(env) scripts/with-asserts cargo test --locked --quiet --package keepsake-tests --test extension -- --ignored without_caches
 
+.PHONY: test-postgres-suites
+test-postgres-suites: setup ## PostgreSQL's own suites on managed tables (POSTGRES_SOURCE=the folder of its source; half an hour)
+	@scripts/install-extension $(stack_postgres)
+	@$(env) tests/postgres-suites/run "$(POSTGRES_SOURCE)"
+
 .PHONY: test-orms
 test-orms: setup ## statements and the suites of two ORMs where every table is managed, beside PostgreSQL as it is
 	@scripts/setup-orms

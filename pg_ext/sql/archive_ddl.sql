@@ -44,7 +44,7 @@ WITH RECURSIVE along (oid) AS (
     SELECT d.child FROM along CROSS JOIN LATERAL (
         SELECT coalesce(pg_partition_root(con.conrelid)::oid, con.conrelid) AS child FROM pg_constraint con
         WHERE con.contype = 'f' AND con.confdeltype IN ('c', 'n', 'd') AND (to_jsonb(con) ->> 'conenforced')::boolean IS NOT FALSE
-          AND con.confrelid IN (SELECT along.oid UNION ALL SELECT part.relid::oid FROM pg_partition_tree(along.oid) AS part)
+          AND con.confrelid IN (SELECT along.oid UNION ALL SELECT part.relid FROM keepsake.partition_tree(along.oid) AS part)
         UNION ALL
         SELECT h.inhrelid FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE h.inhparent = along.oid AND p.relkind = 'r') AS d
     WHERE NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = d.child)
@@ -110,6 +110,17 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- Gives new partitions the triggers of statements that their table has. What stands in the way there must not stop the command.
+CREATE FUNCTION keepsake.try_to_equip(whole regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM keepsake.equip_partitions(whole);
+EXCEPTION WHEN OTHERS THEN
+    RAISE WARNING 'a partition of table % has not all triggers yet: %', whole, SQLERRM
+        USING HINT = format('SELECT keepsake.manage(%L).', whole);
+END
+$$;
+
 -- The tables that hang on an archived one by one of these: by a foreign key that removes or changes their rows, or by
 -- inheritance.
 CREATE FUNCTION keepsake.hanging_on_archived(named oid[])
@@ -125,7 +136,7 @@ FROM (
            age(con.xmin) <= 0 AS is_new
     FROM pg_constraint con
     WHERE con.contype = 'f' AND con.conparentid = 0
-      AND con.conrelid = ANY (ARRAY(SELECT unnest(named) UNION SELECT part.relid FROM unnest(named) AS n (relation), pg_partition_tree(n.relation) AS part))
+      AND con.conrelid = ANY (ARRAY(SELECT unnest(named) UNION SELECT part.relid FROM unnest(named) AS n (relation), keepsake.partition_tree(n.relation) AS part))
       AND (to_jsonb(con) ->> 'conenforced')::boolean IS NOT FALSE
     UNION ALL
     SELECT h.inhrelid, h.inhparent, NULL, 'CASCADE', age(h.xmin) <= 0
@@ -137,19 +148,19 @@ WHERE d.child = ANY (named) AND d.child <> d.parent
 ORDER BY d.child, d.parent, d.reference
 $$;
 
--- The triggers that archived tables and their partitions lack.
-CREATE FUNCTION keepsake.missing_archive_triggers() RETURNS TABLE (root oid, relation oid, name text, carried_by text)
+-- The triggers that archived tables and their partitions lack: these tables, or all.
+CREATE FUNCTION keepsake.missing_archive_triggers(roots oid[] DEFAULT NULL) RETURNS TABLE (root oid, relation oid, name text, carried_by text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT part.root, part.relation, wanted.name, wanted.carried_by
-FROM (SELECT m.relation::oid AS root, m.on_truncate, coalesce(tree.relid::oid, m.relation) AS relation, c.relkind = 'p' AS is_partitioned,
+FROM (SELECT m.relation::oid AS root, m.on_truncate, coalesce(tree.relid, m.relation) AS relation, c.relkind = 'p' AS is_partitioned,
              EXISTS (SELECT FROM keepsake.declared_reference d
                      WHERE d.child = m.relation
                        AND (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS refers,
              EXISTS (SELECT FROM keepsake.declared_reference d WHERE d.parent = m.relation) AS is_referred,
              EXISTS (SELECT FROM keepsake.bound_storage b JOIN pg_attribute a ON a.attrelid = b.relation AND a.attname = b.key_column AND NOT a.attisdropped
                      WHERE b.relation = m.relation) AS is_bound
-      FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON c.relkind = 'p'
-      WHERE m.keep = 'archive') AS part
+      FROM keepsake.managed_table m JOIN pg_class c ON c.oid = m.relation LEFT JOIN LATERAL keepsake.partition_tree(m.relation) AS tree ON c.relkind = 'p'
+      WHERE m.keep = 'archive' AND (roots IS NULL OR m.relation = ANY (roots))) AS part
 JOIN keepsake.own_triggers() AS wanted
     ON wanted.carried_by = 'archived' OR wanted.carried_by = 'archived watched' AND part.on_truncate <> 'allow'
     OR wanted.carried_by = 'archived referred' AND part.is_referred
@@ -190,14 +201,24 @@ BEGIN
     DELETE FROM keepsake.managed_table m USING pg_class c, keepsake.managed_table r
     WHERE c.oid = m.relation AND c.relispartition AND m.keep = 'archive'
       AND r.relation = pg_partition_root(m.relation) AND r.keep = 'archive' AND r.relation = ANY (named);
-    FOR each IN SELECT a.relation FROM keepsake.archive_table a WHERE a.relation = ANY (named) ORDER BY a.relation LOOP
+    -- What a command does to a table it does to those that inherit from it, without naming them.
+    FOR each IN
+        WITH RECURSIVE heir (oid) AS (SELECT unnest(named) UNION SELECT i.inhrelid FROM heir JOIN pg_inherits i ON i.inhparent = heir.oid)
+        SELECT a.relation FROM keepsake.archive_table a WHERE a.relation IN (SELECT heir.oid FROM heir) ORDER BY a.relation
+    LOOP
         PERFORM keepsake.try_to_follow(each.relation);
     END LOOP;
-    -- Partitions that came without the triggers of statements.
+    -- Partitions that came without the triggers of statements. Only they are locked for that, unless they bring tables along whose rows a DELETE would remove or change.
     FOR each IN
-        SELECT DISTINCT t.root FROM keepsake.missing_archive_triggers() t WHERE t.root = ANY (named) AND t.relation <> t.root ORDER BY 1
+        SELECT t.root, bool_and(t.carried_by IN ('archived watched', 'archived referred')
+                                AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.confrelid = t.relation AND con.conparentid = 0)) AS alone
+        FROM keepsake.missing_archive_triggers(named) t WHERE t.relation <> t.root GROUP BY t.root ORDER BY t.root
     LOOP
-        PERFORM keepsake.try_to_manage(each.root, NULL, NULL, keepsake.goes_with_its_own(each.root));
+        IF each.alone THEN
+            PERFORM keepsake.try_to_equip(each.root);
+        ELSE
+            PERFORM keepsake.try_to_manage(each.root, NULL, NULL, keepsake.goes_with_its_own(each.root));
+        END IF;
     END LOOP;
     -- The command does not name a partition that it detached.
     IF tg_tag = 'ALTER TABLE' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (named) AND c.relkind = 'p') THEN
@@ -262,11 +283,10 @@ DECLARE
     rewritten oid := pg_event_trigger_table_rewrite_oid();
     source oid;
 BEGIN
-    SELECT a.relation INTO source FROM keepsake.archive_table a
-    WHERE a.relation = coalesce(pg_partition_root(rewritten)::oid, rewritten);
-    IF FOUND THEN
+    -- That of a partition waits until this is a table of its own again.
+    FOR source IN SELECT a.relation FROM keepsake.archive_table a WHERE a.relation IN (rewritten, pg_partition_root(rewritten)) ORDER BY 1 LOOP
         PERFORM keepsake.try_to_follow(source);
-    END IF;
+    END LOOP;
 END
 $$;
 CREATE EVENT TRIGGER keepsake_follow_rewrite ON table_rewrite EXECUTE FUNCTION keepsake.follow_rewrite();
@@ -285,7 +305,7 @@ BEGIN
     WHERE o.classid = 'pg_class'::regclass AND o.objid = k.archive AND o.address_names[array_length(o.address_names, 1)] = k.archive_name AND o.objsubid > 0;
     FOR each IN
         SELECT DISTINCT a.relation FROM pg_event_trigger_dropped_objects() o
-        JOIN keepsake.archive_table a ON a.relation = coalesce(pg_partition_root(o.objid)::oid, o.objid)
+        JOIN keepsake.archive_table a ON a.relation IN (o.objid, pg_partition_root(o.objid))
         WHERE o.classid = 'pg_class'::regclass AND o.objsubid > 0
     LOOP
         PERFORM keepsake.try_to_follow(each.relation);
@@ -401,6 +421,6 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON FUNCTION keepsake.identify_published, keepsake.follow_publications, keepsake.try_to_manage, keepsake.refuse_other_call, keepsake.try_to_follow, keepsake.follow_archives,
-    keepsake.follow_rewrite, keepsake.follow_drops, keepsake.number_anew, keepsake.number_column, keepsake.number_columns, keepsake.release_types, keepsake.follow_archive FROM PUBLIC;
+REVOKE ALL ON FUNCTION keepsake.identify_published, keepsake.follow_publications, keepsake.try_to_manage, keepsake.refuse_other_call, keepsake.try_to_follow, keepsake.try_to_equip, keepsake.equip_partitions, keepsake.follow_archives,
+    keepsake.follow_rewrite, keepsake.follow_drops, keepsake.number_anew, keepsake.number_column, keepsake.number_columns, keepsake.release_types, keepsake.follow_archive, keepsake.drop_empty_archive FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION keepsake.try_to_manage TO PUBLIC;

@@ -130,6 +130,8 @@ UNION ALL
 -- Layouts.
 SELECT 'error', 'archive_layout_lost', a.archive::text, 'keepsake.archive_column has no columns for the archive, so its rows cannot be restored. Restore keepsake.archive_column from a backup.', ''
 FROM archive a WHERE NOT EXISTS (SELECT FROM keepsake.archive_column k WHERE k.archive = a.archive)
+  -- Its columns may have been dropped with their types.
+  AND EXISTS (SELECT FROM pg_attribute at WHERE at.attrelid = a.archive AND at.attnum > 3 AND NOT at.attisdropped)
 UNION ALL
 SELECT 'warning', 'archive_column_lost', a.archive::text,
        format('A column in which the archive kept values of %s is gone. Rows are restored without them.', string_agg(DISTINCT quote_ident(k.source_name), ', ')),

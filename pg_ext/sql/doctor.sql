@@ -18,8 +18,8 @@ WITH managed AS (
     SELECT m.relation, m.on_delete, m.retention, c.relkind FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation),
 -- Each managed table and its partitions.
 part AS (
-    SELECT m.relation AS root, m.on_delete, coalesce(tree.relid::oid, m.relation) AS relation
-    FROM managed m LEFT JOIN LATERAL pg_partition_tree(m.relation) AS tree ON m.relkind = 'p'),
+    SELECT m.relation AS root, m.on_delete, coalesce(tree.relid, m.relation) AS relation
+    FROM managed m LEFT JOIN LATERAL keepsake.partition_tree(m.relation) AS tree ON m.relkind = 'p'),
 -- The triggers that there are to be, and those that there are.
 wanted AS (SELECT * FROM keepsake.own_triggers()),
 own_trigger AS (
@@ -49,11 +49,11 @@ live_unique AS (
       AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conindid = i.indexrelid)),
 -- Tables that refer to managed ones, and their partitions.
 referring AS (
-    SELECT r.child AS root, r.parent, coalesce(tree.relid::oid, r.child) AS relation, c.relkind = 'p' AS partitioned, c.relispartition AS is_partition
+    SELECT r.child AS root, r.parent, coalesce(tree.relid, r.child) AS relation, c.relkind = 'p' AS partitioned, c.relispartition AS is_partition
     FROM (SELECT conrelid::oid AS child, confrelid::oid AS parent FROM reference
           UNION SELECT d.child::oid, d.parent::oid FROM keepsake.declared_reference d
           WHERE (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = d.child AND a.attname IN (d.type_column, d.id_column) AND NOT a.attisdropped) = 2) AS r
-    JOIN pg_class c ON c.oid = r.child LEFT JOIN LATERAL pg_partition_tree(r.child) AS tree ON c.relkind = 'p'),
+    JOIN pg_class c ON c.oid = r.child LEFT JOIN LATERAL keepsake.partition_tree(r.child) AS tree ON c.relkind = 'p'),
 -- Managed tables that a publication names, with the columns that it lists and filters by, and those that tell a subscriber which row is meant.
 published AS (
     SELECT p.pubname, c.oid AS relation, c.relkind, pr.prattrs::int2[] AS listed, pr.prqual,

@@ -25,7 +25,7 @@ BEGIN
         -- transaction. Those that stand already are not what the command is about; a DELETE of what they refer to is refused.
         UNION
         SELECT con.conrelid FROM pg_event_trigger_ddl_commands() c
-        CROSS JOIN LATERAL pg_partition_tree(coalesce(pg_partition_root(c.objid), c.objid)) AS part
+        CROSS JOIN LATERAL keepsake.partition_tree(coalesce(pg_partition_root(c.objid), c.objid)) AS part
         JOIN pg_constraint con ON con.conrelid = part.relid AND con.contype = 'f' AND con.conparentid = 0
         WHERE c.classid = 'pg_class'::regclass AND part.level > 0
           AND (age(con.xmin) <= age(pg_current_xact_id()::xid)
@@ -43,7 +43,7 @@ BEGIN
                   AND NOT (current_setting('is_superuser') = 'off'
                            AND child IN (SELECT d.child FROM keepsake.declared_reference d)
                            AND EXISTS (SELECT FROM pg_trigger t
-                                       WHERE (t.tgrelid = child OR t.tgrelid IN (SELECT relid FROM pg_partition_tree(child)))
+                                       WHERE (t.tgrelid = child OR t.tgrelid IN (SELECT relid FROM keepsake.partition_tree(child)))
                                          AND t.tgname IN ('keepsake_guard_insert', 'keepsake_guard_update', 'keepsake_guard_moved')
                                          AND t.tgenabled NOT IN ('O', 'A')));
         PERFORM keepsake.guard_references(child);

@@ -144,6 +144,17 @@ SELECT pg_catalog.pg_extension_config_dump('keepsake.deletion_table', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.detached', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.detached_id_seq', '');
 
+-- A table and its partitions at every level; nothing of a table that has none. As pg_partition_tree(), which locks them all until the transaction ends: whoever changes one
+-- table would wait for everyone who changes a partition.
+CREATE FUNCTION keepsake.partition_tree(whole oid) RETURNS TABLE (relid oid, level integer)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE part (relid, level) AS (
+    SELECT c.oid, 0 FROM pg_class c WHERE c.oid = whole AND (c.relkind = 'p' OR c.relispartition)
+    UNION ALL
+    SELECT i.inhrelid, part.level + 1 FROM part JOIN pg_inherits i ON i.inhparent = part.relid AND NOT i.inhdetachpending)
+SELECT part.relid, part.level FROM part
+$$;
+
 -- A dropped table leaves the registry with it.
 CREATE FUNCTION keepsake.forget_dropped_tables() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -151,6 +162,7 @@ DECLARE
     dropped oid[] := ARRAY(
         SELECT objid FROM pg_event_trigger_dropped_objects()
         WHERE classid = 'pg_class'::regclass AND objsubid = 0);
+    gone regclass;
 BEGIN
     DELETE FROM keepsake.managed_table WHERE relation::oid = ANY (dropped);
     DELETE FROM keepsake.declared_reference WHERE child::oid = ANY (dropped) OR parent::oid = ANY (dropped);
@@ -167,6 +179,10 @@ BEGIN
     DELETE FROM keepsake.archive_table WHERE archive::oid = ANY (dropped);
     DELETE FROM keepsake.archive_column WHERE archive::oid = ANY (dropped);
     DELETE FROM keepsake.archive_undo WHERE relation::oid = ANY (dropped);
+    -- One without rows has nothing to stay for, and would keep roles and types from being dropped and changed.
+    FOREACH gone IN ARRAY ARRAY(SELECT a.archive FROM keepsake.archive_table a WHERE a.relation IS NULL AND a.former = ANY (dropped)) LOOP
+        PERFORM keepsake.drop_empty_archive(gone);
+    END LOOP;
 END
 $$;
 REVOKE ALL ON FUNCTION keepsake.forget_dropped_tables() FROM PUBLIC;

@@ -65,6 +65,7 @@ extern "C-unwind" fn _PG_init() {
         before: |statement| {
             run_as::restricted_utility::refuse(statement);
             intercept::lost_guards::refuse_copy(statement);
+            archive::let_roles_go::before(statement);
         },
         after: archive::follow_reassign::after,
     });

@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::archive::follow_table::{self, ancestors};
-use crate::archive::{source, using};
+use crate::archive::{names, removal, source, using};
 use crate::call::arguments::Regclass;
 use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome};
@@ -24,6 +24,29 @@ fn follow_archive(relation: Regclass) -> Result<(), ErrorReport> {
 pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     follow_table::follow(session, oid)?;
     source::forget(oid);
+    Ok(())
+}
+
+/// Drops the archive of a dropped table, if it has no rows. Called by an event trigger alone. It stays where somebody uses it, and while rows that
+/// the running statement has removed may be on their way into it.
+#[pg_extern]
+fn drop_empty_archive(archive: Regclass) -> Result<(), ErrorReport> {
+    if !removal::is_pending() {
+        with_session(|session| drop_if_empty(session, archive.oid()))?;
+    }
+    Ok(())
+}
+
+fn drop_if_empty(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
+    let name = names::name_of(session, archive)?;
+    let lock = format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE NOWAIT");
+    let locked = attempt_unless(
+        |raised| raised.code != Code::ERRCODE_LOCK_NOT_AVAILABLE,
+        || with_session(|session| session.registry(&lock, &[]).map(|_| ())),
+    );
+    if locked.is_ok() && !session.registry_exists_now(&format!("SELECT 1 FROM {name}"), &[])? {
+        session.registry(&format!("DROP TABLE {name}"), &[])?;
+    }
     Ok(())
 }
 

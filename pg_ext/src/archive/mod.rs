@@ -13,7 +13,7 @@
 //! - `layouts` follow the columns of a source; `layout` compares two of them. `source` is what a backend knows of a table and its archive.
 //! - `using` notes how a change of a column's type converts its values.
 //! - `follow_table` brings an archive up to date with its table; `follow_ddl` does so when the schema has changed, `follow_reassign` after
-//!   `REASSIGN OWNED`.
+//!   `REASSIGN OWNED`; `let_roles_go` lets roles be dropped that could read an archive.
 //!
 //! It uses `model`, `postgres`, `call`, `spi`, `graph` and `registry`.
 
@@ -28,6 +28,7 @@ pub mod key;
 pub mod layout;
 pub mod layouts;
 pub mod let_go;
+pub mod let_roles_go;
 pub mod memory;
 pub mod names;
 pub mod objects;

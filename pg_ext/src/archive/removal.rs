@@ -159,6 +159,11 @@ thread_local! {
     static OUTERMOST: Cell<(usize, pg_sys::Oid)> = const { Cell::new((0, pg_sys::InvalidOid)) };
 }
 
+/// Whether rows are removed that are not written to their archives yet.
+pub fn is_pending() -> bool {
+    PENDING.get()
+}
+
 /// Follows transactions. Once in a backend's life.
 pub fn install() {
     // SAFETY: called from `_PG_init`, with functions that live as long as the backend.

@@ -44,6 +44,19 @@ fn drop_policy(
     Ok(())
 }
 
+/// Hides an archive from a role that it was shown to, and from whom that role has shown it.
+pub fn hide_from(session: &mut Session<'_, '_>, archive: pg_sys::Oid, role: &Ident) -> Outcome<()> {
+    let name = name_of(session, archive)?;
+    session.registry(&format!("REVOKE ALL ON {name} FROM {role} CASCADE"), &[])?;
+    let is_for = "SELECT 1 FROM pg_policy p JOIN pg_roles r ON r.oid = ANY (p.polroles)
+                  WHERE p.polrelid = $1 AND p.polname = $2 AND r.rolname = $3::text::name";
+    let named = [archive.into(), POLICY.into(), role.0.as_str().into()];
+    if !session.registry_now(is_for, &named)?.is_empty() {
+        session.registry(&format!("DROP POLICY {POLICY} ON {name}"), &[])?;
+    }
+    Ok(())
+}
+
 /// Drops the policy of a table, if that is an archive, for one of the same name that is about to come.
 pub fn make_room(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
     let is_archive = "SELECT 1 FROM keepsake.archive_table WHERE archive = $1";
@@ -78,10 +91,7 @@ pub fn show(
         &format!("GRANT SELECT ON {name} TO {owner} WITH GRANT OPTION"),
         &[],
     )?;
-    session.registry(
-        &format!("GRANT USAGE ON SCHEMA {} TO {owner}", name.schema),
-        &[],
-    )?;
+    open_schema(session, &name.schema, &owner)?;
     if has_rls {
         session.registry(
             &format!("CREATE POLICY {POLICY} ON {name} FOR SELECT TO {owner} USING (true)"),
@@ -91,6 +101,17 @@ pub fn show(
             &format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"),
             &[],
         )?;
+    }
+    Ok(())
+}
+
+/// Lets a role into the schema of an archive where PUBLIC may not enter any more. Elsewhere nothing is written: a grant would have
+/// everyone who makes a table there wait for the transaction of who made one before.
+fn open_schema(session: &mut Session<'_, '_>, schema: &Ident, role: &Ident) -> Outcome<()> {
+    let may = "SELECT 1 WHERE has_schema_privilege($1::text::name, $2::text, 'USAGE')";
+    let names = [role.0.as_str().into(), schema.0.as_str().into()];
+    if session.registry_now(may, &names)?.is_empty() {
+        session.registry(&format!("GRANT USAGE ON SCHEMA {schema} TO {role}"), &[])?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ SELECT a.attnum, a.attname::text AS name, base.type, base.typmod,
        -- Of a partitioned table its partitions have it.
        (SELECT (m.attmissingval::text::text[])[1] FROM pg_attribute m
         WHERE m.atthasmissing AND m.attname = a.attname
-          AND m.attrelid = ANY (ARRAY(SELECT $1::oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid)))
+          AND m.attrelid = ANY (ARRAY(SELECT $1::oid UNION SELECT relid FROM keepsake.partition_tree($1::oid)))
         ORDER BY m.attrelid LIMIT 1) AS missing
 FROM pg_attribute a
 CROSS JOIN LATERAL (

@@ -10,7 +10,7 @@ use crate::archive::shown_to::show;
 use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Qualified};
-use crate::spi::session::Session;
+use crate::spi::session::{Session, first_column};
 
 /// A source table, as far as making its archive needs it.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ pub fn rename_like(
         &[],
     )?;
     if schema != passing.schema {
-        session.registry(&format!("ALTER TABLE {passing} SET SCHEMA {schema}"), &[])?;
+        move_to(session, archive, &passing, &schema)?;
     }
     let passing = Qualified { schema, ..passing };
     let wanted = free_name(session, &passing.schema, &source.name.name)?;
@@ -160,5 +160,40 @@ pub fn rename_like(
             source.name.name.0.as_str().into(),
         ],
     )?;
+    Ok(())
+}
+
+/// Moves an archive to a schema, with its indexes, whose names others may have there.
+fn move_to(
+    session: &mut Session<'_, '_>,
+    archive: pg_sys::Oid,
+    name: &Qualified,
+    schema: &Ident,
+) -> Outcome<()> {
+    let indexes: Vec<String> = first_column(session.registry(
+        "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1",
+        &[archive.into()],
+    )?)?;
+    let indexes: Vec<Ident> = indexes.into_iter().map(Ident).collect();
+    let passing = |number: usize| Ident(format!("keepsake_moving_{archive}_{number}"));
+    for (number, index) in indexes.iter().enumerate() {
+        let old = Qualified {
+            schema: name.schema.clone(),
+            name: index.clone(),
+        };
+        session.registry(
+            &format!("ALTER INDEX {old} RENAME TO {}", passing(number)),
+            &[],
+        )?;
+    }
+    session.registry(&format!("ALTER TABLE {name} SET SCHEMA {schema}"), &[])?;
+    for (number, index) in indexes.iter().enumerate() {
+        let moved = Qualified {
+            schema: schema.clone(),
+            name: passing(number),
+        };
+        let wanted = free_name(session, schema, index)?;
+        session.registry(&format!("ALTER INDEX {moved} RENAME TO {wanted}"), &[])?;
+    }
     Ok(())
 }

@@ -423,7 +423,7 @@ fn parts(
 ) -> Outcome<Vec<(pg_sys::Oid, Qualified)>> {
     let rows = session.catalog_now(
         "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name
-         FROM (SELECT $1::oid AS oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid)) AS part
+         FROM (SELECT $1::oid AS oid UNION SELECT relid FROM keepsake.partition_tree($1::oid)) AS part
          JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid",
         &[oid.into()],
     )?;

@@ -9,7 +9,7 @@ FROM (
     FROM pg_constraint con
     -- One that is not enforced has no triggers, and so no action.
     WHERE con.contype = 'f' AND (to_jsonb(con) ->> 'conenforced')::boolean IS NOT FALSE
-      AND con.confrelid IN (SELECT $1::oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid))
+      AND con.confrelid IN (SELECT $1::oid UNION SELECT relid FROM keepsake.partition_tree($1::oid))
     GROUP BY 1
     UNION ALL
     SELECT h.inhrelid, 'by inheritance', '1 cascade' FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent

@@ -10,7 +10,7 @@ SELECT c.oid::regclass::text AS shown,
        n.nspname ~ '^(pg_|information_schema$|keepsake$)' OR EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid) AS is_system,
        c.relrowsecurity AS has_rls,
        (SELECT m.keep FROM keepsake.managed_table m WHERE m.relation = c.oid) AS keep,
-       (SELECT min(part.relid::regclass::text) FROM pg_partition_tree(c.oid) AS part JOIN pg_class pc ON pc.oid = part.relid
+       (SELECT min(part.relid::regclass::text) FROM keepsake.partition_tree(c.oid) AS part JOIN pg_class pc ON pc.oid = part.relid
         WHERE pc.relkind = 'f') AS foreign_part,
        (SELECT a.archive::oid FROM keepsake.archive_table a WHERE a.relation = c.oid) AS archive
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -4,9 +4,11 @@ use pgrx::datum::{DatumWithOid, Interval};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::archive::names;
 use crate::manage::archived_table::Keep;
 use crate::manage::encoding;
 use crate::model::error::{Failure, Outcome, required};
+use crate::model::sql::Ident;
 use crate::spi::session::{Session, with_session};
 
 /// Enters a schema in the registry. `keepsake.manage_schema()` calls it, and then manages what is there.
@@ -57,7 +59,7 @@ fn register(
             fix: "Give keep => 'archive', or manage each table.".into(),
         });
     }
-    check(session, schema)?;
+    let name = check(session, schema)?;
     session.registry(
         "INSERT INTO keepsake.whole_schema (schema, retention, on_truncate) SELECT n.nspname, $2, $3 FROM pg_namespace n WHERE n.oid = $1
          ON CONFLICT (schema) DO UPDATE SET retention = coalesce(excluded.retention, whole_schema.retention),
@@ -68,6 +70,8 @@ fn register(
             on_truncate.into(),
         ],
     )?;
+    // Not only with the first table: who makes that would have everyone wait who makes another before his transaction ends.
+    names::schema_for(session, &Ident(name))?;
     Ok(())
 }
 
@@ -87,7 +91,8 @@ const DESCRIBE: &str = "
            n.nspname ~ '^(pg_|information_schema$|keepsake$)' OR pg_get_userbyid(n.nspowner) = 'keepsake_archive' AS is_system
     FROM pg_namespace n WHERE n.oid = $1";
 
-fn check(session: &Session<'_, '_>, schema: pg_sys::Oid) -> Outcome<()> {
+/// The name of a schema that the caller may have managed.
+fn check(session: &Session<'_, '_>, schema: pg_sys::Oid) -> Outcome<String> {
     let rows = session.catalog_now(DESCRIBE, &[schema.into()])?;
     let row = rows.first().ok_or_else(|| Failure::RowNotFound {
         table: "pg_namespace".into(),
@@ -102,5 +107,5 @@ fn check(session: &Session<'_, '_>, schema: pg_sys::Oid) -> Outcome<()> {
             fix: "Manage a schema of your application.".into(),
         });
     }
-    Ok(())
+    Ok(name)
 }

@@ -2,7 +2,7 @@
 //!
 //! - `manage_table` has `manage` and `unmanage`; `triggers` creates and drops triggers, `drop_guards` those of other tables.
 //! - `bound_table` gives a table what it has because it is bound to the bucket.
-//! - `archived_table` does the same for tables with an archive; `managed_schema` registers schemas whose tables all get one.
+//! - `archived_table` does the same for tables with an archive, `equip_partitions` for partitions that come later; `managed_schema` registers schemas whose tables all get one.
 //! - `adopt` says which rows are soft-deleted already; `adopt_in_place` and `adopt_archived` make deletions of them.
 //! - `move_to_archive` and `move_in_place` take a table from the one way of keeping its deleted rows to the other, `moving_tables` those that go along;
 //!   `silent_write` says when their writes fire no trigger in safety.
@@ -25,6 +25,7 @@ pub mod ddl_command;
 pub mod declared_reference;
 pub mod drop_guards;
 pub mod encoding;
+pub mod equip_partitions;
 pub mod follow_renames;
 pub mod follow_using;
 pub mod hide;

@@ -201,15 +201,18 @@ impl Archived {
     }
 
     /// A query for archived rows: where each is in the archive (`keepsake_relation`, `keepsake_ctid`), its deletion and
-    /// place in it, and today's columns but for those that are computed, in the types that domains are over.
+    /// place in it, and today's columns in the types that domains are over. What is computed has the value that it had when the row was
+    /// deleted: keys can have it, and nothing of the owner's is run.
     pub fn source(&self, rows: &Rows) -> String {
-        self.source_where(&rows.conditions("a"))
+        self.source_where(&rows.conditions("a"), self.columns.iter())
     }
 
-    fn source_where(&self, conditions: &[String]) -> String {
-        let columns = self
-            .stored_columns()
-            .map(|column| format!(", {} AS {}", self.value(column), column.name));
+    fn source_where<'a>(
+        &self,
+        conditions: &[String],
+        columns: impl Iterator<Item = &'a Column>,
+    ) -> String {
+        let columns = columns.map(|column| format!(", {} AS {}", self.value(column), column.name));
         let columns = join(columns, "");
         let selects = conditions.iter().map(|condition| {
             format!(
@@ -222,10 +225,10 @@ impl Archived {
 
     /// The same for all rows of the archive.
     pub fn source_of_all(&self) -> String {
-        self.source_where(&["true".to_owned()])
+        self.source_where(&["true".to_owned()], self.columns.iter())
     }
 
-    /// The same with computed columns, as an expression of the table sees a row: for FROM, under the table's own name.
+    /// The same with columns computed anew, as an expression of the table sees a row: for FROM, under the table's own name.
     pub fn whole(&self, rows: &Rows) -> String {
         self.whole_where(&rows.conditions("a"))
     }
@@ -241,7 +244,7 @@ impl Archived {
 
     /// The same for the rows `a` of the archive that meet one of these conditions, no row two of them.
     pub fn whole_where(&self, conditions: &[String]) -> String {
-        let plain = self.source_where(conditions);
+        let plain = self.source_where(conditions, self.stored_columns());
         let computed: Vec<String> = self
             .columns
             .iter()
@@ -275,8 +278,11 @@ impl Archived {
             .layouts
             .keys()
             .map(|layout| match self.value_in(column, *layout) {
-                Source::Sql(sql) => (*layout, sql),
-                Source::Inconvertible(_) => (*layout, null(column)),
+                // A conversion of what is computed anyway must not fail.
+                Source::Sql(sql) if column.computed.is_none() || self.stays(column, *layout) => {
+                    (*layout, sql)
+                }
+                _ => (*layout, null(column)),
             })
             .collect();
         let Some((_, newest)) = values.last() else {

@@ -142,6 +142,35 @@ SELECT keepsake.purge_deletion(id) -> 'rows' AS purged FROM keepsake.deletion WH
 SELECT keepsake.purge_deletion(id) FROM keepsake.deletion WHERE root_table = 'kept'::regclass AND root_key = '{"id": 2}';
 \set VERBOSITY default
 SELECT keepsake.release(id) FROM keepsake.hold WHERE reason = 'anew' AND released_at IS NULL;
+-- An archive follows its table to where another archive's index has the name of its own.
+CREATE TABLE hall.twin (id int PRIMARY KEY); SELECT keepsake.manage('hall.twin', keep => 'archive'); ALTER TABLE hall.twin RENAME TO elder_twin;
+CREATE TABLE twin (id int CONSTRAINT younger PRIMARY KEY); SELECT keepsake.manage('twin', keep => 'archive');
+INSERT INTO twin VALUES (1); DELETE FROM twin;
+ALTER TABLE twin SET SCHEMA hall;
+SELECT i.indexrelid::regclass FROM keepsake.archive_table a JOIN pg_index i ON i.indrelid = a.archive WHERE a.relation IN ('hall.twin'::regclass, 'hall.elder_twin'::regclass) ORDER BY 1;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'hall.twin'::regclass;
+-- Archives follow what a command does to tables that it does not name: those that inherit, and a partition's own archive, which waits.
+CREATE TABLE senior (id int PRIMARY KEY); CREATE TABLE junior (n int PRIMARY KEY) INHERITS (senior); CREATE TABLE minor () INHERITS (junior);
+SELECT keepsake.manage('senior', keep => 'archive', cascade => true);
+CREATE TABLE later_part (id int PRIMARY KEY, x int, y int); SELECT keepsake.manage('later_part', keep => 'archive');
+INSERT INTO later_part VALUES (31, 1, 2); DELETE FROM later_part;
+ALTER TABLE p ATTACH PARTITION later_part FOR VALUES FROM (30) TO (40);
+INSERT INTO minor VALUES (1, 1); DELETE FROM minor;
+ALTER TABLE senior ADD note text DEFAULT 'then'; ALTER TABLE senior ALTER note SET DEFAULT 'now'; ALTER TABLE senior RENAME note TO remark;
+ALTER TABLE p DROP y; ALTER TABLE p ADD z int;
+SELECT object FROM keepsake.doctor() WHERE check_name = 'archive_behind';
+SELECT attrelid::regclass, attname FROM pg_attribute WHERE attrelid IN ('change_deleted.minor'::regclass, 'change_deleted.later_part'::regclass) AND attnum > 3 AND NOT attisdropped ORDER BY 1, attnum;
+ALTER TABLE senior ALTER id TYPE bigint;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'minor'::regclass;
+SELECT * FROM minor;
+-- The archive of a dropped table goes along if it has no rows: what it has of types would keep them from being changed.
+CREATE TYPE pair AS (a int, b int);
+CREATE TABLE brief (id int PRIMARY KEY, p pair); SELECT keepsake.manage('brief', keep => 'archive');
+INSERT INTO brief VALUES (1, '(1,2)'); DELETE FROM brief; SELECT keepsake.restore(id) IS NOT NULL AS restored FROM keepsake.deletion WHERE root_table = 'brief'::regclass;
+BEGIN; DROP TABLE brief; SELECT to_regclass('change_deleted.brief'); ROLLBACK;
+BEGIN; DELETE FROM brief; DROP TABLE brief; SELECT id FROM change_deleted.brief; ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM brief; DROP TABLE brief; SELECT to_regclass('change_deleted.brief'); ROLLBACK;
+DROP TABLE brief; ALTER TYPE pair ALTER ATTRIBUTE a TYPE bigint;
 -- Dropped tables leave their archives.
 DROP TABLE hall.u CASCADE;
 SELECT archive, relation, source_schema, source_name FROM keepsake.archive_table WHERE relation IS NULL;

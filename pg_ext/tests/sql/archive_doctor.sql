@@ -101,7 +101,7 @@ SELECT cure('archive_trigger'), cure('archive_index'), cure('archive_statistics'
 
 -- Layouts, what is left of dropped tables, a retention of nothing.
 BEGIN; DELETE FROM keepsake.archive_column WHERE archive = 'ward_deleted.patient'::regclass; SELECT * FROM findings; ROLLBACK;
-INSERT INTO bed VALUES (1, 1); DELETE FROM bed; DROP TABLE visitor; SELECT keepsake.manage('bed', '0');
+INSERT INTO bed VALUES (1, 1); INSERT INTO visitor VALUES (7); DELETE FROM visitor; DELETE FROM bed; DROP TABLE visitor; SELECT keepsake.manage('bed', '0');
 SELECT * FROM findings;
 SELECT cure('no_retention');
 SELECT * FROM findings;

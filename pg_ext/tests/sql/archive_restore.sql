@@ -216,6 +216,25 @@ DELETE FROM a WHERE id = 1;
 SELECT keepsake.restore(last('a')) -> 'restored';
 SELECT what, count(*) FROM log GROUP BY 1 ORDER BY 1;
 
+\echo == Keys of computed columns.
+CREATE TABLE halved (a int, b int GENERATED ALWAYS AS (a / 2) STORED, PRIMARY KEY (a, b));
+CREATE TABLE doubled (x int PRIMARY KEY, y int GENERATED ALWAYS AS (x * 2) STORED UNIQUE);
+CREATE TABLE by_double (id int PRIMARY KEY, y int REFERENCES doubled (y) ON DELETE CASCADE);
+CREATE TABLE doubling (id int PRIMARY KEY, x int GENERATED ALWAYS AS (id * 2) STORED REFERENCES doubled ON DELETE CASCADE);
+SELECT keepsake.manage('halved', keep => 'archive'), keepsake.manage('doubled', keep => 'archive', cascade => true);
+INSERT INTO halved VALUES (2), (3); INSERT INTO doubled VALUES (2), (4); INSERT INTO by_double VALUES (1, 4), (2, 8); INSERT INTO doubling VALUES (1), (2);
+DELETE FROM halved WHERE a = 2;
+SELECT keepsake.restore(last('halved')) -> 'restored';
+DELETE FROM halved;
+SELECT keepsake.restore_row('halved', '{"a": 3, "b": 1}'::jsonb) -> 'restored';
+SELECT keepsake.restore(last('halved')) -> 'restored';
+DELETE FROM by_double WHERE id = 1; DELETE FROM doubling WHERE id = 1;
+DELETE FROM doubled;
+SELECT kind, table_name, constraint_name FROM keepsake.restore_conflicts(last('by_double')) UNION ALL SELECT kind, table_name, constraint_name FROM keepsake.restore_conflicts(last('doubling')) ORDER BY 2;
+SELECT keepsake.restore_row('by_double', 1, on_conflict => 'parents') -> 'restored';
+SELECT keepsake.restore(last('doubling')) -> 'restored', keepsake.restore(last('doubled')) -> 'restored';
+SELECT * FROM halved ORDER BY a; SELECT * FROM doubled ORDER BY x; SELECT * FROM by_double ORDER BY id; SELECT * FROM doubling ORDER BY id;
+
 DROP SCHEMA kept CASCADE;
 DROP SCHEMA kept_deleted CASCADE;
 DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);

@@ -96,11 +96,31 @@ RESET ROLE; RESET search_path;
 CREATE SCHEMA was; SELECT keepsake.manage_schema('was'); ALTER SCHEMA was RENAME TO is_now;
 CREATE TABLE is_now.late (id int PRIMARY KEY);
 SELECT relation, archive FROM managed WHERE relation::text ~ 'is_now';
-DROP SCHEMA is_now CASCADE; DROP SCHEMA is_now_deleted CASCADE;
+DROP SCHEMA is_now CASCADE; DROP SCHEMA is_now_deleted, was_deleted CASCADE;
 SELECT keepsake.manage_schema('pg_catalog');
 SELECT keepsake.manage_schema('store_deleted');
 SELECT keepsake.manage_schema('aside');
+-- A role can be dropped when its tables are gone or another's, though it could read their archives; one that still has a table cannot.
+CREATE ROLE regress_store_leaver; CREATE ROLE regress_store_reader; CREATE SCHEMA left_by; GRANT ALL ON SCHEMA left_by TO regress_store_leaver; SELECT keepsake.manage_schema('left_by');
+SET ROLE regress_store_leaver;
+CREATE TABLE left_by.gone (id int PRIMARY KEY); CREATE TABLE left_by.given (id int PRIMARY KEY); CREATE TABLE left_by.still (id int PRIMARY KEY);
+ALTER TABLE left_by.gone ENABLE ROW LEVEL SECURITY; ALTER TABLE left_by.still ENABLE ROW LEVEL SECURITY;
+INSERT INTO left_by.gone VALUES (1); DELETE FROM left_by.gone; GRANT SELECT ON left_by_deleted.gone TO regress_store_reader;
+DROP TABLE left_by.gone;
+RESET ROLE;
+REVOKE USAGE ON SCHEMA left_by_deleted FROM PUBLIC; ALTER TABLE left_by.given OWNER TO regress_store; REVOKE ALL ON SCHEMA left_by FROM regress_store_leaver;
+DROP ROLE regress_store_leaver;
+SELECT has_table_privilege('regress_store_leaver', 'left_by_deleted.still', 'SELECT'), (SELECT count(*) FROM pg_policy WHERE polname = 'keepsake_source_owner' AND polrelid = 'left_by_deleted.still'::regclass);
+BEGIN READ ONLY; DROP ROLE regress_store_leaver; ROLLBACK;
+\set VERBOSITY terse
+SET ROLE regress_store_guest; DROP ROLE regress_store_leaver; RESET ROLE;
+\set VERBOSITY default
+DROP TABLE left_by.still;
+DROP ROLE regress_store_leaver, regress_store_reader;
+SELECT count(*) FROM left_by_deleted.gone;
+SELECT grantee::regrole, privilege_type FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'left_by_deleted' AND grantee::regrole::text <> 'keepsake_archive' ORDER BY 1;
 SET client_min_messages = warning;
+DROP SCHEMA left_by, left_by_deleted CASCADE;
 DROP SCHEMA store, aside, later CASCADE;
 SELECT count(*) FROM keepsake.whole_schema;
 SELECT archive FROM keepsake.archive_table ORDER BY archive::text;
