@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
 
@@ -9,6 +10,7 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::{RowId, is_among};
 use crate::model::sql::join;
 use crate::model::table::Table;
+use crate::run_as::archive_reading::Judging;
 use crate::spi::including_deleted::including_deleted;
 use crate::spi::session::Session;
 
@@ -101,6 +103,24 @@ impl Privileges {
         };
         let sql = format!("{select} AND {policies}");
         session.as_caller_under_policies(&sql, args)
+    }
+
+    /// How many rows of a deletion the caller, whom policies bind, sees and may delete. PostgreSQL asks of him no right to read the columns that
+    /// policies name.
+    pub fn count_deletable(
+        session: &mut Session<'_, '_>,
+        table: &Table,
+        deletion: Uuid,
+    ) -> Outcome<Option<i64>> {
+        let _hidden = including_deleted();
+        let sql = format!(
+            "SELECT pg_catalog.count(t.deletion_id) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {}",
+            table.rows(),
+            delete_policies(session, table)?,
+        );
+        let _judging = Judging::rows_of(table.oid);
+        let counted = session.as_caller_under_policies(&sql, &[deletion.into()])?;
+        Ok(counted.first().get_one()?)
     }
 }
 

@@ -303,11 +303,33 @@ pub fn may_delete_marked(
     deletion: Uuid,
 ) -> Outcome<bool> {
     let privileges = Privileges::of(session, table)?;
-    if privileges.is_bound_by_application(session, table)? {
-        return may_delete_all(session, table, deletion);
-    }
     privileges.refuse_unless_deletes(table)?;
-    Ok(true)
+    if !privileges.is_bound_by_application(session, table)? {
+        return Ok(true);
+    }
+    table.check_marks()?;
+    let there = count_all(session, table, deletion, "true")?;
+    Ok(there != Some(0) && Privileges::count_deletable(session, table, deletion)? == there)
+}
+
+/// How many rows `t` of a deletion a condition names.
+fn count_all(
+    session: &mut Session<'_, '_>,
+    table: &Table,
+    deletion: Uuid,
+    condition: &str,
+) -> Outcome<Option<i64>> {
+    let sql = marked(table, condition);
+    let counted = session.as_owner(table, &sql, &[deletion.into()])?;
+    Ok(counted.first().get_one()?)
+}
+
+/// Counts these rows.
+fn marked(table: &Table, condition: &str) -> String {
+    format!(
+        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {condition}",
+        table.rows()
+    )
 }
 
 /// Whether the deletion has rows in `table` and the caller sees each of them and may delete it.
@@ -335,19 +357,17 @@ pub fn may_delete_those(
     let privileges = Privileges::of(session, table)?;
     privileges.refuse_unless_deletes(table)?;
     table.check_marks()?;
-    let sql = format!(
-        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.deletion_id OPERATOR(pg_catalog.=) $1 AND {condition}",
-        table.rows()
-    );
-    let there: Option<i64> = session
-        .as_owner(table, &sql, &[deletion.into()])?
-        .first()
-        .get_one()?;
+    let there = count_all(session, table, deletion, condition)?;
     if there == Some(0) {
         return Ok(false);
     }
     let seen: Option<i64> = privileges
-        .read_deletable(session, table, &sql, &[deletion.into()])?
+        .read_deletable(
+            session,
+            table,
+            &marked(table, condition),
+            &[deletion.into()],
+        )?
         .first()
         .get_one()?;
     Ok(seen == there)

@@ -102,7 +102,7 @@ unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) -> bool {
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
     // (`pg_plan_query` in postgres.c).
     unsafe {
-        archive_reading::close();
+        archive_reading::close(query);
         if !query.is_null() && role::is_engines_own() {
             raise_unless_ok(engine_query::check(query));
         }

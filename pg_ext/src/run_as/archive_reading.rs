@@ -6,7 +6,7 @@
 //! only to the statement whose text was announced, from its analysis to its planning: functions that the planner calls
 //! come later. In the same way a statement on one table may be let read another one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
@@ -20,6 +20,7 @@ const OWNER: &CStr = c"keepsake_archive";
 
 thread_local! {
     static ANNOUNCED: RefCell<Option<Announced>> = const { RefCell::new(None) };
+    static JUDGED: Cell<Option<pg_sys::Oid>> = const { Cell::new(None) };
 }
 
 static mut NEXT: pg_sys::post_parse_analyze_hook_type = None;
@@ -63,13 +64,48 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        close();
+        ANNOUNCED.set(None);
+    }
+}
+
+/// While it lives, the next statement that is planned reads a table with its owner's rights, under the policies that bind whom it runs as: these
+/// are in the query by then. It is to tell nothing of the rows but how many there are.
+#[derive(Debug)]
+pub struct Judging;
+
+impl Judging {
+    /// Lets the next statement judge the rows of `table`.
+    pub fn rows_of(table: pg_sys::Oid) -> Self {
+        JUDGED.set(Some(table));
+        Self
+    }
+}
+
+impl Drop for Judging {
+    fn drop(&mut self) {
+        JUDGED.set(None);
     }
 }
 
 /// Ends what was announced: planning begins, and with it code that is not ours.
-pub fn close() {
+///
+/// # Safety
+/// The query is NULL or about to be planned.
+pub unsafe fn close(query: *mut pg_sys::Query) {
     ANNOUNCED.set(None);
+    // SAFETY: the planner may scribble on the query that it is given, whose range table holds entries.
+    unsafe {
+        let Some((table, query)) = JUDGED.take().zip(query.as_ref()) else {
+            return;
+        };
+        let judged = pointers::<pg_sys::RangeTblEntry>(query.rtable)
+            .find(|entry| (**entry).rtekind == pg_sys::RTEKind::RTE_RELATION);
+        if let Some(entry) = judged
+            && (*entry).relid == table
+        {
+            check_as(query, entry, owner_of(table).unwrap_or(pg_sys::InvalidOid));
+        }
+    }
 }
 
 /// Whether a relation is an archive. Only a superuser can give a table to its owner.

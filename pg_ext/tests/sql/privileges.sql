@@ -83,3 +83,27 @@ SELECT proname FROM pg_proc WHERE pronamespace = 'keepsake'::regnamespace
     AND NOT has_function_privilege('regress_other', oid, 'EXECUTE') ORDER BY 1;
 SELECT relname FROM pg_class WHERE relnamespace = 'keepsake'::regnamespace AND relkind = 'r'
     AND has_table_privilege('regress_other', oid, 'SELECT') ORDER BY 1;
+
+-- A policy may name columns that the caller may not read: PostgreSQL asks nobody for them.
+CREATE TABLE discreet (id int PRIMARY KEY, secret text DEFAULT 's');
+SELECT keepsake.manage('discreet');
+INSERT INTO discreet (id) VALUES (1), (2), (3), (4);
+ALTER TABLE discreet ENABLE ROW LEVEL SECURITY;
+CREATE POLICY look ON discreet FOR SELECT USING (secret = 's' AND id < 4);
+CREATE POLICY change ON discreet FOR UPDATE USING (true);
+CREATE POLICY remove ON discreet FOR DELETE USING (secret = 's' AND id <> 2);
+GRANT SELECT (id), UPDATE, DELETE ON discreet TO regress_editor;
+SET ROLE regress_editor;
+UPDATE discreet SET deleted_at = now() WHERE id = 1;
+UPDATE discreet SET deleted_at = now() WHERE id IN (2, 3);
+UPDATE discreet SET deleted_at = now() WHERE id = 3 AND secret = 's';
+UPDATE discreet SET deleted_at = now() WHERE id = 3;
+DELETE FROM discreet WHERE id = 4;
+SELECT secret FROM discreet;
+RESET ROLE;
+REVOKE DELETE ON discreet FROM regress_editor;
+UPDATE discreet SET secret = 't' WHERE id = 4;
+SET ROLE regress_editor;
+UPDATE discreet SET deleted_at = now();
+RESET ROLE;
+SELECT id, deleted_at IS NULL AS live FROM discreet ORDER BY id;
