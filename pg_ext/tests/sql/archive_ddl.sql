@@ -170,6 +170,11 @@ INSERT INTO brief VALUES (1, '(1,2)'); DELETE FROM brief; SELECT keepsake.restor
 BEGIN; DROP TABLE brief; SELECT to_regclass('change_deleted.brief'); ROLLBACK;
 BEGIN; DELETE FROM brief; DROP TABLE brief; SELECT id FROM change_deleted.brief; ROLLBACK;
 BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM brief; DROP TABLE brief; SELECT to_regclass('change_deleted.brief'); ROLLBACK;
+CREATE FUNCTION keep_archives() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN
+    IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE schema_name = 'change_deleted') THEN RAISE 'archives stay'; END IF;
+END$$;
+BEGIN; CREATE EVENT TRIGGER keep_archives ON sql_drop EXECUTE FUNCTION keep_archives(); DROP TABLE brief; SELECT to_regclass('brief'), to_regclass('change_deleted.brief'); ROLLBACK;
+DROP FUNCTION keep_archives;
 DROP TABLE brief; ALTER TYPE pair ALTER ATTRIBUTE a TYPE bigint;
 -- Dropped tables leave their archives.
 DROP TABLE hall.u CASCADE;
