@@ -89,14 +89,14 @@ CREATE TABLE folder (id int PRIMARY KEY) WITH (autovacuum_enabled = off);
 CREATE TABLE page (id int PRIMARY KEY, folder_id int NOT NULL REFERENCES folder ON DELETE CASCADE) WITH (autovacuum_enabled = off);
 CREATE INDEX ON page (folder_id);
 SELECT keepsake.manage(t, keep => 'in place') FROM unnest(ARRAY['folder', 'page']::regclass[]) AS t;
-INSERT INTO folder VALUES (1), (2), (3);
-INSERT INTO page VALUES (1, 1), (2, 2), (3, 3);
+INSERT INTO folder SELECT n FROM generate_series(1, 50) AS n;
+INSERT INTO page SELECT n, n FROM generate_series(1, 50) AS n;
 VACUUM ANALYZE folder, page;
 DELETE FROM folder WHERE id = 2;
 CREATE TEMP TABLE scratch (id int);
 DELETE FROM folder WHERE id = 3;
-INSERT INTO folder SELECT n FROM generate_series(4, 3000) AS n;
-INSERT INTO page SELECT n, n FROM generate_series(4, 3000) AS n;
+INSERT INTO folder SELECT n FROM generate_series(51, 3000) AS n;
+INSERT INTO page SELECT n, n FROM generate_series(51, 3000) AS n;
 BEGIN;
 SELECT rows_read() AS before \gset
 DELETE FROM folder WHERE id = 5;
