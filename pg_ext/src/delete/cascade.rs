@@ -1,5 +1,5 @@
 //! The way of a deletion down the graph: what cascades is marked, and what detaches lets go. At its end
-//! [`restrict`](crate::delete::restrict) looks for what refuses it.
+//! [`restrict`] looks for what refuses it.
 
 use std::collections::HashMap;
 use std::rc::Rc;
