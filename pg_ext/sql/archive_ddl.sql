@@ -212,7 +212,13 @@ BEGIN
     FOR each IN
         SELECT t.root, bool_and(t.carried_by IN ('archived watched', 'archived referred')
                                 AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.contype = 'f' AND con.confrelid = t.relation AND con.conparentid = 0)) AS alone
-        FROM keepsake.missing_archive_triggers(named) t WHERE t.relation <> t.root GROUP BY t.root ORDER BY t.root
+        FROM keepsake.missing_archive_triggers(named) t
+        WHERE t.relation <> t.root
+          -- A table without its own is being loaded from a dump, which brings them.
+          AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.root AND g.tgfoid = 'keepsake.archive_row()'::regprocedure)
+          AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() e
+                      WHERE e.classid = 'pg_class'::regclass AND coalesce(pg_partition_root(e.objid)::oid, e.objid) = t.root AND keepsake.concerns_whole(e.objid))
+        GROUP BY t.root ORDER BY t.root
     LOOP
         IF each.alone THEN
             PERFORM keepsake.try_to_equip(each.root);

@@ -117,7 +117,7 @@ WHERE t.tgtype & 8 = 8 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND p.prona
 UNION ALL
 -- Event triggers that do not follow DDL.
 SELECT 'error', 'event_trigger_disabled', e.evtname, 'The event trigger is disabled, so Keepsake does not notice schema changes.', format('ALTER EVENT TRIGGER %I ENABLE;', e.evtname)
-FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_replace_policy', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_follow_using', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
+FROM pg_event_trigger e WHERE e.evtname IN ('keepsake_attach_partition', 'keepsake_show_detached', 'keepsake_make_room', 'keepsake_follow_ddl', 'keepsake_follow_renames', 'keepsake_follow_using', 'keepsake_forget_dropped_tables', 'keepsake_follow_archives', 'keepsake_follow_rewrite', 'keepsake_follow_drops', 'keepsake_follow_publications') AND e.evtenabled NOT IN ('O', 'A')
 UNION ALL
 -- The index that finds the rows of a deletion.
 SELECT 'warning', 'deletion_index_missing', m.relation::text, 'There is no valid index on deletion_id, so every restore and purge reads the whole table.',
@@ -277,9 +277,14 @@ WHERE p.polrelid IN (SELECT relation FROM managed) AND p.polcmd IN ('r', '*') AN
   AND pg_get_expr(p.polqual, p.polrelid) ~ 'deleted_at IS NULL'
 UNION ALL
 -- Hidden reads that show again.
-SELECT 'warning', 'hiding_lost', h.relation::text, 'Deleted rows are no longer hidden by policy.', format('SELECT keepsake.hide_deleted(%L, ''policy'');', h.relation)
-FROM keepsake.hidden_reads h JOIN pg_class c ON c.oid = h.relation
-WHERE h.how = 'policy' AND (NOT c.relrowsecurity OR h.enabled_rls AND NOT c.relforcerowsecurity OR 2 > (SELECT count(*) FROM pg_policy p WHERE p.polrelid = h.relation AND p.polname IN ('keepsake_hide_deleted', 'keepsake_keep_deleted')))
+SELECT 'warning', 'hiding_lost', c.oid::regclass::text, 'Deleted rows are no longer hidden by policy.', format('SELECT keepsake.hide_deleted(%L, ''policy'');', h.relation)
+FROM keepsake.hidden_reads h LEFT JOIN LATERAL keepsake.partition_tree(h.relation) AS tree ON true
+JOIN pg_class c ON c.oid = coalesce(tree.relid, h.relation)
+CROSS JOIN LATERAL (SELECT array_agg(p.polname::text) AS names FROM pg_policy p WHERE p.polrelid = c.oid) AS policy
+WHERE h.how = 'policy' AND (
+    NOT c.relrowsecurity
+    OR NOT c.relforcerowsecurity AND (h.enabled_rls AND c.oid = h.relation OR 'keepsake_show_all' = ANY (policy.names))
+    OR (policy.names @> '{keepsake_hide_deleted,keepsake_keep_deleted}') IS NOT TRUE)
 UNION ALL
 SELECT 'warning', 'view_outdated', h.view::text, format('The view does not match the columns of %s.', h.relation), format('SELECT keepsake.hide_deleted(%L, ''view'');', h.relation)
 FROM keepsake.hidden_reads h JOIN pg_class v ON v.oid = h.view

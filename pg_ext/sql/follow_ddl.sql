@@ -17,10 +17,15 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     child oid;
 BEGIN
-    -- A partition concerns the table that it belongs to.
+    -- A new partition concerns the table that it belongs to.
     FOR child IN
         SELECT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
         WHERE c.classid = 'pg_class'::regclass
+          AND (keepsake.concerns_whole(c.objid)
+               OR current_setting('is_superuser') = 'off'
+                  AND EXISTS (SELECT FROM pg_trigger t
+                              WHERE t.tgrelid = c.objid AND t.tgname IN ('keepsake_guard_insert', 'keepsake_guard_update', 'keepsake_guard_moved')
+                                AND t.tgenabled NOT IN ('O', 'A')))
         -- But for new foreign keys of its own, which are refused: no row of theirs, nor what makes their table a partition, is older than the
         -- transaction. Those that stand already are not what the command is about; a DELETE of what they refer to is refused.
         UNION
@@ -32,7 +37,9 @@ BEGIN
                OR EXISTS (SELECT FROM pg_partition_ancestors(con.conrelid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
                           WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)))
     LOOP
+        -- A table without its triggers is being loaded from a dump, which brings them.
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation
+                                  JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgfoid = 'keepsake.protect_state()'::regprocedure
                                   WHERE m.relation = child AND c.relkind = 'p')
                   AND NOT EXISTS (
             SELECT FROM pg_constraint con
@@ -47,6 +54,11 @@ BEGIN
                                          AND t.tgname IN ('keepsake_guard_insert', 'keepsake_guard_update', 'keepsake_guard_moved')
                                          AND t.tgenabled NOT IN ('O', 'A')));
         PERFORM keepsake.guard_references(child);
+        IF EXISTS (SELECT FROM keepsake.hidden_reads h WHERE h.relation = child AND h.how = 'policy')
+           AND EXISTS (SELECT FROM keepsake.partition_tree(child) AS part JOIN pg_inherits i ON i.inhrelid = part.relid
+                       WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)) THEN
+            PERFORM keepsake.hide_in_partitions(child);
+        END IF;
     END LOOP;
     -- Of who owns what the command names.
     PERFORM keepsake.guard_former_partition(t.tgrelid)
@@ -61,6 +73,6 @@ BEGIN
           AND coalesce(pg_partition_root(con.confrelid), con.confrelid) IN (SELECT relation FROM keepsake.kept_in_place));
 END
 $$;
-REVOKE ALL ON FUNCTION keepsake.follow_ddl(), keepsake.guard_former_partition(oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION keepsake.follow_ddl(), keepsake.hide_in_partitions(regclass), keepsake.guard_former_partition(oid) FROM PUBLIC;
 CREATE EVENT TRIGGER keepsake_follow_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA')
     EXECUTE FUNCTION keepsake.follow_ddl();

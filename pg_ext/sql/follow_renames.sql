@@ -108,8 +108,11 @@ CREATE EVENT TRIGGER keepsake_follow_renames ON ddl_command_end
 CREATE EVENT TRIGGER keepsake_attach_partition ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
     EXECUTE FUNCTION keepsake.attach_partition();
 
-CREATE EVENT TRIGGER keepsake_replace_policy ON ddl_command_start WHEN TAG IN ('CREATE POLICY')
-    EXECUTE FUNCTION keepsake.replace_policy();
+CREATE EVENT TRIGGER keepsake_show_detached ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+    EXECUTE FUNCTION keepsake.show_detached();
+
+CREATE EVENT TRIGGER keepsake_make_room ON ddl_command_start WHEN TAG IN ('CREATE POLICY', 'CREATE TRIGGER')
+    EXECUTE FUNCTION keepsake.make_room();
 
 CREATE EVENT TRIGGER keepsake_follow_using ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
     EXECUTE FUNCTION keepsake.follow_using();

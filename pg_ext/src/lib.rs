@@ -117,7 +117,8 @@ extension_sql_file!(
     requires = [
         "purge",
         "registry",
-        manage::declared_reference::guard_references
+        manage::declared_reference::guard_references,
+        manage::hiding_policies::hide_in_partitions
     ]
 );
 extension_sql_file!(
@@ -129,8 +130,9 @@ extension_sql_file!(
         "hold",
         manage::follow_renames::follow_renames,
         manage::follow_using::follow_using,
-        manage::archive_policy::replace_policy,
-        manage::attach_partition::attach_partition
+        manage::make_room::make_room,
+        manage::attach_partition::attach_partition,
+        manage::hiding_policies::show_detached
     ]
 );
 extension_sql_file!(

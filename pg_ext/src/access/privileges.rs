@@ -19,14 +19,18 @@ use crate::spi::session::Session;
 pub struct Privileges {
     deletes: bool,
     selects: bool,
+    reads_key: bool,
     is_bound: bool,
 }
 
 const PRIVILEGES: &str = "
-    SELECT has_table_privilege($1, 'DELETE'),
-           has_table_privilege($1, 'SELECT') AND has_schema_privilege(c.relnamespace, 'USAGE'),
-           row_security_active($1)
-    FROM pg_class c WHERE c.oid = $1";
+    SELECT has_table_privilege(c.oid, 'DELETE'),
+           may.select_all AND may.enter,
+           may.enter AND (may.select_all OR (SELECT bool_and(has_column_privilege(c.oid, key.name, 'SELECT')) FROM unnest($2::text[]) AS key (name))),
+           row_security_active(c.oid)
+    FROM pg_class c
+    CROSS JOIN LATERAL (SELECT has_table_privilege(c.oid, 'SELECT') AS select_all, has_schema_privilege(c.relnamespace, 'USAGE') AS enter) AS may
+    WHERE c.oid = $1";
 
 const OTHER_POLICIES: &str =
     "SELECT FROM pg_policy WHERE polrelid = $1 AND NOT starts_with(polname::text, 'keepsake_')";
@@ -34,7 +38,12 @@ const OTHER_POLICIES: &str =
 impl Privileges {
     /// The caller's to `table`.
     pub fn of(session: &Session<'_, '_>, table: &Table) -> Outcome<Self> {
-        let rows = session.catalog_kept(PRIVILEGES, &[table.oid.into()])?;
+        let key: Vec<&str> = table
+            .key
+            .iter()
+            .map(|column| column.name.0.as_str())
+            .collect();
+        let rows = session.catalog_kept(PRIVILEGES, &[table.oid.into(), key.into()])?;
         if rows.is_empty() {
             return Err(Failure::RowNotFound {
                 table: table.shown.clone(),
@@ -45,7 +54,8 @@ impl Privileges {
         Ok(Self {
             deletes: may(1)?,
             selects: may(2)?,
-            is_bound: may(3)?,
+            reads_key: may(3)?,
+            is_bound: may(4)?,
         })
     }
 
@@ -82,8 +92,8 @@ impl Privileges {
         })
     }
 
-    /// Runs `select`, whose WHERE clause is its last, over the rows `t` that the caller sees and may delete. Whom no
-    /// policy binds sees what the owner sees: then it runs as the owner, so that not even what the planner computes of
+    /// Runs `select`, whose WHERE clause is its last, over the rows `t` that the caller sees and may delete, of which he is to read the key, as for a
+    /// DELETE that names it. Whom no policy binds sees what the owner sees: then it runs as the owner, so that not even what the planner computes of
     /// an index expression runs with the rights of a superuser who calls.
     pub fn read_deletable<'conn>(
         self,
@@ -92,9 +102,10 @@ impl Privileges {
         select: &str,
         args: &[DatumWithOid<'_>],
     ) -> Outcome<SpiTupleTable<'conn>> {
-        if self.selects && !self.is_bound {
+        if self.reads_key && !self.is_bound {
             return session.as_owner(table, select, args);
         }
+        let _judging = self.reads_key.then(|| Judging::rows_of(table.oid));
         let _hidden = including_deleted();
         let policies = if self.is_bound {
             delete_policies(session, table)?

@@ -36,6 +36,24 @@ pub unsafe fn command(
 /// # Safety
 /// A name in a command that PostgreSQL has parsed; `mode` is the lock that this command takes.
 pub unsafe fn find_table(name: *const pg_sys::RangeVar, mode: u32) -> Option<pg_sys::Oid> {
+    // SAFETY: as the caller promises.
+    unsafe { find(name, mode, Some(refuse_stranger)) }
+}
+
+/// The same for a table whose owner the command does not ask for.
+///
+/// # Safety
+/// As of [`find_table`].
+pub unsafe fn find_any_table(name: *const pg_sys::RangeVar, mode: u32) -> Option<pg_sys::Oid> {
+    // SAFETY: as the caller promises.
+    unsafe { find(name, mode, None) }
+}
+
+unsafe fn find(
+    name: *const pg_sys::RangeVar,
+    mode: u32,
+    check: pg_sys::RangeVarGetRelidCallback,
+) -> Option<pg_sys::Oid> {
     let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
     // SAFETY: as the caller promises.
     let oid = unsafe {
@@ -43,7 +61,7 @@ pub unsafe fn find_table(name: *const pg_sys::RangeVar, mode: u32) -> Option<pg_
             name,
             mode as pg_sys::LOCKMODE,
             missing_ok,
-            Some(refuse_stranger),
+            check,
             std::ptr::null_mut(),
         )
     };

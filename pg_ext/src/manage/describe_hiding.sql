@@ -1,10 +1,5 @@
--- How a table's deleted rows are hidden, and what stands in the way of hiding them.
+-- How a table's deleted rows are hidden.
 SELECT h.how, h.enabled_rls, h.view::pg_catalog.oid AS view,
-       c.relrowsecurity AS has_rls,
-       EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid
-               AND p.polname NOT IN ('keepsake_hide_deleted', 'keepsake_keep_deleted', 'keepsake_show_all')) AS has_policies,
-       ARRAY(SELECT p.polname::text FROM pg_policy p WHERE p.polrelid = c.oid
-             AND p.polname IN ('keepsake_hide_deleted', 'keepsake_keep_deleted', 'keepsake_show_all')) AS own_policies,
        pg_catalog.left(pg_catalog.md5(c.relname), 8) AS name_hash,
        -- Whether CREATE OR REPLACE VIEW can make the view that the table's columns ask for.
        NOT EXISTS (

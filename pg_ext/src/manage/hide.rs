@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
+use crate::manage::hiding_policies;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified, join};
 use crate::model::table::Table;
@@ -71,9 +72,6 @@ struct Hiding {
     view: Option<pg_sys::Oid>,
     replaceable: bool,
     enabled_rls: bool,
-    has_rls: bool,
-    has_policies: bool,
-    own_policies: Vec<String>,
     name_hash: String,
 }
 
@@ -89,9 +87,6 @@ impl Hiding {
             view: row.get_by_name("view")?,
             replaceable: flag("replaceable")?,
             enabled_rls: flag("enabled_rls")?,
-            has_rls: flag("has_rls")?,
-            has_policies: flag("has_policies")?,
-            own_policies: row.get_by_name("own_policies")?.unwrap_or_default(),
             name_hash: row.get_by_name("name_hash")?.unwrap_or_default(),
         })
     }
@@ -105,15 +100,7 @@ pub fn undo(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
         session.ddl(&format!("DROP VIEW {name}"))?;
     }
     if now.how == How::Policy {
-        for policy in &now.own_policies {
-            let drop = format!("DROP POLICY {} ON {}", Ident(policy.clone()), table.name);
-            session.ddl(&drop)?;
-        }
-        // Policies that came since want row-level security to stay.
-        if now.enabled_rls && !now.has_policies {
-            let disable = "DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY";
-            session.ddl(&format!("ALTER TABLE {} {disable}", table.name))?;
-        }
+        hiding_policies::remove(session, table.oid, now.enabled_rls)?;
     }
     session.registry(
         "DELETE FROM keepsake.hidden_reads WHERE relation = $1",
@@ -209,47 +196,7 @@ fn free_name(session: &Session<'_, '_>, table: &Table, now: &Hiding) -> Outcome<
 
 fn add_policies(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     let now = Hiding::of(session, table)?;
-    let enables = now.enabled_rls || !now.has_rls;
-    if !now.has_rls && now.has_policies {
-        return Err(cannot(
-            table,
-            "It has row-level policies, but row-level security is disabled. Hiding by policy would enable it, and the policies would take effect.",
-            &format!(
-                "Enable it first (ALTER TABLE {} ENABLE ROW LEVEL SECURITY), or drop the policies.",
-                table.shown
-            ),
-        ));
-    }
-    let name = &table.name;
-    if enables {
-        add_policy(
-            session,
-            table,
-            &now,
-            "keepsake_show_all",
-            "USING (true) WITH CHECK (true)",
-        )?;
-    }
-    add_policy(
-        session,
-        table,
-        &now,
-        "keepsake_hide_deleted",
-        "AS RESTRICTIVE FOR SELECT USING (deleted_at IS NULL OR keepsake.shows_deleted(deletion_id))",
-    )?;
-    // PostgreSQL asks no SELECT policy of an UPDATE that reads no column.
-    add_policy(
-        session,
-        table,
-        &now,
-        "keepsake_keep_deleted",
-        "AS RESTRICTIVE FOR UPDATE USING (deleted_at IS NULL OR keepsake.shows_deleted(deletion_id)) WITH CHECK (true)",
-    )?;
-    if enables {
-        // Applications often connect as the owner, whom policies bind only by force.
-        let enable = "ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";
-        session.ddl(&format!("ALTER TABLE {name} {enable}"))?;
-    }
+    let enables = hiding_policies::add(session, table.oid, now.enabled_rls)?;
     session.registry(
         "INSERT INTO keepsake.hidden_reads (relation, how, enabled_rls) VALUES ($1, 'policy', $2)
          ON CONFLICT (relation) DO UPDATE SET enabled_rls = excluded.enabled_rls",
@@ -262,20 +209,6 @@ fn add_policies(session: &mut Session<'_, '_>, table: &Table) -> Outcome<()> {
     }
     for (reference, child) in graph.references_to(table.oid) {
         reference.check_readable(child, table)?;
-    }
-    Ok(())
-}
-
-fn add_policy(
-    session: &mut Session<'_, '_>,
-    table: &Table,
-    now: &Hiding,
-    policy: &str,
-    rule: &str,
-) -> Outcome<()> {
-    if !now.own_policies.iter().any(|own| own == policy) {
-        let create = format!("CREATE POLICY {policy} ON {} {rule}", table.name);
-        session.ddl(&create)?;
     }
     Ok(())
 }

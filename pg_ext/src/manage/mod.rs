@@ -9,15 +9,14 @@
 //! - `old_snapshot` refuses transactions that would miss rows, `encoding` databases whose texts could not be read.
 //! - `declared_reference` and `reference_override` add to the references that the catalog knows.
 //! - `follow_renames` keeps the registry's names true, `attach_partition` lets a table with triggers become a partition;
-//!   `archive_policy` lets a dump bring the policy of an archive, `follow_using` reads how values are converted to another type; `ddl_command` is what these are called for.
-//! - `hide` hides deleted rows from ordinary reads.
+//!   `make_room` lets a dump bring what Keepsake has made already, `follow_using` reads how values are converted to another type; `ddl_command` is what these are called for.
+//! - `hide` hides deleted rows from ordinary reads, through a view or by `hiding_policies`.
 //!
 //! It uses `intercept` (to check existing rows), `purge` (to register a retention), and the rooms before them.
 
 pub mod adopt;
 pub mod adopt_archived;
 pub mod adopt_in_place;
-pub mod archive_policy;
 pub mod archived_table;
 pub mod attach_partition;
 pub mod bound_table;
@@ -29,6 +28,8 @@ pub mod equip_partitions;
 pub mod follow_renames;
 pub mod follow_using;
 pub mod hide;
+pub mod hiding_policies;
+pub mod make_room;
 pub mod manage_table;
 pub mod managed_schema;
 pub mod move_in_place;

@@ -69,7 +69,7 @@ impl Drop for Reading {
 }
 
 /// While it lives, the next statement that is planned reads a table with its owner's rights, under the policies that bind whom it runs as: these
-/// are in the query by then. It is to tell nothing of the rows but how many there are.
+/// are in the query by then. It is to tell nothing of the rows but how many there are, and what he may read.
 #[derive(Debug)]
 pub struct Judging;
 

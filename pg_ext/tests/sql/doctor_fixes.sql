@@ -84,6 +84,8 @@ WHERE c.relnamespace = 'mend'::regnamespace AND NOT t.tgisinternal AND t.tgparen
 -- Policies, whose tenants stay apart.
 SELECT * FROM broken('DROP POLICY keepsake_hide_deleted ON parent');
 SELECT * FROM broken('DROP POLICY keepsake_keep_deleted ON child');
+SELECT * FROM broken('DROP POLICY keepsake_hide_deleted ON child1');
+SELECT * FROM broken('ALTER TABLE child1 NO FORCE ROW LEVEL SECURITY');
 SELECT * FROM broken('ALTER TABLE child DISABLE ROW LEVEL SECURITY');
 SELECT * FROM broken('ALTER TABLE child NO FORCE ROW LEVEL SECURITY');
 -- Columns, indexes, options, settings.

@@ -197,7 +197,61 @@ DELETE FROM event WHERE id = 1 RETURNING id;
 UPDATE event SET deleted_at = now() WHERE id = 2;
 UPDATE event SET day = 2 WHERE id = 3 RETURNING id, day;
 SELECT tableoid::regclass, id FROM event;
+-- So do statements that name a partition.
+INSERT INTO event VALUES (4, 3), (5, 4), (6, 15);
+SELECT id FROM event_1 ORDER BY id;
+DELETE FROM event_1 WHERE id = 4 RETURNING id;
+DELETE FROM event_1 WHERE id = 1 RETURNING id;
+UPDATE event_1 SET body = 'y' RETURNING id;
+UPDATE event_2 SET body = 'y';
+MERGE INTO event_1 e USING (VALUES (1, 1), (5, 4)) v (id, day) ON e.id = v.id AND e.day = v.day
+    WHEN MATCHED THEN UPDATE SET body = 'z' WHEN NOT MATCHED THEN INSERT VALUES (v.id + 100, v.day);
+SELECT id, body FROM event_1 ORDER BY id;
+RESET ROLE;
+SELECT id, deleted_at IS NOT NULL AS deleted, body FROM event ORDER BY id;
+SET ROLE regress_hide_owner;
+-- Partitions that come later, at every level. Policies that an attached table has stay in effect, or out of it.
+CREATE TABLE event_3 PARTITION OF event FOR VALUES FROM (20) TO (30) PARTITION BY RANGE (id);
+CREATE TABLE event_3_1 PARTITION OF event_3 FOR VALUES FROM (0) TO (100);
+CREATE TABLE event_4 (LIKE event INCLUDING ALL);
+ALTER TABLE event ATTACH PARTITION event_4 FOR VALUES FROM (30) TO (40);
+CREATE TABLE event_5 (LIKE event INCLUDING ALL);
+CREATE POLICY mine ON event_5 USING (id < 10);
+CREATE TABLE event_6 (LIKE event INCLUDING ALL);
+CREATE POLICY mine ON event_6 USING (id < 10);
+ALTER TABLE event_6 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE event ATTACH PARTITION event_5 FOR VALUES FROM (40) TO (50);
+ALTER TABLE event ATTACH PARTITION event_6 FOR VALUES FROM (50) TO (60);
+SELECT c.relname, relrowsecurity, relforcerowsecurity, array(SELECT polname FROM pg_policy WHERE polrelid = c.oid ORDER BY 1)
+FROM pg_class c WHERE relname ~ '^event(_\d)*$' ORDER BY relname;
+INSERT INTO event VALUES (7, 25), (8, 26), (9, 35), (10, 36), (9, 55), (11, 56);
+DELETE FROM event_3_1 WHERE id = 7;
+DELETE FROM event_3 WHERE id = 8;
+DELETE FROM event_4 WHERE id = 9;
+SELECT (SELECT count(*) FROM event_3_1), (SELECT count(*) FROM event_3), (SELECT array_agg(id) FROM event_4), (SELECT array_agg(id) FROM event_6);
+RESET ROLE;
+SELECT severity, check_name, object, finding, fix FROM keepsake.doctor() WHERE object ~ 'event' AND check_name ~ 'hid';
+SET ROLE regress_hide_owner;
+-- One that is detached is an ordinary table. Attached again, it is none.
+ALTER TABLE event DETACH PARTITION event_4;
+ALTER TABLE event_3 DETACH PARTITION event_3_1;
+ALTER TABLE event DETACH PARTITION event_6;
+SELECT id, deleted_at IS NOT NULL AS deleted FROM event_4 ORDER BY id;
+SELECT c.relname, relrowsecurity, relforcerowsecurity, array(SELECT polname FROM pg_policy WHERE polrelid = c.oid ORDER BY 1)
+FROM pg_class c WHERE relname ~ '^event(_\d)*$' ORDER BY relname;
+ALTER TABLE event_3 ATTACH PARTITION event_3_1 FOR VALUES FROM (0) TO (100);
+ALTER TABLE event ATTACH PARTITION event_4 FOR VALUES FROM (30) TO (40);
+SELECT (SELECT count(*) FROM event_3_1), (SELECT array_agg(id) FROM event_4);
+DROP TABLE event_5, event_6;
+RESET ROLE;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion
+WHERE root_table = 'event'::regclass AND state = 'deleted' AND root_key ->> 'id' NOT IN ('1', '2');
+SET ROLE regress_hide_owner;
+SELECT tableoid::regclass, id FROM event ORDER BY id;
+DELETE FROM event WHERE id > 3;
 SELECT keepsake.hide_deleted('event', 'view');
+SELECT c.relname, relrowsecurity, relforcerowsecurity, array(SELECT polname FROM pg_policy WHERE polrelid = c.oid ORDER BY 1)
+FROM pg_class c WHERE relname ~ '^event(_\d)*$' ORDER BY relname;
 SELECT * FROM event_live;
 UPDATE event_live SET body = 'x' RETURNING *;
 RESET ROLE;

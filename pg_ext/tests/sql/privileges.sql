@@ -107,3 +107,21 @@ SET ROLE regress_editor;
 UPDATE discreet SET deleted_at = now();
 RESET ROLE;
 SELECT id, deleted_at IS NULL AS live FROM discreet ORDER BY id;
+-- To delete and restore by key, the right to read the key will do, as for a DELETE that names it.
+INSERT INTO discreet (id) VALUES (-1), (-2);
+GRANT DELETE ON discreet TO regress_editor;
+SET ROLE regress_editor;
+SELECT keepsake.soft_delete('discreet', 2);
+SELECT keepsake.soft_delete('discreet', -1) AS d \gset
+SELECT keepsake.restore(:'d') -> 'restored' AS restored;
+SELECT count(*) FROM keepsake.plan_delete('discreet', -1);
+RESET ROLE;
+ALTER TABLE discreet DISABLE ROW LEVEL SECURITY;
+SET ROLE regress_editor;
+SELECT keepsake.soft_delete('discreet', 2) AS d \gset
+SELECT keepsake.restore(:'d') -> 'restored' AS restored;
+RESET ROLE;
+REVOKE SELECT (id) ON discreet FROM regress_editor;
+SET ROLE regress_editor;
+SELECT keepsake.soft_delete('discreet', 2);
+RESET ROLE;

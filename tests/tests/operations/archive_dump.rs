@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use keepsake_tests::places::{outer_majors, postgres_program};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::world::{DATABASE, Server, ask, expect, finish, refusal, run};
+use crate::world::{DATABASE, Server, ask, dump, expect, finish, load, refusal, run};
 
 /// Tables that have lost columns, gained and retyped others, with deletions of each of these times; one has row-level security.
 const SHOP: &str = "
@@ -48,33 +48,6 @@ async fn rows(database: &mut PgConnection) -> Result<String> {
         all += &format!("-- {table}\n{}\n", ask(database, &sql).await?);
     }
     Ok(all)
-}
-
-fn dump(server: &Server, format: &str, options: &[&str]) -> Result<std::path::PathBuf> {
-    let file = server.scratch(&format!("archive_dump_{format}"))?;
-    if file.is_dir() {
-        std::fs::remove_dir_all(&file)?;
-    }
-    finish(
-        server
-            .program("pg_dump", DATABASE)?
-            .arg(format!("--format={format}"))
-            .arg("--file")
-            .arg(&file)
-            .args(options),
-    )?;
-    Ok(file)
-}
-
-fn load(server: &Server, into: &str, file: &std::path::Path, options: &[&str]) -> Result<()> {
-    finish(
-        server
-            .program("pg_restore", into)?
-            .args(["--exit-on-error", "--dbname", into])
-            .args(options)
-            .arg(file),
-    )?;
-    Ok(())
 }
 
 /// Expects the same rows in both databases, and restores all deletions in the second.

@@ -1,6 +1,6 @@
 //! A forum with rows in every state, and short ways to ask a database.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -165,4 +165,33 @@ pub async fn contents(database: &mut PgConnection) -> Result<String> {
 /// I1: no live row refers to a deleted one, and each deletion has just the rows it counted.
 pub async fn check_invariants(database: &mut PgConnection) -> Result<()> {
     expect(database, include_str!("broken.sql"), "").await
+}
+
+/// Dumps the first database in this format, with these options.
+pub fn dump(server: &Server, format: &str, options: &[&str]) -> Result<PathBuf> {
+    let file = server.scratch(&format!("dump_{format}"))?;
+    if file.is_dir() {
+        std::fs::remove_dir_all(&file)?;
+    }
+    finish(
+        server
+            .program("pg_dump", DATABASE)?
+            .arg(format!("--format={format}"))
+            .arg("--file")
+            .arg(&file)
+            .args(options),
+    )?;
+    Ok(file)
+}
+
+/// Loads a dump into a database, with these options, and fails with the first error there.
+pub fn load(server: &Server, into: &str, file: &Path, options: &[&str]) -> Result<()> {
+    finish(
+        server
+            .program("pg_restore", into)?
+            .args(["--exit-on-error", "--dbname", into])
+            .args(options)
+            .arg(file),
+    )?;
+    Ok(())
 }

@@ -1,0 +1,13 @@
+-- What policies hide deleted rows in a table and its partitions, and what stands in the way of those that are missing.
+SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid::regclass::text AS shown, c.relispartition AS is_partition,
+       -- Made or attached by this transaction, or part of what was.
+       EXISTS (SELECT FROM pg_partition_ancestors(c.oid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
+               WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)) AS is_new_partition,
+       pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_own,
+       c.relrowsecurity AS has_rls, c.relforcerowsecurity AS is_forced,
+       EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname <> ALL (own.names)) AS has_policies,
+       ARRAY(SELECT p.polname::text FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = ANY (own.names)) AS own_policies
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN (SELECT $2::text[]::name[] AS names) AS own
+WHERE c.oid = $1 OR c.oid IN (SELECT part.relid FROM keepsake.partition_tree($1) AS part)
+ORDER BY c.oid <> $1, c.oid

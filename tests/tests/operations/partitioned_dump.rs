@@ -1,0 +1,92 @@
+//! `pg_dump` and `pg_restore` of partitioned tables: a dump brings their triggers and policies itself, and nothing that Keepsake follows in its commands
+//! makes them before.
+
+use anyhow::{Context as _, Result};
+use keepsake_tests::places::outer_majors;
+
+use crate::world::{DATABASE, Server, ask, dump, expect, load, run};
+
+/// In both modes: partitioned parents, also at two levels, with referring tables that are partitioned and not, and a deletion in each.
+const EVENTS: &str = "
+    CREATE EXTENSION keepsake;
+    CREATE SCHEMA kept;
+    SELECT keepsake.manage_schema('kept');
+    DO $$ DECLARE s text; BEGIN FOREACH s IN ARRAY '{public,kept}'::text[] LOOP
+        EXECUTE format('
+            CREATE TABLE %1$I.event (id int, day int, body text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+            CREATE TABLE %1$I.event_1 PARTITION OF %1$I.event FOR VALUES FROM (0) TO (10);
+            CREATE TABLE %1$I.event_2 PARTITION OF %1$I.event FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id);
+            CREATE TABLE %1$I.event_2_1 PARTITION OF %1$I.event_2 FOR VALUES FROM (0) TO (2000);
+            CREATE TABLE %1$I.guest (id int PRIMARY KEY, event int, day int, FOREIGN KEY (event, day) REFERENCES %1$I.event ON DELETE CASCADE);
+            CREATE TABLE %1$I.photo (id int PRIMARY KEY, event int, day int, FOREIGN KEY (event, day) REFERENCES %1$I.event ON DELETE CASCADE)
+                PARTITION BY HASH (id);
+            CREATE TABLE %1$I.photo_1 PARTITION OF %1$I.photo FOR VALUES WITH (MODULUS 1, REMAINDER 0)', s);
+        IF s = 'public' THEN
+            PERFORM keepsake.manage('event'), keepsake.manage('guest'), keepsake.manage('photo');
+            PERFORM keepsake.hide_deleted('event', 'policy'), keepsake.hide_deleted('photo', 'policy');
+        END IF;
+        EXECUTE format('
+            INSERT INTO %1$I.event SELECT n, n %% 20, n FROM generate_series(1, 1000) n;
+            INSERT INTO %1$I.guest SELECT n, n, n %% 20 FROM generate_series(1, 1000) n;
+            INSERT INTO %1$I.photo SELECT n, n, n %% 20 FROM generate_series(1, 1000) n;
+            DELETE FROM %1$I.event WHERE id <= 500', s);
+    END LOOP; END $$;";
+
+/// What stands on the tables.
+const OBJECTS: &str = "
+    SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+        SELECT format('%s %s', c.oid::regclass, pg_get_triggerdef(t.oid)) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal
+        UNION ALL SELECT format('%s %s %s', polrelid::regclass, polname, pg_get_expr(polqual, polrelid)) FROM pg_policy
+        UNION ALL SELECT format('%s %s %s', oid::regclass, relrowsecurity, relforcerowsecurity) FROM pg_class WHERE relkind IN ('r', 'p')
+    ) AS lines (line)";
+
+const FINDINGS: &str = "
+    SELECT string_agg(format('%s %s', check_name, object), ', ') FROM keepsake.doctor()
+    WHERE severity <> 'info' AND check_name NOT IN ('library_not_preloaded', 'reference_unindexed')";
+
+/// How often several workers load it: they meet in another order each time.
+const LOADS: usize = 4;
+
+#[tokio::test]
+async fn a_dump_carries_partitioned_tables() -> Result<()> {
+    for major in outer_majors()? {
+        carries(major)
+            .await
+            .with_context(|| format!("on PostgreSQL {major}"))?;
+    }
+    Ok(())
+}
+
+async fn carries(major: u16) -> Result<()> {
+    let server = Server::start(major).await?;
+    let mut here = server.connect_to(DATABASE).await?;
+    run(&mut here, EVENTS).await?;
+    let objects = ask(&mut here, OBJECTS).await?;
+    let file = dump(&server, "directory", &[])?;
+    let mut ways: Vec<(String, &[&str])> = vec![
+        ("by_itself".into(), &[]),
+        ("at_once".into(), &["--single-transaction"]),
+    ];
+    ways.extend((0..LOADS).map(|n| (format!("by_workers_{n}"), &["--jobs=4"] as &[&str])));
+    for (name, options) in ways {
+        let mut there = server.new_database(&name).await?;
+        load(&server, &name, &file, options).with_context(|| name.clone())?;
+        assert_eq!(ask(&mut there, OBJECTS).await?, objects, "{name}");
+        expect(&mut there, FINDINGS, "").await?;
+        run(
+            &mut there,
+            "SELECT keepsake.restore(id) FROM keepsake.deletion",
+        )
+        .await?;
+        for schema in ["public", "kept"] {
+            let live = format!(
+                "SELECT concat_ws(' ', (SELECT count(*) FROM {schema}.event WHERE body = id::text), (SELECT count(*) FROM {schema}.guest),
+                        (SELECT count(*) FROM {schema}.photo_1))"
+            );
+            expect(&mut there, &live, "1000 1000 1000").await?;
+        }
+        run(&mut there, "DELETE FROM event_1; DELETE FROM kept.event_2").await?;
+        expect(&mut there, "SELECT count(*) FROM kept.photo", "500").await?;
+    }
+    Ok(())
+}
