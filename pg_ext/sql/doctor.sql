@@ -136,7 +136,7 @@ SELECT 'error', 'key_missing', m.relation::text, 'The table no longer has a prim
 FROM managed m WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.relation AND i.indisprimary)
 UNION ALL
 -- Tables with the columns and the index, and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind. Rows
--- that were copied out of a managed table are an ordinary table's.
+-- that were copied out of a managed table are an ordinary table's, and what is in the schema of an extension is for its tool.
 SELECT 'error', 'table_unregistered', c.oid::regclass::text,
        'The table has the columns deleted_at and deletion_id but is not managed: its rows are removed permanently, and deleted_at is an ordinary column.',
        format('SELECT keepsake.manage(%L, adopt => ''deleted_at IS NOT NULL'');', c.oid::regclass)
@@ -147,6 +147,8 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'ke
   AND c.relpersistence <> 't' AND EXISTS (
       SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
       WHERE i.indrelid = c.oid AND a.attname = 'deletion_id' AND i.indpred IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_namespace'::regclass AND d.objid = c.relnamespace
+                                            AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
 UNION ALL
 -- Tables that join two others.
 SELECT 'info', 'join_table_key', m.relation::text,
