@@ -35,6 +35,13 @@ CROSS JOIN LATERAL unnest(s.setconfig) AS setting
 WHERE (s.setdatabase = 0 OR d.datname = current_database())
   AND setting ~* '^keepsake\.capture=' AND setting !~* '=(on|t|tr|tru|true|y|ye|yes|1)$'
 UNION ALL
+-- What a row names and does not hold.
+SELECT 'warning', 'large_objects_unlinked', m.relation::regclass::text,
+       format('The trigger %I unlinks the large objects of a row that is deleted, so that a restored row names one that is gone. Without it, vacuumlo removes those that no row names, live or archived.', t.tgname),
+       format('DROP TRIGGER %I ON %s;', t.tgname, m.relation::regclass)
+FROM archived m JOIN pg_trigger t ON t.tgrelid = m.relation JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE p.proname = 'lo_manage' AND t.tgtype & 8 = 8 AND t.tgenabled <> 'D'
+UNION ALL
 -- Rows that a DELETE elsewhere takes along or changes, and nobody keeps.
 SELECT 'error', 'child_unmanaged', h.child::regclass::text,
        CASE WHEN h.keep = 'in place' THEN format('It refers to %s, which has an archive, but keeps its own deleted rows in place.', h.parent::regclass)

@@ -106,6 +106,13 @@ SELECT * FROM findings;
 SELECT cure('no_retention');
 SELECT * FROM findings;
 
+-- Large objects that go with their row.
+CREATE FUNCTION lo_manage() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END';
+CREATE TRIGGER scans BEFORE UPDATE OR DELETE ON bed FOR EACH ROW EXECUTE FUNCTION lo_manage();
+SELECT * FROM findings;
+SELECT cure('large_objects_unlinked');
+SELECT * FROM findings;
+
 RESET search_path;
 SET client_min_messages = warning;
 DROP SCHEMA ward, ward_deleted CASCADE;
