@@ -74,6 +74,11 @@ SELECT 'error', 'archive_owner', a.archive::text, format('The archive belongs to
        format('ALTER TABLE %s OWNER TO keepsake_archive;', a.archive)
 FROM archive a WHERE pg_get_userbyid(a.relowner) <> 'keepsake_archive'
 UNION ALL
+SELECT DISTINCT 'error', 'archive_owner', n.nspname::text,
+       format('The schema of archives has another owner, %I, as after a restore into a cluster that had no role keepsake_archive.', pg_get_userbyid(n.nspowner)),
+       format('ALTER SCHEMA %I OWNER TO keepsake_archive;', n.nspname)
+FROM archive a JOIN pg_namespace n ON n.oid = a.relnamespace WHERE pg_get_userbyid(n.nspowner) <> 'keepsake_archive'
+UNION ALL
 SELECT 'warning', 'archive_granted', a.archive::text,
        format('%s may %s in the archive, which only Keepsake writes.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type)),
        format('REVOKE %s ON %s FROM %s CASCADE;', string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type), a.archive, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)

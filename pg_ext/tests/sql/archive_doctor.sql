@@ -86,7 +86,7 @@ SELECT retention FROM keepsake.managed_table WHERE relation = 'ward2.three'::reg
 SET client_min_messages = warning; DROP SCHEMA ward2, ward2_deleted CASCADE; RESET client_min_messages;
 
 -- Who may do what with archives, and what others have put there.
-ALTER TABLE ward_deleted.bed OWNER TO CURRENT_USER;
+ALTER TABLE ward_deleted.bed OWNER TO CURRENT_USER; ALTER SCHEMA ward_deleted OWNER TO CURRENT_USER;
 GRANT INSERT, DELETE ON ward_deleted.patient TO regress_ward; GRANT TRUNCATE ON ward_deleted.patient TO PUBLIC; GRANT SELECT ON ward_deleted.patient TO regress_ward;
 SELECT severity, check_name, object, replace(finding, current_user, 'OWNER') AS finding, fix FROM findings;
 SELECT cure('archive_owner'), cure('archive_granted');
