@@ -35,6 +35,13 @@ CROSS JOIN LATERAL unnest(s.setconfig) AS setting
 WHERE (s.setdatabase = 0 OR d.datname = current_database())
   AND setting ~* '^keepsake\.capture=' AND setting !~* '=(on|t|tr|tru|true|y|ye|yes|1)$'
 UNION ALL
+-- What a row names and does not hold.
+SELECT 'warning', 'large_objects_unlinked', m.relation::regclass::text,
+       format('The trigger %I unlinks the large objects of a row that is deleted, so that a restored row names one that is gone. Without it, vacuumlo removes those that no row names, live or archived.', t.tgname),
+       format('DROP TRIGGER %I ON %s;', t.tgname, m.relation::regclass)
+FROM archived m JOIN pg_trigger t ON t.tgrelid = m.relation JOIN pg_proc p ON p.oid = t.tgfoid
+WHERE p.proname = 'lo_manage' AND t.tgtype & 8 = 8 AND t.tgenabled <> 'D'
+UNION ALL
 -- Rows that a DELETE elsewhere takes along or changes, and nobody keeps.
 SELECT 'error', 'child_unmanaged', h.child::regclass::text,
        CASE WHEN h.keep = 'in place' THEN format('It refers to %s, which has an archive, but keeps its own deleted rows in place.', h.parent::regclass)
@@ -66,6 +73,11 @@ UNION ALL
 SELECT 'error', 'archive_owner', a.archive::text, format('The archive belongs to %I: whoever owns it can change it, and code of its owner''s would run with his rights.', pg_get_userbyid(a.relowner)),
        format('ALTER TABLE %s OWNER TO keepsake_archive;', a.archive)
 FROM archive a WHERE pg_get_userbyid(a.relowner) <> 'keepsake_archive'
+UNION ALL
+SELECT DISTINCT 'error', 'archive_owner', n.nspname::text,
+       format('The schema of archives has another owner, %I, as after a restore into a cluster that had no role keepsake_archive.', pg_get_userbyid(n.nspowner)),
+       format('ALTER SCHEMA %I OWNER TO keepsake_archive;', n.nspname)
+FROM archive a JOIN pg_namespace n ON n.oid = a.relnamespace WHERE pg_get_userbyid(n.nspowner) <> 'keepsake_archive'
 UNION ALL
 SELECT 'warning', 'archive_granted', a.archive::text,
        format('%s may %s in the archive, which only Keepsake writes.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type)),

@@ -136,7 +136,7 @@ SELECT 'error', 'key_missing', m.relation::text, 'The table no longer has a prim
 FROM managed m WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = m.relation AND i.indisprimary)
 UNION ALL
 -- Tables with the columns and the index, and without the rest: a dump of the schema alone, or a tool that copies it, leaves them behind. Rows
--- that were copied out of a managed table are an ordinary table's.
+-- that were copied out of a managed table are an ordinary table's, and what is in the schema of an extension is for its tool.
 SELECT 'error', 'table_unregistered', c.oid::regclass::text,
        'The table has the columns deleted_at and deletion_id but is not managed: its rows are removed permanently, and deleted_at is an ordinary column.',
        format('SELECT keepsake.manage(%L, adopt => ''deleted_at IS NOT NULL'');', c.oid::regclass)
@@ -147,6 +147,8 @@ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relnamespace <> 'ke
   AND c.relpersistence <> 't' AND EXISTS (
       SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
       WHERE i.indrelid = c.oid AND a.attname = 'deletion_id' AND i.indpred IS NOT NULL)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_namespace'::regclass AND d.objid = c.relnamespace
+                                            AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')
 UNION ALL
 -- Tables that join two others.
 SELECT 'info', 'join_table_key', m.relation::text,
@@ -316,6 +318,16 @@ JOIN LATERAL (SELECT m.relation FROM managed m JOIN pg_class c ON c.oid = m.rela
               ORDER BY m.relation LIMIT 1) AS t ON true
 WHERE NOT (p.pubupdate AND p.pubdelete)
 UNION ALL
+-- Publications of deletions without what belongs to them.
+SELECT 'warning', 'publication_incomplete', p.pubname::text,
+       format('The publication includes keepsake.deletion, and none includes %s: a subscriber that takes over has no holds, or does not restore what SET NULL replaced.', p.lacking),
+       format('ALTER PUBLICATION %I ADD TABLE %s;', p.pubname, p.lacking)
+FROM (SELECT pt.pubname, (
+          SELECT string_agg('keepsake.' || t.name, ', ' ORDER BY t.name) FROM unnest('{archive_undo,detached,hold}'::name[]) AS t (name)
+          WHERE NOT EXISTS (SELECT FROM pg_publication_tables other WHERE other.schemaname = 'keepsake' AND other.tablename = t.name)) AS lacking
+      FROM pg_publication_tables pt WHERE pt.schemaname = 'keepsake' AND pt.tablename = 'deletion') AS p
+WHERE p.lacking <> ''
+UNION ALL
 -- Publications that refuse deletions, or do not tell of them.
 SELECT 'error', 'publication_refuses_updates', p.pubname::text,
        format('Every deletion in %s fails, as every other UPDATE does, because %s.', p.relation::regclass,
@@ -333,6 +345,14 @@ UNION ALL
 SELECT 'info', 'publication_filters_deleted', p.pubname::text,
        format('The publication filters rows of %s by deleted_at or deletion_id: subscribers remove a deleted row, and get a restored one anew.', p.relation::regclass), ''
 FROM published p WHERE p.filtered && p.marks AND p.filtered <@ p.identity
+UNION ALL
+-- In binary, the registry names tables by what is their OID elsewhere.
+SELECT 'error', 'subscription_binary', s.subname::text,
+       'The subscription gets tables of the registry in binary, in which the publisher names tables by its own OIDs: the deletions that came so cannot be restored here. Afterwards, copy these tables again.',
+       format('ALTER SUBSCRIPTION %I SET (binary = false);', s.subname)
+FROM pg_subscription s
+WHERE s.subbinary AND EXISTS (SELECT FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid
+                              WHERE r.srsubid = s.oid AND c.relnamespace = 'keepsake'::regnamespace)
 UNION ALL
 -- Names that only the registry knows.
 SELECT 'error', 'declared_reference_lost', d.child::text, format('The columns %I and %I of the declared reference "%s" no longer exist.', d.type_column, d.id_column, d.type_value),

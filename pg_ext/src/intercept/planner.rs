@@ -276,12 +276,17 @@ fn refuse_unguarded(relation: &pg_sys::RelationData) -> Outcome<()> {
 }
 
 /// What a copy of the schema leaves of a managed table has its index, too. Rows that were copied out of one have not: `CREATE TABLE … AS`, `LIKE`,
-/// a materialized view, a foreign table; and what is temporary is of this session.
+/// a materialized view, a foreign table; and what is temporary is of this session. What a tool keeps in the schema of its extension is for the tool
+/// alone: a copy that takes the place of the table once it has caught up with its changes.
 const WAS_MANAGED: &str = "
     SELECT 1 FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
     WHERE c.oid = $1 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-      AND a.attname = 'deletion_id' AND i.indpred IS NOT NULL";
+      AND a.attname = 'deletion_id' AND i.indpred IS NOT NULL
+      AND NOT EXISTS (
+          SELECT FROM pg_depend d
+          WHERE d.classid = 'pg_namespace'::regclass AND d.objid = c.relnamespace
+            AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e')";
 
 /// The triggers without which a marked row belongs to no deletion.
 const MAKE_DELETIONS: [&CStr; 2] = [c"keepsake_protect_state", c"keepsake_finish_statement"];

@@ -122,7 +122,7 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
     }
     let graph = cache::known()?;
     let Some(table) = graph.managed_or_root(call.relation) else {
-        return Ok(new);
+        return Err(unregistered(call.relation)?);
     };
     if EngineWrite::is_to(table.oid) {
         return Ok(new);
@@ -146,6 +146,20 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
         _ => Err(written_by_hand(table)),
     }
 }
+
+/// Of a table that has the triggers and is not in the registry, as a dump of its schema leaves it: its rows would be marked without a deletion, or
+/// go for good.
+fn unregistered(relation: pg_sys::Oid) -> Outcome<Failure> {
+    let table = with_reading_session(|session| {
+        let whole = session.catalog(WHOLE, &[relation.into()])?;
+        let whole = whole.first().get_one::<pg_sys::Oid>()?;
+        shown_names::table(session, whole.unwrap_or(relation))
+    })?;
+    Ok(Failure::NotManaged { table })
+}
+
+/// The table that a partition is part of.
+const WHOLE: &str = "SELECT coalesce(pg_partition_root($1)::oid, $1)";
 
 fn written_by_hand(table: &Table) -> Failure {
     Failure::StateWrittenByHand {
@@ -212,9 +226,8 @@ fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
 
 fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
     let graph = cache::known()?;
-    let Some(table) = graph.table_or_root(relation) else {
-        let table = with_reading_session(|session| shown_names::table(session, relation))?;
-        return Err(Failure::NotManaged { table });
+    let Some(table) = graph.managed_or_root(relation) else {
+        return Err(unregistered(relation)?);
     };
     if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
         return join_statement(&graph, table, true);
@@ -320,8 +333,8 @@ fn goes<'call>(
         return Ok(true);
     }
     let graph = cache::known()?;
-    let Some(table) = graph.table_or_root(call.relation) else {
-        return Ok(true);
+    let Some(table) = graph.managed_or_root(call.relation) else {
+        return Err(unregistered(call.relation)?);
     };
     if EngineWrite::is_to(table.oid) || is_moved(&graph, table)? {
         return Ok(true);

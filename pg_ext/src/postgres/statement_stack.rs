@@ -179,14 +179,26 @@ fn merged(modify: &pg_sys::ModifyTable) -> Writes {
 
 /// Runs `work` with the statement on the stack, however it ends.
 pub fn while_running<R>(query: *mut pg_sys::QueryDesc, work: impl FnOnce() -> R) -> R {
+    // SAFETY: the executor calls its hooks with a query, which outlives the call.
+    within(Statement::of(unsafe { &*query }), work)
+}
+
+/// Runs `work`, which fires triggers of rows that no statement wrote: what these run is theirs, and not of who wrote the rows.
+pub fn while_firing<R>(work: impl FnOnce() -> R) -> R {
+    let statement = Statement {
+        writes: Vec::new(),
+        foreign_key_action: false,
+    };
+    within(statement, work)
+}
+
+fn within<R>(statement: Statement, work: impl FnOnce() -> R) -> R {
     struct Pop(usize);
     impl Drop for Pop {
         fn drop(&mut self) {
             RUNNING.with_borrow_mut(|running| running.truncate(self.0));
         }
     }
-    // SAFETY: the executor calls its hooks with a query, which outlives the call.
-    let statement = Statement::of(unsafe { &*query });
     let _pop = RUNNING.with_borrow_mut(|running| {
         running.push(statement);
         Pop(running.len() - 1)

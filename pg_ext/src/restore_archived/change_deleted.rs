@@ -12,7 +12,7 @@ use crate::model::row_id::{RowId, is_among};
 use crate::restore_archived::archived_rows::{Archived, Rows};
 use crate::restore_archived::rights;
 use crate::restore_archived::work;
-use crate::spi::session::{Session, with_session};
+use crate::spi::session::{Session, with_reading_session, with_session};
 use crate::spi::shown_names;
 
 /// Sets a column of the last archived version of a row, as an UPDATE would that of a live one: `value` is text in the form that
@@ -43,7 +43,9 @@ fn change_deleted(
 fn may_change_deleted(relation: Option<Regclass>, key: Option<Jsonb>) -> Result<bool, ErrorReport> {
     let oid = required(relation, "relation")?.oid();
     let key = Key::Columns(JsonB(required(key, "key")?.0).into());
-    Ok(with_session(|session| may_change(session, oid, key))?)
+    Ok(with_reading_session(|session| {
+        may_change(session, oid, key)
+    })?)
 }
 
 const MAY_ANY: &str = "SELECT pg_catalog.has_any_column_privilege($1, 'UPDATE')";

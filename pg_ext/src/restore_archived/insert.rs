@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 
 use crate::model::error::{Outcome, raise_unless_ok};
 use crate::postgres::node::node;
+use crate::postgres::statement_stack::while_firing;
 use crate::restore_archived::written_table::{Target, WrittenTable};
 use crate::spi::session::Session;
 
@@ -64,7 +65,7 @@ impl<'targets> Level<'targets> {
     pub fn end(mut self) {
         // SAFETY: as the end of `CopyFrom`; nothing uses the state any more.
         unsafe {
-            pg_sys::AfterTriggerEndQuery(self.estate);
+            while_firing(|| pg_sys::AfterTriggerEndQuery(self.estate));
             pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
             for table in &mut self.tables {
                 table.close();

@@ -208,12 +208,12 @@ impl Plan {
         }
     }
 
-    /// Locks another deletion; false when it can be restored no more.
+    /// Locks another deletion, unless it is a preview; false when it can be restored no more.
     fn lock_deletion(&mut self, session: &mut Session<'_, '_>, id: Uuid) -> Outcome<bool> {
         if self.work.locked.contains(&id) {
             return Ok(true);
         }
-        let deletion = Deletion::read(session, id, true)?;
+        let deletion = Deletion::read(session, id, self.work.scope != Scope::Preview)?;
         let restorable = deletion.is_some_and(|deletion| deletion.state == State::Deleted);
         if restorable {
             self.work.locked.push(id);

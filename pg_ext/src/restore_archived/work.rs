@@ -35,8 +35,10 @@ pub struct Work {
     pub whole: Vec<Uuid>,
     /// Whether it is one row that was asked for.
     pub single_root: bool,
-    /// The deletions that are locked.
+    /// The deletions that are locked, or would be.
     pub locked: Vec<Uuid>,
+    /// How much of the transaction's deletions.
+    pub scope: Scope,
     /// The deletions whose rows in place come back after these.
     pub returning: Vec<Uuid>,
 }
@@ -113,6 +115,7 @@ pub fn begin(
         set,
         roots,
         locked,
+        scope,
         returning,
     }))
 }
@@ -161,6 +164,7 @@ pub fn begin_row(
         set,
         roots,
         locked,
+        scope: Scope::Deletion,
         returning: Vec::new(),
     })
 }
@@ -199,6 +203,7 @@ pub fn begin_rows(
         roots: set.clone(),
         set,
         locked,
+        scope: Scope::Deletion,
         returning: Vec::new(),
     }))
 }

@@ -1,7 +1,6 @@
 //! A table that rows are written to: each to its partition, computed and checked as an INSERT does, and then in batches.
 
 use std::collections::HashSet;
-use std::ptr::null_mut;
 
 use pgrx::pg_sys;
 
@@ -85,15 +84,11 @@ impl<'target> WrittenTable<'target> {
                     relation: target.oid.to_u32(),
                 });
             };
-            let transition = if target.fires {
-                pg_sys::MakeTransitionCaptureState(
-                    (*relation).ri_TrigDesc,
-                    target.oid,
-                    pg_sys::CmdType::CMD_INSERT,
-                )
-            } else {
-                null_mut()
-            };
+            let transition = pg_sys::MakeTransitionCaptureState(
+                (*relation).ri_TrigDesc,
+                target.oid,
+                pg_sys::CmdType::CMD_INSERT,
+            );
             Ok(Self {
                 estate,
                 target,
@@ -315,7 +310,7 @@ impl<'target> WrittenTable<'target> {
             let before = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             self.flush();
             self.batches.drain(..).for_each(RowBatch::release);
-            if self.target.fires && self.written > 0 {
+            if self.written > 0 {
                 pg_sys::ExecASInsertTriggers(self.estate, self.relation, self.transition);
             }
             pg_sys::MemoryContextSwitchTo(before);
@@ -364,14 +359,17 @@ unsafe fn settle_triggers(relation: *mut pg_sys::ResultRelInfo, target: &Target)
         };
         let count = usize::try_from(description.numtriggers).unwrap_or(0);
         let triggers = std::slice::from_raw_parts_mut(description.triggers, count);
-        let mut fires = false;
+        let (mut fires, mut captures) = (false, false);
         for trigger in triggers {
             let checks = pg_sys::RI_FKey_trigger_type(trigger.tgfoid)
                 == pg_sys::RI_TRIGGER_FK as i32
                 && target.checked.contains(&trigger.tgconstraint);
             let guards = own_triggers::on(Carrier::Referring)
                 .any(|own| own.name == table_triggers::name(trigger));
-            let off = !target.fires && !trigger.tgisinternal || target.unguarded && guards;
+            let skipped = !target.fires
+                && !trigger.tgisinternal
+                && trigger.tgenabled as u8 != pg_sys::TRIGGER_FIRES_ALWAYS;
+            let off = skipped || target.unguarded && guards;
             if checks || off {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
             }
@@ -379,17 +377,19 @@ unsafe fn settle_triggers(relation: *mut pg_sys::ResultRelInfo, target: &Target)
                 trigger.tgdeferrable = false;
                 trigger.tginitdeferred = false;
             }
-            fires |= trigger.tgenabled as u8 != pg_sys::TRIGGER_DISABLED
-                && trigger.tgtype & AFTER_INSERT_ROW_MASK == AFTER_INSERT_ROW;
+            let is_on = trigger.tgenabled as u8 != pg_sys::TRIGGER_DISABLED;
+            fires |= is_on && trigger.tgtype & AFTER_INSERT_ROW_MASK == AFTER_INSERT_ROW;
+            captures |= is_on && trigger.tgtype & INSERT != 0 && !trigger.tgnewtable.is_null();
         }
         description.trig_insert_after_row &= fires;
-        description.trig_insert_new_table &= target.fires;
+        description.trig_insert_new_table &= captures;
     }
 }
 
 /// For each row, before, on INSERT, instead of (src/include/catalog/pg_trigger.h).
 const AFTER_INSERT_ROW_MASK: i16 = 1 | 2 | 4 | 64;
-const AFTER_INSERT_ROW: i16 = 1 | 4;
+const AFTER_INSERT_ROW: i16 = 1 | INSERT;
+const INSERT: i16 = 4;
 
 unsafe fn type_of(descriptor: pg_sys::TupleDesc, place: usize) -> pg_sys::Oid {
     // SAFETY: the caller has seen that the descriptor has that column.

@@ -86,7 +86,7 @@ SELECT retention FROM keepsake.managed_table WHERE relation = 'ward2.three'::reg
 SET client_min_messages = warning; DROP SCHEMA ward2, ward2_deleted CASCADE; RESET client_min_messages;
 
 -- Who may do what with archives, and what others have put there.
-ALTER TABLE ward_deleted.bed OWNER TO CURRENT_USER;
+ALTER TABLE ward_deleted.bed OWNER TO CURRENT_USER; ALTER SCHEMA ward_deleted OWNER TO CURRENT_USER;
 GRANT INSERT, DELETE ON ward_deleted.patient TO regress_ward; GRANT TRUNCATE ON ward_deleted.patient TO PUBLIC; GRANT SELECT ON ward_deleted.patient TO regress_ward;
 SELECT severity, check_name, object, replace(finding, current_user, 'OWNER') AS finding, fix FROM findings;
 SELECT cure('archive_owner'), cure('archive_granted');
@@ -104,6 +104,13 @@ BEGIN; DELETE FROM keepsake.archive_column WHERE archive = 'ward_deleted.patient
 INSERT INTO bed VALUES (1, 1); INSERT INTO visitor VALUES (7); DELETE FROM visitor; DELETE FROM bed; DROP TABLE visitor; SELECT keepsake.manage('bed', '0');
 SELECT * FROM findings;
 SELECT cure('no_retention');
+SELECT * FROM findings;
+
+-- Large objects that go with their row.
+CREATE FUNCTION lo_manage() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END';
+CREATE TRIGGER scans BEFORE UPDATE OR DELETE ON bed FOR EACH ROW EXECUTE FUNCTION lo_manage();
+SELECT * FROM findings;
+SELECT cure('large_objects_unlinked');
 SELECT * FROM findings;
 
 RESET search_path;

@@ -51,7 +51,46 @@ INSERT INTO eve.speaker VALUES (2, 2);
 ALTER TABLE eve.speaker ADD CONSTRAINT speaks FOREIGN KEY (language) REFERENCES public.language NOT VALID;
 RESET ROLE;
 
+-- A trigger of a restored row writes where its owner may write: to a view, to another's table, under policies.
+CREATE TABLE public.diary (id int, line text);
+GRANT SELECT, INSERT ON public.diary TO regress_eve;
+CREATE VIEW public.diary_lines AS SELECT * FROM public.diary;
+GRANT INSERT ON public.diary_lines TO regress_eve;
+CREATE TABLE public.watched (id int);
+ALTER TABLE public.watched ENABLE ROW LEVEL SECURITY;
+CREATE POLICY small ON public.watched FOR INSERT WITH CHECK (id < 10);
+GRANT INSERT ON public.watched TO regress_eve;
+SET ROLE regress_eve;
+CREATE TABLE eve.guest (id int PRIMARY KEY);
+CREATE FUNCTION eve.note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.diary VALUES (NEW.id, 'table');
+    INSERT INTO public.diary_lines VALUES (NEW.id, 'view');
+    INSERT INTO public.watched VALUES (NEW.id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER INSERT ON eve.guest FOR EACH ROW EXECUTE FUNCTION eve.note();
+CREATE FUNCTION eve.count() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.diary SELECT count(*), 'statement' FROM new_rows;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER count AFTER INSERT ON eve.guest REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION eve.count();
+SELECT keepsake.manage('eve.guest', keep => 'archive');
+INSERT INTO eve.guest VALUES (1), (2);
+DELETE FROM eve.guest;
+RESET ROLE;
+SELECT keepsake.restore(id) -> 'restored' AS restored FROM keepsake.deletion WHERE root_table = 'eve.guest'::regclass;
+SELECT line, array_agg(id ORDER BY id) FROM public.diary GROUP BY line ORDER BY line;
+SELECT id FROM public.watched ORDER BY id;
+INSERT INTO eve.guest VALUES (3);
+UPDATE eve.guest SET id = 13 WHERE id = 3;
+DELETE FROM eve.guest WHERE id = 13;
+SELECT keepsake.restore(id) FROM keepsake.deletion WHERE root_table = 'eve.guest'::regclass AND state = 'deleted';
+
 SET client_min_messages = warning;
+DROP TABLE public.diary CASCADE;
+DROP TABLE public.watched;
 DROP SCHEMA eve CASCADE;
 DROP SCHEMA IF EXISTS eve_deleted CASCADE;
 DROP TABLE language;

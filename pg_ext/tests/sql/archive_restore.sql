@@ -104,6 +104,14 @@ UPDATE keepsake.managed_table SET after_triggers = 'skip' WHERE relation IN ('ow
 DELETE FROM owner;
 SELECT keepsake.restore(last('owner')) -> 'restored';
 SELECT count(*) FROM seen;
+-- Those that always fire do, as that by which a tool follows the table.
+CREATE TRIGGER always AFTER INSERT ON owner FOR EACH ROW EXECUTE FUNCTION see();
+CREATE TRIGGER always AFTER INSERT ON pet REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION see_all();
+ALTER TABLE owner ENABLE ALWAYS TRIGGER always;
+ALTER TABLE pet ENABLE ALWAYS TRIGGER always;
+DELETE FROM owner;
+SELECT keepsake.restore(last('owner')) -> 'restored';
+SELECT what, pets FROM seen ORDER BY n;
 INSERT INTO pet VALUES (3, 4);
 
 \echo == An AFTER trigger that makes a child which the archive has as well.

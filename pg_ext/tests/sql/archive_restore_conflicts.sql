@@ -56,6 +56,22 @@ ALTER DOMAIN small DROP CONSTRAINT tiny;
 SELECT keepsake.restore(last('item')) - 'deletion_id';
 SELECT count(*) FROM part JOIN item ON item.id = item_id;
 
+\echo == A transaction that only reads is told as well, also of rows that pass to another deletion.
+CREATE TABLE shelf (id int PRIMARY KEY);
+CREATE TABLE room_of (id int PRIMARY KEY);
+CREATE TABLE box (id int PRIMARY KEY, shelf_id int REFERENCES shelf ON DELETE CASCADE, room_id int REFERENCES room_of ON DELETE CASCADE);
+SELECT keepsake.manage('box', keep => 'archive'), keepsake.manage('shelf', keep => 'archive'), keepsake.manage('room_of', keep => 'archive');
+INSERT INTO shelf VALUES (1), (2);
+INSERT INTO room_of VALUES (1), (2);
+INSERT INTO box VALUES (1, 1, 1), (2, 1, 2);
+DELETE FROM shelf WHERE id = 1;
+DELETE FROM room_of WHERE id = 1;
+INSERT INTO shelf VALUES (1);
+BEGIN READ ONLY;
+SELECT kind, table_name, key FROM keepsake.restore_conflicts(last('shelf'));
+SELECT keepsake.may_change_deleted('box', '{"id": 1}');
+COMMIT;
+
 \echo == Nothing is left behind by a restore that cannot be whole.
 DELETE FROM item;
 INSERT INTO part VALUES (3, NULL);

@@ -34,6 +34,19 @@ UPDATE twin SET deleted_at = now() WHERE id = 1;
 SELECT object FROM keepsake.doctor() WHERE check_name = 'table_unregistered' AND object ~ 'twin';
 DROP TABLE twin;
 
+-- A tool that rewrites a table lets a copy in the schema of its extension catch up with the table's changes.
+CREATE SCHEMA rewriting;
+ALTER EXTENSION plpgsql ADD SCHEMA rewriting;
+CREATE TABLE rewriting.copy (LIKE t INCLUDING ALL);
+INSERT INTO rewriting.copy SELECT * FROM t;
+UPDATE rewriting.copy SET deleted_at = now(), deletion_id = keepsake.uuid_v7() WHERE id = 1 RETURNING id;
+DELETE FROM rewriting.copy WHERE id = 1 RETURNING id;
+SELECT object FROM keepsake.doctor() WHERE check_name = 'table_unregistered' AND object ~ 'rewriting';
+ALTER EXTENSION plpgsql DROP SCHEMA rewriting;
+DELETE FROM rewriting.copy;
+DROP TABLE rewriting.copy;
+DROP SCHEMA rewriting;
+
 -- A partition that was detached is an ordinary table.
 CREATE TABLE whole (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
 CREATE TABLE part1 PARTITION OF whole FOR VALUES IN (1);

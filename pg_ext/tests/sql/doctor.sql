@@ -152,6 +152,24 @@ ALTER TABLE hidden RENAME COLUMN removed_at TO deleted_at;
 ALTER TABLE note DROP COLUMN key CASCADE;
 ALTER TABLE note ADD COLUMN key int;
 SELECT severity, check_name, object, finding FROM doctor WHERE severity = 'error';
+-- Deletions for a subscriber that may take over.
+CREATE PUBLICATION sick_deletions FOR TABLE keepsake.deletion, keepsake.hold;
+SELECT severity, check_name, object, finding, fix FROM doctor WHERE object = 'sick_deletions';
+SELECT fix FROM doctor WHERE object = 'sick_deletions' \gexec
+SELECT check_name FROM doctor WHERE object = 'sick_deletions';
+DROP PUBLICATION sick_deletions;
+-- The registry from a publisher: as text, in which tables have names.
+CREATE SUBSCRIPTION sick_copy CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false, binary = true);
+SELECT check_name FROM doctor WHERE object = 'sick_copy';
+BEGIN;
+SET LOCAL allow_system_table_mods = on;
+INSERT INTO pg_subscription_rel SELECT oid, 'keepsake.deletion'::regclass, 'r', NULL FROM pg_subscription WHERE subname = 'sick_copy';
+COMMIT;
+SELECT severity, check_name, object, finding, fix FROM doctor WHERE object = 'sick_copy';
+SELECT fix FROM doctor WHERE object = 'sick_copy' \gexec
+SELECT check_name FROM doctor WHERE object = 'sick_copy';
+ALTER SUBSCRIPTION sick_copy SET (slot_name = NONE);
+DROP SUBSCRIPTION sick_copy;
 ALTER DATABASE :"here" RESET session_preload_libraries;
 DROP PUBLICATION sick_changes;
 DROP SCHEMA sick CASCADE;

@@ -357,6 +357,54 @@ TRUNCATE stranger;
 ROLLBACK;
 \set VERBOSITY default
 DEALLOCATE ALL;
+\echo == In a database that has the triggers and not the registry, as a dump of one schema leaves it: what is not loaded yet says so as well.
+CREATE TABLE alone (id int PRIMARY KEY);
+CREATE TABLE above (id int PRIMARY KEY);
+CREATE TABLE below (id int PRIMARY KEY, above_id int REFERENCES above ON DELETE CASCADE);
+CREATE TABLE allowing (id int PRIMARY KEY);
+CREATE TABLE split (id int PRIMARY KEY) PARTITION BY RANGE (id);
+CREATE TABLE split_1 PARTITION OF split FOR VALUES FROM (0) TO (10);
+SELECT keepsake.manage('alone'), keepsake.manage('above'), keepsake.manage('below'), keepsake.manage('allowing', on_delete => 'allow'), keepsake.manage('split');
+INSERT INTO alone VALUES (1);
+INSERT INTO above VALUES (1);
+INSERT INTO below VALUES (1, 1);
+INSERT INTO allowing VALUES (1);
+INSERT INTO split VALUES (1);
+DELETE FROM keepsake.managed_table WHERE relation::text IN ('alone', 'above', 'below', 'allowing', 'split');
+CREATE VIEW all_rows AS SELECT count(*), count(deleted_at) AS marked FROM (SELECT deleted_at FROM alone UNION ALL SELECT deleted_at FROM above UNION ALL
+    SELECT deleted_at FROM below UNION ALL SELECT deleted_at FROM allowing UNION ALL SELECT deleted_at FROM split) AS r;
+\set VERBOSITY terse
+\c -
+SET search_path = unwatched, public;
+DELETE FROM below;
+\c -
+SET search_path = unwatched, public;
+UPDATE below SET deleted_at = now();
+\c -
+SET search_path = unwatched, public;
+DELETE FROM allowing;
+DELETE FROM alone;
+DELETE FROM above RETURNING id;
+DELETE FROM below;
+DELETE FROM allowing;
+DELETE FROM split;
+DELETE FROM split_1;
+UPDATE alone SET deleted_at = now();
+UPDATE above SET deleted_at = now(), deletion_id = keepsake.uuid_v7();
+UPDATE split SET deleted_at = now();
+MERGE INTO above USING (VALUES (1)) AS v (id) ON above.id = v.id WHEN MATCHED THEN DELETE;
+TABLE all_rows;
+SET client_min_messages = warning;
+SELECT keepsake.manage('alone'), keepsake.manage('above'), keepsake.manage('below'), keepsake.manage('allowing'), keepsake.manage('split');
+DELETE FROM alone;
+DELETE FROM above;
+DELETE FROM allowing;
+DELETE FROM split;
+TABLE all_rows;
+SELECT count(keepsake.restore(id)) FROM keepsake.deletion WHERE root_table::text IN ('alone', 'above', 'allowing', 'split');
+TABLE all_rows;
+\set VERBOSITY default
+
 SELECT count(keepsake.purge_deletion(id)) FROM keepsake.deletion WHERE root_table = 'post'::regclass;
 DROP SCHEMA unwatched CASCADE;
 DROP SCHEMA unwatched_deleted CASCADE;

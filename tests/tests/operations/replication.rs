@@ -44,7 +44,7 @@ async fn publish_and_subscribe(major: u16) -> Result<()> {
         "INSERT INTO thread VALUES (70, 'early'); INSERT INTO post VALUES (701, 70, 'early');
          SELECT keepsake.soft_delete('thread', 70);
          CREATE PUBLICATION forum FOR TABLE thread, post, comment, file, pin,
-             keepsake.deletion, keepsake.deletion_table, keepsake.outbox",
+             keepsake.deletion, keepsake.deletion_table, keepsake.outbox, keepsake.detached, keepsake.archive_undo, keepsake.hold",
     )
     .await?;
     run(
