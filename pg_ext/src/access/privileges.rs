@@ -97,7 +97,7 @@ impl Privileges {
             return session.as_owner(table, select, args);
         }
         // Not even planned as the caller, which evaluates what is constant in policies.
-        if self.is_bound && !is_trusted(session, table.owner)? {
+        if self.is_bound && !is_trusted(session, table)? {
             return session.as_owner(table, &format!("{select} AND false"), args);
         }
         let _hidden = including_deleted();
@@ -172,7 +172,7 @@ pub fn readable(
     if !privileges.is_bound {
         return Ok(rows);
     }
-    if !is_trusted(session, table.owner)? {
+    if !is_trusted(session, table)? {
         return Ok(HashSet::new());
     }
     let sql = format!(

@@ -253,7 +253,7 @@ fn describe(
     }
     let seen = if rights::is_bound(session, &one.table)? {
         let selects = privileges::Privileges::of(session, &one.table)?.selects();
-        if !selects || !is_trusted(session, one.table.owner)? {
+        if !selects || !is_trusted(session, &one.table)? {
             return Ok(HashMap::new());
         }
         let sql = format!(

@@ -66,7 +66,7 @@ pub fn passes_live(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -
     if !is_bound(session, table)? {
         return Ok(true);
     }
-    if table.key.is_empty() || !is_trusted(session, table.owner)? {
+    if table.key.is_empty() || !is_trusted(session, table)? {
         return Ok(false);
     }
     let name = &table.name.name;
@@ -97,7 +97,7 @@ pub fn would_pass(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) ->
     if !is_bound(session, &one.table)? {
         return Ok(true);
     }
-    if !is_trusted(session, one.table.owner)? {
+    if !is_trusted(session, &one.table)? {
         return Ok(false);
     }
     let sql = format!(

@@ -153,7 +153,7 @@ fn rows_of(plan: &Plan, table: pg_sys::Oid) -> Option<(&Archived, Rows)> {
 /// The tables to be written. For a caller who has every right they are put together by owner: what an owner wrote must run
 /// as him. Any other caller runs it himself, as in an INSERT of his, unless he has named no table of the owner.
 fn targets(
-    session: &Session<'_, '_>,
+    session: &mut Session<'_, '_>,
     plan: &Plan,
 ) -> Outcome<Vec<(Option<pg_sys::Oid>, Vec<Target>)>> {
     let by_owner = rights::is_superuser();
@@ -170,7 +170,7 @@ fn targets(
             checked: foreign_keys::checked(&plan.work.keys, one.table.oid),
             columns: one.stored_columns().map(|column| column.number).collect(),
         };
-        let as_owner = by_owner || !is_trusted(session, one.table.owner)?;
+        let as_owner = by_owner || !is_trusted(session, &one.table)?;
         let owner = as_owner.then_some(one.table.owner);
         match groups.iter_mut().find(|(of, _)| *of == owner) {
             Some((_, targets)) => targets.push(target),

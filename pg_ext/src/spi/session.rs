@@ -123,6 +123,11 @@ impl<'conn> Session<'_, 'conn> {
         self.named_owners.contains(&owner)
     }
 
+    /// The owners of the tables that the caller has named.
+    pub fn named_owners(&self) -> &[pg_sys::Oid] {
+        &self.named_owners
+    }
+
     /// Reads the catalog or the registry, as whoever calls.
     pub fn catalog(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Outcome<SpiTupleTable<'conn>> {
         let _path = SearchPath::pinned().pin();
