@@ -79,6 +79,9 @@ unsafe fn redirect_all(
             if trigger.tgfoid != wrapper && !is_ours(trigger.tgfoid) {
                 FUNCTIONS.with_borrow_mut(|all| all.insert(trigger.tgoid, trigger.tgfoid));
                 trigger.tgfoid = wrapper;
+                // At the commit it would fire as whoever commits.
+                trigger.tgdeferrable = false;
+                trigger.tginitdeferred = false;
             }
         }
     }
@@ -102,14 +105,17 @@ mod actions {
             let Some(around) = statement_stack::innermost().and_then(|query| query.as_ref()) else {
                 return;
             };
+            let is_after = |trigger: &pg_sys::Trigger| {
+                u32::from(trigger.tgtype as u16) & pg_sys::TRIGGER_TYPE_TIMING_MASK
+                    == pg_sys::TRIGGER_TYPE_AFTER
+            };
             for table in result_tables(query) {
                 let relation = (*(*table).ri_RelationDesc).rd_id;
                 let fired =
                     pg_sys::ExecGetTriggerResultRel(around.estate, relation, std::ptr::null_mut());
-                redirect_all(&mut *fired, role, |trigger| {
-                    u32::from(trigger.tgtype as u16) & pg_sys::TRIGGER_TYPE_TIMING_MASK
-                        == pg_sys::TRIGGER_TYPE_AFTER
-                });
+                redirect_all(&mut *fired, role, is_after);
+                // It is this one that says which wait for the commit.
+                redirect_all(&mut *table, role, is_after);
             }
         }
     }

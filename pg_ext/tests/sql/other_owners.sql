@@ -85,6 +85,27 @@ GRANT SELECT ON app.note TO regress_ann;
 SET ROLE regress_ann;
 DELETE FROM app.entry WHERE id = 5;
 
+-- And so are those of tables that its tables refer to.
+RESET ROLE;
+CREATE ROLE regress_lib;
+CREATE SCHEMA lib;
+GRANT USAGE ON SCHEMA lib TO PUBLIC;
+CREATE TABLE lib.topic (id int PRIMARY KEY, who name);
+CREATE TABLE app.link (id int PRIMARY KEY, topic int REFERENCES lib.topic ON DELETE CASCADE);
+SELECT keepsake.manage('lib.topic'), keepsake.manage('app.link');
+INSERT INTO lib.topic VALUES (1, 'regress_ann'), (2, 'regress_lib');
+INSERT INTO app.link VALUES (1, 1), (2, 2);
+ALTER TABLE lib.topic OWNER TO regress_lib;
+ALTER TABLE lib.topic ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON lib.topic USING (who = current_user);
+GRANT SELECT, DELETE ON lib.topic, app.link TO regress_ann, regress_lib;
+SET ROLE regress_ann;
+DELETE FROM app.link WHERE id = 1;
+SET ROLE regress_lib;
+DELETE FROM lib.topic;
+SET ROLE regress_ann;
+SELECT kind, key, holder FROM keepsake.restore_conflicts(app.last('app.link')) ORDER BY key::text;
+
 -- In archives. What comes back with a row of another's is checked, and fires, as its own owner.
 SET ROLE regress_eve;
 CREATE TABLE eve.archived (id int PRIMARY KEY, kept int, slug text UNIQUE, n int CHECK (eve.strike('check')));
@@ -176,6 +197,7 @@ DROP TRIGGER looks ON eve.archived;
 DROP TRIGGER later ON eve.archived;
 CREATE TRIGGER goes AFTER DELETE ON eve.archived FOR EACH ROW EXECUTE FUNCTION eve.trap();
 CREATE TRIGGER all_go AFTER DELETE ON eve.archived FOR EACH STATEMENT EXECUTE FUNCTION eve.trap();
+CREATE CONSTRAINT TRIGGER goes_late AFTER DELETE ON eve.archived DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION eve.trap();
 CREATE TABLE eve.parted (id int PRIMARY KEY, kept int) PARTITION BY LIST (id);
 CREATE TABLE eve.part PARTITION OF eve.parted DEFAULT;
 SELECT keepsake.manage('eve.parted', keep => 'archive');
@@ -183,6 +205,7 @@ ALTER TABLE eve.parted ADD FOREIGN KEY (kept) REFERENCES app.kept ON DELETE CASC
 CREATE TRIGGER goes AFTER DELETE ON eve.parted FOR EACH ROW EXECUTE FUNCTION eve.trap();
 CREATE TABLE eve.page (id int PRIMARY KEY, shelf int REFERENCES app.book (shelf) ON UPDATE CASCADE);
 CREATE TRIGGER moves AFTER UPDATE ON eve.page FOR EACH ROW EXECUTE FUNCTION eve.trap();
+INSERT INTO eve.archived VALUES (6, 6, 'six');
 INSERT INTO eve.parted VALUES (1, 5);
 INSERT INTO eve.page VALUES (1, 1);
 SET ROLE regress_ann;
@@ -190,6 +213,7 @@ SELECT keepsake.soft_delete('app.kept', 9) IS NOT NULL AS done;
 SELECT keepsake.soft_delete('app.kept', 5) IS NOT NULL AS done;
 SELECT keepsake.soft_delete('app.shelf', 1) IS NOT NULL AS done;
 RESET ROLE;
+SELECT keepsake.soft_delete('app.kept', 6) IS NOT NULL AS done;
 SELECT what, who FROM eve.seen ORDER BY 1, 2;
 
 -- Whom the caller names, and who may act as he does, is another matter.
@@ -205,9 +229,9 @@ SET ROLE regress_ann;
 DELETE FROM app.entry WHERE id = 1;
 RESET ROLE;
 
-DROP SCHEMA app, eve CASCADE;
+DROP SCHEMA app, eve, lib CASCADE;
 DROP SCHEMA IF EXISTS app_deleted, eve_deleted CASCADE;
 DELETE FROM keepsake.deletion WHERE root_table::oid NOT IN (SELECT oid FROM pg_class);
-DROP OWNED BY regress_ann, regress_eve;
-DROP ROLE regress_ann, regress_eve;
+DROP OWNED BY regress_ann, regress_eve, regress_lib;
+DROP ROLE regress_ann, regress_eve, regress_lib;
 RESET client_min_messages;
