@@ -226,11 +226,13 @@ BEGIN
             PERFORM keepsake.try_to_manage(each.root, NULL, NULL, keepsake.goes_with_its_own(each.root));
         END IF;
     END LOOP;
-    -- The command does not name a partition that it detached.
+    -- The command does not name a partition that it detached. Of who owns what it names: whatever stands in another's tables must not stop it.
     IF tg_tag = 'ALTER TABLE' AND EXISTS (SELECT FROM pg_class c WHERE c.oid = ANY (named) AND c.relkind = 'p') THEN
         named := named || ARRAY(
             SELECT c.oid FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid AND NOT c.relispartition
-            WHERE t.tgname = 'keepsake_archive_truncate' AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid));
+            WHERE t.tgname = 'keepsake_archive_truncate' AND t.tgfoid = 'keepsake.archive_truncate()'::regprocedure
+              AND c.relowner IN (SELECT n.relowner FROM pg_class n WHERE n.oid = ANY (named))
+              AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid));
     END IF;
     FOR each IN
         SELECT u.relation, u.retention, u.on_truncate FROM keepsake.unmanaged_in_schema u
@@ -341,7 +343,7 @@ $$;
 -- Without a primary key, rows of a published table cannot be removed: archives that are published are known by all their
 -- columns, so that restores and purges go on. doctor() tells what else that means.
 CREATE FUNCTION keepsake.identify_published(of_archive oid DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     each record;
 BEGIN
@@ -353,18 +355,22 @@ BEGIN
                 OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = c.relnamespace)))
         ORDER BY a.archive
     LOOP
-        EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', each.archive);
+        BEGIN
+            EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', each.archive);
+        EXCEPTION WHEN lock_not_available THEN
+            RAISE WARNING 'archive % is published and has no replica identity yet, because it is locked', each.archive
+                USING HINT = 'SELECT * FROM keepsake.doctor() names it, with the statement that gives it one.';
+            -- Whoever reads an archive of his own locks it: he keeps no other one waiting, and all of his no longer than one.
+            SET LOCAL lock_timeout = '10ms';
+        END;
     END LOOP;
 END
 $$;
 
 CREATE FUNCTION keepsake.follow_publications() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM keepsake.identify_published();
-EXCEPTION WHEN lock_not_available THEN
-    RAISE WARNING 'an archive that is published has no replica identity yet, because it is locked'
-        USING HINT = 'SELECT * FROM keepsake.doctor() names it, with the statement that gives it one.';
 END
 $$;
 CREATE EVENT TRIGGER keepsake_follow_publications ON ddl_command_end WHEN TAG IN ('CREATE PUBLICATION', 'ALTER PUBLICATION')

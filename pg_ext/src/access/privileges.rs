@@ -6,6 +6,7 @@ use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::SpiTupleTable;
 
+use crate::access::trust::is_trusted;
 use crate::model::error::{Failure, Outcome};
 use crate::model::row_id::{RowId, is_among};
 use crate::model::sql::join;
@@ -94,7 +95,7 @@ impl Privileges {
 
     /// Runs `select`, whose WHERE clause is its last, over the rows `t` that the caller sees and may delete, of which he is to read the key, as for a
     /// DELETE that names it. Whom no policy binds sees what the owner sees: then it runs as the owner, so that not even what the planner computes of
-    /// an index expression runs with the rights of a superuser who calls.
+    /// an index expression runs with the rights of a superuser who calls. Whose policies are not to run as the caller, of his tables the caller sees nothing.
     pub fn read_deletable<'conn>(
         self,
         session: &mut Session<'_, 'conn>,
@@ -104,6 +105,10 @@ impl Privileges {
     ) -> Outcome<SpiTupleTable<'conn>> {
         if self.reads_key && !self.is_bound {
             return session.as_owner(table, select, args);
+        }
+        // Not even planned as the caller, which evaluates what is constant in policies.
+        if self.is_bound && !is_trusted(session, table)? {
+            return session.as_owner(table, &format!("{select} AND false"), args);
         }
         let _judging = self.reads_key.then(|| Judging::rows_of(table.oid));
         let _hidden = including_deleted();
@@ -177,6 +182,9 @@ pub fn readable(
     }
     if !privileges.is_bound {
         return Ok(rows);
+    }
+    if !is_trusted(session, table)? {
+        return Ok(HashSet::new());
     }
     let sql = format!(
         "SELECT t.tableoid, t.ctid FROM {} AS t WHERE {}",

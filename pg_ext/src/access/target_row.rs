@@ -183,6 +183,7 @@ pub fn find<'conn>(
     let privileges = Privileges::of(session, table)?;
     privileges.refuse_unless_deletes(table)?;
     table.check_marks()?;
+    session.name_owner(table.owner);
     let values = key.values(session, table)?;
     let select = format!(
         "SELECT {deletion}, {columns} FROM {rows} AS t WHERE {condition}",

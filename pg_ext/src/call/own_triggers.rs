@@ -209,6 +209,8 @@ own_triggers! {
         "Archives a deleted row."
     AfterUpdate archive_reference on Carrier::ArchivedReferring, Always, ForeignKeysUnchanged:
         "Remembers what a row referred to when the reference is set to NULL or to a default."
+    BeforeUpdate keep_held_key on Carrier::Archived, Always, KeyUnchanged:
+        "Keeps the primary key of a held row, by which its hold knows it."
     BeforeTruncate archive_truncate on Carrier::ArchivedWatched, Always, Never:
         "Refuses TRUNCATE, or archives the rows."
     AfterOldRows delete_declared on Carrier::ArchivedReferred, Always, Never:

@@ -124,6 +124,7 @@ fn follow(
     let archived = graph.table(root).filter(|table| table.archived);
     let root = archived.map_or_else(|| graph.managed(session, root), Ok)?;
     let parents: Vec<pg_sys::Oid> = removed.keys().copied().collect();
+    session.name_owner(root.owner);
     restrict::refuse_if_referred(session, graph, root, (&parents, deletion), |child| {
         !(waits && child.archived)
     })?;

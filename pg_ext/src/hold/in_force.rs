@@ -9,6 +9,7 @@ use pgrx::{JsonB, Uuid};
 
 use crate::archive::find_rows;
 use crate::call::trigger_row::Row;
+use crate::graph::catalog;
 use crate::graph::reference_graph::Graph;
 use crate::graph::stored_columns;
 use crate::model::error::{Failure, Outcome};
@@ -251,6 +252,25 @@ fn refuse_unseen(session: &mut Session<'_, '_>, deletions: &[Uuid]) -> Outcome<(
     } else {
         Ok(())
     }
+}
+
+/// Of a table and the one that it is a partition of: those that have held rows. A partition may have had holds before it was one.
+pub fn tables_with_held_rows(
+    session: &Session<'_, '_>,
+    relation: pg_sys::Oid,
+) -> Outcome<Vec<Table>> {
+    let found = session.registry_now(
+        "SELECT DISTINCT relation::oid FROM keepsake.hold
+         WHERE released_at IS NULL AND row_key IS NOT NULL AND relation IN ($1, pg_partition_root($1))",
+        &[relation.into()],
+    )?;
+    let mut tables = Vec::new();
+    for row in &found {
+        if let Some(oid) = row.get(1)? {
+            tables.extend(catalog::table(session, oid)?);
+        }
+    }
+    Ok(tables)
 }
 
 /// Refuses what would take a held row, which a trigger is called for, out of its hold.

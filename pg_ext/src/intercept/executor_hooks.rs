@@ -12,6 +12,7 @@ use crate::intercept::skip_checks;
 use crate::intercept::skip_triggers;
 use crate::postgres::statement_stack::{depth, while_running};
 use crate::run_as::at_once;
+use crate::run_as::owners_triggers;
 
 static mut NEXT_START: pg_sys::ExecutorStart_hook_type = None;
 static mut NEXT_RUN: pg_sys::ExecutorRun_hook_type = None;
@@ -44,6 +45,7 @@ unsafe extern "C-unwind" fn start(query: *mut pg_sys::QueryDesc, flags: i32) {
         skip_triggers::leave_out(&*query);
         skip_checks::leave_out(&*query);
         at_once::defer_nothing(&*query);
+        owners_triggers::redirect(&*query, flags);
     }
 }
 

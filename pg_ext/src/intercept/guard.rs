@@ -50,9 +50,7 @@ fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport
 #[pg_extern]
 fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
     let Updated { old, new } = call.rows;
-    // As in `skip_triggers`: the registry is not looked at for what PostgreSQL's own caches say.
-    let key = primary_key(call.opened());
-    if key.iter().all(|column| old.has_same(new, column)) {
+    if has_same_key(&call) {
         return Ok(Answer::row(new));
     }
     let graph = cache::known()?;
@@ -67,6 +65,20 @@ fn keep_row_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport>
         in_force::refuse_if_held(session, table, old)
     })?;
     Ok(Answer::row(new))
+}
+
+/// BEFORE UPDATE of the key of a row of a table with an archive: refused while it is held. The hold would stay behind, and the row could be purged.
+#[pg_extern]
+fn keep_held_key(call: Call<'_, BeforeUpdate>) -> Result<Answer<'_>, ErrorReport> {
+    if !has_same_key(&call) {
+        with_session(|session| -> Outcome<()> {
+            for table in in_force::tables_with_held_rows(session, call.relation)? {
+                in_force::refuse_if_held(session, &table, call.rows.old)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(Answer::row(call.rows.new))
 }
 
 /// AFTER INSERT, once a statement: no new row may refer to a deleted one. Runs after the foreign
@@ -307,6 +319,13 @@ pub fn refuse_if_declared(
         }
     }
     Ok(())
+}
+
+/// Whether the update leaves the primary key as it is. As in `skip_triggers`, the registry is not looked at for what PostgreSQL's own caches say.
+fn has_same_key(call: &Call<'_, BeforeUpdate>) -> bool {
+    let Updated { old, new } = call.rows;
+    let key = primary_key(call.opened());
+    key.iter().all(|column| old.has_same(new, column))
 }
 
 /// The names of the columns of a relation's primary key.

@@ -26,7 +26,7 @@ use crate::postgres::table_triggers::{self, limited_to, name, triggers};
 use crate::run_as::archive_reading;
 use crate::run_as::engine_query;
 use crate::run_as::engine_write::EngineWrite;
-use crate::run_as::role;
+use crate::run_as::role::{self, RunAs};
 use crate::spi::session::with_reading_session;
 use crate::spi::shown_names;
 
@@ -52,11 +52,16 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: passes on what PostgreSQL gave.
     unsafe {
-        let deletes = before(query, text);
+        let Before {
+            deletes,
+            is_several_owners,
+        } = before(query, text);
+        let nobody = is_several_owners.then(RunAs::nobody).flatten();
         let planned = match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
             None => pg_sys::standard_planner(query, text, options, parameters),
         };
+        drop(nobody);
         named_as_sent(planned, deletes)
     }
 }
@@ -72,11 +77,16 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: passes on what PostgreSQL gave.
     unsafe {
-        let deletes = before(query, text);
+        let Before {
+            deletes,
+            is_several_owners,
+        } = before(query, text);
+        let nobody = is_several_owners.then(RunAs::nobody).flatten();
         let planned = match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters, explain)),
             None => pg_sys::standard_planner(query, text, options, parameters, explain),
         };
+        drop(nobody);
         named_as_sent(planned, deletes)
     }
 }
@@ -97,17 +107,29 @@ unsafe fn named_as_sent(
     planned
 }
 
-/// What happens to a query before it is planned. Whether it is a DELETE that is now an UPDATE.
-unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) -> bool {
+/// What is known of a query before it is planned.
+struct Before {
+    /// Whether it is a DELETE that is now an UPDATE.
+    deletes: bool,
+    /// Whether it is the engine's own and comes to tables of other owners than whom it runs as. What they wrote that is constant in indexes, statistics
+    /// and keys of partitions, PostgreSQL evaluates while it plans: with no one's rights.
+    is_several_owners: bool,
+}
+
+/// What happens to a query before it is planned.
+unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) -> Before {
     // SAFETY: the planner may scribble on the query that it is given, and so may its hooks
     // (`pg_plan_query` in postgres.c).
     unsafe {
         archive_reading::close(query);
-        if !query.is_null() && role::is_engines_own() {
-            raise_unless_ok(engine_query::check(query));
-        }
+        let is_several_owners = !query.is_null()
+            && role::is_engines_own()
+            && !raise_unless_ok(engine_query::check(query));
         if query.is_null() || !applies(text) {
-            return false;
+            return Before {
+                deletes: false,
+                is_several_owners,
+            };
         }
         let sent = (*query).commandType;
         let alone = !(*query).hasModifyingCTE;
@@ -118,7 +140,10 @@ unsafe fn before(query: *mut pg_sys::Query, text: *const c_char) -> bool {
                 convert(&mut *inner.cast(), false);
             }
         }
-        sent == pg_sys::CmdType::CMD_DELETE && (*query).commandType != sent
+        Before {
+            deletes: sent == pg_sys::CmdType::CMD_DELETE && (*query).commandType != sent,
+            is_several_owners,
+        }
     }
 }
 

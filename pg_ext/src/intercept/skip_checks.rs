@@ -154,14 +154,30 @@ unsafe fn stays(expression: *mut pg_sys::Node, relation: pg_sys::Relation) -> bo
             let number = column + pg_sys::FirstLowInvalidHeapAttributeNumber;
             let index = usize::try_from(number - 1).ok();
             let attribute = index.and_then(|index| shape.get(index));
-            let fixed =
-                attribute.is_some_and(|one| !matches!(one.name(), "deleted_at" | "deletion_id"));
+            let fixed = attribute.is_some_and(|one| match one.name() {
+                "deleted_at" | "deletion_id" => false,
+                _ => one.attgenerated == 0 || computed_stays(one.attnum, relation),
+            });
             if !fixed {
                 return false;
             }
             column = pg_sys::bms_next_member(columns, column);
         }
         true
+    }
+}
+
+/// Whether a stored column is computed of columns that stay as they are. None is computed of computed ones.
+unsafe fn computed_stays(column: i16, relation: pg_sys::Relation) -> bool {
+    // SAFETY: the relation is open, and its descriptor has that many expressions, as PostgreSQL stored them; the caller has the number from there.
+    unsafe {
+        let Some(constraints) = (*(*relation).rd_att).constr.as_ref() else {
+            return false;
+        };
+        let count = usize::from(constraints.num_defval);
+        let expressions = std::slice::from_raw_parts(constraints.defval, count);
+        let expression = expressions.iter().find(|one| one.adnum == column);
+        expression.is_some_and(|one| stays(pg_sys::stringToNode(one.adbin).cast(), relation))
     }
 }
 

@@ -109,8 +109,12 @@ impl Rename {
             Renamed::Schema => {
                 "SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_namespace'::regclass"
             }
+            // A column that is inherited has the new name in all tables that inherit it.
             Renamed::Column => {
-                "SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_class'::regclass"
+                "WITH RECURSIVE heir (oid) AS (
+                     SELECT objid FROM pg_event_trigger_ddl_commands() WHERE classid = 'pg_class'::regclass
+                     UNION SELECT i.inhrelid FROM pg_inherits i JOIN heir ON i.inhparent = heir.oid)
+                 SELECT oid FROM heir"
             }
             Renamed::Constraint => {
                 "SELECT con.conrelid FROM pg_event_trigger_ddl_commands() c JOIN pg_constraint con ON con.oid = c.objid

@@ -45,6 +45,7 @@ impl Writes {
 }
 
 struct Statement {
+    query: *mut pg_sys::QueryDesc,
     writes: Vec<(pg_sys::Oid, Writes)>,
     foreign_key_action: bool,
 }
@@ -52,8 +53,10 @@ struct Statement {
 impl Statement {
     /// Nothing is known of a query without a plan, as other libraries may make one.
     fn of(query: &pg_sys::QueryDesc) -> Self {
+        let address = std::ptr::from_ref(query).cast_mut();
         let Some(plan) = plan(query) else {
             return Self {
+                query: address,
                 writes: Vec::new(),
                 foreign_key_action: false,
             };
@@ -61,6 +64,7 @@ impl Statement {
         let writes = writes(plan);
         let deletes = writes.iter().any(|(_, writes)| writes.deletes);
         Self {
+            query: address,
             writes,
             foreign_key_action: deletes && text(query).is_some_and(is_foreign_key_action),
         }
@@ -80,6 +84,11 @@ thread_local! {
 /// How many statements are running, one within the other.
 pub fn depth() -> usize {
     RUNNING.with_borrow(Vec::len)
+}
+
+/// The innermost statement, which runs as long as the caller does.
+pub fn innermost() -> Option<*mut pg_sys::QueryDesc> {
+    RUNNING.with_borrow(|running| running.last().map(|last| last.query))
 }
 
 /// All that the innermost statement does to the relations for which `concerned` says yes: its WITH

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use pgrx::{JsonB, Uuid, pg_sys};
 
-use crate::access::target_row;
+use crate::access::{target_row, trust};
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome};
 use crate::model::table::Table;
@@ -82,6 +82,7 @@ impl Deletion {
             deletion: id.to_string(),
         };
         let mut deletion = Self::read(session, id, lock)?.ok_or_else(not_found)?;
+        trust::name_deletion(session, id)?;
         if let Some(may) =
             archived::may_act(session, deletion.root_table, deletion.tenant.as_deref())?
         {

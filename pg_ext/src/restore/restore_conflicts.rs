@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
+use crate::access::trust;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::conflict::Conflict;
@@ -61,6 +62,7 @@ fn restore_conflicts(
 }
 
 fn preview(session: &mut Session<'_, '_>, id: Uuid) -> Outcome<Vec<Conflict>> {
+    trust::name_deletion(session, id)?;
     let graph = cache::current(session)?;
     if restore_archive::concerns(session, id)? {
         return look_at_both(session, &graph, id);

@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use pgrx::{JsonB, Uuid};
 use serde_json::{Value, json};
 
+use crate::access::trust;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::model::error::{Failure, Outcome, required};
@@ -47,6 +48,7 @@ fn restore(
 }
 
 fn run(session: &mut Session<'_, '_>, id: Uuid, on_conflict: OnConflict) -> Outcome<Value> {
+    trust::name_deletion(session, id)?;
     if on_conflict != OnConflict::Parents {
         return without_parents(session, id, on_conflict);
     }

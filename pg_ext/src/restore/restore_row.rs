@@ -6,6 +6,7 @@ use pgrx::{AnyElement, JsonB, Uuid, pg_sys};
 use serde_json::Value;
 
 use crate::access::target_row::{Key, key_from_any};
+use crate::access::trust;
 use crate::call::arguments::Regclass;
 use crate::graph::cache;
 use crate::model::error::{Failure, Outcome, required};
@@ -94,6 +95,7 @@ fn restore_group(
     let on_conflict = OnConflict::named(required(on_conflict, "on_conflict")?)?;
     let deletion = required(deletion, "deletion")?;
     let report = with_session(|session| {
+        trust::name_deletion(session, deletion)?;
         if restore_archive::concerns(session, deletion)? {
             let above = above(session, on_conflict, || What::Group(deletion))?;
             let graph = cache::current(session)?;

@@ -8,6 +8,7 @@ use pgrx::spi::SpiHeapTupleData;
 use serde_json::{Value, json};
 
 use crate::access::privileges;
+use crate::access::trust::is_trusted;
 use crate::graph::catalog::field;
 use crate::model::conflict::Conflict;
 use crate::model::error::Outcome;
@@ -251,7 +252,8 @@ fn describe(
         return Ok(HashMap::new());
     }
     let seen = if rights::is_bound(session, &one.table)? {
-        if !privileges::Privileges::of(session, &one.table)?.selects() {
+        let selects = privileges::Privileges::of(session, &one.table)?.selects();
+        if !selects || !is_trusted(session, &one.table)? {
             return Ok(HashMap::new());
         }
         let sql = format!(

@@ -6,6 +6,7 @@
 use pgrx::pg_sys;
 
 use crate::access::privileges::Privileges;
+use crate::access::trust::is_trusted;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::join;
 use crate::model::table::Table;
@@ -65,7 +66,7 @@ pub fn passes_live(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -
     if !is_bound(session, table)? {
         return Ok(true);
     }
-    if table.key.is_empty() {
+    if table.key.is_empty() || !is_trusted(session, table)? {
         return Ok(false);
     }
     let name = &table.name.name;
@@ -95,6 +96,9 @@ pub fn would_see(session: &Session<'_, '_>, table: &Table) -> Outcome<String> {
 pub fn would_pass(session: &mut Session<'_, '_>, one: &Archived, rows: &Rows) -> Outcome<bool> {
     if !is_bound(session, &one.table)? {
         return Ok(true);
+    }
+    if !is_trusted(session, &one.table)? {
+        return Ok(false);
     }
     let sql = format!(
         "SELECT pg_catalog.count(*) FROM {ROWS} AS {name} WHERE (({select}) AND ({delete})) IS NOT TRUE",

@@ -128,6 +128,7 @@ pub fn begin_row(
     key: Key<'_>,
 ) -> Outcome<Work> {
     let one = open_one(session, relation, Scope::Deletion)?;
+    session.name_owner(one.table.owner);
     rights::refuse_unless_may(session, &one.table)?;
     let row_not_found = || Failure::RowNotFound {
         table: one.table.shown.clone(),

@@ -6,6 +6,7 @@ use pgrx::{PgSqlErrorCode, Uuid, pg_sys};
 use serde_json::{Value, json};
 
 use crate::access::caller::Caller;
+use crate::access::trust::is_trusted;
 use crate::archive::objects;
 use crate::model::conflict::Conflict;
 use crate::model::error::{Failure, Outcome};
@@ -95,7 +96,7 @@ pub fn write(session: &mut Session<'_, '_>, plan: &Plan) -> Outcome<Report> {
             key.lock_parents(session, child, &rows)?;
         }
     }
-    let targets = targets(plan);
+    let targets = targets(session, plan)?;
     let mut groups = Vec::new();
     for (owner, targets) in &targets {
         groups.push(fill(session, plan, *owner, targets)?);
@@ -150,8 +151,11 @@ fn rows_of(plan: &Plan, table: pg_sys::Oid) -> Option<(&Archived, Rows)> {
 }
 
 /// The tables to be written. For a caller who has every right they are put together by owner: what an owner wrote must run
-/// as him. Any other caller runs it himself, as in an INSERT of his.
-fn targets(plan: &Plan) -> Vec<(Option<pg_sys::Oid>, Vec<Target>)> {
+/// as him. Any other caller runs it himself, as in an INSERT of his, unless he has named no table of the owner.
+fn targets(
+    session: &mut Session<'_, '_>,
+    plan: &Plan,
+) -> Outcome<Vec<(Option<pg_sys::Oid>, Vec<Target>)>> {
     let by_owner = rights::is_superuser();
     let mut groups: Vec<(Option<pg_sys::Oid>, Vec<Target>)> = Vec::new();
     for one in &plan.work.tables {
@@ -166,13 +170,14 @@ fn targets(plan: &Plan) -> Vec<(Option<pg_sys::Oid>, Vec<Target>)> {
             checked: foreign_keys::checked(&plan.work.keys, one.table.oid),
             columns: one.stored_columns().map(|column| column.number).collect(),
         };
-        let owner = by_owner.then_some(one.table.owner);
+        let as_owner = by_owner || !is_trusted(session, &one.table)?;
+        let owner = as_owner.then_some(one.table.owner);
         match groups.iter_mut().find(|(of, _)| *of == owner) {
             Some((_, targets)) => targets.push(target),
             None => groups.push((owner, vec![target])),
         }
     }
-    groups
+    Ok(groups)
 }
 
 /// Tables that are written as one role.

@@ -8,24 +8,27 @@
 use pgrx::pg_sys;
 
 use crate::model::error::{Failure, Outcome};
-use crate::postgres::pg_list::pointers;
+use crate::postgres::pg_list::{oids, pointers};
 use crate::postgres::query_plan::relations_of;
 use crate::run_as::archive_reading;
 
-/// Refuses a query of the engine's that has met a view, a foreign table, another owner's table to write to, or policies.
+/// Refuses a query of the engine's that has met a view, a foreign table, another owner's table to write to, or policies. Whether all tables that it
+/// comes to belong to the role that runs now.
 ///
 /// # Safety
 /// `query` is an analysed and rewritten query.
-pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<()> {
+pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<bool> {
+    let mut is_one_owners = true;
     // SAFETY: as the caller promises; the relations are locked by then.
     unsafe {
         for relation in relations_of(query) {
-            if !is_ours(relation)
-                && !archive_reading::is_archive(relation)
-                && !(is_table(relation) && is_open(relation))
-            {
+            if is_ours(relation) || archive_reading::is_archive(relation) {
+                continue;
+            }
+            if !(is_table(relation) && is_open(relation)) {
                 return Err(exchanged(relation));
             }
+            is_one_owners = is_one_owners && is_callers_with_partitions(relation);
         }
         let with = pointers::<pg_sys::CommonTableExpr>((*query).cteList)
             .map(|with| (*with).ctequery.cast::<pg_sys::Query>())
@@ -40,7 +43,7 @@ pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<()> {
             }
         }
     }
-    Ok(())
+    Ok(is_one_owners)
 }
 
 fn exchanged(relation: pg_sys::Oid) -> Failure {
@@ -79,6 +82,33 @@ fn is_open(relation: pg_sys::Oid) -> bool {
     // SAFETY: looks into the system's caches, for the current role.
     let state = unsafe { pg_sys::check_enable_rls(relation, pg_sys::InvalidOid, true) };
     state != pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+}
+
+/// Whether the role that runs now owns the table and its partitions.
+fn is_callers_with_partitions(relation: pg_sys::Oid) -> bool {
+    // SAFETY: looks into the system's caches and reads a backend-local variable; without a lock, a partition may be gone by now, which has no owner.
+    unsafe {
+        if pg_sys::get_rel_relkind(relation) as u8 != pg_sys::RELKIND_PARTITIONED_TABLE {
+            return is_callers(relation);
+        }
+        let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
+        let all = pg_sys::find_all_inheritors(relation, no_lock, std::ptr::null_mut());
+        oids(all).all(|one| owner_of(one).is_none_or(|owner| owner == pg_sys::GetUserId()))
+    }
+}
+
+/// The owner of a relation.
+unsafe fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: looks into the system's caches, within a transaction; an entry begins with the fixed columns of pg_class.
+    unsafe {
+        let kind = pg_sys::SysCacheIdentifier::RELOID as _;
+        let entry = pg_sys::SearchSysCache1(kind, pg_sys::Datum::from(relation));
+        let row = entry.as_ref()?.t_data;
+        let form = row.cast::<u8>().add(usize::from((*row).t_hoff));
+        let owner = (*form.cast::<pg_sys::FormData_pg_class>()).relowner;
+        pg_sys::ReleaseSysCache(entry);
+        Some(owner)
+    }
 }
 
 /// Whether the role that runs now is the table's owner: its triggers run with this role's rights.

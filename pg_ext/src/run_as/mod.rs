@@ -2,6 +2,7 @@
 //!
 //! - `role` enters a role and leaves it; `search_path` says where names are found and how values are printed.
 //! - `shielded_cursors`, `restricted_utility` and `at_once` take from restricted code what could outlive the call.
+//! - `owners_triggers` fires triggers of tables that a statement comes to by foreign keys as their own owners.
 //! - `trigger_policies` hides deleted rows from the triggers that the engine's writes fire.
 //! - `archive_reading` lets the engine's statements read archives.
 //! - `engine_query` makes sure that a statement of the engine's meets the tables that it means.
@@ -13,6 +14,7 @@ pub mod archive_reading;
 pub mod at_once;
 pub mod engine_query;
 pub mod engine_write;
+pub mod owners_triggers;
 pub mod restricted_utility;
 pub mod role;
 pub mod search_path;

@@ -19,6 +19,7 @@ use pgrx::pg_sys;
 
 use crate::postgres::settings::LocalSettings;
 use crate::postgres::statement_stack;
+use crate::run_as::archive_reading;
 use crate::run_as::search_path::SearchPath;
 use crate::run_as::shielded_cursors::ShieldedCursors;
 
@@ -34,6 +35,8 @@ thread_local! {
 /// An owner's role, entered.
 #[derive(Clone, Copy, Debug)]
 struct Entered {
+    /// The owner.
+    role: pg_sys::Oid,
     /// How many statements ran then.
     depth: usize,
     /// Whether for a purge.
@@ -100,6 +103,18 @@ pub fn is_engines_own() -> bool {
         .is_some_and(|entered| entered.depth == statement_stack::depth())
 }
 
+/// The role of the engine's own statement that is about to run.
+pub fn engines_own() -> Option<pg_sys::Oid> {
+    let entered = ENTERED.get()?;
+    (entered.depth == statement_stack::depth()).then_some(entered.role)
+}
+
+/// The role of the engine's own statement that runs now, directly within which another is about to.
+pub fn engines_around() -> Option<pg_sys::Oid> {
+    let entered = ENTERED.get()?;
+    (entered.depth + 1 == statement_stack::depth()).then_some(entered.role)
+}
+
 /// Whether what runs now is a trigger or function that a statement of the engine's has called, but for those of a purge, which runs for nobody's
 /// tenant.
 pub fn is_beneath_engine() -> bool {
@@ -162,6 +177,7 @@ impl Role {
                 let restricts = *restricted == Restricted::Everybodys || caller != *owner;
                 let as_owner = RunAs::enter(*owner, restricts, ENGINE, Some(path));
                 ENTERED.set(Some(Entered {
+                    role: *owner,
                     depth: statement_stack::depth(),
                     purges: *restricted == Restricted::Everybodys,
                 }));
@@ -191,6 +207,18 @@ impl RunAs {
     pub fn restricted_caller() -> Self {
         let (caller, _) = current();
         Self::enter(caller, true, 0, None)
+    }
+
+    /// As a role that may nothing, restricted; `None` where somebody has dropped it.
+    pub fn nobody() -> Option<Self> {
+        let nobody = archive_reading::owner();
+        (nobody != pg_sys::InvalidOid).then(|| Self::enter(nobody, true, 0, None))
+    }
+
+    /// As the owner of a table whose trigger fires within a statement of another's.
+    pub fn owner_of_trigger(owner: pg_sys::Oid) -> Self {
+        let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE;
+        Self::enter(owner, true, flags, None)
     }
 
     fn enter(role: pg_sys::Oid, restricts: bool, flags: u32, path: Option<&SearchPath>) -> Self {

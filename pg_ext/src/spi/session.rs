@@ -30,6 +30,8 @@ pub struct Session<'a, 'conn> {
     pub(super) keeps_plans: bool,
     /// Who owns the extension, once somebody has asked.
     extension_owner: Cell<Option<pg_sys::Oid>>,
+    /// The owners of the tables that the caller has named.
+    named_owners: Vec<pg_sys::Oid>,
 }
 
 /// Transition tables whose sizes are within this power of two share a plan: one serves 1 to 7 rows, one 8 to 63, and so on.
@@ -78,6 +80,7 @@ pub fn with_reading_session<R>(work: impl FnOnce(&mut Session<'_, '_>) -> R) -> 
             restricted: Restricted::Others,
             keeps_plans: false,
             extension_owner: Cell::new(None),
+            named_owners: Vec::new(),
         })
     })
 }
@@ -106,6 +109,23 @@ impl<'conn> Session<'_, 'conn> {
     /// Whether plans are kept now.
     pub fn keeps_plans(&self) -> bool {
         self.keeps_plans
+    }
+
+    /// Notes that the caller has named a table of this owner, or a deletion that began in one.
+    pub fn name_owner(&mut self, owner: pg_sys::Oid) {
+        if !self.has_named(owner) {
+            self.named_owners.push(owner);
+        }
+    }
+
+    /// Whether the caller has named a table of this owner.
+    pub fn has_named(&self, owner: pg_sys::Oid) -> bool {
+        self.named_owners.contains(&owner)
+    }
+
+    /// The owners of the tables that the caller has named.
+    pub fn named_owners(&self) -> &[pg_sys::Oid] {
+        &self.named_owners
     }
 
     /// Reads the catalog or the registry, as whoever calls.

@@ -142,6 +142,17 @@ SELECT keepsake.purge_deletion(id) -> 'rows' AS purged FROM keepsake.deletion WH
 SELECT keepsake.purge_deletion(id) FROM keepsake.deletion WHERE root_table = 'kept'::regclass AND root_key = '{"id": 2}';
 \set VERBOSITY default
 SELECT keepsake.release(id) FROM keepsake.hold WHERE reason = 'anew' AND released_at IS NULL;
+-- A column that is inherited gets its new name with that of the parent's, and so it does in what the registry knows.
+CREATE TABLE elder (id int, n int);
+CREATE TABLE younger (PRIMARY KEY (id)) INHERITS (elder);
+SELECT keepsake.manage('younger', '0', keep => 'archive');
+INSERT INTO younger VALUES (1, 1), (2, 2);
+SELECT keepsake.hold('younger', 1, 'renamed') IS NOT NULL AS held;
+ALTER TABLE elder RENAME id TO no;
+SELECT row_key FROM keepsake.hold WHERE reason = 'renamed';
+DELETE FROM younger WHERE no = 2;
+SELECT keepsake.purge_deletion(id) -> 'rows' AS purged FROM keepsake.deletion WHERE root_table = 'younger'::regclass;
+DROP TABLE elder CASCADE;
 -- An archive follows its table to where another archive's index has the name of its own.
 CREATE TABLE hall.twin (id int PRIMARY KEY); SELECT keepsake.manage('hall.twin', keep => 'archive'); ALTER TABLE hall.twin RENAME TO elder_twin;
 CREATE TABLE twin (id int CONSTRAINT younger PRIMARY KEY); SELECT keepsake.manage('twin', keep => 'archive');

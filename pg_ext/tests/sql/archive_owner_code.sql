@@ -87,6 +87,23 @@ INSERT INTO eve.guest VALUES (3);
 UPDATE eve.guest SET id = 13 WHERE id = 3;
 DELETE FROM eve.guest WHERE id = 13;
 SELECT keepsake.restore(id) FROM keepsake.deletion WHERE root_table = 'eve.guest'::regclass AND state = 'deleted';
+-- A table of hers that looks like a partition that was just detached stops nobody's DDL.
+CREATE ROLE regress_ada;
+CREATE SCHEMA ada AUTHORIZATION regress_ada;
+BEGIN;
+SET ROLE regress_eve;
+CREATE FUNCTION eve.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TABLE eve.alike (id int PRIMARY KEY, mood eve.mood);
+CREATE TRIGGER passes BEFORE TRUNCATE ON eve.alike EXECUTE FUNCTION keepsake.archive_truncate();
+ALTER TABLE eve.alike ADD FOREIGN KEY (mood) REFERENCES eve.parent ON DELETE CASCADE;
+DROP TRIGGER passes ON eve.alike;
+CREATE TRIGGER keepsake_archive_truncate BEFORE TRUNCATE ON eve.alike EXECUTE FUNCTION eve.no();
+SET ROLE regress_ada;
+CREATE TABLE ada.whole (id int) PARTITION BY LIST (id);
+ALTER TABLE ada.whole ADD COLUMN x int;
+ROLLBACK;
+DROP SCHEMA ada;
+DROP ROLE regress_ada;
 
 SET client_min_messages = warning;
 DROP TABLE public.diary CASCADE;

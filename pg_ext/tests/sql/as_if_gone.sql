@@ -126,6 +126,10 @@ DELETE FROM measure WHERE id = -9 RETURNING twice;
 -- A constraint that reads the marks, or what a trigger changes, holds.
 ALTER TABLE measure ADD CONSTRAINT stays CHECK (deleted_at IS NULL OR v < 0);
 DELETE FROM measure WHERE id = 1;
+ALTER TABLE measure DROP CONSTRAINT stays;
+ALTER TABLE measure ADD COLUMN is_live boolean GENERATED ALWAYS AS (deleted_at IS NULL) STORED;
+ALTER TABLE measure ADD CONSTRAINT stays CHECK (is_live OR v < 0);
+DELETE FROM measure WHERE id = 1;
 CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.v = -1; RETURN new; END $$;
 CREATE TRIGGER spoil BEFORE UPDATE ON detail FOR EACH ROW EXECUTE FUNCTION spoil();
 ALTER TABLE detail ADD CONSTRAINT positive CHECK (v > 0) NOT VALID;
