@@ -110,7 +110,6 @@ impl Privileges {
         if self.is_bound && !is_trusted(session, table)? {
             return session.as_owner(table, &format!("{select} AND false"), args);
         }
-        let _judging = self.reads_key.then(|| Judging::rows_of(table.oid));
         let _hidden = including_deleted();
         let policies = if self.is_bound {
             delete_policies(session, table)?
@@ -118,6 +117,7 @@ impl Privileges {
             "true".into()
         };
         let sql = format!("{select} AND {policies}");
+        let _judging = self.reads_key.then(|| Judging::rows_of(table.oid));
         session.as_caller_under_policies(&sql, args)
     }
 
