@@ -86,7 +86,7 @@ pub fn depth() -> usize {
     RUNNING.with_borrow(Vec::len)
 }
 
-/// The innermost statement, which runs as long as the caller does.
+/// The innermost statement, which runs as long as the caller does; NULL while triggers are fired that no statement's rows fire.
 pub fn innermost() -> Option<*mut pg_sys::QueryDesc> {
     RUNNING.with_borrow(|running| running.last().map(|last| last.query))
 }
@@ -195,6 +195,7 @@ pub fn while_running<R>(query: *mut pg_sys::QueryDesc, work: impl FnOnce() -> R)
 /// Runs `work`, which fires triggers of rows that no statement wrote: what these run is theirs, and not of who wrote the rows.
 pub fn while_firing<R>(work: impl FnOnce() -> R) -> R {
     let statement = Statement {
+        query: std::ptr::null_mut(),
         writes: Vec::new(),
         foreign_key_action: false,
     };
