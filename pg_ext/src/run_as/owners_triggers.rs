@@ -3,7 +3,7 @@
 //! PostgreSQL carries a foreign key's action out as the owner of the referring table, but before 18 it fires that table's AFTER triggers as
 //! whoever the outer statement runs as. Where that is the engine's, it is the owner of the referred table: one would need no more than to refer to
 //! his rows to have code run with his rights. Partitions may have other owners than their table as well. So such triggers are called by
-//! [`fire_as_owner`]. What is changed is the executor's copy of them (`CopyTriggerDesc`), that statement's own.
+//! `fire_as_owner`. What is changed is the executor's copy of them (`CopyTriggerDesc`), that statement's own.
 
 use std::cell::RefCell;
 
@@ -22,10 +22,12 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::oid_map::OidMap;
 use crate::postgres::pg_list::integers;
 use crate::postgres::query_plan::{modifications, plan, result_table};
+#[cfg(not(any(feature = "pg18", feature = "pg19")))]
+use crate::postgres::statement_stack;
 use crate::run_as::role::{self, RunAs};
 
 thread_local! {
-    /// The functions of the triggers that are called through [`fire_as_owner`].
+    /// The functions of the triggers that are called through `fire_as_owner`.
     static FUNCTIONS: RefCell<OidMap<pg_sys::Oid>> = RefCell::default();
 }
 
@@ -39,7 +41,7 @@ pub fn redirect(query: &pg_sys::QueryDesc, flags: i32) {
     }
     #[cfg(not(any(feature = "pg18", feature = "pg19")))]
     if let Some(role) = role::engines_around() {
-        actions::redirect(query, flags, role);
+        redirect_left(query, flags, role);
     }
     #[cfg(any(feature = "pg18", feature = "pg19"))]
     let _ = flags;
@@ -87,36 +89,29 @@ unsafe fn redirect_all(
     }
 }
 
+/// Of a statement that leaves its AFTER triggers to the one around, as a foreign key's action does.
 #[cfg(not(any(feature = "pg18", feature = "pg19")))]
-mod actions {
-    use pgrx::pg_sys;
-
-    use super::{redirect_all, result_tables};
-    use crate::postgres::statement_stack;
-
-    /// Of a statement that leaves its AFTER triggers to the one around, as a foreign key's action does.
-    pub fn redirect(query: &pg_sys::QueryDesc, flags: i32, role: pg_sys::Oid) {
-        if flags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS == 0 {
+fn redirect_left(query: &pg_sys::QueryDesc, flags: i32, role: pg_sys::Oid) {
+    if flags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS == 0 {
+        return;
+    }
+    let is_after = |trigger: &pg_sys::Trigger| {
+        u32::from(trigger.tgtype as u16) & pg_sys::TRIGGER_TYPE_TIMING_MASK
+            == pg_sys::TRIGGER_TYPE_AFTER
+    };
+    // SAFETY: the statement around runs, with a state of its executor, which takes a table that is locked already among those
+    // whose triggers it fires.
+    unsafe {
+        let Some(around) = statement_stack::innermost().and_then(|query| query.as_ref()) else {
             return;
-        }
-        // SAFETY: the statement around runs, with a state of its executor, which takes a table that is locked already among those
-        // whose triggers it fires.
-        unsafe {
-            let Some(around) = statement_stack::innermost().and_then(|query| query.as_ref()) else {
-                return;
-            };
-            let is_after = |trigger: &pg_sys::Trigger| {
-                u32::from(trigger.tgtype as u16) & pg_sys::TRIGGER_TYPE_TIMING_MASK
-                    == pg_sys::TRIGGER_TYPE_AFTER
-            };
-            for table in result_tables(query) {
-                let relation = (*(*table).ri_RelationDesc).rd_id;
-                let fired =
-                    pg_sys::ExecGetTriggerResultRel(around.estate, relation, std::ptr::null_mut());
-                redirect_all(&mut *fired, role, is_after);
-                // It is this one that says which wait for the commit.
-                redirect_all(&mut *table, role, is_after);
-            }
+        };
+        for table in result_tables(query) {
+            let relation = (*(*table).ri_RelationDesc).rd_id;
+            let fired =
+                pg_sys::ExecGetTriggerResultRel(around.estate, relation, std::ptr::null_mut());
+            redirect_all(&mut *fired, role, is_after);
+            // It is this one that says which wait for the commit.
+            redirect_all(&mut *table, role, is_after);
         }
     }
 }
