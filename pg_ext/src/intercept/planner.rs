@@ -56,7 +56,9 @@ unsafe extern "C-unwind" fn plan(
             deletes,
             is_several_owners,
         } = before(query, text);
-        let nobody = is_several_owners.then(RunAs::nobody).flatten();
+        let nobody = is_several_owners
+            .then(|| with_nobodys_rights(query))
+            .flatten();
         let planned = match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
             None => pg_sys::standard_planner(query, text, options, parameters),
@@ -81,7 +83,9 @@ unsafe extern "C-unwind" fn plan(
             deletes,
             is_several_owners,
         } = before(query, text);
-        let nobody = is_several_owners.then(RunAs::nobody).flatten();
+        let nobody = is_several_owners
+            .then(|| with_nobodys_rights(query))
+            .flatten();
         let planned = match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters, explain)),
             None => pg_sys::standard_planner(query, text, options, parameters, explain),
@@ -105,6 +109,13 @@ unsafe fn named_as_sent(
         plan.commandType = pg_sys::CmdType::CMD_DELETE;
     }
     planned
+}
+
+/// Gives up all rights for the planning of a query.
+unsafe fn with_nobodys_rights(query: *mut pg_sys::Query) -> Option<RunAs> {
+    // SAFETY: the caller gives an analysed query.
+    unsafe { engine_query::evaluate_as_owners(query) };
+    RunAs::nobody()
 }
 
 /// What is known of a query before it is planned.

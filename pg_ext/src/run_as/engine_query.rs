@@ -11,6 +11,7 @@ use crate::model::error::{Failure, Outcome};
 use crate::postgres::pg_list::{oids, pointers};
 use crate::postgres::query_plan::relations_of;
 use crate::run_as::archive_reading;
+use crate::run_as::role::RunAs;
 
 /// Refuses a query of the engine's that has met a view, a foreign table, another owner's table to write to, or policies. Whether all tables that it
 /// comes to belong to the role that runs now.
@@ -44,6 +45,36 @@ pub unsafe fn check(query: *mut pg_sys::Query) -> Outcome<bool> {
         }
     }
     Ok(is_one_owners)
+}
+
+/// Evaluates what is constant in the indexes of the tables as their owners, before a plan is made with nobody's rights: PostgreSQL keeps it until the
+/// index changes. Where it does meanwhile, nobody evaluates it again.
+///
+/// # Safety
+/// `query` is an analysed query.
+pub unsafe fn evaluate_as_owners(query: *mut pg_sys::Query) {
+    // SAFETY: as the caller promises; the relations are locked by then, and their indexes are locked as the planner locks them. All are closed again.
+    unsafe {
+        let relations = relations_of(query)
+            .filter(|relation| !is_ours(*relation) && !archive_reading::is_archive(*relation));
+        for relation in relations {
+            let Some(owner) = owner_of(relation) else {
+                continue;
+            };
+            let _owner = (owner != pg_sys::GetUserId()).then(|| RunAs::other_owner(owner));
+            let open = pg_sys::RelationIdGetRelation(relation);
+            if open.is_null() {
+                continue;
+            }
+            for index in oids(pg_sys::RelationGetIndexList(open)) {
+                let index = pg_sys::index_open(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+                pg_sys::RelationGetIndexExpressions(index);
+                pg_sys::RelationGetIndexPredicate(index);
+                pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+            }
+            pg_sys::RelationClose(open);
+        }
+    }
 }
 
 fn exchanged(relation: pg_sys::Oid) -> Failure {

@@ -193,7 +193,7 @@ unsafe fn fire(call: pg_sys::FunctionCallInfo) -> Outcome<Answered> {
         let function = function.filter(|_| !is_created_so(data));
         let owner = (*(*data.tg_relation).rd_rel).relowner;
         let function = function.ok_or_else(refused)?;
-        let _owner = RunAs::owner_of_trigger(owner);
+        let _owner = RunAs::other_owner(owner);
         Ok(Answered {
             datum: call_on(function, call),
         })

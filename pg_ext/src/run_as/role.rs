@@ -215,8 +215,8 @@ impl RunAs {
         (nobody != pg_sys::InvalidOid).then(|| Self::enter(nobody, true, 0, None))
     }
 
-    /// As the owner of a table whose trigger fires within a statement of another's.
-    pub fn owner_of_trigger(owner: pg_sys::Oid) -> Self {
+    /// As the owner of a table to which a statement of another's comes, for what he wrote there.
+    pub fn other_owner(owner: pg_sys::Oid) -> Self {
         let flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE;
         Self::enter(owner, true, flags, None)
     }

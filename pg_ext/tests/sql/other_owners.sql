@@ -150,7 +150,7 @@ SELECT keepsake.restore(app.last('app.kept'));
 \set VERBOSITY default
 
 -- What is constant in indexes and statistics, PostgreSQL evaluates while it plans a statement on the table, and so as whom a statement of another
--- owner's runs as. That is done with nobody's rights.
+-- owner's runs as. That is done as the owner or, of statistics, with nobody's rights.
 RESET ROLE;
 TRUNCATE eve.seen;
 CREATE TABLE app.due (id int PRIMARY KEY);
