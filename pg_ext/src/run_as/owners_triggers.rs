@@ -22,9 +22,11 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::oid_map::OidMap;
 use crate::postgres::pg_list::integers;
 use crate::postgres::query_plan::{modifications, plan, result_table};
-#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 use crate::postgres::statement_stack;
 use crate::run_as::role::{self, RunAs};
+
+/// Whether PostgreSQL fires AFTER triggers as whoever ran when their rows were written.
+const REMEMBERS_ROLES: bool = cfg!(any(feature = "pg18", feature = "pg19"));
 
 thread_local! {
     /// The functions of the triggers that are called through `fire_as_owner`.
@@ -39,12 +41,9 @@ pub fn redirect(query: &pg_sys::QueryDesc, flags: i32) {
             unsafe { redirect_all(&mut *table, role, |_| true) };
         }
     }
-    #[cfg(not(any(feature = "pg18", feature = "pg19")))]
-    if let Some(role) = role::engines_around() {
+    if !REMEMBERS_ROLES && let Some(role) = role::engines_around() {
         redirect_left(query, flags, role);
     }
-    #[cfg(any(feature = "pg18", feature = "pg19"))]
-    let _ = flags;
 }
 
 fn result_tables(query: &pg_sys::QueryDesc) -> Vec<*mut pg_sys::ResultRelInfo> {
@@ -90,7 +89,6 @@ unsafe fn redirect_all(
 }
 
 /// Of a statement that leaves its AFTER triggers to the one around, as a foreign key's action does.
-#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 fn redirect_left(query: &pg_sys::QueryDesc, flags: i32, role: pg_sys::Oid) {
     if flags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS == 0 {
         return;
