@@ -44,7 +44,10 @@ struct Target {
     shown: String,
     is_partition: bool,
     is_new_partition: bool,
+    /// Whether the caller has the rights of its owner.
     is_own: bool,
+    /// Whether the whole table has another owner.
+    has_other_owner: bool,
     has_rls: bool,
     is_forced: bool,
     /// Policies of the application's.
@@ -68,6 +71,7 @@ fn targets(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Vec<Target>> 
             is_partition: field(&row, "is_partition")?,
             is_new_partition: field(&row, "is_new_partition")?,
             is_own: field(&row, "is_own")?,
+            has_other_owner: field(&row, "has_other_owner")?,
             has_rls: field(&row, "has_rls")?,
             is_forced: field(&row, "is_forced")?,
             has_policies: field(&row, "has_policies")?,
@@ -196,7 +200,7 @@ impl Target {
                     self.shown
                 ),
             )
-        } else if self.is_partition && !self.is_own && !(self.has(&HIDE) && self.has(&KEEP)) {
+        } else if self.has_other_owner && !(self.has(&HIDE) && self.has(&KEEP)) {
             (
                 "The partition has another owner than the table. A statement that names it sees deleted rows.",
                 "Give both the same owner, and hide deleted rows again.".into(),

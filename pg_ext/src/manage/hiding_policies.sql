@@ -4,6 +4,7 @@ SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid::regclass::text
        EXISTS (SELECT FROM pg_partition_ancestors(c.oid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
                WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)) AS is_new_partition,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_own,
+       c.relispartition AND c.relowner <> (SELECT whole.relowner FROM pg_class whole WHERE whole.oid = pg_partition_root(c.oid)) AS has_other_owner,
        c.relrowsecurity AS has_rls, c.relforcerowsecurity AS is_forced,
        EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname <> ALL (own.names)) AS has_policies,
        ARRAY(SELECT p.polname::text FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = ANY (own.names)) AS own_policies
