@@ -2,24 +2,21 @@
 -- Keepsake cannot follow at once it warns, and the next DELETE or doctor() finds what is left to do. What USING makes of values nothing would find: the command fails
 -- then (keepsake.follow_renames).
 
--- Its name comes last in the registry, so that the data of a dump says what is managed before it says what is to be.
 CREATE TABLE keepsake.whole_schema (
     -- A name, because pg_upgrade takes no regnamespace; it follows ALTER SCHEMA.
     schema      name PRIMARY KEY,
     -- Given to each table that is managed from now on; NULL leaves the default.
     retention   interval,
     on_truncate text,
-    managed_at  timestamptz NOT NULL DEFAULT pg_catalog.now()
+    managed_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    -- Tables that unmanage() has taken out. Here, because several workers load a dump's tables in any order.
+    exceptions  regclass[] NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE keepsake.whole_schema IS
     'Schemas of which every table with a primary key is managed with keep => ''archive'', also those created later.';
 
-CREATE TABLE keepsake.schema_exception (relation regclass PRIMARY KEY);
-COMMENT ON TABLE keepsake.schema_exception IS 'Tables of managed schemas that unmanage() has taken out.';
-
-GRANT SELECT ON keepsake.whole_schema, keepsake.schema_exception TO PUBLIC;
+GRANT SELECT ON keepsake.whole_schema TO PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('keepsake.whole_schema', '');
-SELECT pg_catalog.pg_extension_config_dump('keepsake.schema_exception', '');
 
 -- The tables of managed schemas that should be managed and are not.
 CREATE VIEW keepsake.unmanaged_in_schema AS
@@ -28,7 +25,7 @@ CREATE VIEW keepsake.unmanaged_in_schema AS
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition
       AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
       AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid)
-      AND NOT EXISTS (SELECT FROM keepsake.schema_exception e WHERE e.relation = c.oid)
+      AND NOT EXISTS (SELECT FROM keepsake.whole_schema e WHERE c.oid = ANY (e.exceptions))
       -- A table of an extension's is that extension's business.
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                       WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e');
@@ -216,8 +213,7 @@ BEGIN
         WHERE t.relation <> t.root
           -- A table without its own is being loaded from a dump, which brings them.
           AND EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = t.root AND g.tgfoid = 'keepsake.archive_row()'::regprocedure)
-          AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() e
-                      WHERE e.classid = 'pg_class'::regclass AND coalesce(pg_partition_root(e.objid)::oid, e.objid) = t.root AND keepsake.concerns_whole(e.objid))
+          AND keepsake.concerns_whole(t.relation)
         GROUP BY t.root ORDER BY t.root
     LOOP
         IF each.alone THEN
@@ -238,13 +234,14 @@ BEGIN
         SELECT u.relation, u.retention, u.on_truncate FROM keepsake.unmanaged_in_schema u
         WHERE u.relation = ANY (named) ORDER BY u.relation
     LOOP
-        CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.unmanaged_in_schema u WHERE u.relation = each.relation);
-        -- A dump is being loaded, whose registry comes later.
-        CONTINUE WHEN EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = each.relation AND t.tgfoid = 'keepsake.archive_row()'::regprocedure) OR EXISTS (
+        CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.unmanaged_in_schema u WHERE u.relation = each.relation)
+            -- A dump is being loaded, whose registry comes later, perhaps in parts: all is asked with one snapshot.
+            OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = each.relation AND t.tgfoid = 'keepsake.archive_row()'::regprocedure) OR EXISTS (
             SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_namespace an ON an.nspname = n.nspname || '_deleted' AND pg_get_userbyid(an.nspowner) = 'keepsake_archive'
             JOIN pg_class ac ON ac.relnamespace = an.oid AND ac.relname = c.relname
-            WHERE c.oid = each.relation AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = ac.oid));
+            WHERE c.oid = each.relation
+              AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = ac.oid AND EXISTS (SELECT FROM keepsake.managed_table)));
         PERFORM keepsake.try_to_manage(each.relation, each.retention, each.on_truncate, keepsake.goes_with_its_own(each.relation));
     END LOOP;
     FOR each IN
@@ -307,8 +304,8 @@ DECLARE
 BEGIN
     DELETE FROM keepsake.whole_schema s USING pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_namespace'::regclass AND o.object_name = s.schema;
-    DELETE FROM keepsake.schema_exception e USING pg_event_trigger_dropped_objects() o
-    WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0 AND o.objid = e.relation;
+    UPDATE keepsake.whole_schema s SET exceptions = array_remove(s.exceptions, o.objid::regclass) FROM pg_event_trigger_dropped_objects() o
+    WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0 AND o.objid = ANY (s.exceptions);
     DELETE FROM keepsake.archive_column k USING pg_event_trigger_dropped_objects() o
     WHERE o.classid = 'pg_class'::regclass AND o.objid = k.archive AND o.address_names[array_length(o.address_names, 1)] = k.archive_name AND o.objsubid > 0;
     FOR each IN

@@ -66,7 +66,7 @@ FROM keepsake.whole_schema s JOIN pg_namespace n ON n.nspname = s.schema JOIN pg
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
   AND NOT EXISTS (SELECT FROM keepsake.managed_table m WHERE m.relation = c.oid)
-  AND NOT EXISTS (SELECT FROM keepsake.schema_exception e WHERE e.relation = c.oid)
+  AND NOT EXISTS (SELECT FROM keepsake.whole_schema e WHERE c.oid = ANY (e.exceptions))
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 UNION ALL
 -- Who may do what with archives.

@@ -146,13 +146,14 @@ SELECT pg_catalog.pg_extension_config_dump('keepsake.detached_id_seq', '');
 
 -- A table and its partitions at every level; nothing of a table that has none. As pg_partition_tree(), which locks them all until the transaction ends: whoever changes one
 -- table would wait for everyone who changes a partition.
-CREATE FUNCTION keepsake.partition_tree(whole oid) RETURNS TABLE (relid oid, level integer)
+CREATE FUNCTION keepsake.partition_tree(whole oid) RETURNS TABLE (relid oid, level integer, isleaf boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-WITH RECURSIVE part (relid, level) AS (
-    SELECT c.oid, 0 FROM pg_class c WHERE c.oid = whole AND (c.relkind = 'p' OR c.relispartition)
+WITH RECURSIVE part (relid, level, isleaf) AS (
+    SELECT c.oid, 0, c.relkind <> 'p' FROM pg_class c WHERE c.oid = whole AND (c.relkind = 'p' OR c.relispartition)
     UNION ALL
-    SELECT i.inhrelid, part.level + 1 FROM part JOIN pg_inherits i ON i.inhparent = part.relid AND NOT i.inhdetachpending)
-SELECT part.relid, part.level FROM part
+    SELECT c.oid, part.level + 1, c.relkind <> 'p' FROM part
+    JOIN pg_inherits i ON i.inhparent = part.relid AND NOT i.inhdetachpending JOIN pg_class c ON c.oid = i.inhrelid)
+SELECT part.relid, part.level, part.isleaf FROM part
 $$;
 
 -- Whether a command on a table concerns the triggers of the whole table: not if the table was a partition before, with those that it has. Whoever changes

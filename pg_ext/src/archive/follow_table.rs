@@ -9,6 +9,7 @@ use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Qualified};
 use crate::spi::session::Session;
 
+/// One whose columns are not known is being loaded from a dump by several workers, which bring them.
 const ARCHIVE: &str = "
     SELECT t.archive::oid AS archive, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, c.relrowsecurity AS has_rls,
            (t.source_schema, t.source_name) <> (n.nspname, c.relname) AS renamed,
@@ -18,7 +19,7 @@ const ARCHIVE: &str = "
     FROM keepsake.archive_table t
     JOIN pg_class c ON c.oid = t.relation JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_class a ON a.oid = t.archive
-    WHERE t.relation = $1";
+    WHERE t.relation = $1 AND EXISTS (SELECT FROM keepsake.archive_column k WHERE k.archive = t.archive)";
 
 /// Brings the archive of a table up to date, if it has one, also with what a running command does to the values of columns.
 pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::archive::source::{self, Snapshot};
 use crate::archive::write::{Target, registry_table};
 use crate::model::error::Outcome;
+use crate::postgres::settings::value_of;
 use crate::registry::expiry;
 use crate::registry::locks::{Lock, Mode};
 use crate::spi::session::with_session;
@@ -32,30 +33,19 @@ impl Caller {
     /// Who calls now, as `role`: `keepsake.actor` when the application has set it, else the subject of the token. Claims
     /// that cannot be read are none: a DELETE does not fail for them.
     pub fn now(role: pg_sys::Oid) -> Self {
-        let claims = setting(c"request.jwt.claims")
+        let claims = value_of(c"request.jwt.claims")
             .and_then(|text| serde_json::from_slice::<Value>(text.to_bytes()).ok());
         let claim = |name: &str| text_of(claims.as_ref()?.get(name)?);
         Self {
             role,
             // SAFETY: reads a backend-local variable.
             session_role: unsafe { pg_sys::GetSessionUserId() },
-            actor: setting(c"keepsake.actor")
+            actor: value_of(c"keepsake.actor")
                 .map(CStr::to_owned)
                 .or_else(|| claim("sub")),
             tenant: claim("tenant"),
         }
     }
-}
-
-/// A setting that is not empty.
-fn setting<'a>(name: &CStr) -> Option<&'a CStr> {
-    // SAFETY: looks a setting up; NULL where there is none. It is read before anything can change it.
-    let value = unsafe { pg_sys::GetConfigOption(name.as_ptr(), true, false) };
-    if value.is_null() {
-        return None;
-    }
-    // SAFETY: a setting's value is a string.
-    Some(unsafe { CStr::from_ptr(value) }).filter(|text| !text.is_empty())
 }
 
 /// A claim as `->>` has it.

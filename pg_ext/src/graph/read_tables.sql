@@ -58,7 +58,7 @@ CROSS JOIN LATERAL (
                SELECT string_agg(a.attnum::text, ' ' ORDER BY a.attname) FROM pg_attribute a
                WHERE a.attrelid = leaf.oid AND (a.attname, a.atttypid) IN (('deleted_at', 'timestamptz'::regtype), ('deletion_id', 'uuid'::regtype))
                  AND a.attgenerated = '' AND NOT a.attisdropped) ORDER BY leaf.oid), '{}') AS mark_columns
-    FROM pg_partition_tree(c.oid) AS tree
+    FROM keepsake.partition_tree(c.oid) AS tree
     JOIN pg_class leaf ON leaf.oid = tree.relid
     JOIN pg_namespace ln ON ln.oid = leaf.relnamespace
     WHERE c.relkind = 'p' AND tree.level > 0

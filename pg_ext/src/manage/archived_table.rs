@@ -204,7 +204,7 @@ fn take_on_one(
         ],
     )?;
     session.registry(
-        "DELETE FROM keepsake.schema_exception WHERE relation = $1",
+        "UPDATE keepsake.whole_schema SET exceptions = array_remove(exceptions, $1::regclass) WHERE $1 = ANY (exceptions)",
         &[oid.into()],
     )?;
     archive_of(session, oid)?;

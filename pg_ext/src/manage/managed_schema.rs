@@ -78,9 +78,9 @@ fn register(
 /// Leaves a table out of its schema, if that is managed.
 pub fn except(session: &mut Session<'_, '_>, table: pg_sys::Oid) -> Outcome<()> {
     session.registry(
-        "INSERT INTO keepsake.schema_exception (relation)
-         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN keepsake.whole_schema s ON s.schema = n.nspname WHERE c.oid = $1
-         ON CONFLICT DO NOTHING",
+        "UPDATE keepsake.whole_schema s SET exceptions = s.exceptions || $1::regclass
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = $1 AND s.schema = n.nspname AND c.oid <> ALL (s.exceptions)",
         &[table.into()],
     )?;
     Ok(())

@@ -9,7 +9,7 @@ WITH bound AS (
 SELECT b.relation::oid, b.key_column::text, b.relation::oid, b.is_retyped, 1 FROM bound b WHERE b.relkind = 'r'
 UNION ALL
 SELECT p.relid::oid, b.key_column::text, b.relation::oid, b.is_retyped, 1
-FROM bound b, pg_partition_tree(b.relation) p
+FROM bound b, keepsake.partition_tree(b.relation) p
 WHERE b.relkind = 'p' AND p.isleaf
 UNION ALL
 SELECT DISTINCT k.archive::oid, k.archive_name::text, coalesce(t.relation::oid, t.former), a.atttypid NOT IN ('text'::regtype, 'varchar'::regtype), 2

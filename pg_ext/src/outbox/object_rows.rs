@@ -94,7 +94,7 @@ impl KeyIndexes {
 
 const BOUND: &str = "
     SELECT b.relation::oid FROM keepsake.bound_storage b
-    UNION SELECT p.relid::oid FROM keepsake.bound_storage b, pg_partition_tree(b.relation) p ORDER BY 1";
+    UNION SELECT p.relid::oid FROM keepsake.bound_storage b, keepsake.partition_tree(b.relation) p ORDER BY 1";
 
 /// Keeps every bound table as it is until the transaction ends: one whose rows are moved to an archive, or back, would be
 /// looked at neither here nor there.

@@ -4,6 +4,17 @@ use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
+/// A setting that is not empty.
+pub fn value_of<'a>(name: &CStr) -> Option<&'a CStr> {
+    // SAFETY: looks a setting up; NULL where there is none. It is read before anything can change it.
+    let value = unsafe { pg_sys::GetConfigOption(name.as_ptr(), true, false) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: a setting's value is a string.
+    Some(unsafe { CStr::from_ptr(value) }).filter(|text| !text.is_empty())
+}
+
 /// A level of settings, which ends when it is dropped.
 #[derive(Debug)]
 pub struct LocalSettings {

@@ -25,7 +25,7 @@ SELECT root, root::regclass::text, 'no_partition', NULL,
        string_agg('(' || coalesce(pg_get_partition_constraintdef(tree.relid), 'true') || ')', ' OR ')
 FROM unnest($1::oid[]) AS root
 JOIN pg_class c ON c.oid = root AND c.relkind = 'p'
-CROSS JOIN pg_partition_tree(root::regclass) AS tree
+CROSS JOIN keepsake.partition_tree(root) AS tree
 WHERE tree.isleaf AND tree.level > 0
 GROUP BY root
 ORDER BY 1, 2

@@ -7,7 +7,7 @@ SELECT c.oid,
        c.relkind = 'p' AS partitioned,
        m.after_triggers = 'fire' AS fires,
        EXISTS (SELECT FROM pg_index i WHERE NOT i.indimmediate
-               AND (i.indrelid = c.oid OR i.indrelid IN (SELECT relid FROM pg_partition_tree(c.oid)))) AS defers,
+               AND (i.indrelid = c.oid OR i.indrelid IN (SELECT relid FROM keepsake.partition_tree(c.oid)))) AS defers,
        ac.oid AS archive,
        an.nspname::text AS archive_schema,
        ac.relname::text AS archive_name,

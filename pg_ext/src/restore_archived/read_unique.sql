@@ -4,7 +4,7 @@ WITH relation AS (
     SELECT root, root AS oid, NULL::text AS partition FROM unnest($1::oid[]) AS root
     UNION ALL
     SELECT root, tree.relid::oid, pg_get_partition_constraintdef(tree.relid)
-    FROM unnest($1::oid[]) AS root, pg_partition_tree(root::regclass) AS tree WHERE tree.level > 0
+    FROM unnest($1::oid[]) AS root, keepsake.partition_tree(root) AS tree WHERE tree.level > 0
 )
 SELECT r.root,
        coalesce(con.conname, ic.relname)::text AS name,

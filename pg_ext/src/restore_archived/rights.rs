@@ -3,8 +3,6 @@
 //! The privileges are asked before anything is looked at. What row-level policies say can only be asked of rows that are
 //! there, with their parents: after the insert, in the same subtransaction.
 
-use pgrx::pg_sys;
-
 use crate::access::privileges::Privileges;
 use crate::access::trust::is_trusted;
 use crate::model::error::{Failure, Outcome};
@@ -185,10 +183,4 @@ fn policies_of(
         permissive.unwrap_or_else(|| "false".into()),
         restrictive.unwrap_or_else(|| "true".into())
     ))
-}
-
-/// Whether the caller's own rights are no measure: then the code of a table's owner runs as him.
-pub fn is_superuser() -> bool {
-    // SAFETY: looks the current role up in the system's caches.
-    unsafe { pg_sys::superuser() }
 }

@@ -56,6 +56,12 @@ pub fn install() {
     }
 }
 
+/// Whether the current role is a superuser.
+pub fn is_superuser() -> bool {
+    // SAFETY: looks the current role up in the system's caches.
+    unsafe { pg_sys::superuser() }
+}
+
 /// A setting in this backend's table of them.
 #[cfg(feature = "pg15")]
 fn setting(name: &CStr) -> Option<&'static mut pg_sys::config_generic> {

@@ -133,7 +133,7 @@ const NAMELESS: &[(&str, &str)] = &[
 ];
 
 /// Tables of the extension that describe the schema, and no rows.
-const OF_THE_SCHEMA: [&str; 10] = [
+const OF_THE_SCHEMA: [&str; 9] = [
     "keepsake.archive_column",
     "keepsake.archive_table",
     "keepsake.bound_storage",
@@ -142,7 +142,6 @@ const OF_THE_SCHEMA: [&str; 10] = [
     "keepsake.managed_table",
     "keepsake.purge_run",
     "keepsake.reference_override",
-    "keepsake.schema_exception",
     "keepsake.whole_schema",
 ];
 

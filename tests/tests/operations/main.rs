@@ -8,6 +8,7 @@ mod crash;
 mod ddl;
 mod dump;
 mod leave;
+mod load_order;
 mod partitioned_dump;
 mod replication;
 mod standby;

@@ -8,6 +8,7 @@ use keepsake_tests::leash::Leash;
 pub use keepsake_tests::postgres::DATABASE;
 use keepsake_tests::postgres::Postgres;
 use keepsake_tests::stack::throwaway_folder;
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 pub const PASSWORD: &str = "operations";
@@ -91,8 +92,21 @@ pub async fn run(database: &mut PgConnection, sql: &str) -> Result<()> {
     database
         .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
         .await
+        .map_err(detailed)
         .with_context(|| sql.to_owned())?;
     Ok(())
+}
+
+/// An error with what the server adds to its message.
+fn detailed(error: sqlx::Error) -> anyhow::Error {
+    let detail = error
+        .as_database_error()
+        .and_then(|error| error.try_downcast_ref::<PgDatabaseError>()?.detail())
+        .map(str::to_owned);
+    match detail {
+        Some(detail) => anyhow::Error::new(error).context(detail),
+        None => error.into(),
+    }
 }
 
 /// The one value that a query answers with, as text; empty for NULL.
