@@ -129,14 +129,13 @@ FROM (
            coalesce(pg_partition_root(con.confrelid)::oid, con.confrelid) AS parent,
            con.conname::text AS reference,
            CASE con.confdeltype WHEN 'c' THEN 'CASCADE' WHEN 'n' THEN 'SET NULL' WHEN 'd' THEN 'SET DEFAULT' END AS action,
-           -- By this transaction.
-           age(con.xmin) <= 0 AS is_new
+           keepsake.is_of_this_transaction(con.xmin) AS is_new
     FROM pg_constraint con
     WHERE con.contype = 'f' AND con.conparentid = 0
       AND con.conrelid = ANY (ARRAY(SELECT unnest(named) UNION SELECT part.relid FROM unnest(named) AS n (relation), keepsake.partition_tree(n.relation) AS part))
       AND (to_jsonb(con) ->> 'conenforced')::boolean IS NOT FALSE
     UNION ALL
-    SELECT h.inhrelid, h.inhparent, NULL, 'CASCADE', age(h.xmin) <= 0
+    SELECT h.inhrelid, h.inhparent, NULL, 'CASCADE', keepsake.is_of_this_transaction(h.xmin)
     FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE p.relkind = 'r' AND h.inhrelid = ANY (named)) AS d
 JOIN keepsake.managed_table a ON a.relation = d.parent AND a.keep = 'archive'
 LEFT JOIN keepsake.managed_table m ON m.relation = d.child
@@ -170,7 +169,7 @@ $$;
 -- What a command has made of archived tables and of managed schemas. With the rights of the extension's owner: whoever
 -- changes a table needs none in the schema keepsake, and nothing that he wrote runs here.
 CREATE FUNCTION keepsake.follow_archives() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET max_parallel_workers_per_gather = 0 SET lock_timeout = '1s' AS $$
 DECLARE
     named oid[];
     each record;
@@ -283,7 +282,7 @@ CREATE EVENT TRIGGER keepsake_follow_archives ON ddl_command_end
 
 -- What a new column was given in the rows that were there is forgotten when the table is rewritten: it is noted before.
 CREATE FUNCTION keepsake.follow_rewrite() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET max_parallel_workers_per_gather = 0 SET lock_timeout = '1s' AS $$
 DECLARE
     rewritten oid := pg_event_trigger_table_rewrite_oid();
     source oid;
@@ -298,7 +297,7 @@ CREATE EVENT TRIGGER keepsake_follow_rewrite ON table_rewrite EXECUTE FUNCTION k
 
 -- What was dropped: columns, also along with their types.
 CREATE FUNCTION keepsake.follow_drops() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET max_parallel_workers_per_gather = 0 SET lock_timeout = '1s' AS $$
 DECLARE
     each record;
 BEGIN
@@ -365,7 +364,7 @@ END
 $$;
 
 CREATE FUNCTION keepsake.follow_publications() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET max_parallel_workers_per_gather = 0 AS $$
 BEGIN
     PERFORM keepsake.identify_published();
 END

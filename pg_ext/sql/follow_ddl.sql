@@ -9,11 +9,22 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 
+-- Whether a command on a table concerns the triggers of the whole table: not if the table was a partition before, with those that it has. Whoever changes
+-- one keeps its lock, so he must not wait for the whole, whose own commands wait for its partitions: several workers load a dump so.
+CREATE FUNCTION keepsake.concerns_whole(changed oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT NOT c.relispartition
+       OR EXISTS (SELECT FROM (SELECT relid::oid FROM pg_partition_ancestors(c.oid) UNION SELECT relid FROM keepsake.partition_tree(c.oid)) AS part
+                  JOIN pg_inherits i ON i.inhrelid = part.relid
+                  WHERE keepsake.is_of_this_transaction(i.xmin))
+FROM pg_class c WHERE c.oid = changed
+$$;
+
 -- A foreign key or partition made after manage() is guarded from then on; a key is refused while rows
 -- beneath deleted ones stand in its table. With the rights of the extension's owner: whoever may create a table needs none in
 -- the schema keepsake.
 CREATE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET max_parallel_workers_per_gather = 0 AS $$
 DECLARE
     child oid;
 BEGIN
@@ -33,9 +44,9 @@ BEGIN
         CROSS JOIN LATERAL keepsake.partition_tree(coalesce(pg_partition_root(c.objid), c.objid)) AS part
         JOIN pg_constraint con ON con.conrelid = part.relid AND con.contype = 'f' AND con.conparentid = 0
         WHERE c.classid = 'pg_class'::regclass AND part.level > 0
-          AND (age(con.xmin) <= age(pg_current_xact_id()::xid)
+          AND (keepsake.is_of_this_transaction(con.xmin)
                OR EXISTS (SELECT FROM pg_partition_ancestors(con.conrelid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
-                          WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)))
+                          WHERE keepsake.is_of_this_transaction(i.xmin)))
     LOOP
         -- A table without its triggers is being loaded from a dump, which brings them.
         CONTINUE WHEN NOT EXISTS (SELECT FROM keepsake.kept_in_place m JOIN pg_class c ON c.oid = m.relation
@@ -56,7 +67,7 @@ BEGIN
         PERFORM keepsake.guard_references(child);
         IF EXISTS (SELECT FROM keepsake.hidden_reads h WHERE h.relation = child AND h.how = 'policy')
            AND EXISTS (SELECT FROM keepsake.partition_tree(child) AS part JOIN pg_inherits i ON i.inhrelid = part.relid
-                       WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)) THEN
+                       WHERE keepsake.is_of_this_transaction(i.xmin)) THEN
             PERFORM keepsake.hide_in_partitions(child);
         END IF;
     END LOOP;

@@ -156,20 +156,9 @@ WITH RECURSIVE part (relid, level, isleaf) AS (
 SELECT part.relid, part.level, part.isleaf FROM part
 $$;
 
--- Whether a command on a table concerns the triggers of the whole table: not if the table was a partition before, with those that it has. Whoever changes
--- one keeps its lock, so he must not wait for the whole, whose own commands wait for its partitions: several workers load a dump so.
-CREATE FUNCTION keepsake.concerns_whole(changed oid) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT NOT c.relispartition
-       OR EXISTS (SELECT FROM (SELECT relid::oid FROM pg_partition_ancestors(c.oid) UNION SELECT relid FROM keepsake.partition_tree(c.oid)) AS part
-                  JOIN pg_inherits i ON i.inhrelid = part.relid
-                  WHERE age(i.xmin) <= age(pg_current_xact_id()::xid))
-FROM pg_class c WHERE c.oid = changed
-$$;
-
 -- A dropped table leaves the registry with it.
 CREATE FUNCTION keepsake.forget_dropped_tables() RETURNS event_trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET max_parallel_workers_per_gather = 0 AS $$
 DECLARE
     dropped oid[] := ARRAY(
         SELECT objid FROM pg_event_trigger_dropped_objects()

@@ -118,7 +118,8 @@ extension_sql_file!(
         "purge",
         "registry",
         manage::declared_reference::guard_references,
-        manage::hiding_policies::hide_in_partitions
+        manage::hiding_policies::hide_in_partitions,
+        manage::own_transaction::is_of_this_transaction
     ]
 );
 extension_sql_file!(

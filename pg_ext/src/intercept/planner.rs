@@ -52,19 +52,10 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: passes on what PostgreSQL gave.
     unsafe {
-        let Before {
-            deletes,
-            is_several_owners,
-        } = before(query, text);
-        let nobody = is_several_owners
-            .then(|| with_nobodys_rights(query))
-            .flatten();
-        let planned = match NEXT {
+        around(query, text, || match NEXT {
             Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters)),
             None => pg_sys::standard_planner(query, text, options, parameters),
-        };
-        drop(nobody);
-        named_as_sent(planned, deletes)
+        })
     }
 }
 
@@ -79,6 +70,21 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::PlannedStmt {
     // SAFETY: passes on what PostgreSQL gave.
     unsafe {
+        around(query, text, || match NEXT {
+            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters, explain)),
+            None => pg_sys::standard_planner(query, text, options, parameters, explain),
+        })
+    }
+}
+
+/// Plans a query, with what happens before and after.
+unsafe fn around(
+    query: *mut pg_sys::Query,
+    text: *const c_char,
+    go: impl FnOnce() -> *mut pg_sys::PlannedStmt,
+) -> *mut pg_sys::PlannedStmt {
+    // SAFETY: the planner was given them.
+    unsafe {
         let Before {
             deletes,
             is_several_owners,
@@ -86,10 +92,7 @@ unsafe extern "C-unwind" fn plan(
         let nobody = is_several_owners
             .then(|| with_nobodys_rights(query))
             .flatten();
-        let planned = match NEXT {
-            Some(next) => pg_guard_ffi_boundary(|| next(query, text, options, parameters, explain)),
-            None => pg_sys::standard_planner(query, text, options, parameters, explain),
-        };
+        let planned = go();
         drop(nobody);
         named_as_sent(planned, deletes)
     }

@@ -81,7 +81,8 @@ impl Options<'_> {
         }
     }
 
-    fn check(&self) -> Outcome<()> {
+    /// Refuses values that mean nothing.
+    pub fn check(&self) -> Outcome<()> {
         let wrong = |name, given: Option<&str>, allowed: &[&str]| match given {
             Some(given) if !allowed.contains(&given) => Err(Failure::BadArgument {
                 what: format!("{name} cannot be '{given}'"),

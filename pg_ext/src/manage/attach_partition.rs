@@ -4,9 +4,8 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
-use crate::manage::ddl_command::{command, find_table};
+use crate::manage::ddl_command::{command, find_table, partition_step};
 use crate::model::error::Outcome;
-use crate::postgres::pg_list::pointers;
 use crate::spi::session::{Session, first_column, with_session};
 
 /// On `ddl_command_start` of ALTER TABLE.
@@ -28,18 +27,13 @@ unsafe fn attached(call: pg_sys::FunctionCallInfo) -> Outcome<Option<(pg_sys::Oi
     // SAFETY: the caller gives a call; each node is read as what its tag says it is.
     unsafe {
         let command = command(call, "keepsake.attach_partition", "ON ddl_command_start")?;
-        if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_AlterTableStmt) {
-            return Ok(None);
-        }
-        let alter = &*command.cast::<pg_sys::AlterTableStmt>();
-        let attach = pointers::<pg_sys::AlterTableCmd>(alter.cmds)
-            .find(|step| (**step).subtype == pg_sys::AlterTableType::AT_AttachPartition);
-        let Some(attach) = attach else {
+        let Some((whole, attached)) =
+            partition_step(command, pg_sys::AlterTableType::AT_AttachPartition)
+        else {
             return Ok(None);
         };
-        let partition = &*(*attach).def.cast::<pg_sys::PartitionCmd>();
-        let whole = find_table(alter.relation, pg_sys::ShareUpdateExclusiveLock);
-        let partition = find_table(partition.name, pg_sys::AccessExclusiveLock);
+        let whole = find_table(whole, pg_sys::ShareUpdateExclusiveLock);
+        let partition = find_table(attached.name, pg_sys::AccessExclusiveLock);
         Ok(whole.zip(partition))
     }
 }

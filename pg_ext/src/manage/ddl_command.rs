@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::model::error::{Failure, Outcome};
+use crate::postgres::pg_list::pointers;
 
 /// The tree of the command, which lives as long as the call; it may be NULL.
 ///
@@ -28,6 +29,26 @@ pub unsafe fn command(
         serves: serves.into(),
         called: "It was not called by an event trigger.".into(),
     })
+}
+
+/// The table that an `ALTER TABLE` names, and the partition that it attaches or detaches by its first step of this kind.
+///
+/// # Safety
+/// A command that PostgreSQL has parsed, or NULL; `kind` is one of these two.
+pub unsafe fn partition_step<'command>(
+    command: *mut pg_sys::Node,
+    kind: pg_sys::AlterTableType::Type,
+) -> Option<(*const pg_sys::RangeVar, &'command pg_sys::PartitionCmd)> {
+    // SAFETY: a node is read as what its tag says it is; the definition of such a step is that of a partition.
+    unsafe {
+        if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_AlterTableStmt) {
+            return None;
+        }
+        let alter = &*command.cast::<pg_sys::AlterTableStmt>();
+        let mut steps = pointers::<pg_sys::AlterTableCmd>(alter.cmds);
+        let step = steps.find(|step| (**step).subtype == kind)?;
+        Some((alter.relation, &*(*step).def.cast()))
+    }
 }
 
 /// The table that a command names, if it is there, locked as the command itself is about to lock it: what the name means is not

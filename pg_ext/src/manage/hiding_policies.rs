@@ -8,10 +8,9 @@ use pgrx::prelude::*;
 
 use crate::call::arguments::Regclass;
 use crate::graph::catalog::field;
-use crate::manage::ddl_command::{command, find_any_table, find_table};
+use crate::manage::ddl_command::{command, find_any_table, find_table, partition_step};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
-use crate::postgres::pg_list::pointers;
 use crate::spi::session::{Session, with_session};
 
 /// Shows all rows where nothing but Keepsake asked for row-level security: without a permissive policy it would show none.
@@ -129,11 +128,7 @@ pub fn make_room(session: &mut Session<'_, '_>, table: pg_sys::Oid, policy: &str
         return Ok(());
     };
     if target.own_policies.iter().any(|own| own == policy) {
-        session.ddl(&format!(
-            "DROP POLICY {} ON {}",
-            Ident(policy.into()),
-            target.name
-        ))?;
+        target.drop_policy(session, policy)?;
     }
     Ok(())
 }
@@ -166,23 +161,18 @@ unsafe fn detached(call: pg_sys::FunctionCallInfo) -> Outcome<Option<pg_sys::Oid
     // SAFETY: the caller gives a call; each node is read as what its tag says it is.
     unsafe {
         let command = command(call, "keepsake.show_detached", "ON ddl_command_start")?;
-        if command.is_null() || !pgrx::is_a(command, pg_sys::NodeTag::T_AlterTableStmt) {
-            return Ok(None);
-        }
-        let alter = &*command.cast::<pg_sys::AlterTableStmt>();
-        let detach = pointers::<pg_sys::AlterTableCmd>(alter.cmds)
-            .find(|step| (**step).subtype == pg_sys::AlterTableType::AT_DetachPartition);
-        let Some(detach) = detach else {
+        let Some((table, detached)) =
+            partition_step(command, pg_sys::AlterTableType::AT_DetachPartition)
+        else {
             return Ok(None);
         };
-        let detached = &*(*detach).def.cast::<pg_sys::PartitionCmd>();
         let lock = if detached.concurrent {
             pg_sys::ShareUpdateExclusiveLock
         } else {
             pg_sys::AccessExclusiveLock
         };
         // Whoever owns the whole may detach what another owns.
-        Ok(find_table(alter.relation, lock).and_then(|_| find_any_table(detached.name, lock)))
+        Ok(find_table(table, lock).and_then(|_| find_any_table(detached.name, lock)))
     }
 }
 
@@ -241,8 +231,7 @@ impl Target {
 
     fn strip(&self, session: &mut Session<'_, '_>, was_ours: bool) -> Outcome<()> {
         for policy in &self.own_policies {
-            let drop = format!("DROP POLICY {} ON {}", Ident(policy.clone()), self.name);
-            session.ddl(&drop)?;
+            self.drop_policy(session, policy)?;
         }
         // Policies that came since want row-level security to stay.
         if was_ours && !self.has_policies {
@@ -252,6 +241,14 @@ impl Target {
             )?;
         }
         Ok(())
+    }
+
+    fn drop_policy(&self, session: &mut Session<'_, '_>, policy: &str) -> Outcome<()> {
+        session.ddl(&format!(
+            "DROP POLICY {} ON {}",
+            Ident(policy.into()),
+            self.name
+        ))
     }
 
     fn alter(&self, session: &mut Session<'_, '_>, what: &str) -> Outcome<()> {

@@ -2,7 +2,7 @@
 SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid::regclass::text AS shown, c.relispartition AS is_partition,
        -- Made or attached by this transaction, or part of what was.
        EXISTS (SELECT FROM pg_partition_ancestors(c.oid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
-               WHERE age(i.xmin) <= age(pg_current_xact_id()::xid)) AS is_new_partition,
+               WHERE keepsake.is_of_this_transaction(i.xmin)) AS is_new_partition,
        pg_catalog.pg_has_role(c.relowner, 'USAGE') AS is_own,
        c.relispartition AND c.relowner <> (SELECT whole.relowner FROM pg_class whole WHERE whole.oid = pg_partition_root(c.oid)) AS has_other_owner,
        c.relrowsecurity AS has_rls, c.relforcerowsecurity AS is_forced,

@@ -5,17 +5,18 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::archive::names;
-use crate::manage::archived_table::Keep;
+use crate::manage::archived_table::{Keep, Options};
 use crate::manage::encoding;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::sql::Ident;
+use crate::purge::retention::refuse_negative;
 use crate::spi::session::{Session, with_session};
 
 /// Enters a schema in the registry. `keepsake.manage_schema()` calls it, and then manages what is there.
 ///
 /// # Errors
 /// 42501 for anyone but the schema's owner; 0A000 for a schema that holds no tables of an application's; 22023 for `keep =>
-/// 'in place'`, which would add columns to tables.
+/// 'in place'`, which would add columns to tables, and for values that mean nothing.
 #[pg_extern]
 fn register_schema(
     schema: Option<pg_sys::Oid>,
@@ -60,6 +61,14 @@ fn register(
         });
     }
     let name = check(session, schema)?;
+    Options {
+        retention,
+        on_truncate,
+        after_triggers: None,
+        cascade: false,
+    }
+    .check()?;
+    refuse_negative(session, retention)?;
     session.registry(
         "INSERT INTO keepsake.whole_schema (schema, retention, on_truncate) SELECT n.nspname, $2, $3 FROM pg_namespace n WHERE n.oid = $1
          ON CONFLICT (schema) DO UPDATE SET retention = coalesce(excluded.retention, whole_schema.retention),

@@ -36,6 +36,7 @@ pub mod move_in_place;
 pub mod move_to_archive;
 pub mod moving_tables;
 pub mod old_snapshot;
+pub mod own_transaction;
 pub mod reference_override;
 pub mod silent_write;
 pub mod triggers;

@@ -125,7 +125,8 @@ fn keep(session: &mut Session<'_, '_>, id: Uuid, retention: Option<Interval>) ->
     Ok(())
 }
 
-fn refuse_negative(session: &Session<'_, '_>, retention: Option<Interval>) -> Outcome<()> {
+/// Refuses a retention that is over before the deletion.
+pub fn refuse_negative(session: &Session<'_, '_>, retention: Option<Interval>) -> Outcome<()> {
     let long_enough = session.catalog("SELECT $1 >= interval '0'", &[argument(retention)])?;
     if long_enough.first().get_one()? == Some(false) {
         return Err(Failure::BadArgument {

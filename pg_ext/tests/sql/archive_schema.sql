@@ -27,6 +27,8 @@ SET ROLE regress_store_guest; CREATE TABLE foreigner (id int PRIMARY KEY);
 SELECT keepsake.manage_schema('store');
 SET ROLE regress_store;
 SELECT keepsake.manage_schema('store', keep => 'in place');
+SELECT keepsake.manage_schema('store', retention => '-1 day');
+SELECT keepsake.manage_schema('store', on_truncate => 'restart');
 SELECT keepsake.manage_schema('store', retention => '7 days', on_truncate => 'archive');
 SELECT * FROM public.managed;
 
