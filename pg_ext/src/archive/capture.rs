@@ -5,7 +5,8 @@ use pgrx::prelude::*;
 
 use crate::archive::{removal, setting, source};
 use crate::call::trigger_call::{AfterDelete, Answer, Call};
-use crate::model::error::Outcome;
+use crate::model::error::{Failure, Outcome};
+use crate::registry::unregistered;
 
 /// Follows what concerns archived tables. Once in a backend's life.
 pub fn install() {
@@ -28,6 +29,8 @@ fn capture(call: &Call<'_, AfterDelete>) -> Outcome<()> {
     }
     match source::of(call.opened())? {
         Some(source) => removal::add(&source, row),
-        None => Ok(()),
+        None => Err(Failure::ArchiveUnregistered {
+            table: unregistered::shown(call.relation)?,
+        }),
     }
 }

@@ -10,6 +10,8 @@ use crate::archive::source;
 use crate::call::trigger_call::{Answer, BeforeTruncate, Call};
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome};
+use crate::postgres::table_triggers::{name, triggers};
+use crate::registry::unregistered;
 
 /// BEFORE TRUNCATE of an archived table or of one of its partitions.
 #[pg_extern]
@@ -23,6 +25,13 @@ fn truncate(call: &Call<'_, BeforeTruncate>) -> Outcome<()> {
         return Ok(());
     }
     let Some(source) = source::of(call.opened())? else {
+        // What was a partition has lost its row triggers, and is a table like any other.
+        let captures = |trigger: &pg_sys::Trigger| name(trigger) == c"keepsake_archive_row";
+        if triggers(call.opened()).iter().any(captures) {
+            return Err(Failure::ArchiveUnregistered {
+                table: unregistered::shown(call.relation)?,
+            });
+        }
         return Ok(());
     };
     if !source.archives_truncate {

@@ -33,10 +33,10 @@ use crate::model::table::Table;
 use crate::postgres::statement_stack::{self, Writes};
 use crate::postgres::table_triggers::{name, triggers};
 use crate::registry::deletion_group::{How, new_deletion};
+use crate::registry::unregistered;
 use crate::run_as::engine_write::EngineWrite;
 use crate::run_as::role;
-use crate::spi::session::{Session, with_reading_session, with_session};
-use crate::spi::shown_names;
+use crate::spi::session::{Session, with_session};
 
 /// What a statement that still runs has deleted of one table.
 struct Statement {
@@ -147,19 +147,11 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
     }
 }
 
-/// Of a table that has the triggers and is not in the registry, as a dump of its schema leaves it: its rows would be marked without a deletion, or
-/// go for good.
+/// Its rows would be marked without a deletion, or go for good.
 fn unregistered(relation: pg_sys::Oid) -> Outcome<Failure> {
-    let table = with_reading_session(|session| {
-        let whole = session.catalog(WHOLE, &[relation.into()])?;
-        let whole = whole.first().get_one::<pg_sys::Oid>()?;
-        shown_names::table(session, whole.unwrap_or(relation))
-    })?;
+    let table = unregistered::shown(relation)?;
     Ok(Failure::NotManaged { table })
 }
-
-/// The table that a partition is part of.
-const WHOLE: &str = "SELECT coalesce(pg_partition_root($1)::oid, $1)";
 
 fn written_by_hand(table: &Table) -> Failure {
     Failure::StateWrittenByHand {

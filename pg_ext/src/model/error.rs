@@ -13,6 +13,8 @@ use crate::model::sql::Qualified;
 pub enum Failure {
     /// The table was not given to `keepsake.manage()`.
     NotManaged { table: String },
+    /// The table has the triggers of one with an archive, and the registry knows nothing of it.
+    ArchiveUnregistered { table: String },
     /// The function is for tables kept in place, and this one has an archive.
     KeptInArchive { table: String },
     /// `manage` cannot keep this table safe.
@@ -180,6 +182,12 @@ impl Failure {
                 format!("table {table} is not managed by Keepsake"),
                 None,
                 Some(format!("Run: SELECT keepsake.manage('{table}');")),
+            ),
+            Self::ArchiveUnregistered { table } => (
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("table {table} is not managed by Keepsake, but has its triggers"),
+                Some("Nothing says where its rows are kept, as where a dump of one schema was loaded: a DELETE would remove them for good.".into()),
+                Some(format!("Run: SELECT keepsake.manage('{table}', keep => 'archive');")),
             ),
             Self::KeptInArchive { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

@@ -6,6 +6,7 @@
 //! - `stored_key` reads the keys of rows that deletions and holds keep.
 //! - `description` tells whether a table can be managed, and whether the caller owns it.
 //! - `locks` are the extension's own in PostgreSQL's lock manager.
+//! - `unregistered` names tables that are not registered and have the triggers.
 //! - `outbox` takes the keys of objects that rows gave up, and gives back those that a row names again.
 //!
 //! It uses `model`, `postgres`, `spi`, `graph` and `access`. A table that one room alone uses is that room's.
@@ -18,3 +19,4 @@ pub mod expiry;
 pub mod locks;
 pub mod outbox;
 pub mod stored_key;
+pub mod unregistered;
