@@ -19,7 +19,6 @@ use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{Kind, Reference};
 use crate::model::sql::join;
 use crate::model::table::Table;
-use crate::postgres::settings;
 use crate::postgres::table_triggers::{name, triggers};
 use crate::registry::deletion_group;
 use crate::run_as::engine_write::EngineWrite;
@@ -43,16 +42,10 @@ fn refuse_truncate(call: Call<'_, BeforeTruncate>) -> Result<Answer<'_>, ErrorRe
 /// BEFORE INSERT of a row that is marked already.
 #[pg_extern]
 fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport> {
-    if !loads_dump() {
+    if !role::loads_dump() {
         only_the_engine(call.relation)?;
     }
     Ok(Answer::row(call.rows.new))
-}
-
-/// Whether a superuser's `pg_restore` runs. Several of its workers may load rows of a partition after the triggers that its table
-/// hands down to it.
-fn loads_dump() -> bool {
-    role::is_superuser() && settings::value_of(c"application_name") == Some(c"pg_restore")
 }
 
 /// BEFORE UPDATE of a row's key, by which its deletion and its holds know it: refused while it is

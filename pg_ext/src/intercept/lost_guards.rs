@@ -18,6 +18,7 @@ use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::model::oid_map::OidSet;
 use crate::postgres::pg_list::oids;
 use crate::postgres::table_triggers::{are_off, fires, limited_to, name, triggers};
+use crate::run_as::role;
 use crate::spi::session::with_reading_session;
 
 thread_local! {
@@ -116,7 +117,7 @@ pub fn refuse_copy(statement: &pg_sys::Node) {
     // SAFETY: the node is what its tag says; the table is opened with the lock that COPY itself takes first, which stays.
     unsafe {
         let copy = &*std::ptr::from_ref(statement).cast::<pg_sys::CopyStmt>();
-        if !copy.is_from || copy.relation.is_null() || are_off() {
+        if !copy.is_from || copy.relation.is_null() || are_off() || role::loads_dump() {
             return;
         }
         let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use keepsake_tests::random::Random;
 
 use crate::world::{DATABASE, Server, finish};
 
@@ -15,31 +16,39 @@ struct Entry {
     needs: BTreeSet<u32>,
 }
 
-/// Lists for `pg_restore --use-list`, one for the rows of each table: they, and what waits for them, come behind everything else.
-pub fn with_one_last(server: &Server, dump: &Path) -> Result<Vec<(String, String)>> {
+impl Entry {
+    fn is_rows(&self) -> bool {
+        self.what.starts_with("TABLE DATA ")
+    }
+}
+
+/// A list for `pg_restore --use-list`, which loads in that order: tables first, as they stand; then their rows and what comes after, in an order of this
+/// seed.
+pub fn any_order(server: &Server, dump: &Path, seed: u64) -> Result<String> {
     let mut list = server.program("pg_restore", DATABASE)?;
     let entries = parse(&finish(list.args(["--list", "--verbose"]).arg(dump))?)?;
-    let mut lists = Vec::new();
-    for late in &entries {
-        let Some(table) = late.what.strip_prefix("TABLE DATA ") else {
-            continue;
-        };
-        let name = table.split(' ').take(2).collect::<Vec<_>>().join("_");
-        let waiting = waiting_for(late, &entries);
-        let (last, first): (Vec<&Entry>, Vec<&Entry>) = entries
+    let rows = entries.iter().position(Entry::is_rows);
+    let (tables, rest) = entries.split_at(rows.context("the dump has no rows")?);
+    let ordered = tables.iter().chain(shuffled(rest, seed)?);
+    let lines: Vec<&str> = ordered.map(|entry| entry.line.as_str()).collect();
+    let path = server.scratch(&format!("order_{seed}.list"))?;
+    std::fs::write(&path, lines.join("\n"))?;
+    Ok(path.display().to_string())
+}
+
+fn shuffled(entries: &[Entry], seed: u64) -> Result<Vec<&Entry>> {
+    let mut random = Random::new(seed);
+    let mut left: Vec<(u64, &Entry)> = entries.iter().map(|entry| (random.next(), entry)).collect();
+    left.sort_unstable_by_key(|(rank, _)| *rank);
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let waiting: BTreeSet<u32> = left.iter().map(|(_, entry)| entry.number).collect();
+        let next = left
             .iter()
-            .partition(|entry| waiting.contains(&entry.number));
-        let ordered: Vec<&str> = first
-            .iter()
-            .chain(&last)
-            .map(|entry| entry.line.as_str())
-            .collect();
-        let path = server.scratch(&format!("{name}.list"))?;
-        std::fs::write(&path, ordered.join("\n"))?;
-        lists.push((name, path.display().to_string()));
+            .position(|(_, entry)| entry.needs.is_disjoint(&waiting));
+        ordered.push(left.remove(next.context("entries wait for each other")?).1);
     }
-    ensure!(lists.len() > 8, "the dump has no registry");
-    Ok(lists)
+    Ok(ordered)
 }
 
 fn parse(list: &str) -> Result<Vec<Entry>> {
@@ -47,10 +56,8 @@ fn parse(list: &str) -> Result<Vec<Entry>> {
     for line in list.lines() {
         if let Some(needs) = line.strip_prefix(";\tdepends on: ") {
             let entry = entries.last_mut().context("nothing depends on that")?;
-            entry.needs = needs
-                .split_whitespace()
-                .map(str::parse)
-                .collect::<Result<_, _>>()?;
+            let needs = needs.split_whitespace().map(str::parse);
+            entry.needs = needs.collect::<Result<_, _>>()?;
         } else if !line.starts_with(';') && !line.trim().is_empty() {
             let (number, rest) = line.split_once("; ").with_context(|| line.to_owned())?;
             entries.push(Entry {
@@ -62,41 +69,25 @@ fn parse(list: &str) -> Result<Vec<Entry>> {
         }
     }
     wait_for_rows(&mut entries);
+    ensure!(
+        entries.iter().filter(|entry| entry.is_rows()).count() > 8,
+        "the dump has no registry"
+    );
     Ok(entries)
 }
 
 /// What comes after the data waits for the rows of a table, not for the table; so does pg_restore.
 fn wait_for_rows(entries: &mut [Entry]) {
-    let is_rows = |entry: &Entry| entry.what.starts_with("TABLE DATA ");
     let rows: BTreeMap<u32, u32> = entries
         .iter()
-        .filter(|entry| is_rows(entry))
+        .filter(|entry| entry.is_rows())
         .flat_map(|entry| entry.needs.iter().map(|table| (*table, entry.number)))
         .collect();
-    let Some(last) = entries.iter().rposition(is_rows) else {
+    let Some(last) = entries.iter().rposition(Entry::is_rows) else {
         return;
     };
     for entry in entries.iter_mut().skip(last + 1) {
-        entry.needs = entry
-            .needs
-            .iter()
-            .map(|need| *rows.get(need).unwrap_or(need))
-            .collect();
-    }
-}
-
-/// The entry and all that depends on it.
-fn waiting_for(late: &Entry, entries: &[Entry]) -> BTreeSet<u32> {
-    let mut waiting = BTreeSet::from([late.number]);
-    loop {
-        let before = waiting.len();
-        let more = entries
-            .iter()
-            .filter(|entry| !entry.needs.is_disjoint(&waiting))
-            .map(|entry| entry.number);
-        waiting.extend(more.collect::<Vec<_>>());
-        if waiting.len() == before {
-            return waiting;
-        }
+        let needs = entry.needs.iter();
+        entry.needs = needs.map(|need| *rows.get(need).unwrap_or(need)).collect();
     }
 }
