@@ -27,7 +27,15 @@ CREATE FUNCTION keepsake.follow_ddl() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET max_parallel_workers_per_gather = 0 AS $$
 DECLARE
     child oid;
+    reserved name;
 BEGIN
+    SELECT a.attname INTO reserved FROM pg_event_trigger_ddl_commands() c JOIN keepsake.managed_table m ON m.relation = c.objid
+    JOIN pg_attribute a ON a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname LIKE 'keepsake\_%'
+    WHERE c.classid = 'pg_class'::regclass AND keepsake.is_reserved_column(a.attname) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'reserved_name', MESSAGE = format('no managed table can have a column %I', reserved),
+            DETAIL = 'Keepsake uses the name for what it knows of a row.', HINT = 'Give the column another name.';
+    END IF;
     -- A new partition concerns the table that it belongs to.
     FOR child IN
         SELECT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c

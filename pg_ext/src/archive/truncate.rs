@@ -4,14 +4,13 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::archive::capture;
 use crate::archive::removal;
 use crate::archive::setting;
 use crate::archive::source;
 use crate::call::trigger_call::{Answer, BeforeTruncate, Call};
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome};
-use crate::postgres::table_triggers::{name, triggers};
-use crate::registry::unregistered;
 
 /// BEFORE TRUNCATE of an archived table or of one of its partitions.
 #[pg_extern]
@@ -25,14 +24,7 @@ fn truncate(call: &Call<'_, BeforeTruncate>) -> Outcome<()> {
         return Ok(());
     }
     let Some(source) = source::of(call.opened())? else {
-        // What was a partition has lost its row triggers, and is a table like any other.
-        let captures = |trigger: &pg_sys::Trigger| name(trigger) == c"keepsake_archive_row";
-        if triggers(call.opened()).iter().any(captures) {
-            return Err(Failure::ArchiveUnregistered {
-                table: unregistered::shown(call.relation)?,
-            });
-        }
-        return Ok(());
+        return capture::refuse_unregistered(call.opened());
     };
     if !source.archives_truncate {
         return Err(Failure::TruncateArchived {

@@ -95,7 +95,7 @@ fn guard_insert(call: Call<'_, AfterInsertedRows>) -> Result<Answer<'_>, ErrorRe
     };
     if !is_probed {
         let uses = |reference: &Reference| row.is_none_or(|row| may_use(row, reference));
-        guard_new_rows(call.relation, &call.rows, None, uses)?;
+        guard_new_rows(call.relation, &call.rows, &[], uses)?;
     }
     Ok(Answer::nothing())
 }
@@ -136,19 +136,16 @@ fn dead_parent(reference: &Reference, child: &Table, parent: &Table) -> Failure 
 /// its deletion is yet to let go of them.
 #[pg_extern]
 fn guard_moved(call: Call<'_, AfterUpdatedRows>) -> Result<Answer<'_>, ErrorReport> {
-    guard_new_rows(
-        call.relation,
-        &call.rows,
-        Some(&deletion_group::begun()),
-        |_| true,
-    )?;
+    guard_new_rows(call.relation, &call.rows, &deletion_group::begun(), |_| {
+        true
+    })?;
     Ok(Answer::nothing())
 }
 
 fn guard_new_rows(
     child: pg_sys::Oid,
     rows: &NewRows<'_>,
-    begun: Option<&[Uuid]>,
+    begun: &[Uuid],
     uses: impl Fn(&Reference) -> bool,
 ) -> Outcome<()> {
     with_session(|session| {
@@ -162,7 +159,7 @@ fn guard_new_rows(
         }
         session.register_transition_table(rows)?;
         let rows = Checked::Given(NewRows::NAME, &[]);
-        check_references_of(session, &graph, child, (&rows, begun), uses)
+        check_references_of(session, &graph, child, (&rows, Some(begun)), uses)
     })
 }
 
@@ -229,7 +226,8 @@ fn guard_updated(
         return keep_unresolved(session, table, deletion);
     }
     let (source, values) = as_source(new, table)?;
-    check_references(session, child, &source, &values, |reference| {
+    let rows = Checked::Given(&source, &values);
+    check_references_of(session, graph, child, (&rows, Some(&[])), |reference| {
         !by_engine || is_moved(&call.rows, reference)
     })
 }
@@ -264,7 +262,9 @@ pub fn refuse_dead_parent(
     row: Row<'_>,
 ) -> Outcome<()> {
     let (source, values) = as_source(row, table)?;
-    check_references(session, table.oid, &source, &values, |_| true)
+    let graph = cache::current(session)?;
+    let rows = Checked::Given(&source, &values);
+    check_references_of(session, &graph, table.oid, (&rows, None), |_| true)
 }
 
 /// Refuses when rows already in `child` would have failed the guard.
@@ -371,20 +371,6 @@ fn as_source<'call>(row: Row<'call>, table: &Table) -> Outcome<(String, Vec<Datu
     Ok((format!("(SELECT {})", join(columns, ", ")), values))
 }
 
-/// Refuses when a live row of `source` refers to a deleted row of a managed table by a reference that
-/// is `concerned`; a declared reference must also find its row at all.
-fn check_references(
-    session: &mut Session<'_, '_>,
-    child: pg_sys::Oid,
-    source: &str,
-    values: &[DatumWithOid<'_>],
-    concerned: impl Fn(&Reference) -> bool,
-) -> Outcome<()> {
-    let graph = cache::current(session)?;
-    let rows = Checked::Given(source, values);
-    check_references_of(session, &graph, child, (&rows, None), concerned)
-}
-
 /// Rows to check, and so as whom their check runs: nothing that the owner of their table wrote may run as the parent's.
 enum Checked<'a> {
     /// A row, or those of a statement, as a query and its values.
@@ -416,6 +402,8 @@ impl Checked<'_> {
     }
 }
 
+/// Refuses when a live row refers to a deleted row of a managed table by a reference that is `concerned`; a declared reference must also find its
+/// row at all. With deletions that have `begun`, rows are in their table, and are looked at again there.
 fn check_references_of(
     session: &mut Session<'_, '_>,
     graph: &Graph,
@@ -441,7 +429,7 @@ fn check_references_of(
         }
         let orphans = orphans(child, source, reference, parent);
         if rows.exists_now(session, at, &orphans)?
-            && still_refers(session, (source, child), reference, parent, begun)?
+            && still_refers(session, (rows, child), reference, parent, begun)?
         {
             return Err(dead_parent(reference, child, parent));
         }
@@ -455,16 +443,18 @@ fn meant(source: &str, reference: &Reference) -> String {
     format!("SELECT 1 FROM {source} AS c WHERE {set} LIMIT 1")
 }
 
-/// Whether the table has rows that refer to a deleted row as one of `source` did. The statement may have deleted that row itself: then its
-/// deletion has let go of them by now, or is one of those that have `begun`, and is yet to do so.
+/// Whether the table has rows that refer to a deleted row as one of `rows` did. The statement, or a trigger of it, may have deleted that row itself: then
+/// its deletion has let go of them by now, or is one of those that have `begun`, and is yet to do so.
 fn still_refers(
     session: &mut Session<'_, '_>,
-    (source, child): (&str, &Table),
+    (rows, child): (&Checked<'_>, &Table),
     reference: &Reference,
     parent: &Table,
     begun: Option<&[Uuid]>,
 ) -> Outcome<bool> {
-    let Some(begun) = begun.filter(|_| !reference.is_declared()) else {
+    let (Some(begun), Checked::Given(source, values)) =
+        (begun.filter(|_| !reference.is_declared()), rows)
+    else {
         return Ok(true);
     };
     let others = begun
@@ -480,7 +470,7 @@ fn still_refers(
         others = join(others, ""),
         same = reference.joins("n", "p"),
     );
-    session.exists_now((child.oid, child.owner), &sql, &[])
+    session.exists_now((child.oid, child.owner), &sql, values)
 }
 
 /// Live rows of `source` whose parent is deleted or, for a declared reference, not there.

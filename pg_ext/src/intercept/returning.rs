@@ -1,17 +1,16 @@
 //! What the RETURNING clause of a converted DELETE shows: the rows as they were, as that of a DELETE does.
 //!
 //! The UPDATE that it became has given them marks. Before PostgreSQL 18 a RETURNING clause sees the new row alone, so the marks in it are NULL,
-//! as they were.
+//! as they were; so they are from then on, where no trigger of the application's changes rows.
 
 use std::ffi::c_void;
 
 use pgrx::pg_sys;
 
+#[cfg(any(feature = "pg18", feature = "pg19"))]
+use crate::intercept::skip_triggers::only_ours_change_rows;
+
 /// What is to be replaced.
-#[cfg_attr(
-    any(feature = "pg18", feature = "pg19"),
-    expect(dead_code, reason = "a clause of PostgreSQL 18 can name the old row")
-)]
 struct Marks {
     /// The target's number in the range table.
     target: i32,
@@ -23,9 +22,22 @@ struct Marks {
         expect(dead_code, reason = "a MERGE has no such clause before PostgreSQL 17")
     )]
     merges: bool,
+    /// Whether nothing but the marks differs between the old row and the new one. PostgreSQL 18 may show an old row as it was before another
+    /// session's change that the statement has waited for, where a trigger fires before the update; the new one never.
+    #[cfg(any(feature = "pg18", feature = "pg19"))]
+    only_marks_change: bool,
     relation: pg_sys::Relation,
     /// How many queries within the clause the walk is in.
     depth: u32,
+}
+
+/// Whether an UPDATE that marks a row changes no other column of it, not even one that is computed when it is read.
+#[cfg(any(feature = "pg18", feature = "pg19"))]
+fn only_marks_change(relation: &pg_sys::RelationData) -> bool {
+    // SAFETY: an open relation has a descriptor, which has constraints or NULL.
+    let constraints = unsafe { (*relation.rd_att).constr.as_ref() };
+    let computes = constraints.is_some_and(|constraints| constraints.has_generated_virtual);
+    !computes && only_ours_change_rows(relation)
 }
 
 /// Has the clause show the rows as they were.
@@ -41,6 +53,9 @@ pub unsafe fn show_as_before(
         target: query.resultRelation,
         columns,
         merges: false,
+        #[cfg(any(feature = "pg18", feature = "pg19"))]
+        // SAFETY: the caller gives an open relation.
+        only_marks_change: only_marks_change(unsafe { &*relation }),
         relation,
         depth: 0,
     };
@@ -66,6 +81,8 @@ pub unsafe fn show_merged_as_before(
         target: query.resultRelation,
         columns,
         merges: true,
+        #[cfg(any(feature = "pg18", feature = "pg19"))]
+        only_marks_change: false,
         relation,
         depth: 0,
     };
@@ -272,21 +289,30 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
             return copy.cast();
         }
         let kind = (*copy).varreturningtype;
+        // After a DELETE there is no new row.
+        if kind == pg_sys::VarReturningType::VAR_RETURNING_NEW {
+            let none = pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid);
+            return if marks.merges {
+                choice(marks, none.cast(), copy.cast())
+            } else {
+                none.cast()
+            };
+        }
+        if marks.only_marks_change && (*var).varattno >= 0 {
+            return without_marks(copy, marks);
+        }
         if kind == pg_sys::VarReturningType::VAR_RETURNING_OLD {
             return copy.cast();
         }
-        let after = pg_sys::copyObjectImpl(var.cast()).cast::<pg_sys::Node>();
-        // After a DELETE there is no new row.
-        let deleted: *mut pg_sys::Node = if kind == pg_sys::VarReturningType::VAR_RETURNING_NEW {
-            pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid).cast()
-        } else {
-            (*copy).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_OLD;
-            copy.cast()
-        };
+        (*copy).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_OLD;
         if marks.merges {
-            choice(marks, deleted, after)
+            choice(
+                marks,
+                copy.cast(),
+                pg_sys::copyObjectImpl(var.cast()).cast(),
+            )
         } else {
-            deleted
+            copy.cast()
         }
     }
 }
@@ -298,19 +324,35 @@ unsafe fn before(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
     unsafe {
         let of_target =
             i64::from((*var).varno) == i64::from(marks.target) && (*var).varlevelsup == marks.depth;
-        if of_target && marks.columns.contains(&(*var).varattno) {
+        let copy = pg_sys::copyObjectImpl(var.cast()).cast();
+        if of_target {
+            without_marks(copy, marks)
+        } else {
+            copy.cast()
+        }
+    }
+}
+
+/// A column of the new row, or the whole of it, but for the marks.
+unsafe fn without_marks(var: *mut pg_sys::Var, marks: &Marks) -> *mut pg_sys::Node {
+    // SAFETY: a copy of a column of the target.
+    unsafe {
+        #[cfg(any(feature = "pg18", feature = "pg19"))]
+        {
+            (*var).varreturningtype = pg_sys::VarReturningType::VAR_RETURNING_DEFAULT;
+        }
+        if marks.columns.contains(&(*var).varattno) {
             return pg_sys::makeNullConst((*var).vartype, (*var).vartypmod, (*var).varcollid)
                 .cast();
         }
-        if of_target && (*var).varattno == 0 {
+        if (*var).varattno == 0 {
             return whole_row(&*var, marks).cast();
         }
-        pg_sys::copyObjectImpl(var.cast()).cast()
+        var.cast()
     }
 }
 
 /// The whole row as it was.
-#[cfg(not(any(feature = "pg18", feature = "pg19")))]
 unsafe fn whole_row(var: &pg_sys::Var, marks: &Marks) -> *mut pg_sys::RowExpr {
     // SAFETY: the relation is open, and its descriptor valid while it is; nodes are built in the memory that the query lives in.
     unsafe {

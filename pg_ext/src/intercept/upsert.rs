@@ -13,7 +13,7 @@ use crate::spi::shown_names;
 
 const IS_NULL: pg_sys::NullTestType::Type = pg_sys::NullTestType::IS_NULL;
 
-/// Lets an INSERT infer indexes over live rows, whatever predicate it names, and refuse to update a deleted row.
+/// Lets an INSERT infer indexes over live rows, whatever predicate it names, and refuse to update or to answer with a deleted row.
 ///
 /// # Safety
 /// The query is an INSERT that is about to be planned, and `target` its target.
@@ -32,7 +32,8 @@ pub unsafe fn mind_conflicts(
             let live = target.has_mark(IS_NULL).cast();
             clause.arbiterWhere = pg_sys::make_and_qual(clause.arbiterWhere, live);
         }
-        if clause.action == pg_sys::OnConflictAction::ONCONFLICT_UPDATE {
+        // PostgreSQL 19 has DO SELECT beside DO UPDATE: both would take a deleted row for a live one.
+        if clause.action != pg_sys::OnConflictAction::ONCONFLICT_NOTHING {
             let mut check =
                 PgBox::<pg_sys::WithCheckOption>::alloc_node(pg_sys::NodeTag::T_WithCheckOption);
             check.kind = pg_sys::WCOKind::WCO_RLS_CONFLICT_CHECK;
@@ -63,7 +64,7 @@ unsafe fn refusal(target: &Target, function: pg_sys::Oid) -> *mut pg_sys::FuncEx
     }
 }
 
-/// What an `INSERT … ON CONFLICT DO UPDATE` that meets a deleted row answers with, unless `keepsake.include_deleted` is on.
+/// What an `INSERT … ON CONFLICT DO UPDATE` or `DO SELECT` that meets a deleted row answers with, unless `keepsake.include_deleted` is on.
 ///
 /// # Errors
 /// 23505, always else.

@@ -12,7 +12,7 @@ use crate::call::own_triggers::{self, Carrier};
 use crate::graph::cache;
 use crate::manage::old_snapshot::refuse_old_snapshot;
 use crate::manage::triggers::{self, OWN_TRIGGERS};
-use crate::manage::{bound_table, drop_guards};
+use crate::manage::{bound_table, drop_guards, reserved_columns};
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::{Ident, Qualified};
 use crate::purge::retention;
@@ -182,6 +182,7 @@ fn take_on_one(
 ) -> Outcome<Vec<pg_sys::Oid>> {
     let found = Description::of(session, oid)?;
     found.check_safe()?;
+    reserved_columns::refuse(session, oid)?;
     if options.on_truncate.is_some_and(|does| does != "reject") && is_referred(session, oid)? {
         return Err(Failure::CannotManage {
             table: found.shown,

@@ -17,6 +17,7 @@ use crate::manage::encoding;
 use crate::manage::hide;
 use crate::manage::managed_schema;
 use crate::manage::old_snapshot::refuse_old_snapshot;
+use crate::manage::reserved_columns;
 use crate::manage::triggers;
 use crate::manage::{adopt_archived, adopt_in_place, move_in_place, move_to_archive};
 use crate::model::error::{Failure, Outcome, required};
@@ -187,6 +188,7 @@ fn manage_table(
 ) -> Outcome<()> {
     let before = describe(session, oid)?;
     before.check_safe(adopt.is_some())?;
+    reserved_columns::refuse(session, oid)?;
     let _begun = Begun::of(oid);
     retention::register(session, oid, retention)?;
     let on_delete = set_on_delete(session, oid, on_delete)?;

@@ -38,5 +38,6 @@ pub mod moving_tables;
 pub mod old_snapshot;
 pub mod own_transaction;
 pub mod reference_override;
+pub mod reserved_columns;
 pub mod silent_write;
 pub mod triggers;

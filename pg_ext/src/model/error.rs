@@ -13,7 +13,7 @@ use crate::model::sql::Qualified;
 pub enum Failure {
     /// The table was not given to `keepsake.manage()`.
     NotManaged { table: String },
-    /// The table has the triggers of one with an archive, and the registry knows nothing of it.
+    /// The table has the triggers of one with an archive, and the registry knows of none.
     ArchiveUnregistered { table: String },
     /// The function is for tables kept in place, and this one has an archive.
     KeptInArchive { table: String },
@@ -185,8 +185,8 @@ impl Failure {
             ),
             Self::ArchiveUnregistered { table } => (
                 Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("table {table} is not managed by Keepsake, but has its triggers"),
-                Some("Nothing says where its rows are kept, as where a dump of one schema was loaded: a DELETE would remove them for good.".into()),
+                format!("no archive is known for the rows of table {table}"),
+                Some("The table has the triggers that archive them, and the registry has no archive, as where a dump of one schema was loaded: they would be removed for good.".into()),
                 Some(format!("Run: SELECT keepsake.manage('{table}', keep => 'archive');")),
             ),
             Self::KeptInArchive { table } => (

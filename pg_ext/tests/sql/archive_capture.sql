@@ -167,6 +167,8 @@ SELECT give_up();
 SELECT keepsake.manage('given_up', keep => 'archive');
 DO $$BEGIN DELETE FROM given_up WHERE id = 2; DROP TABLE box_deleted.given_up; END$$;
 SELECT * FROM given_up;
+DELETE FROM given_up;
+SELECT keepsake.manage('given_up', keep => 'archive');
 DO $$BEGIN DELETE FROM given_up; DROP TABLE given_up; END$$;
 
 RESET search_path;

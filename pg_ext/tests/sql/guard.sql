@@ -93,3 +93,26 @@ SELECT pg_stat_get_xact_tuples_returned('maker'::regclass) AS before \gset
 INSERT INTO made VALUES (5001, 1);
 SELECT pg_stat_get_xact_tuples_returned('maker'::regclass) - :before < 100 AS read_few;
 ROLLBACK;
+
+-- A row that is deleted by what a trigger of its own does refers to nothing any more.
+BEGIN;
+CREATE TABLE shelf (id int PRIMARY KEY);
+CREATE TABLE box (id int PRIMARY KEY, shelf_id int REFERENCES shelf ON DELETE CASCADE, breaks boolean);
+CREATE FUNCTION break_shelf() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.breaks THEN DELETE FROM shelf WHERE id = NEW.shelf_id; END IF; RETURN NULL; END$$;
+CREATE TRIGGER a_trigger AFTER INSERT OR UPDATE OF shelf_id ON box FOR EACH ROW EXECUTE FUNCTION break_shelf();
+SELECT keepsake.manage('shelf'), keepsake.manage('box');
+INSERT INTO shelf VALUES (1), (2), (3);
+INSERT INTO box VALUES (1, 1, true);
+INSERT INTO box VALUES (2, 2, true), (3, 3, false);
+UPDATE box SET shelf_id = 3, breaks = true WHERE id = 3;
+SELECT id, deleted_at IS NULL AS live FROM shelf ORDER BY id;
+UPDATE box SET shelf_id = 3, breaks = false WHERE id = 3 AND shelf_id = 3;
+SAVEPOINT before;
+INSERT INTO shelf VALUES (4);
+INSERT INTO box VALUES (4, 4, false);
+UPDATE box SET shelf_id = NULL, breaks = true WHERE id = 4;
+UPDATE box SET shelf_id = 4 WHERE id = 4;
+SELECT id, deleted_at IS NULL AS live FROM box ORDER BY id;
+INSERT INTO box VALUES (5, 2, false);
+ROLLBACK TO before;
+ROLLBACK;

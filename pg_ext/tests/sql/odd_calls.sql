@@ -98,6 +98,16 @@ DELETE FROM t WHERE id IN (SELECT a.id FROM t a JOIN t b USING (id) WHERE a.id =
 SELECT count(*) FROM t WHERE deleted_at IS NULL;
 ROLLBACK;
 
+-- Names that Keepsake's queries use for what they know of a row.
+CREATE TABLE reserved (id int PRIMARY KEY, keepsake_seq int, keepsake_id int);
+SELECT keepsake.manage('reserved');
+SELECT keepsake.manage('reserved', keep => 'archive');
+ALTER TABLE reserved RENAME keepsake_seq TO seq;
+SELECT keepsake.manage('reserved', keep => 'archive');
+ALTER TABLE reserved RENAME seq TO keepsake_deletion;
+ALTER TABLE reserved ADD keepsake_ctid int;
+ALTER TABLE reserved ADD keepsake_count int;
+
 RESET search_path;
 DELETE FROM keepsake.deletion WHERE root_table::text LIKE 'odd.%';
 DROP SCHEMA odd CASCADE;
