@@ -147,7 +147,7 @@ SELECT pg_catalog.pg_extension_config_dump('keepsake.detached_id_seq', '');
 -- Whether a name is one that Keepsake's queries give to what they know of a row, beside its columns: no managed table may have it.
 CREATE FUNCTION keepsake.is_reserved_column(column_name name) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT column_name IN ('keepsake_actor', 'keepsake_ctid', 'keepsake_deleted_at', 'keepsake_deletion', 'keepsake_group', 'keepsake_holder', 'keepsake_key', 'keepsake_layout',
+SELECT column_name IN ('keepsake_actor', 'keepsake_ctid', 'keepsake_deleted_at', 'keepsake_deletion', 'keepsake_group', 'keepsake_holder', 'keepsake_key',
                        'keepsake_parents', 'keepsake_relation', 'keepsake_row', 'keepsake_seq', 'keepsake_tenant', 'keepsake_version')
 $$;
 

@@ -429,7 +429,7 @@ fn check_references_of(
         }
         let orphans = orphans(child, source, reference, parent);
         if rows.exists_now(session, at, &orphans)?
-            && still_refers(session, (rows, child), reference, parent, begun)?
+            && still_refers(session, (rows, begun), at, reference)?
         {
             return Err(dead_parent(reference, child, parent));
         }
@@ -447,10 +447,9 @@ fn meant(source: &str, reference: &Reference) -> String {
 /// its deletion has let go of them by now, or is one of those that have `begun`, and is yet to do so.
 fn still_refers(
     session: &mut Session<'_, '_>,
-    (rows, child): (&Checked<'_>, &Table),
+    (rows, begun): (&Checked<'_>, Option<&[Uuid]>),
+    (relation, child, parent): (pg_sys::Oid, &Table, &Table),
     reference: &Reference,
-    parent: &Table,
-    begun: Option<&[Uuid]>,
 ) -> Outcome<bool> {
     let (Some(begun), Checked::Given(source, values)) =
         (begun.filter(|_| !reference.is_declared()), rows)
@@ -470,7 +469,7 @@ fn still_refers(
         others = join(others, ""),
         same = reference.joins("n", "p"),
     );
-    session.exists_now((child.oid, child.owner), &sql, values)
+    session.exists_now_for_new_beside((relation, child), parent.oid, &sql, values)
 }
 
 /// Live rows of `source` whose parent is deleted or, for a declared reference, not there.

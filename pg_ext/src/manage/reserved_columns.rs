@@ -13,7 +13,11 @@ pub fn refuse(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND keepsake.is_reserved_column(attname)",
         &[oid.into()],
     )?;
-    let Some(column) = found.first().get_one::<String>()? else {
+    let column: Option<String> = match found.first() {
+        Some(row) => row.get(1)?,
+        None => None,
+    };
+    let Some(column) = column else {
         return Ok(());
     };
     let table = shown_names::table(session, oid)?;

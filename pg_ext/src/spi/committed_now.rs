@@ -127,4 +127,16 @@ impl<'conn> Session<'_, 'conn> {
         let _owner = self.owner(owner, SearchPath::pinned()).enter();
         Ok(latest_snapshot::execute(self.new_rows_of(child), sql, args, 1)? > 0)
     }
+
+    /// The same for a statement that also reads another table: see [`Self::as_owner_beside`].
+    pub fn exists_now_for_new_beside(
+        &mut self,
+        (relation, table): (pg_sys::Oid, &Table),
+        other: pg_sys::Oid,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+    ) -> Outcome<bool> {
+        let _reading = Reading::beside(sql, other);
+        self.exists_now_for_new((relation, table.owner), sql, args)
+    }
 }

@@ -4,7 +4,7 @@ SET search_path = shelf;
 CREATE TABLE book (id int PRIMARY KEY, title text COLLATE "C", isbn varchar(13) NOT NULL, pages int GENERATED ALWAYS AS (length(title)) STORED, cover bytea);
 ALTER TABLE book ALTER cover SET STORAGE EXTERNAL;
 CREATE DOMAIN short AS varchar(20) CHECK (VALUE <> 'no');
-CREATE TABLE page (book_id int REFERENCES book ON DELETE CASCADE, number int, body short, keepsake_seq int, PRIMARY KEY (book_id, number));
+CREATE TABLE page (book_id int REFERENCES book ON DELETE CASCADE, number int, body short, keepsake_layout int, PRIMARY KEY (book_id, number));
 CREATE TABLE note (id int, book_id int REFERENCES book ON DELETE SET NULL);
 CREATE TABLE loan (id int PRIMARY KEY, book_id int REFERENCES book);
 
