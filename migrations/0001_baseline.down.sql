@@ -249,6 +249,7 @@ DROP FUNCTION attachments_api.complete_upload;
 DROP FUNCTION attachments.complete_upload;
 DROP FUNCTION attachments.mark_completed;
 DROP FUNCTION attachments_api.get_upload;
+DROP FUNCTION attachments.refuse_upload;
 DROP FUNCTION attachments_api.create_upload;
 DROP FUNCTION attachments.declare_once;
 DROP FUNCTION attachments.declare_upload;
