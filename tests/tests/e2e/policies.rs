@@ -230,7 +230,59 @@ async fn a_conflict_with_another_tenant_does_not_name_its_row() -> Result<()> {
         .await?
         .expect_problem(409, "restore_conflict")?;
     assert_eq!(problem["conflicts"][0]["constraint"], "post_slug_of_all");
-    assert_eq!(problem["conflicts"][0]["holder"], Value::Null);
+    let conflict = &problem["conflicts"][0];
+    assert_eq!(conflict["holder"], Value::Null);
+    let said = text(conflict, "/detail")?;
+    assert!(said.starts_with("The post “a-post” ("), "{said}");
+    assert!(said.contains(HOLDER_IS_HIDDEN), "{said}");
+    Ok(())
+}
+
+/// What a conflict says of a row that the caller may not see.
+const HOLDER_IS_HIDDEN: &str =
+    " cannot come back, because something you may not see has its place now. ";
+
+#[tokio::test]
+async fn a_conflict_of_rows_that_are_no_entities_names_their_table() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let (keep, live) = match crate::KEEP {
+        Keep::InPlace => ("in place", " WHERE deleted_at IS NULL"),
+        Keep::Apart => ("archive", ""),
+    };
+    run(
+        &tenant,
+        format!(
+            "CREATE TABLE public.secret (
+                 id int PRIMARY KEY, post_id bigint NOT NULL REFERENCES public.post ON DELETE CASCADE, code text NOT NULL);
+             CREATE INDEX secret_of_post ON public.secret (post_id);
+             SELECT keepsake.manage('public.secret', keep => '{keep}');
+             CREATE UNIQUE INDEX secret_code ON public.secret (code){live};
+             INSERT INTO public.secret VALUES (1, {}, 'a code')",
+            tenant.post
+        ),
+    )
+    .await?;
+    tenant.delete_post().await?.expect(204)?;
+    run(
+        &tenant,
+        format!(
+            "WITH other AS (
+                 INSERT INTO public.post (tenant, thread_id, slug, body) VALUES ('{}', {}, 'other', '') RETURNING id)
+             INSERT INTO public.secret SELECT 2, id, 'a code' FROM other",
+            tenant.name, tenant.thread
+        ),
+    )
+    .await?;
+    let problem = tenant
+        .restore_post()
+        .await?
+        .expect_problem(409, "restore_conflict")?;
+    let said = text(&problem, "/conflicts/0/detail")?;
+    assert!(
+        said.starts_with(&format!("A row of public.secret{HOLDER_IS_HIDDEN}")),
+        "{said}"
+    );
     Ok(())
 }
 
