@@ -228,6 +228,7 @@ DROP FUNCTION attachments_api.settle_multiparts;
 DROP FUNCTION attachments_api.lease_multiparts;
 DROP TRIGGER forget_multiparts ON attachments.upload_set;
 DROP FUNCTION attachments.forget_multiparts;
+DROP FUNCTION attachments_api.forget_part;
 DROP FUNCTION attachments_api.record_part;
 DROP FUNCTION attachments_api.begin_multipart;
 DROP FUNCTION attachments_api.find_multipart;

@@ -122,6 +122,17 @@ BEGIN
 END
 $$;
 
+-- A part that the store has no longer: others were sent in its place that were not what was declared. It has to be sent again.
+CREATE FUNCTION attachments_api.forget_part(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM attachments.multipart_part p USING attachments.multipart m
+    WHERE p.attachment_id = (request ->> 'attachment_id')::uuid AND p.number = (request ->> 'number')::integer
+      AND m.attachment_id = p.attachment_id AND m.storage_id = request ->> 'storage_id';
+    RETURN attachments.ok('{}');
+END
+$$;
+
 -- Giving up the parts of closed sets ---------------------------------------------------------------
 
 -- The store has made the parts of a completed set into objects: nothing is left to give up.
@@ -194,8 +205,8 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    attachments_api.record_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
+    attachments_api.record_part, attachments_api.forget_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    attachments_api.record_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
+    attachments_api.record_part, attachments_api.forget_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
 TO keepsake_worker;

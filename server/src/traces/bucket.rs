@@ -86,6 +86,7 @@ impl Failing for PutError {
             | Self::Exists
             | Self::LengthMismatch
             | Self::Sha256Mismatch
+            | Self::PartLost
             | Self::Closed => None,
         }
     }

@@ -103,7 +103,7 @@ pub(crate) async fn store(
 /// 1. `Content-Length` and the SHA-256 header are those of the part; else 422 with each that is not.
 /// 2. Stream the body into the bucket and through the SHA-256 at once; the upload closed → 409, wrong
 ///    bytes, or not all of them → 422, none for a minute → 408, the bucket fails → 503, too late → 403.
-///    Then the part does not count.
+///    Then the part does not count, nor does the one before if the bucket has lost it.
 /// 3. Keep in the database what the bucket calls the part; the upload closed meanwhile → 409.
 /// 4. 201 with that as `ETag`.
 async fn store_part(
@@ -133,20 +133,27 @@ async fn store_part(
         size,
         sha256: &sha256,
     };
+    let mut record = json!({
+        "attachment_id": key.attachment_id(),
+        "storage_id": storage_id,
+        "number": number,
+        "size": size,
+    });
     let put = bucket.put_part(part, content);
     let etag = match before(expires_at.saturating_add(UPLOAD_GRACE), put).await {
         Some(Ok(etag)) => etag,
         None => return Err(refused(TokenError::Expired)),
         Some(Err(PutError::Exists)) => return Err(closed()),
+        Some(Err(PutError::PartLost)) => {
+            let database = context.database()?;
+            database
+                .for_system(SystemFunction::ForgetPart, record)
+                .await?;
+            return Err(not_stored(PutError::PartLost, size));
+        }
         Some(Err(error)) => return Err(not_stored(error, size)),
     };
-    let record = json!({
-        "attachment_id": key.attachment_id(),
-        "storage_id": storage_id,
-        "number": number,
-        "etag": etag,
-        "size": size,
-    });
+    record["etag"] = json!(etag);
     let answer = context
         .database()?
         .for_system(SystemFunction::RecordPart, record)
@@ -178,7 +185,7 @@ fn not_stored(error: PutError, size: u64) -> ApiError {
             "This file is already uploaded. The stored file was not changed.",
         ),
         PutError::LengthMismatch => length_mismatch(size),
-        PutError::Sha256Mismatch => ApiError::new(
+        PutError::Sha256Mismatch | PutError::PartLost => ApiError::new(
             ErrorCode::Sha256Mismatch,
             "The received bytes do not have the declared SHA-256. Nothing was stored. Send the file again.",
         ),
@@ -501,6 +508,7 @@ mod tests {
             (PutError::Exists, 412),
             (PutError::LengthMismatch, 422),
             (PutError::Sha256Mismatch, 422),
+            (PutError::PartLost, 422),
             (PutError::Closed, 409),
             (PutError::Busy, 429),
             (PutError::Stalled(silence), 408),

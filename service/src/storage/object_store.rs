@@ -185,6 +185,8 @@ pub enum PutError {
     LengthMismatch,
     /// The bytes do not have the declared SHA-256; nothing was stored.
     Sha256Mismatch,
+    /// The bytes of a part do not have the declared SHA-256, and the part that was there before is gone.
+    PartLost,
     /// The multipart upload was completed or aborted.
     Closed,
     /// As many uploads of the same as the bucket takes in at a time are under way.
