@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{db::Address, model::Scope, storage::S3Settings};
 use keepsake_shared::{
-    KeyRing, Limits, WebhookKeys, WebhookUrl,
+    KeyRing, Limits, ShownOrigin, WebhookKeys, WebhookUrl,
     capabilities::{Capabilities, StoreKind},
     sigv4,
     upload::PartPlan,
 };
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 /// The settings, checked.
 #[derive(Debug)]
@@ -144,7 +144,6 @@ pub(crate) struct TokenSettings {
 }
 
 /// The issuer's JSON Web Key Set.
-#[derive(Debug)]
 pub(crate) struct JwksSettings {
     /// Its address.
     pub(crate) url: String,
@@ -152,6 +151,16 @@ pub(crate) struct JwksSettings {
     pub(crate) lifetime_seconds: i64,
     /// Least seconds from one question for a newer set to the next.
     pub(crate) refresh_seconds: i64,
+}
+
+impl fmt::Debug for JwksSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwksSettings")
+            .field("url", &ShownOrigin(&self.url))
+            .field("lifetime_seconds", &self.lifetime_seconds)
+            .field("refresh_seconds", &self.refresh_seconds)
+            .finish()
+    }
 }
 
 impl Config {
@@ -555,8 +564,16 @@ mod tests {
 
     #[test]
     fn shows_no_key() {
-        let shown = format!("{:?}", read(&S3).unwrap());
-        for secret in ["a2V5", "hunter2", "FwoG"] {
+        let mut settings = S3.to_vec();
+        settings.extend([
+            ("JWKS_URL", "https://id.example.com?key=topsecret"),
+            ("JWT_ISSUER", "https://id.example.com"),
+            ("EVENTS_URL", "https://hooks.example.com?key=topsecret"),
+            ("EVENTS_KEYS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ]);
+        let shown = format!("{:?}", read(&settings).unwrap());
+        assert!(shown.contains("https://id.example.com/…"), "{shown}");
+        for secret in ["a2V5", "hunter2", "FwoG", "topsecret", "MfKQ"] {
             assert!(!shown.contains(secret), "{secret}");
         }
     }

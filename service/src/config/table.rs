@@ -22,8 +22,7 @@ pub(super) const MAX_OBJECT_BYTES: u64 = 5 << 40;
 /// Declares the settings, as a struct of a field each, and how they are read.
 macro_rules! settings {
     ($($(secret)? $name:literal => $field:ident: $type:ty $(= $default:literal)?, $parse:expr, $meaning:literal;)+) => {
-        /// The settings, each read by itself.
-        #[derive(Debug)]
+        /// The settings, each read by itself. Not to be shown: some are secrets as they came.
         pub(super) struct Settings {
             $(#[doc = $meaning] pub(super) $field: $type,)+
         }
