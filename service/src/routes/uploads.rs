@@ -245,11 +245,12 @@ pub(crate) async fn abort(
 /// When a set that is declared now expires: sets with a file in parts have longer.
 pub(super) fn set_expiry(context: &RequestContext, files: &[CheckedFile]) -> OffsetDateTime {
     let in_parts = |size| context.config.parts_of(size).is_some();
-    if files.iter().any(|file| in_parts(file.size)) {
-        clock::now() + Duration::from_secs(context.config.multipart_ttl)
+    let lifetime = if files.iter().any(|file| in_parts(file.size)) {
+        context.config.multipart_ttl
     } else {
-        context.signer().upload_expiry()
-    }
+        context.config.upload_ttl
+    };
+    clock::now() + Duration::from_secs(lifetime)
 }
 
 /// What a declaration of files on an entity says to the database.
