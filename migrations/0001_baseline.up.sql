@@ -1152,15 +1152,34 @@ BEGIN
 END
 $$;
 
+-- NULL when the caller may go on with an upload, and for one that is not there. Who declared it may; anybody else must be allowed to change
+-- the entity. The schedule comes as the one who declared it, and has none of their other claims.
+CREATE FUNCTION attachments.refuse_upload(upload attachments.upload_set) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF upload.created_by <> attachments.claim('sub') THEN
+        RETURN attachments.refuse_change(upload.entity_type, upload.entity_id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- `to_complete` is asked before anything is done in the store.
 CREATE FUNCTION attachments_api.get_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
+    refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     SELECT * INTO upload FROM attachments.upload_set WHERE id = (request ->> 'upload_id')::uuid;
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
+    ELSIF request @> '{"to_complete": true}' THEN
+        refusal := attachments.refuse_upload(upload);
+    END IF;
+    IF refusal IS NOT NULL THEN
+        RETURN refusal;
     END IF;
     RETURN attachments.ok(jsonb_build_object(
         'id', upload.id, 'state', upload.state, 'expires_at', upload.expires_at,
@@ -1191,10 +1210,14 @@ DECLARE
     taken jsonb;
     visible jsonb;
     scanning jsonb;
+    refusal jsonb;
 BEGIN
     SELECT * INTO upload FROM attachments.upload_set WHERE id = (request ->> 'upload_id')::uuid FOR UPDATE;
-    IF NOT FOUND THEN
+    refusal := attachments.refuse_upload(upload);
+    IF upload.id IS NULL THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
+    ELSIF refusal IS NOT NULL THEN
+        RETURN refusal;
     ELSIF upload.state = 'rejected' THEN
         RETURN attachments.fail('upload_rejected', 'The upload was rejected and its files were removed. Declare the files again.');
     ELSIF upload.state = 'expired' THEN
@@ -1359,14 +1382,17 @@ $$;
 
 CREATE FUNCTION attachments_api.reject_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    upload attachments.upload_set;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
-    RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'rejected', request -> 'report');
+    SELECT s.* INTO upload FROM attachments.upload_set s WHERE s.id = (request ->> 'upload_id')::uuid;
+    RETURN coalesce(attachments.refuse_upload(upload),
+                    attachments.close_upload((request ->> 'upload_id')::uuid, 'rejected', request -> 'report'));
 END
 $$;
 
--- Who declared an upload may give it up; anybody else must be allowed to change the entity.
 CREATE FUNCTION attachments_api.abort_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1376,9 +1402,7 @@ BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     SELECT s.* INTO upload FROM attachments.upload_set s WHERE s.id = (request ->> 'upload_id')::uuid;
-    IF upload.created_by <> attachments.claim('sub') THEN
-        refusal := attachments.refuse_change(upload.entity_type, upload.entity_id);
-    END IF;
+    refusal := attachments.refuse_upload(upload);
     IF refusal IS NOT NULL THEN
         RETURN refusal;
     ELSIF EXISTS (SELECT FROM attachments.upload_set s WHERE s.id = upload.id AND s.state = 'scanning') THEN
@@ -1532,13 +1556,17 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
     file jsonb;
+    refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     SELECT * INTO upload FROM attachments.upload_set WHERE id = (request ->> 'upload_id')::uuid;
+    refusal := attachments.refuse_upload(upload);
     SELECT f INTO file FROM jsonb_array_elements(attachments.files_of(upload.id)) AS f
     WHERE f ->> 'attachment_id' = request ->> 'attachment_id';
     IF upload.id IS NULL THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
+    ELSIF refusal IS NOT NULL THEN
+        RETURN refusal;
     ELSIF upload.state = 'expired' OR (upload.state = 'pending' AND upload.expires_at <= now()) THEN
         RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
     ELSIF upload.state <> 'pending' THEN
@@ -1553,14 +1581,20 @@ $$;
 -- Keeps what the store calls an upload in parts. Of two that begin at once the first stays, and both are answered with it.
 CREATE FUNCTION attachments_api.begin_multipart(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    upload attachments.upload_set;
+    refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     -- Nobody closes the set meanwhile: whoever does looks for parts to give up.
-    PERFORM FROM attachments.upload_set s
+    SELECT s.* INTO upload FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;
-    IF NOT FOUND THEN
+    refusal := attachments.refuse_upload(upload);
+    IF upload.id IS NULL THEN
         RETURN attachments.fail('upload_closed', 'The upload accepts no more parts.');
+    ELSIF refusal IS NOT NULL THEN
+        RETURN refusal;
     END IF;
     INSERT INTO attachments.multipart (attachment_id, upload_set_id, tenant_id, object_key, storage_id, part_size)
     SELECT a.id, a.upload_set_id, a.tenant_id, a.object_key, request ->> 'storage_id', (request ->> 'part_size')::bigint
@@ -1584,6 +1618,17 @@ BEGIN
       AND s.state = 'pending'
     ON CONFLICT (attachment_id, number) DO UPDATE SET etag = excluded.etag, byte_size = excluded.byte_size;
     RETURN attachments.ok(jsonb_build_object('recorded', FOUND));
+END
+$$;
+
+-- A part that the store has no longer: others were sent in its place that were not what was declared. It has to be sent again.
+CREATE FUNCTION attachments_api.forget_part(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM attachments.multipart_part p USING attachments.multipart m
+    WHERE p.attachment_id = (request ->> 'attachment_id')::uuid AND p.number = (request ->> 'number')::integer
+      AND m.attachment_id = p.attachment_id AND m.storage_id = request ->> 'storage_id';
+    RETURN attachments.ok('{}');
 END
 $$;
 
@@ -1659,10 +1704,10 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    attachments_api.record_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
+    attachments_api.record_part, attachments_api.forget_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    attachments_api.record_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
+    attachments_api.record_part, attachments_api.forget_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
 TO keepsake_worker;
 
 -- 09_quota.sql ---------------------------------------------
@@ -2488,9 +2533,9 @@ BEGIN
 END
 $$;
 
--- An item in a sentence.
+-- An item in a sentence; NULL for one that the caller may not see.
 CREATE FUNCTION attachments.in_words(item jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN item ->> 'kind' = 'attachment' THEN format('the file “%s”', item ->> 'label')
            WHEN item ->> 'label' IS NULL THEN format('the %s %s', item ->> 'entity_type', item ->> 'id')
            ELSE format('the %s “%s” (%s)', item ->> 'entity_type', item ->> 'label', item ->> 'id') END

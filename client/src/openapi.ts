@@ -380,7 +380,7 @@ export interface paths {
         get: operations["getObject"];
         /**
          * Store one file, once
-         * @description Send exactly the headers that the upload listed, and the declared Content-Length. A PUT that began in time may continue for 30 seconds after the URL expires; then it is aborted with 403, and nothing is stored.
+         * @description Send exactly the headers that the upload listed, and the declared Content-Length. A PUT that began in time may continue for 30 seconds after the URL expires; then it is aborted with 403, and nothing is stored. One of which nothing arrives for a minute is aborted with 408 (`keepsake serve`).
          */
         put: operations["putObject"];
         post?: never;
@@ -2527,6 +2527,7 @@ export interface operations {
                 content?: never;
             };
             403: components["responses"]["Problem"];
+            408: components["responses"]["Problem"];
             409: components["responses"]["Problem"];
             412: components["responses"]["Problem"];
             422: components["responses"]["Problem"];

@@ -275,7 +275,7 @@ impl R2 {
 impl Bucket for R2 {
     /// Stores a part of known length, and gives what the bucket calls it, if its bytes have this
     /// SHA-256. One of other bytes stays unknown: nothing names it, and the next of its number takes
-    /// its place.
+    /// its place, as it took that of the one before.
     fn put_part<'a>(
         &'a self,
         part: Part<'a>,
@@ -300,7 +300,7 @@ impl Bucket for R2 {
             if seen == *part.sha256 {
                 Ok(stored.etag())
             } else {
-                Err(PutError::Sha256Mismatch)
+                Err(PutError::PartLost)
             }
         }))
     }

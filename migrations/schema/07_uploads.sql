@@ -196,15 +196,34 @@ BEGIN
 END
 $$;
 
+-- NULL when the caller may go on with an upload, and for one that is not there. Who declared it may; anybody else must be allowed to change
+-- the entity. The schedule comes as the one who declared it, and has none of their other claims.
+CREATE FUNCTION attachments.refuse_upload(upload attachments.upload_set) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF upload.created_by <> attachments.claim('sub') THEN
+        RETURN attachments.refuse_change(upload.entity_type, upload.entity_id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- `to_complete` is asked before anything is done in the store.
 CREATE FUNCTION attachments_api.get_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
+    refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     SELECT * INTO upload FROM attachments.upload_set WHERE id = (request ->> 'upload_id')::uuid;
     IF NOT FOUND THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
+    ELSIF request @> '{"to_complete": true}' THEN
+        refusal := attachments.refuse_upload(upload);
+    END IF;
+    IF refusal IS NOT NULL THEN
+        RETURN refusal;
     END IF;
     RETURN attachments.ok(jsonb_build_object(
         'id', upload.id, 'state', upload.state, 'expires_at', upload.expires_at,
@@ -235,10 +254,14 @@ DECLARE
     taken jsonb;
     visible jsonb;
     scanning jsonb;
+    refusal jsonb;
 BEGIN
     SELECT * INTO upload FROM attachments.upload_set WHERE id = (request ->> 'upload_id')::uuid FOR UPDATE;
-    IF NOT FOUND THEN
+    refusal := attachments.refuse_upload(upload);
+    IF upload.id IS NULL THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
+    ELSIF refusal IS NOT NULL THEN
+        RETURN refusal;
     ELSIF upload.state = 'rejected' THEN
         RETURN attachments.fail('upload_rejected', 'The upload was rejected and its files were removed. Declare the files again.');
     ELSIF upload.state = 'expired' THEN
@@ -403,14 +426,17 @@ $$;
 
 CREATE FUNCTION attachments_api.reject_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    upload attachments.upload_set;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
-    RETURN attachments.close_upload((request ->> 'upload_id')::uuid, 'rejected', request -> 'report');
+    SELECT s.* INTO upload FROM attachments.upload_set s WHERE s.id = (request ->> 'upload_id')::uuid;
+    RETURN coalesce(attachments.refuse_upload(upload),
+                    attachments.close_upload((request ->> 'upload_id')::uuid, 'rejected', request -> 'report'));
 END
 $$;
 
--- Who declared an upload may give it up; anybody else must be allowed to change the entity.
 CREATE FUNCTION attachments_api.abort_upload(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -420,9 +446,7 @@ BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     SELECT s.* INTO upload FROM attachments.upload_set s WHERE s.id = (request ->> 'upload_id')::uuid;
-    IF upload.created_by <> attachments.claim('sub') THEN
-        refusal := attachments.refuse_change(upload.entity_type, upload.entity_id);
-    END IF;
+    refusal := attachments.refuse_upload(upload);
     IF refusal IS NOT NULL THEN
         RETURN refusal;
     ELSIF EXISTS (SELECT FROM attachments.upload_set s WHERE s.id = upload.id AND s.state = 'scanning') THEN

@@ -57,13 +57,17 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     upload attachments.upload_set;
     file jsonb;
+    refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     SELECT * INTO upload FROM attachments.upload_set WHERE id = (request ->> 'upload_id')::uuid;
+    refusal := attachments.refuse_upload(upload);
     SELECT f INTO file FROM jsonb_array_elements(attachments.files_of(upload.id)) AS f
     WHERE f ->> 'attachment_id' = request ->> 'attachment_id';
     IF upload.id IS NULL THEN
         RETURN attachments.fail('not_found', 'There is no such upload.');
+    ELSIF refusal IS NOT NULL THEN
+        RETURN refusal;
     ELSIF upload.state = 'expired' OR (upload.state = 'pending' AND upload.expires_at <= now()) THEN
         RETURN attachments.fail('upload_expired', 'The upload has expired. Declare the files again.');
     ELSIF upload.state <> 'pending' THEN
@@ -78,14 +82,20 @@ $$;
 -- Keeps what the store calls an upload in parts. Of two that begin at once the first stays, and both are answered with it.
 CREATE FUNCTION attachments_api.begin_multipart(claims jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    upload attachments.upload_set;
+    refusal jsonb;
 BEGIN
     PERFORM set_config('request.jwt.claims', claims::text, true);
     PERFORM attachments.enter_tenant(attachments.tenant());
     -- Nobody closes the set meanwhile: whoever does looks for parts to give up.
-    PERFORM FROM attachments.upload_set s
+    SELECT s.* INTO upload FROM attachments.upload_set s
     WHERE s.id = (request ->> 'upload_id')::uuid AND s.state = 'pending' FOR UPDATE;
-    IF NOT FOUND THEN
+    refusal := attachments.refuse_upload(upload);
+    IF upload.id IS NULL THEN
         RETURN attachments.fail('upload_closed', 'The upload accepts no more parts.');
+    ELSIF refusal IS NOT NULL THEN
+        RETURN refusal;
     END IF;
     INSERT INTO attachments.multipart (attachment_id, upload_set_id, tenant_id, object_key, storage_id, part_size)
     SELECT a.id, a.upload_set_id, a.tenant_id, a.object_key, request ->> 'storage_id', (request ->> 'part_size')::bigint
@@ -109,6 +119,17 @@ BEGIN
       AND s.state = 'pending'
     ON CONFLICT (attachment_id, number) DO UPDATE SET etag = excluded.etag, byte_size = excluded.byte_size;
     RETURN attachments.ok(jsonb_build_object('recorded', FOUND));
+END
+$$;
+
+-- A part that the store has no longer: others were sent in its place that were not what was declared. It has to be sent again.
+CREATE FUNCTION attachments_api.forget_part(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM attachments.multipart_part p USING attachments.multipart m
+    WHERE p.attachment_id = (request ->> 'attachment_id')::uuid AND p.number = (request ->> 'number')::integer
+      AND m.attachment_id = p.attachment_id AND m.storage_id = request ->> 'storage_id';
+    RETURN attachments.ok('{}');
 END
 $$;
 
@@ -184,8 +205,8 @@ END
 $$;
 
 REVOKE ALL ON FUNCTION
-    attachments_api.record_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
+    attachments_api.record_part, attachments_api.forget_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-    attachments_api.record_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
+    attachments_api.record_part, attachments_api.forget_part, attachments_api.lease_multiparts, attachments_api.settle_multiparts
 TO keepsake_worker;

@@ -94,9 +94,9 @@ BEGIN
 END
 $$;
 
--- An item in a sentence.
+-- An item in a sentence; NULL for one that the caller may not see.
 CREATE FUNCTION attachments.in_words(item jsonb) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN item ->> 'kind' = 'attachment' THEN format('the file “%s”', item ->> 'label')
            WHEN item ->> 'label' IS NULL THEN format('the %s %s', item ->> 'entity_type', item ->> 'id')
            ELSE format('the %s “%s” (%s)', item ->> 'entity_type', item ->> 'label', item ->> 'id') END

@@ -6,7 +6,7 @@ use crate::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{
-        HeaderName, HeaderValue, Request, Uri,
+        HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
         header::{EXPECT, HOST},
         uri::{Authority, PathAndQuery, Scheme},
     },
@@ -161,8 +161,7 @@ impl Rim {
 
     /// The request as the service takes it: with its whole URI, and with the client's address where no client can set it.
     fn admit(&self, request: &mut Request<Body>, peer: SocketAddr) {
-        let host = request.headers().get(HOST);
-        let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let host = request.headers().get(HOST).and_then(authority);
         let seen = self
             .public_origin
             .clone()
@@ -193,16 +192,42 @@ impl Rim {
     }
 }
 
+/// The host and port that a header names. No user is part of them.
+fn authority(host: &HeaderValue) -> Option<Authority> {
+    let host = Authority::try_from(host.as_bytes()).ok()?;
+    (!host.as_str().contains('@')).then_some(host)
+}
+
+/// Whether a request says which host it means, once, as it has to (RFC 9112 §3.2). Two readers may take two for different ones.
+fn names_its_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => host.is_empty() || authority(host).is_some(),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn hostless() -> Response {
+    let mut response = Response::new(Body::from("The request must name its host once.\n"));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
+
 /// Answers one request.
 ///
-/// 1. A file of the page is sent as it is.
-/// 2. Else the service answers.
-/// 3. A body that nobody wanted is read off.
+/// 1. One that does not name its host → 400.
+/// 2. A file of the page is sent as it is.
+/// 3. Else the service answers.
+/// 4. A body that nobody wanted is read off.
 async fn answer(
     rim: Arc<Rim>,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
+    if !names_its_host(&request) {
+        return Ok(hostless());
+    }
     let (head, incoming) = request.into_parts();
     let mut body = Shared::new(incoming);
     // Who waits to be asked for the body has sent none.
@@ -273,5 +298,36 @@ impl HttpBody for Shared {
 
     fn size_hint(&self) -> SizeHint {
         self.with(|opened| opened.body.size_hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_named(version: Version, hosts: &[&'static str]) -> bool {
+        let mut request = Request::builder().version(version);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        names_its_host(&request.body(()).unwrap())
+    }
+
+    #[test]
+    fn a_request_names_its_host_once() {
+        for host in ["files.example.com", "127.0.0.1:8787", "[::1]:8787", ""] {
+            assert!(is_named(Version::HTTP_11, &[host]), "{host}");
+        }
+        assert!(is_named(Version::HTTP_10, &[]));
+        for hosts in [
+            &[][..],
+            &["a.example.com", "b.example.com"],
+            &["a.example.com", "a.example.com"],
+            &["user:password@evil.example.com"],
+            &["a.example.com/path"],
+            &["a b"],
+        ] {
+            assert!(!is_named(Version::HTTP_11, hosts), "{hosts:?}");
+        }
     }
 }

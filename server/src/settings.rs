@@ -5,6 +5,7 @@ use axum::http::HeaderName;
 use keepsake_service::config::{Config, ConfigError, NAMES, StoreSettings};
 use std::{
     collections::HashMap,
+    ffi::OsString,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -105,10 +106,9 @@ impl Settings {
             Some(path) => read_file(path)?,
             None => HashMap::new(),
         };
-        Self::of(|name| {
-            let first = database_url.clone().filter(|_| name == "DATABASE_URL");
-            first_given([first, std::env::var(name).ok(), given.get(name).cloned()])
-        })
+        let mut given = with_environment(given, |name| std::env::var_os(name))?;
+        put(&mut given, "DATABASE_URL", database_url);
+        Self::of(|name| given.get(name).cloned())
     }
 
     fn of(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingsError> {
@@ -176,10 +176,45 @@ fn own_names() -> impl Iterator<Item = (&'static str, &'static str)> {
     OWN.into_iter().chain(traces::NAMES)
 }
 
-/// A value that is blank is none, and hides no other.
-fn first_given(values: impl IntoIterator<Item = Option<String>>) -> Option<String> {
-    let mut given = values.into_iter().flatten();
-    given.find(|value| !value.trim().is_empty())
+/// Every setting that there is.
+fn names() -> impl Iterator<Item = &'static str> {
+    NAMES
+        .iter()
+        .copied()
+        .chain(own_names().map(|(name, _)| name))
+}
+
+/// Settings by their names.
+type Given = HashMap<&'static str, String>;
+
+/// Puts a value before the one that a setting has. A blank one is none, and hides no other.
+fn put(given: &mut Given, name: &'static str, value: Option<String>) {
+    if let Some(value) = value.filter(|value| !value.trim().is_empty()) {
+        given.insert(name, value);
+    }
+}
+
+/// Puts the environment before what a file has.
+fn with_environment(
+    mut given: Given,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Given, SettingsError> {
+    for name in names() {
+        let value = environment(name).map(|value| text(name, value));
+        put(&mut given, name, value.transpose()?);
+    }
+    Ok(given)
+}
+
+/// A variable as text. One that is none was meant to be something, and is not taken for unset. Those of traces stop no server: what is
+/// left of their text is judged where they are read.
+fn text(name: &'static str, value: OsString) -> Result<String, SettingsError> {
+    value.into_string().or_else(|value| {
+        let is_of_traces = traces::NAMES.iter().any(|(known, _)| *known == name);
+        is_of_traces
+            .then(|| value.to_string_lossy().into_owned())
+            .ok_or_else(|| setting(name, "must be text in UTF-8"))
+    })
 }
 
 fn setting(name: &'static str, problem: &str) -> SettingsError {
@@ -195,7 +230,7 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
-fn read_file(path: &Path) -> Result<HashMap<String, String>, SettingsError> {
+fn read_file(path: &Path) -> Result<Given, SettingsError> {
     let text =
         fs::read_to_string(path).map_err(|error| SettingsError::File(path.to_owned(), error))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -206,19 +241,17 @@ fn read_file(path: &Path) -> Result<HashMap<String, String>, SettingsError> {
     })?;
     let mut given = HashMap::new();
     for (name, value) in table {
-        let mut known = NAMES
-            .iter()
-            .copied()
-            .chain(own_names().map(|(name, _)| name));
-        let Some(known) = known.find(|known| *known == name) else {
+        let Some(known) = names().find(|known| *known == name) else {
             return Err(SettingsError::Unknown(name));
         };
         let value = match value {
             toml::Value::String(text) => text,
             toml::Value::Integer(number) => number.to_string(),
-            _ => return Err(setting(known, "must be a text or a whole number")),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(truth) => truth.to_string(),
+            _ => return Err(setting(known, "must be a text, a number, true or false")),
         };
-        given.insert(name, value);
+        given.insert(known, value);
     }
     Ok(given)
 }
@@ -226,6 +259,7 @@ fn read_file(path: &Path) -> Result<HashMap<String, String>, SettingsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     const KEYS: &str = "k1:a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5";
 
@@ -274,12 +308,34 @@ mod tests {
         }
     }
 
+    /// A file's settings behind an environment of one variable.
+    fn beside(name: &'static str, value: &[u8]) -> Result<Given, SettingsError> {
+        let file = Given::from([("LISTEN", "file".to_owned())]);
+        let value = OsString::from_vec(value.to_vec());
+        with_environment(file, |asked| (asked == name).then(|| value.clone()))
+    }
+
     #[test]
     fn what_is_blank_hides_nothing() {
-        let text = |text: &str| Some(text.to_owned());
-        assert_eq!(first_given([None, text(" "), text("file")]), text("file"));
-        assert_eq!(first_given([text("a"), text("b")]), text("a"));
-        assert_eq!(first_given([text(""), None]), None);
+        for (value, listens) in [("", "file"), (" ", "file"), ("b", "b")] {
+            let given = beside("LISTEN", value.as_bytes()).unwrap();
+            assert_eq!(given["LISTEN"], listens);
+        }
+        let mut given = Given::new();
+        put(&mut given, "DATABASE_URL", Some(" ".to_owned()));
+        assert!(given.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_taken_for_unset() {
+        for name in ["JWT_AUDIENCE", "JWT_ISSUER", "LISTEN"] {
+            let error = beside(name, b"hunter2\xff").unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("UTF-8"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert!(beside("UNKNOWN", b"\xff").is_ok());
+        let given = beside("OTEL_SDK_DISABLED", b"true\xff").unwrap();
+        assert_eq!(given["OTEL_SDK_DISABLED"], "true\u{fffd}");
     }
 
     #[test]
@@ -294,6 +350,11 @@ mod tests {
             (given["LISTEN"].as_str(), given["MAX_FILES"].as_str()),
             ("[::]:80", "3")
         );
+        let given = of("OTEL_TRACES_SAMPLER_ARG = 0.1\nOTEL_SDK_DISABLED = true\n").unwrap();
+        let values = ["OTEL_TRACES_SAMPLER_ARG", "OTEL_SDK_DISABLED"].map(|name| &*given[name]);
+        assert_eq!(values, ["0.1", "true"]);
+        let error = of("MAX_FILES = [3]").unwrap_err().to_string();
+        assert!(error.contains("MAX_FILES"), "{error}");
         assert!(
             of("LISTN = \"x\"")
                 .unwrap_err()

@@ -62,7 +62,7 @@ pub(crate) struct PartSubject<'a> {
 impl Signer<'_> {
     /// When an upload URL made now stops working.
     pub(crate) fn upload_expiry(&self) -> OffsetDateTime {
-        clock::now() + Duration::from_secs(self.config.upload_ttl)
+        clock::now() + Duration::from_secs(self.config.upload_url_ttl)
     }
 
     /// A URL that stores one object: exactly this long, of this type and content, and never over

@@ -29,7 +29,8 @@ pub enum StoreKind {
     Minio,
     /// Garage.
     Garage,
-    /// Any other store that verifies signatures: it gets what all of them understand.
+    /// Any other store that verifies signatures: it gets what all of them understand. So a signed PUT can store other bytes over those that
+    /// are there, as long as it works.
     Other,
 }
 
@@ -124,15 +125,15 @@ impl StoreKind {
         }
     }
 
-    /// The kind that an endpoint's host tells; [`Other`](Self::Other) when it tells none.
+    /// The kind that an endpoint's host tells, if it tells one. Of no other is [`Other`](Self::Other) presumed, which has the fewest locks.
     #[must_use]
-    pub fn of_host(host: &str) -> Self {
+    pub fn of_host(host: &str) -> Option<Self> {
         if host.ends_with(".r2.cloudflarestorage.com") {
-            Self::R2
+            Some(Self::R2)
         } else if host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn") {
-            Self::Aws
+            Some(Self::Aws)
         } else {
-            Self::Other
+            None
         }
     }
 
@@ -170,7 +171,7 @@ impl StoreKind {
                 conditional_complete: false,
                 ..AWS
             },
-            // Some answer with an error to a checksum or a condition that they do not know.
+            // Some answer with an error (501) to a checksum or a condition that they do not know: then nobody could upload.
             Self::Other => Capabilities {
                 conditional_put: false,
                 conditional_complete: false,
@@ -270,9 +271,15 @@ pub struct PutSubject<'a> {
 }
 
 impl Capabilities {
+    /// Whether a signed PUT can store no other bytes than those that are there already.
+    #[must_use]
+    pub const fn keeps_bytes(&self) -> bool {
+        self.conditional_put || self.put_sha256
+    }
+
     /// The headers to sign into a single PUT, each a lock: the exact length and type, the SHA-256,
     /// and no overwriting, as far as the store has them. With a SHA-256 an overwrite can only write
-    /// the same bytes again; without, the completion of the upload has the last word.
+    /// the same bytes again. Without either, the completion of the upload finds other bytes that came before it, and none that come later.
     ///
     /// # Errors
     /// [`CapabilityError::TooLargeForOnePut`].

@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>
 
-use alloc::{format, string::String, string::ToString, vec::Vec};
+use alloc::{string::String, string::ToString, vec::Vec};
 use core::{fmt, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -10,7 +10,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::keyed_hash::keyed;
+use crate::{ShownOrigin, keyed_hash::keyed};
 
 /// What the text of a key begins with.
 const PREFIX: &str = "whsec_";
@@ -176,14 +176,14 @@ impl FromStr for WebhookUrl {
 impl fmt::Debug for WebhookUrl {
     /// The address without what may be a secret in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin: Vec<&str> = self.0.splitn(4, '/').take(3).collect();
-        f.write_str(&format!("{}/…", origin.join("/")))
+        fmt::Debug::fmt(&ShownOrigin(&self.0), f)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
 
     // The example that the standard's own libraries are tested with.
     const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -289,7 +289,9 @@ mod tests {
         ] {
             assert_eq!(bad.parse::<WebhookUrl>(), Err(WebhookUrlError), "{bad}");
         }
-        let url: WebhookUrl = "https://example.com/hooks/secret".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "https://example.com/…");
+        for behind in ["/hooks/secret", "?token=secret", "/?token=secret", ""] {
+            let url: WebhookUrl = format!("https://example.com{behind}").parse().unwrap();
+            assert_eq!(format!("{url:?}"), "https://example.com/…");
+        }
     }
 }

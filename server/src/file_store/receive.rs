@@ -99,15 +99,9 @@ pub(super) async fn receive(
 
 /// The next bytes of an upload.
 async fn next_frame(body: &mut Body) -> Result<Option<Frame<Bytes>>, PutError> {
-    let broke_off =
-        |cause: String| PutError::BrokenOff(StorageError(format!("the client broke off: {cause}")));
-    match timeout(MAX_SILENCE, body.frame()).await {
-        Ok(Some(Ok(frame))) => Ok(Some(frame)),
-        Ok(Some(Err(error))) => Err(broke_off(error.to_string())),
-        Ok(None) => Ok(None),
-        Err(_) => {
-            let seconds = MAX_SILENCE.as_secs();
-            Err(broke_off(format!("it sent nothing for {seconds} s")))
-        }
-    }
+    let frame = timeout(MAX_SILENCE, body.frame()).await;
+    let frame = frame.map_err(|_| PutError::Stalled(MAX_SILENCE))?;
+    frame.transpose().map_err(|error| {
+        PutError::BrokenOff(StorageError(format!("the client broke off: {error}")))
+    })
 }

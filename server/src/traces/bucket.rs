@@ -81,10 +81,12 @@ impl Failing for PutError {
         match self {
             Self::Failed(error) => error.way(),
             Self::Busy => Some("busy"),
-            Self::BrokenOff(_)
+            Self::Stalled(_)
+            | Self::BrokenOff(_)
             | Self::Exists
             | Self::LengthMismatch
             | Self::Sha256Mismatch
+            | Self::PartLost
             | Self::Closed => None,
         }
     }
@@ -93,11 +95,13 @@ impl Failing for PutError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn what_a_client_does_is_no_failure_of_the_store() {
         let error = || StorageError("why".to_owned());
         for client in [
+            PutError::Stalled(Duration::from_secs(60)),
             PutError::BrokenOff(error()),
             PutError::Exists,
             PutError::LengthMismatch,

@@ -3,7 +3,7 @@
 //! A fresh set answers alone. One that has had its time is fetched again, and goes on answering while
 //! the issuer cannot be reached (stale-while-error, RFC 5861 §4), for [`MAX_STALE_SECONDS`]. A `kid`
 //! that the set has not asks for a new set too, but never more often than the settings allow:
-//! anybody can send unknown ones.
+//! anybody can send unknown ones. Without any keys all tokens wait for the one question that is asked.
 
 use super::{
     AuthError,
@@ -24,7 +24,11 @@ use std::{
 };
 
 /// Longest wait for the issuer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT_SECONDS: i64 = 5;
+const TIMEOUT: Duration = Duration::from_secs(TIMEOUT_SECONDS.unsigned_abs());
+
+/// How often is looked whether another request's question has its answer. No request of a worker can wait for the I/O of another.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Most bytes of a set.
 const MAX_BYTES: usize = 64 << 10;
@@ -61,6 +65,8 @@ struct Cache {
 /// How a question for the issuer's keys ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
+    /// Not yet, and there are no keys meanwhile.
+    Asking,
     /// With a set.
     Well,
     /// Without an answer, or with one that may be another in a moment.
@@ -92,6 +98,8 @@ enum Step {
     Use(PublicKey),
     /// Ask the issuer first, and if that fails verify with this key.
     Ask(Option<PublicKey>),
+    /// Another request asks the issuer: wait for what it gets.
+    Wait,
     /// No key.
     Refuse(AuthError),
 }
@@ -99,24 +107,34 @@ enum Step {
 /// The key of a token.
 ///
 /// 1. What is kept, if it is fresh, or if the issuer was asked just now.
-/// 2. Else ask the issuer: within [`TIMEOUT`], at most [`MAX_BYTES`], no redirect.
-/// 3. When that fails, what is kept, if it is not too old.
+/// 2. Where nothing is kept and another request asks the issuer: what that gets.
+/// 3. Else ask the issuer: within [`TIMEOUT`], at most [`MAX_BYTES`], no redirect.
+/// 4. When that fails, what is kept, if it is not too old.
 ///
 /// # Errors
 /// `Invalid` for an unknown `kid`; `NoKeys` when it cannot be known whether there is one; `UnusableKeys` when the issuer
 /// publishes none.
 pub(super) async fn find(token: &Token<'_>, jwks: &JwksSettings) -> Result<PublicKey, AuthError> {
-    let now = clock::now().unix_timestamp();
     let wanted = Wanted {
         kid: token.kid.as_deref(),
         algorithm: token.algorithm,
     };
-    let fallback = match with_cache(|cache| cache.step(wanted, jwks, now)) {
+    let next = || {
+        let now = clock::now().unix_timestamp();
+        with_cache(|cache| cache.next(wanted, jwks, now))
+    };
+    let mut step = next();
+    if step == Step::Wait {
+        wait().await;
+        step = next();
+    }
+    let fallback = match step {
         Step::Use(key) => return Ok(key),
         Step::Refuse(error) => return Err(error),
+        Step::Wait => return Err(AuthError::NoKeys),
         Step::Ask(fallback) => fallback,
     };
-    ask(jwks, now).await;
+    ask(jwks).await;
     with_cache(|cache| {
         let verdict = cache.known(wanted);
         verdict.unwrap_or_else(|| fallback.ok_or(cache.no_keys()))
@@ -129,8 +147,17 @@ pub(super) async fn find(token: &Token<'_>, jwks: &JwksSettings) -> Result<Publi
 /// `NoKeys` or `UnusableKeys`.
 pub(crate) async fn check(jwks: &JwksSettings) -> Result<(), AuthError> {
     let now = clock::now().unix_timestamp();
-    if with_cache(|cache| !cache.is_fresh(jwks, now) && cache.may_ask(jwks, now)) {
-        ask(jwks, now).await;
+    let asks = with_cache(|cache| {
+        let asks = !cache.is_fresh(jwks, now) && cache.may_ask(jwks, now);
+        if asks {
+            cache.begin(jwks, now);
+        }
+        asks
+    });
+    if asks {
+        ask(jwks).await;
+    } else {
+        wait().await;
     }
     with_cache(|cache| match cache.asked {
         Some((_, Outcome::Well)) => Ok(()),
@@ -139,9 +166,17 @@ pub(crate) async fn check(jwks: &JwksSettings) -> Result<(), AuthError> {
     })
 }
 
-/// Asks the issuer, and keeps what it answers.
-async fn ask(jwks: &JwksSettings, now: i64) {
-    with_cache(|cache| cache.begin(now));
+/// Waits for the answer to another request's question, as long as that may take.
+async fn wait() {
+    let mut waited = Duration::ZERO;
+    while waited < TIMEOUT && with_cache(|cache| cache.went() == Some(Outcome::Asking)) {
+        clock::sleep(PAUSE).await;
+        waited += PAUSE;
+    }
+}
+
+/// Asks the issuer, which has begun, and keeps what it answers.
+async fn ask(jwks: &JwksSettings) {
     let answer = fetch(&jwks.url).await;
     let now = clock::now().unix_timestamp();
     let told = with_cache(|cache| cache.end(answer, now));
@@ -151,6 +186,15 @@ async fn ask(jwks: &JwksSettings, now: i64) {
 }
 
 impl Cache {
+    /// The step of one token. If it is to ask, that has begun: of two at once, one asks.
+    fn next(&mut self, wanted: Wanted<'_>, jwks: &JwksSettings, now: i64) -> Step {
+        let step = self.step(wanted, jwks, now);
+        if matches!(step, Step::Ask(_)) {
+            self.begin(jwks, now);
+        }
+        step
+    }
+
     fn step(&self, wanted: Wanted<'_>, jwks: &JwksSettings, now: i64) -> Step {
         let may_ask = self.may_ask(jwks, now);
         let usable = self.is_usable(jwks, now);
@@ -158,15 +202,22 @@ impl Cache {
         match key {
             Some(key) if self.is_fresh(jwks, now) || !may_ask => Step::Use(key.clone()),
             key if may_ask => Step::Ask(key.cloned()),
+            _ if self.went() == Some(Outcome::Asking) => Step::Wait,
             _ if usable && self.went() == Some(Outcome::Well) => Step::Refuse(wanted.unknown()),
             _ => Step::Refuse(self.no_keys()),
         }
     }
 
     fn may_ask(&self, jwks: &JwksSettings, now: i64) -> bool {
-        // A clock that was set back must not keep the issuer from being asked.
-        self.asked
-            .is_none_or(|(asked, _)| now < asked || now - asked >= jwks.refresh_seconds)
+        self.asked.is_none_or(|(asked, outcome)| {
+            let pause = match outcome {
+                // Whose client has gone asks no longer, and nobody says so.
+                Outcome::Asking => jwks.refresh_seconds.min(TIMEOUT_SECONDS),
+                _ => jwks.refresh_seconds,
+            };
+            // A clock that was set back must not keep the issuer from being asked.
+            now < asked || now - asked >= pause
+        })
     }
 
     fn age(&self, now: i64) -> Option<i64> {
@@ -194,12 +245,10 @@ impl Cache {
         }
     }
 
-    /// The issuer is being asked. Without any keys this keeps nobody else from asking: no request
-    /// can wait for the answer to another's.
-    fn begin(&mut self, now: i64) {
-        if self.keys.is_some() {
-            self.asked = Some((now, self.went().unwrap_or(Outcome::Well)));
-        }
+    /// The issuer is being asked. Where no keys can be used, all others wait.
+    fn begin(&mut self, jwks: &JwksSettings, now: i64) {
+        let went = self.went().filter(|_| self.is_usable(jwks, now));
+        self.asked = Some((now, went.unwrap_or(Outcome::Asking)));
     }
 
     /// Keeps an answer of the issuer, and says what the log has not been told yet.
@@ -328,18 +377,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cold_cache_asks_for_everybody_until_it_fails() {
+    fn a_cold_cache_asks_once_for_everybody() {
         let mut cache = Cache::default();
-        assert_eq!(step(&cache, "a", NOW), Ask(None));
-        cache.begin(NOW);
-        assert_eq!(
-            step(&cache, "a", NOW),
-            Ask(None),
-            "nobody can wait for another"
-        );
-        cache.end(away(), NOW);
-        assert_eq!(step(&cache, "a", NOW + 29), Refuse(AuthError::NoKeys));
-        assert_eq!(step(&cache, "a", NOW + 30), Ask(None));
+        let next = |cache: &mut Cache, kid, now| cache.next(rsa(kid), &settings(), now);
+        assert_eq!(next(&mut cache, "a", NOW), Ask(None));
+        for kid in ["a", "b", "made up"] {
+            assert_eq!(next(&mut cache, kid, NOW + 4), Wait);
+        }
+        cache.end(away(), NOW + 5);
+        assert_eq!(step(&cache, "a", NOW + 34), Refuse(AuthError::NoKeys));
+        assert_eq!(next(&mut cache, "a", NOW + 35), Ask(None));
+        assert_eq!(next(&mut cache, "a", NOW + 36), Wait);
+        cache.end(Ok(set("a")), NOW + 36);
+        assert_eq!(step(&cache, "a", NOW + 36), Use(known("a")));
+        assert_eq!(step(&cache, "made up", NOW + 36), Refuse(UNKNOWN));
+    }
+
+    #[test]
+    fn a_question_that_nobody_ends_is_asked_again() {
+        let mut cache = Cache::default();
+        cache.begin(&settings(), NOW);
+        assert_eq!(step(&cache, "a", NOW + 4), Wait);
+        assert_eq!(step(&cache, "a", NOW + 5), Ask(None));
     }
 
     #[test]
@@ -348,7 +407,7 @@ mod tests {
         assert_eq!(step(&cache, "a", NOW + 599), Use(known("a")));
         assert_eq!(step(&cache, "b", NOW + 29), Refuse(UNKNOWN));
         assert_eq!(step(&cache, "b", NOW + 30), Ask(None));
-        cache.begin(NOW + 30);
+        cache.begin(&settings(), NOW + 30);
         assert_eq!(step(&cache, "c", NOW + 31), Refuse(UNKNOWN));
         cache.end(Ok(set("b")), NOW + 31);
         assert_eq!(step(&cache, "b", NOW + 32), Use(known("b")));
@@ -359,7 +418,7 @@ mod tests {
     fn an_old_set_answers_while_the_issuer_cannot() {
         let mut cache = warm("a");
         assert_eq!(step(&cache, "a", NOW + 600), Ask(Some(known("a"))));
-        cache.begin(NOW + 600);
+        cache.begin(&settings(), NOW + 600);
         assert_eq!(step(&cache, "a", NOW + 600), Use(known("a")));
         cache.end(away(), NOW + 605);
         assert_eq!(cache.known(rsa("a")), None);
@@ -368,6 +427,8 @@ mod tests {
         assert_eq!(step(&cache, "a", NOW + 635), Ask(Some(known("a"))));
         let end = NOW + 600 + MAX_STALE_SECONDS;
         assert_eq!(step(&cache, "a", end), Ask(None));
+        cache.begin(&settings(), end);
+        assert_eq!(step(&cache, "a", end), Wait, "they are too old");
         cache.end(away(), end);
         assert_eq!(step(&cache, "a", end + 1), Refuse(AuthError::NoKeys));
     }

@@ -7,12 +7,15 @@ use super::{
 };
 use crate::{db::Address, model::Scope, storage::S3Settings};
 use keepsake_shared::{
-    KeyRing, Limits, WebhookKeys, WebhookUrl,
+    KeyRing, Limits, ShownOrigin, WebhookKeys, WebhookUrl,
     capabilities::{Capabilities, StoreKind},
     sigv4,
     upload::PartPlan,
 };
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
+
+/// Most seconds that an upload URL works by which stored bytes can be replaced, also after they were looked at.
+const MAX_REPLACING_SECONDS: u64 = 300;
 
 /// The settings, checked.
 #[derive(Debug)]
@@ -35,8 +38,10 @@ pub struct Config {
     pub(crate) multipart_ttl: u64,
     /// Most pixels of an image.
     pub max_image_pixels: u64,
-    /// Seconds an upload URL works.
+    /// Seconds that an upload set lives which has no file in parts.
     pub(crate) upload_ttl: u64,
+    /// Seconds an upload URL works.
+    pub(crate) upload_url_ttl: u64,
     /// Seconds a download URL works.
     pub(crate) download_ttl: u64,
     /// Seconds for which downloads of one file get one URL; 0 for a new one each time.
@@ -144,7 +149,6 @@ pub(crate) struct TokenSettings {
 }
 
 /// The issuer's JSON Web Key Set.
-#[derive(Debug)]
 pub(crate) struct JwksSettings {
     /// Its address.
     pub(crate) url: String,
@@ -152,6 +156,16 @@ pub(crate) struct JwksSettings {
     pub(crate) lifetime_seconds: i64,
     /// Least seconds from one question for a newer set to the next.
     pub(crate) refresh_seconds: i64,
+}
+
+impl fmt::Debug for JwksSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwksSettings")
+            .field("url", &ShownOrigin(&self.url))
+            .field("lifetime_seconds", &self.lifetime_seconds)
+            .field("refresh_seconds", &self.refresh_seconds)
+            .finish()
+    }
 }
 
 impl Config {
@@ -165,7 +179,13 @@ impl Config {
         let settings = Settings::read(&lookup)?;
         let store = store(&settings)?;
         let tokens = tokens(&settings)?;
-        check_sizes(&settings, &store.capabilities())?;
+        let can = store.capabilities();
+        check_sizes(&settings, &can)?;
+        let upload_url_ttl = if can.keeps_bytes() {
+            settings.upload_ttl
+        } else {
+            settings.upload_ttl.min(MAX_REPLACING_SECONDS)
+        };
         Ok(Self {
             store,
             allowed_origins: settings.allowed_origins.unwrap_or_default(),
@@ -183,6 +203,7 @@ impl Config {
             multipart_ttl: settings.multipart_ttl,
             max_image_pixels: settings.max_image_pixels,
             upload_ttl: settings.upload_ttl,
+            upload_url_ttl,
             download_ttl: settings.download_ttl,
             download_window: settings.download_window,
             database: settings.database,
@@ -264,7 +285,14 @@ fn s3(settings: &Settings) -> Result<S3Settings, ConfigError> {
         sigv4::Endpoint::parse(endpoint).map_err(|error| ConfigError::new("S3_ENDPOINT", error))?;
     let kind = settings
         .s3_kind
-        .unwrap_or_else(|| StoreKind::of_host(endpoint.host()));
+        .or_else(|| StoreKind::of_host(endpoint.host()))
+        .ok_or_else(|| {
+            ConfigError::new(
+                "S3_KIND",
+                "is required, because the host of S3_ENDPOINT does not tell it: aws, r2, minio, garage or other. It decides \
+                 what is signed. With other, whoever has an upload URL can replace the stored bytes until it expires",
+            )
+        })?;
     let name = required("S3_BUCKET", settings.s3_bucket.as_deref())?;
     let bucket = if settings.s3_virtual_hosts {
         sigv4::Bucket::virtual_hosted(endpoint, name)
@@ -523,6 +551,34 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_its_host_does_not_tell_is_named() {
+        let elsewhere = ("S3_ENDPOINT", "https://s3.example.com");
+        let with =
+            |settings: &[(&'static str, &str)]| read(&[&[elsewhere][..], settings, &S3].concat());
+        let error = with(&[]).unwrap_err();
+        assert_eq!(error.name, "S3_KIND");
+        for kind in ["aws", "r2", "minio", "garage", "other"] {
+            assert!(error.problem.contains(kind), "{kind}");
+            assert!(with(&[("S3_KIND", kind)]).is_ok(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_can_replace_bytes_works_for_a_short_time() {
+        for (kind, set, ttl) in [
+            ("other", "900", 300),
+            ("other", "60", 60),
+            ("garage", "900", 900),
+            ("minio", "900", 900),
+        ] {
+            let settings = [("S3_KIND", kind), ("UPLOAD_TTL_SECONDS", set)];
+            let config = read(&[&settings[..], &S3].concat()).unwrap();
+            assert_eq!(config.upload_url_ttl, ttl, "{kind}");
+            assert_eq!(config.upload_ttl.to_string(), set, "{kind}");
+        }
+    }
+
+    #[test]
     fn knows_where_signed_urls_lead() {
         let origin =
             |settings: &[(&'static str, &'static str)]| read(settings).unwrap().store_origin();
@@ -555,8 +611,16 @@ mod tests {
 
     #[test]
     fn shows_no_key() {
-        let shown = format!("{:?}", read(&S3).unwrap());
-        for secret in ["a2V5", "hunter2", "FwoG"] {
+        let mut settings = S3.to_vec();
+        settings.extend([
+            ("JWKS_URL", "https://id.example.com?key=topsecret"),
+            ("JWT_ISSUER", "https://id.example.com"),
+            ("EVENTS_URL", "https://hooks.example.com?key=topsecret"),
+            ("EVENTS_KEYS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ]);
+        let shown = format!("{:?}", read(&settings).unwrap());
+        assert!(shown.contains("https://id.example.com/…"), "{shown}");
+        for secret in ["a2V5", "hunter2", "FwoG", "topsecret", "MfKQ"] {
             assert!(!shown.contains(secret), "{secret}");
         }
     }

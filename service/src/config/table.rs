@@ -22,8 +22,7 @@ pub(super) const MAX_OBJECT_BYTES: u64 = 5 << 40;
 /// Declares the settings, as a struct of a field each, and how they are read.
 macro_rules! settings {
     ($($(secret)? $name:literal => $field:ident: $type:ty $(= $default:literal)?, $parse:expr, $meaning:literal;)+) => {
-        /// The settings, each read by itself.
-        #[derive(Debug)]
+        /// The settings, each read by itself. Not to be shown: some are secrets as they came.
         pub(super) struct Settings {
             $(#[doc = $meaning] pub(super) $field: $type,)+
         }
@@ -86,7 +85,7 @@ settings! {
            "S3_BUCKET"                 => s3_bucket: Option<String>                          , text                                      , "For `s3`: the bucket's name";
            "S3_REGION"                 => s3_region: String                     = "auto"     , text                                      , "For `s3`: the region that signatures name; `auto` is R2's";
            "S3_ADDRESSING"             => s3_virtual_hosts: bool                = "path"     , either(["path", "virtual"])               , "For `s3`: the bucket's name is in the `path` (R2, MinIO, Garage), or part of the host, `virtual` (AWS)";
-           "S3_KIND"                   => s3_kind: Option<StoreKind>                         , kind                                      , "For `s3`: `aws`, `r2`, `minio`, `garage` or `other`, which decides what is signed; by default the host tells";
+           "S3_KIND"                   => s3_kind: Option<StoreKind>                         , kind                                      , "For `s3`: `aws`, `r2`, `minio`, `garage` or `other`, which decides what is signed; required where the host does not tell it";
     secret "S3_ACCESS_KEY_ID"          => s3_access_key_id: Option<String>                   , text                                      , "For `s3`: the id of the key that signs";
     secret "S3_SECRET_ACCESS_KEY"      => s3_secret_access_key: Option<String>               , text                                      , "For `s3`: the key that signs";
     secret "S3_SESSION_TOKEN"          => s3_session_token: Option<String>                   , text                                      , "For `s3`: the token of temporary credentials";
@@ -102,7 +101,7 @@ settings! {
            "PART_BYTES"                => part_bytes: u64                       = "16777216" , number(1..=u64::MAX)                      , "Bytes of a part, at least 5 MiB; larger where a file would have more than 10,000 parts";
            "MULTIPART_TTL_SECONDS"     => multipart_ttl: u64                    = "86400"    , number(1..=604_800)                       , "Lifetime of an upload set with a file in parts, at most a week; each URL works for `UPLOAD_TTL_SECONDS`";
            "MAX_IMAGE_PIXELS"          => max_image_pixels: u64                 = "268435456", number(1..=u64::MAX)                      , "Largest image, in pixels, as its header states it; the default is 16384 × 16384, a gibibyte when decoded";
-           "UPLOAD_TTL_SECONDS"        => upload_ttl: u64                       = "900"      , number(URL_LIFETIME)                      , "Lifetime of an upload URL, 1 to 3600";
+           "UPLOAD_TTL_SECONDS"        => upload_ttl: u64                       = "900"      , number(URL_LIFETIME)                      , "Lifetime of an upload URL, and of an upload set without a file in parts, 1 to 3600; with `S3_KIND=other`, a URL works for 300 at most";
            "DOWNLOAD_TTL_SECONDS"      => download_ttl: u64                     = "300"      , number(URL_LIFETIME)                      , "Lifetime of a download URL, 1 to 3600";
            "DOWNLOAD_WINDOW_SECONDS"   => download_window: u64                  = "0"        , number(0..=3600)                          , "How long all downloads of a file get the same URL, so that caches can reuse it, 0 to 3600";
            "OBJECTS_ORIGIN"            => objects_origin: Option<String>                     , origin                                    , "Origin of signed object URLs, such as `https://files.example.com`; by default that of the request";

@@ -69,6 +69,7 @@ functions! {
     SystemFunction {
         SweepUploads = "sweep_uploads",
         RecordPart = "record_part",
+        ForgetPart = "forget_part",
         FindOpenUpload = "find_open_upload",
         LeaseOpenUpload = "lease_open_upload",
         LeaseMultiparts = "lease_multiparts",

@@ -32,14 +32,16 @@ impl Validators<'_> {
     pub(crate) fn judge(self, headers: &HeaderMap) -> Verdict {
         let since = |name: HeaderName| headers.get(name)?.to_str().ok().and_then(second);
         let stored = second(self.modified);
-        let is_another = match headers.get(IF_MATCH) {
-            Some(tags) => !etag::is_among(tags, self.etag),
-            None => since(IF_UNMODIFIED_SINCE).is_some_and(|since| stored > Some(since)),
+        let is_another = if headers.contains_key(IF_MATCH) {
+            !etag::is_among(headers, self.etag)
+        } else {
+            since(IF_UNMODIFIED_SINCE).is_some_and(|since| stored > Some(since))
         };
-        let is_known = match headers.get(IF_NONE_MATCH) {
-            Some(tags) => etag::matches(Some(tags), self.etag),
-            None => since(IF_MODIFIED_SINCE)
-                .is_some_and(|since| stored.is_some_and(|stored| stored <= since)),
+        let is_known = if headers.contains_key(IF_NONE_MATCH) {
+            etag::matches(headers, self.etag)
+        } else {
+            since(IF_MODIFIED_SINCE)
+                .is_some_and(|since| stored.is_some_and(|stored| stored <= since))
         };
         match (is_another, is_known) {
             (true, _) => Verdict::Failed,
@@ -112,6 +114,8 @@ mod tests {
             (&[][..], Met),
             (&[("if-match", TAG)], Met),
             (&[("if-match", "\"b\", \"a\"")], Met),
+            (&[("if-match", "\"b\""), ("if-match", TAG)], Met),
+            (&[("if-match", "\"b\""), ("if-match", "\"c\"")], Failed),
             (&[("if-match", "*")], Met),
             (&[("if-match", "\"b\"")], Failed),
             (&[("if-match", "W/\"a\"")], Failed),
@@ -122,6 +126,10 @@ mod tests {
             (&[("if-match", TAG), ("if-unmodified-since", BEFORE)], Met),
             (&[("if-none-match", TAG)], NotModified),
             (&[("if-none-match", "\"b\"")], Met),
+            (
+                &[("if-none-match", "\"b\""), ("if-none-match", TAG)],
+                NotModified,
+            ),
             (&[("if-modified-since", STORED)], NotModified),
             (&[("if-modified-since", AFTER)], NotModified),
             (&[("if-modified-since", BEFORE)], Met),

@@ -1,25 +1,26 @@
 //! Entity tags in conditional requests, RFC 9110 §13.1.
 
-use axum::http::HeaderValue;
+use axum::http::{
+    HeaderMap, HeaderName,
+    header::{IF_MATCH, IF_NONE_MATCH},
+};
 
-/// Whether an `If-None-Match` header names `tag`, by weak comparison: `W/` is left out of account,
-/// `*` names every tag.
-pub(crate) fn matches(header: Option<&HeaderValue>, tag: &str) -> bool {
-    header
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|text| {
-            text.split(',')
-                .map(str::trim)
-                .any(|entry| entry == "*" || entry.strip_prefix("W/").unwrap_or(entry) == tag)
-        })
+/// The entries of a header that is a list. Several lines of it are one list (RFC 9110 §5.3).
+fn entries(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter();
+    let lines = lines.filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',').map(str::trim))
 }
 
-/// Whether an `If-Match` header names `tag`, by strong comparison: one that says it is weak names nothing.
-pub(crate) fn is_among(header: &HeaderValue, tag: &str) -> bool {
-    let text = header.to_str().unwrap_or_default();
-    text.split(',')
-        .map(str::trim)
-        .any(|entry| entry == "*" || entry == tag)
+/// Whether `If-None-Match` names `tag`, by weak comparison: `W/` is left out of account, `*` names every tag.
+pub(crate) fn matches(headers: &HeaderMap, tag: &str) -> bool {
+    entries(headers, IF_NONE_MATCH)
+        .any(|entry| entry == "*" || entry.strip_prefix("W/").unwrap_or(entry) == tag)
+}
+
+/// Whether `If-Match` names `tag`, by strong comparison: one that says it is weak names nothing.
+pub(crate) fn is_among(headers: &HeaderMap, tag: &str) -> bool {
+    entries(headers, IF_MATCH).any(|entry| entry == "*" || entry == tag)
 }
 
 /// The entity tag of an attachment: the number of its version, and what tells one representation of it from another.
@@ -27,12 +28,14 @@ pub(crate) fn of_version(version: u64, representation: &str) -> String {
     format!("\"{version}-{representation}\"")
 }
 
-/// The versions that an `If-Match` header names: by an attachment's entity tag, or by the number alone. `None` for `*`, which
-/// names every version.
-pub(crate) fn versions(header: &HeaderValue) -> Option<Vec<u32>> {
-    let text = header.to_str().unwrap_or_default();
+/// The versions that `If-Match` names: by an attachment's entity tag, or by the number alone. `None` where it is not sent, and for `*`,
+/// which names every version.
+pub(crate) fn versions(headers: &HeaderMap) -> Option<Vec<u32>> {
+    if !headers.contains_key(IF_MATCH) {
+        return None;
+    }
     let mut versions = Vec::new();
-    for entry in text.split(',').map(str::trim) {
+    for entry in entries(headers, IF_MATCH) {
         if entry == "*" {
             return None;
         }
@@ -48,32 +51,43 @@ pub(crate) fn versions(header: &HeaderValue) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::HeaderValue;
+
+    fn headers(name: HeaderName, lines: &[&'static str]) -> HeaderMap {
+        let lines = lines.iter();
+        lines
+            .map(|line| (name.clone(), HeaderValue::from_static(line)))
+            .collect()
+    }
 
     #[test]
     fn reads_versions_from_strong_tags() {
-        let versions = |text: &'static str| versions(&HeaderValue::from_static(text));
-        assert_eq!(versions("\"3\""), Some(vec![3]));
-        assert_eq!(versions("\"3-ab\", \"12\""), Some(vec![3, 12]));
+        let versions = |lines: &[&'static str]| versions(&headers(IF_MATCH, lines));
+        assert_eq!(versions(&[]), None);
+        assert_eq!(versions(&["\"3\""]), Some(vec![3]));
+        assert_eq!(versions(&["\"3-ab\", \"12\""]), Some(vec![3, 12]));
+        assert_eq!(versions(&["\"3-ab\"", "\"12\""]), Some(vec![3, 12]));
         for text in ["W/\"3\"", "3", "\"\"", "\"-3\"", "\"x\"", ""] {
-            assert_eq!(versions(text), Some(vec![]), "{text}");
+            assert_eq!(versions(&[text]), Some(vec![]), "{text}");
         }
-        assert_eq!(versions("*"), None);
+        assert_eq!(versions(&["*"]), None);
         let tag = of_version(7, "ab");
-        assert_eq!(
-            super::versions(&HeaderValue::from_str(&tag).unwrap()),
-            Some(vec![7])
-        );
+        let tag = HeaderValue::from_str(&tag).unwrap();
+        let named = HeaderMap::from_iter([(IF_MATCH, tag)]);
+        assert_eq!(super::versions(&named), Some(vec![7]));
     }
 
     #[test]
     fn compares_weakly_for_none_match() {
-        let matches = |text: &'static str| matches(Some(&HeaderValue::from_static(text)), "\"a\"");
+        let matches = |lines: &[&'static str]| matches(&headers(IF_NONE_MATCH, lines), "\"a\"");
         for text in ["\"a\"", "W/\"a\"", "\"b\", \"a\"", "*", " \"a\" "] {
-            assert!(matches(text), "{text}");
+            assert!(matches(&[text]), "{text}");
         }
         for text in ["\"b\"", "a", "", "W/\"b\""] {
-            assert!(!matches(text), "{text}");
+            assert!(!matches(&[text]), "{text}");
         }
-        assert!(!super::matches(None, "\"a\""));
+        assert!(matches(&["\"b\"", "W/\"a\""]));
+        assert!(!matches(&["\"b\"", "\"c\""]));
+        assert!(!matches(&[]));
     }
 }

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue},
 };
 use http_body_util::BodyExt;
-use keepsake_shared::ErrorCode;
+use keepsake_shared::{ErrorCode, TenantId};
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,6 +16,9 @@ use std::{
 
 /// Most bytes that all bodies together hold. A worker has 128 MiB, and holds what it hands to its bucket twice.
 const MAX_HELD_BYTES: u64 = 32 << 20;
+
+/// Most of them that those of one tenant hold, but for a single body that is larger: who sends slowly shuts nobody else out.
+const MAX_SHARE_BYTES: u64 = MAX_HELD_BYTES / 2;
 
 /// How long is waited for room among them, and how often is looked.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -97,10 +100,11 @@ impl Intake {
         taken.unwrap_or_else(|| Err(self.late(BASE_TIME)))
     }
 
-    /// Takes in the rest, once there is room in memory, for which is waited; else 429. Refuses what [`Self::take_while`] does.
-    pub(crate) async fn finish(&mut self) -> Result<(), ApiError> {
+    /// Takes in the rest, once there is room in memory among the bodies of all and of the tenant, for which is waited; else 429.
+    /// Refuses what [`Self::take_while`] does.
+    pub(crate) async fn finish(&mut self, tenant: &TenantId) -> Result<(), ApiError> {
         let most = self.limit as u64;
-        self.room = Some(Room::wait_for(most).await?);
+        self.room = Some(Room::wait_for(tenant, most).await?);
         let time = BASE_TIME + Duration::from_secs(most / BYTES_A_SECOND);
         let taken = async {
             while self.take().await? {}
@@ -178,11 +182,21 @@ pub(crate) fn too_large(limit: u64) -> ApiError {
     )
 }
 
-/// Who holds how much, and until when at most.
+/// What all bodies hold.
 #[derive(Debug)]
 struct Rooms {
     next: u64,
-    taken: Vec<(u64, u64, u64)>,
+    taken: Vec<Taken>,
+}
+
+/// What one body holds.
+#[derive(Debug)]
+struct Taken {
+    id: u64,
+    tenant: TenantId,
+    bytes: u64,
+    /// When it counts no longer.
+    until: u64,
 }
 
 static ROOMS: Mutex<Rooms> = Mutex::new(Rooms {
@@ -195,20 +209,26 @@ fn rooms() -> MutexGuard<'static, Rooms> {
 }
 
 impl Rooms {
-    fn take(&mut self, bytes: u64, now: u64) -> Option<u64> {
-        self.taken.retain(|(_, _, until)| *until > now);
-        let held: u64 = self.taken.iter().map(|(_, bytes, _)| bytes).sum();
-        if held + bytes > MAX_HELD_BYTES {
+    fn take(&mut self, tenant: &TenantId, bytes: u64, now: u64) -> Option<u64> {
+        self.taken.retain(|taken| taken.until > now);
+        let held: u64 = self.taken.iter().map(|taken| taken.bytes).sum();
+        let own = self.taken.iter().filter(|taken| taken.tenant == *tenant);
+        let own: u64 = own.map(|taken| taken.bytes).sum();
+        if held + bytes > MAX_HELD_BYTES || (own > 0 && own + bytes > MAX_SHARE_BYTES) {
             return None;
         }
         self.next += 1;
-        self.taken
-            .push((self.next, bytes, now + MAX_LIFE_MILLISECONDS));
+        self.taken.push(Taken {
+            id: self.next,
+            tenant: tenant.clone(),
+            bytes,
+            until: now + MAX_LIFE_MILLISECONDS,
+        });
         Some(self.next)
     }
 
     fn give_back(&mut self, id: u64) {
-        self.taken.retain(|(taken, _, _)| *taken != id);
+        self.taken.retain(|taken| taken.id != id);
     }
 }
 
@@ -217,10 +237,10 @@ impl Rooms {
 struct Room(u64);
 
 impl Room {
-    async fn wait_for(bytes: u64) -> Result<Self, ApiError> {
+    async fn wait_for(tenant: &TenantId, bytes: u64) -> Result<Self, ApiError> {
         let mut waited = Duration::ZERO;
         loop {
-            let taken = rooms().take(bytes, clock::milliseconds());
+            let taken = rooms().take(tenant, bytes, clock::milliseconds());
             if let Some(id) = taken {
                 return Ok(Self(id));
             }
@@ -291,38 +311,56 @@ mod tests {
     #[test]
     fn what_is_read_off_has_no_room() {
         let mut intake = stopping(1);
-        assert!(intake.finish().now_or_never().is_none());
+        assert!(intake.finish(&tenant("acme")).now_or_never().is_none());
         let id = intake.room.as_ref().unwrap().0;
-        let has_room = || rooms().taken.iter().any(|(taken, _, _)| *taken == id);
+        let has_room = || rooms().taken.iter().any(|taken| taken.id == id);
         assert!(has_room());
         let mut reading = std::pin::pin!(intake.read_off());
         assert!(reading.as_mut().now_or_never().is_none());
         assert!(!has_room());
     }
 
+    fn tenant(name: &str) -> TenantId {
+        name.parse().unwrap()
+    }
+
+    const EMPTY: Rooms = Rooms {
+        next: 0,
+        taken: Vec::new(),
+    };
+
     #[test]
     fn bodies_share_the_room_and_give_it_back() {
-        let mut rooms = Rooms {
-            next: 0,
-            taken: Vec::new(),
-        };
-        let half = MAX_HELD_BYTES / 2;
-        let first = rooms.take(half, 0).unwrap();
-        rooms.take(half, 0).unwrap();
-        assert_eq!(rooms.take(1, 0), None);
+        let (mut rooms, half) = (EMPTY, MAX_HELD_BYTES / 2);
+        let first = rooms.take(&tenant("acme"), half, 0).unwrap();
+        rooms.take(&tenant("globex"), half, 0).unwrap();
+        assert_eq!(rooms.take(&tenant("initech"), 1, 0), None);
         rooms.give_back(first);
-        assert!(rooms.take(1, 0).is_some());
-        assert_eq!(rooms.take(half, 0), None);
+        assert!(rooms.take(&tenant("initech"), 1, 0).is_some());
+        assert_eq!(rooms.take(&tenant("acme"), half, 0), None);
+    }
+
+    #[test]
+    fn a_tenant_has_one_body_or_its_share() {
+        let (mut rooms, acme) = (EMPTY, tenant("acme"));
+        let large = rooms.take(&acme, MAX_SHARE_BYTES + 1, 0).unwrap();
+        assert_eq!(rooms.take(&acme, 1, 0), None);
+        assert!(
+            rooms
+                .take(&tenant("globex"), MAX_SHARE_BYTES - 1, 0)
+                .is_some()
+        );
+        rooms.give_back(large);
+        assert!(rooms.take(&acme, MAX_SHARE_BYTES - 1, 0).is_some());
+        assert!(rooms.take(&acme, 1, 0).is_some());
+        assert_eq!(rooms.take(&acme, 1, 0), None);
     }
 
     #[test]
     fn what_nobody_gives_back_counts_for_a_time() {
-        let mut rooms = Rooms {
-            next: 0,
-            taken: Vec::new(),
-        };
-        rooms.take(MAX_HELD_BYTES, 0).unwrap();
-        assert_eq!(rooms.take(1, MAX_LIFE_MILLISECONDS - 1), None);
-        assert!(rooms.take(1, MAX_LIFE_MILLISECONDS).is_some());
+        let (mut rooms, acme) = (EMPTY, tenant("acme"));
+        rooms.take(&acme, MAX_HELD_BYTES, 0).unwrap();
+        assert_eq!(rooms.take(&acme, 1, MAX_LIFE_MILLISECONDS - 1), None);
+        assert!(rooms.take(&acme, 1, MAX_LIFE_MILLISECONDS).is_some());
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Counted<'a> {
     Preflight(&'a HeaderMap),
     /// The use of what was signed for one object, or one part of it, and is good for whoever has it.
     Object(&'a ObjectKey, u16),
+    /// What a scanner found in one object, signed with its key; apart, so that nobody who reads the object keeps a verdict out.
+    Verdict(&'a ObjectKey),
 }
 
 impl Counted<'_> {
@@ -40,6 +42,7 @@ impl Counted<'_> {
             Self::Misuse(headers) => format!("m/{}", network(headers)),
             Self::Preflight(headers) => format!("p/{}", network(headers)),
             Self::Object(key, part) => format!("o/{part}/{}", key.as_str()),
+            Self::Verdict(key) => format!("s/{}", key.as_str()),
         }
     }
 }
@@ -172,7 +175,12 @@ mod tests {
     #[test]
     fn nobody_is_counted_as_somebody_else() {
         let headers = HeaderMap::new();
+        let object = ObjectKey::parse("t/acme/post/1/0198f7d0-1111-7aaa-8bbb-000000000002.txt");
+        let object = object.unwrap();
         let keys = [
+            Counted::Object(&object, 0).key(),
+            Counted::Object(&object, 1).key(),
+            Counted::Verdict(&object).key(),
             Counted::Caller("unknown").key(),
             Counted::Address(&headers).key(),
             Counted::Misuse(&headers).key(),

@@ -108,7 +108,7 @@ pub(crate) async fn store(
             Once::new(of_form(&context, sender, &boundary, intake)).await?
         }
         (None, Sender::Known(caller), Some(name)) => {
-            let (bytes, held) = whole(intake(limit)?).await?;
+            let (bytes, held) = whole(&caller, intake(limit)?).await?;
             let said = request.headers().get(SHA256_HEADER);
             let file = Sent {
                 name: name.to_owned(),
@@ -141,8 +141,8 @@ enum Sender {
 }
 
 /// Takes in a body whole.
-async fn whole(mut intake: Intake) -> Result<(Bytes, Held), ApiError> {
-    match intake.finish().await {
+async fn whole(caller: &Caller, mut intake: Intake) -> Result<(Bytes, Held), ApiError> {
+    match intake.finish(&caller.tenant).await {
         Ok(()) => Ok(intake.received()),
         Err(error) => {
             intake.read_off().await;
@@ -168,7 +168,7 @@ async fn of_form(
             }
         },
     };
-    let (bytes, held) = whole(intake).await?;
+    let (bytes, held) = whole(&caller, intake).await?;
     Ok((caller, take_apart(context, boundary, bytes)?, held))
 }
 

@@ -16,7 +16,7 @@ use axum::{
     extract::{RawQuery, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-        header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION, REFERRER_POLICY},
+        header::{CACHE_CONTROL, ETAG, LOCATION, REFERRER_POLICY},
     },
     response::{IntoResponse, Response},
 };
@@ -120,7 +120,7 @@ pub(crate) async fn get(
     let version = answer["version"].as_u64().unwrap_or_default();
     let digest = Sha256Digest::of(answer.to_string().as_bytes());
     let tag = etag::of_version(version, &digest.to_hex());
-    let mut response = if etag::matches(headers.get(IF_NONE_MATCH), &tag) {
+    let mut response = if etag::matches(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         json(StatusCode::OK, &answer)?

@@ -28,8 +28,8 @@ use std::fmt::Write;
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the ids and the query; malformed, or another `uploadId` than the one given → 400.
-/// 3. Look the file up; nothing there, or another tenant's → 404, the set closed → 409, its time run
-///    out → 410. A file that is uploaded whole → 422.
+/// 3. Look the file up; nothing there, another tenant's, or another's on an entity that the caller may not
+///    change → 404, the set closed → 409, its time run out → 410. A file that is uploaded whole → 422.
 /// 4. To begin: 200 with the upload id, which is the file's own. Nothing has changed.
 /// 5. To end: ask the store; a part is missing → 409; else 200. The parts are joined when the set is
 ///    completed, as they are listed in the store: what the body says of them is not read.

@@ -61,7 +61,8 @@ struct Permitted {
 /// 2. `Content-Length` is the declared one, and so are `Content-Type`, `If-None-Match: *` and the
 ///    SHA-256 header; else 422 with each that is not.
 /// 3. Stream the body into the bucket, which checks the SHA-256 and refuses to overwrite; wrong
-///    bytes → 422, something there already → 412, the bucket fails → 503. Nothing is stored then.
+///    bytes, or not all of them → 422, none for a minute → 408, something there already → 412, the
+///    bucket fails → 503. Nothing is stored then.
 /// 4. [`UPLOAD_GRACE`] after the token's time the upload is broken off, or if the bucket was faster
 ///    deleted again → 403.
 /// 5. 201.
@@ -93,15 +94,7 @@ pub(crate) async fn store(
             Err(refused(TokenError::Expired))
         }
         None => Err(refused(TokenError::Expired)),
-        Some(Err(PutError::Exists)) => Err(ApiError::new(
-            ErrorCode::ObjectExists,
-            "This file is already uploaded. The stored file was not changed.",
-        )),
-        Some(Err(PutError::LengthMismatch)) => Err(length_mismatch(size)),
-        Some(Err(PutError::Sha256Mismatch)) => Err(sha256_mismatch()),
-        Some(Err(PutError::Closed)) => Err(closed()),
-        Some(Err(PutError::Busy)) => Err(busy()),
-        Some(Err(PutError::BrokenOff(error) | PutError::Failed(error))) => Err(error.into()),
+        Some(Err(error)) => Err(not_stored(error, size)),
     }
 }
 
@@ -109,7 +102,8 @@ pub(crate) async fn store(
 ///
 /// 1. `Content-Length` and the SHA-256 header are those of the part; else 422 with each that is not.
 /// 2. Stream the body into the bucket and through the SHA-256 at once; the upload closed → 409, wrong
-///    bytes → 422, the bucket fails → 503, too late → 403. Then the part does not count.
+///    bytes, or not all of them → 422, none for a minute → 408, the bucket fails → 503, too late → 403.
+///    Then the part does not count, nor does the one before if the bucket has lost it.
 /// 3. Keep in the database what the bucket calls the part; the upload closed meanwhile → 409.
 /// 4. 201 with that as `ETag`.
 async fn store_part(
@@ -139,23 +133,27 @@ async fn store_part(
         size,
         sha256: &sha256,
     };
+    let mut record = json!({
+        "attachment_id": key.attachment_id(),
+        "storage_id": storage_id,
+        "number": number,
+        "size": size,
+    });
     let put = bucket.put_part(part, content);
     let etag = match before(expires_at.saturating_add(UPLOAD_GRACE), put).await {
         Some(Ok(etag)) => etag,
         None => return Err(refused(TokenError::Expired)),
-        Some(Err(PutError::LengthMismatch)) => return Err(length_mismatch(size)),
-        Some(Err(PutError::Sha256Mismatch)) => return Err(sha256_mismatch()),
-        Some(Err(PutError::Closed | PutError::Exists)) => return Err(closed()),
-        Some(Err(PutError::Busy)) => return Err(busy()),
-        Some(Err(PutError::BrokenOff(error) | PutError::Failed(error))) => return Err(error.into()),
+        Some(Err(PutError::Exists)) => return Err(closed()),
+        Some(Err(PutError::PartLost)) => {
+            let database = context.database()?;
+            database
+                .for_system(SystemFunction::ForgetPart, record)
+                .await?;
+            return Err(not_stored(PutError::PartLost, size));
+        }
+        Some(Err(error)) => return Err(not_stored(error, size)),
     };
-    let record = json!({
-        "attachment_id": key.attachment_id(),
-        "storage_id": storage_id,
-        "number": number,
-        "etag": etag,
-        "size": size,
-    });
+    record["etag"] = json!(etag);
     let answer = context
         .database()?
         .for_system(SystemFunction::RecordPart, record)
@@ -179,6 +177,36 @@ fn content(request: &mut Request) -> Option<Content> {
     (!content.body.is_end_stream()).then_some(content)
 }
 
+/// What the client is told of bytes that were not stored. Only a store that fails is a fault of ours.
+fn not_stored(error: PutError, size: u64) -> ApiError {
+    match error {
+        PutError::Exists => ApiError::new(
+            ErrorCode::ObjectExists,
+            "This file is already uploaded. The stored file was not changed.",
+        ),
+        PutError::LengthMismatch => length_mismatch(size),
+        PutError::Sha256Mismatch | PutError::PartLost => ApiError::new(
+            ErrorCode::Sha256Mismatch,
+            "The received bytes do not have the declared SHA-256. Nothing was stored. Send the file again.",
+        ),
+        PutError::Closed => closed(),
+        PutError::Busy => busy(),
+        PutError::Stalled(time) => ApiError::new(
+            ErrorCode::BodyTooSlow,
+            format_args!(
+                "No more of the body arrived for {} seconds. Nothing was stored. Send the file again.",
+                time.as_secs()
+            ),
+        ),
+        PutError::BrokenOff(cause) => ApiError::new(
+            ErrorCode::LengthMismatch,
+            "The body ended before it was complete. Nothing was stored. Send the file again.",
+        )
+        .with_cause(cause),
+        PutError::Failed(error) => error.into(),
+    }
+}
+
 fn closed() -> ApiError {
     ApiError::new(
         ErrorCode::UploadClosed,
@@ -192,13 +220,6 @@ fn busy() -> ApiError {
         "This file is being uploaded by other requests. Wait until they end, or for a minute, then retry.",
     )
     .with_header("retry-after", HeaderValue::from_static("60"))
-}
-
-fn sha256_mismatch() -> ApiError {
-    ApiError::new(
-        ErrorCode::Sha256Mismatch,
-        "The received bytes do not have the declared SHA-256. Nothing was stored. Send the file again.",
-    )
 }
 
 /// What `work` comes to, or `None` when it has not by `deadline`.
@@ -477,6 +498,27 @@ fn cache_control(permitted: &Permitted) -> Result<HeaderValue, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::StorageError;
+
+    #[test]
+    fn only_a_store_that_fails_is_a_fault_of_ours() {
+        let error = || StorageError("why".to_owned());
+        let silence = std::time::Duration::from_secs(60);
+        for (error, status) in [
+            (PutError::Exists, 412),
+            (PutError::LengthMismatch, 422),
+            (PutError::Sha256Mismatch, 422),
+            (PutError::PartLost, 422),
+            (PutError::Closed, 409),
+            (PutError::Busy, 429),
+            (PutError::Stalled(silence), 408),
+            (PutError::BrokenOff(error()), 422),
+            (PutError::Failed(error()), 503),
+        ] {
+            let told = not_stored(error, 5).into_response();
+            assert_eq!(told.status(), status);
+        }
+    }
 
     #[test]
     fn an_upload_has_until_its_deadline_and_not_a_second_more() {

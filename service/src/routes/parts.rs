@@ -62,8 +62,8 @@ pub(super) struct Found {
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id and the body, bounded; malformed → 400, too large → 413, another type → 415.
-/// 3. Look the file up; nothing there, or another tenant's → 404, the set closed → 409, its time run
-///    out → 410. A file that is uploaded whole → 422.
+/// 3. Look the file up; nothing there, another tenant's, or another's on an entity that the caller may not
+///    change → 404, the set closed → 409, its time run out → 410. A file that is uploaded whole → 422.
 /// 4. Check every part: a number of the plan, a checksum that the store verifies → 422 with all
 ///    that are wrong.
 /// 5. Begin the upload in parts in the store, unless it has begun; of two at once the first stays.
@@ -118,8 +118,8 @@ pub(crate) async fn sign(
 ///
 /// 1. A caller who may read; else 401 or 403.
 /// 2. Read the id and the query; malformed → 400.
-/// 3. Look the file up; nothing there, or another tenant's → 404, the set closed → 409, its time run
-///    out → 410. A file that is uploaded whole → 422.
+/// 3. Look the file up; nothing there, another tenant's, or another's on an entity that the caller may not
+///    change → 404, the set closed → 409, its time run out → 410. A file that is uploaded whole → 422.
 /// 4. Ask the store; 200 with the parts, none before the first was signed.
 pub(crate) async fn list(
     State(context): State<RequestContext>,

@@ -60,7 +60,7 @@ enum Verdict {
 /// 3. A signature by a known key, over the timestamp and the body, and a timestamp of this moment;
 ///    else 401.
 /// 4. Read the verdict; malformed → 400.
-/// 5. Count it among those of its object; too many → 429.
+/// 5. Count it among the verdicts on its object; too many → 429.
 /// 6. Take it in the database, the same message once; no attachment with this object → 404.
 /// 7. 204.
 pub(crate) async fn record(
@@ -85,7 +85,7 @@ pub(crate) async fn record(
     } = body::parse(&bytes)?;
     context
         .limits()
-        .count(Counted::Object(&object_key, 0))
+        .count(Counted::Verdict(&object_key))
         .await?;
     let request = json!({ "object_key": object_key, "verdict": verdict, "mac": mac.to_hex() });
     context

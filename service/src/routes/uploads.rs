@@ -14,8 +14,8 @@ use crate::{
     model::{Caller, DeclaredFile},
     runtime::Once,
     upload::{
-        self, Completion, FileProblem, FileReport, Inspected, RecentSet, State as SetState,
-        UploadSet, delete_closed, inspect, look_up, recorded,
+        self, Completion, FileProblem, FileReport, Inspected, Purpose, RecentSet,
+        State as SetState, UploadSet, delete_closed, inspect, look_up, recorded,
     },
 };
 use axum::{
@@ -102,7 +102,8 @@ impl Declared {
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id and the `Idempotency-Key`, if there is one; malformed → 400.
-/// 3. Look the set up; nothing there, or another tenant's → 404. One that is closed already goes to
+/// 3. Look the set up; nothing there, another tenant's, or another's on an entity that the caller may
+///    not change → 404. One that is closed already goes to
 ///    step 6. One that this process declared is known already: should it not be whole, it is looked up
 ///    after all.
 /// 4. Join the parts of files that were uploaded in parts and are whole. Look at every object:
@@ -190,7 +191,7 @@ pub(crate) async fn get(
     Reader(caller): Reader,
     Params(upload): Params<String>,
 ) -> Result<Response, ApiError> {
-    let set = look_up(&context.database()?, &caller, id(&upload)?).await?;
+    let set = look_up(&context.database()?, &caller, id(&upload)?, Purpose::Show).await?;
     let files: Vec<Value> = if set.state == SetState::Pending {
         let inspected = inspect(
             &context.storage()?,
@@ -218,7 +219,8 @@ pub(crate) async fn get(
 ///
 /// 1. A caller who may write; else 401 or 403.
 /// 2. Read the id; malformed → 400.
-/// 3. Close the set and drop its rows; nothing there, or another tenant's → 404, completed → 409.
+/// 3. Close the set and drop its rows; nothing there, another tenant's, or another's on an entity that
+///    the caller may not change → 404, completed → 409.
 /// 4. Drain the outbox in the background, so that what was uploaded goes soon.
 /// 5. 204; the same again for a set aborted before.
 pub(crate) async fn abort(
@@ -243,11 +245,12 @@ pub(crate) async fn abort(
 /// When a set that is declared now expires: sets with a file in parts have longer.
 pub(super) fn set_expiry(context: &RequestContext, files: &[CheckedFile]) -> OffsetDateTime {
     let in_parts = |size| context.config.parts_of(size).is_some();
-    if files.iter().any(|file| in_parts(file.size)) {
-        clock::now() + Duration::from_secs(context.config.multipart_ttl)
+    let lifetime = if files.iter().any(|file| in_parts(file.size)) {
+        context.config.multipart_ttl
     } else {
-        context.signer().upload_expiry()
-    }
+        context.config.upload_ttl
+    };
+    clock::now() + Duration::from_secs(lifetime)
 }
 
 /// What a declaration of files on an entity says to the database.

@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::{
     extract::{RawQuery, Request, State},
-    http::{HeaderMap, Method, StatusCode, header::IF_MATCH},
+    http::{HeaderMap, Method, StatusCode},
     response::Response,
 };
 use keepsake_shared::{
@@ -124,7 +124,7 @@ pub(crate) async fn restore(
 
 /// Adds which versions the caller means by `If-Match`, if it is sent.
 fn conditional(mut request: Value, headers: &HeaderMap) -> Value {
-    if let Some(versions) = headers.get(IF_MATCH).and_then(etag::versions) {
+    if let Some(versions) = etag::versions(headers) {
         request["if_version"] = json!(versions);
     }
     request

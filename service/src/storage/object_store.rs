@@ -6,7 +6,7 @@ use crate::{
 };
 use axum::body::Bytes;
 use keepsake_shared::{MediaType, ObjectKey, Sha256Digest, capabilities::PutSubject};
-use std::{fmt::Debug, ops::Range};
+use std::{fmt::Debug, ops::Range, time::Duration};
 
 /// Most keys of one [`Storage::delete_many`], R2's and S3's own bound.
 pub const MAX_DELETE: u32 = 1000;
@@ -185,10 +185,14 @@ pub enum PutError {
     LengthMismatch,
     /// The bytes do not have the declared SHA-256; nothing was stored.
     Sha256Mismatch,
+    /// The bytes of a part do not have the declared SHA-256, and the part that was there before is gone.
+    PartLost,
     /// The multipart upload was completed or aborted.
     Closed,
     /// As many uploads of the same as the bucket takes in at a time are under way.
     Busy,
+    /// The client sent nothing for so long; nothing was stored.
+    Stalled(Duration),
     /// The client stopped half way; nothing was stored.
     BrokenOff(StorageError),
     /// The store failed, or cannot tell that the client stopped half way; nothing was stored.

@@ -1,7 +1,7 @@
 //! Completing an upload set: look at every object, then make all files available, or none.
 
 use super::{
-    State, UploadError, UploadSet,
+    Purpose, State, UploadError, UploadSet,
     inspection::{
         FileReport, Inspected, Verdict, download_only, field_errors, inspect, prove, report,
         verdict,
@@ -75,7 +75,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
 
     /// Completes the set.
     ///
-    /// 1. Look it up. A closed one goes to step 4.
+    /// 1. Look it up, for who may complete it. A closed one goes to step 4.
     /// 2. Complete its multipart uploads, and inspect every object.
     /// 3. A wrong one rejects the set; a missing one changes nothing.
     /// 4. Make all files available in one transaction.
@@ -83,7 +83,7 @@ impl<D: Database, S: Storage> Completion<'_, D, S> {
     /// # Errors
     /// Why it is not complete.
     pub(crate) async fn finish(&self) -> Result<Value, UploadError> {
-        let set = look_up(self.database, self.caller, self.upload).await?;
+        let set = look_up(self.database, self.caller, self.upload, Purpose::Complete).await?;
         let download_only = if set.state == State::Pending {
             self.check(&set).await?
         } else {

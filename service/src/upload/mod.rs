@@ -27,4 +27,4 @@ pub(crate) use inspection::{FileProblem, FileReport, Inspected, examine, inspect
 pub(crate) use open_uploads::{OpenUpload, Outcome, complete_ending};
 pub(crate) use parts::{abort_closed, is_whole};
 pub(crate) use recent_uploads::{RecentSet, remember};
-pub(crate) use set::{State, UploadSet, look_up};
+pub(crate) use set::{Purpose, State, UploadSet, look_up};

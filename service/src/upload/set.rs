@@ -49,16 +49,27 @@ fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FileR
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// What a set is looked up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To show it.
+    Show,
+    /// To complete it, which not everybody may who may see it.
+    Complete,
+}
+
 /// Looks a set up.
 ///
 /// # Errors
-/// The database's; a refusal for one that is not there, or another tenant's.
+/// The database's; a refusal for one that is not there, or another tenant's, or that the caller may not complete.
 pub(crate) async fn look_up(
     database: &impl Database,
     caller: &Caller,
     upload: UploadId,
+    purpose: Purpose,
 ) -> Result<UploadSet, DbError> {
-    let request = json!({ "upload_id": upload });
+    let to_complete = purpose == Purpose::Complete;
+    let request = json!({ "upload_id": upload, "to_complete": to_complete });
     database
         .read_for_caller(CallerFunction::GetUpload, caller, request)
         .await

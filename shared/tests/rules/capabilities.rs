@@ -109,13 +109,13 @@ fn parts_have_the_checksum_that_the_store_verifies() {
 #[test]
 fn a_host_tells_its_store_and_nothing_that_only_looks_like_it() {
     for (host, kind) in [
-        ("acct.r2.cloudflarestorage.com", StoreKind::R2),
-        ("acct.eu.r2.cloudflarestorage.com", StoreKind::R2),
-        ("s3.eu-central-1.amazonaws.com", StoreKind::Aws),
-        ("s3.cn-north-1.amazonaws.com.cn", StoreKind::Aws),
-        ("amazonaws.com.example.com", StoreKind::Other),
-        ("xamazonaws.com", StoreKind::Other),
-        ("127.0.0.1:9000", StoreKind::Other),
+        ("acct.r2.cloudflarestorage.com", Some(StoreKind::R2)),
+        ("acct.eu.r2.cloudflarestorage.com", Some(StoreKind::R2)),
+        ("s3.eu-central-1.amazonaws.com", Some(StoreKind::Aws)),
+        ("s3.cn-north-1.amazonaws.com.cn", Some(StoreKind::Aws)),
+        ("amazonaws.com.example.com", None),
+        ("xamazonaws.com", None),
+        ("127.0.0.1:9000", None),
     ] {
         assert_eq!(StoreKind::of_host(host), kind, "{host}");
     }
@@ -127,4 +127,12 @@ fn kinds_are_read_as_they_are_written() {
         assert_eq!(kind.as_str().parse(), Ok(kind));
     }
     assert!("floppy".parse::<StoreKind>().is_err());
+}
+
+#[test]
+fn bytes_that_are_stored_stay_but_in_a_store_that_nothing_is_known_of() {
+    for kind in StoreKind::ALL {
+        let keeps = kind.capabilities().keeps_bytes();
+        assert_eq!(keeps, kind != StoreKind::Other, "{kind:?}");
+    }
 }

@@ -391,6 +391,26 @@ async fn is_not_what_was_declared(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
+/// Other bytes in place of a part that is there are refused, and what is listed after that is there.
+#[tokio::test]
+async fn a_part_that_was_spoilt_is_sent_again() -> Result<()> {
+    requires!(SERVED);
+    let large = Large::declare(bucket().await?).await?;
+    large.send(&[1, 2, 3]).await?;
+    let mut other = part(large.file, 3).to_vec();
+    other.reverse();
+    let signed = large.signed(3).await?;
+    let refused = large.tenant.api.put(&signed, &other).await?;
+    refused.expect_problem(422, "sha256_mismatch")?;
+    if !large.held().await?.contains(&3) {
+        let early = large.complete().await?;
+        early.expect_problem(409, "not_uploaded")?;
+        large.send(&[3]).await?;
+    }
+    large.complete().await?.json_if(200)?;
+    large.assert_there().await
+}
+
 #[tokio::test]
 async fn other_bytes_in_parts_are_found_in_the_bucket() -> Result<()> {
     requires!(SERVED);

@@ -17,7 +17,7 @@ use keepsake_tests::stack::Stack;
 use serde_json::Value;
 use sqlx::Connection as _;
 
-use crate::world::{Tenant, names, own_stack, run_schedule};
+use crate::world::{Tenant, names, own_stack, run_schedule, shared_stack};
 
 /// A text of 1 MiB.
 fn large() -> Fixture {
@@ -394,5 +394,30 @@ async fn a_server_with_few_places_answers_everybody_in_turn() -> Result<()> {
     let mut answer = String::new();
     third.read_to_string(&mut answer)?;
     ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_name_its_host_once_is_refused() -> Result<()> {
+    requires!(NATIVE);
+    let stack = shared_stack().await?;
+    let address = stack.worker.url().replace("http://", "");
+    for (hosts, status) in [
+        ("host: a.example.com\r\n", 200),
+        ("", 400),
+        ("host: a.example.com\r\nhost: b.example.com\r\n", 400),
+        ("host: user:password@evil.example.com\r\n", 400),
+    ] {
+        let mut client = TcpStream::connect(&address)?;
+        client.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            client,
+            "GET /healthz HTTP/1.1\r\n{hosts}connection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        let want = format!("HTTP/1.1 {status} ");
+        ensure!(answer.starts_with(&want), "{hosts}: {answer}");
+    }
     Ok(())
 }

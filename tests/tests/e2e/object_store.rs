@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use hyper::header::HeaderValue;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use keepsake_tests::cors::Cors;
 use keepsake_tests::leash::Leash;
@@ -42,6 +43,8 @@ pub enum Fault {
     DoneButSlow(Duration),
     /// The range is passed over: the answer is the whole object, with 200.
     Whole,
+    /// The answer has at most so many bytes of the range.
+    Short(usize),
     /// The answer tells no length, unless only bytes as they are were asked for.
     NoLength,
 }
@@ -331,6 +334,7 @@ async fn answer(
     let object = trouble
         .root
         .join(request.uri().path().trim_start_matches('/'));
+    let range = request.headers().get("range").cloned();
     let as_it_is = request
         .headers()
         .get("accept-encoding")
@@ -340,6 +344,10 @@ async fn answer(
         Some(Fault::Whole) => {
             let bytes = std::fs::read(object).map_err(|_| Lost)?;
             Ok(HttpResponse::new(Body::from(bytes)))
+        }
+        Some(Fault::Short(most)) => {
+            let bytes = std::fs::read(object).map_err(|_| Lost)?;
+            short(&bytes, range, most).ok_or(Lost)
         }
         Some(Fault::NoLength) if !as_it_is => {
             done.headers_mut().remove("content-length");
@@ -353,6 +361,26 @@ async fn answer(
         }
         _ => Ok(done),
     }
+}
+
+/// At most so many bytes of a range.
+fn short(bytes: &[u8], range: Option<HeaderValue>, most: usize) -> Option<HttpResponse> {
+    let range = range?;
+    let (first, last) = range
+        .to_str()
+        .ok()?
+        .strip_prefix("bytes=")?
+        .split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    let end = bytes.len().min(last + 1).min(first + most);
+    let mut response = refusal(if first < end { 206 } else { 416 });
+    if first < end {
+        let told = format!("bytes {first}-{}/{}", end - 1, bytes.len());
+        let told = told.parse().ok()?;
+        response.headers_mut().insert("content-range", told);
+        *response.body_mut() = Body::from(bytes[first..end].to_vec());
+    }
+    Some(response)
 }
 
 fn refusal(status: u16) -> HttpResponse {

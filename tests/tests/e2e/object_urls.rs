@@ -1,7 +1,7 @@
 //! A signed upload URL stores exactly what was declared, once, in time.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration as StdDuration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,8 +12,9 @@ use keepsake_tests::requires;
 use reqwest::Method;
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
+use tokio::task::spawn_blocking;
 
-use crate::world::{Tenant, any_object_exists, id, object_exists, tenant};
+use crate::world::{Tenant, any_object_exists, id, object_exists, own_stack, tenant};
 
 /// The one file of a new upload of `PNG`, and the key it goes to.
 async fn declared(tenant: &Tenant<'_>) -> Result<(Value, String)> {
@@ -227,6 +228,43 @@ async fn a_body_that_breaks_off_stores_nothing() -> Result<()> {
     );
     tenant.put(&file, PNG).await?;
     Ok(())
+}
+
+/// The server waits a minute for more of a file.
+const PATIENCE: StdDuration = StdDuration::from_secs(90);
+
+#[tokio::test]
+async fn a_body_that_stops_is_no_error_of_the_server() -> Result<()> {
+    requires!(FOLDER);
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let (file, key) = declared(&tenant).await?;
+    let stalled = begin_put(&file)?;
+    let half = begin_put(&file)?;
+    half.shutdown(Shutdown::Write)?;
+    for (mut connection, status, code) in [
+        (half, "HTTP/1.1 422 ", "length_mismatch"),
+        (stalled, "HTTP/1.1 408 ", "body_too_slow"),
+    ] {
+        let answer = spawn_blocking(move || -> Result<String> {
+            connection.set_read_timeout(Some(PATIENCE))?;
+            let mut answer = String::new();
+            while !answer.contains("\"request_id\"") {
+                let mut part = [0; 4096];
+                let count = connection.read(&mut part)?;
+                ensure!(count > 0, "no answer but {answer}");
+                answer.push_str(&String::from_utf8_lossy(&part[..count]));
+            }
+            Ok(answer)
+        });
+        let answer = answer.await??;
+        ensure!(answer.starts_with(status), "{answer}");
+        ensure!(answer.contains(&format!("\"{code}\"")), "{answer}");
+    }
+    assert!(!object_exists(&stack, &key).await?);
+    let log = std::fs::read_to_string(stack.folder().join("worker.log"))?;
+    assert!(!log.contains("\"level\":\"error\""), "{log}");
+    tenant.put(&file, PNG).await
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use keepsake_tests::api::{Api, Reply};
 use keepsake_tests::stack::{Stack, StackSettings};
 use keepsake_tests::token::{claims, mint, mint_with_header};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::issuer::{Answer, ISSUER, Issuer, Signer};
 use crate::world::{Tenant, start_stack, until};
@@ -168,6 +169,49 @@ async fn keys_rotate_and_unknown_ones_do_not_flood_the_issuer() -> Result<()> {
         refused(api, &old.token(&format!("made-up-{index}"), name)?).await?;
     }
     let most = 2 + begun.elapsed().as_secs() / REFRESH.as_secs();
+    let asked = u64::try_from(issuer.asked() - before)?;
+    assert!(asked <= most, "asked {asked} times");
+    Ok(())
+}
+
+/// Asks with all these tokens at once.
+async fn ask_at_once(api: &Api, tokens: Vec<String>) -> Result<Vec<Reply>> {
+    let mut asking = JoinSet::new();
+    for token in tokens {
+        let api = api.clone();
+        asking.spawn(async move { ask(&api, &token).await });
+    }
+    asking.join_all().await.into_iter().collect()
+}
+
+#[tokio::test]
+async fn a_server_without_keys_asks_once_for_all_tokens_together() -> Result<()> {
+    let (stack, issuer) = stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let signer = Signer::curve()?;
+
+    // While the issuer hangs, forged tokens wait for one question.
+    issuer.answers(Answer::Endless);
+    let forged = (0..30).map(|index| signer.token(&format!("made-up-{index}"), &tenant.name));
+    let begun = std::time::Instant::now();
+    for reply in ask_at_once(&tenant.api, forged.collect::<Result<_>>()?).await? {
+        reply.expect_problem(503, "keys_unavailable")?;
+    }
+    let most = 2 + begun.elapsed().as_secs() / REFRESH.as_secs();
+    let asked = u64::try_from(issuer.asked())?;
+    assert!(asked <= most, "asked {asked} times");
+
+    // Once it answers, so do good ones, and all of them are let in.
+    issuer.publishes(&[signer.jwk("good")]);
+    tokio::time::sleep(REFRESH).await;
+    let before = issuer.asked();
+    let good = (0..30).map(|_| signer.token("good", &tenant.name));
+    let good = good.collect::<Result<_>>()?;
+    let begun = std::time::Instant::now();
+    for reply in ask_at_once(&tenant.api, good).await? {
+        reply.expect(200)?;
+    }
+    let most = 1 + begun.elapsed().as_secs() / REFRESH.as_secs();
     let asked = u64::try_from(issuer.asked() - before)?;
     assert!(asked <= most, "asked {asked} times");
     Ok(())

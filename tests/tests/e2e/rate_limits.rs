@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, bail};
 use keepsake_tests::api::{Api, Reply};
 use keepsake_tests::fixtures::PNG;
+use keepsake_tests::requires;
 use keepsake_tests::secrets::KEY_ID;
 use keepsake_tests::token::{claims, mint, mint_with_header, unix_now};
 use keepsake_tests::worker::Worker;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{Tenant, id, shared_stack};
+use crate::{
+    scans,
+    world::{Tenant, id, shared_stack},
+};
 
 /// Few, so that they are soon used up.
 const REQUESTS_A_MINUTE: u32 = 25;
@@ -51,11 +55,7 @@ async fn limited(name: &str, vars: &[(&str, &str)]) -> Result<Worker> {
 async fn what_is_refused_is_counted_as_well() -> Result<()> {
     let stack = shared_stack().await?;
     let tenant = Tenant::new(stack).await?;
-    let scan_keys = [(
-        "SCAN_KEYS",
-        "s1:c2NhbnNjYW5zY2Fuc2NhbnNjYW5zY2Fuc2NhbnNjYW4=",
-    )];
-    let worker = limited("refused", &scan_keys).await?;
+    let worker = limited("refused", &[("SCAN_KEYS", scans::KEYS)]).await?;
     let api = Api::new(&worker.url(), None)?;
     let key = &stack.secrets.jwt_key;
     let token = |user: &str, changes: Value| {
@@ -336,4 +336,28 @@ async fn a_signed_url_is_counted_by_what_it_opens() -> Result<()> {
     .await?;
     // All of an office come from one address.
     api.get_with(&urls[1], &headers).await?.expect(200)
+}
+
+#[tokio::test]
+async fn a_scanner_is_heard_however_often_the_file_is_read() -> Result<()> {
+    requires!(SERVED);
+    let tenant = Tenant::new(shared_stack().await?).await?;
+    let worker = limited("verdicts", &[("SCAN_KEYS", scans::KEYS)]).await?;
+    let bearer = mint(&claims(&tenant.name, "ada"), &tenant.stack.secrets.jwt_key);
+    let api = Api::new(&worker.url(), Some(bearer))?;
+    let attachments = api.upload(tenant.entity(), &[PNG]).await?;
+    let attachment = id(&attachments[0])?;
+    let key = tenant.object_keys().await?.pop().context("no object")?;
+    let url = api.content_url(attachment).await?;
+    asks_until_stopped(async |_| api.get(&url).await).await?;
+
+    let verdict = async |second| scans::tell_to(&api, &key, "infected", second).await;
+    verdict(0).await?.expect(204)?;
+    let shut = api
+        .get(&format!("/v1/attachments/{attachment}/content"))
+        .await?;
+    shut.expect_problem(403, "file_quarantined")?;
+
+    // A scanner that has lost its way is stopped, too.
+    asks_until_stopped(async |number| verdict(u64::from(number)).await).await
 }

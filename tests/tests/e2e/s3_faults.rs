@@ -73,6 +73,23 @@ async fn a_store_that_stumbles_is_asked_again() -> Result<()> {
     assert_agreement(stack, Place::Store(store)).await
 }
 
+/// RFC 9110 §15.3.7: an answer may have less than was asked for. Of a store that tells no SHA-256 the bytes are read.
+#[tokio::test]
+async fn a_store_that_answers_with_less_than_asked_is_asked_for_the_rest() -> Result<()> {
+    requires!(S3);
+    let (stack, store) = s3_stack(&[("S3_KIND", "other")]).await?;
+    let tenant = Tenant::new(&stack).await?;
+    for file in [PNG, TEXT] {
+        let upload = tenant.store(&[file]).await?;
+        store.trap("GET", "", Fault::Short(40), 200);
+        tenant.complete(&upload).await?.json_if(200)?;
+        // Twice at least, for its type and for its digest.
+        assert!(store.disarm() < 198, "nothing more was asked for");
+    }
+    assert_eq!(tenant.visible().await?, [PNG.name, TEXT.name]);
+    Ok(())
+}
+
 /// RFC 9110 §14.2: a server may pass over a range. One that compresses tells no length, unless it is asked not to.
 #[tokio::test]
 async fn a_store_that_answers_in_its_own_way_is_understood() -> Result<()> {

@@ -1,8 +1,8 @@
 //! A signed PUT to an S3 store stores exactly what was declared: every lock is inside the signature,
 //! and the store, a real one, verifies it.
 
-use anyhow::{Context, Result};
-use keepsake_tests::api::text;
+use anyhow::{Context, Result, ensure};
+use keepsake_tests::api::{sha256_base64, text};
 use keepsake_tests::cors::Cors;
 use keepsake_tests::fixtures::{PDF, PNG, TEXT};
 use keepsake_tests::requires;
@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::object_store::ObjectStore;
-use crate::world::{Tenant, attachment_path, id, shared_s3_stack};
+use crate::world::{Tenant, attachment_path, id, s3_stack, shared_s3_stack, upload_path};
 
 /// The one file of a new upload of `PNG` on the shared S3 stack, and its key.
 struct Declared {
@@ -344,5 +344,46 @@ async fn a_download_url_is_for_one_file_under_its_name() -> Result<()> {
         .get(&content)
         .await?
         .expect_problem(404, "not_found")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_url_that_can_replace_bytes_works_for_a_short_time() -> Result<()> {
+    requires!(S3);
+    let (stack, _store) = s3_stack(&[("S3_KIND", "other")]).await?;
+    let tenant = Tenant::new(&stack).await?;
+    let upload = tenant.declare(&[PNG]).await?;
+    let url: reqwest::Url = text(&upload, "/files/0/url")?.parse()?;
+    let seconds = url.query_pairs().find(|(name, _)| name == "X-Amz-Expires");
+    let seconds: u32 = seconds.context("no lifetime")?.1.parse()?;
+    ensure!((1..=300).contains(&seconds), "it works for {seconds} s");
+    // The upload itself has its time.
+    ensure!(text(&upload, "/expires_at")? > text(&upload, "/files/0/expires_at")?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_url_of_a_part_replaces_nothing_once_the_file_is_complete() -> Result<()> {
+    requires!(S3);
+    let in_parts = [("S3_KIND", "other"), ("MULTIPART_THRESHOLD_BYTES", "1")];
+    let (stack, _store) = s3_stack(&in_parts).await?;
+    let tenant = Tenant::new(&stack).await?;
+    let upload = tenant.declare(&[PNG]).await?;
+    let wanted = json!({
+        "attachment_id": text(&upload, "/files/0/attachment_id")?,
+        "parts": [{ "number": 1, "checksum": sha256_base64(PNG.bytes) }],
+    });
+    let parts = format!("{}/parts", upload_path(&upload)?);
+    let signed = tenant.api.post(&parts, &wanted).await?.json_if(200)?;
+    let part = &signed["parts"][0];
+    tenant.api.put(part, PNG.bytes).await?.expect_stored()?;
+    let done = tenant.complete(&upload).await?.json_if(200)?;
+
+    let mut other = PNG.bytes.to_vec();
+    other.reverse();
+    // Whatever the store answers.
+    tenant.api.put(part, &other).await?;
+    let kept = tenant.api.download(id(&done["attachments"][0])?).await?;
+    ensure!(kept.body == PNG.bytes, "it was replaced");
     Ok(())
 }

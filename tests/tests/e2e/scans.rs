@@ -19,7 +19,8 @@ use crate::world::{
     shared_stack, start_stack, upload_path,
 };
 
-const KEYS: &str = "scanner:c2NhbnNjYW5zY2Fuc2NhbnNjYW5zY2Fuc2NhbnNjYW4=";
+/// The key of the scanner, as a setting.
+pub const KEYS: &str = "scanner:c2NhbnNjYW5zY2Fuc2NhbnNjYW5zY2Fuc2NhbnNjYW4=";
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
 
@@ -64,10 +65,14 @@ fn sign(body: &str, timestamp: u64) -> Result<String> {
 
 /// Tells what a scanner found, as it would. `second` tells one message from another.
 async fn tell(tenant: &Tenant<'_>, key: &str, verdict: &str, second: u64) -> Result<Reply> {
+    tell_to(&tenant.api.with_bearer(None), key, verdict, second).await
+}
+
+/// [`tell`], to this worker.
+pub async fn tell_to(api: &Api, key: &str, verdict: &str, second: u64) -> Result<Reply> {
     let body = json!({ "object_key": key, "verdict": verdict }).to_string();
     let timestamp = unix_now() - second;
-    let api = tenant.api.with_bearer(None);
-    send(&api, &body, timestamp, &sign(&body, timestamp)?).await
+    send(api, &body, timestamp, &sign(&body, timestamp)?).await
 }
 
 async fn complete(tenant: &Tenant<'_>, upload: &Value) -> Result<Vec<Value>> {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use keepsake_tests::api::declaration;
 use keepsake_tests::fixtures::PNG;
 use keepsake_tests::token::{claims, mint};
+use reqwest::Method;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
@@ -164,5 +165,50 @@ async fn who_dawdles_is_answered_and_nobody_waits() -> Result<()> {
     }
     assert_eq!(tenant.upload_sets().await?, 0);
     tenant.upload(&[PNG]).await?;
+    Ok(())
+}
+
+/// Announced bytes of files, as many as all bodies of this kind have room for.
+const ANNOUNCED: [u32; 7] = [
+    5 << 20,
+    5 << 20,
+    5 << 20,
+    5 << 20,
+    5 << 20,
+    5 << 20,
+    2 << 20,
+];
+
+#[tokio::test]
+async fn who_sends_slowly_leaves_room_for_other_tenants() -> Result<()> {
+    let stack = own_stack().await?;
+    let (slow, other) = (Tenant::new(&stack).await?, Tenant::new(&stack).await?);
+    let url: reqwest::Url = stack.worker.url().parse()?;
+    let address = format!("127.0.0.1:{}", url.port().context("no port")?);
+    let bearer = mint(&claims(&slow.name, "ada"), &stack.secrets.jwt_key);
+    let mut connections = Vec::new();
+    for bytes in ANNOUNCED {
+        let mut connection = TcpStream::connect(&address)?;
+        write!(
+            connection,
+            "POST {}/attachments?name=a.txt HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {bearer}\r\n\
+             content-length: {bytes}\r\n\r\nx",
+            slow.post_path()
+        )?;
+        connections.push(connection);
+    }
+    spawn_blocking(|| thread::sleep(Duration::from_secs(2))).await?;
+
+    let here = format!("{}/attachments?name=note.txt", other.post_path());
+    let sent = Some(b"a note".to_vec());
+    let stored = other.api.send(Method::POST, &here, &[], sent).await?;
+    stored.expect(201)?;
+
+    // The slow tenant has its share.
+    let here = format!("{}/attachments?name=more.txt", slow.post_path());
+    let sent = Some(vec![b'x'; 2 << 20]);
+    let refused = slow.api.send(Method::POST, &here, &[], sent).await?;
+    refused.expect_problem(429, "too_many_requests")?;
+    drop(connections);
     Ok(())
 }

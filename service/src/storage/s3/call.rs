@@ -80,11 +80,13 @@ impl Answer {
         self.fetched.content
     }
 
-    /// Whether a partial answer has the bytes from `offset` on (RFC 9110 §14.4).
-    pub(super) fn begins_at(&self, offset: u64) -> bool {
-        let begin = format!("bytes {offset}-");
-        self.header("content-range")
-            .is_some_and(|range| range.starts_with(&begin))
+    /// What of the object a partial answer has.
+    pub(super) fn range(&self) -> Option<ContentRange> {
+        let range = ContentRange::parse(self.header("content-range")?)?;
+        let length = self.header("content-length");
+        length
+            .is_none_or(|length| length.parse() == Ok(range.end - range.begin))
+            .then_some(range)
     }
 
     /// `length` bytes of the body from `offset`, fewer at its end. What comes behind them is not read.
@@ -114,6 +116,31 @@ impl Answer {
     /// Whether the store had trouble that may be over in a moment.
     const fn is_passing(&self) -> bool {
         matches!(self.status, 429 | 500 | 502 | 503 | 504)
+    }
+}
+
+/// What of an object a partial answer has (RFC 9110 §14.4). It may be less than was asked for (§15.3.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentRange {
+    /// Where it begins.
+    pub(super) begin: u64,
+    /// Where it ends: behind its last byte, and so behind its begin.
+    pub(super) end: u64,
+    /// How many bytes the object has, where that is told.
+    pub(super) size: Option<u64>,
+}
+
+impl ContentRange {
+    fn parse(text: &str) -> Option<Self> {
+        let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let (begin, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let size = match size {
+            "*" => None,
+            size => Some(size.parse().ok()?),
+        };
+        let end = last.checked_add(1)?;
+        (begin < end).then_some(Self { begin, end, size })
     }
 }
 
@@ -212,4 +239,28 @@ fn signed(
 /// in the body of an error.
 pub(super) fn trouble(call: &Call<'_>, answer: &Answer) -> StorageError {
     StorageError(format!("S3 {} answered {}", call.method, answer.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_a_partial_answer_has() {
+        let range = |begin, end, size| Some(ContentRange { begin, end, size });
+        for (text, want) in [
+            ("bytes 0-0/1", range(0, 1, Some(1))),
+            ("bytes 5-15/100", range(5, 16, Some(100))),
+            ("bytes 5-15/*", range(5, 16, None)),
+            ("bytes 5-4/100", None),
+            ("bytes */100", None),
+            ("bytes 5-15", None),
+            ("bytes 5-18446744073709551615/*", None),
+            ("chunks 5-15/100", None),
+            ("bytes 5-15/x", None),
+            ("", None),
+        ] {
+            assert_eq!(ContentRange::parse(text), want, "{text}");
+        }
+    }
 }

@@ -104,21 +104,14 @@ impl Storage for S3 {
         length: usize,
     ) -> Task<'a, Result<Vec<u8>, StorageError>> {
         Box::pin(async move {
-            let last = offset.saturating_add(length as u64).saturating_sub(1);
-            let range = format!("bytes={offset}-{last}");
-            let call = Call {
-                key: Some(key.as_str()),
-                headers: &[("range", &range)],
-                ..Call::new("S3 GetObject", "GET")
-            };
-            let answer = self.call(&call).await?;
-            match answer.status {
-                206 if answer.begins_at(offset) => answer.part(0, length).await,
-                // A server may pass over a range (RFC 9110 §14.2).
-                200 => answer.part(offset, length).await,
-                // The object ends before, or has gone since it was looked at.
-                404 | 416 => Ok(Vec::new()),
-                _ => Err(trouble(&call, &answer)),
+            let mut piece = Vec::new();
+            loop {
+                let begin = offset.saturating_add(piece.len() as u64);
+                let (bytes, is_all) = self.read_some(key, begin, length - piece.len()).await?;
+                piece.extend_from_slice(&bytes);
+                if is_all {
+                    return Ok(piece);
+                }
             }
         })
     }
@@ -141,11 +134,12 @@ impl Storage for S3 {
                     ..Call::new("S3 GetObject", "GET")
                 };
                 let answer = self.call(&call).await?;
-                offset = match answer.status {
-                    206 if answer.begins_at(offset) => end,
+                offset = match (answer.status, answer.range()) {
+                    // The next window begins where this answer ends, be it less than was asked for.
+                    (206, Some(range)) if range.begin == offset && range.end <= end => range.end,
                     // The range was passed over: this is the whole object. More than a window would wait in memory.
-                    200 if offset == 0 && size <= WINDOW_BYTES => size,
-                    404 => return Ok(None),
+                    (200, _) if offset == 0 && size <= WINDOW_BYTES => size,
+                    (404, _) => return Ok(None),
                     _ => return Err(trouble(&call, &answer)),
                 };
                 hasher.add(answer.content()).await.map_err(StorageError)?;
@@ -238,6 +232,40 @@ impl Storage for S3 {
         storage_id: &'a str,
     ) -> Task<'a, Result<(), StorageError>> {
         Box::pin(async move { self.abort(key, storage_id).await })
+    }
+}
+
+impl S3 {
+    /// As [`Storage::read`], but at most what one answer has, and whether that is all there is.
+    async fn read_some(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        length: usize,
+    ) -> Result<(Vec<u8>, bool), StorageError> {
+        let end = offset.saturating_add(length as u64);
+        let range = format!("bytes={offset}-{}", end.saturating_sub(1));
+        let call = Call {
+            key: Some(key.as_str()),
+            headers: &[("range", &range)],
+            ..Call::new("S3 GetObject", "GET")
+        };
+        let answer = self.call(&call).await?;
+        match (answer.status, answer.range()) {
+            (206, Some(range)) if range.begin == offset => {
+                let is_all = range.end >= end || range.size == Some(range.end);
+                let bytes = answer.part(0, length).await?;
+                if bytes.len() as u64 != range.end.min(end) - offset {
+                    return Err(StorageError("S3: the answer broke off".to_owned()));
+                }
+                Ok((bytes, is_all))
+            }
+            // A server may pass over a range (RFC 9110 §14.2).
+            (200, _) => Ok((answer.part(offset, length).await?, true)),
+            // The object ends before, or has gone since it was looked at.
+            (404 | 416, _) => Ok((Vec::new(), true)),
+            _ => Err(trouble(&call, &answer)),
+        }
     }
 }
 
