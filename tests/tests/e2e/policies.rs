@@ -253,10 +253,10 @@ async fn a_conflict_of_rows_that_are_no_entities_names_their_table() -> Result<(
     run(
         &tenant,
         format!(
-            "CREATE TABLE public.secret (
-                 id int PRIMARY KEY, post_id bigint NOT NULL REFERENCES public.post ON DELETE CASCADE, code text NOT NULL);
+            "CREATE TABLE public.secret (id int PRIMARY KEY, post_id bigint NOT NULL, code text NOT NULL);
              CREATE INDEX secret_of_post ON public.secret (post_id);
              SELECT keepsake.manage('public.secret', keep => '{keep}');
+             ALTER TABLE public.secret ADD FOREIGN KEY (post_id) REFERENCES public.post ON DELETE CASCADE;
              CREATE UNIQUE INDEX secret_code ON public.secret (code){live};
              INSERT INTO public.secret VALUES (1, {}, 'a code')",
             tenant.post
