@@ -423,7 +423,7 @@ fn parts(
     session: &mut Session<'_, '_>,
     oid: pg_sys::Oid,
 ) -> Outcome<Vec<(pg_sys::Oid, Qualified)>> {
-    let rows = session.catalog_now(
+    let rows = session.registry_now(
         "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name
          FROM (SELECT $1::oid AS oid UNION SELECT relid FROM keepsake.partition_tree($1::oid)) AS part
          JOIN pg_class c ON c.oid = part.oid JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY c.oid",

@@ -39,10 +39,10 @@ struct Policy {
 
 /// A table that the policies are for: the managed one, or a partition of it.
 struct Target {
+    oid: pg_sys::Oid,
     name: Qualified,
     shown: String,
     is_partition: bool,
-    is_new_partition: bool,
     /// Whether the caller has the rights of its owner.
     is_own: bool,
     /// Whether the whole table has another owner.
@@ -62,13 +62,13 @@ fn targets(session: &Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<Vec<Target>> 
     let rows = session.catalog(TARGETS, &[oid.into(), names.to_vec().into()])?;
     rows.map(|row| {
         Ok(Target {
+            oid: field(&row, "oid")?,
             name: Qualified {
                 schema: Ident(field(&row, "schema")?),
                 name: Ident(field(&row, "name")?),
             },
             shown: field(&row, "shown")?,
             is_partition: field(&row, "is_partition")?,
-            is_new_partition: field(&row, "is_new_partition")?,
             is_own: field(&row, "is_own")?,
             has_other_owner: field(&row, "has_other_owner")?,
             has_rls: field(&row, "has_rls")?,
@@ -133,12 +133,23 @@ pub fn make_room(session: &mut Session<'_, '_>, table: pg_sys::Oid, policy: &str
     Ok(())
 }
 
+/// The partitions that the running transaction has made or attached, or that are part of what it has.
+const NEW_PARTITIONS: &str = "
+    SELECT part.relid AS oid FROM keepsake.partition_tree($1) AS part
+    WHERE EXISTS (SELECT FROM pg_partition_ancestors(part.relid) AS whole JOIN pg_inherits i ON i.inhrelid = whole.relid
+                  WHERE keepsake.is_of_this_transaction(i.xmin))";
+
 /// Hides the deleted rows of partitions that a table got since. Called by an event trigger alone.
 #[pg_extern]
 fn hide_in_partitions(relation: Regclass) -> Result<(), ErrorReport> {
     Ok(with_session(|session| {
+        let new: Vec<pg_sys::Oid> = session
+            .registry_now(NEW_PARTITIONS, &[relation.oid().into()])?
+            .iter()
+            .map(|row| field(row, "oid"))
+            .collect::<Outcome<_>>()?;
         let targets = targets(session, relation.oid())?;
-        let mut new = targets.iter().filter(|target| target.is_new_partition);
+        let mut new = targets.iter().filter(|target| new.contains(&target.oid));
         new.try_for_each(|target| target.equip_partition(session))
     })?)
 }

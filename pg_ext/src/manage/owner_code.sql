@@ -1,6 +1,6 @@
 -- What code of the owner's a write to table $1 would run although its triggers are off, among the objects that it concerns ($2, $3). What is in
 -- pg_catalog or of an extension is not his.
-WITH part AS (SELECT $1 AS oid UNION SELECT relid::oid FROM keepsake.partition_tree($1)),
+WITH part AS (SELECT $1 AS oid UNION SELECT relid::oid FROM pg_partition_tree($1)),
 code (classid, objid) AS (SELECT * FROM unnest($2::oid[], $3::oid[]))
 SELECT format('trigger %I of table %s', t.tgname, t.tgrelid::regclass) AS shown
 FROM pg_trigger t JOIN part p ON p.oid = t.tgrelid JOIN pg_proc f ON f.oid = t.tgfoid

@@ -8,7 +8,7 @@ use crate::spi::shown_names;
 
 /// Refuses a table that has such a column. Where a table that is managed gets one, `keepsake.follow_ddl()` refuses the command.
 pub fn refuse(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
-    let found = session.catalog_now(
+    let found = session.registry_now(
         "SELECT min(attname::text) FROM pg_attribute
          WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND keepsake.is_reserved_column(attname)",
         &[oid.into()],

@@ -1,5 +1,5 @@
 -- What a write to table $1 concerns: the table, its expressions and the types of its columns.
-WITH part AS (SELECT $1 AS oid UNION SELECT relid::oid FROM keepsake.partition_tree($1))
+WITH part AS (SELECT $1 AS oid UNION SELECT relid::oid FROM pg_partition_tree($1))
 SELECT s.classid::oid, s.objid FROM (
     SELECT 'pg_class'::regclass, p.oid FROM part p
     UNION ALL SELECT 'pg_class'::regclass, x.indexrelid FROM pg_index x JOIN part p ON p.oid = x.indrelid

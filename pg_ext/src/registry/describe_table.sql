@@ -30,7 +30,7 @@ SELECT c.oid,
                    'The partition ' || min(part.relid::regclass::text) FILTER (WHERE con.oid IS NOT NULL) || ' has a foreign key of its own.',
                    CASE WHEN pg_get_partkeydef(c.oid) ~ '\y(deleted_at|deletion_id)\y'
                         THEN 'Its partition key reads deleted_at or deletion_id.' END)
-        FROM keepsake.partition_tree(c.oid) AS part
+        FROM pg_partition_tree(c.oid) AS part
         JOIN pg_class pc ON pc.oid = part.relid
         LEFT JOIN pg_constraint con ON con.contype = 'f' AND con.conparentid = 0 AND part.level > 0
                                    AND part.relid IN (con.conrelid, con.confrelid)

@@ -6,7 +6,7 @@ WITH asked AS (
     SELECT unnest($1::oid[]) AS root
 ), relation AS (
     SELECT root, root AS oid FROM asked
-    UNION SELECT root, relid::oid FROM asked, keepsake.partition_tree(root)
+    UNION SELECT root, relid::oid FROM asked, pg_partition_tree(root::regclass)
 ), marks AS (
     SELECT r.root, r.oid, array_agg(a.attnum) AS attnums, format(':varattno (%s) ', string_agg(a.attnum::text, '|')) AS pattern
     FROM relation AS r
