@@ -14,6 +14,7 @@ use crate::delete::restrict;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
+use crate::intercept::lost_guards::is_loaded_partition;
 use crate::intercept::parent_probe;
 use crate::model::error::{Failure, Outcome};
 use crate::model::reference::{Kind, Reference};
@@ -22,7 +23,6 @@ use crate::model::table::Table;
 use crate::postgres::table_triggers::{name, triggers};
 use crate::registry::deletion_group;
 use crate::run_as::engine_write::EngineWrite;
-use crate::run_as::role;
 use crate::spi::session::{Session, with_session};
 
 /// BEFORE TRUNCATE: refused, whoever asks. What was a partition has lost its row triggers, and is a table like any other.
@@ -42,7 +42,7 @@ fn refuse_truncate(call: Call<'_, BeforeTruncate>) -> Result<Answer<'_>, ErrorRe
 /// BEFORE INSERT of a row that is marked already.
 #[pg_extern]
 fn refuse_marked(call: Call<'_, BeforeInsert>) -> Result<Answer<'_>, ErrorReport> {
-    if !role::loads_dump() {
+    if !is_loaded_partition(call.opened()) {
         only_the_engine(call.relation)?;
     }
     Ok(Answer::row(call.rows.new))

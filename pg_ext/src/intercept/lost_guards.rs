@@ -17,6 +17,7 @@ use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::model::oid_map::OidSet;
 use crate::postgres::pg_list::oids;
+use crate::postgres::settings::value_of;
 use crate::postgres::table_triggers::{are_off, fires, limited_to, name, triggers};
 use crate::run_as::role;
 use crate::spi::session::with_reading_session;
@@ -117,16 +118,26 @@ pub fn refuse_copy(statement: &pg_sys::Node) {
     // SAFETY: the node is what its tag says; the table is opened with the lock that COPY itself takes first, which stays.
     unsafe {
         let copy = &*std::ptr::from_ref(statement).cast::<pg_sys::CopyStmt>();
-        if !copy.is_from || copy.relation.is_null() || are_off() || role::loads_dump() {
+        if !copy.is_from || copy.relation.is_null() || are_off() {
             return;
         }
         let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
         let relation = pg_sys::table_openrv_extended(copy.relation, mode, true);
         if let Some(opened) = relation.as_ref() {
-            raise_unless_ok(refuse_write(opened));
+            if !is_loaded_partition(opened) {
+                raise_unless_ok(refuse_write(opened));
+            }
             pg_sys::table_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
         }
     }
+}
+
+/// Whether a superuser's `pg_restore` loads a partition: several of its workers may load the rows after the foreign keys and triggers that the table hands
+/// down to it, and before its own.
+pub fn is_loaded_partition(relation: &pg_sys::RelationData) -> bool {
+    // SAFETY: an open relation has an entry of pg_class.
+    let is_partition = unsafe { (*relation.rd_rel).relispartition };
+    is_partition && role::is_superuser() && value_of(c"application_name") == Some(c"pg_restore")
 }
 
 /// The table, or one that it is a partition of, that has a reference which is guarded; and what that refers to.

@@ -17,7 +17,7 @@ use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
 
-use crate::postgres::settings::{LocalSettings, value_of};
+use crate::postgres::settings::LocalSettings;
 use crate::postgres::statement_stack;
 use crate::run_as::archive_reading;
 use crate::run_as::search_path::SearchPath;
@@ -60,12 +60,6 @@ pub fn install() {
 pub fn is_superuser() -> bool {
     // SAFETY: looks the current role up in the system's caches.
     unsafe { pg_sys::superuser() }
-}
-
-/// Whether a superuser's `pg_restore` runs. Several of its workers may load rows of a partition after the foreign keys and triggers that its table
-/// hands down to it, and before its own.
-pub fn loads_dump() -> bool {
-    is_superuser() && value_of(c"application_name") == Some(c"pg_restore")
 }
 
 /// A setting in this backend's table of them.
