@@ -22,10 +22,24 @@ CREATE TABLE keepsake.archive_table (
     source_name   name NOT NULL,
     -- What keepsake.bound_storage says of the table, kept when the table is dropped. By the names that archive_column has.
     object_key     name,
-    writable_until name
+    writable_until name,
+    by_month       boolean NOT NULL DEFAULT false
 );
 COMMENT ON TABLE keepsake.archive_table IS
-    'The archive of each table. object_key, writable_until: of a table that is bound to the bucket, the columns whose archived values name an object, and say until when it can be stored.';
+    'The archive of each table. object_key, writable_until: of a table that is bound to the bucket, the columns whose archived values name an object, and say until when it can be stored. by_month: it gets a table for each month.';
+
+CREATE TABLE keepsake.archive_month (
+    month_table regclass PRIMARY KEY,
+    archive     regclass NOT NULL,
+    -- Its first day, in UTC.
+    month       date NOT NULL,
+    -- Deletions of the month have ids from the first on and before the second: an id begins with its time.
+    begins      uuid NOT NULL,
+    ends        uuid NOT NULL,
+    UNIQUE (archive, month)
+);
+COMMENT ON TABLE keepsake.archive_month IS
+    'The month tables of archives that keepsake.archive_by_month() has divided: each inherits from its archive, and has the rows of one month''s deletions.';
 
 CREATE TABLE keepsake.archive_column (
     archive        regclass NOT NULL,
@@ -71,8 +85,9 @@ CREATE INDEX archive_undo_deletion ON keepsake.archive_undo (deletion_id, seq);
 COMMENT ON TABLE keepsake.archive_undo IS
     'What rows referred to before the transaction of a deletion set it to NULL or to the default; restore() puts it back.';
 
-GRANT SELECT ON keepsake.archive_table, keepsake.archive_column TO PUBLIC;
+GRANT SELECT ON keepsake.archive_table, keepsake.archive_column, keepsake.archive_month TO PUBLIC;
 
 SELECT pg_catalog.pg_extension_config_dump('keepsake.archive_table', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.archive_column', '');
 SELECT pg_catalog.pg_extension_config_dump('keepsake.archive_undo', '');
+SELECT pg_catalog.pg_extension_config_dump('keepsake.archive_month', '');

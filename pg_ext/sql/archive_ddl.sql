@@ -344,7 +344,8 @@ DECLARE
     each record;
 BEGIN
     FOR each IN
-        SELECT a.archive FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive
+        SELECT a.archive FROM (SELECT t.archive FROM keepsake.archive_table t UNION ALL SELECT m.month_table FROM keepsake.archive_month m) AS a
+        JOIN pg_class c ON c.oid = a.archive
         WHERE c.relreplident = 'd' AND (of_archive IS NULL OR c.oid = of_archive) AND EXISTS (
             SELECT FROM pg_publication p WHERE (p.pubdelete OR p.pubupdate) AND (
                 p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid)
@@ -361,6 +362,14 @@ BEGIN
         END;
     END LOOP;
 END
+$$;
+
+-- Whether subscribers may get rows of a table. A month table of a published archive would stop them: they have no such table.
+CREATE FUNCTION keepsake.is_published(relation oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT EXISTS (SELECT FROM pg_publication WHERE puballtables)
+    OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prrelid = relation)
+    OR EXISTS (SELECT FROM pg_publication_namespace n JOIN pg_class c ON c.relnamespace = n.pnnspid WHERE c.oid = relation)
 $$;
 
 CREATE FUNCTION keepsake.follow_publications() RETURNS event_trigger
@@ -415,6 +424,16 @@ END
 $$;
 CREATE TRIGGER number_columns AFTER INSERT ON keepsake.archive_table FOR EACH ROW EXECUTE FUNCTION keepsake.number_columns();
 
+CREATE FUNCTION keepsake.release_month() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM keepsake.refuse_other_call('keepsake.release_month', 'AFTER INSERT ON keepsake.archive_month FOR EACH ROW', tg_relid, 'archive_month', tg_when || tg_op || tg_level);
+    PERFORM keepsake.release_types(NEW.month_table), keepsake.identify_published(NEW.month_table);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER release_month AFTER INSERT ON keepsake.archive_month FOR EACH ROW EXECUTE FUNCTION keepsake.release_month();
+
 -- An archive holds on to no type and no collation: when they are dropped, what it has of them goes along, as a column
 -- that is dropped.
 CREATE FUNCTION keepsake.release_types(archive oid) RETURNS void
@@ -423,12 +442,13 @@ BEGIN
     -- Only a superuser may; for anyone else the types stay needed, as those of any table.
     IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         UPDATE pg_depend SET deptype = 'a'
-        WHERE classid = 'pg_class'::regclass AND objid = archive AND objsubid > 0
+        WHERE classid = 'pg_class'::regclass AND objsubid > 0
+          AND objid IN (SELECT release_types.archive UNION ALL SELECT m.month_table FROM keepsake.archive_month m WHERE m.archive = release_types.archive)
           AND refclassid IN ('pg_type'::regclass, 'pg_collation'::regclass) AND deptype = 'n';
     END IF;
 END
 $$;
 
 REVOKE ALL ON FUNCTION keepsake.identify_published, keepsake.follow_publications, keepsake.try_to_manage, keepsake.refuse_other_call, keepsake.try_to_follow, keepsake.try_to_equip, keepsake.equip_partitions, keepsake.follow_archives,
-    keepsake.follow_rewrite, keepsake.follow_drops, keepsake.number_anew, keepsake.number_column, keepsake.number_columns, keepsake.release_types, keepsake.follow_archive, keepsake.drop_empty_archive FROM PUBLIC;
+    keepsake.follow_rewrite, keepsake.follow_drops, keepsake.number_anew, keepsake.number_column, keepsake.number_columns, keepsake.release_month, keepsake.release_types, keepsake.follow_archive, keepsake.drop_empty_archive FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION keepsake.try_to_manage TO PUBLIC;

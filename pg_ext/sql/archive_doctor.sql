@@ -9,7 +9,13 @@ WITH archived AS (
 -- The archives themselves, also of tables that were dropped.
 archive AS (
     SELECT a.archive, a.relation, a.source_schema, a.source_name, a.object_key, c.relowner, c.relacl, c.relrowsecurity, c.relpersistence, c.relnamespace
-    FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive)
+    FROM keepsake.archive_table a JOIN pg_class c ON c.oid = a.archive),
+-- What has rows: they, and their month tables.
+heap AS (
+    SELECT a.archive, a.relation, a.object_key, a.relowner, a.relacl, a.relpersistence, a.relnamespace, false AS is_of_month FROM archive a
+    UNION ALL
+    SELECT m.month_table, a.relation, a.object_key, c.relowner, c.relacl, c.relpersistence, c.relnamespace, true
+    FROM keepsake.archive_month m JOIN archive a USING (archive) JOIN pg_class c ON c.oid = m.month_table)
 
 -- Rows that are deleted for good.
 SELECT 'error', 'table_unregistered', t.tgrelid::regclass::text, 'The table has the triggers of a table with an archive but is not managed, so its rows are deleted for good. A dump of the schema alone leaves it so.',
@@ -72,7 +78,7 @@ UNION ALL
 -- Who may do what with archives.
 SELECT 'error', 'archive_owner', a.archive::text, format('The archive belongs to %I: whoever owns it can change it, and code of its owner''s would run with his rights.', pg_get_userbyid(a.relowner)),
        format('ALTER TABLE %s OWNER TO keepsake_archive;', a.archive)
-FROM archive a WHERE pg_get_userbyid(a.relowner) <> 'keepsake_archive'
+FROM heap a WHERE pg_get_userbyid(a.relowner) <> 'keepsake_archive'
 UNION ALL
 SELECT DISTINCT 'error', 'archive_owner', n.nspname::text,
        format('The schema of archives has another owner, %I, as after a restore into a cluster that had no role keepsake_archive.', pg_get_userbyid(n.nspowner)),
@@ -82,8 +88,9 @@ UNION ALL
 SELECT 'warning', 'archive_granted', a.archive::text,
        format('%s may %s in the archive, which only Keepsake writes.', CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type)),
        format('REVOKE %s ON %s FROM %s CASCADE;', string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type), a.archive, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
-FROM archive a CROSS JOIN LATERAL aclexplode(a.relacl) AS x
-WHERE x.grantee <> a.relowner AND x.privilege_type <> 'SELECT'
+FROM heap a CROSS JOIN LATERAL aclexplode(a.relacl) AS x
+-- Who may read an archive reads its month tables through it.
+WHERE x.grantee <> a.relowner AND (x.privilege_type <> 'SELECT' OR a.is_of_month)
 GROUP BY a.archive, x.grantee
 UNION ALL
 SELECT 'error', 'archive_open', a.archive::text, format('%s has row-level security, and its archive has not: whoever may read the archive sees every row.', a.relation),
@@ -98,10 +105,10 @@ WHERE c.relrowsecurity AND a.relrowsecurity AND NOT EXISTS (
 UNION ALL
 -- What somebody else has put on archives: it would run, or fail, when rows are deleted.
 SELECT 'error', 'archive_trigger', a.archive::text, format('The trigger %I is on the archive. Rows that are archived do not fire it.', t.tgname), format('DROP TRIGGER %I ON %s;', t.tgname, a.archive)
-FROM archive a JOIN pg_trigger t ON t.tgrelid = a.archive WHERE NOT t.tgisinternal
+FROM heap a JOIN pg_trigger t ON t.tgrelid = a.archive WHERE NOT t.tgisinternal
 UNION ALL
 SELECT 'error', 'archive_index', a.archive::text, format('The index %I is on the archive, so its code runs with each DELETE of the table.', i.relname), format('DROP INDEX %I.%I;', n.nspname, i.relname)
-FROM archive a JOIN pg_index x ON x.indrelid = a.archive JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace JOIN pg_am am ON am.oid = i.relam
+FROM heap a JOIN pg_index x ON x.indrelid = a.archive JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace JOIN pg_am am ON am.oid = i.relam
 WHERE NOT (am.amname = 'brin' AND x.indkey::text = '1' AND x.indexprs IS NULL AND x.indpred IS NULL)
   -- That over the key, for declared references, and that over the keys of objects: PostgreSQL's own code.
   AND NOT (am.amname = 'btree' AND x.indnatts = 1 AND NOT x.indisunique AND x.indexprs IS NULL AND x.indpred IS NULL
@@ -118,24 +125,24 @@ WHERE NOT EXISTS (SELECT FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
                   WHERE x.indrelid = k.archive AND x.indkey[0] = at.attnum AND am.amname = 'btree' AND x.indisvalid AND x.indpred IS NULL)
 UNION ALL
 SELECT 'error', 'archive_constraint', a.archive::text, format('The constraint %I is on the archive. Archived rows are not held to it.', con.conname), format('ALTER TABLE %s DROP CONSTRAINT %I;', a.archive, con.conname)
-FROM archive a JOIN pg_constraint con ON con.conrelid = a.archive WHERE con.contype <> 'n'
+FROM heap a JOIN pg_constraint con ON con.conrelid = a.archive WHERE con.contype <> 'n'
 UNION ALL
 SELECT 'warning', 'archive_policy', a.archive::text, format('The policy %I is on the archive, which only the table''s owner may read.', p.polname), format('DROP POLICY %I ON %s;', p.polname, a.archive)
-FROM archive a JOIN pg_policy p ON p.polrelid = a.archive WHERE p.polname NOT LIKE 'keepsake\_%'
+FROM heap a JOIN pg_policy p ON p.polrelid = a.archive WHERE p.polname NOT LIKE 'keepsake\_%'
 UNION ALL
 SELECT 'error', 'archive_statistics', a.archive::text, format('ANALYZE collects statistics of the column %I, and runs code of its type''s owner for that.', at.attname),
        format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0;', a.archive, at.attname)
-FROM archive a JOIN pg_attribute at ON at.attrelid = a.archive AND at.attnum > 3 AND NOT at.attisdropped
+FROM heap a JOIN pg_attribute at ON at.attrelid = a.archive AND at.attnum > 3 AND NOT at.attisdropped
 WHERE coalesce(at.attstattarget, -1) <> 0
 UNION ALL
 SELECT 'error', 'archive_statistics', a.archive::text, format('ANALYZE collects the statistics %I, and runs code of others for that.', s.stxname), format('DROP STATISTICS %s.%I;', s.stxnamespace::regnamespace, s.stxname)
-FROM archive a JOIN pg_statistic_ext s ON s.stxrelid = a.archive
+FROM heap a JOIN pg_statistic_ext s ON s.stxrelid = a.archive
 UNION ALL
 SELECT 'warning', 'archive_unlogged', a.archive::text, format('%s is logged and its archive is not: a crash empties the archive.', a.relation), format('ALTER TABLE %s SET LOGGED;', a.archive)
-FROM archive a JOIN pg_class c ON c.oid = a.relation WHERE c.relpersistence = 'p' AND a.relpersistence = 'u'
+FROM heap a JOIN pg_class c ON c.oid = a.relation WHERE c.relpersistence = 'p' AND a.relpersistence = 'u'
 UNION ALL
 SELECT 'warning', 'archive_holds_type', a.archive::text, 'DROP TYPE and DROP COLLATION are refused because of columns of the archive.', format('SELECT keepsake.release_types(%L::regclass);', a.archive)
-FROM archive a
+FROM heap a
 WHERE EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = a.archive AND d.objsubid > 0 AND d.deptype = 'n'
               AND d.refclassid IN ('pg_type'::regclass, 'pg_collation'::regclass))
 UNION ALL
@@ -169,7 +176,15 @@ SELECT 'warning', 'archive_unregistered', c.oid::regclass::text,
        'The registry does not know this archive, so its rows cannot be restored. A dump without the data of the extension leaves it, or a restore that has not ended.', ''
 FROM pg_class c
 WHERE c.relkind = 'r' AND c.relowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = 'keepsake_archive')
-  AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid)
+  AND NOT EXISTS (SELECT FROM heap a WHERE a.archive = c.oid)
+UNION ALL
+SELECT 'warning', 'archive_month_missing', a.archive::text,
+       'The archive is divided by month and has no table for this month, so rows that are deleted now are purged one by one. A purge makes the table of the next month.',
+       format('SELECT keepsake.archive_by_month(%L);', a.relation)
+FROM keepsake.archive_table a
+WHERE a.by_month AND a.relation IS NOT NULL AND NOT EXISTS (
+    SELECT FROM keepsake.archive_month m WHERE m.archive = a.archive AND m.month = date_trunc('month', now() AT TIME ZONE 'UTC'))
+  AND NOT keepsake.is_published(a.archive)
 UNION ALL
 SELECT 'info', 'archive_of_dropped', a.archive::text,
        format('The table %I.%I was dropped. Its archive stays until its retention is over; then it can be dropped.', a.source_schema, a.source_name), ''
@@ -184,15 +199,15 @@ SELECT 'warning', 'publication_of_archives', p.pubname::text,
                            FROM pg_publication_namespace pn JOIN pg_namespace n ON n.oid = pn.pnnspid
                            WHERE pn.pnpubid = p.oid AND n.oid IN (SELECT relnamespace FROM archive)), '')
                  || coalesce((SELECT string_agg(format('ALTER PUBLICATION %I DROP TABLE %s;', p.pubname, pr.prrelid::regclass), ' ' ORDER BY pr.prrelid::regclass::text)
-                              FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM archive)), '') END
+                              FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM heap)), '') END
 FROM pg_publication p
 WHERE p.puballtables AND EXISTS (SELECT FROM archive)
-   OR EXISTS (SELECT FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM archive))
+   OR EXISTS (SELECT FROM pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid IN (SELECT archive::oid FROM heap))
    OR EXISTS (SELECT FROM pg_publication_namespace pn WHERE pn.pnpubid = p.oid AND pn.pnnspid IN (SELECT relnamespace FROM archive))
 UNION ALL
 SELECT 'error', 'archive_without_identity', a.archive::text, format('The publication %I includes the archive, which has no replica identity, so restores and purges fail.', min(p.pubname)),
        format('ALTER TABLE %s REPLICA IDENTITY FULL;', a.archive)
-FROM archive a JOIN pg_class c ON c.oid = a.archive AND c.relreplident IN ('d', 'n')
+FROM heap a JOIN pg_class c ON c.oid = a.archive AND c.relreplident IN ('d', 'n')
 JOIN pg_publication p ON (p.pubdelete OR p.pubupdate) AND (
     p.puballtables OR EXISTS (SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = a.archive)
     OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid AND n.pnnspid = a.relnamespace))

@@ -9,7 +9,19 @@ DECLARE
     total bigint := 0;
     -- Rows gone since the run last began at the head.
     round bigint := 0;
+    -- The month table that was emptied last.
+    month oid;
 BEGIN
+    -- Whole months take no count of rows.
+    WHILE max_rows IS NULL LOOP
+        report := keepsake.purge_month(run, month);
+        EXIT WHEN report IS NULL;
+        month := (report OPERATOR(pg_catalog.->>) 'month_table')::oid;
+        round := round OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
+        total := total OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
+        COMMIT;
+        RAISE NOTICE 'purged % rows so far', total;
+    END LOOP;
     LOOP
         report := keepsake.purge_step(run,
             least(batch_size, max_rows OPERATOR(pg_catalog.-) total)::integer, after, round OPERATOR(pg_catalog.>) 0);
@@ -33,4 +45,4 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE keepsake.purge IS
-    'Purges expired deletions, batch_size rows in each transaction, until none is left or max_rows rows are removed.';
+    'Purges expired deletions, batch_size rows in each transaction, until none is left or max_rows rows are removed. Without max_rows, month tables of archives are emptied as a whole.';

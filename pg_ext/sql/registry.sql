@@ -186,6 +186,7 @@ BEGIN
     UPDATE keepsake.archive_table SET relation = NULL, former = relation::oid WHERE relation::oid = ANY (dropped);
     DELETE FROM keepsake.archive_table WHERE archive::oid = ANY (dropped);
     DELETE FROM keepsake.archive_column WHERE archive::oid = ANY (dropped);
+    DELETE FROM keepsake.archive_month WHERE month_table::oid = ANY (dropped) OR archive::oid = ANY (dropped);
     DELETE FROM keepsake.archive_undo WHERE relation::oid = ANY (dropped);
     -- One without rows has nothing to stay for, and would keep roles and types from being dropped and changed.
     FOREACH gone IN ARRAY ARRAY(SELECT a.archive FROM keepsake.archive_table a WHERE a.relation IS NULL AND a.former = ANY (dropped)) LOOP

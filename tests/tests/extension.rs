@@ -95,8 +95,8 @@ fn bin_folder(programs: &std::path::Path, folder: &str) -> Result<PathBuf> {
         .to_path_buf())
 }
 
-async fn golden_scripts(major: u16, schedule: &str) -> Result<()> {
-    run(major, &tested_majors()?, "pg_regress", "regress", schedule).await
+async fn golden_scripts(major: u16, tested: &[u16], schedule: &str) -> Result<()> {
+    run(major, tested, "pg_regress", "regress", schedule).await
 }
 
 async fn stepped_interleavings(major: u16) -> Result<()> {
@@ -121,13 +121,18 @@ macro_rules! on_each_release {
         $(mod $release {
             #[tokio::test]
             async fn golden_scripts() -> anyhow::Result<()> {
-                super::golden_scripts($major, "schedule").await
+                super::golden_scripts($major, &super::tested_majors()?, "schedule").await
+            }
+
+            #[tokio::test]
+            async fn exhaustive_golden_scripts() -> anyhow::Result<()> {
+                super::golden_scripts($major, &super::outer_majors()?, "schedule_exhaustive").await
             }
 
             #[tokio::test]
             #[ignore = "only a server with assertions can forget its caches: make test-asserts"]
             async fn a_golden_script_without_caches() -> anyhow::Result<()> {
-                super::golden_scripts($major, "schedule_without_caches").await
+                super::golden_scripts($major, &super::tested_majors()?, "schedule_without_caches").await
             }
 
             #[tokio::test]

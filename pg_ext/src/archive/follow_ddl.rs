@@ -6,7 +6,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::archive::follow_table::{self, ancestors};
-use crate::archive::{names, removal, source, using};
+use crate::archive::{names, removal, source, table, using};
 use crate::call::arguments::Regclass;
 use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome};
@@ -48,7 +48,7 @@ fn drop_if_empty(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome
         &[],
     )?;
     if !session.registry_exists_now(&format!("SELECT 1 FROM {name}"), &[])? {
-        session.registry(&format!("DROP TABLE {name}"), &[])?;
+        table::drop_archive(session, archive)?;
     }
     Ok(())
 }

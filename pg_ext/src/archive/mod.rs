@@ -10,6 +10,7 @@
 //! - `setting` switches all of it off.
 //! - `find_rows` finds archived rows by their keys; `objects` are those in the bucket that archived rows name.
 //! - `table` makes archives, with `columns` like those of their sources; `names` are what they are called, `shown_to` is who may read them.
+//! - `months` divides an archive by month; `heaps` are the tables that its rows are in.
 //! - `layouts` follow the columns of a source; `layout` compares two of them. `source` is what a backend knows of a table and its archive.
 //! - `using` notes how a change of a column's type converts its values.
 //! - `follow_table` brings an archive up to date with its table; `follow_ddl` does so when the schema has changed, `follow_reassign` after
@@ -24,12 +25,14 @@ pub mod find_rows;
 pub mod follow_ddl;
 pub mod follow_reassign;
 pub mod follow_table;
+pub mod heaps;
 pub mod key;
 pub mod layout;
 pub mod layouts;
 pub mod let_go;
 pub mod let_roles_go;
 pub mod memory;
+pub mod months;
 pub mod names;
 pub mod objects;
 pub mod record;

@@ -100,7 +100,7 @@ fn numbered(name: &str, number: u32) -> String {
 }
 
 /// The name with a suffix, cut so that both fit.
-fn with_suffix(name: &str, suffix: &str) -> String {
+pub fn with_suffix(name: &str, suffix: &str) -> String {
     let mut end = name.len().min(LONGEST.saturating_sub(suffix.len()));
     while !name.is_char_boundary(end) {
         end -= 1;

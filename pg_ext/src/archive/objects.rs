@@ -9,6 +9,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 
 use crate::archive::names;
+use crate::archive::table;
 use crate::graph::cache;
 use crate::model::error::Outcome;
 use crate::model::oid_map::OidMap;
@@ -124,8 +125,10 @@ pub fn bind(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> 
 pub fn index(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
     let columns: Vec<String> = first_column(session.registry(UNINDEXED, &[archive.into()])?)?;
     for column in columns {
-        let name = names::name_of(session, archive)?;
-        session.registry(&format!("CREATE INDEX ON {name} ({})", Ident(column)), &[])?;
+        let column = Ident(column);
+        for name in table::heaps(session, archive)? {
+            session.registry(&format!("CREATE INDEX ON {name} ({column})"), &[])?;
+        }
     }
     Ok(())
 }

@@ -6,9 +6,10 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 use serde_json::Value;
 
-use crate::archive::source::{self, Snapshot};
+use crate::archive::source;
 use crate::archive::write::{Target, registry_table};
 use crate::model::error::Outcome;
+use crate::postgres::ensured_snapshot::EnsuredSnapshot;
 use crate::postgres::settings::value_of;
 use crate::registry::expiry;
 use crate::registry::locks::{Lock, Mode};
@@ -145,7 +146,7 @@ pub fn write(deletion: &Deletion<'_>) -> Outcome<()> {
 /// Enters of a deletion that is entered already what only the end of its statement tells.
 pub fn complete(deletion: &Deletion<'_>) -> Outcome<()> {
     // There is none when the transaction commits.
-    let _snapshot = Snapshot::ensured();
+    let _snapshot = EnsuredSnapshot::take();
     // SAFETY: a value of this type, in the current memory.
     let key = unsafe { DatumWithOid::new(deletion.key, pg_sys::JSONBOID) };
     with_session(|session| {

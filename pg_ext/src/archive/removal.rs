@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use pgrx::{Uuid, pg_sys};
 
+use crate::archive::heaps::Heap;
 use crate::archive::key::Key;
 use crate::archive::let_go;
 use crate::archive::memory::Memory;
@@ -17,7 +18,6 @@ use crate::archive::row;
 use crate::archive::row_memory::RowMemory;
 use crate::archive::source::Source;
 use crate::archive::using;
-use crate::archive::write::Target;
 use crate::call::trigger_row::Row;
 use crate::model::error::{Failure, Outcome, raise_unless_ok};
 use crate::postgres::statement_stack;
@@ -535,11 +535,14 @@ impl Removal {
 /// Writes the rows that are collected, as many as this subtransaction can write.
 fn flush() -> Outcome<()> {
     let current = current_subtransaction();
-    let taken = STATE.with_borrow_mut(|state| state.open.as_mut().map(|open| open.take(current)));
-    let Some(taken) = taken else {
+    let taken = STATE.with_borrow_mut(|state| {
+        let open = state.open.as_mut()?;
+        Some((open.id, open.take(current)))
+    });
+    let Some((deletion, taken)) = taken else {
         return Ok(());
     };
-    write_rows(&taken);
+    write_rows(deletion, &taken)?;
     STATE.with_borrow_mut(|state| {
         if let Some(open) = &mut state.open {
             open.free(taken);
@@ -548,20 +551,22 @@ fn flush() -> Outcome<()> {
     Ok(())
 }
 
-/// Writes rows to their archives. Of one that was dropped since, nothing is to be kept.
-fn write_rows(taken: &[(pg_sys::Oid, Part)]) {
+/// Writes rows of a deletion to their archives. Of one that was dropped since, nothing is to be kept.
+fn write_rows(deletion: Uuid, taken: &[(pg_sys::Oid, Part)]) -> Outcome<()> {
     let scratch = Memory::of_transaction(c"keepsake write");
     for (archive, part) in taken {
-        if !part.rows.is_empty()
-            && let Some(target) = Target::open(*archive)
-        {
+        if part.rows.is_empty() {
+            continue;
+        }
+        if let Some(heap) = Heap::open(*archive, deletion)? {
             for rows in part.rows.chunks(MOST_ROWS) {
                 // SAFETY: the rows are in the memory of the removal, which is not freed before they were written.
-                scratch.enter(|| unsafe { target.insert(rows) });
+                scratch.enter(|| unsafe { heap.insert(rows) });
                 scratch.reset();
             }
         }
     }
+    Ok(())
 }
 
 /// Writes what has ended, as far as it can be.
@@ -575,7 +580,7 @@ pub fn write_all() -> Outcome<()> {
     PENDING.set(!waiting.is_empty());
     STATE.with_borrow_mut(|state| state.waiting = waiting);
     ready.into_iter().try_for_each(|mut removal| {
-        write_rows(&removal.take(current));
+        write_rows(removal.id, &removal.take(current))?;
         let scratch = Memory::of_transaction(c"keepsake record");
         scratch.enter(|| enter(&removal))
     })

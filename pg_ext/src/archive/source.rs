@@ -11,12 +11,14 @@ use pgrx::pg_sys;
 use pgrx::tupdesc::PgTupleDesc;
 
 use crate::archive::follow_table;
+use crate::archive::heaps;
 use crate::archive::layout::Kept;
 use crate::archive::layouts;
 use crate::archive::objects;
 use crate::archive::using;
 use crate::archive::write;
 use crate::model::error::Outcome;
+use crate::postgres::ensured_snapshot::EnsuredSnapshot;
 use crate::spi::session::{Session, with_session};
 
 /// A table or partition whose rows are archived.
@@ -145,6 +147,7 @@ unsafe extern "C-unwind" fn relation_changed(_argument: pg_sys::Datum, relation:
 pub fn forget(relation: pg_sys::Oid) {
     CHANGES.set(CHANGES.get().wrapping_add(1));
     write::forget(relation);
+    heaps::forget(relation);
     LAST.with_borrow_mut(|last| *last = None);
     RETENTIONS.with_borrow_mut(|known| {
         known.retain(|table, _| relation != pg_sys::InvalidOid && *table != relation);
@@ -194,33 +197,6 @@ fn learn(relation: &pg_sys::RelationData) -> Outcome<Option<Rc<Source>>> {
     Ok(source)
 }
 
-/// A snapshot that is active, where there was none.
-pub struct Snapshot(bool);
-
-impl Snapshot {
-    /// Makes one active, if none is.
-    pub fn ensured() -> Self {
-        // SAFETY: within a transaction; `drop` takes the snapshot off the stack again.
-        unsafe {
-            let is_active = pg_sys::ActiveSnapshotSet();
-            if !is_active {
-                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
-            }
-            Self(!is_active)
-        }
-    }
-}
-
-impl Drop for Snapshot {
-    fn drop(&mut self) {
-        // While an error unwinds, the abort of the transaction takes it off.
-        if self.0 && !std::thread::panicking() {
-            // SAFETY: what `ensured` put there is on top: whatever came since has ended.
-            unsafe { pg_sys::PopActiveSnapshot() };
-        }
-    }
-}
-
 /// How long what is deleted in a managed table can be restored; of one that is managed no longer, the default.
 pub fn retention(table: pg_sys::Oid) -> Outcome<Option<Interval>> {
     if let Some(retention) = RETENTIONS.with_borrow(|known| known.get(&table).copied()) {
@@ -228,7 +204,7 @@ pub fn retention(table: pg_sys::Oid) -> Outcome<Option<Interval>> {
     }
     let before = CHANGES.get();
     // There is none when the transaction commits.
-    let _snapshot = Snapshot::ensured();
+    let _snapshot = EnsuredSnapshot::take();
     let retention: Option<Interval> = with_session(|session| -> Outcome<_> {
         let rows = session.registry_now(
             "SELECT retention FROM keepsake.managed_table WHERE relation = $1",

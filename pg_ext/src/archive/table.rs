@@ -3,8 +3,10 @@
 use pgrx::pg_sys;
 
 use crate::archive::columns::{HEAD, column_names, store_alike, wanted};
+use crate::archive::heaps;
 use crate::archive::layout::Kept;
 use crate::archive::layouts::enter;
+use crate::archive::months;
 use crate::archive::names::{OWNER, free_name, name_of, oid_of, schema_for};
 use crate::archive::shown_to::show;
 use crate::graph::catalog::field;
@@ -53,10 +55,7 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
     )?;
     let archive = oid_of(session, &name)?;
     store_alike(session, &name, columns.iter().zip(&names))?;
-    session.registry(
-        &format!("CREATE INDEX ON {name} USING brin ({deletion}) WITH (pages_per_range = 16, autosummarize = on)"),
-        &[],
-    )?;
+    index_deletions(session, &name)?;
     session.registry(&format!("ALTER TABLE {name} OWNER TO {OWNER}"), &[])?;
     show(session, &name, source.owner, source.has_rls)?;
     session.registry(
@@ -80,6 +79,40 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
     Ok(archive)
 }
 
+/// The index over the deletions. Rows of one lie together.
+pub fn index_deletions(session: &mut Session<'_, '_>, heap: &Qualified) -> Outcome<()> {
+    let [deletion, ..] = HEAD;
+    session.registry(
+        &format!("CREATE INDEX ON {heap} USING brin ({deletion}) WITH (pages_per_range = 16, autosummarize = on)"),
+        &[],
+    )?;
+    Ok(())
+}
+
+/// An archive, and its month tables where it is divided by month.
+pub fn heaps(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<Vec<Qualified>> {
+    let months = heaps::months(session, archive)?;
+    [archive]
+        .into_iter()
+        .chain(months.iter().map(|month| month.table))
+        .map(|heap| name_of(session, heap))
+        .collect()
+}
+
+/// Drops an archive with its month tables. Refused where something of somebody else's depends on it.
+pub fn drop_archive(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
+    // An archive whose data no dump has may have month tables that the registry does not know.
+    let month_tables: Vec<pg_sys::Oid> = first_column(session.registry(
+        "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 ORDER BY 1",
+        &[archive.into()],
+    )?)?;
+    for heap in month_tables.into_iter().chain([archive]) {
+        let name = name_of(session, heap)?;
+        session.registry(&format!("DROP TABLE {name}"), &[])?;
+    }
+    Ok(())
+}
+
 const KEY: &str = "
     SELECT a.attname::text AS name
     FROM pg_index i
@@ -100,8 +133,9 @@ pub fn index_key(
     let found = session.registry_now(KEY, &[archive.into(), source.into()])?;
     if let Some(row) = found.first() {
         let column = Ident(field(row, "name")?);
-        let name = name_of(session, archive)?;
-        session.registry(&format!("CREATE INDEX ON {name} ({column})"), &[])?;
+        for name in heaps(session, archive)? {
+            session.registry(&format!("CREATE INDEX ON {name} ({column})"), &[])?;
+        }
     }
     Ok(())
 }
@@ -125,8 +159,8 @@ fn drop_unregistered(session: &mut Session<'_, '_>, schema: &Ident, table: &Iden
     {
         return Ok(());
     }
-    session.registry(&format!("DROP TABLE {name}"), &[])?;
-    Ok(())
+    let archive = oid_of(session, &name)?;
+    drop_archive(session, archive)
 }
 
 /// Names an archive as its source is named now, and moves it to the archives of that schema.
@@ -135,23 +169,12 @@ pub fn rename_like(
     archive: pg_sys::Oid,
     source: &Source,
 ) -> Outcome<()> {
-    let name = name_of(session, archive)?;
     let schema = schema_for(session, &source.name.schema)?;
-    // By way of a name that is free in both schemas.
-    let passing = Qualified {
-        schema: name.schema.clone(),
-        name: Ident(format!("keepsake_moving_{archive}")),
-    };
-    session.registry(
-        &format!("ALTER TABLE {name} RENAME TO {}", passing.name),
-        &[],
-    )?;
-    if schema != passing.schema {
-        move_to(session, archive, &passing, &schema)?;
+    let month_tables = months::named_after(session, archive, &source.name.name)?;
+    let whole = (archive, source.name.name.clone());
+    for (heap, wanted) in month_tables.into_iter().chain([whole]) {
+        rename(session, heap, &schema, &wanted)?;
     }
-    let passing = Qualified { schema, ..passing };
-    let wanted = free_name(session, &passing.schema, &source.name.name)?;
-    session.registry(&format!("ALTER TABLE {passing} RENAME TO {wanted}"), &[])?;
     session.registry(
         "UPDATE keepsake.archive_table SET source_schema = $2::text::name, source_name = $3::text::name WHERE archive = $1",
         &[
@@ -163,7 +186,36 @@ pub fn rename_like(
     Ok(())
 }
 
-/// Moves an archive to a schema, with its indexes, whose names others may have there.
+/// Gives an archive or a month table a name, or one like it that is free, and moves it to a schema.
+fn rename(
+    session: &mut Session<'_, '_>,
+    heap: pg_sys::Oid,
+    schema: &Ident,
+    wanted: &Ident,
+) -> Outcome<()> {
+    let name = name_of(session, heap)?;
+    // By way of a name that is free in both schemas.
+    let passing = Qualified {
+        schema: name.schema.clone(),
+        name: Ident(format!("keepsake_moving_{heap}")),
+    };
+    session.registry(
+        &format!("ALTER TABLE {name} RENAME TO {}", passing.name),
+        &[],
+    )?;
+    if *schema != passing.schema {
+        move_to(session, heap, &passing, schema)?;
+    }
+    let passing = Qualified {
+        schema: schema.clone(),
+        ..passing
+    };
+    let wanted = free_name(session, schema, wanted)?;
+    session.registry(&format!("ALTER TABLE {passing} RENAME TO {wanted}"), &[])?;
+    Ok(())
+}
+
+/// Moves an archive, or a month table, to a schema, with its indexes, whose names others may have there.
 fn move_to(
     session: &mut Session<'_, '_>,
     archive: pg_sys::Oid,

@@ -485,7 +485,7 @@ pub fn hand_back(session: &mut Session<'_, '_>, oid: pg_sys::Oid, gives_up: bool
             give_up(session, oid)?;
             objects::give_up(session, (archive, oid), "true")?;
         }
-        session.registry(&format!("DROP TABLE {archive_name}"), &[])?;
+        table::drop_archive(session, archive)?;
     }
     bound_table::keep_live_objects(session, oid, found.owner)?;
     drop_triggers(session, oid)?;

@@ -4,7 +4,7 @@
 
 use pgrx::pg_sys;
 
-use crate::archive::{names, source};
+use crate::archive::{names, source, table};
 use crate::graph::cache;
 use crate::manage::{archived_table, bound_table, moving_tables, silent_write};
 use crate::model::error::{Failure, Outcome};
@@ -115,7 +115,7 @@ pub fn in_place(
     }
     session.registry(UNDO, &[tables.to_vec().into()])?;
     for one in &moved {
-        session.registry(&format!("DROP TABLE {}", one.archive), &[])?;
+        table::drop_archive(session, one.one.archive)?;
         source::forget(one.one.table.oid);
         cache::invalidate(one.one.table.oid);
         bound_table::equip(session, one.one.table.oid)?;

@@ -4,7 +4,7 @@
 //! - `jumble` is what hooks of the analysis pass on.
 //! - `statement_stack` knows which statements run in this backend and what each writes to.
 //! - `utility_hook` lets others look at utility statements.
-//! - `settings` holds settings for a while, `one_snapshot` a snapshot; `deadline` cancels what runs too long.
+//! - `settings` holds settings for a while, `one_snapshot` and `ensured_snapshot` a snapshot; `deadline` cancels what runs too long.
 //! - `index_scan` begins a scan of an index; `column_type` tells what can be done with a column's type.
 //! - `node` makes nodes for the executor; `slot` empties and fixes slots.
 //! - `unguarded` declares functions that are called for each row.
@@ -15,6 +15,7 @@
 
 pub mod column_type;
 pub mod deadline;
+pub mod ensured_snapshot;
 pub mod index_scan;
 pub mod jumble;
 pub mod node;

@@ -9,6 +9,7 @@ use pgrx::itemptr::item_pointer_get_both;
 use pgrx::{Uuid, pg_sys};
 
 use crate::archive::erase::{self, Rows};
+use crate::archive::heaps;
 use crate::archive::names;
 use crate::archive::objects::Objects;
 use crate::model::error::Outcome;
@@ -41,6 +42,15 @@ struct Archive {
     relation: pg_sys::Oid,
     shown: String,
     rows: Rows,
+}
+
+impl Archive {
+    /// The tables that may have rows of the deletions, likely ones first.
+    fn heaps(&self, session: &Session<'_, '_>) -> Outcome<Vec<pg_sys::Oid>> {
+        let months = heaps::months(session, self.oid)?;
+        let deletions: Vec<[u8; 16]> = self.rows.deletions().collect();
+        Ok(heaps::in_order(self.oid, &months, &deletions))
+    }
 }
 
 /// Finds the tables of which these deletions have rows.
@@ -83,14 +93,12 @@ pub fn purge(
             break;
         }
         let objects = Objects::of(session, archive.oid)?;
-        let most = report.left();
-        // Past the executor, nobody would read which objects the rows name.
-        let erased = match &objects {
-            None => erase::delete(archive.oid, &mut archive.rows, most)?,
-            Some(_) => 0,
-        };
-        if erased < most && !archive.rows.are_gone() {
-            delete_found(session, &mut archive, objects.as_deref(), most - erased)?;
+        let mut most = report.left();
+        for heap in archive.heaps(session)? {
+            if most <= 0 || archive.rows.are_gone() {
+                break;
+            }
+            most -= purge_heap(session, heap, &mut archive, objects.as_deref(), most)?;
         }
         for (deletion, rows) in archive.rows.gone() {
             *gone.entry((deletion, archive.relation)).or_insert(0) += rows;
@@ -100,17 +108,37 @@ pub fn purge(
     Ok(())
 }
 
-/// Deletes rows of one archive wherever they are. The objects that they named go to the outbox. The range of the deletions is what the
-/// index over them serves.
-fn delete_found(
+/// Deletes rows of one archive that are in one of its tables; how many.
+fn purge_heap(
     session: &mut Session<'_, '_>,
+    heap: pg_sys::Oid,
     archive: &mut Archive,
     objects: Option<&Objects>,
     most: i64,
-) -> Outcome<()> {
+) -> Outcome<i64> {
+    // Past the executor, nobody would read which objects the rows name.
+    let erased = match objects {
+        None => erase::delete(heap, &mut archive.rows, most)?,
+        Some(_) => 0,
+    };
+    if erased < most && !archive.rows.are_gone() {
+        return Ok(erased + delete_found(session, heap, archive, objects, most - erased)?);
+    }
+    Ok(erased)
+}
+
+/// Deletes rows of one archive wherever they are in one of its tables; how many. The objects that they named go to the outbox. The range of the deletions is what the
+/// index over them serves.
+fn delete_found(
+    session: &mut Session<'_, '_>,
+    heap: pg_sys::Oid,
+    archive: &mut Archive,
+    objects: Option<&Objects>,
+    most: i64,
+) -> Outcome<i64> {
     let ids: Vec<[u8; 16]> = archive.rows.deletions().collect();
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
-        return Ok(());
+        return Ok(0);
     };
     let (named, given) = match objects {
         Some(Objects { key, until }) => (
@@ -121,13 +149,13 @@ fn delete_found(
     };
     let sql = format!(
         "WITH gone AS (
-             DELETE FROM {name} AS t WHERE t.ctid = ANY (ARRAY(
-                 SELECT d.ctid FROM {name} AS d
+             DELETE FROM ONLY {name} AS t WHERE t.ctid = ANY (ARRAY(
+                 SELECT d.ctid FROM ONLY {name} AS d
                  WHERE d.keepsake_deletion >= $2 AND d.keepsake_deletion <= $3 AND d.keepsake_deletion = ANY ($1)
                  LIMIT $4))
              RETURNING t.keepsake_deletion, t.ctid{named})
          SELECT g.keepsake_deletion, count(*), max(g.ctid){given} FROM gone AS g GROUP BY g.keepsake_deletion",
-        name = names::name_of(session, archive.oid)?,
+        name = names::name_of(session, heap)?,
     );
     let all: Vec<Uuid> = ids.iter().copied().map(Uuid::from_bytes).collect();
     let arguments = [
@@ -140,11 +168,12 @@ fn delete_found(
         let _plan = no_whole_tables();
         session.registry_kept(&sql, &arguments)?
     };
-    let mut furthest = None;
+    let (mut deleted, mut furthest) = (0, None);
     let (mut keys, mut until) = (Keys::new(), Until::new());
     for row in rows {
         if let (Some(deletion), Some(rows)) = (row.get::<Uuid>(1)?, row.get(2)?) {
             archive.rows.note(*deletion.as_bytes(), rows);
+            deleted += rows;
         }
         let last = row.get::<pg_sys::ItemPointerData>(3)?;
         furthest = furthest.max(last.map(|place| item_pointer_get_both(place).0));
@@ -157,7 +186,7 @@ fn delete_found(
         outbox::enqueue(session, archive.relation, keys, until)?;
     }
     if let Some(block) = furthest {
-        erase::note_block(archive.oid, block);
+        erase::note_block(heap, block);
     }
-    Ok(())
+    Ok(deleted)
 }

@@ -12,6 +12,7 @@ use pgrx::{JsonB, Uuid};
 use serde_json::Value;
 
 use crate::access::caller::Caller;
+use crate::archive::months;
 use crate::graph::cache;
 use crate::graph::reference_graph::Graph;
 use crate::hold::in_force;
@@ -21,6 +22,7 @@ use crate::purge::isolation::Isolation;
 use crate::purge::report::Report;
 use crate::purge::rows;
 use crate::purge::selection::Selection;
+use crate::purge::whole_months;
 use crate::registry::deletion::{self, Deletion, State};
 use crate::spi::session::{Session, first_column, with_purging_session};
 
@@ -61,6 +63,7 @@ fn purge_batch(
     after: default!(Option<Uuid>, "NULL"),
 ) -> Result<JsonB, ErrorReport> {
     let max_rows = at_least_one(max_rows)?;
+    months::make_ready();
     Ok(JsonB(with_purging_session(|session| {
         let (report, last) = batch(session, max_rows, as_of, after)?;
         if !report.is_full() && report.rows > 0 {
@@ -87,6 +90,8 @@ fn purge_batch(
 /// Registers a run of `CALL keepsake.purge(…)`; returns its id.
 #[pg_extern]
 fn start_purge() -> Result<Option<i64>, ErrorReport> {
+    months::make_ready();
+    whole_months::drop_emptied();
     Ok(with_purging_session(|session| {
         let caller = Caller::of(session)?;
         let started = session.registry(
@@ -112,19 +117,30 @@ fn purge_step(
     Ok(JsonB(with_purging_session(|session| {
         let as_of = as_of(session, run)?;
         let (report, last) = batch(session, max_rows, Some(as_of), after)?;
-        let entered = session.registry_kept(
-            "UPDATE keepsake.purge_run SET rows = rows + $2, failed = failed + $3, batches = batches + 1,
-                 last_batch_at = clock_timestamp(), last_deletion = $4 WHERE id = $1 RETURNING 1",
-            &[run.into(), report.rows.into(), report.failed.into(), last.into()],
-        )?;
-        if entered.is_empty() {
-            return Err(no_such_run(run));
-        }
+        enter(session, run, &report, last)?;
         if !report.is_full() && (again || report.rows > 0) {
             deletion::retry_postponed(session)?;
         }
         Ok::<_, Failure>(report.into_json(last))
     })?))
+}
+
+/// Enters what was done in the record of a run.
+pub fn enter(
+    session: &mut Session<'_, '_>,
+    run: i64,
+    report: &Report,
+    last: Option<Uuid>,
+) -> Outcome<()> {
+    let entered = session.registry_kept(
+        "UPDATE keepsake.purge_run SET rows = rows + $2, failed = failed + $3, batches = batches + 1,
+             last_batch_at = clock_timestamp(), last_deletion = $4 WHERE id = $1 RETURNING 1",
+        &[run.into(), report.rows.into(), report.failed.into(), last.into()],
+    )?;
+    if entered.is_empty() {
+        return Err(no_such_run(run));
+    }
+    Ok(())
 }
 
 thread_local! {
@@ -133,7 +149,7 @@ thread_local! {
 }
 
 /// As of when a run purges: it never changes.
-fn as_of(session: &mut Session<'_, '_>, run: i64) -> Outcome<TimestampWithTimeZone> {
+pub fn as_of(session: &mut Session<'_, '_>, run: i64) -> Outcome<TimestampWithTimeZone> {
     if let Some((_, as_of)) = RUN.get().filter(|(known, _)| *known == run) {
         return Ok(as_of);
     }

@@ -2,6 +2,7 @@
 //!
 //! - `batch` has the SQL functions; `selection` says which deletions are due, `retention` when they are.
 //! - `rows` deletes children first, never a referenced row; `cycles` deletes rows that refer to each other.
+//! - `whole_months` empties tables that have a whole month's archived rows.
 //! - `chosen` deletes rows by their keys, out of deletions that stay otherwise.
 //! - `archived` deletes archived rows, which need no order; `gone` and `report` count what was done.
 //! - `isolation` keeps one owner's tables from stopping the purge of the others'.
@@ -20,3 +21,4 @@ pub mod report;
 pub mod retention;
 pub mod rows;
 pub mod selection;
+pub mod whole_months;

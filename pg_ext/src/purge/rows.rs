@@ -360,7 +360,8 @@ const COUNT: &str = "
       AND d.id = t.deletion_id AND d.state = 'purging' AND d.put_off_at IS NULL
     RETURNING 1";
 
-fn enter(session: &mut Session<'_, '_>, gone: Gone) -> Outcome<()> {
+/// Enters in the registry what is gone.
+pub fn enter(session: &mut Session<'_, '_>, gone: Gone) -> Outcome<()> {
     if gone.is_empty() {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! Which deletions a purge takes: expired, longest expired first, whatever stands at the head passed over.
 
+use std::sync::LazyLock;
+
 use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
@@ -12,7 +14,11 @@ const WINDOW: usize = 1000;
 /// Deletions fetched at once, until there are enough.
 const CHUNK: i64 = 50;
 
-const EXPIRED: &str = include_str!("expired_deletions.sql");
+/// What a deletion `d` must be to be purged as of `$1` (now, when NULL).
+pub const IS_DUE: &str = include_str!("is_due.sql");
+
+static EXPIRED: LazyLock<String> =
+    LazyLock::new(|| format!(include_str!("expired_deletions.sql"), is_due = IS_DUE));
 
 /// A deletion whose retention has run out, locked: nobody restores half of it, and no second worker takes it.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +44,7 @@ impl<'conn> Selection<'conn> {
         as_of: Option<TimestampWithTimeZone>,
         after: Option<Uuid>,
     ) -> Outcome<Self> {
-        let expired = session.registry_cursor(EXPIRED, &[as_of.into(), after.into()])?;
+        let expired = session.registry_cursor(&EXPIRED, &[as_of.into(), after.into()])?;
         Ok(Self {
             expired,
             exhausted: false,
