@@ -249,7 +249,7 @@ async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Repor
     loop {
         let done: Value = value(
             connection,
-            "SELECT keepsake.purge_batch($1::text::integer)",
+            "SELECT keepsake.purge_batch($1::text::integer, whole_months => true)",
             &[Some(&batch)],
         )
         .await?;

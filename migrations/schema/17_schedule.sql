@@ -81,7 +81,7 @@ $$;
 CREATE FUNCTION attachments_api.purge(request jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    report jsonb := keepsake.purge_batch((request ->> 'limit')::integer);
+    report jsonb := keepsake.purge_batch((request ->> 'limit')::integer, whole_months => true);
 BEGIN
     RETURN attachments.ok(jsonb_build_object(
         'purged', report -> 'rows', 'failed', report -> 'failed', 'tables', report -> 'tables', 'more', report -> 'more'));

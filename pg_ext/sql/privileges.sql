@@ -4,7 +4,7 @@
 REVOKE ALL ON FUNCTION
     keepsake.bind_storage, keepsake.doctor, keepsake.hold_tenant, keepsake.release,
     keepsake.purge_candidates, keepsake.purge_batch, keepsake.purge_deletion, keepsake.purge_rows, keepsake.purge_plan,
-    keepsake.start_purge, keepsake.purge_month, keepsake.purge_step, keepsake.finish_purge,
+    keepsake.start_purge, keepsake.purge_step, keepsake.finish_purge,
     keepsake.lease_objects, keepsake.ack_objects, keepsake.nack_objects, keepsake.retry_dead_objects,
     keepsake.retry_objects
 FROM PUBLIC;

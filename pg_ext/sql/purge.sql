@@ -9,22 +9,12 @@ DECLARE
     total bigint := 0;
     -- Rows gone since the run last began at the head.
     round bigint := 0;
-    -- The month table that was emptied last.
-    month oid;
 BEGIN
-    -- Whole months take no count of rows.
-    WHILE max_rows IS NULL LOOP
-        report := keepsake.purge_month(run, month);
-        EXIT WHEN report IS NULL;
-        month := (report OPERATOR(pg_catalog.->>) 'month_table')::oid;
-        round := round OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
-        total := total OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
-        COMMIT;
-        RAISE NOTICE 'purged % rows so far', total;
-    END LOOP;
     LOOP
         report := keepsake.purge_step(run,
-            least(batch_size, max_rows OPERATOR(pg_catalog.-) total)::integer, after, round OPERATOR(pg_catalog.>) 0);
+            least(batch_size, max_rows OPERATOR(pg_catalog.-) total)::integer, after, round OPERATOR(pg_catalog.>) 0,
+            -- However many rows a month has.
+            max_rows IS NULL);
         round := round OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
         total := total OPERATOR(pg_catalog.+) (report OPERATOR(pg_catalog.->>) 'rows')::bigint;
         COMMIT;

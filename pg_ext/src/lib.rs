@@ -109,12 +109,7 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/purge.sql",
     name = "purge",
-    requires = [
-        "outbox",
-        purge::batch::purge_step,
-        purge::whole_months::purge_month,
-        "purge_run"
-    ]
+    requires = ["outbox", purge::batch::purge_step, "purge_run"]
 );
 extension_sql_file!(
     "../sql/follow_ddl.sql",

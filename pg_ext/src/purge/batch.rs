@@ -55,17 +55,24 @@ fn purge_candidates(
 /// `{"rows", "more", "failed", "tables": [{"table", "rows", "blocked"}], "last"}`. `blocked` rows have
 /// expired but something still refers to them. `more` says that `max_rows` stopped it, and `last`
 /// behind which deletion to go on. `failed` deletions met an error, which `keepsake.deletion` keeps,
-/// and are tried again after an hour; those with held or blocked rows after ten minutes.
+/// and are tried again after an hour; those with held or blocked rows after ten minutes. With `whole_months`, a call without
+/// `after` first looks for a month table all of whose deletions are to go; if there is one, it empties that and nothing else, however many
+/// rows it has, with `more` and without `last`.
 #[pg_extern]
 fn purge_batch(
     max_rows: default!(Option<i32>, 1000),
     as_of: default!(Option<TimestampWithTimeZone>, "NULL"),
     after: default!(Option<Uuid>, "NULL"),
+    whole_months: default!(Option<bool>, false),
 ) -> Result<JsonB, ErrorReport> {
     let max_rows = at_least_one(max_rows)?;
     months::make_ready();
+    let month = whole_month(whole_months, after, as_of)?;
     Ok(JsonB(with_purging_session(|session| {
-        let (report, last) = batch(session, max_rows, as_of, after)?;
+        let (report, last) = match month {
+            Some(report) => (report, None),
+            None => batch(session, max_rows, as_of, after)?,
+        };
         if !report.is_full() && report.rows > 0 {
             deletion::retry_postponed(session)?;
         }
@@ -91,7 +98,6 @@ fn purge_batch(
 #[pg_extern]
 fn start_purge() -> Result<Option<i64>, ErrorReport> {
     months::make_ready();
-    whole_months::drop_emptied();
     Ok(with_purging_session(|session| {
         let caller = Caller::of(session)?;
         let started = session.registry(
@@ -111,12 +117,17 @@ fn purge_step(
     max_rows: Option<i32>,
     after: Option<Uuid>,
     again: Option<bool>,
+    whole_months: Option<bool>,
 ) -> Result<JsonB, ErrorReport> {
     let (run, again) = (required(run, "run")?, required(again, "again")?);
     let max_rows = at_least_one(max_rows)?;
+    let as_of = with_purging_session(|session| as_of(session, run))?;
+    let month = whole_month(whole_months, after, Some(as_of))?;
     Ok(JsonB(with_purging_session(|session| {
-        let as_of = as_of(session, run)?;
-        let (report, last) = batch(session, max_rows, Some(as_of), after)?;
+        let (report, last) = match month {
+            Some(report) => (report, None),
+            None => batch(session, max_rows, Some(as_of), after)?,
+        };
         enter(session, run, &report, last)?;
         if !report.is_full() && (again || report.rows > 0) {
             deletion::retry_postponed(session)?;
@@ -125,8 +136,21 @@ fn purge_step(
     })?))
 }
 
+/// Empties a month table, where that is asked for, at the head of the queue.
+fn whole_month(
+    asked: Option<bool>,
+    after: Option<Uuid>,
+    as_of: Option<TimestampWithTimeZone>,
+) -> Outcome<Option<Report>> {
+    if required(asked, "whole_months")? && after.is_none() {
+        whole_months::purge_one(as_of)
+    } else {
+        Ok(None)
+    }
+}
+
 /// Enters what was done in the record of a run.
-pub fn enter(
+fn enter(
     session: &mut Session<'_, '_>,
     run: i64,
     report: &Report,
@@ -149,7 +173,7 @@ thread_local! {
 }
 
 /// As of when a run purges: it never changes.
-pub fn as_of(session: &mut Session<'_, '_>, run: i64) -> Outcome<TimestampWithTimeZone> {
+fn as_of(session: &mut Session<'_, '_>, run: i64) -> Outcome<TimestampWithTimeZone> {
     if let Some((_, as_of)) = RUN.get().filter(|(known, _)| *known == run) {
         return Ok(as_of);
     }

@@ -2,63 +2,48 @@
 
 use std::collections::{HashMap, HashSet};
 
+use pgrx::Uuid;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{JsonB, Uuid};
-use serde_json::json;
 
 use crate::archive::heaps;
 use crate::archive::names::name_of;
 use crate::graph::cache;
 use crate::graph::catalog::field;
 use crate::hold::in_force;
-use crate::model::error::{Outcome, required};
+use crate::model::error::Outcome;
 use crate::postgres::settings::no_whole_tables;
 use crate::postgres::subtransaction::{Caught, Raised, attempt_unless};
 use crate::purge::gone::Gone;
 use crate::purge::report::Report;
+use crate::purge::rows;
 use crate::purge::selection::IS_DUE;
-use crate::purge::{batch, rows};
 use crate::spi::session::{Session, first_column, with_purging_session};
 
 /// So many deletions are settled in one transaction at most; a month with more is purged by rows.
 const MOST_DELETIONS: usize = 100_000;
 
-/// Empties the month table behind the month table `after` (an OID), one whose deletions are all due and not held; NULL when there is none. `CALL
-/// keepsake.purge()` calls it before it purges rows. A month table that somebody uses at the moment is left to that, and so is one with rows of other
-/// months' deletions.
-#[pg_extern]
-fn purge_month(
-    run: Option<i64>,
-    after: default!(Option<pg_sys::Oid>, "NULL"),
-) -> Result<Option<JsonB>, ErrorReport> {
-    let run = required(run, "run")?;
-    let mut after = after;
+/// Drops month tables that are over and empty, and empties one whose deletions are all due and not held, if there is one.
+/// A month table that somebody uses at the moment is left to a later purge.
+pub fn purge_one(as_of: Option<TimestampWithTimeZone>) -> Outcome<Option<Report>> {
+    drop_emptied();
+    let mut after = None;
     loop {
-        let next = with_purging_session(|session| -> Outcome<_> {
+        let next = with_purging_session(|session| {
             // Who committed deletions since its snapshot, a transaction that keeps one would not see.
             if session.keeps_its_snapshot() {
                 return Ok(None);
             }
-            let as_of = batch::as_of(session, run)?;
-            Ok(next(session, as_of, after)?.map(|month| (as_of, month)))
+            next(session, as_of, after)
         })?;
-        let Some((as_of, month)) = next else {
+        let Some(month) = next else {
             return Ok(None);
         };
         after = Some(month.table);
-        let done = try_to(|session| {
-            let Some(report) = purge(session, as_of, &month)? else {
-                return Ok(None);
-            };
-            batch::enter(session, run, &report, None)?;
-            Ok(Some(report))
-        });
-        if let Some(report) = done.flatten() {
-            let answer = json!({ "month_table": u32::from(month.table), "rows": report.rows });
-            return Ok(Some(JsonB(answer)));
+        let purged = try_to(|session| purge(session, as_of, &month)).flatten();
+        if purged.is_some() {
+            return Ok(purged);
         }
     }
 }
@@ -104,7 +89,7 @@ const HAS_ROWS: &str = "t.deletion_id >= p.begins AND t.deletion_id < p.ends
 /// The next month table whose youngest deletion has expired: mostly, those before it have, too. Of rows that name objects each is to be read.
 fn next(
     session: &mut Session<'_, '_>,
-    as_of: TimestampWithTimeZone,
+    as_of: Option<TimestampWithTimeZone>,
     after: Option<pg_sys::Oid>,
 ) -> Outcome<Option<Month>> {
     let sql = format!(
@@ -113,7 +98,7 @@ fn next(
                 p.month + interval '1 month' <= now() AT TIME ZONE 'UTC' AS is_over
          FROM keepsake.archive_month p JOIN keepsake.archive_table a ON a.archive = p.archive
          WHERE a.object_key IS NULL AND ($2 IS NULL OR p.month_table::oid > $2)
-           AND (SELECT d.expires_at <= $1 FROM keepsake.deletion_table t JOIN keepsake.deletion d ON d.id = t.deletion_id
+           AND (SELECT d.expires_at <= coalesce($1, now()) FROM keepsake.deletion_table t JOIN keepsake.deletion d ON d.id = t.deletion_id
                 WHERE {HAS_ROWS} ORDER BY t.deletion_id DESC LIMIT 1)
          ORDER BY p.month_table::oid LIMIT 1"
     );
@@ -135,7 +120,7 @@ fn next(
 /// Empties a month table, if it can be emptied as a whole.
 fn purge(
     session: &mut Session<'_, '_>,
-    as_of: TimestampWithTimeZone,
+    as_of: Option<TimestampWithTimeZone>,
     month: &Month,
 ) -> Outcome<Option<Report>> {
     let due = lock_due(session, as_of, month)?;
@@ -177,13 +162,15 @@ fn purge(
     };
     session.registry(&sql, &[])?;
     rows::enter(session, gone)?;
+    // There may be others.
+    report.stop();
     Ok(Some(report))
 }
 
 /// Locks the deletions of the month that are due.
 fn lock_due(
     session: &mut Session<'_, '_>,
-    as_of: TimestampWithTimeZone,
+    as_of: Option<TimestampWithTimeZone>,
     month: &Month,
 ) -> Outcome<Vec<Uuid>> {
     let sql = format!(
@@ -257,7 +244,7 @@ fn elsewhere(session: &Session<'_, '_>, month: &Month) -> Outcome<HashMap<[u8; 1
 }
 
 /// Drops month tables of months that are over, and whose rows have all been restored or purged.
-pub fn drop_emptied() {
+fn drop_emptied() {
     let emptied = format!(
         "SELECT p.month_table::oid AS month_table FROM keepsake.archive_month p JOIN keepsake.archive_table a ON a.archive = p.archive
          WHERE p.month + interval '1 month' <= now() AT TIME ZONE 'UTC'

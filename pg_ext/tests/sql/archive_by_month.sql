@@ -96,18 +96,15 @@ SELECT check_name, object FROM keepsake.doctor() WHERE object ~ 'monthly';
 
 -- A purge empties the month table at once, but not while any of it is held, or has not expired.
 SELECT keepsake.hold(id, 'a case') IS NOT NULL AS held FROM keepsake.deletion WHERE root_table = 'post'::regclass AND state = 'deleted';
-SELECT keepsake.start_purge() AS run \gset
-SELECT keepsake.purge_month(:run) ->> 'rows' AS rows;
+SELECT keepsake.purge_batch(1, whole_months => true) - 'last' AS report;
 SELECT keepsake.release(id) FROM keepsake.hold WHERE reason = 'a case' AND released_at IS NULL;
 UPDATE keepsake.deletion SET expires_at = expires_at + interval '1 day' WHERE id = (SELECT min(keepsake_deletion::text)::uuid FROM monthly_deleted.post);
-SELECT keepsake.purge_month(:run) ->> 'rows' AS rows;
+SELECT keepsake.purge_batch(1, whole_months => true) - 'last' AS report;
 UPDATE keepsake.deletion SET expires_at = expires_at - interval '1 day' WHERE id = (SELECT min(keepsake_deletion::text)::uuid FROM monthly_deleted.post);
-BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT keepsake.purge_month(:run) ->> 'rows' AS rows; COMMIT;
-SELECT keepsake.finish_purge(:run);
+BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT keepsake.purge_batch(1, whole_months => true) ->> 'rows' AS rows; ROLLBACK;
 SELECT count(*) FROM states WHERE state = 'deleted';
 SELECT (SELECT count(*) FROM monthly_deleted.post) AS posts, (SELECT count(*) FROM monthly_deleted.comment) AS comments;
-SELECT keepsake.start_purge() AS run \gset
-SELECT keepsake.purge_month(:run) ->> 'rows' AS rows;
+SELECT keepsake.purge_batch(1, whole_months => true) - 'last' AS report;
 SELECT (SELECT count(*) FROM monthly_deleted.post) AS posts, (SELECT count(*) FROM monthly_deleted.comment) AS comments, sum(pg_relation_size(month_table)) AS bytes FROM keepsake.archive_month WHERE archive = 'monthly_deleted.post'::regclass;
 CALL keepsake.purge();
 SELECT (SELECT count(*) FROM monthly_deleted.post) AS posts, (SELECT count(*) FROM monthly_deleted.comment) AS comments, sum(pg_relation_size(month_table)) AS bytes FROM keepsake.archive_month WHERE archive::text ~ '^monthly_deleted';
@@ -129,9 +126,8 @@ SELECT format('UPDATE %1$s SET id = id; WITH moved AS (DELETE FROM %1$s RETURNIN
 SELECT place(tableoid), count(*) FROM monthly_deleted.comment GROUP BY 1;
 DELETE FROM post WHERE id = 16;
 SELECT place(tableoid), count(*) FROM monthly_deleted.comment GROUP BY 1 ORDER BY 1;
-SELECT keepsake.start_purge() AS run \gset
-SELECT keepsake.purge_month(:run) ->> 'month_table' AS first \gset
-SELECT keepsake.purge_month(:run, :first) ->> 'rows' AS rows;
+SELECT keepsake.purge_batch(whole_months => true) -> 'tables' AS first;
+SELECT keepsake.purge_batch(whole_months => true) AS second;
 SELECT place(tableoid), count(*) FROM monthly_deleted.comment GROUP BY 1 ORDER BY 1;
 SELECT * FROM states OFFSET (SELECT count(*) - 2 FROM states);
 CALL keepsake.purge();
@@ -146,7 +142,6 @@ SELECT count(*) FROM monthly_deleted.post;
 -- A month that is over: its table goes with its rows, or with the next purge, if it has none. New months come with a purge.
 DELETE FROM post WHERE id = 18;
 UPDATE keepsake.archive_month SET month = month - interval '3 months' WHERE archive::text ~ '^monthly_deleted';
-SELECT keepsake.start_purge() AS run \gset
 SELECT * FROM months;
 CALL keepsake.purge();
 SELECT * FROM months;
