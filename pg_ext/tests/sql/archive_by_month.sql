@@ -150,7 +150,7 @@ SELECT keepsake.archive_by_month('post', false);
 SELECT check_name, object FROM keepsake.doctor() WHERE object ~ 'monthly';
 
 -- Subscribers would not know a new table.
-CREATE PUBLICATION keepsake_monthly FOR TABLE monthly_deleted.comment WITH (publish = 'insert');
+SET client_min_messages = error; CREATE PUBLICATION keepsake_monthly FOR TABLE monthly_deleted.comment WITH (publish = 'insert'); RESET client_min_messages;
 DELETE FROM post WHERE id = 19; CALL keepsake.purge();
 SELECT format('DROP TABLE %s', string_agg(month_table::text, ', ')) AS drop_months FROM keepsake.archive_month WHERE archive::text = 'monthly_deleted.comment' \gset
 :drop_months;
