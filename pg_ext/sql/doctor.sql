@@ -95,6 +95,12 @@ FROM pg_constraint con JOIN wanted ON wanted.carried_by = 'deferring'
 WHERE con.contype = 'f' AND con.conparentid = 0 AND con.condeferrable AND con.condeferred AND con.confdeltype = 'a' AND con.confrelid IN (SELECT relation FROM managed)
   AND NOT EXISTS (SELECT FROM own_trigger t WHERE t.tgrelid = con.confrelid AND t.name = wanted.name AND t.function = wanted.function)
 UNION ALL
+-- Columns that Keepsake's queries could not tell from what they know of a row.
+SELECT 'error', 'column_reserved', a.attrelid::regclass::text, format('The column %I has a name that Keepsake uses for what it knows of a row, so deleted rows cannot be restored.', a.attname),
+       format('ALTER TABLE %s RENAME %I TO %I;', a.attrelid::regclass, a.attname, 'own_' || a.attname)
+FROM keepsake.managed_table m JOIN pg_attribute a ON a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped
+WHERE keepsake.is_reserved_column(a.attname)
+UNION ALL
 -- Triggers that do not fire.
 SELECT 'error', 'trigger_disabled', t.tgrelid::regclass::text, format('The trigger %s is disabled.', t.name),
        format('ALTER TABLE %s ENABLE TRIGGER %I;', t.tgrelid::regclass, t.name)

@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::model::error::{Outcome, raise_unless_ok};
+use crate::postgres::settings::LocalSettings;
 use crate::spi::session::with_session;
 
 /// Archives that the owners of their sources may not read.
@@ -17,6 +18,8 @@ fn follow() -> Outcome<()> {
     if extension == pg_sys::InvalidOid {
         return Ok(());
     }
+    // One that somebody reads follows when doctor() says so: the command does not wait for it.
+    let _briefly = LocalSettings::open(&[(c"lock_timeout", c"1s")]);
     with_session(|session| session.registry(FOLLOW, &[]).map(|_| ()))
 }
 

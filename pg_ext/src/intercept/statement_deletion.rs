@@ -122,7 +122,7 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
     }
     let graph = cache::known()?;
     let Some(table) = graph.managed_or_root(call.relation) else {
-        return Err(unregistered(call.relation)?);
+        return Err(lost_registration(call.relation)?);
     };
     if EngineWrite::is_to(table.oid) {
         return Ok(new);
@@ -148,7 +148,7 @@ fn protected<'call>(call: &Call<'call, BeforeUpdate>) -> Outcome<Row<'call>> {
 }
 
 /// Its rows would be marked without a deletion, or go for good.
-fn unregistered(relation: pg_sys::Oid) -> Outcome<Failure> {
+fn lost_registration(relation: pg_sys::Oid) -> Outcome<Failure> {
     let table = unregistered::shown(relation)?;
     Ok(Failure::NotManaged { table })
 }
@@ -219,7 +219,7 @@ fn deletion_of_statement(relation: pg_sys::Oid) -> Result<Uuid, ErrorReport> {
 fn begin_deletion(relation: pg_sys::Oid) -> Outcome<Uuid> {
     let graph = cache::known()?;
     let Some(table) = graph.managed_or_root(relation) else {
-        return Err(unregistered(relation)?);
+        return Err(lost_registration(relation)?);
     };
     if writes_to(&graph, table).is_some_and(|writes| writes.converts && !writes.updates) {
         return join_statement(&graph, table, true);
@@ -326,7 +326,7 @@ fn goes<'call>(
     }
     let graph = cache::known()?;
     let Some(table) = graph.managed_or_root(call.relation) else {
-        return Err(unregistered(call.relation)?);
+        return Err(lost_registration(call.relation)?);
     };
     if EngineWrite::is_to(table.oid) || is_moved(&graph, table)? {
         return Ok(true);

@@ -152,6 +152,11 @@ ALTER TABLE hidden RENAME COLUMN removed_at TO deleted_at;
 ALTER TABLE note DROP COLUMN key CASCADE;
 ALTER TABLE note ADD COLUMN key int;
 SELECT severity, check_name, object, finding FROM doctor WHERE severity = 'error';
+-- A column whose name Keepsake's queries use, that came while nobody looked.
+ALTER EVENT TRIGGER keepsake_follow_ddl DISABLE; ALTER TABLE note ADD COLUMN keepsake_seq int; ALTER EVENT TRIGGER keepsake_follow_ddl ENABLE;
+SELECT severity, check_name, object, finding, fix FROM doctor WHERE check_name = 'column_reserved';
+SELECT fix FROM doctor WHERE check_name = 'column_reserved' \gexec
+SELECT check_name FROM doctor WHERE check_name = 'column_reserved';
 -- Deletions for a subscriber that may take over.
 CREATE PUBLICATION sick_deletions FOR TABLE keepsake.deletion, keepsake.hold;
 SELECT severity, check_name, object, finding, fix FROM doctor WHERE object = 'sick_deletions';
