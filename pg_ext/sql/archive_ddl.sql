@@ -344,7 +344,7 @@ DECLARE
     each record;
 BEGIN
     FOR each IN
-        SELECT a.archive FROM (SELECT t.archive FROM keepsake.archive_table t UNION ALL SELECT m.month_table FROM keepsake.archive_month m) AS a
+        SELECT a.archive FROM (SELECT t.archive FROM keepsake.archive_table t UNION ALL SELECT h.inhrelid FROM keepsake.archive_table t JOIN pg_inherits h ON h.inhparent = t.archive) AS a
         JOIN pg_class c ON c.oid = a.archive
         WHERE c.relreplident = 'd' AND (of_archive IS NULL OR c.oid = of_archive) AND EXISTS (
             SELECT FROM pg_publication p WHERE (p.pubdelete OR p.pubupdate) AND (
@@ -443,7 +443,7 @@ BEGIN
     IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         UPDATE pg_depend SET deptype = 'a'
         WHERE classid = 'pg_class'::regclass AND objsubid > 0
-          AND objid IN (SELECT release_types.archive UNION ALL SELECT m.month_table FROM keepsake.archive_month m WHERE m.archive = release_types.archive)
+          AND objid IN (SELECT release_types.archive UNION ALL SELECT h.inhrelid FROM pg_inherits h WHERE h.inhparent = release_types.archive)
           AND refclassid IN ('pg_type'::regclass, 'pg_collation'::regclass) AND deptype = 'n';
     END IF;
 END

@@ -14,8 +14,8 @@ archive AS (
 heap AS (
     SELECT a.archive, a.relation, a.object_key, a.relowner, a.relacl, a.relpersistence, a.relnamespace, false AS is_of_month FROM archive a
     UNION ALL
-    SELECT m.month_table, a.relation, a.object_key, c.relowner, c.relacl, c.relpersistence, c.relnamespace, true
-    FROM keepsake.archive_month m JOIN archive a USING (archive) JOIN pg_class c ON c.oid = m.month_table)
+    SELECT c.oid, a.relation, a.object_key, c.relowner, c.relacl, c.relpersistence, c.relnamespace, true
+    FROM archive a JOIN pg_inherits h ON h.inhparent = a.archive JOIN pg_class c ON c.oid = h.inhrelid)
 
 -- Rows that are deleted for good.
 SELECT 'error', 'table_unregistered', t.tgrelid::regclass::text, 'The table has the triggers of a table with an archive but is not managed, so its rows are deleted for good. A dump of the schema alone leaves it so.',
@@ -176,7 +176,7 @@ SELECT 'warning', 'archive_unregistered', c.oid::regclass::text,
        'The registry does not know this archive, so its rows cannot be restored. A dump without the data of the extension leaves it, or a restore that has not ended.', ''
 FROM pg_class c
 WHERE c.relkind = 'r' AND c.relowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = 'keepsake_archive')
-  AND NOT EXISTS (SELECT FROM heap a WHERE a.archive = c.oid)
+  AND NOT EXISTS (SELECT FROM archive a WHERE a.archive = c.oid) AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)
 UNION ALL
 SELECT 'warning', 'archive_month_missing', a.archive::text,
        'The archive is divided by month and has no table for this month, so rows that are deleted now are purged one by one. A purge makes the table of the next month.',

@@ -54,7 +54,12 @@ pub fn forget(relation: pg_sys::Oid) {
     });
 }
 
-const MONTHS: &str = "SELECT month_table::oid AS month_table, begins, ends FROM keepsake.archive_month WHERE archive = $1 ORDER BY month";
+/// A table that the registry has lost has no month, and its rows are the archive's all the same.
+const MONTHS: &str = "
+    SELECT h.inhrelid AS month_table, coalesce(m.begins, none) AS begins, coalesce(m.ends, none) AS ends
+    FROM pg_inherits h LEFT JOIN keepsake.archive_month m ON m.month_table = h.inhrelid
+    CROSS JOIN (VALUES ('00000000-0000-0000-0000-000000000000'::uuid)) AS v (none)
+    WHERE h.inhparent = $1 ORDER BY m.month, h.inhrelid";
 
 /// The month tables of an archive, oldest first.
 pub fn months(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<Rc<[Month]>> {

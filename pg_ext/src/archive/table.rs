@@ -101,12 +101,9 @@ pub fn heaps(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<Vec<Qua
 
 /// Drops an archive with its month tables. Refused where something of somebody else's depends on it.
 pub fn drop_archive(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()> {
-    // An archive whose data no dump has may have month tables that the registry does not know.
-    let month_tables: Vec<pg_sys::Oid> = first_column(session.registry(
-        "SELECT inhrelid FROM pg_inherits WHERE inhparent = $1 ORDER BY 1",
-        &[archive.into()],
-    )?)?;
-    for heap in month_tables.into_iter().chain([archive]) {
+    let months = heaps::months(session, archive)?;
+    let month_tables = months.iter().map(|month| month.table);
+    for heap in month_tables.chain([archive]) {
         let name = name_of(session, heap)?;
         session.registry(&format!("DROP TABLE {name}"), &[])?;
     }

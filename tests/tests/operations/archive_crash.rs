@@ -24,6 +24,7 @@ const FORUM: &str = "
     CREATE INDEX ON comment (post_id);
     CREATE INDEX ON comment (reply_to);
     SELECT keepsake.manage('thread', '30 days', keep => 'archive', cascade => true);
+    SELECT keepsake.archive_by_month('comment');
     INSERT INTO thread SELECT t, t FROM generate_series(1, 20) AS t;
     INSERT INTO post SELECT p, 1 + p % 20, repeat(md5(p::text), 100 * (p % 3)) FROM generate_series(1, 300) AS p;
     INSERT INTO comment SELECT c, 1 + c % 300, CASE WHEN c % 7 = 0 THEN c - 300 END FROM generate_series(301, 2100) AS c WHERE c % 7 > 0 OR c > 600;

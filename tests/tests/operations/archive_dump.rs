@@ -7,7 +7,8 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::world::{DATABASE, Server, ask, dump, expect, finish, load, refusal, run};
 
-/// Tables that have lost columns, gained and retyped others, with deletions of each of these times; one has row-level security.
+/// Tables that have lost columns, gained and retyped others, with deletions of each of these times; one has row-level security, and an archive that is divided by
+/// month since the second of them.
 const SHOP: &str = "
     CREATE EXTENSION keepsake;
     CREATE TYPE mood AS ENUM ('sad', 'glad');
@@ -23,6 +24,7 @@ const SHOP: &str = "
     ALTER TABLE customer DROP old;
     ALTER TABLE purchase DROP gone;
     ALTER TABLE customer ADD since int DEFAULT 7;
+    SELECT keepsake.archive_by_month('customer');
     DELETE FROM customer WHERE id = 2;
     ALTER TABLE customer ALTER since SET DEFAULT 9, ALTER name TYPE varchar(20), ALTER since TYPE bigint;
     DELETE FROM customer WHERE id = 3;

@@ -28,6 +28,8 @@ const EVENTS: &str = "
         IF s = 'public' THEN
             PERFORM keepsake.manage('event'), keepsake.manage('guest'), keepsake.manage('photo');
             PERFORM keepsake.hide_deleted('event', 'policy'), keepsake.hide_deleted('photo', 'policy');
+        ELSE
+            PERFORM keepsake.archive_by_month('kept.event'), keepsake.archive_by_month('kept.guest');
         END IF;
         EXECUTE format('
             INSERT INTO %1$I.event SELECT n, n %% 20, n FROM generate_series(1, 1000) n;
