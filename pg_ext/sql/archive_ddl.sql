@@ -240,6 +240,7 @@ BEGIN
             JOIN pg_namespace an ON an.nspname = n.nspname || '_deleted' AND pg_get_userbyid(an.nspowner) = 'keepsake_archive'
             JOIN pg_class ac ON ac.relnamespace = an.oid AND ac.relname = c.relname
             WHERE c.oid = each.relation
+              AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = ac.oid)
               AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = ac.oid AND EXISTS (SELECT FROM keepsake.managed_table)));
         PERFORM keepsake.try_to_manage(each.relation, each.retention, each.on_truncate, keepsake.goes_with_its_own(each.relation));
     END LOOP;

@@ -4,8 +4,8 @@ CREATE PROCEDURE keepsake.purge(batch_size integer DEFAULT 10000, max_rows bigin
 LANGUAGE plpgsql AS $$
 DECLARE
     run bigint := keepsake.start_purge();
-    report jsonb;
-    after uuid;
+    report pg_catalog.jsonb;
+    after pg_catalog.uuid;
     total bigint := 0;
     -- Rows gone since the run last began at the head.
     round bigint := 0;
@@ -23,7 +23,7 @@ BEGIN
         END IF;
         EXIT WHEN total OPERATOR(pg_catalog.>=) max_rows;
         IF (report OPERATOR(pg_catalog.->>) 'more')::boolean THEN
-            after := (report OPERATOR(pg_catalog.->>) 'last')::uuid;
+            after := (report OPERATOR(pg_catalog.->>) 'last')::pg_catalog.uuid;
         ELSE
             -- What another worker left, or what was referred to until now.
             EXIT WHEN round OPERATOR(pg_catalog.=) 0;

@@ -16,7 +16,7 @@ use crate::call::arguments::Regclass;
 use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::sql::{Ident, Qualified, join};
-use crate::postgres::settings::LocalSettings;
+use crate::postgres::settings::{LocalSettings, default_tablespace};
 use crate::postgres::subtransaction::attempt_unless;
 use crate::registry::description::describe;
 use crate::spi::session::{Session, first_column, with_session};
@@ -96,6 +96,7 @@ pub fn make_ready() {
 }
 
 fn make(session: &mut Session<'_, '_>, row: &SpiHeapTupleData<'_>) -> Outcome<()> {
+    let _place = default_tablespace();
     let archive: pg_sys::Oid = field(row, "archive")?;
     let text = |name: &str| -> Outcome<String> { field(row, name) };
     let month = text("month")?;
@@ -141,10 +142,10 @@ fn make(session: &mut Session<'_, '_>, row: &SpiHeapTupleData<'_>) -> Outcome<()
     Ok(())
 }
 
-/// What a month table is called, such as `2026-11-01`.
+/// What the table of a month is called, which is given by its first day, such as `2026-11-01`. With a space, so that no archive of another table is called so.
 fn table_name(archive: &Ident, month: &str) -> Ident {
-    let month = month.get(..7).unwrap_or(month).replace('-', "_");
-    Ident(with_suffix(&archive.0, &format!("_{month}")))
+    let month = month.get(..7).unwrap_or(month);
+    Ident(with_suffix(&archive.0, &format!(" {month}")))
 }
 
 /// The columns over which an archive has an index of its own, for its rows to be found by.
@@ -191,15 +192,15 @@ mod tests {
     #[test]
     fn a_month_table_is_named_after_its_archive_and_month() {
         let named = |archive: &str| table_name(&Ident(archive.into()), "2026-11-01").0;
-        assert_eq!(named("post"), "post_2026_11");
+        assert_eq!(named("post"), "post 2026-11");
         // PostgreSQL's longest name has 63 bytes; one of two bytes a letter is not cut within a letter.
         assert_eq!(
             named(&"x".repeat(63)),
-            format!("{}_2026_11", "x".repeat(55))
+            format!("{} 2026-11", "x".repeat(55))
         );
         assert_eq!(
             named(&"é".repeat(31)),
-            format!("{}_2026_11", "é".repeat(27))
+            format!("{} 2026-11", "é".repeat(27))
         );
     }
 }

@@ -14,6 +14,7 @@ use crate::graph::cache;
 use crate::model::error::Outcome;
 use crate::model::oid_map::OidMap;
 use crate::model::sql::{Ident, join};
+use crate::postgres::settings::default_tablespace;
 use crate::registry::outbox::{self, Keys, Until};
 use crate::spi::session::{Session, first_column};
 
@@ -126,6 +127,7 @@ pub fn index(session: &mut Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<()>
     let columns: Vec<String> = first_column(session.registry(UNINDEXED, &[archive.into()])?)?;
     for column in columns {
         let column = Ident(column);
+        let _place = default_tablespace();
         for name in table::heaps(session, archive)? {
             session.registry(&format!("CREATE INDEX ON {name} ({column})"), &[])?;
         }

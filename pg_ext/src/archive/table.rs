@@ -12,6 +12,7 @@ use crate::archive::shown_to::show;
 use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Qualified};
+use crate::postgres::settings::default_tablespace;
 use crate::spi::session::{Session, first_column};
 
 /// A source table, as far as making its archive needs it.
@@ -31,6 +32,7 @@ pub struct Source {
 
 /// Makes the archive of a table that has none, with its first layout.
 pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys::Oid> {
+    let _place = default_tablespace();
     let schema = schema_for(session, &source.name.schema)?;
     drop_unregistered(session, &schema, &source.name.name)?;
     let name = Qualified {
@@ -130,6 +132,7 @@ pub fn index_key(
     let found = session.registry_now(KEY, &[archive.into(), source.into()])?;
     if let Some(row) = found.first() {
         let column = Ident(field(row, "name")?);
+        let _place = default_tablespace();
         for name in heaps(session, archive)? {
             session.registry(&format!("CREATE INDEX ON {name} ({column})"), &[])?;
         }
@@ -137,23 +140,27 @@ pub fn index_key(
     Ok(())
 }
 
-/// Drops an archive of that name that the registry does not know and that has no rows: a dump without data leaves it.
+/// Drops an archive of that name that the registry does not know and that has no rows: a dump without data leaves it. A month table is its archive's,
+/// whatever the registry knows.
 fn drop_unregistered(session: &mut Session<'_, '_>, schema: &Ident, table: &Ident) -> Outcome<()> {
     let rows = session.registry(
         "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r' AND pg_get_userbyid(c.relowner) = $3
-           AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid)",
+           AND NOT EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid)
+           AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid)",
         &[schema.0.as_str().into(), table.0.as_str().into(), OWNER.into()],
     )?;
     let name = Qualified {
         schema: schema.clone(),
         name: table.clone(),
     };
-    if rows.is_empty()
-        || !session
-            .registry(&format!("SELECT 1 FROM {name} LIMIT 1"), &[])?
-            .is_empty()
-    {
+    let any = format!("SELECT 1 FROM {name} LIMIT 1");
+    if rows.is_empty() || session.registry_exists_now(&any, &[])? {
+        return Ok(());
+    }
+    // Its rows may be on their way: a dump is loaded by several workers.
+    session.registry(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"), &[])?;
+    if session.registry_exists_now(&any, &[])? {
         return Ok(());
     }
     let archive = oid_of(session, &name)?;

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString};
 use pgrx::pg_sys;
 use pgrx::tupdesc::PgTupleDesc;
 
-use crate::call::own_triggers::{self, OwnTrigger, Skipped};
+use crate::call::own_triggers::{self, Carrier, OwnTrigger, Skipped};
 use crate::graph::cache;
 use crate::intercept::parent_probe;
 use crate::model::error::raise_unless_ok;
@@ -58,30 +58,36 @@ pub fn leave_out(query: &pg_sys::QueryDesc) {
             let Some(description) = (unsafe { (*table).ri_TrigDesc.as_mut() }) else {
                 continue;
             };
+            // SAFETY: the table is one of the query's, whose state is that of its executor, which has
+            // opened it.
+            let (changed, relation) = unsafe {
+                let changed = pg_sys::ExecGetUpdatedCols(table, query.estate);
+                (changed, &*(*table).ri_RelationDesc)
+            };
+            let update = || Update {
+                changed,
+                relation,
+                alone: only_ours_change_rows(relation),
+                is_engine,
+                passes_guard,
+                converts: writes.converts,
+            };
+            let has_ours = || triggers(relation).iter().any(is_one_of_ours);
             match modify.operation {
-                pg_sys::CmdType::CMD_UPDATE => {
-                    // SAFETY: the table is one of the query's, whose state is that of its executor, which has
-                    // opened it.
-                    let (changed, relation) = unsafe {
-                        let changed = pg_sys::ExecGetUpdatedCols(table, query.estate);
-                        (changed, &*(*table).ri_RelationDesc)
-                    };
-                    if !triggers(relation).iter().any(is_one_of_ours) {
-                        continue;
-                    }
-                    let update = Update {
-                        changed,
-                        relation,
-                        alone: only_ours_change_rows(relation),
-                        is_engine,
-                        passes_guard,
-                        converts: writes.converts,
-                    };
-                    update.leave_out(description);
+                pg_sys::CmdType::CMD_UPDATE if has_ours() => {
+                    update().leave_out(description, |_| true);
+                }
+                pg_sys::CmdType::CMD_MERGE if has_ours() => {
+                    update().leave_out(description, is_of_archive);
                 }
                 pg_sys::CmdType::CMD_DELETE if is_engine => leave_out_of_delete(description),
                 pg_sys::CmdType::CMD_INSERT => {
                     leave_out_of_insert(description, modify, writes.ignores_conflicts);
+                    if modify.onConflictAction == pg_sys::OnConflictAction::ONCONFLICT_UPDATE
+                        && has_ours()
+                    {
+                        update().leave_out(description, is_of_archive);
+                    }
                 }
                 _ => {}
             }
@@ -168,10 +174,15 @@ impl Update<'_> {
         }
     }
 
-    fn leave_out(&self, description: &mut pg_sys::TriggerDesc) {
+    /// Leaves out those that have nothing to do, of those that may be left out.
+    fn leave_out(
+        &self,
+        description: &mut pg_sys::TriggerDesc,
+        may_be: impl Fn(&pg_sys::Trigger) -> bool,
+    ) {
         let own = triggers_of(description);
         for trigger in own.iter_mut().filter(|trigger| is_for_row(trigger)) {
-            if self.is_idle(trigger) {
+            if may_be(trigger) && self.is_idle(trigger) {
                 trigger.tgenabled = pg_sys::TRIGGER_DISABLED as _;
             }
         }
@@ -186,6 +197,12 @@ impl Update<'_> {
         description.trig_update_before_row = before;
         description.trig_update_after_row = after;
     }
+}
+
+/// Whether the trigger is one on UPDATE that tables with an archive have: it looks at nothing but what the statement changes, whatever else that does.
+fn is_of_archive(trigger: &pg_sys::Trigger) -> bool {
+    own(trigger)
+        .is_some_and(|own| matches!(own.carrier, Carrier::Archived | Carrier::ArchivedReferring))
 }
 
 /// The columns by which a table refers to managed ones, counted as the executor counts them in its sets.

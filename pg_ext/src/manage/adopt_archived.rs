@@ -167,6 +167,15 @@ impl Work<'_> {
         }
         let other: Option<String> = others.first().get_one()?;
         let other = other.unwrap_or_default();
+        if other == table.shown {
+            return Err(Failure::CannotManage {
+                table: other.clone(),
+                why: "Rows of it that are not adopted, or that another deletion has, refer to adopted ones, and would go with them; or a trigger keeps rows.".into(),
+                fix: format!(
+                    "If all rows that refer to deleted ones are deleted, keep the table in place first, with adopt, and then move it: SELECT keepsake.manage('{other}', keep => 'archive')."
+                ),
+            });
+        }
         Err(Failure::CannotManage {
             table: table.shown.clone(),
             why: format!(

@@ -7,7 +7,7 @@ use crate::call::arguments::Regclass;
 use crate::graph::cache;
 use crate::manage::archived_table::{self, Keep};
 use crate::manage::{manage_table, triggers};
-use crate::model::error::{Failure, Outcome};
+use crate::model::error::{Failure, Outcome, required};
 use crate::registry::description::{describe, describe_managed};
 use crate::spi::session::{Session, with_session};
 use crate::spi::shown_names;
@@ -22,21 +22,19 @@ use crate::spi::shown_names;
 /// 22023 when the columns do not fit; 23503 when rows without a live parent exist already.
 #[pg_extern]
 fn declare_reference(
-    child: Regclass,
-    type_column: &str,
-    id_column: &str,
-    type_value: &str,
-    parent: Regclass,
+    child: Option<Regclass>,
+    type_column: Option<&str>,
+    id_column: Option<&str>,
+    type_value: Option<&str>,
+    parent: Option<Regclass>,
 ) -> Result<(), ErrorReport> {
+    let child = required(child, "child")?.oid();
+    let type_column = required(type_column, "type_column")?;
+    let id_column = required(id_column, "id_column")?;
+    let type_value = required(type_value, "type_value")?;
+    let parent = required(parent, "parent")?.oid();
     Ok(with_session(|session| {
-        declare(
-            session,
-            child.oid(),
-            type_column,
-            id_column,
-            type_value,
-            parent.oid(),
-        )
+        declare(session, child, type_column, id_column, type_value, parent)
     })?)
 }
 

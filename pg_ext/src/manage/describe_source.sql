@@ -9,7 +9,8 @@ SELECT c.oid::regclass::text AS shown,
        c.relispartition AS is_partition,
        c.relowner AS owner,
        pg_has_role(c.relowner, 'USAGE') AS owned,
-       n.nspname ~ '^(pg_|information_schema$|keepsake$)' OR EXISTS (SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid) AS is_system,
+       n.nspname ~ '^(pg_|information_schema$|keepsake$)' OR EXISTS (
+           SELECT FROM keepsake.archive_table a WHERE a.archive = c.oid OR a.archive IN (SELECT h.inhparent FROM pg_inherits h WHERE h.inhrelid = c.oid)) AS is_system,
        c.relrowsecurity AS has_rls,
        (SELECT m.keep FROM keepsake.managed_table m WHERE m.relation = c.oid) AS keep,
        (SELECT min(part.relid::regclass::text) FROM part JOIN pg_class pc ON pc.oid = part.relid

@@ -123,6 +123,12 @@ impl Drop for LocalSettings {
     }
 }
 
+/// What is made for somebody else, with other rights than his, goes where the database has its tables, until dropped: he may have no right to the
+/// tablespace that he has set.
+pub fn default_tablespace() -> LocalSettings {
+    LocalSettings::open(&[(c"default_tablespace", c"")])
+}
+
 /// Runs kept statements by a plan that is made once, whatever their arguments, until dropped.
 pub fn one_plan() -> LocalSettings {
     LocalSettings::open(&[(c"plan_cache_mode", c"force_generic_plan")])

@@ -213,7 +213,8 @@ fn finish_purge(run: i64) -> Result<(), ErrorReport> {
 /// P0002 when there is no such deletion or it was restored; 55000 when it is held; 42501 without the
 /// DELETE privilege on its root table.
 #[pg_extern]
-fn purge_deletion(deletion: Uuid) -> Result<JsonB, ErrorReport> {
+fn purge_deletion(deletion: Option<Uuid>) -> Result<JsonB, ErrorReport> {
+    let deletion = required(deletion, "deletion")?;
     Ok(JsonB(with_purging_session(|session| {
         erase(session, deletion)
     })?))

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::access::privileges::Privileges;
 use crate::call::arguments::{Jsonb, Regclass};
 use crate::graph::cache;
-use crate::graph::reference_graph::Graph;
+use crate::graph::reference_graph::{Graph, not_in_place};
 use crate::hold::in_force;
 use crate::model::error::{Failure, Outcome};
 use crate::model::sql::join;
@@ -34,7 +34,7 @@ fn purge_rows(relation: Regclass, keys: Jsonb) -> Result<JsonB, ErrorReport> {
         describe_managed(session, oid)?;
         let graph = cache::current(session)?;
         let Some(table) = graph.table(oid).filter(|table| table.managed) else {
-            return Err(Failure::RegistryMoved);
+            return Err(not_in_place(session, oid)?);
         };
         Privileges::of(session, table)?.refuse_unless_deletes(table)?;
         table.check_marks()?;

@@ -86,7 +86,8 @@ struct Month {
 const HAS_ROWS: &str = "t.deletion_id >= p.begins AND t.deletion_id < p.ends
     AND t.relation::oid = coalesce(a.relation::oid, a.former) AND t.purged < t.row_count AND d.state IN ('deleted', 'purging')";
 
-/// The next month table whose youngest deletion has expired: mostly, those before it have, too. Of rows that name objects each is to be read.
+/// The next month table whose youngest deletion has expired: mostly, those before it have, too. Of rows that name objects each is to be read, and
+/// subscribers are told of each that is removed, not of tables.
 fn next(
     session: &mut Session<'_, '_>,
     as_of: Option<TimestampWithTimeZone>,
@@ -97,7 +98,7 @@ fn next(
                 quote_ident(a.source_schema) || '.' || quote_ident(a.source_name) AS shown,
                 p.month + interval '1 month' <= now() AT TIME ZONE 'UTC' AS is_over
          FROM keepsake.archive_month p JOIN keepsake.archive_table a ON a.archive = p.archive
-         WHERE a.object_key IS NULL AND ($2 IS NULL OR p.month_table::oid > $2)
+         WHERE a.object_key IS NULL AND NOT keepsake.is_published(p.archive) AND NOT keepsake.is_published(p.month_table) AND ($2 IS NULL OR p.month_table::oid > $2)
            AND (SELECT d.expires_at <= coalesce($1, now()) FROM keepsake.deletion_table t JOIN keepsake.deletion d ON d.id = t.deletion_id
                 WHERE {HAS_ROWS} ORDER BY t.deletion_id DESC LIMIT 1)
          ORDER BY p.month_table::oid LIMIT 1"

@@ -273,7 +273,7 @@ impl Archived {
     }
 
     /// The value of a column of today's in archived row `a`.
-    fn value(&self, column: &Column) -> String {
+    pub fn value(&self, column: &Column) -> String {
         let values: Vec<(i32, String)> = self
             .layouts
             .keys()

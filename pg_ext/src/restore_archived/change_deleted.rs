@@ -9,7 +9,8 @@ use crate::archive::objects;
 use crate::call::arguments::{Jsonb, Regclass};
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::row_id::{RowId, is_among};
-use crate::restore_archived::archived_rows::{Archived, Rows};
+use crate::model::sql::join;
+use crate::restore_archived::archived_rows::{Archived, Column, Rows};
 use crate::restore_archived::rights;
 use crate::restore_archived::work;
 use crate::spi::session::{Session, with_reading_session, with_session};
@@ -81,7 +82,7 @@ fn run(
     let not_found = || Failure::RowNotFound {
         table: one.table.shown.clone(),
     };
-    let target = kept_column(&one, column)?;
+    let change = Change::of(&one, column)?;
     if objects::key_column(session, one.archive)?.as_deref() == Some(column) {
         return Err(Failure::KeyOfObject {
             table: one.table.shown,
@@ -100,46 +101,96 @@ fn run(
         return Err(not_found());
     }
     let sql = format!(
-        "UPDATE {archive} AS a SET {target} WHERE {row} RETURNING a.tableoid, a.ctid",
+        "UPDATE {archive} AS a SET {set} WHERE {row}{readable} RETURNING a.tableoid, a.ctid",
         archive = one.archive_name,
+        set = change.set,
         row = is_among(&rows.also, "a"),
+        readable = change.readable,
     );
     let changed = RowId::read_all(session.over_archives(&one.table, &sql, &[value.into()])?)?;
     let mut after = Rows::default();
     after.also.extend(changed);
+    if after.is_empty() && !change.readable.is_empty() {
+        return Err(wrong(
+            "the type of another column has changed since the row was archived, and its value cannot be converted".into(),
+            "Restore the row first.",
+        ));
+    }
     if after.is_empty() || !rights::would_be_let(session, &one, &after)? {
         return Err(not_found());
     }
     Ok(())
 }
 
-/// What to set in the archive, to `$1`.
-fn kept_column(one: &Archived, column: &str) -> Outcome<String> {
-    let wrong = |what: String, fix: &str| Failure::BadArgument {
+/// What to set in the archive.
+struct Change {
+    /// The columns and their values, that of the column which is asked for as `$1`.
+    set: String,
+    /// The further condition that all values of the row can be read, where all are written anew.
+    readable: String,
+}
+
+impl Change {
+    fn of(one: &Archived, column: &str) -> Outcome<Self> {
+        if one.table.key.iter().any(|key| key.name.0 == column) {
+            return Err(wrong(
+                format!("column {column} is part of the primary key"),
+                "Restore the row first.",
+            ));
+        }
+        let known = one.stored_columns().find(|known| known.name.0 == column);
+        let known = known.ok_or_else(|| {
+            wrong(
+                format!(
+                    "table {} has no column {column} that can be set",
+                    one.table.shown
+                ),
+                "Pass the name of a column that is not generated.",
+            )
+        })?;
+        if let Some(kept) = one.kept_everywhere(known.number) {
+            return Ok(Self {
+                set: format!("{kept} = {}", known.read("$1")),
+                readable: String::new(),
+            });
+        }
+        Self::to_newest(one, known).ok_or_else(|| {
+            wrong(
+                "the columns of the table have changed, and its archive has not followed yet"
+                    .into(),
+                "Call keepsake.manage() of the table first.",
+            )
+        })
+    }
+
+    /// The row gets the newest layout, with the values that it has there: an older one may lack the column, or keep it in another type.
+    fn to_newest(one: &Archived, asked_for: &Column) -> Option<Self> {
+        let mut set = Vec::new();
+        let mut newest = 0;
+        for column in &one.columns {
+            let (_, name, layout) = one.kept_name(column.number)?;
+            newest = layout;
+            let value = if column.number == asked_for.number {
+                asked_for.read("$1")
+            } else {
+                one.value(column)
+            };
+            set.push(format!("{name} = {value}"));
+        }
+        set.push(format!("keepsake_layout = {newest}"));
+        let lost = one.inconvertible().into_iter();
+        let lost = lost.filter(|(column, _)| column.number != asked_for.number);
+        let readable = lost.map(|(_, has_value)| format!(" AND NOT ({has_value})"));
+        Some(Self {
+            set: join(set, ", "),
+            readable: format!(" AND true{}", join(readable, "")),
+        })
+    }
+}
+
+fn wrong(what: String, fix: &str) -> Failure {
+    Failure::BadArgument {
         what,
         fix: fix.into(),
-    };
-    if one.table.key.iter().any(|key| key.name.0 == column) {
-        return Err(wrong(
-            format!("column {column} is part of the primary key"),
-            "Restore the row first.",
-        ));
     }
-    let known = one.stored_columns().find(|known| known.name.0 == column);
-    let known = known.ok_or_else(|| {
-        wrong(
-            format!(
-                "table {} has no column {column} that can be set",
-                one.table.shown
-            ),
-            "Pass the name of a column that is not generated.",
-        )
-    })?;
-    let kept = one.kept_everywhere(known.number).ok_or_else(|| {
-        wrong(
-            format!("the type of column {column} has changed since rows were archived"),
-            "Restore the row first.",
-        )
-    })?;
-    Ok(format!("{kept} = {}", known.read("$1")))
 }

@@ -136,6 +136,32 @@ impl Search<'_> {
     }
 }
 
+/// Takes rows out of a set that would be brought along and lack another parent. What was asked for stays: all rows of some deletions, and
+/// some by themselves.
+pub fn leave_behind(
+    session: &mut Session<'_, '_>,
+    (tables, archives, keys): (&[Archived], &[Archived], &[ForeignKey]),
+    (whole, roots): (&[Uuid], &Set),
+    set: &mut Set,
+) -> Outcome<()> {
+    loop {
+        let mut left = false;
+        for key in keys.iter().enumerate() {
+            for orphan in orphans(session, tables, archives, key, set)? {
+                let (table, row) = orphan.row;
+                let is_asked_for = orphan
+                    .deletion
+                    .is_none_or(|deletion| whole.contains(&deletion))
+                    || roots.rows(table).also.contains(&row);
+                left |= !is_asked_for && set.remove(table, row);
+            }
+        }
+        if !left {
+            return Ok(());
+        }
+    }
+}
+
 /// The rows of a table that lack a parent by one foreign key. `archives` are the tables with archives that it may refer to.
 pub fn orphans(
     session: &mut Session<'_, '_>,

@@ -245,20 +245,16 @@ impl Plan {
     /// Leaves where they are rows that would be brought along and lack another parent: their own deletion, or the parent's,
     /// brings them back.
     fn leave_behind(&mut self, session: &mut Session<'_, '_>) -> Outcome<()> {
-        loop {
-            let mut left = false;
-            for orphan in self.orphans(session)? {
-                let (table, row) = orphan.row;
-                let is_asked_for = orphan
-                    .deletion
-                    .is_none_or(|deletion| self.work.whole.contains(&deletion))
-                    || self.work.roots.rows(table).also.contains(&row);
-                left |= !is_asked_for && self.set.remove(table, row);
-            }
-            if !left {
-                return Ok(());
-            }
-        }
+        let archives = self.archives(session)?;
+        let Work {
+            tables,
+            keys,
+            whole,
+            roots,
+            ..
+        } = &self.work;
+        let asked_for = (whole.as_slice(), roots);
+        orphans::leave_behind(session, (tables, &archives, keys), asked_for, &mut self.set)
     }
 
     /// Lets go of rows that another deletion removes as well: rows whose parent it has, by a reference that cascades, and

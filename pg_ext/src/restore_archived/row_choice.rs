@@ -100,16 +100,16 @@ impl Set {
 }
 
 /// Adds the rows of `candidates` that refer to a row of the set, until none is new: what the same transaction had removed
-/// beneath it, by statements of its own.
+/// beneath it, by statements of its own. Answers whether there are any.
 pub fn close(
     session: &mut Session<'_, '_>,
     tables: &[Archived],
     keys: &[ForeignKey],
     set: &mut Set,
     candidates: &[Uuid],
-) -> Outcome<()> {
+) -> Outcome<bool> {
     if candidates.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut found: HashMap<(pg_sys::Oid, Uuid), Vec<RowId>> = HashMap::new();
     loop {
@@ -133,7 +133,7 @@ pub fn close(
             }
         }
         if !grew {
-            return Ok(());
+            return Ok(!found.is_empty());
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::model::sql::join;
 use crate::registry::deletion::{Deletion, State};
 use crate::restore_archived::archived_rows::{Archived, one_of};
 use crate::restore_archived::foreign_keys::{self, ForeignKey};
+use crate::restore_archived::orphans;
 use crate::restore_archived::rights;
 use crate::restore_archived::row_choice::{self, Set};
 use crate::restore_archived::undo;
@@ -90,7 +91,7 @@ pub fn begin(
             Root::InPlace => Ok(None),
         };
     }
-    let set = gather(session, (&tables, &keys), others, &locked, scope, |_| {
+    let set = gather(session, (&tables, &keys), (whole, others), scope, |_| {
         Ok(Set::of(&tables, whole))
     })?;
     let mut roots = Set::default();
@@ -143,8 +144,7 @@ pub fn begin_row(
     let set = gather(
         session,
         (&tables, &keys),
-        &locked,
-        &locked,
+        (&[], &locked),
         Scope::Deletion,
         |session| {
             // Where it is now.
@@ -246,23 +246,32 @@ fn open_one(session: &Session<'_, '_>, relation: pg_sys::Oid, scope: Scope) -> O
     }
 }
 
-/// The rows to begin with, and those that hang on them among `others`, as they were before the transaction let go of them.
+/// The rows to begin with, all of deletions that come back as a `whole` among them, and those that hang on them among `others`, as they were
+/// before the transaction let go of them.
 fn gather(
     session: &mut Session<'_, '_>,
     (tables, keys): (&[Archived], &[ForeignKey]),
-    others: &[Uuid],
-    group: &[Uuid],
+    (whole, others): (&[Uuid], &[Uuid]),
     scope: Scope,
     mut begin: impl FnMut(&mut Session<'_, '_>) -> Outcome<Set>,
 ) -> Outcome<Set> {
+    let group = [whole, others].concat();
     let mut done = undo::Done::new();
     loop {
-        let mut set = begin(session)?;
-        row_choice::close(session, tables, keys, &mut set, others)?;
+        let asked_for = begin(session)?;
+        let mut set = asked_for.clone();
+        let grew = row_choice::close(session, tables, keys, &mut set, others)?;
+        if scope == Scope::Preview {
+            return Ok(set);
+        }
+        // No row gets back what it had of a row that does not come along after all.
+        let mut coming = set.clone();
+        if grew {
+            let asked_for = (whole, &asked_for);
+            orphans::leave_behind(session, (tables, tables, keys), asked_for, &mut coming)?;
+        }
         // What an archived row gets back may make it hang on a row of the set, and moves it in the archive.
-        if scope == Scope::Preview
-            || !undo::into_archive(session, (tables, keys), &set, group, &mut done)?
-        {
+        if !undo::into_archive(session, (tables, keys), &coming, &group, &mut done)? {
             return Ok(set);
         }
     }

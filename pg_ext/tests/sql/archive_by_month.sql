@@ -15,7 +15,7 @@ CREATE FUNCTION place(oid) RETURNS text LANGUAGE sql AS $$
 SELECT coalesce((SELECT 'month +' || (extract(year FROM age(m.month, date_trunc('month', now() AT TIME ZONE 'UTC'))) * 12 + extract(month FROM age(m.month, date_trunc('month', now() AT TIME ZONE 'UTC'))))
                  FROM keepsake.archive_month m WHERE m.month_table = $1), 'itself')
 $$;
-CREATE VIEW months AS SELECT m.archive, place(m.month_table), m.month_table::text = format('%s_%s', m.archive, to_char(m.month, 'YYYY_MM')) AS named_so,
+CREATE VIEW months AS SELECT m.archive, place(m.month_table), c.relname = (SELECT a.relname FROM pg_class a WHERE a.oid = m.archive) || to_char(m.month, ' YYYY-MM') AS named_so,
         pg_get_userbyid(c.relowner), c.relacl, (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = m.month_table AND a.attnum > 3 AND NOT a.attisdropped AND coalesce(a.attstattarget, -1) <> 0) AS analysed,
         (SELECT count(*) FROM pg_index x WHERE x.indrelid = m.month_table) AS indexes
     FROM keepsake.archive_month m JOIN pg_class c ON c.oid = m.month_table ORDER BY 1, 2;
@@ -82,6 +82,17 @@ SELECT keepsake.restore_row('post', n) -> 'restored' AS restored FROM generate_s
 SELECT keepsake.restore_row('post', 11) -> 'restored' AS restored;
 SELECT * FROM post WHERE id BETWEEN 5 AND 11 ORDER BY id;
 SELECT count(*) FROM comment;
+
+-- A table that is called like a month table has an archive of its own, and takes nothing from others.
+SELECT format('%I', c.relname) AS named_alike FROM keepsake.archive_month m JOIN pg_class c ON c.oid = m.month_table WHERE m.archive = 'monthly_deleted.post'::regclass ORDER BY m.month DESC LIMIT 1 \gset
+CREATE TABLE :named_alike (id int PRIMARY KEY);
+SELECT keepsake.manage(:'named_alike', keep => 'archive');
+SELECT count(*) FROM months WHERE archive = 'monthly_deleted.post'::regclass;
+DROP TABLE :named_alike;
+SELECT format('%s', month_table) AS of_month FROM keepsake.archive_month WHERE archive = 'monthly_deleted.post'::regclass ORDER BY month LIMIT 1 \gset
+\set VERBOSITY sqlstate
+SELECT keepsake.manage(:'of_month', keep => 'archive');
+\set VERBOSITY default
 
 -- The table moves, and its archive with its month tables. A type can be dropped that a month table has a column of.
 CREATE SCHEMA monthly_two;

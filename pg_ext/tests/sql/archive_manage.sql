@@ -104,6 +104,16 @@ SELECT keepsake.unmanage('book'), keepsake.unmanage('note'), keepsake.unmanage('
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgrelid::regclass::text IN ('book', 'page', 'note', 'loan') AND NOT tgisinternal;
 SELECT to_regclass('shelf_deleted.book'), (SELECT count(*) FROM keepsake.archive_column WHERE archive::oid NOT IN (SELECT oid FROM pg_class));
 
+-- An archive stands where the database has its tables: nobody needs a right to the tablespace that he has set.
+SET allow_in_place_tablespaces = on;
+CREATE TABLESPACE regress_place LOCATION '';
+CREATE TABLE placed (id int PRIMARY KEY, key text);
+SET default_tablespace = regress_place;
+SELECT keepsake.manage('placed', keep => 'archive'), keepsake.archive_by_month('placed');
+RESET default_tablespace;
+SELECT count(*) FROM pg_class WHERE reltablespace = (SELECT oid FROM pg_tablespace WHERE spcname = 'regress_place');
+SELECT keepsake.unmanage('placed'); DROP TABLE placed; DROP TABLESPACE regress_place;
+
 RESET search_path;
 SET client_min_messages = warning;
 DROP SCHEMA shelf, "Lager ""1""", "Lager ""1""_deleted", a234567890123456789012345678901234567890123456789012345678901_3 CASCADE;

@@ -72,6 +72,28 @@ SELECT kind, table_name, key FROM keepsake.restore_conflicts(last('shelf'));
 SELECT keepsake.may_change_deleted('box', '{"id": 1}');
 COMMIT;
 
+\echo == A value for a column that came after the row was archived.
+CREATE TABLE grown (id int PRIMARY KEY, n int, gone text, twice int GENERATED ALWAYS AS (n * 2) STORED);
+SELECT keepsake.manage('grown', keep => 'archive');
+INSERT INTO grown VALUES (1, 1, 'a'), (2, 2, 'b');
+DELETE FROM grown WHERE id = 1;
+ALTER TABLE grown ADD early int DEFAULT 7, ALTER gone TYPE varchar(9);
+ALTER TABLE grown ADD late text;
+DELETE FROM grown WHERE id = 2;
+SELECT keepsake.change_deleted('grown', '{"id": 2}', 'late', 'two');
+UPDATE grown SET late = 'x';
+ALTER TABLE grown ALTER late SET NOT NULL;
+SELECT kind, key FROM keepsake.deletion d, keepsake.restore_conflicts(d.id) WHERE d.root_table = 'grown'::regclass AND d.root_key = '{"id": 1}';
+SELECT keepsake.change_deleted('grown', '{"id": 1}', 'late', 'one');
+SELECT keepsake.change_deleted('grown', '{"id": 1}', 'n', '5');
+SELECT keepsake.restore(id) -> 'restored' FROM keepsake.deletion WHERE root_table = 'grown'::regclass ORDER BY id;
+SELECT * FROM grown ORDER BY id;
+DELETE FROM grown WHERE id = 2;
+ALTER TABLE grown ALTER early TYPE point USING point(early, early);
+SELECT keepsake.change_deleted('grown', '{"id": 2}', 'late', '8');
+ALTER TABLE grown ADD latest int;
+SELECT keepsake.change_deleted('grown', '{"id": 2}', 'latest', '8');
+
 \echo == Nothing is left behind by a restore that cannot be whole.
 DELETE FROM item;
 INSERT INTO part VALUES (3, NULL);

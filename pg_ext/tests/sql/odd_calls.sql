@@ -98,6 +98,10 @@ DELETE FROM t WHERE id IN (SELECT a.id FROM t a JOIN t b USING (id) WHERE a.id =
 SELECT count(*) FROM t WHERE deleted_at IS NULL;
 ROLLBACK;
 
+-- What is not given is not taken for done.
+SELECT keepsake.declare_reference('t', 'kind', 'id', NULL, 't');
+SELECT keepsake.purge_deletion(NULL);
+
 -- Names that Keepsake's queries use for what they know of a row.
 CREATE TABLE reserved (id int PRIMARY KEY, keepsake_seq int, keepsake_id int);
 SELECT keepsake.manage('reserved');

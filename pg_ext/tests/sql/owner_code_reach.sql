@@ -177,6 +177,15 @@ SELECT keepsake.soft_delete('us.a', 1) IS NOT NULL AS done;
 SELECT keepsake.purge_batch(100, now() + interval '1 s') -> 'failed' AS failed;
 SELECT purge_error FROM keepsake.deletion WHERE root_table = 'us.a'::regclass;
 
+-- The purge of who has a schema of hers in his path: its names are PostgreSQL's.
+CREATE DOMAIN us.jsonb AS pg_catalog.jsonb CHECK (VALUE IS NULL);
+CREATE DOMAIN us.uuid AS pg_catalog.uuid CHECK (VALUE IS NULL);
+CREATE DOMAIN us.int8 AS pg_catalog.int8 CHECK (VALUE IS NULL);
+CREATE DOMAIN us.text AS pg_catalog.text CHECK (VALUE IS NULL);
+SET search_path = us, pg_catalog;
+CALL keepsake.purge();
+RESET search_path;
+
 SET client_min_messages = warning;
 DROP TABLE secret;
 DROP SCHEMA us CASCADE;
