@@ -60,6 +60,8 @@ CREATE TABLE keepsake.archive_column (
     conversion     text CHECK (conversion IN ('cast', 'unknown')),
     -- Of which table source_attnum is: see keepsake.number_anew().
     numbered       text NOT NULL,
+    -- Whether it was in the primary key: by that, rows of the layout are versions of one row, or not.
+    in_key         boolean NOT NULL DEFAULT false,
     PRIMARY KEY (archive, layout, archive_name)
 );
 COMMENT ON TABLE keepsake.archive_column IS

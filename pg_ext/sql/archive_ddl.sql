@@ -386,7 +386,7 @@ CREATE EVENT TRIGGER keepsake_follow_publications ON ddl_command_end WHEN TAG IN
 CREATE FUNCTION keepsake.refuse_other_call(function text, serves text, called_on oid, serves_on text, called text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF called_on <> ('keepsake.' || serves_on)::regclass OR serves NOT LIKE regexp_replace(called, '^(BEFORE|AFTER)(INSERT|DELETE)(ROW|STATEMENT)$', '\1 \2 %') THEN
+    IF called_on <> ('keepsake.' || serves_on)::regclass OR serves NOT LIKE regexp_replace(called, '^(BEFORE|AFTER)(INSERT|DELETE)(ROW|STATEMENT)$', E'\\1 \\2 %') THEN
         RAISE EXCEPTION USING ERRCODE = 'trigger_protocol_violated', MESSAGE = format('%s() must be called as a trigger: %s', function, serves),
             DETAIL = format('It was called on %s.', called_on::regclass), HINT = 'Drop the trigger that calls it.';
     END IF;

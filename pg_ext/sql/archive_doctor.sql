@@ -39,7 +39,7 @@ FROM pg_db_role_setting s
 LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole
 CROSS JOIN LATERAL unnest(s.setconfig) AS setting
 WHERE (s.setdatabase = 0 OR d.datname = current_database())
-  AND setting ~* '^keepsake\.capture=' AND setting !~* '=(on|t|tr|tru|true|y|ye|yes|1)$'
+  AND setting ~* E'^keepsake\\.capture=' AND setting !~* '=(on|t|tr|tru|true|y|ye|yes|1)$'
 UNION ALL
 -- What a row names and does not hold.
 SELECT 'warning', 'large_objects_unlinked', m.relation::regclass::text,
@@ -128,7 +128,7 @@ SELECT 'error', 'archive_constraint', a.archive::text, format('The constraint %I
 FROM heap a JOIN pg_constraint con ON con.conrelid = a.archive WHERE con.contype <> 'n'
 UNION ALL
 SELECT 'warning', 'archive_policy', a.archive::text, format('The policy %I is on the archive, which only the table''s owner may read.', p.polname), format('DROP POLICY %I ON %s;', p.polname, a.archive)
-FROM heap a JOIN pg_policy p ON p.polrelid = a.archive WHERE p.polname NOT LIKE 'keepsake\_%'
+FROM heap a JOIN pg_policy p ON p.polrelid = a.archive WHERE p.polname NOT LIKE E'keepsake\\_%'
 UNION ALL
 SELECT 'error', 'archive_statistics', a.archive::text, format('ANALYZE collects statistics of the column %I, and runs code of its type''s owner for that.', at.attname),
        format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0;', a.archive, at.attname)
@@ -220,7 +220,7 @@ WHERE EXISTS (SELECT FROM archived) AND NOT EXISTS (SELECT FROM keepsake.kept_in
   AND concat_ws(',', current_setting('session_preload_libraries'), current_setting('shared_preload_libraries'), (
           SELECT string_agg(setting, ',') FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
           WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-            AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y'
+            AND setting ~ '^session_preload_libraries=')) !~ E'\\ykeepsake\\y'
 UNION ALL
 SELECT 'info', 'no_retention', m.relation::text, 'The retention is 0, so deleted rows can be purged at once.', format('SELECT keepsake.manage(%L, ''30 days'');', m.relation)
 FROM archived a JOIN keepsake.managed_table m USING (relation) WHERE m.retention = interval '0'

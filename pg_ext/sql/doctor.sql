@@ -57,7 +57,7 @@ referring AS (
 -- Managed tables that a publication names, with the columns that it lists and filters by, and those that tell a subscriber which row is meant.
 published AS (
     SELECT p.pubname, c.oid AS relation, c.relkind, pr.prattrs::int2[] AS listed, pr.prqual,
-           ARRAY(SELECT DISTINCT (found.number)[1]::int2 FROM regexp_matches(pr.prqual::text, ':varattno (\d+) ', 'g') AS found (number)) AS filtered,
+           ARRAY(SELECT DISTINCT (found.number)[1]::int2 FROM regexp_matches(pr.prqual::text, E':varattno (\\d+) ', 'g') AS found (number)) AS filtered,
            CASE c.relreplident WHEN 'f' THEN ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
                 ELSE ARRAY(SELECT unnest(i.indkey::int2[]) FROM pg_index i WHERE i.indrelid = c.oid
                            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END) END AS identity,
@@ -281,7 +281,7 @@ SELECT 'warning', 'policy_hides_deleted', p.polrelid::regclass::text,
        format('The policy %I makes every UPDATE of deleted_at fail. Remove deleted_at from its condition, keep the rest, and hide deleted rows with keepsake.hide_deleted().', p.polname),
        ''
 FROM pg_policy p
-WHERE p.polrelid IN (SELECT relation FROM managed) AND p.polcmd IN ('r', '*') AND p.polname NOT LIKE 'keepsake\_%'
+WHERE p.polrelid IN (SELECT relation FROM managed) AND p.polcmd IN ('r', '*') AND p.polname NOT LIKE E'keepsake\\_%'
   AND pg_get_expr(p.polqual, p.polrelid) ~ 'deleted_at IS NULL'
 UNION ALL
 -- Hidden reads that show again.
@@ -313,7 +313,7 @@ WHERE EXISTS (SELECT FROM managed WHERE on_delete = 'convert')
   AND CASE WHEN pg_has_role('pg_read_all_settings', 'USAGE') THEN concat_ws(',', current_setting('session_preload_libraries'), current_setting('shared_preload_libraries'), (
           SELECT string_agg(setting, ',') FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
           WHERE s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-            AND setting ~ '^session_preload_libraries=')) !~ '\ykeepsake\y' END
+            AND setting ~ '^session_preload_libraries=')) !~ E'\\ykeepsake\\y' END
 UNION ALL
 -- Publications that lose deletions or purges.
 SELECT 'warning', 'publication_incomplete', p.pubname::text, format('The publication includes %s, but does not publish UPDATE (deletions, restores) and DELETE (purges).', t.relation::text),

@@ -30,7 +30,7 @@ DECLARE
     reserved name;
 BEGIN
     SELECT a.attname INTO reserved FROM pg_event_trigger_ddl_commands() c JOIN keepsake.managed_table m ON m.relation = c.objid
-    JOIN pg_attribute a ON a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname LIKE 'keepsake\_%'
+    JOIN pg_attribute a ON a.attrelid = m.relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname LIKE E'keepsake\\_%'
     WHERE c.classid = 'pg_class'::regclass AND keepsake.is_reserved_column(a.attname) LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'reserved_name', MESSAGE = format('no managed table can have a column %I', reserved),

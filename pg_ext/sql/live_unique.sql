@@ -46,7 +46,7 @@ BEGIN
             LEFT JOIN pg_collation col ON col.oid = k.collation_oid
             LEFT JOIN pg_namespace coln ON coln.oid = col.collnamespace) AS parts
         WHERE x.indrelid = live_unique.relation AND x.indisunique AND NOT x.indisprimary AND x.indisvalid
-          AND NOT coalesce(pg_get_expr(x.indpred, x.indrelid) ~ '\ydeleted_at IS NULL\y', false)
+          AND NOT coalesce(pg_get_expr(x.indpred, x.indrelid) ~ E'\\ydeleted_at IS NULL\\y', false)
           AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = x.indexrelid)
         ORDER BY c.relname
     LOOP

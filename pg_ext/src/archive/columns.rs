@@ -41,6 +41,7 @@ pub fn wanted(session: &Session<'_, '_>, source: pg_sys::Oid) -> Outcome<Vec<Wan
                     typmod: field(row, "typmod")?,
                     collation: row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
                     generated: field(row, "generated")?,
+                    in_key: field(row, "in_key")?,
                 },
                 definition: format!("{type_sql}{collation_sql}"),
                 storage: row.get_by_name("storage")?,

@@ -46,7 +46,7 @@ pub fn follow(session: &mut Session<'_, '_>, oid: pg_sys::Oid) -> Outcome<()> {
     };
     let ancestors = ancestors(session, oid)?;
     let converted = using::of(oid, &ancestors);
-    layouts::follow(session, archive, oid, &converted)?;
+    layouts::follow(session, archive, oid, &converted, false)?;
     forget_undo(session, oid, &converted)?;
     objects::index(session, archive)?;
     if flag("renamed")? {

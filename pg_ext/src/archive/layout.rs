@@ -22,6 +22,8 @@ pub struct Column {
     pub collation: pg_sys::Oid,
     /// Whether it is computed from others.
     pub generated: bool,
+    /// Whether it is in the primary key.
+    pub in_key: bool,
 }
 
 /// A column of a layout: of the source, and where the archive keeps it.
@@ -85,7 +87,8 @@ pub fn change(newest: &[Kept], now: &[Column], converted: &Converted) -> Option<
         let stored = newest.iter().find(|kept| stores(kept, column));
         match stored.filter(|_| !is_converted(column)) {
             Some(kept) => {
-                change.changes_layout |= kept.column.generated != column.generated;
+                change.changes_layout |= kept.column.generated != column.generated
+                    || kept.column.in_key != column.in_key;
                 change.kept.push(Kept {
                     column: column.clone(),
                     archive_number: kept.archive_number,

@@ -13,26 +13,37 @@ use crate::spi::session::Session;
 
 const NEWEST: &str = "
     SELECT k.layout, k.source_attnum, k.source_name::text AS name, a.attnum AS archive_attnum, k.type::oid, k.typmod,
-           to_regcollation(k.collation)::oid AS \"collation\", k.generated
+           to_regcollation(k.collation)::oid AS \"collation\", k.generated, k.in_key
     FROM keepsake.archive_column k
     JOIN pg_attribute a ON a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped
     WHERE k.archive = $1 AND k.layout = (SELECT max(layout) FROM keepsake.archive_column WHERE archive = $1)
     ORDER BY k.source_attnum";
 
 /// Brings the layouts of an archive up to date with its source, if they are not; answers with the newest. `converted` are columns
-/// whose values a command is converting otherwise than by an assignment.
+/// whose values a command is converting otherwise than by an assignment. That the primary key is another one now matters to rows that are about
+/// to be written: a dump is loaded without keys at first.
 pub fn follow(
     session: &mut Session<'_, '_>,
     archive: pg_sys::Oid,
     source: pg_sys::Oid,
     converted: &Converted,
+    before_rows: bool,
 ) -> Outcome<(i32, Vec<Kept>)> {
     let columns = wanted(session, source)?;
-    let now: Vec<Column> = columns.iter().map(|wanted| wanted.column.clone()).collect();
+    let now = |newest: &[Kept]| -> Vec<Column> {
+        let mut now: Vec<Column> = columns.iter().map(|wanted| wanted.column.clone()).collect();
+        for column in now.iter_mut().filter(|_| !before_rows) {
+            let known = newest
+                .iter()
+                .find(|kept| kept.column.number == column.number);
+            column.in_key = known.map_or(column.in_key, |kept| kept.column.in_key);
+        }
+        now
+    };
     // What a dump has numbered anew is another column, whatever its number.
     session.registry("SELECT keepsake.number_anew($1)", &[archive.into()])?;
     let (number, newest) = newest(session, archive)?;
-    if layout::change(&newest, &now, converted).is_none() {
+    if layout::change(&newest, &now(&newest), converted).is_none() {
         return Ok((number, newest));
     }
     let name = name_of(session, archive)?;
@@ -42,7 +53,7 @@ pub fn follow(
         &[],
     )?;
     let (number, newest) = self::newest(session, archive)?;
-    let Some(change) = layout::change(&newest, &now, converted) else {
+    let Some(change) = layout::change(&newest, &now(&newest), converted) else {
         return Ok((number, newest));
     };
     let only_renames = change.only_renames();
@@ -266,6 +277,7 @@ pub fn newest(session: &Session<'_, '_>, archive: pg_sys::Oid) -> Outcome<(i32, 
                 typmod: field(&row, "typmod")?,
                 collation: row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
                 generated: field(&row, "generated")?,
+                in_key: field(&row, "in_key")?,
             },
             archive_number: field(&row, "archive_attnum")?,
         });
@@ -291,10 +303,10 @@ pub fn enter(
             .find(|(number, _)| *number == column.number)
             .map(|(_, value)| *value);
         session.registry(
-            "INSERT INTO keepsake.archive_column (archive, layout, source_attnum, source_name, archive_name, type, typmod, \"collation\", missing, generated, numbered)
+            "INSERT INTO keepsake.archive_column (archive, layout, source_attnum, source_name, archive_name, type, typmod, \"collation\", missing, generated, numbered, in_key)
              SELECT $1, $2, $3, $4::text::name, a.attname, $6, $7,
                     (SELECT format('%I.%I', n.nspname, l.collname) FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = $8),
-                    $9, $10, keepsake.numbering($11)
+                    $9, $10, keepsake.numbering($11), $12
              FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum = $5",
             &[
                 archive.into(),
@@ -308,6 +320,7 @@ pub fn enter(
                 missing.into(),
                 column.generated.into(),
                 source.into(),
+                column.in_key.into(),
             ],
         )?;
     }

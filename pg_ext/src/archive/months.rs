@@ -11,13 +11,14 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::archive::columns::{HEAD, columns_of};
 use crate::archive::heaps;
 use crate::archive::names::{OWNER, free_name, name_of, oid_of, with_suffix};
+use crate::archive::shown_to::revoke_all;
 use crate::archive::table::index_deletions;
 use crate::call::arguments::Regclass;
 use crate::graph::catalog::field;
 use crate::model::error::{Failure, Outcome, required};
 use crate::model::sql::{Ident, Qualified, join};
 use crate::postgres::settings::{LocalSettings, default_tablespace};
-use crate::postgres::subtransaction::attempt_unless;
+use crate::postgres::subtransaction::{Raised, attempt_unless};
 use crate::registry::description::describe;
 use crate::spi::session::{Session, first_column, with_session};
 
@@ -52,7 +53,7 @@ fn divide(session: &mut Session<'_, '_>, oid: pg_sys::Oid, by_month: bool) -> Ou
 
 /// This month's month table and the next one's, of archives that are divided and lack them.
 const MISSING: &str = "
-    SELECT a.archive::oid AS archive, m.month::date::text AS month,
+    SELECT a.archive::oid AS archive, a.relation::oid AS relation, m.month::date::text AS month,
            (lpad(to_hex((extract(epoch FROM m.month AT TIME ZONE 'UTC') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid::text AS begins,
            (lpad(to_hex((extract(epoch FROM (m.month + interval '1 month') AT TIME ZONE 'UTC') * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid::text AS ends
     FROM keepsake.archive_table a
@@ -69,29 +70,50 @@ fn make_missing(session: &mut Session<'_, '_>, relation: Option<pg_sys::Oid>) ->
     Ok(())
 }
 
-/// Makes the month tables that are missing, for a purge. What stands in the way of it, such as a lock, must not stop that: doctor() tells what is missing.
+/// The tables whose archives lack a month table.
+fn lacking(session: &Session<'_, '_>) -> Outcome<Vec<pg_sys::Oid>> {
+    let rows = session.registry_now(MISSING, &[None::<pg_sys::Oid>.into()])?;
+    let tables = rows.iter().map(|row| field(row, "relation"));
+    let mut tables = tables.collect::<Outcome<Vec<_>>>()?;
+    tables.dedup();
+    Ok(tables)
+}
+
+/// Makes the month tables that are missing, for a purge. What stands in the way of one, such as a lock, must stop neither that nor those of other
+/// archives: doctor() tells what is missing.
 pub fn make_ready() {
-    let made = attempt_unless(
-        |raised| {
-            let is_read_only = raised.code == PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION;
-            is_read_only
-                || raised.by_interrupt && raised.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-        },
-        || {
-            let _briefly = LocalSettings::open(&[(c"lock_timeout", c"1s")]);
-            with_session(|session| make_missing(session, None))
-        },
-    );
-    if let Err(caught) = made {
-        ereport!(
-            PgLogLevel::WARNING,
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!(
-                "an archive has no table for the next month yet: {}",
-                caught.into_message()
-            ),
-            "The next purge tries again."
-        );
+    let tables = attempt(|session| lacking(session)).unwrap_or_default();
+    for table in tables {
+        attempt(|session| make_missing(session, Some(table)));
+    }
+}
+
+/// Does work that the next purge does as well, if it fails.
+fn attempt<R>(work: impl FnOnce(&mut Session<'_, '_>) -> Outcome<R>) -> Option<R> {
+    let passes = |raised: Raised| {
+        let is_read_only = raised.code == PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION;
+        is_read_only
+            || raised.by_interrupt && raised.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+    };
+    let done = attempt_unless(passes, || {
+        // Whoever has locked an archive of his own keeps the purge no longer.
+        let _briefly = LocalSettings::open(&[(c"lock_timeout", c"100ms")]);
+        with_session(work)
+    });
+    match done {
+        Ok(done) => Some(done),
+        Err(caught) => {
+            ereport!(
+                PgLogLevel::WARNING,
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!(
+                    "an archive has no table for the next month yet: {}",
+                    caught.into_message()
+                ),
+                "The next purge tries again."
+            );
+            None
+        }
     }
 }
 
@@ -128,6 +150,12 @@ fn make(session: &mut Session<'_, '_>, row: &SpiHeapTupleData<'_>) -> Outcome<()
     }
     index_alike(session, archive, &table)?;
     session.registry(&format!("ALTER TABLE {table} OWNER TO {OWNER}"), &[])?;
+    // Who may read the archive reads it through that, under its policies.
+    revoke_all(session, oid, &table)?;
+    session.registry(
+        &format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"),
+        &[],
+    )?;
     session.registry(
         "INSERT INTO keepsake.archive_month (month_table, archive, month, begins, ends) VALUES ($1, $2, $3::text::date, $4::text::uuid, $5::text::uuid)",
         &[

@@ -17,16 +17,26 @@ pub fn show_anew(
     (owner, has_rls): (pg_sys::Oid, bool),
 ) -> Outcome<()> {
     let name = name_of(session, archive)?;
-    let readers: Vec<String> = first_column(session.registry(
-        "SELECT DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END
-         FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS x WHERE c.oid = $1 AND x.grantee <> c.relowner",
-        &[archive.into()],
-    )?)?;
-    for reader in readers {
-        session.registry(&format!("REVOKE ALL ON {name} FROM {reader} CASCADE"), &[])?;
-    }
+    revoke_all(session, archive, &name)?;
     drop_policy(session, archive, &name)?;
     show(session, &name, owner, has_rls)
+}
+
+/// Takes from everybody what he may do with an archive or a month table: also what default privileges have granted when it was made.
+pub fn revoke_all(
+    session: &mut Session<'_, '_>,
+    heap: pg_sys::Oid,
+    name: &Qualified,
+) -> Outcome<()> {
+    let granted: Vec<String> = first_column(session.registry(
+        "SELECT DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END
+         FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS x WHERE c.oid = $1 AND x.grantee <> c.relowner",
+        &[heap.into()],
+    )?)?;
+    for role in granted {
+        session.registry(&format!("REVOKE ALL ON {name} FROM {role} CASCADE"), &[])?;
+    }
+    Ok(())
 }
 
 fn drop_policy(

@@ -254,7 +254,7 @@ fn read(session: &mut Session<'_, '_>, relation: &pg_sys::RelationData) -> Outco
     if using::is_any() {
         follow_table::follow(session, root)?;
     }
-    let (layout, kept) = layouts::follow(session, archive, root, &Vec::new())?;
+    let (layout, kept) = layouts::follow(session, archive, root, &Vec::new(), true)?;
     objects::index(session, archive)?;
     let mut key_names = Vec::new();
     for row in session.catalog_now(KEY, &[root.into()])? {

@@ -1,6 +1,8 @@
 -- The columns of a table as an archive keeps them: of a domain what it is over.
 SELECT a.attnum, a.attname::text AS name, base.type, base.typmod,
        a.attcollation AS "collation", a.attgenerated <> '' AS generated,
+       EXISTS (SELECT FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, n)
+               WHERE i.indrelid = a.attrelid AND i.indisprimary AND k.attnum = a.attnum AND k.n <= i.indnkeyatts) AS in_key,
        format_type(base.type, base.typmod) AS type_sql,
        CASE WHEN a.attcollation <> 0 AND a.attcollation IS DISTINCT FROM t.typcollation
             THEN (SELECT format(' COLLATE %I.%I', cn.nspname, l.collname) FROM pg_collation l JOIN pg_namespace cn ON cn.oid = l.collnamespace

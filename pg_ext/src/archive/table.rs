@@ -8,7 +8,7 @@ use crate::archive::layout::Kept;
 use crate::archive::layouts::enter;
 use crate::archive::months;
 use crate::archive::names::{OWNER, free_name, name_of, oid_of, schema_for};
-use crate::archive::shown_to::show;
+use crate::archive::shown_to::{revoke_all, show};
 use crate::graph::catalog::field;
 use crate::model::error::Outcome;
 use crate::model::sql::{Ident, Qualified};
@@ -59,6 +59,7 @@ pub fn create(session: &mut Session<'_, '_>, source: &Source) -> Outcome<pg_sys:
     store_alike(session, &name, columns.iter().zip(&names))?;
     index_deletions(session, &name)?;
     session.registry(&format!("ALTER TABLE {name} OWNER TO {OWNER}"), &[])?;
+    revoke_all(session, archive, &name)?;
     show(session, &name, source.owner, source.has_rls)?;
     session.registry(
         "INSERT INTO keepsake.archive_table (archive, relation, source_schema, source_name) VALUES ($1, $2, $3::text::name, $4::text::name)",

@@ -48,10 +48,10 @@ const INDEXES: &str = r"
                AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey::int2[])
                                AND a.attname IN ('deleted_at', 'deletion_id')) AS plain,
            regexp_replace(coalesce(pg_get_constraintdef(con.oid), pg_get_indexdef(x.indexrelid)),
-                          '\s+WHERE \(+deleted_at IS NULL\)+', '') AS definition
+                          E'\\s+WHERE \\(+deleted_at IS NULL\\)+', '') AS definition
     FROM pg_index x LEFT JOIN pg_constraint con ON con.conindid = x.indexrelid AND con.contype = 'x'
     WHERE x.indrelid = $1
-      AND pg_get_indexdef(x.indexrelid) ~ '\y(deleted_at|deletion_id)\y'
+      AND pg_get_indexdef(x.indexrelid) ~ E'\\y(deleted_at|deletion_id)\\y'
       AND coalesce(pg_get_expr(x.indpred, x.indrelid), '') <> '(deletion_id IS NOT NULL)'
     ORDER BY 1";
 /// What SET NULL and SET DEFAULT replaced, as an archive remembers it.

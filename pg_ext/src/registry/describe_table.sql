@@ -28,7 +28,7 @@ SELECT c.oid,
        (SELECT coalesce(
                    'Its partition ' || min(part.relid::regclass::text) FILTER (WHERE pc.relkind = 'f') || ' is a foreign table.',
                    'The partition ' || min(part.relid::regclass::text) FILTER (WHERE con.oid IS NOT NULL) || ' has a foreign key of its own.',
-                   CASE WHEN pg_get_partkeydef(c.oid) ~ '\y(deleted_at|deletion_id)\y'
+                   CASE WHEN pg_get_partkeydef(c.oid) ~ E'\\y(deleted_at|deletion_id)\\y'
                         THEN 'Its partition key reads deleted_at or deletion_id.' END)
         FROM pg_partition_tree(c.oid) AS part
         JOIN pg_class pc ON pc.oid = part.relid

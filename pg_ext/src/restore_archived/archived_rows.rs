@@ -94,6 +94,8 @@ struct Kept {
     missing: Option<String>,
     /// How the values of the layout before became those of this one; `None` as by an assignment.
     conversion: Option<Conversion>,
+    /// Whether the primary key had it then.
+    in_key: bool,
 }
 
 /// A type with its length or precision; never a domain.
@@ -198,6 +200,16 @@ impl Archived {
         }
         tables.sort_by(|one, other| one.table.shown.cmp(&other.table.shown));
         Ok(tables)
+    }
+
+    /// As [`Self::source`], for those of the rows that may be versions of each other: see [`Self::has_todays_key`].
+    pub fn versions(&self, rows: &Rows) -> String {
+        let condition = self.has_todays_key();
+        let conditions = rows.conditions("a").into_iter();
+        let conditions: Vec<String> = conditions
+            .map(|rows| format!("({rows}) AND {condition}"))
+            .collect();
+        self.source_where(&conditions, self.columns.iter())
     }
 
     /// A query for archived rows: where each is in the archive (`keepsake_relation`, `keepsake_ctid`), its deletion and
@@ -466,6 +478,31 @@ impl Archived {
         places.all(|place| place == Some(first)).then_some(first)
     }
 
+    /// The condition on row `a` of the archive that the table had today's primary key when the row was archived. Rows that another key told apart are
+    /// no versions of one row, whatever they have in today's key.
+    pub fn has_todays_key(&self) -> String {
+        let key: BTreeSet<i16> = self
+            .columns
+            .iter()
+            .filter(|column| self.table.key.iter().any(|key| key.name == column.name))
+            .map(|column| column.number)
+            .collect();
+        let had = |columns: &HashMap<i16, Kept>| -> BTreeSet<i16> {
+            let in_key = columns.iter().filter(|(_, kept)| kept.in_key);
+            in_key.map(|(number, _)| *number).collect()
+        };
+        let layouts = self.layouts.iter();
+        let same = layouts.filter(|(_, columns)| had(columns) == key);
+        let same: Vec<String> = same.map(|(layout, _)| layout.to_string()).collect();
+        if same.len() == self.layouts.len() {
+            return "true".into();
+        }
+        format!(
+            "a.keepsake_layout OPERATOR(pg_catalog.=) ANY ('{{{}}}'::pg_catalog.int4[])",
+            join(same, ",")
+        )
+    }
+
     /// The equality of a column of the primary key; `None` of any other.
     pub fn key_equals(&self, column: &Column) -> Option<&str> {
         let key = self.table.key.iter().find(|key| key.name == column.name)?;
@@ -672,6 +709,7 @@ fn read_kept(row: &SpiHeapTupleData<'_>) -> Outcome<Kept> {
         collation: row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
         missing: row.get_by_name("missing")?,
         conversion: conversion.as_deref().and_then(Conversion::parse),
+        in_key: row.get_by_name("in_key")?.unwrap_or(false),
     })
 }
 

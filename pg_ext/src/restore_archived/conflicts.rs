@@ -43,7 +43,7 @@ pub fn superseded(
              FROM ({source}) AS s) AS v
          WHERE v.keepsake_version OPERATOR(pg_catalog.>) 1",
         key = one.table.key_columns("s"),
-        source = one.source(rows),
+        source = one.versions(rows),
     );
     RowId::read_all(session.over_archives(&one.table, &sql, &[])?)
 }

@@ -8,7 +8,8 @@ SELECT k.archive::oid AS archive,
        k.typmod,
        a.attcollation AS "collation",
        k.missing,
-       k.conversion
+       k.conversion,
+       k.in_key
 FROM keepsake.archive_column k
 LEFT JOIN pg_attribute a ON a.attrelid = k.archive AND a.attname = k.archive_name AND NOT a.attisdropped
 LEFT JOIN pg_type t ON t.oid = k.type

@@ -104,6 +104,16 @@ SELECT keepsake.unmanage('book'), keepsake.unmanage('note'), keepsake.unmanage('
 SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgrelid::regclass::text IN ('book', 'page', 'note', 'loan') AND NOT tgisinternal;
 SELECT to_regclass('shelf_deleted.book'), (SELECT count(*) FROM keepsake.archive_column WHERE archive::oid NOT IN (SELECT oid FROM pg_class));
 
+-- Nobody may do more with an archive because of what the extension's owner grants by default.
+ALTER DEFAULT PRIVILEGES GRANT SELECT, UPDATE, DELETE ON TABLES TO regress_shelf_reader;
+CREATE TABLE granted (id int PRIMARY KEY);
+SELECT keepsake.manage('granted', keep => 'archive'), keepsake.archive_by_month('granted');
+ALTER DEFAULT PRIVILEGES REVOKE SELECT, UPDATE, DELETE ON TABLES FROM regress_shelf_reader;
+SELECT count(*) AS tables, bool_or(has_table_privilege('regress_shelf_reader', c.oid, 'SELECT') OR has_table_privilege('regress_shelf_reader', c.oid, 'UPDATE')) AS granted,
+       count(*) FILTER (WHERE c.relrowsecurity) AS closed
+FROM pg_class c WHERE c.relnamespace::regnamespace::text LIKE '%_deleted' AND c.relkind = 'r' AND c.relname ~ '^granted';
+SELECT keepsake.unmanage('granted'); DROP TABLE granted;
+
 -- An archive stands where the database has its tables: nobody needs a right to the tablespace that he has set.
 SET allow_in_place_tablespaces = on;
 CREATE TABLESPACE regress_place LOCATION '';

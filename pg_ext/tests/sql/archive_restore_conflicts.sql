@@ -89,10 +89,24 @@ SELECT keepsake.change_deleted('grown', '{"id": 1}', 'n', '5');
 SELECT keepsake.restore(id) -> 'restored' FROM keepsake.deletion WHERE root_table = 'grown'::regclass ORDER BY id;
 SELECT * FROM grown ORDER BY id;
 DELETE FROM grown WHERE id = 2;
-ALTER TABLE grown ALTER early TYPE point USING point(early, early);
+ALTER TABLE grown ALTER early DROP DEFAULT, ALTER early TYPE point USING point(early, early);
 SELECT keepsake.change_deleted('grown', '{"id": 2}', 'late', '8');
 ALTER TABLE grown ADD latest int;
 SELECT keepsake.change_deleted('grown', '{"id": 2}', 'latest', '8');
+
+\echo == Rows that another key told apart are no versions of one row.
+CREATE TABLE told (a int, b int, t text, PRIMARY KEY (a, b));
+SELECT keepsake.manage('told', keep => 'archive');
+INSERT INTO told VALUES (1, 1, 'one'), (1, 2, 'two'), (2, 3, 'three');
+DELETE FROM told;
+ALTER TABLE told DROP CONSTRAINT told_pkey, ADD PRIMARY KEY (a);
+SELECT kind, key FROM keepsake.restore_conflicts(last('told'));
+SELECT keepsake.restore(last('told'));
+SELECT keepsake.restore(last('told'), on_conflict => 'skip') -> 'restored';
+SELECT t FROM told; SELECT t FROM kept_deleted.told ORDER BY t;
+ALTER TABLE told DROP CONSTRAINT told_pkey, ADD uid uuid DEFAULT gen_random_uuid() PRIMARY KEY;
+SELECT keepsake.restore(id, on_conflict => 'skip') -> 'restored' FROM keepsake.deletion WHERE root_table = 'told'::regclass AND state = 'deleted';
+SELECT t FROM told ORDER BY t; SELECT t FROM kept_deleted.told ORDER BY t;
 
 \echo == Nothing is left behind by a restore that cannot be whole.
 DELETE FROM item;

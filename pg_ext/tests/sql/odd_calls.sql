@@ -98,6 +98,21 @@ DELETE FROM t WHERE id IN (SELECT a.id FROM t a JOIN t b USING (id) WHERE a.id =
 SELECT count(*) FROM t WHERE deleted_at IS NULL;
 ROLLBACK;
 
+-- Strings as they were before SQL's standard, where a release knows them.
+CREATE PROCEDURE old_strings() LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('escape_string_warning', 'off', false), set_config('standard_conforming_strings', 'off', false); EXCEPTION WHEN OTHERS THEN NULL; END $$;
+CREATE TABLE stringy (id text PRIMARY KEY); CREATE TABLE stringy_apart (id text PRIMARY KEY);
+CALL old_strings();
+SELECT keepsake.manage('stringy'), keepsake.manage('stringy_apart', keep => 'archive');
+CREATE TABLE stringy_child (id int PRIMARY KEY, up text REFERENCES stringy);
+INSERT INTO stringy VALUES (E'a\\b''c'), ('d'); INSERT INTO stringy_apart VALUES (E'a\\b''c'), ('d');
+DELETE FROM stringy; ALTER TABLE stringy_apart ADD n int; DELETE FROM stringy_apart;
+SELECT keepsake.restore(id) IS NOT NULL AS restored FROM keepsake.deletion WHERE root_table IN ('stringy'::regclass, 'stringy_apart'::regclass) ORDER BY id;
+SELECT * FROM stringy_apart JOIN stringy USING (id) ORDER BY id;
+SELECT count(*) >= 0 AS seen FROM keepsake.doctor();
+SELECT keepsake.hold('stringy', E'a\\b''c', 'why') IS NOT NULL AS held;
+UPDATE keepsake.hold SET released_at = now() WHERE reason = 'why';
+RESET standard_conforming_strings; RESET escape_string_warning;
+
 -- What is not given is not taken for done.
 SELECT keepsake.declare_reference('t', 'kind', 'id', NULL, 't');
 SELECT keepsake.purge_deletion(NULL);
