@@ -134,6 +134,22 @@ impl Update<'_> {
         }
     }
 
+    /// Whether nothing but the statement itself can change a column of the primary key: no other trigger, and none is computed.
+    fn leaves_key_alone(&self) -> bool {
+        let relation = std::ptr::from_ref(self.relation).cast_mut();
+        // SAFETY: the relation is open; its descriptor is not released here, and the set is its own or NULL, which is empty.
+        let computes = || unsafe {
+            let key = pg_sys::RelationGetIndexAttrBitmap(relation, PRIMARY_KEY);
+            let shape = PgTupleDesc::from_pg_unchecked(self.relation.rd_att);
+            let computed = shape.iter().filter(|column| column.attgenerated != 0);
+            let first = pg_sys::FirstLowInvalidHeapAttributeNumber;
+            computed
+                .map(|column| i32::from(column.attnum) - first)
+                .any(|column| pg_sys::bms_is_member(column, key))
+        };
+        self.alone || no_other_trigger_changes_rows(self.relation) && !computes()
+    }
+
     /// Whether it changes a column of a foreign key.
     fn changes_foreign_keys(&self) -> bool {
         let relation = std::ptr::from_ref(self.relation).cast_mut();
@@ -159,7 +175,7 @@ impl Update<'_> {
             | Skipped::WithoutOnConflict
             | Skipped::MarksLeftNull => false,
             Skipped::ForeignKeysUnchanged => !self.changes_foreign_keys(),
-            Skipped::KeyUnchanged => self.alone && !self.changes(PRIMARY_KEY),
+            Skipped::KeyUnchanged => self.leaves_key_alone() && !self.changes(PRIMARY_KEY),
             Skipped::UniqueKeysUnchanged => self.alone && !self.changes(UNIQUE_KEYS),
             Skipped::MarksUnchangedOrSetByEngine => {
                 // What the condition names are the columns of old, whatever has their names by now.
