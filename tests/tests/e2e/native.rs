@@ -397,6 +397,16 @@ async fn a_server_with_few_places_answers_everybody_in_turn() -> Result<()> {
     Ok(())
 }
 
+/// What comes back for these lines, to the end of the connection.
+fn asked(address: &str, lines: &str) -> Result<String> {
+    let mut client = TcpStream::connect(address)?;
+    client.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(client, "{lines}connection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
 #[tokio::test]
 async fn a_request_that_does_not_name_its_host_once_is_refused() -> Result<()> {
     requires!(NATIVE);
@@ -408,16 +418,62 @@ async fn a_request_that_does_not_name_its_host_once_is_refused() -> Result<()> {
         ("host: a.example.com\r\nhost: b.example.com\r\n", 400),
         ("host: user:password@evil.example.com\r\n", 400),
     ] {
-        let mut client = TcpStream::connect(&address)?;
-        client.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(
-            client,
-            "GET /healthz HTTP/1.1\r\n{hosts}connection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        client.read_to_string(&mut answer)?;
+        let answer = asked(&address, &format!("GET /healthz HTTP/1.1\r\n{hosts}"))?;
         let want = format!("HTTP/1.1 {status} ");
         ensure!(answer.starts_with(&want), "{hosts}: {answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_route_answers_has_an_id_and_a_line_in_the_log_as_well() -> Result<()> {
+    requires!(NATIVE);
+    let stack = own_stack().await?;
+    let address = stack.worker.url().replace("http://", "");
+    for (n, (line, status, route)) in [
+        (
+            "GET /openapi.json HTTP/1.1\r\nhost: a",
+            200,
+            Some("/{file}"),
+        ),
+        (
+            "HEAD /openapi.json HTTP/1.1\r\nif-none-match: \"b\", *\r\nhost: a",
+            304,
+            Some("/{file}"),
+        ),
+        (
+            "POST /openapi.json HTTP/1.1\r\nhost: a",
+            405,
+            Some("/{file}"),
+        ),
+        ("GET /healthz HTTP/1.1", 400, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = asked(&address, &format!("{line}\r\nx-request-id: asked-{n}\r\n"))?;
+        let begin = answer.split("\r\n\r\n").next().unwrap_or_default();
+        ensure!(begin.starts_with(&format!("HTTP/1.1 {status} ")), "{begin}");
+        ensure!(
+            begin.contains(&format!("x-request-id: asked-{n}")),
+            "{begin}"
+        );
+        ensure!(
+            (status == 405) == begin.contains("allow: GET, HEAD, OPTIONS"),
+            "{begin}"
+        );
+        ensure!(
+            (status >= 400) == begin.contains("content-type: application/problem+json"),
+            "{begin}"
+        );
+        let log = fs::read_to_string(stack.folder().join("worker.log"))?;
+        let written = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["request_id"] == format!("asked-{n}"))
+            .with_context(|| format!("{line} is not in the log"))?;
+        ensure!(written["status"] == status, "{written}");
+        ensure!(written["route"].as_str() == route, "{written}");
     }
     Ok(())
 }
