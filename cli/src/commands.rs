@@ -1,6 +1,6 @@
 //! What each command does in the database.
 
-use keepsake_server::Mode;
+use keepsake_server::{Cause, Mode};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -11,6 +11,7 @@ use crate::database::{connect, rows, value};
 use crate::doctor::{doctor, installed};
 use crate::failure::{Exit, Failure};
 use crate::migrate::migrate;
+use crate::output::progress;
 use crate::report::Report;
 
 /// Runs a command.
@@ -61,12 +62,17 @@ async fn serve(arguments: &Serve, database_url: Option<String>) -> Result<Report
     };
     keepsake_server::serve(arguments.config.as_deref(), database_url, mode)
         .await
-        .map_err(|error| Failure::Prevented {
-            what: "the server cannot run".to_owned(),
+        .map_err(|error| Failure::NotServed {
+            exit: match error.cause() {
+                Cause::Settings => Exit::Usage,
+                Cause::Database => Exit::Database,
+                Cause::Other => Exit::Findings,
+            },
             why: error.to_string(),
             hint: error.hint(),
         })?;
-    Ok(Report::text("", json!({ "stopped": true })))
+    // Standard output has the log, and nothing else.
+    Ok(Report::silent())
 }
 
 async fn check_installed(connection: &mut PgConnection) -> Result<(), Failure> {
@@ -260,7 +266,7 @@ async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Repor
         if done["more"] != true || of("rows") == 0 {
             break;
         }
-        eprintln!("==> {purged} rows purged");
+        progress(&format!("{purged} rows purged"));
     }
     let exit = if failed == 0 {
         Exit::Ok

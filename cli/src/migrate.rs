@@ -8,6 +8,7 @@ use crate::database::{rows, run, value};
 use crate::doctor::{self, available, installed, schema_version};
 use crate::failure::{Exit, Failure};
 use crate::migrations::{self, Embedded, TABLE};
+use crate::output::progress;
 use crate::report::Report;
 
 /// Two runs wait for each other. A session-level lock, because a run takes several transactions.
@@ -296,9 +297,4 @@ fn prevented(what: String, why: String, hint: &str) -> Failure {
         why,
         hint: hint.to_owned(),
     }
-}
-
-/// Reports progress on standard error. Standard output is for results.
-fn progress(step: &str) {
-    eprintln!("==> {step}");
 }

@@ -22,6 +22,8 @@ enum Form {
     },
     /// A sentence.
     Text(String),
+    /// Nothing to be printed.
+    Silence,
 }
 
 impl Report {
@@ -48,6 +50,16 @@ impl Report {
         }
     }
 
+    /// Nothing: all was said while the command ran.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self {
+            value: Value::Null,
+            form: Form::Silence,
+            exit: Exit::Ok,
+        }
+    }
+
     /// The same, with another exit code.
     #[must_use]
     pub fn leaving(mut self, exit: Exit) -> Self {
@@ -64,10 +76,9 @@ impl Report {
     /// The text to print.
     #[must_use]
     pub fn render(&self, json: bool) -> String {
-        if json {
-            return format!("{}\n", self.value);
-        }
         match &self.form {
+            Form::Silence => String::new(),
+            _ if json => format!("{}\n", self.value),
             Form::Text(text) => format!("{text}\n"),
             Form::Table {
                 columns,
@@ -137,6 +148,12 @@ mod tests {
         ];
         let text = Report::table(rows, &["id", "reason"], "none").render(false);
         assert_eq!(text, "ID  REASON\n1   spring [2J clean\n10\n");
+    }
+
+    #[test]
+    fn silence_prints_not_even_a_line() {
+        assert_eq!(Report::silent().render(false), "");
+        assert_eq!(Report::silent().render(true), "");
     }
 
     #[test]
