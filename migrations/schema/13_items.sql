@@ -212,11 +212,10 @@ BEGIN
         PERFORM keepsake.change_deleted(known.relation, entity.key, known.label_column, request ->> 'label');
         RETURN attachments.ok(attachments.show_thing(known.name, request ->> 'entity_id'));
     END IF;
-    EXECUTE format('UPDATE %s AS t SET %I = $1::%s WHERE t.%I = $2::%s AND t.%I::text = attachments.tenant()',
-                   known.relation, known.label_column,
-                   (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = known.label_column),
-                   known.key_column, known.key_type, known.tenant_column)
-    USING request ->> 'label', request ->> 'entity_id';
+    -- A literal, which is assigned to a column of any type. A cast would cut what is too long for the column (22001).
+    EXECUTE format('UPDATE %s AS t SET %I = %L WHERE t.%I = $1::%s AND t.%I::text = attachments.tenant()',
+                   known.relation, known.label_column, request ->> 'label', known.key_column, known.key_type, known.tenant_column)
+    USING request ->> 'entity_id';
     GET DIAGNOSTICS changed = ROW_COUNT;
     IF changed = 0 THEN
         RETURN attachments.fail('not_found', format('There is no %s that you may rename.', attachments.show_entity(request)));
