@@ -9,13 +9,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::api::text;
+use keepsake_tests::api::{Api, text};
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
 use keepsake_tests::migrate::WORKER;
 use keepsake_tests::requires;
 use keepsake_tests::stack::Stack;
 use serde_json::Value;
 use sqlx::Connection as _;
+use tokio::time::sleep;
 
 use crate::world::{Tenant, names, own_stack, run_schedule, shared_stack};
 
@@ -80,7 +81,7 @@ async fn until_incoming(bucket: &Path) -> Result<()> {
         if !files(&bucket.join("incoming"))?.is_empty() {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        sleep(Duration::from_millis(25)).await;
     }
     anyhow::bail!("no upload has begun")
 }
@@ -180,11 +181,15 @@ impl Disk {
     }
 
     fn resize(&self, bytes: u32) -> Result<()> {
-        let resized = Command::new("mount")
-            .args(["-o", &format!("remount,size={bytes}")])
+        self.remount(&format!("size={bytes}"))
+    }
+
+    fn remount(&self, option: &str) -> Result<()> {
+        let remounted = Command::new("mount")
+            .args(["-o", &format!("remount,{option}")])
             .arg(&self.0)
             .status()?;
-        ensure!(resized.success(), "the disk has the same size");
+        ensure!(remounted.success(), "the disk stays as it was");
         Ok(())
     }
 }
@@ -228,6 +233,65 @@ async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
     small.expect(201)?;
     disk.resize(64 << 20)?;
     put().await?.expect(201)?;
+    Ok(())
+}
+
+/// Whether a server says that all it needs is there, once it says so: an outcome of the store stands for a moment.
+async fn comes_to(api: &Api, status: u16) -> Result<()> {
+    for _ in 0..50 {
+        if api.get("/healthz?deep=1").await?.status == status {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    api.get("/healthz?deep=1").await?.expect(status)
+}
+
+#[tokio::test]
+async fn a_folder_that_can_take_no_file_in_is_not_healthy() -> Result<()> {
+    requires!(FOLDER);
+    let stack = own_stack().await?;
+    let api = Tenant::new(&stack).await?.api.with_bearer(None);
+    let bucket = stack.folder().join("bucket");
+    comes_to(&api, 200).await?;
+    for folder in ["incoming", "objects", "parts", "."] {
+        let (path, moved) = (bucket.join(folder), stack.folder().join("moved"));
+        let path = path.components().collect::<PathBuf>();
+        fs::rename(&path, &moved)?;
+        comes_to(&api, 503).await?;
+        fs::create_dir(&path)?;
+        comes_to(&api, 503).await?;
+        fs::remove_dir(&path)?;
+        fs::rename(&moved, &path)?;
+        comes_to(&api, 200).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_or_can_only_be_read_is_not_healthy() -> Result<()> {
+    requires!(FOLDER);
+    let stack = own_stack().await?;
+    let root = stack.folder().join("small-disk");
+    let Some(disk) = Disk::new(&root, 512 << 10)? else {
+        println!("skipped: only root has a disk to fill");
+        return Ok(());
+    };
+    let shown = root.display().to_string();
+    let vars = [("FILE_ROOT", shown.as_str())];
+    let server = stack.another_worker("small", &vars, None).await?;
+    let api = Api::new(&server.url(), None)?;
+    comes_to(&api, 200).await?;
+    let filler = root.join("filler");
+    let filled = fs::write(&filler, vec![0; 1 << 20]);
+    ensure!(filled.is_err(), "the disk is not full");
+    comes_to(&api, 503).await?;
+    fs::remove_file(&filler)?;
+    comes_to(&api, 200).await?;
+    disk.remount("ro")?;
+    comes_to(&api, 503).await?;
+    disk.remount("rw")?;
+    comes_to(&api, 200).await?;
     Ok(())
 }
 
@@ -277,7 +341,7 @@ async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
         .execute(&mut other)
         .await?;
     let release = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        sleep(Duration::from_secs(3)).await;
         other.close().await
     });
     run_schedule(&stack).await?;
