@@ -218,7 +218,7 @@ pub fn without_urls(message: &str, given: &[OsString]) -> Option<String> {
     // clap names a value without its option.
     let values = given.iter().filter_map(|one| Some(one.split_once('=')?.1));
     let mut hidden: Vec<&str> = given.iter().map(AsRef::as_ref).chain(values).collect();
-    hidden.retain(|text| is_url(&text));
+    hidden.retain(|text| is_url(text));
     if hidden.is_empty() {
         return None;
     }
