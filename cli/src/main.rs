@@ -68,7 +68,7 @@ fn report(failure: &Failure, json: bool) -> Exit {
     if json {
         output::complain(&failure.json().to_string());
     } else {
-        output::complain(&failure.to_string());
+        output::complain(&output::shown(&failure.to_string()));
     }
     failure.exit()
 }

@@ -30,6 +30,7 @@ pub async fn migrate(
     if arguments.dry_run {
         return dry_run(connection, release).await;
     }
+    check_role(connection).await?;
     lock(connection).await?;
     let extension = extension(connection, release).await?;
     let applied = schema(connection, arguments.adopt).await?;
@@ -60,7 +61,7 @@ pub async fn migrate(
     ))
 }
 
-/// Checks the server's release, which it returns, and the role.
+/// Checks the server's release, which it returns.
 async fn check_server(connection: &mut PgConnection) -> Result<i32, Failure> {
     let release: i32 = value(
         connection,
@@ -79,6 +80,11 @@ async fn check_server(connection: &mut PgConnection) -> Result<i32, Failure> {
             "use one of these, or a release of keepsake that supports yours",
         ));
     }
+    Ok(release)
+}
+
+/// Checks the role. Whoever only prints the SQL for someone else needs no more than to look.
+async fn check_role(connection: &mut PgConnection) -> Result<(), Failure> {
     let role: String = value(connection, "SELECT current_user::text", &[]).await?;
     let is_superuser: bool = value(
         connection,
@@ -93,7 +99,7 @@ async fn check_server(connection: &mut PgConnection) -> Result<i32, Failure> {
             "log in as a superuser, or have one apply the SQL of keepsake migrate --dry-run",
         ));
     }
-    Ok(release)
+    Ok(())
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), Failure> {

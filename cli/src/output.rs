@@ -25,9 +25,19 @@ pub fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// A text without what would move the terminal's cursor, but for the ends of lines: names come from a database, where anything may
+/// be one.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars()
+        .map(|c| if is_plain(c) { c } else { ' ' })
+        .collect()
+}
+
 /// Reports progress on standard error. Standard output is for results.
 pub fn progress(step: &str) {
-    complain(&format!("==> {step}"));
+    complain(&format!("==> {}", shown(step)));
 }
 
 /// Writes a line to standard error, if it can be written.

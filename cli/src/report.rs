@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::failure::Exit;
+use crate::output;
 
 /// The result of a command.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Report {
         match &self.form {
             Form::Silence => String::new(),
             _ if json => format!("{}\n", self.value),
-            Form::Text(text) => format!("{text}\n"),
+            Form::Text(text) => format!("{}\n", output::shown(text)),
             Form::Table {
                 columns,
                 when_empty,
@@ -148,6 +149,12 @@ mod tests {
         ];
         let text = Report::table(rows, &["id", "reason"], "none").render(false);
         assert_eq!(text, "ID  REASON\n1   spring [2J clean\n10\n");
+    }
+
+    #[test]
+    fn a_sentence_holds_no_control_characters_either() {
+        let text = Report::text("\tof \u{1b}[2J\u{9b}2J\nname", Value::Null).render(false);
+        assert_eq!(text, "\tof  [2J 2J\nname\n");
     }
 
     #[test]

@@ -294,6 +294,11 @@ async fn who_is_no_superuser_is_told() -> Result<()> {
     let url = world.postgres.url("clerk", PASSWORD, DATABASE);
     let refused = call_on(&url, &["migrate"])?.leaves(1);
     assert!(refused.err.contains("clerk may not migrate"), "{refused:?}");
+    let printed = call_on(&url, &["migrate", "--dry-run"])?.leaves(0);
+    assert!(
+        printed.out.contains("CREATE EXTENSION keepsake"),
+        "{printed:?}"
+    );
     Ok(())
 }
 
@@ -422,6 +427,88 @@ async fn purge_shows_and_removes_what_has_expired() -> Result<()> {
         .fetch_one(&mut connection)
         .await?;
     assert_eq!(left, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn purge_goes_on_behind_what_fails_and_after_what_was_referred_to() -> Result<()> {
+    let (world, mut connection) = World::with_tables().await?;
+    connection
+        .execute(
+            "CREATE TABLE stuck (id bigint PRIMARY KEY);
+             INSERT INTO stuck VALUES (1), (2), (3);
+             SELECT keepsake.manage('stuck', '0');
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF OLD.deleted_at IS NOT NULL THEN RAISE EXCEPTION ''stuck''; END IF; RETURN OLD; END';
+             CREATE TRIGGER refuse BEFORE DELETE ON stuck FOR EACH ROW EXECUTE FUNCTION refuse();
+             SELECT keepsake.set_retention('folder', '0'), keepsake.set_retention('file', '0')",
+        )
+        .await?;
+    // What one transaction deletes is one deletion.
+    for row in [
+        "stuck WHERE id = 1",
+        "stuck WHERE id = 2",
+        "stuck WHERE id = 3",
+        "folder WHERE id = 1",
+    ] {
+        let delete = sqlx::AssertSqlSafe(format!("DELETE FROM {row}"));
+        connection.execute(delete).await?;
+    }
+    let purged = world.call(&["purge", "--batch", "2", "--json"])?.leaves(1);
+    assert_eq!(purged.json()?["rows"], json!(3), "{purged:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_referred_to_stays_and_that_is_a_finding() -> Result<()> {
+    let world = World::migrated().await?;
+    let mut connection = world.connect().await?;
+    connection
+        .execute(
+            "CREATE TABLE parent (id bigint PRIMARY KEY);
+             CREATE TABLE child (id bigint PRIMARY KEY, parent_id bigint REFERENCES parent);
+             INSERT INTO parent VALUES (1);
+             INSERT INTO child VALUES (1, 1);
+             SELECT keepsake.manage('parent'), keepsake.manage('child')",
+        )
+        .await?;
+    // What one transaction deletes is one deletion.
+    for table in ["child", "parent"] {
+        let delete = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
+        connection.execute(delete).await?;
+    }
+    let of = |table: &str| {
+        format!("SELECT id::text FROM keepsake.deletion WHERE root_table = '{table}'::regclass")
+    };
+    let parent: String = sqlx::query_scalar(sqlx::AssertSqlSafe(of("parent")))
+        .fetch_one(&mut connection)
+        .await?;
+    let child: String = sqlx::query_scalar(sqlx::AssertSqlSafe(of("child")))
+        .fetch_one(&mut connection)
+        .await?;
+    let stays = world.call(&["purge", "--deletion", &parent])?.leaves(1);
+    assert!(stays.out.contains("1 rows stay"), "{stays:?}");
+    world.call(&["purge", "--deletion", &child])?.leaves(0);
+    world.call(&["purge", "--deletion", &parent])?.leaves(0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_of_several_columns_is_an_object() -> Result<()> {
+    let world = World::migrated().await?;
+    world
+        .connect()
+        .await?
+        .execute(
+            "CREATE TABLE pair (a integer, b text, PRIMARY KEY (a, b));
+             INSERT INTO pair VALUES (1, 'x'); SELECT keepsake.manage('pair')",
+        )
+        .await?;
+    let key = r#"{"a": 1, "b": "x"}"#;
+    let plan = world.call(&["plan", "pair", key, "--json"])?.leaves(0);
+    assert_eq!(plan.json()?[0]["row_count"], 1, "{plan:?}");
+    world
+        .call(&["hold", "--table", "pair", "--key", key, "--reason", "x"])?
+        .leaves(0);
     Ok(())
 }
 
