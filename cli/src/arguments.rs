@@ -1,13 +1,14 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use uuid::Uuid;
 
 /// Installs and updates Keepsake in a PostgreSQL database, and operates it.
 ///
-/// Exit codes: 0 done; 1 findings or conflicts, or the state of the database prevents it; 2 wrong arguments; 3 the database
-/// cannot be reached, or refused a statement.
+/// Exit codes: 0 done; 1 findings or conflicts, or the state of the database or the machine prevents it; 2 wrong arguments or
+/// settings; 3 the database cannot be reached, or refused a statement; 4 done, but the result could not be written.
 #[derive(Debug, Parser)]
 #[command(name = "keepsake", version)]
 pub struct Arguments {
@@ -163,7 +164,7 @@ pub struct Purge {
     #[arg(long, value_name = "ID", conflicts_with = "dry_run")]
     pub deletion: Option<Uuid>,
     /// Rows to remove in one transaction.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
+    #[arg(long, conflicts_with = "deletion", default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..=100_000))]
     pub batch: i32,
     /// Only show what would be removed. Changes nothing.
     #[arg(long)]
@@ -184,7 +185,8 @@ pub struct Hold {
     #[arg(long, requires = "key")]
     pub table: Option<String>,
     /// The key of the row; for several columns, a JSON object.
-    #[arg(long, requires = "table")]
+    // clap requires nothing that conflicts with what is given, as the table does with the others of the group.
+    #[arg(long, requires = "table", conflicts_with_all = ["deletion", "tenant"])]
     pub key: Option<String>,
     /// The reason to record.
     #[arg(long)]
@@ -206,4 +208,112 @@ pub struct Erase {
     /// The reason to record, such as the number of a ticket. Name nobody in it.
     #[arg(long)]
     pub reason: String,
+}
+
+/// A message about the arguments without those that have a URL in them, and with it a password; `None` if there are none.
+#[must_use]
+pub fn without_urls(message: &str, given: &[OsString]) -> Option<String> {
+    let is_url = |text: &&str| text.contains("://");
+    let given: Vec<_> = given.iter().map(|one| one.to_string_lossy()).collect();
+    // clap names a value without its option.
+    let values = given.iter().filter_map(|one| Some(one.split_once('=')?.1));
+    let mut hidden: Vec<&str> = given.iter().map(AsRef::as_ref).chain(values).collect();
+    hidden.retain(|text| is_url(text));
+    if hidden.is_empty() {
+        return None;
+    }
+    // The longest first: one may be the beginning of another.
+    hidden.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    let message = hidden
+        .iter()
+        .fold(message.to_owned(), |text, url| text.replace(url, "URL"));
+    // Whatever clap has made of it otherwise.
+    Some(match is_url(&message.as_str()) {
+        false => message,
+        true => "error: an argument with a URL is in the wrong place. It is not repeated here."
+            .to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    const URL: &str = "postgres://me:secret word@db/app";
+
+    fn refused(arguments: &[&str]) -> clap::Error {
+        let all = std::iter::once("keepsake").chain(arguments.iter().copied());
+        Arguments::try_parse_from(all).unwrap_err()
+    }
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_option_is_ignored() {
+        let deletion = "0192f0c1-2b3c-7d4e-8f5a-6b7c8d9e0f1a";
+        let words = |line: &str| {
+            let words = line.split(' ').map(|word| word.replace("ID", deletion));
+            words.collect::<Vec<_>>()
+        };
+        for line in [
+            "hold --tenant a --key 1 --reason x",
+            "hold --deletion ID --key 1 --reason x",
+            "hold --key 1 --reason x",
+            "hold --table t --reason x",
+            "hold --tenant a --table t --key 1 --reason x",
+            "hold --reason x",
+            "purge --deletion ID --batch 5",
+            "purge --deletion ID --dry-run",
+            "restore ID --skip --dry-run",
+            "migrate --dry-run --adopt",
+            "erase --tenant a --keep-files --reason x",
+        ] {
+            let words = words(line);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let kind = refused(&words).kind();
+            assert!(
+                matches!(
+                    kind,
+                    ErrorKind::ArgumentConflict | ErrorKind::MissingRequiredArgument
+                ),
+                "{line}: {kind:?}"
+            );
+        }
+        for line in [
+            "hold --tenant a --reason x",
+            "hold --deletion ID --reason x",
+            "hold --table t --key 1 --reason x",
+            "purge --deletion ID",
+            "purge --batch 5",
+        ] {
+            let words = words(line);
+            let all = std::iter::once("keepsake").chain(words.iter().map(String::as_str));
+            assert!(Arguments::try_parse_from(all).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_message_repeats_no_url() {
+        let with_option = format!("--limit={URL}");
+        for arguments in [
+            &["doctor", URL][..],
+            &[URL, "doctor"],
+            &["deletions", &with_option],
+            &["deletions", "--limit", URL],
+            &["doctor", "--url", URL],
+        ] {
+            let given: Vec<OsString> = arguments.iter().map(Into::into).collect();
+            let message = refused(arguments).render().to_string();
+            let hidden = without_urls(&message, &given).unwrap();
+            assert!(!hidden.contains("secret"), "{hidden}");
+            assert!(!hidden.contains("word"), "{hidden}");
+        }
+        let given = ["doctor".into(), "--jsn".into()];
+        assert_eq!(without_urls("no such option", &given), None);
+    }
 }

@@ -1,6 +1,6 @@
 //! What each command does in the database.
 
-use keepsake_server::Mode;
+use keepsake_server::{Cause, Mode};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 
@@ -11,6 +11,7 @@ use crate::database::{connect, rows, value};
 use crate::doctor::{doctor, installed};
 use crate::failure::{Exit, Failure};
 use crate::migrate::migrate;
+use crate::output::progress;
 use crate::report::Report;
 
 /// Runs a command.
@@ -61,12 +62,17 @@ async fn serve(arguments: &Serve, database_url: Option<String>) -> Result<Report
     };
     keepsake_server::serve(arguments.config.as_deref(), database_url, mode)
         .await
-        .map_err(|error| Failure::Prevented {
-            what: "the server cannot run".to_owned(),
+        .map_err(|error| Failure::NotServed {
+            exit: match error.cause() {
+                Cause::Settings => Exit::Usage,
+                Cause::Database => Exit::Database,
+                Cause::Other => Exit::Findings,
+            },
             why: error.to_string(),
             hint: error.hint(),
         })?;
-    Ok(Report::text("", json!({ "stopped": true })))
+    // Standard output has the log, and nothing else.
+    Ok(Report::silent())
 }
 
 async fn check_installed(connection: &mut PgConnection) -> Result<(), Failure> {
@@ -231,49 +237,85 @@ async fn purge(connection: &mut PgConnection, arguments: &Purge) -> Result<Repor
             "No expired rows.",
         ));
     }
-    if let Some(deletion) = arguments.deletion {
-        let deletion = deletion.to_string();
-        let report: Value = value(
-            connection,
-            "SELECT keepsake.purge_deletion($1::text::uuid)",
-            &[Some(&deletion)],
-        )
-        .await?;
-        return Ok(Report::text(
-            format!("Purged {} rows.", report["rows"]),
-            report,
-        ));
+    match arguments.deletion {
+        Some(deletion) => purge_deletion(connection, &deletion.to_string()).await,
+        None => purge_expired(connection, arguments.batch).await,
     }
-    let batch = arguments.batch.to_string();
-    let (mut purged, mut failed) = (0, 0);
+}
+
+async fn purge_deletion(connection: &mut PgConnection, deletion: &str) -> Result<Report, Failure> {
+    let report: Value = value(
+        connection,
+        "SELECT keepsake.purge_deletion($1::text::uuid)",
+        &[Some(deletion)],
+    )
+    .await?;
+    let tables = report["tables"].as_array().into_iter().flatten();
+    let blocked: i64 = tables.filter_map(|table| table["blocked"].as_i64()).sum();
+    let (text, exit) = match blocked {
+        0 => (format!("Purged {} rows.", report["rows"]), Exit::Ok),
+        _ => (
+            format!(
+                "Purged {} rows. {blocked} rows stay, because other rows refer to them: purge those first.",
+                report["rows"]
+            ),
+            Exit::Findings,
+        ),
+    };
+    Ok(Report::text(text, report).leaving(exit))
+}
+
+/// Purges in batches, as `CALL keepsake.purge()` does: to the end of the queue, and again from its head as long as rows go, since
+/// what was referred to may be free then. A deletion that fails stops none behind it.
+async fn purge_expired(connection: &mut PgConnection, batch: i32) -> Result<Report, Failure> {
+    let run: i64 = value(connection, "SELECT keepsake.start_purge()", &[]).await?;
+    let (run, batch) = (run.to_string(), batch.to_string());
+    let (mut purged, mut failed, mut round) = (0, 0, 0);
+    let mut after: Option<String> = None;
     loop {
+        let again = (round > 0).to_string();
         let done: Value = value(
             connection,
-            "SELECT keepsake.purge_batch($1::text::integer, whole_months => true)",
-            &[Some(&batch)],
+            "SELECT keepsake.purge_step($1::text::bigint, $2::text::integer, $3::text::uuid, $4::text::boolean, true)",
+            &[Some(&run), Some(&batch), after.as_deref(), Some(&again)],
         )
         .await?;
         let of = |name: &str| done[name].as_i64().unwrap_or(0);
+        round += of("rows");
         purged += of("rows");
         failed += of("failed");
-        // A batch that removed nothing would remove nothing again.
-        if done["more"] != true || of("rows") == 0 {
+        if of("rows") > 0 {
+            progress(&format!("{purged} rows purged"));
+        }
+        if done["more"] == true {
+            after = done["last"].as_str().map(str::to_owned);
+        } else if round > 0 {
+            (after, round) = (None, 0);
+        } else {
             break;
         }
-        eprintln!("==> {purged} rows purged");
     }
-    let exit = if failed == 0 {
-        Exit::Ok
-    } else {
-        Exit::Findings
-    };
-    let text = match failed {
-        0 => format!("Purged {purged} rows."),
-        _ => format!(
-            "Purged {purged} rows. {failed} deletions could not be purged. Run keepsake doctor to see why."
+    value::<Option<bool>>(
+        connection,
+        "SELECT true FROM keepsake.finish_purge($1::text::bigint) AS done",
+        &[Some(&run)],
+    )
+    .await?;
+    let (text, exit) = match failed {
+        0 => (format!("Purged {purged} rows."), Exit::Ok),
+        _ => (
+            format!(
+                "Purged {purged} rows. {failed} deletions could not be purged. Run keepsake doctor to see why."
+            ),
+            Exit::Findings,
         ),
     };
     Ok(Report::text(text, json!({"rows": purged, "failed": failed})).leaving(exit))
+}
+
+/// Whether a key is that of several columns, or names its column: then it is a JSON object.
+fn is_object(key: &str) -> bool {
+    serde_json::from_str::<Value>(key).is_ok_and(|key| key.is_object())
 }
 
 async fn hold(connection: &mut PgConnection, arguments: &Hold) -> Result<Report, Failure> {
@@ -302,12 +344,11 @@ async fn hold(connection: &mut PgConnection, arguments: &Hold) -> Result<Report,
             .await?
         }
         Hold { table, key, .. } => {
-            value(
-                connection,
-                "SELECT keepsake.hold($1::text::regclass, $2::text, $3)",
-                &[table.as_deref(), key.as_deref(), reason],
-            )
-            .await?
+            let sql = match key.as_deref().is_some_and(is_object) {
+                true => "SELECT keepsake.hold($1::text::regclass, $2::text::jsonb, $3)",
+                false => "SELECT keepsake.hold($1::text::regclass, $2::text, $3)",
+            };
+            value(connection, sql, &[table.as_deref(), key.as_deref(), reason]).await?
         }
     };
     Ok(Report::text(
@@ -381,12 +422,14 @@ async fn erase(connection: &mut PgConnection, arguments: &Erase) -> Result<Repor
 }
 
 async fn plan(connection: &mut PgConnection, table: &str, key: &str) -> Result<Report, Failure> {
-    let found = rows(
-        connection,
-        "SELECT action, table_name, reference, row_count FROM keepsake.plan_delete($1::text::regclass, $2::text)",
-        &[Some(table), Some(key)],
-    )
-    .await?;
+    let of = match is_object(key) {
+        true => "$2::text::jsonb",
+        false => "$2::text",
+    };
+    let sql = format!(
+        "SELECT action, table_name, reference, row_count FROM keepsake.plan_delete($1::text::regclass, {of})"
+    );
+    let found = rows(connection, &sql, &[Some(table), Some(key)]).await?;
     let restricted = found.iter().any(|line| line["action"] == "restrict");
     let exit = if restricted { Exit::Findings } else { Exit::Ok };
     let columns = ["action", "table_name", "reference", "row_count"];

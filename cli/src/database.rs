@@ -1,11 +1,10 @@
 //! The connection to the database.
 
-use std::str::FromStr as _;
-
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
+use crate::address;
 use crate::failure::Failure;
 
 /// Connects to the database at `url`, and sets `actor` if there is one.
@@ -13,19 +12,9 @@ pub async fn connect(url: Option<&str>, actor: Option<&str>) -> Result<PgConnect
     let url = url
         .filter(|url| !url.is_empty())
         .ok_or(Failure::NoDatabase)?;
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| Failure::BadAddress {
-            why: reason(&error),
-        })?
-        .application_name("keepsake")
-        .disable_statement_logging();
+    let options = address::read(url)?;
     check_role(url, options.get_username(), || whoami::username().is_ok())?;
-    let place = format!(
-        "{}:{}/{}",
-        options.get_host(),
-        options.get_port(),
-        options.get_database().unwrap_or(options.get_username())
-    );
+    let place = place(&options);
     let mut connection = PgConnection::connect_with(&options)
         .await
         .map_err(|error| Failure::Unreachable {
@@ -66,11 +55,15 @@ fn refusal(error: &sqlx::Error) -> String {
     }
 }
 
-/// What is wrong with a URL, without the URL.
-fn reason(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Configuration(error) => error.to_string(),
-        _ => "it is not a URL".to_owned(),
+/// Where a connection leads: the socket, or host and port; and the database, where one is named.
+fn place(options: &PgConnectOptions) -> String {
+    let server = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    match options.get_database() {
+        Some(database) => format!("{server}, database {database}"),
+        None => server,
     }
 }
 
@@ -112,6 +105,8 @@ pub async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr as _;
+
     use super::*;
 
     #[test]
@@ -125,6 +120,18 @@ mod tests {
         let wanted = std::env::var("PGUSER").unwrap_or(user);
         let options = PgConnectOptions::from_str("postgres:///app").unwrap();
         assert_eq!(options.get_username(), wanted.trim());
+    }
+
+    #[test]
+    fn the_role_is_no_part_of_the_place() {
+        for (url, shown) in [
+            ("postgres://me:word@db:6432/app", "db:6432, database app"),
+            ("postgres://me:word@db/?host=/run/pg", "/run/pg"),
+        ] {
+            let shown_by_us = place(&address::read(url).unwrap());
+            assert!(shown_by_us.starts_with(shown), "{shown_by_us}");
+            assert!(!shown_by_us.contains("me"), "{shown_by_us}");
+        }
     }
 
     #[test]

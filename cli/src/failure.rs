@@ -12,12 +12,14 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 pub enum Exit {
     /// Done, without findings.
     Ok = 0,
-    /// Done, with findings; or not done, because the state of the database prevents it.
+    /// Done, with findings; or not done, because the state of the database, or of the machine, prevents it.
     Findings = 1,
-    /// The arguments are wrong.
+    /// The arguments or the settings are wrong.
     Usage = 2,
     /// The database cannot be reached, or refused a statement.
     Database = 3,
+    /// Done, but the result could not be written.
+    Unwritten = 4,
 }
 
 impl From<Exit> for ExitCode {
@@ -61,6 +63,27 @@ pub enum Failure {
         why: String,
         /// What to do.
         hint: String,
+    },
+    /// The service does not run.
+    #[error("error: the server cannot run\n  why: {why}\n  hint: {hint}")]
+    NotServed {
+        /// The exit code, by what kept it from running.
+        exit: Exit,
+        /// Why.
+        why: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The command did its work, but its result could not be written.
+    #[error(
+        "error: the command is done, but its result could not be written to standard output\n  why: {why}\n  {}",
+        shown(.result.as_deref())
+    )]
+    Unwritten {
+        /// Why.
+        why: String,
+        /// The result, if it is short.
+        result: Option<String>,
     },
     /// The server refused a statement.
     #[error("{0}")]
@@ -117,13 +140,36 @@ impl Refusal {
     }
 }
 
+/// What to do about a result that was not written.
+fn shown(result: Option<&str>) -> String {
+    match result {
+        Some(result) => format!("result: {result}"),
+        None => {
+            "hint: see what it did before you repeat it, with standard output elsewhere".to_owned()
+        }
+    }
+}
+
 impl Failure {
+    /// A result that was not written. A short one, such as the number of a hold, is told with it.
+    #[must_use]
+    pub fn unwritten(why: String, result: &str) -> Self {
+        let line = result.trim_end();
+        let is_short = !line.is_empty() && !line.contains('\n') && line.len() <= 1000;
+        Self::Unwritten {
+            why,
+            result: is_short.then(|| line.to_owned()),
+        }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoDatabase | Self::BadAddress { .. } => Exit::Usage,
             Self::Prevented { .. } => Exit::Findings,
+            Self::NotServed { exit, .. } => *exit,
+            Self::Unwritten { .. } => Exit::Unwritten,
             Self::Refused(refusal) if refusal.is_conflict() => Exit::Findings,
             Self::Refused(_) | Self::Unreachable { .. } | Self::Broken(_) => Exit::Database,
         }

@@ -8,6 +8,7 @@ use crate::database::{rows, run, value};
 use crate::doctor::{self, available, installed, schema_version};
 use crate::failure::{Exit, Failure};
 use crate::migrations::{self, Embedded, TABLE};
+use crate::output::progress;
 use crate::report::Report;
 
 /// Two runs wait for each other. A session-level lock, because a run takes several transactions.
@@ -29,6 +30,7 @@ pub async fn migrate(
     if arguments.dry_run {
         return dry_run(connection, release).await;
     }
+    check_role(connection).await?;
     lock(connection).await?;
     let extension = extension(connection, release).await?;
     let applied = schema(connection, arguments.adopt).await?;
@@ -59,7 +61,7 @@ pub async fn migrate(
     ))
 }
 
-/// Checks the server's release, which it returns, and the role.
+/// Checks the server's release, which it returns.
 async fn check_server(connection: &mut PgConnection) -> Result<i32, Failure> {
     let release: i32 = value(
         connection,
@@ -78,6 +80,11 @@ async fn check_server(connection: &mut PgConnection) -> Result<i32, Failure> {
             "use one of these, or a release of keepsake that supports yours",
         ));
     }
+    Ok(release)
+}
+
+/// Checks the role. Whoever only prints the SQL for someone else needs no more than to look.
+async fn check_role(connection: &mut PgConnection) -> Result<(), Failure> {
     let role: String = value(connection, "SELECT current_user::text", &[]).await?;
     let is_superuser: bool = value(
         connection,
@@ -92,7 +99,7 @@ async fn check_server(connection: &mut PgConnection) -> Result<i32, Failure> {
             "log in as a superuser, or have one apply the SQL of keepsake migrate --dry-run",
         ));
     }
-    Ok(release)
+    Ok(())
 }
 
 async fn lock(connection: &mut PgConnection) -> Result<(), Failure> {
@@ -296,9 +303,4 @@ fn prevented(what: String, why: String, hint: &str) -> Failure {
         why,
         hint: hint.to_owned(),
     }
-}
-
-/// Reports progress on standard error. Standard output is for results.
-fn progress(step: &str) {
-    eprintln!("==> {step}");
 }

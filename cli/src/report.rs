@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::failure::Exit;
+use crate::output;
 
 /// The result of a command.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ enum Form {
     },
     /// A sentence.
     Text(String),
+    /// Nothing to be printed.
+    Silence,
 }
 
 impl Report {
@@ -48,6 +51,16 @@ impl Report {
         }
     }
 
+    /// Nothing: all was said while the command ran.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self {
+            value: Value::Null,
+            form: Form::Silence,
+            exit: Exit::Ok,
+        }
+    }
+
     /// The same, with another exit code.
     #[must_use]
     pub fn leaving(mut self, exit: Exit) -> Self {
@@ -64,11 +77,10 @@ impl Report {
     /// The text to print.
     #[must_use]
     pub fn render(&self, json: bool) -> String {
-        if json {
-            return format!("{}\n", self.value);
-        }
         match &self.form {
-            Form::Text(text) => format!("{text}\n"),
+            Form::Silence => String::new(),
+            _ if json => format!("{}\n", self.value),
+            Form::Text(text) => format!("{}\n", output::shown(text)),
             Form::Table {
                 columns,
                 when_empty,
@@ -137,6 +149,18 @@ mod tests {
         ];
         let text = Report::table(rows, &["id", "reason"], "none").render(false);
         assert_eq!(text, "ID  REASON\n1   spring [2J clean\n10\n");
+    }
+
+    #[test]
+    fn a_sentence_holds_no_control_characters_either() {
+        let text = Report::text("\tof \u{1b}[2J\u{9b}2J\nname", Value::Null).render(false);
+        assert_eq!(text, "\tof  [2J 2J\nname\n");
+    }
+
+    #[test]
+    fn silence_prints_not_even_a_line() {
+        assert_eq!(Report::silent().render(false), "");
+        assert_eq!(Report::silent().render(true), "");
     }
 
     #[test]

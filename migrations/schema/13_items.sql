@@ -127,7 +127,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                   entity.key_column, attachments.label_sql(entity),
                   coalesce((SELECT format('t.%I::text', p.child_column) FROM attachments.parent_kinds(entity) AS p LIMIT 1), 'NULL::text'),
                   entity.relation, entity.tenant_column,
-                  (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = entity.relation AND a.attname = entity.tenant_column),
+                  -- With its length: a char(n) without one has one character.
+                  (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = entity.relation AND a.attname = entity.tenant_column),
                   condition, CASE WHEN NOT attachments.kept_apart(entity.relation) THEN 't.deleted_at IS NULL AND' END)
 $$;
 
@@ -185,6 +186,10 @@ BEGIN
     SELECT * INTO known FROM attachments.entity_type e WHERE e.name = request ->> 'entity_type';
     EXECUTE attachments.entities_sql(known, format('t.%I = $2::%s', known.key_column, known.key_type))
     INTO found_row USING attachments.tenant(), request ->> 'entity_id';
+    -- It was deleted since it was found.
+    IF found_row.id IS NULL THEN
+        RETURN attachments.fail('not_found', format('There is no %s.', attachments.show_entity(request)));
+    END IF;
     RETURN attachments.ok(attachments.describe_thing(
         known.name, found_row.id, found_row.label, (SELECT p.parent_type FROM attachments.parent_kinds(known) AS p LIMIT 1), found_row.parent_id));
 END
@@ -212,11 +217,10 @@ BEGIN
         PERFORM keepsake.change_deleted(known.relation, entity.key, known.label_column, request ->> 'label');
         RETURN attachments.ok(attachments.show_thing(known.name, request ->> 'entity_id'));
     END IF;
-    EXECUTE format('UPDATE %s AS t SET %I = $1::%s WHERE t.%I = $2::%s AND t.%I::text = attachments.tenant()',
-                   known.relation, known.label_column,
-                   (SELECT a.atttypid::regtype FROM pg_attribute a WHERE a.attrelid = known.relation AND a.attname = known.label_column),
-                   known.key_column, known.key_type, known.tenant_column)
-    USING request ->> 'label', request ->> 'entity_id';
+    -- A literal, which is assigned to a column of any type. A cast would cut what is too long for the column (22001).
+    EXECUTE format('UPDATE %s AS t SET %I = %L WHERE t.%I = $1::%s AND t.%I::text = attachments.tenant()',
+                   known.relation, known.label_column, request ->> 'label', known.key_column, known.key_type, known.tenant_column)
+    USING request ->> 'entity_id';
     GET DIAGNOSTICS changed = ROW_COUNT;
     IF changed = 0 THEN
         RETURN attachments.fail('not_found', format('There is no %s that you may rename.', attachments.show_entity(request)));

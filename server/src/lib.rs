@@ -10,6 +10,9 @@
 //! - `schedule`: the work that nobody waits for.
 //! - `listener`: takes requests in, until it is told to stop. `connection`: one of a client. `descriptors`: how many there may be.
 
+// Nothing but lines of the log, and no panic where nobody reads them.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 mod connection;
 mod descriptors;
 mod drain;
@@ -27,6 +30,7 @@ mod traces;
 
 use host::Server;
 use keepsake_service::log;
+pub use schedule::Undone;
 use settings::Settings;
 pub use settings::SettingsError;
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
@@ -46,10 +50,33 @@ pub enum ServeError {
     Start(#[from] io::Error),
     /// The scheduled work was not done.
     #[error("the scheduled work was not done: {0}")]
-    Schedule(String),
+    Schedule(Undone),
+}
+
+/// What kept the server from running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its settings.
+    Settings,
+    /// The database, which cannot be reached or refused a statement.
+    Database,
+    /// The machine, or another server.
+    Other,
 }
 
 impl ServeError {
+    /// What kept the server from running.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Settings(_) => Cause::Settings,
+            Self::Schedule(Undone::Database(_)) => Cause::Database,
+            Self::Schedule(Undone::Led | Undone::Failed(_)) | Self::Listen(..) | Self::Start(_) => {
+                Cause::Other
+            }
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
@@ -95,7 +122,7 @@ pub async fn serve(
     let ended = match mode {
         Mode::Once => schedule::run_once(&server)
             .await
-            .map_err(|undone| ServeError::Schedule(undone.to_string())),
+            .map_err(ServeError::Schedule),
         Mode::Serve => listen(server, &settings).await,
     };
     traces.stop().await;

@@ -6,7 +6,7 @@ use crate::{
 use axum::{
     body::{Body, Bytes, HttpBody},
     http::{
-        HeaderName, HeaderValue, Request, StatusCode, Uri, Version,
+        HeaderName, HeaderValue, Request, Uri, Version,
         header::{EXPECT, HOST},
         uri::{Authority, PathAndQuery, Scheme},
     },
@@ -19,8 +19,9 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use keepsake_service::{
+    Arrival,
     http::rate_limit,
-    log::{self, Level},
+    log::{self, Level, Line},
 };
 use serde_json::json;
 use std::{
@@ -44,6 +45,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// After an error such as too many open files, a moment for it to pass.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What log and traces call the route of the page's files.
+const FILE: &str = "/{file}";
 
 const ADDRESS: HeaderName = HeaderName::from_static(rate_limit::ADDRESS);
 
@@ -208,47 +212,52 @@ fn names_its_host<B>(request: &Request<B>) -> bool {
     }
 }
 
-fn hostless() -> Response {
-    let mut response = Response::new(Body::from("The request must name its host once.\n"));
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response
-}
-
 /// Answers one request.
 ///
-/// 1. One that does not name its host → 400.
-/// 2. A file of the page is sent as it is.
-/// 3. Else the service answers.
-/// 4. A body that nobody wanted is read off.
+/// 1. Someone finds an answer.
+/// 2. A body that nobody wanted is read off.
+/// 3. It is logged.
 async fn answer(
     rim: Arc<Rim>,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    if !names_its_host(&request) {
-        return Ok(hostless());
-    }
     let (head, incoming) = request.into_parts();
     let mut body = Shared::new(incoming);
     // Who waits to be asked for the body has sent none.
     let discards = !head.headers.contains_key(EXPECT);
-    let mut request = Request::from_parts(head, Body::new(body.clone()));
-    rim.admit(&mut request, peer);
-    let server = &rim.server;
-    let traced = traces::Request::begin(&request);
-    if let Some(file) = server.page.answer(&request) {
-        traced.end(&file, Some("/{file}"));
-        return Ok(file);
-    }
-    let host = Arc::clone(server);
-    let answered = traced.around(keepsake_service::answer(request, &server.config, host));
-    let (answer, line) = answered.await;
-    traced.end(&answer, keepsake_service::matched(&answer));
+    let request = Request::from_parts(head, Body::new(body.clone()));
+    let (answer, line) = find(&rim, peer, request).await;
     if discards && !body.is_begun() {
         drain::read_off(&mut body).await;
     }
     line.write();
     Ok(answer)
+}
+
+/// Finds the answer to a request, and its line in the log.
+///
+/// 1. One that does not name its host → 400.
+/// 2. A file of the page is sent as it is.
+/// 3. Else the service answers.
+async fn find(rim: &Rim, peer: SocketAddr, mut request: Request<Body>) -> (Response, Line) {
+    let arrival = Arrival::of(&request);
+    if !names_its_host(&request) {
+        return arrival.answered(keepsake_service::hostless(), None);
+    }
+    rim.admit(&mut request, peer);
+    let server = &rim.server;
+    let traced = traces::Request::begin(&request);
+    if let Some(file) = server.page.answer(&request) {
+        let (answer, line) = arrival.answered(file, Some(FILE));
+        traced.end(&answer, Some(FILE));
+        return (answer, line);
+    }
+    let host = Arc::clone(server);
+    let answered = traced.around(keepsake_service::answer(request, &server.config, host));
+    let (answer, line) = answered.await;
+    traced.end(&answer, keepsake_service::matched(&answer));
+    (answer, line)
 }
 
 /// A request's body, which can be read off when no handler wanted it. One that a handler has begun to read is left to it: it

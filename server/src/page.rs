@@ -4,10 +4,11 @@ use axum::{
     body::Body,
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
-        header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        header::{ALLOW, CONTENT_TYPE, ETAG},
     },
     response::Response,
 };
+use keepsake_service::http::etag;
 use keepsake_shared::Sha256Digest;
 use std::{collections::HashMap, fs, io, path::Path};
 
@@ -15,6 +16,9 @@ use std::{collections::HashMap, fs, io, path::Path};
 /// (<https://developers.cloudflare.com/workers/static-assets/headers/>).
 const HEADERS: &str = "_headers";
 const DOCUMENT: &str = "/index.html";
+
+/// The methods that a file takes.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// The files by their paths.
 #[derive(Debug, Default)]
@@ -65,19 +69,34 @@ impl Page {
         self.0.get(DOCUMENT).map(File::whole)
     }
 
-    /// The file that a request asks for, if it is one of these. The document itself is the service's business.
+    /// The answer to a request for one of the files; `None` where it is for none. The document itself is the service's business.
+    ///
+    /// 1. `OPTIONS` → 204 with the methods, another method than `GET` and `HEAD` → 405.
+    /// 2. `If-None-Match` names the file → 304.
+    /// 3. 200.
     pub(crate) fn answer(&self, request: &Request<Body>) -> Option<Response> {
         let path = request.uri().path();
-        let asks = matches!(*request.method(), Method::GET | Method::HEAD) && path != DOCUMENT;
-        let file = self.0.get(path).filter(|_| asks)?;
-        let known = request.headers().get(IF_NONE_MATCH);
-        let mut response = file.whole();
-        if known.is_some() && known == file.headers.get(ETAG) {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            *response.body_mut() = Body::empty();
-        }
-        Some(response)
+        let file = self.0.get(path).filter(|_| path != DOCUMENT)?;
+        Some(match *request.method() {
+            Method::GET | Method::HEAD if etag::matches(request.headers(), file.etag()) => {
+                let mut response = file.whole();
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                *response.body_mut() = Body::empty();
+                response
+            }
+            Method::GET | Method::HEAD => file.whole(),
+            Method::OPTIONS => only_told(StatusCode::NO_CONTENT),
+            _ => only_told(StatusCode::METHOD_NOT_ALLOWED),
+        })
     }
+}
+
+/// What says no more than which methods a file takes.
+fn only_told(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
 }
 
 impl File {
@@ -85,6 +104,11 @@ impl File {
         let mut response = Response::new(Body::from(self.bytes.clone()));
         *response.headers_mut() = self.headers.clone();
         response
+    }
+
+    fn etag(&self) -> &str {
+        let etag = self.headers.get(ETAG).map(HeaderValue::to_str);
+        etag.and_then(Result::ok).unwrap_or_default()
     }
 }
 
@@ -139,6 +163,52 @@ fn media_type(path: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use axum::http::header::IF_NONE_MATCH;
+
+    fn page() -> Page {
+        let (path, bytes) = ("/assets/a.js".to_owned(), "1".into());
+        let headers = headers(RULES, &path, b"1");
+        Page(HashMap::from([(path, File { headers, bytes })]))
+    }
+
+    fn asked(method: Method, known: &str) -> Response {
+        let request = Request::builder().method(method).uri("/assets/a.js");
+        let request = request.header(IF_NONE_MATCH, known).body(Body::empty());
+        page().answer(&request.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_the_client_has_is_not_sent_again() {
+        let page = page();
+        let etag = page.0["/assets/a.js"].etag();
+        assert!(!etag.is_empty());
+        let others = format!("\"b\", W/{etag}");
+        for (known, status) in [
+            (etag, StatusCode::NOT_MODIFIED),
+            ("*", StatusCode::NOT_MODIFIED),
+            (&others, StatusCode::NOT_MODIFIED),
+            ("\"b\"", StatusCode::OK),
+            ("", StatusCode::OK),
+        ] {
+            for method in [Method::GET, Method::HEAD] {
+                assert_eq!(asked(method, known).status(), status, "{known}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_takes_no_other_method() {
+        for (method, status) in [
+            (Method::POST, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::DELETE, StatusCode::METHOD_NOT_ALLOWED),
+            (Method::OPTIONS, StatusCode::NO_CONTENT),
+        ] {
+            let answer = asked(method, "*");
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.headers()[ALLOW], METHODS);
+        }
+    }
 
     const RULES: &str = "/*\n  Cache-Control: no-cache\n  X-A: 1\n/assets/*\n  ! Cache-Control\n  Cache-Control: public\n/openapi.json\n  ! X-A\n";
 

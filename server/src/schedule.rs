@@ -34,10 +34,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the work was not done.
 #[derive(Debug)]
-pub(crate) enum Undone {
+pub enum Undone {
     /// Another server does it.
     Led,
-    /// The database or the settings.
+    /// The database cannot be reached, or refused a statement.
+    Database(String),
+    /// The store or the settings.
     Failed(String),
 }
 
@@ -45,7 +47,7 @@ impl fmt::Display for Undone {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Led => out.write_str("another server does the scheduled work"),
-            Self::Failed(cause) => out.write_str(cause),
+            Self::Database(cause) | Self::Failed(cause) => out.write_str(cause),
         }
     }
 }
@@ -69,7 +71,7 @@ pub(crate) async fn run(server: Arc<Server>, every: Duration) {
                 let (level, cause) = about_another(led);
                 log::write(level, "cron", json!({ "cause": cause }));
             }
-            Err(Undone::Failed(cause)) => {
+            Err(Undone::Database(cause) | Undone::Failed(cause)) => {
                 led = 0;
                 log::write(Level::Error, "cron", json!({ "cause": cause }));
             }
@@ -112,7 +114,7 @@ async fn try_once(server: &Arc<Server>) -> Result<(), Undone> {
     match &ended {
         Ok(()) => span.add("keepsake.schedule.outcome", "done"),
         Err(Undone::Led) => span.add("keepsake.schedule.outcome", "done by another server"),
-        Err(Undone::Failed(_)) => span.fail("failed"),
+        Err(Undone::Database(_) | Undone::Failed(_)) => span.fail("failed"),
     }
     ended
 }
@@ -143,7 +145,7 @@ async fn work(server: &Arc<Server>) -> Result<(), Undone> {
 /// The lock, as the connection that has it.
 async fn lead(server: &Arc<Server>) -> Result<impl Sized, Undone> {
     let connection = server.postgres.connection().await;
-    let connection = connection.map_err(|failure| failure.cause)?;
+    let connection = connection.map_err(|failure| Undone::Database(failure.cause))?;
     // Not given back, so that the lock never stays behind in the pool.
     let connection = deadpool_postgres::Object::take(connection);
     let asked = timeout(LOCK_TIMEOUT, async {
@@ -153,8 +155,8 @@ async fn lead(server: &Arc<Server>) -> Result<impl Sized, Undone> {
     match asked.await {
         Ok(Ok(true)) => Ok(connection),
         Ok(Ok(false)) => Err(Undone::Led),
-        Ok(Err(error)) => Err(Undone::Failed(told(&error))),
-        Err(_) => Err(Undone::Failed(format!(
+        Ok(Err(error)) => Err(Undone::Database(told(&error))),
+        Err(_) => Err(Undone::Database(format!(
             "the database did not tell within {} s whether another server does it",
             LOCK_TIMEOUT.as_secs()
         ))),

@@ -30,7 +30,7 @@ mod upload;
 
 use axum::{
     http::{
-        HeaderValue, Method, Request,
+        HeaderMap, HeaderValue, Method, Request,
         header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
     },
     response::{IntoResponse, Response},
@@ -38,7 +38,8 @@ use axum::{
 use config::{Config, ConfigError};
 use context::RequestContext;
 pub use context::{Host, receiver, storage};
-use http::{cors, problem, request_id};
+use http::{ApiError, cors, problem, request_id};
+use keepsake_shared::ErrorCode;
 pub use routes::matched;
 use std::sync::Arc;
 
@@ -53,16 +54,15 @@ pub async fn answer(
     config: &Result<Arc<Config>, ConfigError>,
     host: Arc<dyn Host>,
 ) -> (Response, log::Line) {
-    let started = clock::milliseconds();
+    let arrival = Arrival::of(&request);
     let (head, body) = request.into_parts();
-    let id = request_id::of(&head.headers);
-    let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
+    let (uri, headers) = (head.uri.clone(), head.headers.clone());
 
     let answer = match config {
         Ok(config) => {
             let context = RequestContext::new(Arc::clone(config), &uri, host);
             let answer = routes::answer(Request::from_parts(head, body), context).await;
-            match method {
+            match arrival.method {
                 Method::OPTIONS => cors::preflight(answer, &config.allowed_headers),
                 _ => answer,
             }
@@ -71,35 +71,84 @@ pub async fn answer(
     };
 
     let route = matched(&answer).map(ToOwned::to_owned);
-    let path = log::shown_path(uri.path());
-    let (mut answer, failure) = problem::render(answer, path, &id);
+    let (mut answer, failure) = problem::render(answer, &arrival.path, &arrival.id);
     let allowed_origins = config
         .as_ref()
         .map_or(&[][..], |config| &config.allowed_origins);
     let readers = cors::Readers::of(uri.path(), allowed_origins);
     cors::apply(&headers, readers, answer.headers_mut());
-    add_common_headers(&mut answer, &id);
-    let line = log::Request {
-        id: &id,
-        method: &method,
-        route: route.as_deref(),
-        status: answer.status().as_u16(),
-        ms: clock::milliseconds().saturating_sub(started),
-        failure: failure.as_ref(),
-    }
-    .line();
+    add_common_headers(answer.headers_mut());
+    let line = arrival.end(&mut answer, route.as_deref(), failure.as_ref());
     (answer, line)
+}
+
+/// A request that has arrived, whoever answers it: what its answer and its line in the log tell of it.
+#[derive(Debug)]
+pub struct Arrival {
+    id: String,
+    method: Method,
+    path: String,
+    started: u64,
+}
+
+impl Arrival {
+    /// Gives a request its id.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            id: request_id::of(request.headers()),
+            method: request.method().clone(),
+            path: log::shown_path(request.uri().path()).to_owned(),
+            started: clock::milliseconds(),
+        }
+    }
+
+    /// Ends with an answer that a host gives by itself, such as a file of the page, and gives the line to be logged. A failure
+    /// becomes a problem document; what else it answers keeps its headers.
+    pub fn answered(self, answer: Response, route: Option<&str>) -> (Response, log::Line) {
+        let (mut answer, failure) = problem::render(answer, &self.path, &self.id);
+        if failure.is_some() {
+            add_common_headers(answer.headers_mut());
+        }
+        let line = self.end(&mut answer, route, failure.as_ref());
+        (answer, line)
+    }
+
+    fn end(
+        self,
+        answer: &mut Response,
+        route: Option<&str>,
+        failure: Option<&log::Failure>,
+    ) -> log::Line {
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            answer.headers_mut().insert(request_id::HEADER, id);
+        }
+        log::Request {
+            id: &self.id,
+            method: &self.method,
+            route,
+            status: answer.status().as_u16(),
+            ms: clock::milliseconds().saturating_sub(self.started),
+            failure,
+        }
+        .line()
+    }
+}
+
+/// The answer to a request that does not say which host it means, once.
+#[must_use]
+pub fn hostless() -> Response {
+    ApiError::new(
+        ErrorCode::InvalidField,
+        "The request must name its host once, in the header Host, and no user in it.",
+    )
+    .into_response()
 }
 
 /// What every answer carries. Nothing is cached unless its handler says so: most answers hold
 /// someone's data, and some a signed URL.
-fn add_common_headers(answer: &mut Response, id: &str) {
-    let headers = answer.headers_mut();
+fn add_common_headers(headers: &mut HeaderMap) {
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(id) = HeaderValue::from_str(id) {
-        headers.insert(request_id::HEADER, id);
-    }
 }

@@ -294,6 +294,11 @@ async fn who_is_no_superuser_is_told() -> Result<()> {
     let url = world.postgres.url("clerk", PASSWORD, DATABASE);
     let refused = call_on(&url, &["migrate"])?.leaves(1);
     assert!(refused.err.contains("clerk may not migrate"), "{refused:?}");
+    let printed = call_on(&url, &["migrate", "--dry-run"])?.leaves(0);
+    assert!(
+        printed.out.contains("CREATE EXTENSION keepsake"),
+        "{printed:?}"
+    );
     Ok(())
 }
 
@@ -426,6 +431,88 @@ async fn purge_shows_and_removes_what_has_expired() -> Result<()> {
 }
 
 #[tokio::test]
+async fn purge_goes_on_behind_what_fails_and_after_what_was_referred_to() -> Result<()> {
+    let (world, mut connection) = World::with_tables().await?;
+    connection
+        .execute(
+            "CREATE TABLE stuck (id bigint PRIMARY KEY);
+             INSERT INTO stuck VALUES (1), (2), (3);
+             SELECT keepsake.manage('stuck', '0');
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF OLD.deleted_at IS NOT NULL THEN RAISE EXCEPTION ''stuck''; END IF; RETURN OLD; END';
+             CREATE TRIGGER refuse BEFORE DELETE ON stuck FOR EACH ROW EXECUTE FUNCTION refuse();
+             SELECT keepsake.set_retention('folder', '0'), keepsake.set_retention('file', '0')",
+        )
+        .await?;
+    // What one transaction deletes is one deletion.
+    for row in [
+        "stuck WHERE id = 1",
+        "stuck WHERE id = 2",
+        "stuck WHERE id = 3",
+        "folder WHERE id = 1",
+    ] {
+        let delete = sqlx::AssertSqlSafe(format!("DELETE FROM {row}"));
+        connection.execute(delete).await?;
+    }
+    let purged = world.call(&["purge", "--batch", "2", "--json"])?.leaves(1);
+    assert_eq!(purged.json()?["rows"], json!(3), "{purged:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_referred_to_stays_and_that_is_a_finding() -> Result<()> {
+    let world = World::migrated().await?;
+    let mut connection = world.connect().await?;
+    connection
+        .execute(
+            "CREATE TABLE parent (id bigint PRIMARY KEY);
+             CREATE TABLE child (id bigint PRIMARY KEY, parent_id bigint REFERENCES parent);
+             INSERT INTO parent VALUES (1);
+             INSERT INTO child VALUES (1, 1);
+             SELECT keepsake.manage('parent'), keepsake.manage('child')",
+        )
+        .await?;
+    // What one transaction deletes is one deletion.
+    for table in ["child", "parent"] {
+        let delete = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
+        connection.execute(delete).await?;
+    }
+    let of = |table: &str| {
+        format!("SELECT id::text FROM keepsake.deletion WHERE root_table = '{table}'::regclass")
+    };
+    let parent: String = sqlx::query_scalar(sqlx::AssertSqlSafe(of("parent")))
+        .fetch_one(&mut connection)
+        .await?;
+    let child: String = sqlx::query_scalar(sqlx::AssertSqlSafe(of("child")))
+        .fetch_one(&mut connection)
+        .await?;
+    let stays = world.call(&["purge", "--deletion", &parent])?.leaves(1);
+    assert!(stays.out.contains("1 rows stay"), "{stays:?}");
+    world.call(&["purge", "--deletion", &child])?.leaves(0);
+    world.call(&["purge", "--deletion", &parent])?.leaves(0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_of_several_columns_is_an_object() -> Result<()> {
+    let world = World::migrated().await?;
+    world
+        .connect()
+        .await?
+        .execute(
+            "CREATE TABLE pair (a integer, b text, PRIMARY KEY (a, b));
+             INSERT INTO pair VALUES (1, 'x'); SELECT keepsake.manage('pair')",
+        )
+        .await?;
+    let key = r#"{"a": 1, "b": "x"}"#;
+    let plan = world.call(&["plan", "pair", key, "--json"])?.leaves(0);
+    assert_eq!(plan.json()?[0]["row_count"], 1, "{plan:?}");
+    world
+        .call(&["hold", "--table", "pair", "--key", key, "--reason", "x"])?
+        .leaves(0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn doctor_reports_what_others_left_to_the_workers_role() -> Result<()> {
     let world = World::migrated().await?;
     world
@@ -525,26 +612,161 @@ fn a_server_that_cannot_run_says_what_to_do() -> Result<()> {
     let file = folder.join("file");
     std::fs::write(&file, "")?;
     let (folder, file) = (folder.to_string_lossy(), file.to_string_lossy());
-    for (setting, value, said, hint) in [
-        ("LISTEN", &*here, "in use", "another port"),
-        ("LISTEN", "192.0.2.1:8787", "192.0.2.1", "of this machine"),
-        ("FILE_ROOT", &*file, &*file, "another folder"),
-        ("PAGE_ROOT", &*file, &*file, "another folder"),
-        ("STORAGE", "r2", "STORAGE", "correct the settings"),
+    for (mode, setting, value, code, said, hint) in [
+        (None, "LISTEN", &*here, 1, "in use", "another port"),
+        (
+            None,
+            "LISTEN",
+            "192.0.2.1:8787",
+            1,
+            "192.0.2.1",
+            "of this machine",
+        ),
+        (None, "FILE_ROOT", &*file, 2, &*file, "another folder"),
+        (None, "PAGE_ROOT", &*file, 2, &*file, "another folder"),
+        (None, "STORAGE", "r2", 2, "STORAGE", "correct the settings"),
+        (
+            Some("--once"),
+            "STORAGE",
+            "r2",
+            2,
+            "STORAGE",
+            "correct the settings",
+        ),
+        (
+            Some("--once"),
+            "STORAGE",
+            "file",
+            3,
+            "was not done",
+            "correct the cause",
+        ),
     ] {
         let mut serve = program()?;
-        serve.arg("serve").envs([
-            ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/app"),
+        serve.arg("serve").args(mode).envs([
+            (
+                "DATABASE_URL",
+                "postgres://nobody@127.0.0.1:1/app?sslmode=disable",
+            ),
             ("STORAGE", "file"),
             ("FILE_ROOT", &*folder),
             ("JWT_KEYS", key),
             ("URL_KEYS", key),
         ]);
-        let refused = Called::from(serve.env(setting, value).output()?).leaves(1);
+        let refused = Called::from(serve.env(setting, value).output()?).leaves(code);
         for part in [said, hint, "hint: "] {
             assert!(refused.err.contains(part), "{part}: {refused:?}");
         }
+        only_lines_of_the_log(&refused)?;
     }
+    Ok(())
+}
+
+/// What a server prints is read by what collects logs.
+fn only_lines_of_the_log(served: &Called) -> Result<()> {
+    for line in served.out.lines() {
+        let line: Value = serde_json::from_str(line).with_context(|| format!("{served:?}"))?;
+        ensure!(
+            line["time"].is_string() && line["level"].is_string(),
+            "{line}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_scheduled_work_prints_its_log_and_no_more() -> Result<()> {
+    let world = World::migrated().await?;
+    world
+        .connect()
+        .await?
+        .execute(sqlx::AssertSqlSafe(format!(
+            "ALTER ROLE keepsake_worker LOGIN PASSWORD '{PASSWORD}'"
+        )))
+        .await?;
+    let url = world.postgres.url("keepsake_worker", PASSWORD, DATABASE);
+    let key = "k1:a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5a2V5";
+    let root = world.postgres.folder().join("files");
+    for json in [None, Some("--json")] {
+        let mut once = program()?;
+        once.args(["serve", "--once"]).args(json).envs([
+            ("DATABASE_URL", &*format!("{url}?sslmode=disable")),
+            ("STORAGE", "file"),
+            ("FILE_ROOT", &*root.to_string_lossy()),
+            ("JWT_KEYS", key),
+            ("URL_KEYS", key),
+        ]);
+        only_lines_of_the_log(&Called::from(once.output()?).leaves(0))?;
+    }
+    Ok(())
+}
+
+/// A file on a disk that is always full.
+fn full() -> Result<std::fs::File> {
+    Ok(std::fs::OpenOptions::new().write(true).open("/dev/full")?)
+}
+
+#[tokio::test]
+async fn work_goes_on_when_nobody_can_read_of_it() -> Result<()> {
+    let world = World::new().await?;
+    let url = world.postgres.superuser_url();
+    let call = |arguments: &[&str]| -> Result<Command> {
+        let mut command = program()?;
+        command.env("DATABASE_URL", &url).args(arguments);
+        Ok(command)
+    };
+    Called::from(call(&["migrate"])?.stderr(full()?).output()?).leaves(0);
+    let mut connection = world.connect().await?;
+    connection
+        .execute(
+            "CREATE TABLE folder (id bigint PRIMARY KEY);
+             INSERT INTO folder SELECT generate_series(1, 20);
+             SELECT keepsake.manage('folder');
+             DELETE FROM folder;
+             SELECT keepsake.set_retention('folder', '0')",
+        )
+        .await?;
+    // A pipe whose reader has gone.
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    let purged = call(&["purge", "--batch", "1"])?.stderr(writer).output()?;
+    let purged = Called::from(purged).leaves(0);
+    assert_eq!(purged.out, "Purged 20 rows.\n");
+    // A message that cannot be written changes no exit code.
+    Called::from(call(&["release", "x"])?.stderr(full()?).output()?).leaves(2);
+    Called::from(call(&["plan", "none", "1"])?.stderr(full()?).output()?).leaves(3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_result_that_cannot_be_written_has_an_exit_code_of_its_own() -> Result<()> {
+    let world = World::migrated().await?;
+    let url = world.postgres.superuser_url();
+    let call = |arguments: &[&str], out: std::process::Stdio| -> Result<Called> {
+        let mut command = program()?;
+        command
+            .env("DATABASE_URL", &url)
+            .args(arguments)
+            .stdout(out);
+        Ok(command
+            .stderr(std::process::Stdio::piped())
+            .output()?
+            .into())
+    };
+    let hold = ["hold", "--tenant", "acme", "--reason", "a lawsuit"];
+    let held = call(&hold, full()?.into())?.leaves(4);
+    for said in ["is done", "No space left", "Placed hold 1"] {
+        assert!(held.err.contains(said), "{said}: {held:?}");
+    }
+    let json = call(&["release", "1", "--json"], full()?.into())?.leaves(4);
+    let told: Value = serde_json::from_str(&json.err)?;
+    assert!(told["error"]["message"].is_string(), "{told}");
+    call(&["deletions"], full()?.into())?.leaves(4);
+    call(&["--help"], full()?.into())?.leaves(4);
+    // Nobody wants it.
+    let (reader, writer) = std::io::pipe()?;
+    drop(reader);
+    call(&["deletions"], writer.into())?.leaves(0);
     Ok(())
 }
 
@@ -560,6 +782,25 @@ async fn calls_that_make_no_sense_and_databases_that_are_not_there() -> Result<(
         (
             &format!("postgres://postgres:{PASSWORD}@[::1/keepsake"),
             &["doctor"],
+            2,
+        ),
+        // What other programs take for a database, or pass over.
+        (
+            &format!("postgres://postgres:/{PASSWORD}@127.0.0.1:1/app"),
+            &["doctor"],
+            2,
+        ),
+        (
+            &format!("postgres://postgres:1?{PASSWORD}@127.0.0.1:1/app"),
+            &["doctor"],
+            2,
+        ),
+        (&format!("{nobody}?sslmod=verify-full"), &["doctor"], 2),
+        (&nobody.replace("postgres://", "mysql://"), &["doctor"], 2),
+        ("", &["doctor", &nobody], 2),
+        (
+            &nobody,
+            &["hold", "--tenant", "a", "--key", "1", "--reason", "x"],
             2,
         ),
         (&nobody, &["doctor"], 3),

@@ -8,6 +8,7 @@ use super::{
     found::Found,
     list::list,
     parts::{Join, join, part_name, remove_others},
+    probe::Probe,
     receive::{incoming, receive},
 };
 use axum::body::{Body, Bytes};
@@ -34,7 +35,7 @@ use uuid::Uuid;
 
 /// A bucket in a folder.
 #[derive(Debug, Clone)]
-pub(crate) struct FileStore(pub(super) Arc<Folders>);
+pub(crate) struct FileStore(pub(super) Arc<Folders>, Arc<Probe>);
 
 impl FileStore {
     /// Opens a root, and makes it if it is missing.
@@ -42,7 +43,7 @@ impl FileStore {
     /// # Errors
     /// The operating system's.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        Folders::open(root).map(Self)
+        Ok(Self(Folders::open(root)?, Arc::default()))
     }
 
     /// Removes what servers left behind that stopped in the middle of an upload.
@@ -268,6 +269,10 @@ impl Bucket for FileStore {
                 false => Err(PutError::Closed),
             }
         })
+    }
+
+    fn probe<'a>(&'a self, _: &'a ObjectKey) -> Task<'a, Result<(), StorageError>> {
+        Box::pin(self.1.outcome(&self.0))
     }
 
     fn head<'a>(&'a self, key: &'a ObjectKey) -> Task<'a, Result<Option<Download>, StorageError>> {

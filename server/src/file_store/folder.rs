@@ -3,9 +3,9 @@
 use rustix::{
     fd::OwnedFd,
     fs::{
-        AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, XattrFlags,
-        fgetxattr, flock, fsetxattr, fstat, fsync, mkdirat, openat, renameat, renameat_with,
-        statat, unlinkat,
+        Access, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat,
+        XattrFlags, accessat, fgetxattr, flock, fsetxattr, fstat, fsync, mkdirat, openat, renameat,
+        renameat_with, stat, statat, unlinkat,
     },
     io::Errno,
 };
@@ -45,6 +45,23 @@ impl Folder {
         std::fs::create_dir_all(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// Whether it is what stands at a path.
+    pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(is_one(&stat(path)?, &fstat(&self.0)?))
+    }
+
+    /// Whether it is what has this name in this one.
+    pub(super) fn has(&self, name: &str, folder: &Self) -> io::Result<bool> {
+        self.is_named(name, &folder.0)
+    }
+
+    /// Whether files can be made in it. A disk that can only be read is told apart, and rights where the user has no more than
+    /// those.
+    pub(super) fn check_writable(&self) -> io::Result<()> {
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        Ok(accessat(&self.0, ".", access, AtFlags::empty())?)
     }
 
     /// The folder of this name in this one. A link is refused.
@@ -107,7 +124,7 @@ impl Folder {
     fn is_named(&self, name: &str, file: &OwnedFd) -> io::Result<bool> {
         let open = fstat(file)?;
         match statat(&self.0, plain(name)?, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) => Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino)),
+            Ok(named) => Ok(is_one(&named, &open)),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -218,6 +235,10 @@ impl Folder {
         let found = statat(&self.0, plain(name)?, flags)?;
         Ok(found.st_mtime as i64)
     }
+}
+
+fn is_one(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 /// Keeps a file's digest beside it, where the file system can; elsewhere the bytes are read when it is asked for.

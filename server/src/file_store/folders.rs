@@ -5,7 +5,7 @@ use keepsake_service::storage::StorageError;
 use std::{
     fs::File,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -23,6 +23,8 @@ pub(super) struct Folders {
     pub(super) parts: Folder,
     /// What is being received or joined.
     pub(super) incoming: Folder,
+    root: Folder,
+    path: PathBuf,
 }
 
 impl Folders {
@@ -30,13 +32,38 @@ impl Folders {
     ///
     /// # Errors
     /// The operating system's.
-    pub(super) fn open(root: &Path) -> io::Result<Arc<Self>> {
-        let root = Folder::root(root)?;
+    pub(super) fn open(path: &Path) -> io::Result<Arc<Self>> {
+        let root = Folder::root(path)?;
         Ok(Arc::new(Self {
             objects: root.make("objects")?,
             parts: root.make("parts")?,
             incoming: root.make("incoming")?,
+            root,
+            // It means the same wherever the process goes.
+            path: std::path::absolute(path)?,
         }))
+    }
+
+    /// Whether the folders that are held open are those that stand below the root now, and can be written to. Whoever removes or
+    /// replaces one, or mounts something over it, leaves this server with folders that nobody else sees.
+    ///
+    /// # Errors
+    /// The operating system's, or another folder stands in the place of one.
+    pub(super) fn are_in_place(&self) -> io::Result<()> {
+        let of_root = self.root.is_at(&self.path)?;
+        for (name, folder) in [
+            ("objects", &self.objects),
+            ("parts", &self.parts),
+            ("incoming", &self.incoming),
+        ] {
+            if !of_root || !self.root.has(name, folder)? {
+                return Err(io::Error::other(
+                    "another folder stands in the place of the one that this server opened: start it again",
+                ));
+            }
+            folder.check_writable()?;
+        }
+        Ok(())
     }
 
     /// Removes what servers left behind that stopped in the middle of an upload.

@@ -12,7 +12,7 @@ const PLACES: u32 = 2;
 pub(super) struct Incoming {
     name: String,
     folders: Arc<Folders>,
-    is_moved: bool,
+    is_gone: bool,
     /// The same file, so that it is held until it is moved or removed.
     _held: File,
 }
@@ -43,7 +43,7 @@ impl Incoming {
         let incoming = Self {
             name,
             folders: Arc::clone(folders),
-            is_moved: false,
+            is_gone: false,
             _held: file.try_clone()?,
         };
         Ok(Some((incoming, file)))
@@ -61,7 +61,7 @@ impl Incoming {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             moved => {
                 moved?;
-                self.is_moved = true;
+                self.is_gone = true;
                 Ok(true)
             }
         }
@@ -73,15 +73,24 @@ impl Incoming {
     /// The operating system's.
     pub(super) fn replace(mut self, target: &Folder, name: &str) -> io::Result<()> {
         self.folders.incoming.replace(&self.name, target, name)?;
-        self.is_moved = true;
+        self.is_gone = true;
         Ok(())
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn discard(mut self) -> io::Result<()> {
+        self.is_gone = true;
+        self.folders.incoming.remove(&self.name)
     }
 }
 
 impl Drop for Incoming {
-    /// After it was moved its name may be somebody else's. What cannot be removed now is tidied later.
+    /// After it was moved or removed its name may be somebody else's. What cannot be removed now is tidied later.
     fn drop(&mut self) {
-        if !self.is_moved {
+        if !self.is_gone {
             let _ = self.folders.incoming.remove(&self.name);
         }
     }

@@ -6,6 +6,7 @@
 //! - `incoming`: a file that one upload has to itself. `receive`: how bytes get into it. `waiting`: for another's.
 //! - `parts`: those of large files, and joining them. `digest`: of what lies on the disk.
 //! - `found`: what a file tells of itself. `list` and `delete`: of many.
+//! - `probe`: whether a file could be stored now.
 //! - `bucket`: the service's `Storage` and `Bucket` by all of them.
 //!
 //! Under the root lie `objects/` (each object under its key), `parts/` (those of multipart uploads, a folder each) and
@@ -22,6 +23,7 @@ mod found;
 mod incoming;
 mod list;
 mod parts;
+mod probe;
 mod receive;
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,7 @@ traced! {
     Bucket {
         fn put(&self, key: &'a ObjectKey, content: Content, size: u64, media_type: MediaType, sha256: &'a Sha256Digest) -> Result<(), PutError>;
         fn put_part(&self, part: Part<'a>, content: Content) -> Result<String, PutError>;
+        fn probe(&self, nothing: &'a ObjectKey) -> Result<(), StorageError>;
         fn head(&self, key: &'a ObjectKey) -> Result<Option<Download>, StorageError>;
         fn get(&self, key: &'a ObjectKey, part: Option<Range<u64>>) -> Result<Option<Download>, StorageError>;
     }

@@ -14,7 +14,10 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use keepsake_shared::{ErrorCode, FieldError};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, IntoDeserializer},
+};
 use serde_json::error::Category;
 use std::time::Duration;
 
@@ -163,24 +166,43 @@ fn too_large() -> ApiError {
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer = problem::excerpt(&pointer(error.path()));
-        explain(&pointer, error.inner())
+        let (place, error) = (pointer(error.path()), error.inner());
+        // serde_json calls some values an error of syntax though they are none, such as a number that no type holds.
+        if error.classify() == Category::Data || is_json(bytes) {
+            explain(&problem::excerpt(&place), error)
+        } else {
+            malformed(error)
+        }
     })?;
-    json.end().map_err(|error| explain("", &error))?;
+    json.end().map_err(|error| malformed(&error))?;
     Ok(value)
 }
 
+/// Reads one of a type's words: from a text alone. What serde derives for an enum would also read an object, and takes other
+/// values for an error of syntax.
+pub(crate) fn choice<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    T::deserialize(String::deserialize(deserializer)?.into_deserializer())
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    // What is skipped is not checked for being UTF-8.
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    ApiError::new(
+        ErrorCode::MalformedJson,
+        format_args!(
+            "The body is not valid JSON: the error is at line {}, column {}.",
+            error.line(),
+            error.column()
+        ),
+    )
+}
+
 fn explain(pointer: &str, error: &serde_json::Error) -> ApiError {
-    if error.classify() != Category::Data {
-        return ApiError::new(
-            ErrorCode::MalformedJson,
-            format_args!(
-                "The body is not valid JSON: the error is at line {}, column {}.",
-                error.line(),
-                error.column()
-            ),
-        );
-    }
     // serde has no other way to tell these two apart.
     let text = error.to_string();
     let code = if text.starts_with("unknown field") {
@@ -227,6 +249,16 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct File {
         size: u64,
+        #[serde(default, deserialize_with = "choice")]
+        kind: Kind,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        #[default]
+        Plain,
+        Picture,
     }
 
     fn json_headers() -> HeaderMap {
@@ -261,9 +293,18 @@ mod tests {
     #[test]
     fn reads_what_is_wanted() {
         assert_eq!(
-            read(r#"{"files":[{"size":1}]}"#),
+            read(r#"{"files":[{"size":1},{"size":2,"kind":"picture"}]}"#),
             Ok(Wanted {
-                files: vec![File { size: 1 }]
+                files: vec![
+                    File {
+                        size: 1,
+                        kind: Kind::Plain
+                    },
+                    File {
+                        size: 2,
+                        kind: Kind::Picture
+                    }
+                ]
             })
         );
     }
@@ -294,6 +335,29 @@ mod tests {
         ] {
             assert_eq!(read(body).unwrap_err(), want, "{body}");
         }
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_no_error_of_syntax() {
+        for value in [
+            "null",
+            "5",
+            "true",
+            "[]",
+            "{}",
+            r#""film""#,
+            r#"{"picture":null}"#,
+            r#"{"picture":null,"plain":null}"#,
+            &format!("{}{}", "[".repeat(500), "]".repeat(500)),
+        ] {
+            let body = format!(r#"{{"files":[{{"size":1,"kind":{value}}}]}}"#);
+            let want = "invalid_field /files/0/kind";
+            assert_eq!(read(body).unwrap_err(), want, "{value}");
+        }
+        let far = r#"{"files":[{"size":1e999}]}"#;
+        assert_eq!(read(far).unwrap_err(), "invalid_field /files/0/size");
+        let broken = r#"{"files":[{"size":1e999}]"#;
+        assert_eq!(read(broken).unwrap_err(), "malformed_json -");
     }
 
     #[test]

@@ -13,7 +13,8 @@ fn entries(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> 
 }
 
 /// Whether `If-None-Match` names `tag`, by weak comparison: `W/` is left out of account, `*` names every tag.
-pub(crate) fn matches(headers: &HeaderMap, tag: &str) -> bool {
+#[must_use]
+pub fn matches(headers: &HeaderMap, tag: &str) -> bool {
     entries(headers, IF_NONE_MATCH)
         .any(|entry| entry == "*" || entry.strip_prefix("W/").unwrap_or(entry) == tag)
 }

@@ -12,7 +12,7 @@ pub mod body;
 pub(crate) mod conditions;
 pub(crate) mod cors;
 pub(crate) mod cursor;
-pub(crate) mod etag;
+pub mod etag;
 pub(crate) mod form;
 pub mod headers;
 pub(crate) mod idempotency;

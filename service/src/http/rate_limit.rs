@@ -8,7 +8,7 @@ use crate::{
 use axum::http::{HeaderMap, HeaderValue};
 use keepsake_shared::{ErrorCode, ObjectKey};
 use serde_json::json;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Seconds after which a caller may try again: the longest period that a host counts for.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
@@ -52,7 +52,7 @@ impl Counted<'_> {
 /// counted together.
 fn network(headers: &HeaderMap) -> String {
     let address = headers.get(ADDRESS).and_then(|value| value.to_str().ok());
-    match address.and_then(|text| text.trim().parse().ok()) {
+    match address.and_then(read) {
         Some(IpAddr::V4(address)) => address.to_string(),
         Some(IpAddr::V6(address)) => address.to_ipv4_mapped().map_or_else(
             || {
@@ -63,6 +63,16 @@ fn network(headers: &HeaderMap) -> String {
         ),
         None => "unknown".to_owned(),
     }
+}
+
+/// An address, which some proxies tell with its port.
+fn read(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    bare.unwrap_or(text).parse().ok().or_else(with_port)
 }
 
 /// A host that counts requests.
@@ -131,6 +141,9 @@ mod tests {
             ("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::"),
             ("2001:db8:1:3::1", "2001:db8:1:3::"),
             ("::1", "0:0:0:0::"),
+            ("192.0.2.1:80", "192.0.2.1"),
+            ("[2001:db8:1:2::1]:443", "2001:db8:1:2::"),
+            ("[2001:db8:1:2::1]", "2001:db8:1:2::"),
         ] {
             assert_eq!(from(address), network, "{address}");
         }
@@ -144,10 +157,12 @@ mod tests {
             "192.0.2.1, 192.0.2.2",
             "192.0.2.256",
             "192.0.2.01",
-            "[2001:db8::1]",
+            "[2001:db8::1",
+            "[192.0.2.1",
             "fe80::1%eth0",
             "2001:db8::1::",
-            "192.0.2.1:80",
+            "192.0.2.1:port",
+            "192.0.2.1:99999",
             "\u{e9}",
         ] {
             assert_eq!(from(address), "unknown", "{address}");

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     context::RequestContext,
     db::CallerFunction,
-    http::{ApiError, query::Query},
+    http::{ApiError, body::choice, query::Query},
 };
 use axum::{
     extract::{RawQuery, Request, State},
@@ -71,7 +71,7 @@ enum OnConflict {
 #[derive(Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Restore {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "choice")]
     on_conflict: OnConflict,
 }
 

@@ -7,7 +7,6 @@ use crate::{
     context::RequestContext,
     db::{self, Call, Database, REQUIRED_SCHEMA},
     http::{ApiError, query::Query, rate_limit::Counted},
-    storage::Storage,
 };
 use axum::{
     extract::{RawQuery, State},
@@ -32,7 +31,7 @@ struct Schema {
 /// 1. Read the query; an unknown parameter → 400.
 /// 2. With `deep`, count the request by its address; too many → 429.
 /// 3. Ask the database for the version of its schema; no answer, or a schema that is too old → 503.
-/// 4. Ask the store; no answer → 503.
+/// 4. Ask the store; no answer, or it could not take a file in → 503.
 /// 5. Look whether the issuer's keys are there, where it publishes them; they cannot be had → 503, or be used → 500.
 /// 6. 200.
 ///
@@ -49,7 +48,7 @@ pub(crate) async fn check(
     context.limits().count(Counted::Address(&headers)).await?;
     let nothing = ObjectKey::parse(NO_OBJECT).map_err(ApiError::internal)?;
     let Schema { version } = db::read(context.database()?.call(Call::SchemaVersion).await?)?;
-    context.storage()?.observe(&nothing, 0).await?;
+    context.storage()?.probe(&nothing).await?;
     if let Some(jwks) = &context.config.tokens.jwks {
         auth::check_issuer(jwks).await?;
     }

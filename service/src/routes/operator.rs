@@ -10,6 +10,7 @@ use crate::{
     db::SystemFunction,
     http::{
         ApiError,
+        body::choice,
         query::{Query, check_text, invalid},
     },
 };
@@ -128,6 +129,7 @@ enum Held {
 #[derive(Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct Hold {
+    #[serde(deserialize_with = "choice")]
     kind: Held,
     entity_type: Option<EntityType>,
     id: String,

@@ -31,6 +31,7 @@ const DOMAIN: &[u8] = b"keepsake scan result, version 1\n";
 #[serde(remote = "Self", deny_unknown_fields, expecting = "a JSON object")]
 struct ScanResult {
     object_key: ObjectKey,
+    #[serde(deserialize_with = "body::choice")]
     verdict: Verdict,
 }
 

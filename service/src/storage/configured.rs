@@ -16,6 +16,17 @@ pub enum Store {
     S3(S3),
 }
 
+impl Store {
+    /// Whether it could take an object in now, where it is one that the service serves itself; else whether it answers. `nothing`
+    /// is the key of no object.
+    pub(crate) async fn probe(&self, nothing: &ObjectKey) -> Result<(), StorageError> {
+        match self {
+            Self::Served(bucket) => bucket.probe(nothing).await,
+            Self::S3(s3) => s3.observe(nothing, 0).await.map(drop),
+        }
+    }
+}
+
 /// Implements [`Storage`] for [`Store`]: each method calls the same one of the store that is configured.
 macro_rules! dispatch {
     ($(fn $method:ident(&self $(, $argument:ident: $type:ty)* $(,)?) -> $answer:ty;)+) => {

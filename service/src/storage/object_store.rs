@@ -150,6 +150,11 @@ pub trait Bucket: Storage + Debug + Send + Sync {
         content: Content,
     ) -> Task<'a, Result<String, PutError>>;
 
+    /// Whether it could take an object in now. None is stored, and `nothing` is the key of none.
+    fn probe<'a>(&'a self, nothing: &'a ObjectKey) -> Task<'a, Result<(), StorageError>> {
+        Box::pin(async move { self.observe(nothing, 0).await.map(drop) })
+    }
+
     /// An object without its bytes.
     fn head<'a>(&'a self, key: &'a ObjectKey) -> Task<'a, Result<Option<Download>, StorageError>>;
 

@@ -145,6 +145,49 @@ async fn an_entity_is_renamed_live_and_deleted() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_label_is_stored_whole_or_not_at_all() -> Result<()> {
+    let stack = own_stack().await?;
+    let tenant = Tenant::new(&stack).await?;
+    let mut database = tenant.database().await?;
+    sqlx::raw_sql(
+        "CREATE DOMAIN public.short AS varchar(3); CREATE DOMAIN public.padded AS char(3);
+         DO $$ BEGIN
+             EXECUTE (SELECT format('CREATE TYPE public.word AS ENUM (''abc'', ''xyz'', %s)', string_agg(DISTINCT quote_literal(left(slug, 3)), ', '))
+                      FROM public.post);
+         END $$",
+    )
+    .execute(&mut database)
+    .await?;
+    let path = tenant.post_path();
+    let rename = async |label: &str| tenant.api.patch(&path, &json!({ "label": label })).await;
+    for kind in [
+        "char(3)",
+        "varchar(3)",
+        "public.short",
+        "public.padded",
+        "public.word",
+    ] {
+        let alter = format!(
+            "ALTER TABLE public.post ALTER COLUMN slug TYPE {kind} USING left(slug::text, 3)::{kind}"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(alter))
+            .execute(&mut database)
+            .await?;
+        let renamed = rename("abc").await?.json_if(200)?;
+        assert_eq!(renamed["label"], "abc", "{kind}");
+        rename("abcd").await?.expect_problem(400, "invalid_field")?;
+        tenant.delete_post().await?.expect(204)?;
+        rename("abcd").await?.expect_problem(400, "invalid_field")?;
+        let renamed = rename("xyz").await?.json_if(200)?;
+        assert_eq!(renamed["label"], "xyz", "{kind}");
+        tenant.restore_post().await?.json_if(200)?;
+        let post = tenant.api.get(&path).await?.json_if(200)?;
+        assert_eq!(post["label"], "xyz", "{kind}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_attachment_is_renamed_live_and_deleted() -> Result<()> {
     let tenant = tenant().await?;
     let attachments = tenant.upload(&[PNG, TEXT]).await?;

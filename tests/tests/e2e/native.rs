@@ -9,13 +9,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use keepsake_tests::api::text;
+use keepsake_tests::api::{Api, text};
 use keepsake_tests::fixtures::{Fixture, PDF, PNG, TEXT};
 use keepsake_tests::migrate::WORKER;
 use keepsake_tests::requires;
 use keepsake_tests::stack::Stack;
 use serde_json::Value;
 use sqlx::Connection as _;
+use tokio::time::sleep;
 
 use crate::world::{Tenant, names, own_stack, run_schedule, shared_stack};
 
@@ -80,7 +81,7 @@ async fn until_incoming(bucket: &Path) -> Result<()> {
         if !files(&bucket.join("incoming"))?.is_empty() {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        sleep(Duration::from_millis(25)).await;
     }
     anyhow::bail!("no upload has begun")
 }
@@ -180,11 +181,15 @@ impl Disk {
     }
 
     fn resize(&self, bytes: u32) -> Result<()> {
-        let resized = Command::new("mount")
-            .args(["-o", &format!("remount,size={bytes}")])
+        self.remount(&format!("size={bytes}"))
+    }
+
+    fn remount(&self, option: &str) -> Result<()> {
+        let remounted = Command::new("mount")
+            .args(["-o", &format!("remount,{option}")])
             .arg(&self.0)
             .status()?;
-        ensure!(resized.success(), "the disk has the same size");
+        ensure!(remounted.success(), "the disk stays as it was");
         Ok(())
     }
 }
@@ -228,6 +233,65 @@ async fn a_full_disk_is_told_and_nothing_is_left_of_the_upload() -> Result<()> {
     small.expect(201)?;
     disk.resize(64 << 20)?;
     put().await?.expect(201)?;
+    Ok(())
+}
+
+/// Whether a server says that all it needs is there, once it says so: an outcome of the store stands for a moment.
+async fn comes_to(api: &Api, status: u16) -> Result<()> {
+    for _ in 0..50 {
+        if api.get("/healthz?deep=1").await?.status == status {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    api.get("/healthz?deep=1").await?.expect(status)
+}
+
+#[tokio::test]
+async fn a_folder_that_can_take_no_file_in_is_not_healthy() -> Result<()> {
+    requires!(FOLDER);
+    let stack = own_stack().await?;
+    let api = Tenant::new(&stack).await?.api.with_bearer(None);
+    let bucket = stack.folder().join("bucket");
+    comes_to(&api, 200).await?;
+    for folder in ["incoming", "objects", "parts", "."] {
+        let (path, moved) = (bucket.join(folder), stack.folder().join("moved"));
+        let path = path.components().collect::<PathBuf>();
+        fs::rename(&path, &moved)?;
+        comes_to(&api, 503).await?;
+        fs::create_dir(&path)?;
+        comes_to(&api, 503).await?;
+        fs::remove_dir(&path)?;
+        fs::rename(&moved, &path)?;
+        comes_to(&api, 200).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_or_can_only_be_read_is_not_healthy() -> Result<()> {
+    requires!(FOLDER);
+    let stack = own_stack().await?;
+    let root = stack.folder().join("small-disk");
+    let Some(disk) = Disk::new(&root, 512 << 10)? else {
+        println!("skipped: only root has a disk to fill");
+        return Ok(());
+    };
+    let shown = root.display().to_string();
+    let vars = [("FILE_ROOT", shown.as_str())];
+    let server = stack.another_worker("small", &vars, None).await?;
+    let api = Api::new(&server.url(), None)?;
+    comes_to(&api, 200).await?;
+    let filler = root.join("filler");
+    let filled = fs::write(&filler, vec![0; 1 << 20]);
+    ensure!(filled.is_err(), "the disk is not full");
+    comes_to(&api, 503).await?;
+    fs::remove_file(&filler)?;
+    comes_to(&api, 200).await?;
+    disk.remount("ro")?;
+    comes_to(&api, 503).await?;
+    disk.remount("rw")?;
+    comes_to(&api, 200).await?;
     Ok(())
 }
 
@@ -277,7 +341,7 @@ async fn the_work_that_is_done_once_waits_for_another_servers() -> Result<()> {
         .execute(&mut other)
         .await?;
     let release = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        sleep(Duration::from_secs(3)).await;
         other.close().await
     });
     run_schedule(&stack).await?;
@@ -397,6 +461,16 @@ async fn a_server_with_few_places_answers_everybody_in_turn() -> Result<()> {
     Ok(())
 }
 
+/// What comes back for these lines, to the end of the connection.
+fn asked(address: &str, lines: &str) -> Result<String> {
+    let mut client = TcpStream::connect(address)?;
+    client.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(client, "{lines}connection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
 #[tokio::test]
 async fn a_request_that_does_not_name_its_host_once_is_refused() -> Result<()> {
     requires!(NATIVE);
@@ -408,16 +482,62 @@ async fn a_request_that_does_not_name_its_host_once_is_refused() -> Result<()> {
         ("host: a.example.com\r\nhost: b.example.com\r\n", 400),
         ("host: user:password@evil.example.com\r\n", 400),
     ] {
-        let mut client = TcpStream::connect(&address)?;
-        client.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(
-            client,
-            "GET /healthz HTTP/1.1\r\n{hosts}connection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        client.read_to_string(&mut answer)?;
+        let answer = asked(&address, &format!("GET /healthz HTTP/1.1\r\n{hosts}"))?;
         let want = format!("HTTP/1.1 {status} ");
         ensure!(answer.starts_with(&want), "{hosts}: {answer}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_no_route_answers_has_an_id_and_a_line_in_the_log_as_well() -> Result<()> {
+    requires!(NATIVE);
+    let stack = own_stack().await?;
+    let address = stack.worker.url().replace("http://", "");
+    for (n, (line, status, route)) in [
+        (
+            "GET /openapi.json HTTP/1.1\r\nhost: a",
+            200,
+            Some("/{file}"),
+        ),
+        (
+            "HEAD /openapi.json HTTP/1.1\r\nif-none-match: \"b\", *\r\nhost: a",
+            304,
+            Some("/{file}"),
+        ),
+        (
+            "POST /openapi.json HTTP/1.1\r\nhost: a",
+            405,
+            Some("/{file}"),
+        ),
+        ("GET /healthz HTTP/1.1", 400, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = asked(&address, &format!("{line}\r\nx-request-id: asked-{n}\r\n"))?;
+        let begin = answer.split("\r\n\r\n").next().unwrap_or_default();
+        ensure!(begin.starts_with(&format!("HTTP/1.1 {status} ")), "{begin}");
+        ensure!(
+            begin.contains(&format!("x-request-id: asked-{n}")),
+            "{begin}"
+        );
+        ensure!(
+            (status == 405) == begin.contains("allow: GET, HEAD, OPTIONS"),
+            "{begin}"
+        );
+        ensure!(
+            (status >= 400) == begin.contains("content-type: application/problem+json"),
+            "{begin}"
+        );
+        let log = fs::read_to_string(stack.folder().join("worker.log"))?;
+        let written = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["request_id"] == format!("asked-{n}"))
+            .with_context(|| format!("{line} is not in the log"))?;
+        ensure!(written["status"] == status, "{written}");
+        ensure!(written["route"].as_str() == route, "{written}");
     }
     Ok(())
 }
