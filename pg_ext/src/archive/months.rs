@@ -10,7 +10,7 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::archive::columns::{HEAD, columns_of};
 use crate::archive::heaps;
-use crate::archive::names::{OWNER, free_name, name_of, oid_of, with_suffix};
+use crate::archive::names::{OWNER, free_name, month_table_name, name_of, oid_of};
 use crate::archive::shown_to::revoke_all;
 use crate::archive::table::index_deletions;
 use crate::call::arguments::Regclass;
@@ -124,7 +124,11 @@ fn make(session: &mut Session<'_, '_>, row: &SpiHeapTupleData<'_>) -> Outcome<()
     let month = text("month")?;
     let whole = name_of(session, archive)?;
     let table = Qualified {
-        name: free_name(session, &whole.schema, &table_name(&whole.name, &month))?,
+        name: free_name(
+            session,
+            &whole.schema,
+            &month_table_name(&whole.name, &month),
+        )?,
         schema: whole.schema.clone(),
     };
     let unlogged = "SELECT 1 FROM pg_class WHERE oid = $1 AND relpersistence = 'u'";
@@ -170,12 +174,6 @@ fn make(session: &mut Session<'_, '_>, row: &SpiHeapTupleData<'_>) -> Outcome<()
     Ok(())
 }
 
-/// What the table of a month is called, which is given by its first day, such as `2026-11-01`. With a space, so that no archive of another table is called so.
-fn table_name(archive: &Ident, month: &str) -> Ident {
-    let month = month.get(..7).unwrap_or(month);
-    Ident(with_suffix(&archive.0, &format!(" {month}")))
-}
-
 /// The columns over which an archive has an index of its own, for its rows to be found by.
 const INDEXED: &str = "
     SELECT DISTINCT a.attname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am am ON am.oid = i.relam
@@ -193,42 +191,4 @@ fn index_alike(
         session.registry(&format!("CREATE INDEX ON {table} ({})", Ident(column)), &[])?;
     }
     Ok(())
-}
-
-/// The month tables of an archive, with the names that they would have after it.
-const TABLES: &str = "SELECT month_table::oid AS month_table, month::text AS month FROM keepsake.archive_month WHERE archive = $1 ORDER BY month";
-
-/// The month tables of an archive, each with what it would be called after an archive of this name.
-pub fn named_after(
-    session: &Session<'_, '_>,
-    archive: pg_sys::Oid,
-    name: &Ident,
-) -> Outcome<Vec<(pg_sys::Oid, Ident)>> {
-    let rows = session.registry_now(TABLES, &[archive.into()])?;
-    let tables = rows.iter().map(|row| {
-        let month: String = field(row, "month")?;
-        Ok((field(row, "month_table")?, table_name(name, &month)))
-    });
-    tables.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::table_name;
-    use crate::model::sql::Ident;
-
-    #[test]
-    fn a_month_table_is_named_after_its_archive_and_month() {
-        let named = |archive: &str| table_name(&Ident(archive.into()), "2026-11-01").0;
-        assert_eq!(named("post"), "post 2026-11");
-        // PostgreSQL's longest name has 63 bytes; one of two bytes a letter is not cut within a letter.
-        assert_eq!(
-            named(&"x".repeat(63)),
-            format!("{} 2026-11", "x".repeat(55))
-        );
-        assert_eq!(
-            named(&"é".repeat(31)),
-            format!("{} 2026-11", "é".repeat(27))
-        );
-    }
 }

@@ -100,10 +100,33 @@ fn numbered(name: &str, number: u32) -> String {
 }
 
 /// The name with a suffix, cut so that both fit.
-pub fn with_suffix(name: &str, suffix: &str) -> String {
+fn with_suffix(name: &str, suffix: &str) -> String {
     let mut end = name.len().min(LONGEST.saturating_sub(suffix.len()));
     while !name.is_char_boundary(end) {
         end -= 1;
     }
     format!("{}{suffix}", name.get(..end).unwrap_or_default())
+}
+
+/// What the table of a month is called, which is given by its first day, such as `2026-11-01`. With a space, so that no archive of another table is called so.
+pub fn month_table_name(archive: &Ident, month: &str) -> Ident {
+    let month = month.get(..7).unwrap_or(month);
+    Ident(with_suffix(&archive.0, &format!(" {month}")))
+}
+
+/// The month tables of an archive, with the names that they would have after it.
+const MONTH_TABLES: &str = "SELECT month_table::oid AS month_table, month::text AS month FROM keepsake.archive_month WHERE archive = $1 ORDER BY month";
+
+/// The month tables of an archive, each with what it would be called after an archive of this name.
+pub fn month_tables_named_after(
+    session: &Session<'_, '_>,
+    archive: pg_sys::Oid,
+    name: &Ident,
+) -> Outcome<Vec<(pg_sys::Oid, Ident)>> {
+    let rows = session.registry_now(MONTH_TABLES, &[archive.into()])?;
+    let tables = rows.iter().map(|row| {
+        let month: String = field(row, "month")?;
+        Ok((field(row, "month_table")?, month_table_name(name, &month)))
+    });
+    tables.collect()
 }

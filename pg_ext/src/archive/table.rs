@@ -6,8 +6,9 @@ use crate::archive::columns::{HEAD, column_names, store_alike, wanted};
 use crate::archive::heaps;
 use crate::archive::layout::Kept;
 use crate::archive::layouts::enter;
-use crate::archive::months;
-use crate::archive::names::{OWNER, free_name, name_of, oid_of, schema_for};
+use crate::archive::names::{
+    OWNER, free_name, month_tables_named_after, name_of, oid_of, schema_for,
+};
 use crate::archive::shown_to::{revoke_all, show};
 use crate::graph::catalog::field;
 use crate::model::error::Outcome;
@@ -175,7 +176,7 @@ pub fn rename_like(
     source: &Source,
 ) -> Outcome<()> {
     let schema = schema_for(session, &source.name.schema)?;
-    let month_tables = months::named_after(session, archive, &source.name.name)?;
+    let month_tables = month_tables_named_after(session, archive, &source.name.name)?;
     let whole = (archive, source.name.name.clone());
     for (heap, wanted) in month_tables.into_iter().chain([whole]) {
         rename(session, heap, &schema, &wanted)?;
