@@ -99,9 +99,9 @@ SELECT count(*) FROM t WHERE deleted_at IS NULL;
 ROLLBACK;
 
 -- Strings as they were before SQL's standard, where a release knows them.
-CREATE PROCEDURE old_strings() LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('escape_string_warning', 'off', false), set_config('standard_conforming_strings', 'off', false); EXCEPTION WHEN OTHERS THEN NULL; END $$;
+CREATE PROCEDURE strings(value text) LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('escape_string_warning', value, false), set_config('standard_conforming_strings', value, false); EXCEPTION WHEN OTHERS THEN NULL; END $$;
 CREATE TABLE stringy (id text PRIMARY KEY); CREATE TABLE stringy_apart (id text PRIMARY KEY);
-CALL old_strings();
+CALL strings('off');
 SELECT keepsake.manage('stringy'), keepsake.manage('stringy_apart', keep => 'archive');
 CREATE TABLE stringy_child (id int PRIMARY KEY, up text REFERENCES stringy);
 INSERT INTO stringy VALUES (E'a\\b''c'), ('d'); INSERT INTO stringy_apart VALUES (E'a\\b''c'), ('d');
@@ -111,7 +111,7 @@ SELECT * FROM stringy_apart JOIN stringy USING (id) ORDER BY id;
 SELECT count(*) >= 0 AS seen FROM keepsake.doctor();
 SELECT keepsake.hold('stringy', E'a\\b''c', 'why') IS NOT NULL AS held;
 UPDATE keepsake.hold SET released_at = now() WHERE reason = 'why';
-RESET standard_conforming_strings; RESET escape_string_warning;
+CALL strings('on');
 
 -- What is not given is not taken for done.
 SELECT keepsake.declare_reference('t', 'kind', 'id', NULL, 't');
