@@ -30,6 +30,9 @@ pub struct Postgres {
     leash: Leash,
 }
 
+/// How often a server is started whose port is taken.
+const ATTEMPTS: u32 = 3;
+
 impl Postgres {
     /// Starts a server on the cluster in `folder`, and makes the cluster if there is none.
     ///
@@ -68,18 +71,31 @@ impl Postgres {
         password: &str,
         leash: &Leash,
     ) -> Result<Self> {
-        let port = free_port(None)?;
-        let server = serve(major, folder, port, &Owner::find()?, leash)?;
-        let mut postgres = Self {
-            major,
-            server,
-            folder: folder.to_path_buf(),
-            password: password.to_owned(),
-            port,
-            leash: leash.clone(),
-        };
-        postgres.wait_until_ready().await?;
-        Ok(postgres)
+        let mut attempt = 1;
+        loop {
+            let port = free_port(None)?;
+            let server = serve(major, folder, port, &Owner::find()?, leash)?;
+            let mut postgres = Self {
+                major,
+                server,
+                folder: folder.to_path_buf(),
+                password: password.to_owned(),
+                port,
+                leash: leash.clone(),
+            };
+            let Err(error) = postgres.wait_until_ready().await else {
+                return Ok(postgres);
+            };
+            // Something else was quicker to take the port.
+            let is_taken = postgres
+                .server
+                .log_tail()
+                .contains("Address already in use");
+            if attempt == ATTEMPTS || !is_taken {
+                return Err(error);
+            }
+            attempt += 1;
+        }
     }
 
     /// One of the release's own programs, such as `pg_dump`, set to connect to the database as the
