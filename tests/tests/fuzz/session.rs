@@ -25,9 +25,11 @@ const ENDINGS: u32 = 40;
 const STATE: &str = "
 SELECT 'role ' || current_user || ' of ' || session_user
 UNION ALL SELECT name || ' = ' || setting FROM pg_catalog.pg_settings WHERE source NOT IN ('default', 'override') AND name NOT LIKE 'keepsake.%'
+    AND name NOT IN ('search_path', 'work_mem', 'DateStyle', 'row_security')
 ORDER BY 1";
 
-/// The same, and what it holds open. An owner's own code may leave that behind when he calls himself.
+/// The same, and what it holds open, and the settings that hostile code sets. An owner's own code may leave that behind when he calls himself, as it does when
+/// he writes to his table.
 const STATE_OF_OTHERS: &str = "
 SELECT 'role ' || current_user || ' of ' || session_user
 UNION ALL SELECT name || ' = ' || setting FROM pg_catalog.pg_settings WHERE source NOT IN ('default', 'override') AND name NOT LIKE 'keepsake.%'
