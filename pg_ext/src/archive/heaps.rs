@@ -111,20 +111,26 @@ pub struct Heap {
     map: Option<Map>,
 }
 
-/// How rows of one shape become rows of another, with the memory that says so.
-struct Map(
-    *mut pg_sys::TupleConversionMap,
-    #[expect(dead_code, reason = "it holds the map")] Memory,
-);
+/// How rows of the archive become rows of a month table.
+struct Map {
+    map: *mut pg_sys::TupleConversionMap,
+    /// The map reads its shape.
+    _archive: Target,
+    _memory: Memory,
+}
 
 impl Map {
     /// `None` where the shapes are the same.
-    fn between(from: &Target, to: &Target) -> Option<Self> {
+    fn between(archive: Target, table: &Target) -> Option<Self> {
         let memory = Memory::of_transaction(c"keepsake month table");
-        // SAFETY: the shapes of open relations, which stay open as long as rows are written to the second.
-        let map =
-            memory.enter(|| unsafe { pg_sys::convert_tuples_by_name(from.shape(), to.shape()) });
-        (!map.is_null()).then(|| Self(map, memory))
+        // SAFETY: the shapes of open relations: the map keeps the archive open, and is used as long as the table is.
+        let map = memory
+            .enter(|| unsafe { pg_sys::convert_tuples_by_name(archive.shape(), table.shape()) });
+        (!map.is_null()).then(|| Self {
+            map,
+            _archive: archive,
+            _memory: memory,
+        })
     }
 }
 
@@ -149,7 +155,7 @@ impl Heap {
                 map: None,
             }));
         };
-        let map = Map::between(&whole, &table);
+        let map = Map::between(whole, &table);
         Ok(Some(Self { target: table, map }))
     }
 
@@ -158,7 +164,7 @@ impl Heap {
     /// # Safety
     /// As there.
     pub unsafe fn insert(&self, rows: &[pg_sys::HeapTuple]) {
-        let Some(Map(map, _)) = &self.map else {
+        let Some(Map { map, .. }) = &self.map else {
             // SAFETY: as the caller promises.
             return unsafe { self.target.insert(rows) };
         };
